@@ -1,0 +1,80 @@
+# Everything that a developer, an operator on trial and CI run. Needs Python 3.11 and make.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --quiet
+PROTOS = $(shell cd protos && find postroom -name '*.proto' | sort)
+GOOGLEAPIS = $(shell $(BIN)/python -c 'import pathlib, google.rpc.status_pb2 as m; print(pathlib.Path(m.__file__).parents[2])')
+PROTOC = $(BIN)/python -m grpc_tools.protoc -I protos -I $(GOOGLEAPIS)
+CONTRACT := .cache/contract.binpb
+
+.PHONY: run test check lint types imports proto-lint gen gen-check lock clean
+.DELETE_ON_ERROR:
+
+run: $(VENV)/.run  ## Run everything on an SQLite file in ./data
+	@exec $(BIN)/postroom up
+
+test: $(VENV)/.dev  ## Run the whole test-suite
+	$(BIN)/python -m pytest
+
+check: lint types imports proto-lint gen-check  ## All that CI asks besides the tests
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.dev
+	$(BIN)/mypy
+
+imports: $(VENV)/.dev
+	$(BIN)/lint-imports
+
+# The contract is linted, and held against the one last promised (protos/promised.binpb).
+proto-lint: $(CONTRACT)
+	$(BIN)/buf lint $(CONTRACT) --config buf.yaml --path postroom
+	$(BIN)/buf breaking $(CONTRACT) --config buf.yaml --path postroom --against protos/promised.binpb
+
+# Promise the contract as it is now: from here on, `make check` refuses what breaks its callers.
+promise: $(CONTRACT)
+	$(BIN)/buf build $(CONTRACT) --exclude-source-info --output protos/promised.binpb
+
+$(CONTRACT): $(VENV)/.dev $(addprefix protos/,$(PROTOS))
+	@mkdir -p $(@D)
+	$(PROTOC) --include_imports --include_source_info --descriptor_set_out=$@ $(PROTOS)
+
+gen: $(VENV)/.dev  ## Make the Python stubs in gen/python again
+	$(call generate,gen/python)
+
+gen-check: $(VENV)/.dev
+	@rm -rf .cache/gen && mkdir -p .cache/gen
+	$(call generate,.cache/gen)
+	diff -r --exclude=__pycache__ .cache/gen gen/python
+
+define generate
+	rm -rf $(1)/postroom && mkdir -p $(1)
+	PATH="$(BIN):$$PATH" $(PROTOC) --python_out=$(1) --mypy_out=quiet:$(1) $(PROTOS)
+	PATH="$(BIN):$$PATH" $(PROTOC) --grpc_python_out=$(1) --mypy_grpc_out=quiet:$(1) $(filter %_service.proto,$(PROTOS))
+	for package in $$(find $(1)/postroom -type d); do touch $$package/__init__.py $$package/py.typed; done
+endef
+
+lock: $(VENV)/.dev  ## Pin the newest versions that pyproject.toml allows
+	UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 \
+		--generate-hashes --no-emit-index-url --group build --output-file requirements.lock pyproject.toml
+	UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 \
+		--generate-hashes --no-emit-index-url --constraint requirements.lock --group build --group test --group check \
+		--output-file requirements-dev.lock pyproject.toml
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.run: requirements.lock pyproject.toml | $(VENV)/bin/python
+	$(PIP_INSTALL) --require-hashes -r requirements.lock
+	$(PIP_INSTALL) --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/.dev: requirements-dev.lock $(VENV)/.run | $(VENV)/bin/python
+	$(PIP_INSTALL) --require-hashes -r requirements-dev.lock
+	@touch $@
+
+clean:
+	rm -rf $(VENV) .cache dist
