@@ -1,0 +1,107 @@
+"""The DNS records that a domain should publish, and what they say.
+
+Sources: RFC 5321 (MX), 7208 (SPF), 6376 (DKIM), 7489 (DMARC), 6186 and 8314 (SRV of IMAP, POP3 and submission), 6764
+(SRV of CalDAV and CardDAV); autoconfig is Mozilla's convention and autodiscover Microsoft's.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from postroomd.domain.lifecycle import DomainEvent
+from postroomd.domain.model import DnsType, DomainRecord, RecordLevel, RecordStatus
+
+VALIDATION_LABEL = "_postroom-challenge"
+VALIDATION_PREFIX = "postroom-validation="
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What a look-up found of one DNS record."""
+
+    status: RecordStatus
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MailHosts:
+    """The operator's hosts that the records point at: names without a final dot."""
+
+    mx: str
+    imap: str
+    pop3: str
+    submission: str
+    dav: str
+    autoconfig: str
+    autodiscover: str
+    spf_include: str
+    dmarc_policy: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordPlan:
+    """One record to publish. `kind` is its name in GetDomainRecordsResponse."""
+
+    kind: str
+    level: RecordLevel
+    dns_type: DnsType
+    dns_name: str
+    dns_value: str
+
+
+RECORD_KINDS = (
+    "autoconfig",
+    "autodiscover",
+    "caldav",
+    "carddav",
+    "dkim",
+    "dmarc",
+    "domain_validation",
+    "imap",
+    "mx",
+    "pop3",
+    "spf",
+    "submission",
+)
+"""The records of a domain, by their names in GetDomainRecordsResponse."""
+
+
+def plan_records(name: str, hosts: MailHosts, *, token: str, dkim_selector: str, dkim_key: str) -> list[RecordPlan]:
+    """The records of the domain `name`, in the order of RECORD_KINDS.
+
+    `token` proves who controls the name; `dkim_key` is the base64 text of the public key's DER form (RFC 6376,
+    section 3.6.1).
+    """
+    plans = {plan.kind: plan for plan in _plans(name, hosts, token, dkim_selector, dkim_key)}
+    return [plans[kind] for kind in RECORD_KINDS]
+
+
+def _plans(name: str, hosts: MailHosts, token: str, dkim_selector: str, dkim_key: str) -> Iterator[RecordPlan]:
+    required, recommended, optional = RecordLevel.REQUIRED, RecordLevel.RECOMMENDED, RecordLevel.OPTIONAL
+    txt, cname, srv, mx = DnsType.TXT_DNS_TYPE, DnsType.CNAME_DNS_TYPE, DnsType.SRV_DNS_TYPE, DnsType.MX_DNS_TYPE
+    for kind, level, dns_type, dns_name, dns_value in (
+        ("domain_validation", required, txt, f"{VALIDATION_LABEL}.{name}", VALIDATION_PREFIX + token),
+        ("mx", required, mx, name, f"10 {hosts.mx}."),
+        ("spf", required, txt, name, f"v=spf1 include:{hosts.spf_include} ~all"),
+        ("dkim", required, txt, f"{dkim_selector}._domainkey.{name}", f"v=DKIM1; k=rsa; p={dkim_key}"),
+        ("dmarc", recommended, txt, f"_dmarc.{name}", f"v=DMARC1; p={hosts.dmarc_policy}"),
+        ("autoconfig", optional, cname, f"autoconfig.{name}", f"{hosts.autoconfig}."),
+        ("autodiscover", optional, cname, f"autodiscover.{name}", f"{hosts.autodiscover}."),
+        ("imap", optional, srv, f"_imaps._tcp.{name}", f"0 1 993 {hosts.imap}."),
+        ("pop3", optional, srv, f"_pop3s._tcp.{name}", f"10 1 995 {hosts.pop3}."),
+        ("submission", optional, srv, f"_submissions._tcp.{name}", f"0 1 465 {hosts.submission}."),
+        ("caldav", optional, srv, f"_caldavs._tcp.{name}", f"0 1 443 {hosts.dav}."),
+        ("carddav", optional, srv, f"_carddavs._tcp.{name}", f"0 1 443 {hosts.dav}."),
+    ):
+        yield RecordPlan(kind=kind, level=level, dns_type=dns_type, dns_name=dns_name, dns_value=dns_value)
+
+
+NAME_IS_PROVED_ELSEWHERE = (
+    "the name is in use by another organization, which has proved it: its token would have to be withdrawn first"
+)
+
+
+def validation_event(records: Mapping[str, DomainRecord], findings: Mapping[str, Finding]) -> DomainEvent:
+    """What a look-up means for the domain: its records are valid where every required one is."""
+    required = (kind for kind, record in records.items() if record.level is RecordLevel.REQUIRED)
+    valid = all(kind in findings and findings[kind].status is RecordStatus.VALID for kind in required)
+    return DomainEvent.RECORDS_VALID if valid else DomainEvent.RECORDS_INVALID

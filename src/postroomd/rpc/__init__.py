@@ -1,0 +1,1 @@
+"""The gRPC side: thin servicers between the contract in protobuf and the rules."""

@@ -1,0 +1,94 @@
+"""The RPCs about aliases."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+from uuid import uuid4
+
+from postroom.v1alpha1 import alias_pb2 as pb
+from postroomd.domain.lifecycle import require_aliases_allowed
+from postroomd.domain.model import Alias, AliasQuery, AliasStatus, Mailbox
+from postroomd.domain.validation import MAX_DESCRIPTION, check_address, check_id, check_local_part, checking
+from postroomd.rpc import convert
+from postroomd.rpc.authentication import CALLER
+from postroomd.storage.repository import Aliases
+
+MAX_PAGE_SIZE = 100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AliasServicer:
+    """The RPCs about aliases."""
+
+    aliases: Aliases
+    clock: Callable[[], datetime]
+
+    async def CreateAlias(self, request: pb.CreateAliasRequest, context: Any) -> pb.Alias:
+        """Create an alias of a mailbox."""
+        with checking() as check:
+            mailbox_id = check.uuid("mailbox_id", request.mailbox_id)
+            local_part = check_local_part(check, "local_part", request.local_part)
+            description = check.text("description", request.description, MAX_DESCRIPTION)
+        alias_id, now = str(uuid4()), self.clock()
+
+        def make(mailbox: Mailbox) -> Alias:
+            require_aliases_allowed(mailbox)
+            domain_name = mailbox.email.partition("@")[2]
+            with checking() as check:
+                check_address(check, "local_part", local_part, domain_name)
+            return Alias(
+                id=alias_id,
+                organization_id=mailbox.organization_id,
+                project_id=mailbox.project_id,
+                domain_id=mailbox.domain_id,
+                mailbox_id=mailbox.id,
+                email=f"{local_part}@{domain_name}",
+                description=description,
+                status=AliasStatus.READY,
+                created_at=now,
+                updated_at=now,
+            )
+
+        return convert.alias_message(await self.aliases.create(CALLER.get().scope, mailbox_id, make))
+
+    async def ListAliases(self, request: pb.ListAliasesRequest, context: Any) -> pb.ListAliasesResponse:
+        """One page of aliases."""
+        with checking() as check:
+            page, page_size = check.page(request.page, request.page_size, MAX_PAGE_SIZE)
+            query = AliasQuery(
+                ordering=convert.ordering(check, request.order_by, convert.ALIAS_ORDERINGS),
+                page=page,
+                page_size=page_size,
+                mailbox_id=check.optional_uuid("mailbox_id", request.mailbox_id),
+                project_id=check.optional_uuid("project_id", request.project_id),
+                status=convert.optional_member(check, "status", request.status, convert.ALIAS_STATUSES),
+            )
+        found = await self.aliases.list(CALLER.get().scope, query)
+        return pb.ListAliasesResponse(total_count=found.total_count, aliases=map(convert.alias_message, found.items))
+
+    async def GetAlias(self, request: pb.GetAliasRequest, context: Any) -> pb.Alias:
+        """One alias."""
+        alias_id = check_id("alias_id", request.alias_id)
+        return convert.alias_message(await self.aliases.get(CALLER.get().scope, alias_id))
+
+    async def UpdateAlias(self, request: pb.UpdateAliasRequest, context: Any) -> pb.Alias:
+        """Change an alias's description."""
+        sent = request.description if request.HasField("description") else None
+        with checking() as check:
+            alias_id = check.uuid("alias_id", request.alias_id)
+            check.text("description", sent or "", MAX_DESCRIPTION)
+        now = self.clock()
+
+        def rule(alias: Alias) -> Alias:
+            if sent is None or sent == alias.description:
+                return alias
+            return replace(alias, description=sent, updated_at=now)
+
+        return convert.alias_message(await self.aliases.change(CALLER.get().scope, alias_id, rule))
+
+    async def DeleteAlias(self, request: pb.DeleteAliasRequest, context: Any) -> pb.Alias:
+        """Remove an alias."""
+        alias_id = check_id("alias_id", request.alias_id)
+        removed = await self.aliases.delete(CALLER.get().scope, alias_id)
+        return convert.alias_message(replace(removed, status=AliasStatus.DELETING, updated_at=self.clock()))

@@ -1,0 +1,188 @@
+"""Between protobuf and the domain: one function a message, one table an enum.
+
+The tables are made when this module is imported, so that an enum value without its twin stops the start.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, TypeVar
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from postroom.v1alpha1 import alias_pb2, domain_pb2, mailbox_pb2
+from postroomd.domain.errors import Reason
+from postroomd.domain.model import (
+    Alias,
+    AliasStatus,
+    DnsType,
+    Domain,
+    DomainRecord,
+    DomainStatus,
+    Mailbox,
+    MailboxStatus,
+    Ordering,
+    RecordLevel,
+    RecordStatus,
+    SubscriptionPeriod,
+)
+from postroomd.domain.validation import Checker
+
+Member = TypeVar("Member", bound=StrEnum)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceUrls:
+    """Where the users of every domain reach their mail."""
+
+    webmail: str
+    imap: str
+    pop3: str
+    smtp: str
+
+
+def _numbers(enum: type[Member], wrapper: Any) -> Mapping[Member, Any]:
+    return {member: wrapper.Value(member.name) for member in enum}
+
+
+def _members(numbers: Mapping[Member, Any]) -> Mapping[int, Member]:
+    return {number: member for member, number in numbers.items()}
+
+
+_DOMAIN_STATUS = _numbers(DomainStatus, domain_pb2.Domain.Status)
+_RECORD_STATUS = _numbers(RecordStatus, domain_pb2.DomainRecord.Status)
+_RECORD_LEVEL = _numbers(RecordLevel, domain_pb2.DomainRecord.Level)
+_DNS_TYPE = _numbers(DnsType, domain_pb2.DomainRecord.DnsType)
+_MAILBOX_STATUS = _numbers(MailboxStatus, mailbox_pb2.Mailbox.Status)
+_PERIOD = _numbers(SubscriptionPeriod, mailbox_pb2.Mailbox.SubscriptionPeriod)
+_ALIAS_STATUS = _numbers(AliasStatus, alias_pb2.Alias.Status)
+
+DOMAIN_STATUSES = _members(_DOMAIN_STATUS)
+MAILBOX_STATUSES = _members(_MAILBOX_STATUS)
+ALIAS_STATUSES = _members(_ALIAS_STATUS)
+PERIODS = _members(_PERIOD)
+
+
+def _orderings(wrapper: Any, renamed: Mapping[str, str]) -> Mapping[int, Ordering]:
+    """The orders of a list, by number: CREATED_AT_DESC is the field created_at, descending."""
+    orderings = {}
+    for name, number in wrapper.items():
+        field, _, direction = name.lower().rpartition("_")
+        orderings[int(number)] = Ordering(field=renamed.get(field, field), descending=direction == "desc")
+    return orderings
+
+
+DOMAIN_ORDERINGS = _orderings(domain_pb2.ListDomainsRequest.OrderBy, {})
+MAILBOX_ORDERINGS = _orderings(mailbox_pb2.ListMailboxesRequest.OrderBy, {})
+ALIAS_ORDERINGS = _orderings(alias_pb2.ListAliasesRequest.OrderBy, {"name": "email"})
+
+
+def optional_member(check: Checker, field: str, number: int, members: Mapping[int, Member]) -> Member | None:
+    """The member of an enum's number; None for 0, which means not set. Others are violations."""
+    if number != 0 and number not in members:
+        _refuse_number(check, field, members.values())
+    return members.get(number)
+
+
+def several_members(
+    check: Checker, field: str, numbers: Sequence[int], members: Mapping[int, Member]
+) -> tuple[Member, ...]:
+    """The members of an enum's numbers, each once; 0 means not set and is passed over."""
+    found = (optional_member(check, f"{field}[{i}]", number, members) for i, number in enumerate(numbers))
+    return tuple(dict.fromkeys(member for member in found if member is not None))
+
+
+def ordering(check: Checker, number: int, orderings: Mapping[int, Ordering]) -> Ordering:
+    """The order of a list by the number of its enum's value."""
+    if number not in orderings:
+        _refuse_number(check, "order_by", ())
+    return orderings.get(number, orderings[0])
+
+
+def _refuse_number(check: Checker, field: str, members: Any) -> None:
+    known = ", ".join(member.value for member in members)
+    check.refuse(field, Reason.CONSTRAINT, f"one of {known}" if known else "a value of the enum")
+
+
+def timestamp(instant: datetime) -> Timestamp:
+    """A protobuf timestamp, to the microsecond."""
+    # A float can't hold microseconds since 1970 exactly: seconds and microseconds are taken apart.
+    return Timestamp(seconds=int(instant.replace(microsecond=0).timestamp()), nanos=instant.microsecond * 1_000)
+
+
+def optional_timestamp(instant: datetime | None) -> Timestamp | None:
+    """A protobuf timestamp, or none."""
+    return None if instant is None else timestamp(instant)
+
+
+def domain_message(domain: Domain, urls: ServiceUrls) -> domain_pb2.Domain:
+    """A domain as the contract has it."""
+    return domain_pb2.Domain(
+        id=domain.id,
+        project_id=domain.project_id,
+        organization_id=domain.organization_id,
+        name=domain.name,
+        status=_DOMAIN_STATUS[domain.status],
+        mailbox_total_count=domain.mailbox_total_count,
+        webmail_url=urls.webmail,
+        imap_url=urls.imap,
+        pop3_url=urls.pop3,
+        smtp_url=urls.smtp,
+        created_at=timestamp(domain.created_at),
+        updated_at=timestamp(domain.updated_at),
+    )
+
+
+def record_message(record: DomainRecord) -> domain_pb2.DomainRecord:
+    """A DNS record as the contract has it."""
+    return domain_pb2.DomainRecord(
+        id=record.id,
+        domain_id=record.domain_id,
+        status=_RECORD_STATUS[record.status],
+        level=_RECORD_LEVEL[record.level],
+        dns_type=_DNS_TYPE[record.dns_type],
+        dns_name=record.dns_name,
+        dns_value=record.dns_value,
+        error=record.error,
+        created_at=timestamp(record.created_at),
+        updated_at=timestamp(record.updated_at),
+    )
+
+
+def records_message(records: Mapping[str, DomainRecord]) -> domain_pb2.GetDomainRecordsResponse:
+    """A domain's DNS records by kind, as the contract has them."""
+    messages: dict[str, Any] = {kind: record_message(record) for kind, record in records.items()}
+    return domain_pb2.GetDomainRecordsResponse(**messages)
+
+
+def mailbox_message(mailbox: Mailbox) -> mailbox_pb2.Mailbox:
+    """A mailbox as the contract has it."""
+    return mailbox_pb2.Mailbox(
+        id=mailbox.id,
+        project_id=mailbox.project_id,
+        organization_id=mailbox.organization_id,
+        domain_id=mailbox.domain_id,
+        email=mailbox.email,
+        status=_MAILBOX_STATUS[mailbox.status],
+        subscription_period=_PERIOD[mailbox.subscription_period],
+        subscription_period_started_at=timestamp(mailbox.subscription_period_started_at),
+        next_subscription_period=_PERIOD[mailbox.next_subscription_period],
+        next_subscription_period_starts_at=optional_timestamp(mailbox.next_subscription_period_starts_at),
+        created_at=timestamp(mailbox.created_at),
+        updated_at=timestamp(mailbox.updated_at),
+        deletion_scheduled_at=optional_timestamp(mailbox.deletion_scheduled_at),
+    )
+
+
+def alias_message(alias: Alias) -> alias_pb2.Alias:
+    """An alias as the contract has it."""
+    return alias_pb2.Alias(
+        id=alias.id,
+        email=alias.email,
+        mailbox_id=alias.mailbox_id,
+        description=alias.description,
+        status=_ALIAS_STATUS[alias.status],
+        created_at=timestamp(alias.created_at),
+        updated_at=timestamp(alias.updated_at),
+    )

@@ -1,0 +1,120 @@
+"""The RPCs about domains."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from secrets import token_hex
+from typing import Any
+from uuid import uuid4
+
+from postroom.v1alpha1 import domain_pb2 as pb
+from postroomd.domain.lifecycle import begin_validation
+from postroomd.domain.model import Domain, DomainQuery, DomainRecord, DomainStatus, RecordStatus
+from postroomd.domain.records import MailHosts, plan_records
+from postroomd.domain.validation import MAX_SEARCH, check_domain_name, check_id, checking
+from postroomd.rpc import convert
+from postroomd.rpc.authentication import CALLER
+from postroomd.rpc.crypto import Crypto
+from postroomd.storage.repository import Domains, DomainSecrets, Tenancy
+
+MAX_PAGE_SIZE = 1_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DomainServicer:
+    """The RPCs about domains."""
+
+    domains: Domains
+    tenancy: Tenancy
+    crypto: Crypto
+    hosts: MailHosts
+    urls: convert.ServiceUrls
+    dkim_selector: str
+    clock: Callable[[], datetime]
+
+    async def CreateDomain(self, request: pb.CreateDomainRequest, context: Any) -> pb.Domain:
+        """Register a domain, and generate its DNS records."""
+        caller = CALLER.get()
+        with checking() as check:
+            name = check_domain_name(check, request.name)
+            project_id = check.optional_uuid("project_id", request.project_id) or caller.default_project_id
+        # A key pair costs far more than this look: an unknown project is not to buy one.
+        await self.tenancy.get_project(caller.scope, project_id)
+        key = await self.crypto.new_dkim_key()
+        token = token_hex(16)
+        now = self.clock()
+        domain = Domain(
+            id=str(uuid4()),
+            organization_id=caller.scope.organization_id,
+            project_id=project_id,
+            name=name,
+            status=DomainStatus.WAITING_VALIDATION,
+            mailbox_total_count=0,
+            created_at=now,
+            updated_at=now,
+        )
+        plans = plan_records(
+            name, self.hosts, token=token, dkim_selector=self.dkim_selector, dkim_key=key.public_base64
+        )
+        records = [
+            DomainRecord(
+                id=str(uuid4()),
+                domain_id=domain.id,
+                kind=plan.kind,
+                status=RecordStatus.UNKNOWN_STATUS,
+                level=plan.level,
+                dns_type=plan.dns_type,
+                dns_name=plan.dns_name,
+                dns_value=plan.dns_value,
+                error=None,
+                created_at=now,
+                updated_at=now,
+            )
+            for plan in plans
+        ]
+        secrets = DomainSecrets(token, self.dkim_selector, key.private_pem)
+        return self._message(await self.domains.create(caller.scope, domain, records, secrets))
+
+    async def ListDomains(self, request: pb.ListDomainsRequest, context: Any) -> pb.ListDomainsResponse:
+        """One page of domains."""
+        with checking() as check:
+            page, page_size = check.page(request.page, request.page_size, MAX_PAGE_SIZE)
+            query = DomainQuery(
+                ordering=convert.ordering(check, request.order_by, convert.DOMAIN_ORDERINGS),
+                page=page,
+                page_size=page_size,
+                project_id=check.optional_uuid("project_id", request.project_id),
+                statuses=convert.several_members(check, "statuses", request.statuses, convert.DOMAIN_STATUSES),
+                search=check.text("search", request.search, MAX_SEARCH),
+            )
+        found = await self.domains.list(CALLER.get().scope, query)
+        return pb.ListDomainsResponse(total_count=found.total_count, domains=map(self._message, found.items))
+
+    async def GetDomain(self, request: pb.GetDomainRequest, context: Any) -> pb.Domain:
+        """One domain."""
+        domain_id = check_id("domain_id", request.domain_id)
+        return self._message(await self.domains.get(CALLER.get().scope, domain_id))
+
+    async def DeleteDomain(self, request: pb.DeleteDomainRequest, context: Any) -> pb.Domain:
+        """Delete a domain with all its mailboxes."""
+        domain_id = check_id("domain_id", request.domain_id)
+        return self._message(await self.domains.delete(CALLER.get().scope, domain_id, self.clock()))
+
+    async def GetDomainRecords(self, request: pb.GetDomainRecordsRequest, context: Any) -> pb.GetDomainRecordsResponse:
+        """The DNS records of a domain."""
+        domain_id = check_id("domain_id", request.domain_id)
+        return convert.records_message(await self.domains.records(CALLER.get().scope, domain_id))
+
+    async def ValidateDomainRecords(
+        self, request: pb.ValidateDomainRecordsRequest, context: Any
+    ) -> pb.ValidateDomainRecordsResponse:
+        """Have the worker look the domain's records up."""
+        domain_id = check_id("domain_id", request.domain_id)
+        now = self.clock()
+        await self.domains.begin_validation(
+            CALLER.get().scope, domain_id, lambda domain: begin_validation(domain, now), now
+        )
+        return pb.ValidateDomainRecordsResponse()
+
+    def _message(self, domain: Domain) -> pb.Domain:
+        return convert.domain_message(domain, self.urls)

@@ -1,0 +1,126 @@
+"""The RPCs about mailboxes."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Any
+from uuid import uuid4
+
+from postroom.v1alpha1 import mailbox_pb2 as pb
+from postroomd.domain import lifecycle
+from postroomd.domain.model import MailboxQuery
+from postroomd.domain.validation import (
+    MAX_SEARCH,
+    check_addresses,
+    check_batch,
+    check_id,
+    check_new_period,
+    check_password_beside,
+    checking,
+)
+from postroomd.rpc import convert
+from postroomd.rpc.authentication import CALLER
+from postroomd.rpc.crypto import Crypto
+from postroomd.storage.repository import Domains, Mailboxes, NewMailbox
+
+MAX_PAGE_SIZE = 1_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MailboxServicer:
+    """The RPCs about mailboxes."""
+
+    mailboxes: Mailboxes
+    domains: Domains
+    crypto: Crypto
+    retention: timedelta
+    clock: Callable[[], datetime]
+
+    async def BatchCreateMailboxes(
+        self, request: pb.BatchCreateMailboxesRequest, context: Any
+    ) -> pb.BatchCreateMailboxesResponse:
+        """Create mailboxes of one domain, all or none."""
+        scope = CALLER.get().scope
+        with checking() as check:
+            domain_id = check.uuid("domain_id", request.domain_id)
+            batch = check_batch(check, [(sent.local_part, sent.password) for sent in request.mailboxes])
+            sent_period = convert.optional_member(
+                check, "subscription_period", request.subscription_period, convert.PERIODS
+            )
+            period = check_new_period(check, sent_period)
+        # Hashing is what a batch costs: what can be refused without it is refused before it.
+        domain = await self.domains.get(scope, domain_id)
+        lifecycle.require_mailboxes_allowed(domain)
+        with checking() as check:
+            check_addresses(check, domain.name, batch)
+        hashes = await self.crypto.hash_passwords([mailbox.password for mailbox in batch])
+        now = self.clock()
+        make = partial(lifecycle.new_mailbox, period=period, now=now)
+        new = [
+            NewMailbox(partial(make, mailbox_id=str(uuid4()), local_part=mailbox.local_part), password_hash)
+            for mailbox, password_hash in zip(batch, hashes, strict=True)
+        ]
+        created = await self.mailboxes.create(scope, domain_id, new)
+        return pb.BatchCreateMailboxesResponse(mailboxes=map(convert.mailbox_message, created))
+
+    async def ListMailboxes(self, request: pb.ListMailboxesRequest, context: Any) -> pb.ListMailboxesResponse:
+        """One page of mailboxes."""
+        with checking() as check:
+            page, page_size = check.page(request.page, request.page_size, MAX_PAGE_SIZE)
+            query = MailboxQuery(
+                ordering=convert.ordering(check, request.order_by, convert.MAILBOX_ORDERINGS),
+                page=page,
+                page_size=page_size,
+                domain_id=check.optional_uuid("domain_id", request.domain_id),
+                project_id=check.optional_uuid("project_id", request.project_id),
+                statuses=convert.several_members(check, "statuses", request.statuses, convert.MAILBOX_STATUSES),
+                search=check.text("search", request.search, MAX_SEARCH),
+            )
+        found = await self.mailboxes.list(CALLER.get().scope, query)
+        return pb.ListMailboxesResponse(
+            total_count=found.total_count, mailboxes=map(convert.mailbox_message, found.items)
+        )
+
+    async def GetMailbox(self, request: pb.GetMailboxRequest, context: Any) -> pb.Mailbox:
+        """One mailbox."""
+        mailbox_id = check_id("mailbox_id", request.mailbox_id)
+        return convert.mailbox_message(await self.mailboxes.get(CALLER.get().scope, mailbox_id))
+
+    async def UpdateMailbox(self, request: pb.UpdateMailboxRequest, context: Any) -> pb.Mailbox:
+        """Change what follows the running period, the password, or both."""
+        scope = CALLER.get().scope
+        new_password = request.new_password if request.HasField("new_password") else None
+        with checking() as check:
+            mailbox_id = check.uuid("mailbox_id", request.mailbox_id)
+            period = convert.optional_member(check, "subscription_period", request.subscription_period, convert.PERIODS)
+            if new_password is not None:
+                check.password("new_password", new_password)
+        rule = partial(lifecycle.update_mailbox, period=period, new_password=new_password is not None, now=self.clock())
+        password_hash = None
+        if new_password is not None:
+            mailbox = await self.mailboxes.get(scope, mailbox_id)
+            local_part, _, domain_name = mailbox.email.partition("@")
+            with checking() as check:
+                check_password_beside(check, "new_password", new_password, local_part, domain_name)
+            domain = await self.domains.get(scope, mailbox.domain_id)
+            rule(mailbox, domain.status)  # what will be refused need not be hashed
+            (password_hash,) = await self.crypto.hash_passwords([new_password])
+        return convert.mailbox_message(await self.mailboxes.change(scope, mailbox_id, rule, password_hash))
+
+    async def DeleteMailbox(self, request: pb.DeleteMailboxRequest, context: Any) -> pb.Mailbox:
+        """Schedule a mailbox for deletion."""
+        mailbox_id = check_id("mailbox_id", request.mailbox_id)
+        now = self.clock()
+        deleted = await self.mailboxes.change(
+            CALLER.get().scope,
+            mailbox_id,
+            lambda mailbox, _: lifecycle.delete_mailbox(mailbox, self.retention, now),
+        )
+        return convert.mailbox_message(deleted)
+
+    async def RestoreMailbox(self, request: pb.RestoreMailboxRequest, context: Any) -> pb.Mailbox:
+        """Bring a mailbox back that is scheduled for deletion."""
+        mailbox_id = check_id("mailbox_id", request.mailbox_id)
+        rule = partial(lifecycle.restore_mailbox, now=self.clock())
+        return convert.mailbox_message(await self.mailboxes.change(CALLER.get().scope, mailbox_id, rule))

@@ -1,0 +1,177 @@
+"""The gRPC process, put together: engine, repository, servicers, health; and taken apart in the opposite order."""
+
+import asyncio
+import os
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime
+
+import argon2
+import grpc
+import structlog
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+
+from postroom.v1alpha1 import mailbox_service_pb2, mailbox_service_pb2_grpc
+from postroomd.domain.errors import StorageUnavailable
+from postroomd.domain.records import MailHosts
+from postroomd.rpc.aliases import AliasServicer
+from postroomd.rpc.authentication import Authenticator
+from postroomd.rpc.boundary import Boundary
+from postroomd.rpc.convert import ServiceUrls
+from postroomd.rpc.crypto import Crypto
+from postroomd.rpc.domains import DomainServicer
+from postroomd.rpc.mailboxes import MailboxServicer
+from postroomd.settings import Settings
+from postroomd.storage.engine import open_repository
+from postroomd.storage.migrations import require_current
+from postroomd.storage.repository import Repository
+
+SERVICE = mailbox_service_pb2.DESCRIPTOR.services_by_name["MailboxService"]
+MAX_MESSAGE_BYTES = 4 * 1024 * 1024
+HEALTH_SECONDS = 1.0
+
+_OPTIONS = (
+    # Otherwise a second server on the port is accepted, and gets half of the calls.
+    ("grpc.so_reuseport", 0),
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    # Clients may ask every 10 s, also between calls, whether we live; the default would cut them off for it.
+    ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.keepalive_time_ms", 60_000),
+    ("grpc.keepalive_timeout_ms", 20_000),
+)
+
+log = structlog.get_logger()
+
+
+def utc_now() -> datetime:
+    """The time, as the rules are told it."""
+    return datetime.now(UTC)
+
+
+async def serve(settings: Settings, stop: asyncio.Event, ready: Callable[[str], None]) -> None:
+    """Serve gRPC until `stop` is set, then drain. Calls `ready` with the bound HOST:PORT.
+
+    Raises SchemaMismatch, StorageUnavailable, and OSError where the address can't be bound.
+    """
+    url = settings.database_url.get_secret_value()
+    await asyncio.to_thread(require_current, url)
+    async with AsyncExitStack() as cleanups:
+        repository = await open_repository(url, owner=True)
+        cleanups.push_async_callback(repository.close)
+        crypto = _crypto(settings)
+        cleanups.callback(crypto.close)
+
+        authenticator = Authenticator(repository.tenancy, utc_now, settings.key_cache_seconds)
+        server = grpc.aio.server(
+            interceptors=[Boundary(SERVICE, authenticator)], options=_OPTIONS, maximum_concurrent_rpcs=None
+        )
+        mailbox_service_pb2_grpc.add_MailboxServiceServicer_to_server(_service(settings, repository, crypto), server)
+        health_servicer = health.aio.HealthServicer()
+        await health_servicer.set("", health_pb2.HealthCheckResponse.NOT_SERVING)  # until the database has answered
+        health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
+
+        port = _bind(server, settings.grpc_address)
+        await server.start()
+        cleanups.push_async_callback(server.stop, settings.drain_seconds)
+        watch = asyncio.create_task(_watch_health(repository, health_servicer))
+        cleanups.callback(watch.cancel)
+        ready(f"{settings.grpc_address.rpartition(':')[0]}:{port}")
+        await stop.wait()
+        log.info("draining")
+        watch.cancel()
+        await health_servicer.enter_graceful_shutdown()
+
+
+def _joined(*servicers: object) -> mailbox_service_pb2_grpc.MailboxServiceServicer:
+    """The RPCs of several servicers as one object, which is how the generated code takes them.
+
+    Raises ValueError where an RPC of the contract is served by none, or by two.
+    """
+    joined = mailbox_service_pb2_grpc.MailboxServiceServicer()  # type: ignore[abstract] # its methods come next
+    for method in SERVICE.methods:
+        (behaviour,) = (getattr(servicer, method.name) for servicer in servicers if hasattr(servicer, method.name))
+        setattr(joined, method.name, behaviour)
+    return joined
+
+
+def _service(
+    settings: Settings, repository: Repository, crypto: Crypto
+) -> mailbox_service_pb2_grpc.MailboxServiceServicer:
+    return _joined(
+        DomainServicer(
+            domains=repository.domains,
+            tenancy=repository.tenancy,
+            crypto=crypto,
+            hosts=mail_hosts(settings),
+            urls=_urls(settings),
+            dkim_selector=settings.dkim_selector,
+            clock=utc_now,
+        ),
+        MailboxServicer(
+            mailboxes=repository.mailboxes,
+            domains=repository.domains,
+            crypto=crypto,
+            retention=settings.deletion_retention,
+            clock=utc_now,
+        ),
+        AliasServicer(aliases=repository.aliases, clock=utc_now),
+    )
+
+
+def _crypto(settings: Settings) -> Crypto:
+    hasher = argon2.PasswordHasher(
+        time_cost=settings.argon2_time_cost,
+        memory_cost=settings.argon2_memory_kib,
+        parallelism=settings.argon2_parallelism,
+    )
+    return Crypto(threads=settings.hash_threads or os.cpu_count() or 1, most_waiting=settings.hash_queue, hasher=hasher)
+
+
+def mail_hosts(settings: Settings) -> MailHosts:
+    """The hosts that domains' DNS records point at."""
+    return MailHosts(
+        mx=settings.mx_host,
+        imap=settings.imap_host,
+        pop3=settings.pop3_host,
+        submission=settings.smtp_host,
+        dav=settings.dav_host,
+        autoconfig=settings.autoconfig_host,
+        autodiscover=settings.autodiscover_host,
+        spf_include=settings.spf_include,
+        dmarc_policy=settings.dmarc_policy,
+    )
+
+
+def _urls(settings: Settings) -> ServiceUrls:
+    return ServiceUrls(
+        webmail=f"https://{settings.webmail_host}",
+        imap=f"imaps://{settings.imap_host}:993",
+        pop3=f"pop3s://{settings.pop3_host}:995",
+        smtp=f"smtps://{settings.smtp_host}:465",
+    )
+
+
+def _bind(server: grpc.aio.Server, address: str) -> int:
+    try:
+        port = server.add_insecure_port(address)
+    except RuntimeError:
+        port = 0
+    if port == 0:
+        raise OSError(f"can't listen for gRPC on {address}: the address is in use, or not this machine's")
+    return port
+
+
+async def _watch_health(repository: Repository, servicer: health.aio.HealthServicer) -> None:
+    """Tell the service's health by whether the database answers."""
+    answers = health_pb2.HealthCheckResponse
+    while True:
+        try:
+            await repository.ping()
+        except StorageUnavailable:
+            serving = False
+        else:
+            serving = True
+        for service in ("", SERVICE.full_name):
+            await servicer.set(service, answers.SERVING if serving else answers.NOT_SERVING)
+        await asyncio.sleep(HEALTH_SECONDS)

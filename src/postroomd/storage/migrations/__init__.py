@@ -1,0 +1,69 @@
+"""The schema's way from empty to today's, by Alembic. Revisions run forward, on live data."""
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from sqlalchemy import Connection, inspect, text
+
+from postroomd.domain.errors import SchemaMismatch
+from postroomd.storage.engine import migration_engine, translated
+
+Result = TypeVar("Result")
+
+HEAD = "0001"
+"""The revision that this version works with. It stands here so that a start need not load Alembic to compare."""
+
+
+def migrate(url: str) -> None:
+    """Bring the schema of the database at `url` up to HEAD; an empty database gets all of it.
+
+    Raises SchemaMismatch for a database of a newer version, StorageUnavailable.
+    """
+    asyncio.run(_run(url, _upgrade))
+
+
+def require_current(url: str) -> None:
+    """Raise SchemaMismatch, with one line that says what to do, where the schema is not at HEAD."""
+    revision = asyncio.run(_run(url, current_revision))
+    if revision is None:
+        raise SchemaMismatch("the database is empty: run `postroom migrate` first")
+    if revision < HEAD:
+        raise SchemaMismatch(f"the database is at schema {revision}, behind {HEAD}: run `postroom migrate` first")
+    if revision > HEAD:
+        raise SchemaMismatch(f"the database is at schema {revision}, ahead of {HEAD}: run a newer Postroom")
+
+
+def current_revision(connection: Connection) -> str | None:
+    """The revision of the connected database's schema; None where it has none."""
+    if not inspect(connection).has_table("alembic_version"):
+        return None
+    revision = connection.execute(text("SELECT version_num FROM alembic_version")).scalar_one_or_none()
+    return None if revision is None else str(revision)
+
+
+def _upgrade(connection: Connection) -> None:
+    revision = current_revision(connection)
+    if revision == HEAD:
+        return
+    if revision is not None and revision > HEAD:
+        raise SchemaMismatch(f"the database is at schema {revision}, ahead of {HEAD}: run a newer Postroom")
+    from alembic import command
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent))
+    config.attributes["connection"] = connection
+    command.upgrade(config, HEAD)
+
+
+async def _run(url: str, work: Callable[[Connection], Result]) -> Result:
+    engine = migration_engine(url)
+    try:
+        async with engine.begin() as connection:
+            return await connection.run_sync(work)
+    except Exception as error:
+        raise translated(error) from error
+    finally:
+        await engine.dispose()

@@ -1,0 +1,216 @@
+"""The storage as its callers see it: small protocols, whose docstrings name what each call raises.
+
+Every call may also raise StorageUnavailable; a write that raised it has left nothing behind. A write is one
+transaction, which runs to its end once it has begun, even when its caller is canceled.
+
+Calls for a tenant take a Scope, and see what it reaches alone: anything else answers as what does not exist.
+A *rule* is a pure function from a stored value to the value it should become. It is applied inside the transaction
+that read the value, so that no other write comes in between; what it raises ends the transaction and reaches the
+caller; returning the same object writes nothing. It may be applied more than once, and must give the same answer.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from postroomd.domain.model import (
+    Alias,
+    AliasQuery,
+    ApiKey,
+    Domain,
+    DomainQuery,
+    DomainRecord,
+    DomainStatus,
+    Mailbox,
+    MailboxQuery,
+    Organization,
+    Page,
+    Project,
+    Scope,
+)
+from postroomd.domain.records import Finding
+
+DomainRule = Callable[[Domain], Domain]
+MailboxRule = Callable[[Mailbox, DomainStatus], Mailbox]
+AliasRule = Callable[[Alias], Alias]
+
+
+@dataclass(frozen=True, slots=True)
+class DomainSecrets:
+    """What a domain keeps to itself: its validation token and its DKIM key (PKCS #8, PEM). Never served."""
+
+    validation_token: str
+    dkim_selector: str
+    dkim_private_key: str
+
+    def __repr__(self) -> str:
+        return "DomainSecrets(…)"
+
+
+@dataclass(frozen=True, slots=True)
+class NewMailbox:
+    """A mailbox to create in a domain that the transaction has yet to read.
+
+    `make` gives the mailbox in that domain, and may raise; `password_hash` is stored beside it.
+    """
+
+    make: Callable[[Domain], Mailbox]
+    password_hash: str
+
+    def __repr__(self) -> str:
+        return "NewMailbox(…)"
+
+
+class Tenancy(Protocol):
+    """Organizations, projects and API keys."""
+
+    async def create_organization(self, organization: Organization, first_project: Project) -> None:
+        """Store a new organization with its first project."""
+
+    async def create_project(self, project: Project) -> None:
+        """Store a new project. Raises NotFound for an unknown organization."""
+
+    async def get_project(self, scope: Scope, project_id: str) -> Project:
+        """One project. Raises NotFound."""
+
+    async def list_projects(self, organization_id: str | None = None) -> Sequence[Project]:
+        """The projects of one organization, or of all: oldest first."""
+
+    async def create_key(self, key: ApiKey, secret_hash: bytes) -> None:
+        """Store a new key. Raises NotFound where its organization, or a project of it, is unknown."""
+
+    async def list_keys(self, organization_id: str | None = None) -> Sequence[ApiKey]:
+        """The keys of one organization, or of all: oldest first."""
+
+    async def revoke_key(self, access_key: str, now: datetime) -> ApiKey:
+        """Revoke a key; one that is revoked stays as it is. Raises NotFound."""
+
+    async def find_key(self, secret_hash: bytes) -> ApiKey | None:
+        """The key with this digest of its secret, revoked and expired ones included."""
+
+
+class Domains(Protocol):
+    """The domains of tenants, and their DNS records."""
+
+    async def create(
+        self, scope: Scope, domain: Domain, records: Sequence[DomainRecord], secrets: DomainSecrets
+    ) -> Domain:
+        """Store a new domain. Raises NotFound for its project, Conflict where the organization has the name."""
+
+    async def get(self, scope: Scope, domain_id: str) -> Domain:
+        """One domain. Raises NotFound."""
+
+    async def list(self, scope: Scope, query: DomainQuery) -> Page[Domain]:
+        """One page of domains."""
+
+    async def records(self, scope: Scope, domain_id: str) -> Mapping[str, DomainRecord]:
+        """A domain's DNS records by kind. Raises NotFound."""
+
+    async def begin_validation(self, scope: Scope, domain_id: str, rule: DomainRule, now: datetime) -> Domain:
+        """Apply a rule to a domain, and ask the worker to look its records up. Raises NotFound."""
+
+    async def delete(self, scope: Scope, domain_id: str, now: datetime) -> Domain:
+        """Make a domain `deleting` with all its mailboxes and aliases. Raises NotFound."""
+
+
+class Mailboxes(Protocol):
+    """The mailboxes of tenants."""
+
+    async def create(self, scope: Scope, domain_id: str, batch: Sequence[NewMailbox]) -> Sequence[Mailbox]:
+        """Store new mailboxes of one domain, all or none, and take their project's quota with them.
+
+        Raises NotFound for the domain, Conflict with every address that is taken, QuotaExceeded.
+        """
+
+    async def get(self, scope: Scope, mailbox_id: str) -> Mailbox:
+        """One mailbox. Raises NotFound."""
+
+    async def list(self, scope: Scope, query: MailboxQuery) -> Page[Mailbox]:
+        """One page of mailboxes."""
+
+    async def change(
+        self, scope: Scope, mailbox_id: str, rule: MailboxRule, password_hash: str | None = None
+    ) -> Mailbox:
+        """Apply a rule to a mailbox and the status of its domain, and store the password. Raises NotFound."""
+
+
+class Aliases(Protocol):
+    """The aliases of tenants."""
+
+    async def create(self, scope: Scope, mailbox_id: str, make: Callable[[Mailbox], Alias]) -> Alias:
+        """Store a new alias, made from its mailbox. Raises NotFound for the mailbox, Conflict for the address."""
+
+    async def get(self, scope: Scope, alias_id: str) -> Alias:
+        """One alias. Raises NotFound."""
+
+    async def list(self, scope: Scope, query: AliasQuery) -> Page[Alias]:
+        """One page of aliases."""
+
+    async def change(self, scope: Scope, alias_id: str, rule: AliasRule) -> Alias:
+        """Apply a rule to an alias. Raises NotFound."""
+
+    async def delete(self, scope: Scope, alias_id: str) -> Alias:
+        """Remove an alias, and answer it as it was. Raises NotFound."""
+
+
+class Work(Protocol):
+    """What the worker does by itself, for every tenant. Limits bound one transaction, not the work."""
+
+    async def domains_to_validate(self, limit: int) -> Sequence[tuple[Domain, Mapping[str, DomainRecord]]]:
+        """Domains whose records a caller has asked to be looked up, longest waiting first."""
+
+    async def settle_validation(self, domain: Domain, findings: Mapping[str, Finding], now: datetime) -> Domain:
+        """Store what was found of a domain's records by kind, and move the domain where it still waits for that.
+
+        A validating domain goes on to provisioning where every required record is valid and no other organization
+        has the name, else to validation_failed. Answers the domain as it is then; a domain gone meanwhile, as it was.
+        """
+
+    async def finish_provisioning(self, now: datetime, limit: int) -> int:
+        """Make provisioned domains ready. Answers how many."""
+
+    async def admit_waiting(self, now: datetime, limit: int) -> int:
+        """Make mailboxes ready that waited for their domain, which is. Answers how many."""
+
+    async def due_mailboxes(self, now: datetime, limit: int) -> Sequence[Mailbox]:
+        """Mailboxes whose next step by the calendar is due, the longest overdue first."""
+
+    async def advance(self, mailbox: Mailbox, rule: Callable[[Mailbox], Mailbox | None]) -> bool:
+        """Apply a rule to a mailbox in one transaction; None purges it. False where it is gone meanwhile."""
+
+    async def purge_domains(self, limit: int) -> int:
+        """Purge up to `limit` mailboxes of deleting domains, or such domains that have none left.
+
+        Answers how many mailboxes and domains went.
+        """
+
+
+class Repository(Protocol):
+    """All that is stored, by room."""
+
+    @property
+    def tenancy(self) -> Tenancy:
+        """Organizations, projects and API keys."""
+
+    @property
+    def domains(self) -> Domains:
+        """Domains and their DNS records."""
+
+    @property
+    def mailboxes(self) -> Mailboxes:
+        """Mailboxes."""
+
+    @property
+    def aliases(self) -> Aliases:
+        """Aliases."""
+
+    @property
+    def work(self) -> Work:
+        """The worker's side of all of these."""
+
+    async def ping(self) -> None:
+        """Ask the database for an answer. Raises StorageUnavailable."""
+
+    async def close(self) -> None:
+        """Let running transactions finish, then close every connection."""

@@ -1,0 +1,95 @@
+"""Aliases, and the addresses that they hold."""
+
+from collections.abc import Callable
+
+from sqlalchemy import delete, insert, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from postroomd.domain.errors import NotFound
+from postroomd.domain.model import Alias, AliasQuery, Mailbox, Page, Scope
+from postroomd.storage import tables as t
+from postroomd.storage.engine import Database
+from postroomd.storage.repository import AliasRule
+from postroomd.storage.sql.domains import fetch_domain
+from postroomd.storage.sql.mailboxes import fetch_mailbox, require_free
+from postroomd.storage.sql.rows import columns_of, made, page_of, this_row, values_of, within
+
+ALIAS = columns_of(Alias, t.aliases)
+
+
+async def fetch_alias(connection: AsyncConnection, scope: Scope, alias_id: str, *, lock: bool = False) -> Alias:
+    """One alias of the caller's, with its row locked where it is to be written. Raises NotFound."""
+    found = select(*ALIAS).where(t.aliases.c.id == alias_id, *within(t.aliases, scope))
+    row = (await connection.execute(found.with_for_update() if lock else found)).one_or_none()
+    if row is None:
+        raise NotFound("alias", alias_id)
+    return made(Alias, row)
+
+
+class SqlAliases:
+    """The aliases of tenants."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def create(self, scope: Scope, mailbox_id: str, make: Callable[[Mailbox], Alias]) -> Alias:
+        """Store a new alias, made from its mailbox. Raises NotFound for the mailbox, Conflict for the address."""
+
+        async def work(connection: AsyncConnection) -> Alias:
+            # The domain's row is locked first, as in every write that takes both: two orders could deadlock.
+            unlocked = await fetch_mailbox(connection, scope, mailbox_id)
+            domain = await fetch_domain(connection, scope, unlocked.domain_id, lock=True)
+            alias = make(await fetch_mailbox(connection, scope, mailbox_id, lock=True))
+            local_part = alias.email.partition("@")[0]
+            await require_free(connection, scope, domain, [local_part])
+            await connection.execute(insert(t.aliases).values(values_of(alias)))
+            address = {
+                "domain_id": alias.domain_id,
+                "local_part": local_part,
+                "organization_id": alias.organization_id,
+                "alias_id": alias.id,
+            }
+            await connection.execute(insert(t.addresses).values(address))
+            return alias
+
+        return await self._database.write(work)
+
+    async def get(self, scope: Scope, alias_id: str) -> Alias:
+        """One alias. Raises NotFound."""
+        return await self._database.read(lambda connection: fetch_alias(connection, scope, alias_id))
+
+    async def list(self, scope: Scope, query: AliasQuery) -> Page[Alias]:
+        """One page of aliases."""
+        conditions = [*within(t.aliases, scope)]
+        if query.mailbox_id:
+            conditions.append(t.aliases.c.mailbox_id == query.mailbox_id)
+        if query.project_id:
+            conditions.append(t.aliases.c.project_id == query.project_id)
+        if query.status:
+            conditions.append(t.aliases.c.status == query.status)
+        return await self._database.read(lambda connection: page_of(connection, Alias, t.aliases, conditions, query))
+
+    async def change(self, scope: Scope, alias_id: str, rule: AliasRule) -> Alias:
+        """Apply a rule to an alias. Raises NotFound."""
+
+        async def work(connection: AsyncConnection) -> Alias:
+            alias = await fetch_alias(connection, scope, alias_id, lock=True)
+            changed = rule(alias)
+            if changed is not alias:
+                changing = update(t.aliases).where(*this_row(t.aliases, alias))
+                await connection.execute(
+                    changing.values(description=changed.description, updated_at=changed.updated_at)
+                )
+            return changed
+
+        return await self._database.write(work)
+
+    async def delete(self, scope: Scope, alias_id: str) -> Alias:
+        """Remove an alias, and answer it as it was. Raises NotFound."""
+
+        async def work(connection: AsyncConnection) -> Alias:
+            alias = await fetch_alias(connection, scope, alias_id, lock=True)
+            await connection.execute(delete(t.aliases).where(*this_row(t.aliases, alias)))
+            return alias
+
+        return await self._database.write(work)

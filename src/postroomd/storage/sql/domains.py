@@ -1,0 +1,158 @@
+"""Domains and their DNS records."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+
+from sqlalchemy import func, insert, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from postroomd.domain.errors import Conflict, NotFound, ResourceName
+from postroomd.domain.lifecycle import DomainEvent, move_domain
+from postroomd.domain.model import (
+    AliasStatus,
+    Domain,
+    DomainQuery,
+    DomainRecord,
+    DomainStatus,
+    MailboxStatus,
+    Page,
+    Scope,
+)
+from postroomd.storage import tables as t
+from postroomd.storage.engine import Database
+from postroomd.storage.repository import DomainRule, DomainSecrets
+from postroomd.storage.sql.rows import columns_of, made, page_of, search_condition, this_row, values_of, within
+from postroomd.storage.sql.tenancy import fetch_project
+
+DOMAIN = columns_of(Domain, t.domains)
+RECORD = columns_of(DomainRecord, t.domain_records)
+
+
+async def fetch_domain(connection: AsyncConnection, scope: Scope, domain_id: str, *, lock: bool = False) -> Domain:
+    """One domain of the caller's, with its row locked where it is to be written. Raises NotFound."""
+    found = select(*DOMAIN).where(t.domains.c.id == domain_id, *within(t.domains, scope))
+    row = (await connection.execute(found.with_for_update() if lock else found)).one_or_none()
+    if row is None:
+        raise NotFound("domain", domain_id)
+    return made(Domain, row)
+
+
+async def fetch_records(connection: AsyncConnection, domain: Domain) -> Mapping[str, DomainRecord]:
+    """A domain's DNS records by kind."""
+    listing = select(*RECORD).where(
+        t.domain_records.c.domain_id == domain.id, t.domain_records.c.organization_id == domain.organization_id
+    )
+    rows = await connection.execute(listing)
+    return {row.kind: made(DomainRecord, row) for row in rows}
+
+
+async def store_domain_status(connection: AsyncConnection, domain: Domain) -> None:
+    """Write what a rule can change of a domain."""
+    changing = update(t.domains).where(*this_row(t.domains, domain))
+    await connection.execute(changing.values(status=domain.status, updated_at=domain.updated_at))
+
+
+class SqlDomains:
+    """The domains of tenants, and their DNS records."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def create(
+        self, scope: Scope, domain: Domain, records: Sequence[DomainRecord], secrets: DomainSecrets
+    ) -> Domain:
+        """Store a new domain. Raises NotFound for its project, Conflict where the organization has the name."""
+
+        async def work(connection: AsyncConnection) -> Domain:
+            await fetch_project(connection, scope, domain.project_id)
+            same_name = select(t.domains.c.id, t.domains.c.project_id).where(
+                t.domains.c.organization_id == scope.organization_id, t.domains.c.name == domain.name
+            )
+            existing = (await connection.execute(same_name)).one_or_none()
+            if existing is not None:
+                # A key that is limited to another project is not told that project's ids.
+                seen = scope.project_id in {None, existing.project_id}
+                name = ResourceName("domain", existing.id if seen else domain.name)
+                raise Conflict(f"the organization has registered {domain.name} already", [name])
+            secret_columns = {
+                "validation_token": secrets.validation_token,
+                "dkim_selector": secrets.dkim_selector,
+                "dkim_private_key": secrets.dkim_private_key,
+            }
+            await connection.execute(insert(t.domains).values(values_of(domain) | secret_columns))
+            rows = [values_of(record) | {"organization_id": domain.organization_id} for record in records]
+            await connection.execute(insert(t.domain_records), rows)
+            return domain
+
+        return await self._database.write(work)
+
+    async def get(self, scope: Scope, domain_id: str) -> Domain:
+        """One domain. Raises NotFound."""
+        return await self._database.read(lambda connection: fetch_domain(connection, scope, domain_id))
+
+    async def list(self, scope: Scope, query: DomainQuery) -> Page[Domain]:
+        """One page of domains."""
+        conditions = [*within(t.domains, scope)]
+        if query.project_id:
+            conditions.append(t.domains.c.project_id == query.project_id)
+        if query.statuses:
+            conditions.append(t.domains.c.status.in_(query.statuses))
+        if query.search:
+            conditions.append(search_condition(t.domains.c.name, query.search))
+        return await self._database.read(
+            lambda connection: page_of(connection, Domain, t.domains, conditions, query),
+        )
+
+    async def records(self, scope: Scope, domain_id: str) -> Mapping[str, DomainRecord]:
+        """A domain's DNS records by kind. Raises NotFound."""
+
+        async def work(connection: AsyncConnection) -> Mapping[str, DomainRecord]:
+            return await fetch_records(connection, await fetch_domain(connection, scope, domain_id))
+
+        return await self._database.read(work)
+
+    async def begin_validation(self, scope: Scope, domain_id: str, rule: DomainRule, now: datetime) -> Domain:
+        """Apply a rule to a domain, and ask the worker to look its records up. Raises NotFound."""
+
+        async def work(connection: AsyncConnection) -> Domain:
+            domain = await fetch_domain(connection, scope, domain_id, lock=True)
+            changed = rule(domain)
+            if changed is not domain:
+                await store_domain_status(connection, changed)
+            # A request that comes while a look-up is due or under way is answered by that one.
+            asked_at = func.coalesce(t.domains.c.validation_requested_at, now)
+            requesting = update(t.domains).where(*this_row(t.domains, domain))
+            await connection.execute(requesting.values(validation_requested_at=asked_at))
+            return changed
+
+        return await self._database.write(work)
+
+    async def delete(self, scope: Scope, domain_id: str, now: datetime) -> Domain:
+        """Make a domain `deleting` with all its mailboxes and aliases. Raises NotFound."""
+
+        async def work(connection: AsyncConnection) -> Domain:
+            domain = await fetch_domain(connection, scope, domain_id, lock=True)
+            if domain.status is DomainStatus.DELETING:
+                return domain
+            deleted = move_domain(domain, DomainEvent.DELETE, now)
+            await store_domain_status(connection, deleted)
+            await connection.execute(
+                update(t.domains).where(*this_row(t.domains, domain)).values(validation_requested_at=None)
+            )
+            await connection.execute(
+                update(t.mailboxes)
+                .where(
+                    t.mailboxes.c.organization_id == domain.organization_id,
+                    t.mailboxes.c.domain_id == domain.id,
+                    t.mailboxes.c.status != MailboxStatus.DELETING,
+                )
+                .values(status=MailboxStatus.DELETING, updated_at=now, due_at=None)
+            )
+            await connection.execute(
+                update(t.aliases)
+                .where(t.aliases.c.organization_id == domain.organization_id, t.aliases.c.domain_id == domain.id)
+                .values(status=AliasStatus.DELETING, updated_at=now)
+            )
+            return deleted
+
+        return await self._database.write(work)

@@ -1,0 +1,143 @@
+"""Mailboxes, their addresses, and the counts that are kept with them."""
+
+from collections.abc import Collection, Sequence
+
+from sqlalchemy import insert, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from postroomd.domain.errors import Conflict, NotFound, QuotaExceeded, ResourceName
+from postroomd.domain.lifecycle import due_at
+from postroomd.domain.model import Domain, Mailbox, MailboxQuery, Page, Scope
+from postroomd.storage import tables as t
+from postroomd.storage.engine import Database
+from postroomd.storage.repository import MailboxRule, NewMailbox
+from postroomd.storage.sql.domains import fetch_domain
+from postroomd.storage.sql.rows import columns_of, made, page_of, search_condition, this_row, values_of, within
+
+MAILBOX = columns_of(Mailbox, t.mailboxes)
+
+
+async def fetch_mailbox(connection: AsyncConnection, scope: Scope, mailbox_id: str, *, lock: bool = False) -> Mailbox:
+    """One mailbox of the caller's, with its row locked where it is to be written. Raises NotFound."""
+    found = select(*MAILBOX).where(t.mailboxes.c.id == mailbox_id, *within(t.mailboxes, scope))
+    row = (await connection.execute(found.with_for_update() if lock else found)).one_or_none()
+    if row is None:
+        raise NotFound("mailbox", mailbox_id)
+    return made(Mailbox, row)
+
+
+async def store_mailbox(connection: AsyncConnection, mailbox: Mailbox, password_hash: str | None = None) -> None:
+    """Write a mailbox that a rule has changed, and its password where there is a new one."""
+    values = values_of(mailbox) | {"due_at": due_at(mailbox)}
+    if password_hash is not None:
+        values["password_hash"] = password_hash
+    await connection.execute(update(t.mailboxes).where(*this_row(t.mailboxes, mailbox)).values(values))
+
+
+async def require_free(connection: AsyncConnection, scope: Scope, domain: Domain, local_parts: Collection[str]) -> None:
+    """Raise Conflict, with every address of the domain that a mailbox or an alias has already."""
+    has_them = select(t.addresses.c.local_part, t.addresses.c.mailbox_id, t.addresses.c.alias_id).where(
+        t.addresses.c.organization_id == scope.organization_id,
+        t.addresses.c.domain_id == domain.id,
+        t.addresses.c.local_part.in_(local_parts),
+    )
+    taken = (await connection.execute(has_them.order_by(t.addresses.c.local_part))).all()
+    if taken:
+        names = [
+            ResourceName("alias", row.alias_id) if row.alias_id else ResourceName("mailbox", row.mailbox_id)
+            for row in taken
+        ]
+        addresses = ", ".join(f"{row.local_part}@{domain.name}" for row in taken)
+        raise Conflict(f"already in use: {addresses}", names)
+
+
+class SqlMailboxes:
+    """The mailboxes of tenants."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def create(self, scope: Scope, domain_id: str, batch: Sequence[NewMailbox]) -> Sequence[Mailbox]:
+        """Store new mailboxes of one domain, all or none, and take their project's quota with them.
+
+        Raises NotFound for the domain, Conflict with every address that is taken, QuotaExceeded.
+        """
+
+        async def work(connection: AsyncConnection) -> list[Mailbox]:
+            # The domain's lock is what makes the look for taken addresses hold until the commit.
+            domain = await fetch_domain(connection, scope, domain_id, lock=True)
+            created = [new.make(domain) for new in batch]
+            local_parts = [mailbox.email.partition("@")[0] for mailbox in created]
+            await require_free(connection, scope, domain, local_parts)
+            await _take_quota(connection, domain, len(created))
+            mailboxes = [
+                values_of(mailbox) | {"password_hash": new.password_hash, "due_at": due_at(mailbox)}
+                for mailbox, new in zip(created, batch, strict=True)
+            ]
+            addresses = [
+                {
+                    "domain_id": domain.id,
+                    "local_part": local_part,
+                    "organization_id": domain.organization_id,
+                    "mailbox_id": mailbox.id,
+                }
+                for mailbox, local_part in zip(created, local_parts, strict=True)
+            ]
+            await connection.execute(insert(t.mailboxes), mailboxes)
+            await connection.execute(insert(t.addresses), addresses)
+            return created
+
+        return await self._database.write(work)
+
+    async def get(self, scope: Scope, mailbox_id: str) -> Mailbox:
+        """One mailbox. Raises NotFound."""
+        return await self._database.read(lambda connection: fetch_mailbox(connection, scope, mailbox_id))
+
+    async def list(self, scope: Scope, query: MailboxQuery) -> Page[Mailbox]:
+        """One page of mailboxes."""
+        conditions = [*within(t.mailboxes, scope)]
+        if query.domain_id:
+            conditions.append(t.mailboxes.c.domain_id == query.domain_id)
+        if query.project_id:
+            conditions.append(t.mailboxes.c.project_id == query.project_id)
+        if query.statuses:
+            conditions.append(t.mailboxes.c.status.in_(query.statuses))
+        if query.search:
+            conditions.append(search_condition(t.mailboxes.c.email, query.search))
+        return await self._database.read(
+            lambda connection: page_of(connection, Mailbox, t.mailboxes, conditions, query),
+        )
+
+    async def change(
+        self, scope: Scope, mailbox_id: str, rule: MailboxRule, password_hash: str | None = None
+    ) -> Mailbox:
+        """Apply a rule to a mailbox and the status of its domain, and store the password. Raises NotFound."""
+
+        async def work(connection: AsyncConnection) -> Mailbox:
+            mailbox = await fetch_mailbox(connection, scope, mailbox_id, lock=True)
+            domain = await fetch_domain(connection, scope, mailbox.domain_id)
+            changed = rule(mailbox, domain.status)
+            if changed is not mailbox:
+                await store_mailbox(connection, changed, password_hash)
+            return changed
+
+        return await self._database.write(work)
+
+
+async def _take_quota(connection: AsyncConnection, domain: Domain, count: int) -> None:
+    """Count new mailboxes on their project and domain. Raises QuotaExceeded.
+
+    The condition stands in the UPDATE itself: of two batches that race for the last place, the second matches no row.
+    """
+    project = (t.projects.c.id == domain.project_id, t.projects.c.organization_id == domain.organization_id)
+    more = t.projects.c.mailbox_count + count
+    taking = update(t.projects).where(*project, more <= t.projects.c.mailbox_quota).values(mailbox_count=more)
+    if (await connection.execute(taking)).rowcount == 0:
+        standing = select(t.projects.c.mailbox_quota, t.projects.c.mailbox_count).where(*project)
+        quota, current = (await connection.execute(standing)).one()
+        raise QuotaExceeded("mailboxes", quota, current, domain.project_id)
+    await connection.execute(
+        update(t.domains)
+        .where(*this_row(t.domains, domain))
+        .values(mailbox_total_count=t.domains.c.mailbox_total_count + count)
+    )

@@ -1,0 +1,68 @@
+"""What the statements of every resource share: columns of a model, the tenant's scope, and pages."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import fields
+from typing import Any, TypeVar
+
+from sqlalchemy import ColumnElement, Row, Table, func, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from postroomd.domain.model import AliasQuery, DomainQuery, MailboxQuery, Page, Scope
+
+Model = TypeVar("Model")
+
+
+def columns_of(model: type[Any], table: Table) -> list[ColumnElement[Any]]:
+    """The columns of a table that a frozen model is made of: those named as its fields."""
+    return [table.c[field.name] for field in fields(model)]
+
+
+def made(model: type[Model], row: Row[Any]) -> Model:
+    """The model of a row of `columns_of`."""
+    return model(**row._mapping)
+
+
+def values_of(model: Any) -> dict[str, Any]:
+    """The columns of a frozen model, to be written."""
+    return {field.name: getattr(model, field.name) for field in fields(model)}
+
+
+def within(table: Table, scope: Scope) -> Iterable[ColumnElement[bool]]:
+    """The conditions that keep a statement inside what its caller can reach: part of every statement for a tenant."""
+    yield table.c.organization_id == scope.organization_id
+    if scope.project_id is not None:
+        yield table.c.project_id == scope.project_id
+
+
+def this_row(table: Table, model: Any) -> Iterable[ColumnElement[bool]]:
+    """The conditions that find a stored value again: its id, and its organization's."""
+    yield table.c.id == model.id
+    yield table.c.organization_id == model.organization_id
+
+
+def search_condition(column: ColumnElement[str], search: str) -> ColumnElement[bool]:
+    """Whether a lower-case column contains the text, whose `%` and `_` are themselves."""
+    return column.contains(search.lower(), autoescape=True)
+
+
+async def page_of(
+    connection: AsyncConnection,
+    model: type[Model],
+    table: Table,
+    conditions: Sequence[ColumnElement[bool]],
+    query: DomainQuery | MailboxQuery | AliasQuery,
+) -> Page[Model]:
+    """One page of the rows that match, and how many match in all."""
+    order = table.c[query.ordering.field]
+    keys = (order.desc(), table.c.id.desc()) if query.ordering.descending else (order, table.c.id)
+    counting = select(func.count()).select_from(table).where(*conditions)
+    listing = (
+        select(*columns_of(model, table))
+        .where(*conditions)
+        .order_by(*keys)
+        .limit(query.page_size)
+        .offset((query.page - 1) * query.page_size)
+    )
+    total = (await connection.execute(counting)).scalar_one()
+    rows = (await connection.execute(listing)).all() if total else []
+    return Page([made(model, row) for row in rows], total)

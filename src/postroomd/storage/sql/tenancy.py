@@ -1,0 +1,128 @@
+"""Organizations, projects and API keys."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from hmac import compare_digest
+
+from sqlalchemy import insert, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from postroomd.domain.errors import NotFound
+from postroomd.domain.model import ApiKey, Organization, Project, Scope
+from postroomd.storage import tables as t
+from postroomd.storage.engine import Database
+from postroomd.storage.sql.rows import columns_of, made, values_of
+
+PROJECT = columns_of(Project, t.projects)
+KEY = columns_of(ApiKey, t.api_keys)
+KEY_FIELDS = [column.name for column in KEY]
+SECRET_PREFIX = 8  # octets
+
+
+async def fetch_project(connection: AsyncConnection, scope: Scope, project_id: str) -> Project:
+    """One project of the caller's. Raises NotFound."""
+    row = None
+    if scope.project_id in {None, project_id}:
+        found = select(*PROJECT).where(t.projects.c.organization_id == scope.organization_id)
+        row = (await connection.execute(found.where(t.projects.c.id == project_id))).one_or_none()
+    if row is None:
+        raise NotFound("project", project_id)
+    return made(Project, row)
+
+
+class SqlTenancy:
+    """Organizations, projects and API keys."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def create_organization(self, organization: Organization, first_project: Project) -> None:
+        """Store a new organization with its first project."""
+
+        async def work(connection: AsyncConnection) -> None:
+            await connection.execute(insert(t.organizations).values(values_of(organization)))
+            await connection.execute(insert(t.projects).values(values_of(first_project)))
+
+        await self._database.write(work)
+
+    async def create_project(self, project: Project) -> None:
+        """Store a new project. Raises NotFound for an unknown organization."""
+
+        async def work(connection: AsyncConnection) -> None:
+            await _require_organization(connection, project.organization_id)
+            await connection.execute(insert(t.projects).values(values_of(project)))
+
+        await self._database.write(work)
+
+    async def get_project(self, scope: Scope, project_id: str) -> Project:
+        """One project. Raises NotFound."""
+        return await self._database.read(lambda connection: fetch_project(connection, scope, project_id))
+
+    async def list_projects(self, organization_id: str | None = None) -> Sequence[Project]:
+        """The projects of one organization, or of all: oldest first."""
+
+        async def work(connection: AsyncConnection) -> list[Project]:
+            listing = select(*PROJECT).order_by(t.projects.c.created_at, t.projects.c.id)
+            if organization_id is not None:
+                listing = listing.where(t.projects.c.organization_id == organization_id)
+            return [made(Project, row) for row in await connection.execute(listing)]
+
+        return await self._database.read(work)
+
+    async def create_key(self, key: ApiKey, secret_hash: bytes) -> None:
+        """Store a new key. Raises NotFound where its organization, or a project of it, is unknown."""
+
+        async def work(connection: AsyncConnection) -> None:
+            await _require_organization(connection, key.organization_id)
+            scope = Scope(organization_id=key.organization_id)
+            for project_id in {key.project_id, key.default_project_id} - {None}:
+                await fetch_project(connection, scope, str(project_id))
+            digest = {"secret_hash": secret_hash, "secret_prefix": secret_hash[:SECRET_PREFIX]}
+            await connection.execute(insert(t.api_keys).values(values_of(key) | digest))
+
+        await self._database.write(work)
+
+    async def list_keys(self, organization_id: str | None = None) -> Sequence[ApiKey]:
+        """The keys of one organization, or of all: oldest first."""
+
+        async def work(connection: AsyncConnection) -> list[ApiKey]:
+            listing = select(*KEY).order_by(t.api_keys.c.created_at, t.api_keys.c.access_key)
+            if organization_id is not None:
+                listing = listing.where(t.api_keys.c.organization_id == organization_id)
+            return [made(ApiKey, row) for row in await connection.execute(listing)]
+
+        return await self._database.read(work)
+
+    async def revoke_key(self, access_key: str, now: datetime) -> ApiKey:
+        """Revoke a key; one that is revoked stays as it is. Raises NotFound."""
+
+        async def work(connection: AsyncConnection) -> ApiKey:
+            named = t.api_keys.c.access_key == access_key
+            revoking = update(t.api_keys).where(named, t.api_keys.c.revoked_at.is_(None)).values(revoked_at=now)
+            await connection.execute(revoking)
+            row = (await connection.execute(select(*KEY).where(named))).one_or_none()
+            if row is None:
+                raise NotFound("api_key", access_key)
+            return made(ApiKey, row)
+
+        return await self._database.write(work)
+
+    async def find_key(self, secret_hash: bytes) -> ApiKey | None:
+        """The key with this digest of its secret, revoked and expired ones included."""
+
+        async def work(connection: AsyncConnection) -> ApiKey | None:
+            # The time that the index takes tells of 8 octets of the digest; the rest is compared in constant time.
+            prefix = t.api_keys.c.secret_prefix == secret_hash[:SECRET_PREFIX]
+            rows = (await connection.execute(select(t.api_keys.c.secret_hash, *KEY).where(prefix))).all()
+            for stored, *values in rows:
+                if compare_digest(stored, secret_hash):
+                    return ApiKey(**dict(zip(KEY_FIELDS, values, strict=True)))
+            return None
+
+        return await self._database.read(work)
+
+
+async def _require_organization(connection: AsyncConnection, organization_id: str) -> None:
+    found = select(t.organizations.c.id).where(t.organizations.c.id == organization_id)
+    if (await connection.execute(found)).one_or_none() is None:
+        raise NotFound("organization", organization_id)

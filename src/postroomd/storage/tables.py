@@ -1,0 +1,257 @@
+"""The schema, for both engines.
+
+Every tenant's table carries organization_id and project_id, so that a statement is scoped by its own row. Instants are
+whole microseconds since 1970 in UTC: exact, and of one order on both engines. Addresses and names are compared octet
+by octet on both.
+"""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import Any, Generic, TypeVar
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Dialect,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+from sqlalchemy.dialects.postgresql import UUID
+from sqlalchemy.types import TypeDecorator
+
+from postroomd.domain.model import (
+    AliasStatus,
+    DnsType,
+    DomainStatus,
+    MailboxStatus,
+    RecordLevel,
+    RecordStatus,
+    SubscriptionPeriod,
+)
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MICROSECOND = timedelta(microseconds=1)
+
+
+class Instant(TypeDecorator[datetime]):
+    """An aware datetime as microseconds since 1970, UTC."""
+
+    impl = BigInteger
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> int | None:
+        """To the database."""
+        return None if value is None else (value - EPOCH) // MICROSECOND
+
+    def process_result_value(self, value: int | None, dialect: Dialect) -> datetime | None:
+        """From the database."""
+        return None if value is None else EPOCH + timedelta(microseconds=value)
+
+
+Member = TypeVar("Member", bound=StrEnum)
+
+
+class Named(TypeDecorator[Member], Generic[Member]):
+    """A member of an enum as its value."""
+
+    impl = String(32)
+    cache_ok = True
+
+    def __init__(self, enum: type[Member]) -> None:
+        super().__init__()
+        self.enum = enum
+
+    def process_bind_param(self, value: Member | None, dialect: Dialect) -> str | None:
+        """To the database."""
+        return None if value is None else value.value
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> Member | None:
+        """From the database."""
+        return None if value is None else self.enum(value)
+
+
+ID = String(36).with_variant(UUID(as_uuid=False), "postgresql")
+OCTETS = Text().with_variant(Text(collation="C"), "postgresql")
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+
+def _id(name: str = "id", **options: Any) -> Column[str]:
+    return Column(name, ID, nullable=False, **options)
+
+
+def _owner() -> Iterator[Column[str]]:
+    yield _id("organization_id")
+    yield _id("project_id")
+
+
+def _times() -> Iterator[Column[datetime]]:
+    yield Column("created_at", Instant, nullable=False)
+    yield Column("updated_at", Instant, nullable=False)
+
+
+organizations = Table(
+    "organizations",
+    metadata,
+    _id(primary_key=True),
+    Column("created_at", Instant, nullable=False),
+)
+
+projects = Table(
+    "projects",
+    metadata,
+    _id(primary_key=True),
+    Column("organization_id", ID, ForeignKey(organizations.c.id), nullable=False, index=True),
+    Column("name", Text, nullable=False),
+    Column("mailbox_quota", Integer, nullable=False),
+    Column("mailbox_count", Integer, nullable=False),
+    Column("created_at", Instant, nullable=False),
+)
+
+api_keys = Table(
+    "api_keys",
+    metadata,
+    Column("access_key", String(20), primary_key=True),
+    Column("secret_hash", LargeBinary(32), nullable=False),  # SHA-256
+    Column("secret_prefix", LargeBinary(8), nullable=False, index=True),  # its first octets, to find it by
+    Column("organization_id", ID, ForeignKey(organizations.c.id), nullable=False, index=True),
+    Column("project_id", ID, ForeignKey(projects.c.id)),
+    Column("default_project_id", ID, ForeignKey(projects.c.id), nullable=False),
+    Column("read_only", Boolean, nullable=False),
+    Column("created_at", Instant, nullable=False),
+    Column("expires_at", Instant),
+    Column("revoked_at", Instant),
+)
+
+domains = Table(
+    "domains",
+    metadata,
+    _id(primary_key=True),
+    _id("organization_id"),
+    Column("project_id", ID, ForeignKey(projects.c.id), nullable=False),
+    Column("name", OCTETS, nullable=False),
+    Column("status", Named(DomainStatus), nullable=False),
+    Column("mailbox_total_count", Integer, nullable=False),
+    *_times(),
+    # Set while the worker owes the domain a look-up of its records: when it was asked for.
+    Column("validation_requested_at", Instant),
+    Column("validation_token", Text, nullable=False),
+    Column("dkim_selector", Text, nullable=False),
+    Column("dkim_private_key", Text, nullable=False),
+    UniqueConstraint("organization_id", "name"),
+)
+
+PROVED = (DomainStatus.PROVISIONING, DomainStatus.READY)
+"""The statuses in which a domain has its name to itself, among all organizations."""
+
+Index(
+    "uq_domains_proved_name",
+    domains.c.name,
+    unique=True,
+    sqlite_where=domains.c.status.in_(PROVED),
+    postgresql_where=domains.c.status.in_(PROVED),
+)
+Index(
+    "ix_domains_validation_requested_at",
+    domains.c.validation_requested_at,
+    sqlite_where=domains.c.validation_requested_at.is_not(None),
+    postgresql_where=domains.c.validation_requested_at.is_not(None),
+)
+Index("ix_domains_status", domains.c.status)
+
+domain_records = Table(
+    "domain_records",
+    metadata,
+    _id(primary_key=True),
+    _id("organization_id"),
+    Column("domain_id", ID, ForeignKey(domains.c.id, ondelete="CASCADE"), nullable=False),
+    Column("kind", String(32), nullable=False),
+    Column("status", Named(RecordStatus), nullable=False),
+    Column("level", Named(RecordLevel), nullable=False),
+    Column("dns_type", Named(DnsType), nullable=False),
+    Column("dns_name", Text, nullable=False),
+    Column("dns_value", Text, nullable=False),
+    Column("error", Text),
+    *_times(),
+    UniqueConstraint("domain_id", "kind"),
+)
+
+mailboxes = Table(
+    "mailboxes",
+    metadata,
+    _id(primary_key=True),
+    *_owner(),
+    Column("domain_id", ID, ForeignKey(domains.c.id), nullable=False),
+    Column("email", OCTETS, nullable=False),
+    Column("password_hash", Text, nullable=False),
+    Column("status", Named(MailboxStatus), nullable=False),
+    Column("subscription_period", Named(SubscriptionPeriod), nullable=False),
+    Column("last_paid_period", Named(SubscriptionPeriod), nullable=False),
+    Column("period_anchor_at", Instant, nullable=False),
+    Column("subscription_period_started_at", Instant, nullable=False),
+    Column("next_subscription_period", Named(SubscriptionPeriod), nullable=False),
+    Column("next_subscription_period_starts_at", Instant),
+    *_times(),
+    Column("deletion_scheduled_at", Instant),
+    # When the calendar moves the mailbox next, by lifecycle.due_at: what the worker looks for.
+    Column("due_at", Instant),
+)
+Index("ix_mailboxes_due_at", mailboxes.c.due_at)
+Index(
+    "ix_mailboxes_waiting",
+    mailboxes.c.domain_id,
+    sqlite_where=mailboxes.c.status == MailboxStatus.WAITING_DOMAIN,
+    postgresql_where=mailboxes.c.status == MailboxStatus.WAITING_DOMAIN,
+)
+
+aliases = Table(
+    "aliases",
+    metadata,
+    _id(primary_key=True),
+    *_owner(),
+    Column("domain_id", ID, ForeignKey(domains.c.id), nullable=False),
+    Column("mailbox_id", ID, ForeignKey(mailboxes.c.id, ondelete="CASCADE"), nullable=False),
+    Column("email", OCTETS, nullable=False),
+    Column("description", Text, nullable=False),
+    Column("status", Named(AliasStatus), nullable=False),
+    *_times(),
+)
+
+# Who has an address: a mailbox or an alias of the domain, one alone. The primary key is the rule.
+addresses = Table(
+    "addresses",
+    metadata,
+    Column("domain_id", ID, ForeignKey(domains.c.id), primary_key=True),
+    Column("local_part", OCTETS, primary_key=True),
+    _id("organization_id"),
+    Column("mailbox_id", ID, ForeignKey(mailboxes.c.id, ondelete="CASCADE"), index=True),
+    Column("alias_id", ID, ForeignKey(aliases.c.id, ondelete="CASCADE"), index=True),
+)
+
+LIST_INDEXES = (
+    (domains, ("organization_id", "project_id"), ("created_at", "updated_at", "name", "mailbox_total_count")),
+    (mailboxes, ("organization_id", "project_id", "domain_id"), ("created_at", "updated_at", "email")),
+    (aliases, ("organization_id", "project_id", "mailbox_id"), ("created_at", "updated_at", "email")),
+)
+"""Table, the columns that a list is narrowed by, and those it is ordered by: an index serves each pair."""
+
+for _table, _filters, _orders in LIST_INDEXES:
+    for _filter in _filters:
+        for _order in _orders:
+            Index(f"ix_{_table.name}_{_filter}_{_order}", _table.c[_filter], _table.c[_order], _table.c.id)
