@@ -11,12 +11,12 @@ import grpc
 import structlog
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
-from postroom.v1alpha1 import mailbox_service_pb2, mailbox_service_pb2_grpc
+from postroom.v1alpha1 import mailbox_service_pb2
 from postroomd.domain.errors import StorageUnavailable
 from postroomd.domain.records import MailHosts
 from postroomd.rpc.aliases import AliasServicer
 from postroomd.rpc.authentication import Authenticator
-from postroomd.rpc.boundary import Boundary
+from postroomd.rpc.boundary import Boundary, Rpc
 from postroomd.rpc.convert import ServiceUrls
 from postroomd.rpc.crypto import Crypto
 from postroomd.rpc.domains import DomainServicer
@@ -63,10 +63,9 @@ async def serve(settings: Settings, stop: asyncio.Event, ready: Callable[[str], 
         cleanups.callback(crypto.close)
 
         authenticator = Authenticator(repository.tenancy, utc_now, settings.key_cache_seconds)
-        server = grpc.aio.server(
-            interceptors=[Boundary(SERVICE, authenticator)], options=_OPTIONS, maximum_concurrent_rpcs=None
-        )
-        mailbox_service_pb2_grpc.add_MailboxServiceServicer_to_server(_service(settings, repository, crypto), server)
+        boundary = Boundary(repository=repository, authenticator=authenticator, clock=utc_now)
+        server = grpc.aio.server(options=_OPTIONS)
+        server.add_generic_rpc_handlers((boundary.handlers(SERVICE, _rpcs(settings, repository, crypto)),))
         health_servicer = health.aio.HealthServicer()
         await health_servicer.set("", health_pb2.HealthCheckResponse.NOT_SERVING)  # until the database has answered
         health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
@@ -83,40 +82,25 @@ async def serve(settings: Settings, stop: asyncio.Event, ready: Callable[[str], 
         await health_servicer.enter_graceful_shutdown()
 
 
-def _joined(*servicers: object) -> mailbox_service_pb2_grpc.MailboxServiceServicer:
-    """The RPCs of several servicers as one object, which is how the generated code takes them.
-
-    Raises ValueError where an RPC of the contract is served by none, or by two.
-    """
-    joined = mailbox_service_pb2_grpc.MailboxServiceServicer()  # type: ignore[abstract] # its methods come next
-    for method in SERVICE.methods:
-        (behaviour,) = (getattr(servicer, method.name) for servicer in servicers if hasattr(servicer, method.name))
-        setattr(joined, method.name, behaviour)
-    return joined
-
-
-def _service(
-    settings: Settings, repository: Repository, crypto: Crypto
-) -> mailbox_service_pb2_grpc.MailboxServiceServicer:
-    return _joined(
-        DomainServicer(
-            domains=repository.domains,
-            tenancy=repository.tenancy,
-            crypto=crypto,
-            hosts=mail_hosts(settings),
-            urls=_urls(settings),
-            dkim_selector=settings.dkim_selector,
-            clock=utc_now,
-        ),
-        MailboxServicer(
-            mailboxes=repository.mailboxes,
-            domains=repository.domains,
-            crypto=crypto,
-            retention=settings.deletion_retention,
-            clock=utc_now,
-        ),
-        AliasServicer(aliases=repository.aliases, clock=utc_now),
+def _rpcs(settings: Settings, repository: Repository, crypto: Crypto) -> dict[str, Rpc]:
+    domains = DomainServicer(
+        domains=repository.domains,
+        tenancy=repository.tenancy,
+        crypto=crypto,
+        hosts=mail_hosts(settings),
+        urls=_urls(settings),
+        dkim_selector=settings.dkim_selector,
+        clock=utc_now,
     )
+    mailboxes = MailboxServicer(
+        mailboxes=repository.mailboxes,
+        domains=repository.domains,
+        crypto=crypto,
+        retention=settings.deletion_retention,
+        clock=utc_now,
+    )
+    aliases = AliasServicer(aliases=repository.aliases, clock=utc_now)
+    return {**domains.rpcs(), **mailboxes.rpcs(), **aliases.rpcs()}
 
 
 def _crypto(settings: Settings) -> Crypto:

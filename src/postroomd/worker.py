@@ -59,6 +59,7 @@ class Worker:
             + await _drain(partial(self.work.admit_waiting, now, CHUNK))
             + await _drain(partial(self._advance_due, now))
             + await _drain(partial(self.work.purge_domains, CHUNK))
+            + await _drain(partial(self.work.forget_answers, now, CHUNK))
         )
 
     async def _validate(self, now: datetime) -> int:

@@ -6,6 +6,7 @@ PostroomError
 ├── PermissionDenied        the key may not do this
 ├── NotFound                there is no such resource, or it is another tenant's
 ├── Conflict                another resource has the address or the name
+│   └── Stale               the resource is not any more what the caller last saw
 ├── PreconditionFailed      the state of a resource forbids it, until a caller changes that
 ├── TransientState          the state of a resource forbids it, and passes by itself
 ├── Locked                  the operator has locked the resource
@@ -113,6 +114,13 @@ class Conflict(PostroomError):
     def __init__(self, message: str, resources: Sequence[ResourceName]) -> None:
         super().__init__(message)
         self.resources = tuple(resources)
+
+
+class Stale(Conflict):
+    """The resource's etag is not the one that the caller named: it has changed since."""
+
+    def __init__(self, resource: ResourceName) -> None:
+        super().__init__(f"{resource.type} {resource.id} has changed: its etag is another one now", [resource])
 
 
 class PreconditionFailed(PostroomError):

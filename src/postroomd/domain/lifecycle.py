@@ -87,6 +87,11 @@ def move_domain(domain: Domain, event: DomainEvent, now: datetime) -> Domain:
     return replace(domain, status=following, updated_at=now) if following else domain
 
 
+def delete_domain(domain: Domain, now: datetime) -> Domain:
+    """The domain being deleted; unchanged where it is already."""
+    return move_domain(domain, DomainEvent.DELETE, now)
+
+
 def require_mailboxes_allowed(domain: Domain) -> None:
     """Raise PreconditionFailed where no mailbox can be made in the domain any more."""
     if domain.status is D.DELETING:

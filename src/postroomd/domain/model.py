@@ -1,7 +1,8 @@
 """What Postroom keeps: frozen values, and the enums of the contract.
 
 An enum's value is the name that REST callers see and that the database stores; the upper-case member name is the
-one in protobuf. Times are aware datetimes in UTC. Ids are lower-case UUIDs as text.
+one in protobuf. Times are aware datetimes in UTC. Ids are lower-case UUIDs as text. A `revision` counts the
+writes of what callers see of a value, from 1: two reads with one revision saw the same.
 """
 
 from collections.abc import Sequence
@@ -142,6 +143,7 @@ class Domain:
     mailbox_total_count: int
     created_at: datetime
     updated_at: datetime
+    revision: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -184,6 +186,7 @@ class Mailbox:
     created_at: datetime
     updated_at: datetime
     deletion_scheduled_at: datetime | None = None
+    revision: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -200,6 +203,7 @@ class Alias:
     status: AliasStatus
     created_at: datetime
     updated_at: datetime
+    revision: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

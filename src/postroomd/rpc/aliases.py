@@ -1,17 +1,17 @@
 """The RPCs about aliases."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
 from uuid import uuid4
 
 from postroom.v1alpha1 import alias_pb2 as pb
 from postroomd.domain.lifecycle import require_aliases_allowed
-from postroomd.domain.model import Alias, AliasQuery, AliasStatus, Mailbox
+from postroomd.domain.model import Alias, AliasQuery, AliasStatus, Mailbox, Page
 from postroomd.domain.validation import MAX_DESCRIPTION, check_address, check_id, check_local_part, checking
 from postroomd.rpc import convert
 from postroomd.rpc.authentication import CALLER
+from postroomd.rpc.boundary import Rpc
 from postroomd.storage.repository import Aliases
 
 MAX_PAGE_SIZE = 100
@@ -24,7 +24,7 @@ class AliasServicer:
     aliases: Aliases
     clock: Callable[[], datetime]
 
-    async def CreateAlias(self, request: pb.CreateAliasRequest, context: Any) -> pb.Alias:
+    async def CreateAlias(self, request: pb.CreateAliasRequest) -> Alias:
         """Create an alias of a mailbox."""
         with checking() as check:
             mailbox_id = check.uuid("mailbox_id", request.mailbox_id)
@@ -50,9 +50,9 @@ class AliasServicer:
                 updated_at=now,
             )
 
-        return convert.alias_message(await self.aliases.create(CALLER.get().scope, mailbox_id, make))
+        return await self.aliases.create(CALLER.get().scope, mailbox_id, make)
 
-    async def ListAliases(self, request: pb.ListAliasesRequest, context: Any) -> pb.ListAliasesResponse:
+    async def ListAliases(self, request: pb.ListAliasesRequest) -> Page[Alias]:
         """One page of aliases."""
         with checking() as check:
             page, page_size = check.page(request.page, request.page_size, MAX_PAGE_SIZE)
@@ -64,15 +64,14 @@ class AliasServicer:
                 project_id=check.optional_uuid("project_id", request.project_id),
                 status=convert.optional_member(check, "status", request.status, convert.ALIAS_STATUSES),
             )
-        found = await self.aliases.list(CALLER.get().scope, query)
-        return pb.ListAliasesResponse(total_count=found.total_count, aliases=map(convert.alias_message, found.items))
+        return await self.aliases.list(CALLER.get().scope, query)
 
-    async def GetAlias(self, request: pb.GetAliasRequest, context: Any) -> pb.Alias:
+    async def GetAlias(self, request: pb.GetAliasRequest) -> Alias:
         """One alias."""
         alias_id = check_id("alias_id", request.alias_id)
-        return convert.alias_message(await self.aliases.get(CALLER.get().scope, alias_id))
+        return await self.aliases.get(CALLER.get().scope, alias_id)
 
-    async def UpdateAlias(self, request: pb.UpdateAliasRequest, context: Any) -> pb.Alias:
+    async def UpdateAlias(self, request: pb.UpdateAliasRequest) -> Alias:
         """Change an alias's description."""
         sent = request.description if request.HasField("description") else None
         with checking() as check:
@@ -85,10 +84,30 @@ class AliasServicer:
                 return alias
             return replace(alias, description=sent, updated_at=now)
 
-        return convert.alias_message(await self.aliases.change(CALLER.get().scope, alias_id, rule))
+        guarded = convert.guarded(request.etag, convert.etag, "alias", rule)
+        return await self.aliases.change(CALLER.get().scope, alias_id, guarded)
 
-    async def DeleteAlias(self, request: pb.DeleteAliasRequest, context: Any) -> pb.Alias:
+    async def DeleteAlias(self, request: pb.DeleteAliasRequest) -> Alias:
         """Remove an alias."""
         alias_id = check_id("alias_id", request.alias_id)
-        removed = await self.aliases.delete(CALLER.get().scope, alias_id)
-        return convert.alias_message(replace(removed, status=AliasStatus.DELETING, updated_at=self.clock()))
+        now = self.clock()
+
+        def rule(alias: Alias) -> Alias:
+            return replace(alias, status=AliasStatus.DELETING, updated_at=now)
+
+        guarded = convert.guarded(request.etag, convert.etag, "alias", rule)
+        return await self.aliases.delete(CALLER.get().scope, alias_id, guarded)
+
+    def rpcs(self) -> Mapping[str, Rpc]:
+        """The RPCs by name, each with what makes its response of its result."""
+        return {
+            "CreateAlias": Rpc(self.CreateAlias, convert.alias_message),
+            "ListAliases": Rpc(self.ListAliases, _page),
+            "GetAlias": Rpc(self.GetAlias, convert.alias_message),
+            "UpdateAlias": Rpc(self.UpdateAlias, convert.alias_message),
+            "DeleteAlias": Rpc(self.DeleteAlias, convert.alias_message),
+        }
+
+
+def _page(page: Page[Alias]) -> pb.ListAliasesResponse:
+    return pb.ListAliasesResponse(total_count=page.total_count, aliases=map(convert.alias_message, page.items))

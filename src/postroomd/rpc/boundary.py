@@ -1,14 +1,17 @@
-"""What stands around every call: request id, authentication, the error boundary and the log line.
+"""What stands around every call: request id, authentication, idempotency, the error boundary and the log line.
 
 One wrapper rather than a chain of interceptors: a call passes it once each way. It is outermost, since grpc.aio would
 answer an unexpected exception with its text.
 """
 
 import asyncio
+import hashlib
 import re
-from collections.abc import Awaitable, Callable
-from time import perf_counter
-from typing import Any, TypeAlias
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from time import monotonic, perf_counter
+from typing import Any
 from uuid import uuid4
 
 import grpc
@@ -16,12 +19,18 @@ import structlog
 from google.api import annotations_pb2
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.message import DecodeError, Message
+from google.protobuf.message_factory import GetMessageClass
 
 from postroomd.domain.errors import InvalidArguments, PermissionDenied, PostroomError, Reason, Violation
 from postroomd.rpc.authentication import CALLER, Authenticator, Caller, Metadata
 from postroomd.rpc.status import status_of
+from postroomd.storage.engine import DEADLINE
+from postroomd.storage.once import ONCE, Once, Replayed
+from postroomd.storage.repository import Repository
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+IDEMPOTENCY_KEY = re.compile(r"[!-~]{1,255}")
+ANSWERS_KEPT = timedelta(hours=24)
 STATUS_DETAILS = "grpc-status-details-bin"
 
 # The first of these that is in an RPC's name says what the RPC is about, in a refusal to change it.
@@ -31,57 +40,61 @@ _CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 log = structlog.get_logger()
 
-Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
-Behaviour = Callable[[bytes, Any], Awaitable[Any]]
+
+@dataclass(frozen=True, slots=True)
+class Rpc:
+    """One RPC: what does it, and what makes its response of the result.
+
+    The two stand apart so that the response can be stored in the transaction that made the result. An RPC that changes
+    something makes one scoped write, and its result is that write's.
+    """
+
+    perform: Callable[[Any], Awaitable[Any]]
+    response: Callable[[Any], Message]
 
 
-class Boundary(grpc.aio.ServerInterceptor):
-    """Wraps the methods of one service; those of others, such as health, pass untouched."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Boundary:
+    """Makes the gRPC handlers of a service out of its RPCs."""
 
-    def __init__(self, service: ServiceDescriptor, authenticator: Authenticator) -> None:
-        self._authenticator = authenticator
-        self._methods = {f"/{service.full_name}/{method.name}": method for method in service.methods}
-        self._wrapped: dict[str, Handler] = {}
+    repository: Repository
+    authenticator: Authenticator
+    clock: Callable[[], datetime]
 
-    async def intercept_service(
-        self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]],
-        handler_call_details: grpc.HandlerCallDetails,
-    ) -> Any:
-        """The method's handler inside the boundary; made once a method."""
-        name = handler_call_details.method
-        if name in self._wrapped:
-            return self._wrapped[name]
-        handler = await continuation(handler_call_details)
-        if handler is None or name not in self._methods:
-            return handler
-        self._wrapped[name] = grpc.unary_unary_rpc_method_handler(
-            self._wrap(self._methods[name], handler),
-            request_deserializer=None,  # the wrapper parses: what can't be parsed is the caller's fault
-            response_serializer=handler.response_serializer,
-        )
-        return self._wrapped[name]
+    def handlers(self, service: ServiceDescriptor, rpcs: Mapping[str, Rpc]) -> grpc.GenericRpcHandler:
+        """The handlers of every RPC of a service. Raises KeyError for an RPC that nothing serves."""
+        methods = {method.name: self._handler(method, rpcs[method.name]) for method in service.methods}
+        return grpc.method_handlers_generic_handler(service.full_name, methods)
 
-    def _wrap(self, method: MethodDescriptor, handler: Handler) -> Behaviour:
-        parse, handle = handler.request_deserializer, handler.unary_unary
-        if parse is None or handle is None:
-            raise TypeError(f"{method.full_name} is not a unary call of messages")
+    def _handler(self, method: MethodDescriptor, rpc: Rpc) -> Any:
+        parse = GetMessageClass(method.input_type).FromString
         mutates = changes_something(method)
         subject = next(name for name in _RESOURCES if name in method.name).lower()
 
-        async def call(raw: bytes, context: Any) -> Any:
+        async def call(raw: bytes, context: Any) -> bytes:
             started = perf_counter()
             metadata: Metadata = context.invocation_metadata()
             request_id = request_id_of(metadata)
             structlog.contextvars.clear_contextvars()
             structlog.contextvars.bind_contextvars(request_id=request_id, rpc=method.name)
+            remaining = context.time_remaining()
+            if remaining is not None:
+                DEADLINE.set(monotonic() + remaining)
+            trailing: tuple[tuple[str, str | bytes], ...] = (("x-request-id", request_id),)
             caller: Caller | None = None
             try:
-                caller = await self._authenticator.caller_of(metadata)
+                caller = await self.authenticator.caller_of(metadata)
                 if mutates and caller.read_only:
                     raise PermissionDenied(subject, "write")
                 CALLER.set(caller)
-                response = await handle(_parsed(parse, raw), context)
+                request = _parsed(parse, raw)
+                if mutates and (key := _idempotency_key(metadata)) is not None:
+                    ONCE.set(self._once(key, method, rpc, raw))
+                    await self.repository.require_unused(caller.scope)
+                response = rpc.response(await rpc.perform(request)).SerializeToString()
+            except Replayed as replayed:
+                response = replayed.answer
+                trailing += (("idempotency-replayed", "true"),)
             except asyncio.CancelledError:
                 _log(caller, "CANCELLED", started)
                 raise
@@ -91,14 +104,24 @@ class Boundary(grpc.aio.ServerInterceptor):
                 status = status_of(error, request_id)
                 code = _CODES[status.code]
                 _log(caller, code.name, started)
-                trailing = (("x-request-id", request_id), (STATUS_DETAILS, status.SerializeToString()))
-                await context.abort(code, status.message, trailing)
+                await context.abort(code, status.message, (*trailing, (STATUS_DETAILS, status.SerializeToString())))
             if mutates:
                 _log(caller, "OK", started)
-            context.set_trailing_metadata((("x-request-id", request_id),))
+            context.set_trailing_metadata(trailing)
             return response
 
-        return call
+        # Octets go through as they are: what can't be parsed is the caller's fault, and told by us.
+        return grpc.unary_unary_rpc_method_handler(call)
+
+    def _once(self, key: str, method: MethodDescriptor, rpc: Rpc, raw: bytes) -> Once:
+        now = self.clock()
+        return Once(
+            key=key,
+            digest=hashlib.sha256(method.full_name.encode() + b"\0" + raw).digest(),
+            answer=lambda result: rpc.response(result).SerializeToString(),
+            expires_at=now + ANSWERS_KEPT,
+            now=now,
+        )
 
 
 def changes_something(method: MethodDescriptor) -> bool:
@@ -112,6 +135,17 @@ def request_id_of(metadata: Metadata) -> str:
         if name == "x-request-id" and isinstance(value, str) and REQUEST_ID.fullmatch(value):
             return value
     return uuid4().hex
+
+
+def _idempotency_key(metadata: Metadata) -> str | None:
+    """The call's idempotency key, if it has one. Raises InvalidArguments for one that is malformed, or two."""
+    keys = [str(value) for name, value in metadata if name == "idempotency-key"]
+    if not keys:
+        return None
+    if len(keys) > 1 or not IDEMPOTENCY_KEY.fullmatch(keys[0]):
+        message = "one key of 1 to 255 visible ASCII characters"
+        raise InvalidArguments([Violation("idempotency-key", Reason.FORMAT, message)])
+    return keys[0]
 
 
 def _parsed(parse: Callable[[bytes], Message], raw: bytes) -> Message:

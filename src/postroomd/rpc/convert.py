@@ -3,16 +3,18 @@
 The tables are made when this module is imported, so that an enum value without its twin stops the start.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, TypeVar
+from functools import cache
+from typing import Any, Concatenate, ParamSpec, TypeVar
+from zlib import crc32
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from postroom.v1alpha1 import alias_pb2, domain_pb2, mailbox_pb2
-from postroomd.domain.errors import Reason
+from postroomd.domain.errors import Reason, ResourceName, Stale
 from postroomd.domain.model import (
     Alias,
     AliasStatus,
@@ -30,6 +32,8 @@ from postroomd.domain.model import (
 from postroomd.domain.validation import Checker
 
 Member = TypeVar("Member", bound=StrEnum)
+Value = TypeVar("Value", Domain, Mailbox, Alias)
+Rest = ParamSpec("Rest")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,6 +120,34 @@ def optional_timestamp(instant: datetime | None) -> Timestamp | None:
     return None if instant is None else timestamp(instant)
 
 
+def etag(value: Mailbox | Alias) -> str:
+    """The etag of a value: another one with every change of it."""
+    return f"{value.revision:x}"
+
+
+def domain_etag(domain: Domain, urls: ServiceUrls) -> str:
+    """The etag of a domain, which tells of the operator's URLs too."""
+    return f"{domain.revision:x}-{_fingerprint(urls):x}"
+
+
+@cache
+def _fingerprint(urls: ServiceUrls) -> int:
+    return crc32(repr(urls).encode())
+
+
+def guarded(
+    sent: str, current: Callable[[Value], str], resource: str, rule: Callable[Concatenate[Value, Rest], Value]
+) -> Callable[Concatenate[Value, Rest], Value]:
+    """A storage rule behind an etag: it raises Stale where the caller named one that is not the value's any more."""
+
+    def apply(value: Value, /, *rest: Rest.args, **named: Rest.kwargs) -> Value:
+        if sent and sent != current(value):
+            raise Stale(ResourceName(resource, value.id))
+        return rule(value, *rest, **named)
+
+    return apply
+
+
 def domain_message(domain: Domain, urls: ServiceUrls) -> domain_pb2.Domain:
     """A domain as the contract has it."""
     return domain_pb2.Domain(
@@ -131,6 +163,7 @@ def domain_message(domain: Domain, urls: ServiceUrls) -> domain_pb2.Domain:
         smtp_url=urls.smtp,
         created_at=timestamp(domain.created_at),
         updated_at=timestamp(domain.updated_at),
+        etag=domain_etag(domain, urls),
     )
 
 
@@ -172,6 +205,7 @@ def mailbox_message(mailbox: Mailbox) -> mailbox_pb2.Mailbox:
         created_at=timestamp(mailbox.created_at),
         updated_at=timestamp(mailbox.updated_at),
         deletion_scheduled_at=optional_timestamp(mailbox.deletion_scheduled_at),
+        etag=etag(mailbox),
     )
 
 
@@ -185,4 +219,5 @@ def alias_message(alias: Alias) -> alias_pb2.Alias:
         status=_ALIAS_STATUS[alias.status],
         created_at=timestamp(alias.created_at),
         updated_at=timestamp(alias.updated_at),
+        etag=etag(alias),
     )

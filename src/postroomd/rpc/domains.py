@@ -1,19 +1,19 @@
 """The RPCs about domains."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from secrets import token_hex
-from typing import Any
 from uuid import uuid4
 
 from postroom.v1alpha1 import domain_pb2 as pb
-from postroomd.domain.lifecycle import begin_validation
-from postroomd.domain.model import Domain, DomainQuery, DomainRecord, DomainStatus, RecordStatus
+from postroomd.domain.lifecycle import begin_validation, delete_domain
+from postroomd.domain.model import Domain, DomainQuery, DomainRecord, DomainStatus, Page, RecordStatus
 from postroomd.domain.records import MailHosts, plan_records
 from postroomd.domain.validation import MAX_SEARCH, check_domain_name, check_id, checking
 from postroomd.rpc import convert
 from postroomd.rpc.authentication import CALLER
+from postroomd.rpc.boundary import Rpc
 from postroomd.rpc.crypto import Crypto
 from postroomd.storage.repository import Domains, DomainSecrets, Tenancy
 
@@ -32,7 +32,7 @@ class DomainServicer:
     dkim_selector: str
     clock: Callable[[], datetime]
 
-    async def CreateDomain(self, request: pb.CreateDomainRequest, context: Any) -> pb.Domain:
+    async def CreateDomain(self, request: pb.CreateDomainRequest) -> Domain:
         """Register a domain, and generate its DNS records."""
         caller = CALLER.get()
         with checking() as check:
@@ -73,9 +73,9 @@ class DomainServicer:
             for plan in plans
         ]
         secrets = DomainSecrets(token, self.dkim_selector, key.private_pem)
-        return self._message(await self.domains.create(caller.scope, domain, records, secrets))
+        return await self.domains.create(caller.scope, domain, records, secrets)
 
-    async def ListDomains(self, request: pb.ListDomainsRequest, context: Any) -> pb.ListDomainsResponse:
+    async def ListDomains(self, request: pb.ListDomainsRequest) -> Page[Domain]:
         """One page of domains."""
         with checking() as check:
             page, page_size = check.page(request.page, request.page_size, MAX_PAGE_SIZE)
@@ -87,34 +87,51 @@ class DomainServicer:
                 statuses=convert.several_members(check, "statuses", request.statuses, convert.DOMAIN_STATUSES),
                 search=check.text("search", request.search, MAX_SEARCH),
             )
-        found = await self.domains.list(CALLER.get().scope, query)
-        return pb.ListDomainsResponse(total_count=found.total_count, domains=map(self._message, found.items))
+        return await self.domains.list(CALLER.get().scope, query)
 
-    async def GetDomain(self, request: pb.GetDomainRequest, context: Any) -> pb.Domain:
+    async def GetDomain(self, request: pb.GetDomainRequest) -> Domain:
         """One domain."""
         domain_id = check_id("domain_id", request.domain_id)
-        return self._message(await self.domains.get(CALLER.get().scope, domain_id))
+        return await self.domains.get(CALLER.get().scope, domain_id)
 
-    async def DeleteDomain(self, request: pb.DeleteDomainRequest, context: Any) -> pb.Domain:
+    async def DeleteDomain(self, request: pb.DeleteDomainRequest) -> Domain:
         """Delete a domain with all its mailboxes."""
         domain_id = check_id("domain_id", request.domain_id)
-        return self._message(await self.domains.delete(CALLER.get().scope, domain_id, self.clock()))
+        now = self.clock()
+        rule = convert.guarded(request.etag, self._etag, "domain", lambda domain: delete_domain(domain, now))
+        return await self.domains.delete(CALLER.get().scope, domain_id, rule, now)
 
-    async def GetDomainRecords(self, request: pb.GetDomainRecordsRequest, context: Any) -> pb.GetDomainRecordsResponse:
+    async def GetDomainRecords(self, request: pb.GetDomainRecordsRequest) -> Mapping[str, DomainRecord]:
         """The DNS records of a domain."""
         domain_id = check_id("domain_id", request.domain_id)
-        return convert.records_message(await self.domains.records(CALLER.get().scope, domain_id))
+        return await self.domains.records(CALLER.get().scope, domain_id)
 
-    async def ValidateDomainRecords(
-        self, request: pb.ValidateDomainRecordsRequest, context: Any
-    ) -> pb.ValidateDomainRecordsResponse:
+    async def ValidateDomainRecords(self, request: pb.ValidateDomainRecordsRequest) -> Domain:
         """Have the worker look the domain's records up."""
         domain_id = check_id("domain_id", request.domain_id)
         now = self.clock()
-        await self.domains.begin_validation(
+        return await self.domains.begin_validation(
             CALLER.get().scope, domain_id, lambda domain: begin_validation(domain, now), now
         )
-        return pb.ValidateDomainRecordsResponse()
+
+    def rpcs(self) -> Mapping[str, Rpc]:
+        """The RPCs by name, each with what makes its response of its result."""
+        return {
+            "CreateDomain": Rpc(self.CreateDomain, self._message),
+            "ListDomains": Rpc(self.ListDomains, self._page),
+            "GetDomain": Rpc(self.GetDomain, self._message),
+            "DeleteDomain": Rpc(self.DeleteDomain, self._message),
+            "GetDomainRecords": Rpc(self.GetDomainRecords, convert.records_message),
+            "ValidateDomainRecords": Rpc(
+                self.ValidateDomainRecords, lambda _domain: pb.ValidateDomainRecordsResponse()
+            ),
+        }
 
     def _message(self, domain: Domain) -> pb.Domain:
         return convert.domain_message(domain, self.urls)
+
+    def _page(self, page: Page[Domain]) -> pb.ListDomainsResponse:
+        return pb.ListDomainsResponse(total_count=page.total_count, domains=map(self._message, page.items))
+
+    def _etag(self, domain: Domain) -> str:
+        return convert.domain_etag(domain, self.urls)

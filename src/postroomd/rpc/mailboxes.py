@@ -1,15 +1,14 @@
 """The RPCs about mailboxes."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Any
 from uuid import uuid4
 
 from postroom.v1alpha1 import mailbox_pb2 as pb
 from postroomd.domain import lifecycle
-from postroomd.domain.model import MailboxQuery
+from postroomd.domain.model import DomainStatus, Mailbox, MailboxQuery, Page
 from postroomd.domain.validation import (
     MAX_SEARCH,
     check_addresses,
@@ -21,6 +20,7 @@ from postroomd.domain.validation import (
 )
 from postroomd.rpc import convert
 from postroomd.rpc.authentication import CALLER
+from postroomd.rpc.boundary import Rpc
 from postroomd.rpc.crypto import Crypto
 from postroomd.storage.repository import Domains, Mailboxes, NewMailbox
 
@@ -37,9 +37,7 @@ class MailboxServicer:
     retention: timedelta
     clock: Callable[[], datetime]
 
-    async def BatchCreateMailboxes(
-        self, request: pb.BatchCreateMailboxesRequest, context: Any
-    ) -> pb.BatchCreateMailboxesResponse:
+    async def BatchCreateMailboxes(self, request: pb.BatchCreateMailboxesRequest) -> Sequence[Mailbox]:
         """Create mailboxes of one domain, all or none."""
         scope = CALLER.get().scope
         with checking() as check:
@@ -61,10 +59,9 @@ class MailboxServicer:
             NewMailbox(partial(make, mailbox_id=str(uuid4()), local_part=mailbox.local_part), password_hash)
             for mailbox, password_hash in zip(batch, hashes, strict=True)
         ]
-        created = await self.mailboxes.create(scope, domain_id, new)
-        return pb.BatchCreateMailboxesResponse(mailboxes=map(convert.mailbox_message, created))
+        return await self.mailboxes.create(scope, domain_id, new)
 
-    async def ListMailboxes(self, request: pb.ListMailboxesRequest, context: Any) -> pb.ListMailboxesResponse:
+    async def ListMailboxes(self, request: pb.ListMailboxesRequest) -> Page[Mailbox]:
         """One page of mailboxes."""
         with checking() as check:
             page, page_size = check.page(request.page, request.page_size, MAX_PAGE_SIZE)
@@ -77,17 +74,14 @@ class MailboxServicer:
                 statuses=convert.several_members(check, "statuses", request.statuses, convert.MAILBOX_STATUSES),
                 search=check.text("search", request.search, MAX_SEARCH),
             )
-        found = await self.mailboxes.list(CALLER.get().scope, query)
-        return pb.ListMailboxesResponse(
-            total_count=found.total_count, mailboxes=map(convert.mailbox_message, found.items)
-        )
+        return await self.mailboxes.list(CALLER.get().scope, query)
 
-    async def GetMailbox(self, request: pb.GetMailboxRequest, context: Any) -> pb.Mailbox:
+    async def GetMailbox(self, request: pb.GetMailboxRequest) -> Mailbox:
         """One mailbox."""
         mailbox_id = check_id("mailbox_id", request.mailbox_id)
-        return convert.mailbox_message(await self.mailboxes.get(CALLER.get().scope, mailbox_id))
+        return await self.mailboxes.get(CALLER.get().scope, mailbox_id)
 
-    async def UpdateMailbox(self, request: pb.UpdateMailboxRequest, context: Any) -> pb.Mailbox:
+    async def UpdateMailbox(self, request: pb.UpdateMailboxRequest) -> Mailbox:
         """Change what follows the running period, the password, or both."""
         scope = CALLER.get().scope
         new_password = request.new_password if request.HasField("new_password") else None
@@ -96,7 +90,10 @@ class MailboxServicer:
             period = convert.optional_member(check, "subscription_period", request.subscription_period, convert.PERIODS)
             if new_password is not None:
                 check.password("new_password", new_password)
-        rule = partial(lifecycle.update_mailbox, period=period, new_password=new_password is not None, now=self.clock())
+        update = partial(
+            lifecycle.update_mailbox, period=period, new_password=new_password is not None, now=self.clock()
+        )
+        rule = convert.guarded(request.etag, convert.etag, "mailbox", update)
         password_hash = None
         if new_password is not None:
             mailbox = await self.mailboxes.get(scope, mailbox_id)
@@ -106,21 +103,40 @@ class MailboxServicer:
             domain = await self.domains.get(scope, mailbox.domain_id)
             rule(mailbox, domain.status)  # what will be refused need not be hashed
             (password_hash,) = await self.crypto.hash_passwords([new_password])
-        return convert.mailbox_message(await self.mailboxes.change(scope, mailbox_id, rule, password_hash))
+        return await self.mailboxes.change(scope, mailbox_id, rule, password_hash)
 
-    async def DeleteMailbox(self, request: pb.DeleteMailboxRequest, context: Any) -> pb.Mailbox:
+    async def DeleteMailbox(self, request: pb.DeleteMailboxRequest) -> Mailbox:
         """Schedule a mailbox for deletion."""
         mailbox_id = check_id("mailbox_id", request.mailbox_id)
-        now = self.clock()
-        deleted = await self.mailboxes.change(
-            CALLER.get().scope,
-            mailbox_id,
-            lambda mailbox, _: lifecycle.delete_mailbox(mailbox, self.retention, now),
-        )
-        return convert.mailbox_message(deleted)
+        delete = partial(_delete, retention=self.retention, now=self.clock())
+        rule = convert.guarded(request.etag, convert.etag, "mailbox", delete)
+        return await self.mailboxes.change(CALLER.get().scope, mailbox_id, rule)
 
-    async def RestoreMailbox(self, request: pb.RestoreMailboxRequest, context: Any) -> pb.Mailbox:
+    async def RestoreMailbox(self, request: pb.RestoreMailboxRequest) -> Mailbox:
         """Bring a mailbox back that is scheduled for deletion."""
         mailbox_id = check_id("mailbox_id", request.mailbox_id)
         rule = partial(lifecycle.restore_mailbox, now=self.clock())
-        return convert.mailbox_message(await self.mailboxes.change(CALLER.get().scope, mailbox_id, rule))
+        return await self.mailboxes.change(CALLER.get().scope, mailbox_id, rule)
+
+    def rpcs(self) -> Mapping[str, Rpc]:
+        """The RPCs by name, each with what makes its response of its result."""
+        return {
+            "BatchCreateMailboxes": Rpc(self.BatchCreateMailboxes, _batch),
+            "ListMailboxes": Rpc(self.ListMailboxes, _page),
+            "GetMailbox": Rpc(self.GetMailbox, convert.mailbox_message),
+            "UpdateMailbox": Rpc(self.UpdateMailbox, convert.mailbox_message),
+            "DeleteMailbox": Rpc(self.DeleteMailbox, convert.mailbox_message),
+            "RestoreMailbox": Rpc(self.RestoreMailbox, convert.mailbox_message),
+        }
+
+
+def _delete(mailbox: Mailbox, _domain_status: DomainStatus, retention: timedelta, now: datetime) -> Mailbox:
+    return lifecycle.delete_mailbox(mailbox, retention, now)
+
+
+def _batch(mailboxes: Sequence[Mailbox]) -> pb.BatchCreateMailboxesResponse:
+    return pb.BatchCreateMailboxesResponse(mailboxes=map(convert.mailbox_message, mailboxes))
+
+
+def _page(page: Page[Mailbox]) -> pb.ListMailboxesResponse:
+    return pb.ListMailboxesResponse(total_count=page.total_count, mailboxes=map(convert.mailbox_message, page.items))

@@ -84,6 +84,7 @@ ANSWERS: Mapping[type[e.PostroomError], Answer] = {
         "CONFLICT",
         details=lambda error: _resource_infos(error.resources, str(error)),
     ),
+    e.Stale: Answer(code_pb2.ABORTED, "CONFLICT", details=lambda error: _resource_infos(error.resources, str(error))),
     e.PreconditionFailed: Answer(code_pb2.FAILED_PRECONDITION, "PRECONDITION_FAILED", details=_precondition_failure),
     e.TransientState: Answer(
         code_pb2.FAILED_PRECONDITION,

@@ -1,68 +1,71 @@
-"""From a URL to a database: connections, transactions, and the driver's errors as the domain's.
-
-SQLite runs in WAL mode with one writer connection a process and a few readers. SQLite before 3.51.3 can lose committed
-writes when two connections checkpoint the write-ahead log at the same time, so only the writer of the process that
-owns the file, the service, does so; in every other connection `wal_autocheckpoint` is off.
-"""
+"""From a URL to a database: whole transactions, retried and shielded, and the driver's errors as the domain's."""
 
 import asyncio
 import sqlite3
 from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
+from time import monotonic
 from typing import Any, TypeVar
 
 import structlog
-from sqlalchemy import event, exc, make_url, text
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy import exc, make_url
+from sqlalchemy.ext.asyncio import AsyncConnection
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, wait_random_exponential
 
 from postroomd.domain.errors import StorageUnavailable
+from postroomd.domain.model import Scope
+from postroomd.storage import once
+from postroomd.storage.dialects import (
+    Engines,
+    checkpoint,
+    enter_tenant,
+    is_out_of_reach,
+    is_sqlite,
+    is_worth_retrying,
+    open_engines,
+)
 from postroomd.storage.repository import Repository
 
 Result = TypeVar("Result")
 Transaction = Callable[[AsyncConnection], Awaitable[Result]]
 
-BUSY_TIMEOUT_MS = 5_000
-READERS = 4
 CHECKPOINT_SECONDS = 5.0
+RETRY_SECONDS = 10.0  # where the caller names no deadline
 
-# What SQLite answers when the file is out of reach for now; any other code is a fault of ours.
-_OUT_OF_REACH = {
-    sqlite3.SQLITE_BUSY,
-    sqlite3.SQLITE_CANTOPEN,
-    sqlite3.SQLITE_FULL,
-    sqlite3.SQLITE_IOERR,
-    sqlite3.SQLITE_LOCKED,
-    sqlite3.SQLITE_NOMEM,
-    sqlite3.SQLITE_PROTOCOL,
-    sqlite3.SQLITE_READONLY,
-}
+DEADLINE: ContextVar[float] = ContextVar("deadline")
+"""When the caller stops waiting, by the monotonic clock. A transaction is not begun again after that."""
 
 log = structlog.get_logger()
 
 
 class Database:
-    """The connections to one database, and whole transactions over them."""
+    """The connections to one database, and whole transactions over them.
 
-    def __init__(self, reader: AsyncEngine, writer: AsyncEngine, *, owner: bool) -> None:
-        self._reader = reader
-        self._writer = writer
+    A transaction with a scope is kept inside that organization by PostgreSQL as well (row-level security).
+    """
+
+    def __init__(self, engines: Engines, *, keeps_log_short: bool) -> None:
+        self._engines = engines
         self._running: set[asyncio.Task[Any]] = set()
-        self._checkpoints = asyncio.create_task(self._keep_log_short()) if owner else None
+        self._checkpoints = asyncio.create_task(self._keep_log_short()) if keeps_log_short else None
 
-    async def read(self, work: Transaction[Result]) -> Result:
+    async def read(self, work: Transaction[Result], scope: Scope | None = None) -> Result:
         """What `work` answers inside one read transaction. Raises StorageUnavailable."""
         try:
-            async with self._reader.connect() as connection:
+            async with self._engines.reader.connect() as connection:
+                if scope:
+                    await enter_tenant(connection, scope)
                 return await work(connection)
         except Exception as error:
             raise translated(error) from error
 
-    async def write(self, work: Transaction[Result]) -> Result:
+    async def write(self, work: Transaction[Result], scope: Scope | None = None) -> Result:
         """What `work` answers inside one write transaction, committed. Raises StorageUnavailable.
 
         A transaction that has begun runs to its end even when the caller is canceled: a client that hangs up can't
-        leave a connection between two statements.
+        leave a connection between two statements. One that lost to another is run again, until the deadline.
         """
-        task = asyncio.ensure_future(self._transaction(work))
+        task = asyncio.ensure_future(self._transaction(work, scope))
         self._running.add(task)
         task.add_done_callback(self._done)
         return await asyncio.shield(task)
@@ -72,15 +75,29 @@ class Database:
         if self._checkpoints:
             self._checkpoints.cancel()
         await asyncio.gather(*self._running, return_exceptions=True)
-        await self._reader.dispose()
-        await self._writer.dispose()
+        await self._engines.reader.dispose()
+        await self._engines.writer.dispose()
 
-    async def _transaction(self, work: Transaction[Result]) -> Result:
+    async def _transaction(self, work: Transaction[Result], scope: Scope | None) -> Result:
+        deadline = DEADLINE.get(monotonic() + RETRY_SECONDS)
+        attempts = AsyncRetrying(
+            retry=retry_if_exception(is_worth_retrying),
+            wait=wait_random_exponential(multiplier=0.005, max=0.5),
+            stop=lambda state: monotonic() + state.upcoming_sleep > deadline,
+            before_sleep=_log_retry,
+            reraise=True,
+        )
         try:
-            async with self._writer.begin() as connection:
-                return await work(connection)
+            return await attempts(self._attempt, work, scope)
         except Exception as error:
             raise translated(error) from error
+
+    async def _attempt(self, work: Transaction[Result], scope: Scope | None) -> Result:
+        async with self._engines.writer.begin() as connection:
+            if scope is None:
+                return await work(connection)
+            await enter_tenant(connection, scope)
+            return await once.applied(connection, scope, work)
 
     def _done(self, task: asyncio.Task[Any]) -> None:
         self._running.discard(task)
@@ -92,22 +109,21 @@ class Database:
         while True:
             await asyncio.sleep(CHECKPOINT_SECONDS)
             try:
-                async with self._writer.connect() as connection:
-                    autocommit = await connection.execution_options(isolation_level="AUTOCOMMIT")
-                    await autocommit.execute(text("PRAGMA wal_checkpoint(PASSIVE)"))
+                await checkpoint(self._engines.writer)
             except exc.SQLAlchemyError as error:
                 log.warning("checkpoint failed", error=type(error).__name__)
 
 
-async def open_repository(url: str, *, owner: bool = False) -> Repository:
-    """The repository over the database at `url`, such as sqlite+aiosqlite:///PATH.
+async def open_repository(
+    url: str, *, owner: bool = False, pool_size: int = 10, isolation: str | None = None
+) -> Repository:
+    """The repository over the database at `url`: sqlite+aiosqlite:///PATH or postgresql+asyncpg://….
 
     `owner` is the one process that may checkpoint an SQLite file. Raises StorageUnavailable.
     """
     from postroomd.storage.sql import SqlRepository
 
-    database = open_database(url, owner=owner)
-    repository = SqlRepository(database)
+    repository = SqlRepository(open_database(url, owner=owner, pool_size=pool_size, isolation=isolation))
     try:
         await repository.ping()
     except BaseException:
@@ -116,62 +132,20 @@ async def open_repository(url: str, *, owner: bool = False) -> Repository:
     return repository
 
 
-def open_database(url: str, *, owner: bool = False) -> Database:
+def open_database(url: str, *, owner: bool = False, pool_size: int = 10, isolation: str | None = None) -> Database:
     """The database at `url`; nothing is connected until it is used. Needs a running event loop."""
-    log.info("database", dialect=make_url(url).get_backend_name(), sqlite=sqlite3.sqlite_version)
-    reader = _engine(url, pool_size=READERS, begin="BEGIN", pragmas={"wal_autocheckpoint": 0})
-    checkpoint = {} if owner else {"wal_autocheckpoint": 0}
-    writer = _engine(url, pool_size=1, begin="BEGIN IMMEDIATE", pragmas=checkpoint)
-    return Database(reader, writer, owner=owner)
-
-
-def migration_engine(url: str) -> AsyncEngine:
-    """One connection to change the schema of the database at `url` over, in one transaction."""
-    return _engine(url, pool_size=1, begin="BEGIN IMMEDIATE", pragmas={"wal_autocheckpoint": 0})
-
-
-def _engine(url: str, *, pool_size: int, begin: str, pragmas: dict[str, int]) -> AsyncEngine:
-    engine = create_async_engine(
-        url,
-        pool_size=pool_size,
-        max_overflow=0,
-        pool_timeout=10,
-        hide_parameters=True,  # a statement's parameters are customers' data
-    )
-    settings = {
-        "busy_timeout": BUSY_TIMEOUT_MS,
-        "journal_mode": "WAL",
-        "synchronous": "FULL",
-        "foreign_keys": "ON",
-        **pragmas,
-    }
-
-    @event.listens_for(engine.sync_engine, "connect")
-    def connected(connection: Any, _record: object) -> None:
-        connection.isolation_level = None  # the driver is not to begin transactions by itself
-        cursor = connection.cursor()
-        for name, value in settings.items():
-            cursor.execute(f"PRAGMA {name} = {value}")
-        cursor.close()
-
-    @event.listens_for(engine.sync_engine, "begin")
-    def began(connection: Any) -> None:
-        connection.exec_driver_sql(begin)
-
-    return engine
+    log.info("database", engine=make_url(url).get_backend_name(), sqlite_version=sqlite3.sqlite_version)
+    engines = open_engines(url, owner=owner, pool_size=pool_size, isolation=isolation)
+    return Database(engines, keeps_log_short=owner and is_sqlite(url))
 
 
 def translated(error: Exception) -> Exception:
     """The domain's error for a driver's; any other error as it is."""
-    if isinstance(error, exc.TimeoutError):
-        return StorageUnavailable()
-    if isinstance(error, exc.DBAPIError) and _primary_code(error.orig) in _OUT_OF_REACH:
-        log.warning("database out of reach", error=str(error.orig))
+    if is_out_of_reach(error):
+        log.warning("database out of reach", error=type(getattr(error, "orig", None) or error).__name__)
         return StorageUnavailable()
     return error
 
 
-def _primary_code(error: BaseException | None) -> int | None:
-    """The primary result code of an SQLite error (https://sqlite.org/rescode.html)."""
-    code = getattr(error, "sqlite_errorcode", None)
-    return code & 0xFF if isinstance(code, int) else None
+def _log_retry(state: RetryCallState) -> None:
+    log.info("transaction begun again", attempt=state.attempt_number)

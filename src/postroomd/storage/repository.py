@@ -110,8 +110,8 @@ class Domains(Protocol):
     async def begin_validation(self, scope: Scope, domain_id: str, rule: DomainRule, now: datetime) -> Domain:
         """Apply a rule to a domain, and ask the worker to look its records up. Raises NotFound."""
 
-    async def delete(self, scope: Scope, domain_id: str, now: datetime) -> Domain:
-        """Make a domain `deleting` with all its mailboxes and aliases. Raises NotFound."""
+    async def delete(self, scope: Scope, domain_id: str, rule: DomainRule, now: datetime) -> Domain:
+        """Apply a rule that deletes a domain, and delete all its mailboxes and aliases with it. Raises NotFound."""
 
 
 class Mailboxes(Protocol):
@@ -150,8 +150,8 @@ class Aliases(Protocol):
     async def change(self, scope: Scope, alias_id: str, rule: AliasRule) -> Alias:
         """Apply a rule to an alias. Raises NotFound."""
 
-    async def delete(self, scope: Scope, alias_id: str) -> Alias:
-        """Remove an alias, and answer it as it was. Raises NotFound."""
+    async def delete(self, scope: Scope, alias_id: str, rule: AliasRule) -> Alias:
+        """Remove an alias, and answer what a rule makes of it. Raises NotFound."""
 
 
 class Work(Protocol):
@@ -185,6 +185,9 @@ class Work(Protocol):
         Answers how many mailboxes and domains went.
         """
 
+    async def forget_answers(self, now: datetime, limit: int) -> int:
+        """Drop answers under idempotency keys that have expired. Answers how many."""
+
 
 class Repository(Protocol):
     """All that is stored, by room."""
@@ -208,6 +211,12 @@ class Repository(Protocol):
     @property
     def work(self) -> Work:
         """The worker's side of all of these."""
+
+    async def require_unused(self, scope: Scope) -> None:
+        """Raise Replayed where the call under way has been done before: a look ahead of its work.
+
+        Raises InvalidArguments where its idempotency key was used for another request.
+        """
 
     async def ping(self) -> None:
         """Ask the database for an answer. Raises StorageUnavailable."""

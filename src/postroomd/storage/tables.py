@@ -106,6 +106,10 @@ def _times() -> Iterator[Column[datetime]]:
     yield Column("updated_at", Instant, nullable=False)
 
 
+def _revision() -> Column[int]:
+    return Column("revision", Integer, nullable=False, server_default="1")
+
+
 organizations = Table(
     "organizations",
     metadata,
@@ -154,6 +158,7 @@ domains = Table(
     Column("validation_token", Text, nullable=False),
     Column("dkim_selector", Text, nullable=False),
     Column("dkim_private_key", Text, nullable=False),
+    _revision(),
     UniqueConstraint("organization_id", "name"),
 )
 
@@ -211,6 +216,7 @@ mailboxes = Table(
     Column("deletion_scheduled_at", Instant),
     # When the calendar moves the mailbox next, by lifecycle.due_at: what the worker looks for.
     Column("due_at", Instant),
+    _revision(),
 )
 Index("ix_mailboxes_due_at", mailboxes.c.due_at)
 Index(
@@ -231,6 +237,7 @@ aliases = Table(
     Column("description", Text, nullable=False),
     Column("status", Named(AliasStatus), nullable=False),
     *_times(),
+    _revision(),
 )
 
 # Who has an address: a mailbox or an alias of the domain, one alone. The primary key is the rule.
@@ -243,6 +250,22 @@ addresses = Table(
     Column("mailbox_id", ID, ForeignKey(mailboxes.c.id, ondelete="CASCADE"), index=True),
     Column("alias_id", ID, ForeignKey(aliases.c.id, ondelete="CASCADE"), index=True),
 )
+
+# What calls under an idempotency key were answered. A key belongs to whoever can see what it did: the organization, or
+# the one project that the API key is limited to ("" for none).
+idempotency_keys = Table(
+    "idempotency_keys",
+    metadata,
+    Column("organization_id", ID, primary_key=True),
+    Column("project_scope", String(36), primary_key=True),
+    Column("key", OCTETS, primary_key=True),
+    Column("digest", LargeBinary(32), nullable=False),  # SHA-256 of the RPC and its request
+    Column("answer", LargeBinary, nullable=False),  # the response, in protobuf
+    Column("expires_at", Instant, nullable=False, index=True),
+)
+
+TENANT_TABLES = (projects, domains, domain_records, mailboxes, aliases, addresses, idempotency_keys)
+"""What the tenants' role may see on PostgreSQL, row by row; it may not see the others at all."""
 
 LIST_INDEXES = (
     (domains, ("organization_id", "project_id"), ("created_at", "updated_at", "name", "mailbox_total_count")),

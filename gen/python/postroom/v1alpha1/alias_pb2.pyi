@@ -66,6 +66,7 @@ class Alias(_message.Message):
     STATUS_FIELD_NUMBER: _builtins.int
     CREATED_AT_FIELD_NUMBER: _builtins.int
     UPDATED_AT_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """A lower-case UUID."""
     email: _builtins.str
@@ -76,6 +77,10 @@ class Alias(_message.Message):
     """The caller's own words. At most 255 characters."""
     status: Global___Alias.Status.ValueType
     """Where the alias stands."""
+    etag: _builtins.str
+    """Names the alias as it is now: any change of it changes this. Send it back, in an update or a delete, to have that
+    refused (ABORTED) where the alias has changed meanwhile.
+    """
     @_builtins.property
     def created_at(self) -> _timestamp_pb2.Timestamp:
         """When the alias was created."""
@@ -94,10 +99,11 @@ class Alias(_message.Message):
         status: Global___Alias.Status.ValueType = ...,
         created_at: _timestamp_pb2.Timestamp | None = ...,
         updated_at: _timestamp_pb2.Timestamp | None = ...,
+        etag: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "updated_at", b"updated_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "description", b"description", "email", b"email", "id", b"id", "mailbox_id", b"mailbox_id", "status", b"status", "updated_at", b"updated_at"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "description", b"description", "email", b"email", "etag", b"etag", "id", b"id", "mailbox_id", b"mailbox_id", "status", b"status", "updated_at", b"updated_at"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -272,19 +278,23 @@ class UpdateAliasRequest(_message.Message):
 
     ALIAS_ID_FIELD_NUMBER: _builtins.int
     DESCRIPTION_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
     alias_id: _builtins.str
     """The alias, a UUID."""
     description: _builtins.str
     """The caller's own words, at most 255 characters, no control characters; set and empty, it clears them."""
+    etag: _builtins.str
+    """The alias's etag as the caller last saw it. When set and not the alias's any more: ABORTED, and nothing changes."""
     def __init__(
         self,
         *,
         alias_id: _builtins.str = ...,
         description: _builtins.str | None = ...,
+        etag: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_description", b"_description", "description", b"description"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_description", b"_description", "alias_id", b"alias_id", "description", b"description"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_description", b"_description", "alias_id", b"alias_id", "description", b"description", "etag", b"etag"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__description: _TypeAlias = _typing.Literal["description"]  # noqa: Y015
     _WhichOneofArgType__description: _TypeAlias = _typing.Literal["_description", b"_description"]  # noqa: Y015
@@ -299,16 +309,20 @@ class DeleteAliasRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     ALIAS_ID_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
     alias_id: _builtins.str
     """The alias, a UUID."""
+    etag: _builtins.str
+    """The alias's etag as the caller last saw it. When set and not the alias's any more: ABORTED, and nothing changes."""
     def __init__(
         self,
         *,
         alias_id: _builtins.str = ...,
+        etag: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["alias_id", b"alias_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alias_id", b"alias_id", "etag", b"etag"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

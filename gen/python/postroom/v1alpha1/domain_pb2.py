@@ -26,7 +26,7 @@ from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior_
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1epostroom/v1alpha1/domain.proto\x12\x11postroom.v1alpha1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa8\x04\n\x06\x44omain\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x18\n\nproject_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x05\x12\x1d\n\x0forganization_id\x18\x03 \x01(\tB\x04\xe2\x41\x01\x03\x12\x12\n\x04name\x18\x04 \x01(\tB\x04\xe2\x41\x01\x05\x12\x36\n\x06status\x18\x05 \x01(\x0e\x32 .postroom.v1alpha1.Domain.StatusB\x04\xe2\x41\x01\x03\x12!\n\x13mailbox_total_count\x18\x06 \x01(\x05\x42\x04\xe2\x41\x01\x03\x12\x19\n\x0bwebmail_url\x18\x07 \x01(\tB\x04\xe2\x41\x01\x03\x12\x16\n\x08imap_url\x18\x08 \x01(\tB\x04\xe2\x41\x01\x03\x12\x16\n\x08pop3_url\x18\t \x01(\tB\x04\xe2\x41\x01\x03\x12\x16\n\x08smtp_url\x18\n \x01(\tB\x04\xe2\x41\x01\x03\x12\x34\n\ncreated_at\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x34\n\nupdated_at\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\"\x94\x01\n\x06Status\x12\x12\n\x0eUNKNOWN_STATUS\x10\x00\x12\x0c\n\x08\x43REATING\x10\x01\x12\x16\n\x12WAITING_VALIDATION\x10\x02\x12\x0e\n\nVALIDATING\x10\x03\x12\x15\n\x11VALIDATION_FAILED\x10\x04\x12\x10\n\x0cPROVISIONING\x10\x05\x12\t\n\x05READY\x10\x06\x12\x0c\n\x08\x44\x45LETING\x10\x07\"\xbd\x05\n\x0c\x44omainRecord\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x17\n\tdomain_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12<\n\x06status\x18\x03 \x01(\x0e\x32&.postroom.v1alpha1.DomainRecord.StatusB\x04\xe2\x41\x01\x03\x12:\n\x05level\x18\x04 \x01(\x0e\x32%.postroom.v1alpha1.DomainRecord.LevelB\x04\xe2\x41\x01\x03\x12?\n\x08\x64ns_type\x18\x05 \x01(\x0e\x32\'.postroom.v1alpha1.DomainRecord.DnsTypeB\x04\xe2\x41\x01\x03\x12\x16\n\x08\x64ns_name\x18\x06 \x01(\tB\x04\xe2\x41\x01\x03\x12\x17\n\tdns_value\x18\x07 \x01(\tB\x04\xe2\x41\x01\x03\x12\x18\n\x05\x65rror\x18\x08 \x01(\tB\x04\xe2\x41\x01\x03H\x00\x88\x01\x01\x12\x34\n\ncreated_at\x18\t \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x34\n\nupdated_at\x18\n \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\"S\n\x06Status\x12\x12\n\x0eUNKNOWN_STATUS\x10\x00\x12\x0e\n\nVALIDATING\x10\x01\x12\t\n\x05VALID\x10\x02\x12\x0b\n\x07INVALID\x10\x03\x12\r\n\tNOT_FOUND\x10\x04\"G\n\x05Level\x12\x11\n\rUNKNOWN_LEVEL\x10\x00\x12\x0c\n\x08REQUIRED\x10\x01\x12\x0f\n\x0bRECOMMENDED\x10\x02\x12\x0c\n\x08OPTIONAL\x10\x03\"h\n\x07\x44nsType\x12\x14\n\x10UNKNOWN_DNS_TYPE\x10\x00\x12\x12\n\x0e\x43NAME_DNS_TYPE\x10\x01\x12\x0f\n\x0bMX_DNS_TYPE\x10\x02\x12\x10\n\x0cSRV_DNS_TYPE\x10\x03\x12\x10\n\x0cTXT_DNS_TYPE\x10\x04\x42\x08\n\x06_error\"C\n\x13\x43reateDomainRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x18\n\nproject_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\"\xa8\x03\n\x12ListDomainsRequest\x12\x45\n\x08order_by\x18\x01 \x01(\x0e\x32-.postroom.v1alpha1.ListDomainsRequest.OrderByB\x04\xe2\x41\x01\x01\x12\x12\n\x04page\x18\x02 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x17\n\tpage_size\x18\x03 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\nproject_id\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12\x38\n\x08statuses\x18\x05 \x03(\x0e\x32 .postroom.v1alpha1.Domain.StatusB\x04\xe2\x41\x01\x01\x12\x14\n\x06search\x18\x06 \x01(\tB\x04\xe2\x41\x01\x01\"\xb3\x01\n\x07OrderBy\x12\x13\n\x0f\x43REATED_AT_DESC\x10\x00\x12\x12\n\x0e\x43REATED_AT_ASC\x10\x01\x12\x13\n\x0fUPDATED_AT_DESC\x10\x02\x12\x12\n\x0eUPDATED_AT_ASC\x10\x03\x12\r\n\tNAME_DESC\x10\x04\x12\x0c\n\x08NAME_ASC\x10\x05\x12\x1c\n\x18MAILBOX_TOTAL_COUNT_DESC\x10\x06\x12\x1b\n\x17MAILBOX_TOTAL_COUNT_ASC\x10\x07\"V\n\x13ListDomainsResponse\x12\x13\n\x0btotal_count\x18\x01 \x01(\x05\x12*\n\x07\x64omains\x18\x02 \x03(\x0b\x32\x19.postroom.v1alpha1.Domain\"+\n\x10GetDomainRequest\x12\x17\n\tdomain_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\".\n\x13\x44\x65leteDomainRequest\x12\x17\n\tdomain_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"2\n\x17GetDomainRecordsRequest\x12\x17\n\tdomain_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"\xf2\x04\n\x18GetDomainRecordsResponse\x12\x33\n\nautoconfig\x18\x01 \x01(\x0b\x32\x1f.postroom.v1alpha1.DomainRecord\x12\x35\n\x0c\x61utodiscover\x18\x02 \x01(\x0b\x32\x1f.postroom.v1alpha1.DomainRecord\x12/\n\x06\x63\x61ldav\x18\x03 \x01(\x0b\x32\x1f.postroom.v1alpha1.DomainRecord\x12\x30\n\x07\x63\x61rddav\x18\x04 \x01(\x0b\x32\x1f.postroom.v1alpha1.DomainRecord\x12-\n\x04\x64kim\x18\x05 \x01(\x0b\x32\x1f.postroom.v1alpha1.DomainRecord\x12.\n\x05\x64marc\x18\x06 \x01(\x0b\x32\x1f.postroom.v1alpha1.DomainRecord\x12:\n\x11\x64omain_validation\x18\x07 \x01(\x0b\x32\x1f.postroom.v1alpha1.DomainRecord\x12-\n\x04imap\x18\x08 \x01(\x0b\x32\x1f.postroom.v1alpha1.DomainRecord\x12+\n\x02mx\x18\t \x01(\x0b\x32\x1f.postroom.v1alpha1.DomainRecord\x12-\n\x04pop3\x18\n \x01(\x0b\x32\x1f.postroom.v1alpha1.DomainRecord\x12,\n\x03spf\x18\x0b \x01(\x0b\x32\x1f.postroom.v1alpha1.DomainRecord\x12\x33\n\nsubmission\x18\x0c \x01(\x0b\x32\x1f.postroom.v1alpha1.DomainRecord\"7\n\x1cValidateDomainRecordsRequest\x12\x17\n\tdomain_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"\x1f\n\x1dValidateDomainRecordsResponseB&P\x01Z\"postroom/v1alpha1;postroomv1alpha1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1epostroom/v1alpha1/domain.proto\x12\x11postroom.v1alpha1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xbc\x04\n\x06\x44omain\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x18\n\nproject_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x05\x12\x1d\n\x0forganization_id\x18\x03 \x01(\tB\x04\xe2\x41\x01\x03\x12\x12\n\x04name\x18\x04 \x01(\tB\x04\xe2\x41\x01\x05\x12\x36\n\x06status\x18\x05 \x01(\x0e\x32 .postroom.v1alpha1.Domain.StatusB\x04\xe2\x41\x01\x03\x12!\n\x13mailbox_total_count\x18\x06 \x01(\x05\x42\x04\xe2\x41\x01\x03\x12\x19\n\x0bwebmail_url\x18\x07 \x01(\tB\x04\xe2\x41\x01\x03\x12\x16\n\x08imap_url\x18\x08 \x01(\tB\x04\xe2\x41\x01\x03\x12\x16\n\x08pop3_url\x18\t \x01(\tB\x04\xe2\x41\x01\x03\x12\x16\n\x08smtp_url\x18\n \x01(\tB\x04\xe2\x41\x01\x03\x12\x34\n\ncreated_at\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x34\n\nupdated_at\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x12\n\x04\x65tag\x18\r \x01(\tB\x04\xe2\x41\x01\x03\"\x94\x01\n\x06Status\x12\x12\n\x0eUNKNOWN_STATUS\x10\x00\x12\x0c\n\x08\x43REATING\x10\x01\x12\x16\n\x12WAITING_VALIDATION\x10\x02\x12\x0e\n\nVALIDATING\x10\x03\x12\x15\n\x11VALIDATION_FAILED\x10\x04\x12\x10\n\x0cPROVISIONING\x10\x05\x12\t\n\x05READY\x10\x06\x12\x0c\n\x08\x44\x45LETING\x10\x07\"\xbd\x05\n\x0c\x44omainRecord\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x17\n\tdomain_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12<\n\x06status\x18\x03 \x01(\x0e\x32&.postroom.v1alpha1.DomainRecord.StatusB\x04\xe2\x41\x01\x03\x12:\n\x05level\x18\x04 \x01(\x0e\x32%.postroom.v1alpha1.DomainRecord.LevelB\x04\xe2\x41\x01\x03\x12?\n\x08\x64ns_type\x18\x05 \x01(\x0e\x32\'.postroom.v1alpha1.DomainRecord.DnsTypeB\x04\xe2\x41\x01\x03\x12\x16\n\x08\x64ns_name\x18\x06 \x01(\tB\x04\xe2\x41\x01\x03\x12\x17\n\tdns_value\x18\x07 \x01(\tB\x04\xe2\x41\x01\x03\x12\x18\n\x05\x65rror\x18\x08 \x01(\tB\x04\xe2\x41\x01\x03H\x00\x88\x01\x01\x12\x34\n\ncreated_at\x18\t \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x34\n\nupdated_at\x18\n \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\"S\n\x06Status\x12\x12\n\x0eUNKNOWN_STATUS\x10\x00\x12\x0e\n\nVALIDATING\x10\x01\x12\t\n\x05VALID\x10\x02\x12\x0b\n\x07INVALID\x10\x03\x12\r\n\tNOT_FOUND\x10\x04\"G\n\x05Level\x12\x11\n\rUNKNOWN_LEVEL\x10\x00\x12\x0c\n\x08REQUIRED\x10\x01\x12\x0f\n\x0bRECOMMENDED\x10\x02\x12\x0c\n\x08OPTIONAL\x10\x03\"h\n\x07\x44nsType\x12\x14\n\x10UNKNOWN_DNS_TYPE\x10\x00\x12\x12\n\x0e\x43NAME_DNS_TYPE\x10\x01\x12\x0f\n\x0bMX_DNS_TYPE\x10\x02\x12\x10\n\x0cSRV_DNS_TYPE\x10\x03\x12\x10\n\x0cTXT_DNS_TYPE\x10\x04\x42\x08\n\x06_error\"C\n\x13\x43reateDomainRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x18\n\nproject_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\"\xa8\x03\n\x12ListDomainsRequest\x12\x45\n\x08order_by\x18\x01 \x01(\x0e\x32-.postroom.v1alpha1.ListDomainsRequest.OrderByB\x04\xe2\x41\x01\x01\x12\x12\n\x04page\x18\x02 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x17\n\tpage_size\x18\x03 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\nproject_id\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12\x38\n\x08statuses\x18\x05 \x03(\x0e\x32 .postroom.v1alpha1.Domain.StatusB\x04\xe2\x41\x01\x01\x12\x14\n\x06search\x18\x06 \x01(\tB\x04\xe2\x41\x01\x01\"\xb3\x01\n\x07OrderBy\x12\x13\n\x0f\x43REATED_AT_DESC\x10\x00\x12\x12\n\x0e\x43REATED_AT_ASC\x10\x01\x12\x13\n\x0fUPDATED_AT_DESC\x10\x02\x12\x12\n\x0eUPDATED_AT_ASC\x10\x03\x12\r\n\tNAME_DESC\x10\x04\x12\x0c\n\x08NAME_ASC\x10\x05\x12\x1c\n\x18MAILBOX_TOTAL_COUNT_DESC\x10\x06\x12\x1b\n\x17MAILBOX_TOTAL_COUNT_ASC\x10\x07\"V\n\x13ListDomainsResponse\x12\x13\n\x0btotal_count\x18\x01 \x01(\x05\x12*\n\x07\x64omains\x18\x02 \x03(\x0b\x32\x19.postroom.v1alpha1.Domain\"+\n\x10GetDomainRequest\x12\x17\n\tdomain_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"B\n\x13\x44\x65leteDomainRequest\x12\x17\n\tdomain_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x12\n\x04\x65tag\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\"2\n\x17GetDomainRecordsRequest\x12\x17\n\tdomain_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"\xf2\x04\n\x18GetDomainRecordsResponse\x12\x33\n\nautoconfig\x18\x01 \x01(\x0b\x32\x1f.postroom.v1alpha1.DomainRecord\x12\x35\n\x0c\x61utodiscover\x18\x02 \x01(\x0b\x32\x1f.postroom.v1alpha1.DomainRecord\x12/\n\x06\x63\x61ldav\x18\x03 \x01(\x0b\x32\x1f.postroom.v1alpha1.DomainRecord\x12\x30\n\x07\x63\x61rddav\x18\x04 \x01(\x0b\x32\x1f.postroom.v1alpha1.DomainRecord\x12-\n\x04\x64kim\x18\x05 \x01(\x0b\x32\x1f.postroom.v1alpha1.DomainRecord\x12.\n\x05\x64marc\x18\x06 \x01(\x0b\x32\x1f.postroom.v1alpha1.DomainRecord\x12:\n\x11\x64omain_validation\x18\x07 \x01(\x0b\x32\x1f.postroom.v1alpha1.DomainRecord\x12-\n\x04imap\x18\x08 \x01(\x0b\x32\x1f.postroom.v1alpha1.DomainRecord\x12+\n\x02mx\x18\t \x01(\x0b\x32\x1f.postroom.v1alpha1.DomainRecord\x12-\n\x04pop3\x18\n \x01(\x0b\x32\x1f.postroom.v1alpha1.DomainRecord\x12,\n\x03spf\x18\x0b \x01(\x0b\x32\x1f.postroom.v1alpha1.DomainRecord\x12\x33\n\nsubmission\x18\x0c \x01(\x0b\x32\x1f.postroom.v1alpha1.DomainRecord\"7\n\x1cValidateDomainRecordsRequest\x12\x17\n\tdomain_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"\x1f\n\x1dValidateDomainRecordsResponseB&P\x01Z\"postroom/v1alpha1;postroomv1alpha1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -58,6 +58,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DOMAIN'].fields_by_name['created_at']._serialized_options = b'\342A\001\003'
   _globals['_DOMAIN'].fields_by_name['updated_at']._loaded_options = None
   _globals['_DOMAIN'].fields_by_name['updated_at']._serialized_options = b'\342A\001\003'
+  _globals['_DOMAIN'].fields_by_name['etag']._loaded_options = None
+  _globals['_DOMAIN'].fields_by_name['etag']._serialized_options = b'\342A\001\003'
   _globals['_DOMAINRECORD'].fields_by_name['id']._loaded_options = None
   _globals['_DOMAINRECORD'].fields_by_name['id']._serialized_options = b'\342A\001\003'
   _globals['_DOMAINRECORD'].fields_by_name['domain_id']._loaded_options = None
@@ -98,40 +100,42 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETDOMAINREQUEST'].fields_by_name['domain_id']._serialized_options = b'\342A\001\002'
   _globals['_DELETEDOMAINREQUEST'].fields_by_name['domain_id']._loaded_options = None
   _globals['_DELETEDOMAINREQUEST'].fields_by_name['domain_id']._serialized_options = b'\342A\001\002'
+  _globals['_DELETEDOMAINREQUEST'].fields_by_name['etag']._loaded_options = None
+  _globals['_DELETEDOMAINREQUEST'].fields_by_name['etag']._serialized_options = b'\342A\001\001'
   _globals['_GETDOMAINRECORDSREQUEST'].fields_by_name['domain_id']._loaded_options = None
   _globals['_GETDOMAINRECORDSREQUEST'].fields_by_name['domain_id']._serialized_options = b'\342A\001\002'
   _globals['_VALIDATEDOMAINRECORDSREQUEST'].fields_by_name['domain_id']._loaded_options = None
   _globals['_VALIDATEDOMAINRECORDSREQUEST'].fields_by_name['domain_id']._serialized_options = b'\342A\001\002'
   _globals['_DOMAIN']._serialized_start=120
-  _globals['_DOMAIN']._serialized_end=672
-  _globals['_DOMAIN_STATUS']._serialized_start=524
-  _globals['_DOMAIN_STATUS']._serialized_end=672
-  _globals['_DOMAINRECORD']._serialized_start=675
-  _globals['_DOMAINRECORD']._serialized_end=1376
-  _globals['_DOMAINRECORD_STATUS']._serialized_start=1104
-  _globals['_DOMAINRECORD_STATUS']._serialized_end=1187
-  _globals['_DOMAINRECORD_LEVEL']._serialized_start=1189
-  _globals['_DOMAINRECORD_LEVEL']._serialized_end=1260
-  _globals['_DOMAINRECORD_DNSTYPE']._serialized_start=1262
-  _globals['_DOMAINRECORD_DNSTYPE']._serialized_end=1366
-  _globals['_CREATEDOMAINREQUEST']._serialized_start=1378
-  _globals['_CREATEDOMAINREQUEST']._serialized_end=1445
-  _globals['_LISTDOMAINSREQUEST']._serialized_start=1448
-  _globals['_LISTDOMAINSREQUEST']._serialized_end=1872
-  _globals['_LISTDOMAINSREQUEST_ORDERBY']._serialized_start=1693
-  _globals['_LISTDOMAINSREQUEST_ORDERBY']._serialized_end=1872
-  _globals['_LISTDOMAINSRESPONSE']._serialized_start=1874
-  _globals['_LISTDOMAINSRESPONSE']._serialized_end=1960
-  _globals['_GETDOMAINREQUEST']._serialized_start=1962
-  _globals['_GETDOMAINREQUEST']._serialized_end=2005
-  _globals['_DELETEDOMAINREQUEST']._serialized_start=2007
-  _globals['_DELETEDOMAINREQUEST']._serialized_end=2053
-  _globals['_GETDOMAINRECORDSREQUEST']._serialized_start=2055
-  _globals['_GETDOMAINRECORDSREQUEST']._serialized_end=2105
-  _globals['_GETDOMAINRECORDSRESPONSE']._serialized_start=2108
-  _globals['_GETDOMAINRECORDSRESPONSE']._serialized_end=2734
-  _globals['_VALIDATEDOMAINRECORDSREQUEST']._serialized_start=2736
-  _globals['_VALIDATEDOMAINRECORDSREQUEST']._serialized_end=2791
-  _globals['_VALIDATEDOMAINRECORDSRESPONSE']._serialized_start=2793
-  _globals['_VALIDATEDOMAINRECORDSRESPONSE']._serialized_end=2824
+  _globals['_DOMAIN']._serialized_end=692
+  _globals['_DOMAIN_STATUS']._serialized_start=544
+  _globals['_DOMAIN_STATUS']._serialized_end=692
+  _globals['_DOMAINRECORD']._serialized_start=695
+  _globals['_DOMAINRECORD']._serialized_end=1396
+  _globals['_DOMAINRECORD_STATUS']._serialized_start=1124
+  _globals['_DOMAINRECORD_STATUS']._serialized_end=1207
+  _globals['_DOMAINRECORD_LEVEL']._serialized_start=1209
+  _globals['_DOMAINRECORD_LEVEL']._serialized_end=1280
+  _globals['_DOMAINRECORD_DNSTYPE']._serialized_start=1282
+  _globals['_DOMAINRECORD_DNSTYPE']._serialized_end=1386
+  _globals['_CREATEDOMAINREQUEST']._serialized_start=1398
+  _globals['_CREATEDOMAINREQUEST']._serialized_end=1465
+  _globals['_LISTDOMAINSREQUEST']._serialized_start=1468
+  _globals['_LISTDOMAINSREQUEST']._serialized_end=1892
+  _globals['_LISTDOMAINSREQUEST_ORDERBY']._serialized_start=1713
+  _globals['_LISTDOMAINSREQUEST_ORDERBY']._serialized_end=1892
+  _globals['_LISTDOMAINSRESPONSE']._serialized_start=1894
+  _globals['_LISTDOMAINSRESPONSE']._serialized_end=1980
+  _globals['_GETDOMAINREQUEST']._serialized_start=1982
+  _globals['_GETDOMAINREQUEST']._serialized_end=2025
+  _globals['_DELETEDOMAINREQUEST']._serialized_start=2027
+  _globals['_DELETEDOMAINREQUEST']._serialized_end=2093
+  _globals['_GETDOMAINRECORDSREQUEST']._serialized_start=2095
+  _globals['_GETDOMAINRECORDSREQUEST']._serialized_end=2145
+  _globals['_GETDOMAINRECORDSRESPONSE']._serialized_start=2148
+  _globals['_GETDOMAINRECORDSRESPONSE']._serialized_end=2774
+  _globals['_VALIDATEDOMAINRECORDSREQUEST']._serialized_start=2776
+  _globals['_VALIDATEDOMAINRECORDSREQUEST']._serialized_end=2831
+  _globals['_VALIDATEDOMAINRECORDSRESPONSE']._serialized_start=2833
+  _globals['_VALIDATEDOMAINRECORDSRESPONSE']._serialized_end=2864
 # @@protoc_insertion_point(module_scope)

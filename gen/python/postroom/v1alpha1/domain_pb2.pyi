@@ -93,6 +93,7 @@ class Domain(_message.Message):
     SMTP_URL_FIELD_NUMBER: _builtins.int
     CREATED_AT_FIELD_NUMBER: _builtins.int
     UPDATED_AT_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """A lower-case UUID."""
     project_id: _builtins.str
@@ -115,6 +116,10 @@ class Domain(_message.Message):
     """The POP3 service, `pop3s://host:port`."""
     smtp_url: _builtins.str
     """The message submission service, `smtps://host:port` (RFC 8314)."""
+    etag: _builtins.str
+    """Names the domain as it is now: any change of it changes this. Send it back, in an update or a delete, to have that
+    refused (ABORTED) where the domain has changed meanwhile.
+    """
     @_builtins.property
     def created_at(self) -> _timestamp_pb2.Timestamp:
         """When the domain was registered."""
@@ -138,10 +143,11 @@ class Domain(_message.Message):
         smtp_url: _builtins.str = ...,
         created_at: _timestamp_pb2.Timestamp | None = ...,
         updated_at: _timestamp_pb2.Timestamp | None = ...,
+        etag: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "updated_at", b"updated_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "id", b"id", "imap_url", b"imap_url", "mailbox_total_count", b"mailbox_total_count", "name", b"name", "organization_id", b"organization_id", "pop3_url", b"pop3_url", "project_id", b"project_id", "smtp_url", b"smtp_url", "status", b"status", "updated_at", b"updated_at", "webmail_url", b"webmail_url"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "etag", b"etag", "id", b"id", "imap_url", b"imap_url", "mailbox_total_count", b"mailbox_total_count", "name", b"name", "organization_id", b"organization_id", "pop3_url", b"pop3_url", "project_id", b"project_id", "smtp_url", b"smtp_url", "status", b"status", "updated_at", b"updated_at", "webmail_url", b"webmail_url"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -478,16 +484,20 @@ class DeleteDomainRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     DOMAIN_ID_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
     domain_id: _builtins.str
     """The domain, a UUID."""
+    etag: _builtins.str
+    """The domain's etag as the caller last saw it. When set and not the domain's any more: ABORTED, and nothing changes."""
     def __init__(
         self,
         *,
         domain_id: _builtins.str = ...,
+        etag: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["domain_id", b"domain_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["domain_id", b"domain_id", "etag", b"etag"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

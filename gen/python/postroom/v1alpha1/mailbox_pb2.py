@@ -26,7 +26,7 @@ from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior_
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fpostroom/v1alpha1/mailbox.proto\x12\x11postroom.v1alpha1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xbf\x07\n\x07Mailbox\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x18\n\nproject_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12\x1d\n\x0forganization_id\x18\x03 \x01(\tB\x04\xe2\x41\x01\x03\x12\x17\n\tdomain_id\x18\x04 \x01(\tB\x04\xe2\x41\x01\x05\x12\x13\n\x05\x65mail\x18\x05 \x01(\tB\x04\xe2\x41\x01\x05\x12\x37\n\x06status\x18\x06 \x01(\x0e\x32!.postroom.v1alpha1.Mailbox.StatusB\x04\xe2\x41\x01\x03\x12J\n\x13subscription_period\x18\x07 \x01(\x0e\x32-.postroom.v1alpha1.Mailbox.SubscriptionPeriod\x12H\n\x1esubscription_period_started_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12O\n\x18next_subscription_period\x18\t \x01(\x0e\x32-.postroom.v1alpha1.Mailbox.SubscriptionPeriod\x12L\n\"next_subscription_period_starts_at\x18\n \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x34\n\ncreated_at\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x34\n\nupdated_at\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12?\n\x15\x64\x65letion_scheduled_at\x18\r \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\"\xc1\x01\n\x06Status\x12\x12\n\x0eUNKNOWN_STATUS\x10\x00\x12\x0c\n\x08\x43REATING\x10\x01\x12\x13\n\x0fWAITING_PAYMENT\x10\x02\x12\x12\n\x0eWAITING_DOMAIN\x10\x03\x12\t\n\x05READY\x10\x04\x12\x16\n\x12\x44\x45LETION_SCHEDULED\x10\x05\x12\n\n\x06LOCKED\x10\x06\x12\x0c\n\x08RENEWING\x10\x07\x12\x0c\n\x08\x44\x45LETING\x10\x08\x12\r\n\tRESTORING\x10\t\x12\x12\n\x0ePAYMENT_FAILED\x10\n\"\\\n\x12SubscriptionPeriod\x12\x1f\n\x1bUNKNOWN_SUBSCRIPTION_PERIOD\x10\x00\x12\x0c\n\x08\x43\x41NCELED\x10\x01\x12\x0b\n\x07MONTHLY\x10\x02\x12\n\n\x06YEARLY\x10\x03\"\xae\x02\n\x1b\x42\x61tchCreateMailboxesRequest\x12\x17\n\tdomain_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12Y\n\tmailboxes\x18\x02 \x03(\x0b\x32@.postroom.v1alpha1.BatchCreateMailboxesRequest.MailboxParametersB\x04\xe2\x41\x01\x02\x12P\n\x13subscription_period\x18\x03 \x01(\x0e\x32-.postroom.v1alpha1.Mailbox.SubscriptionPeriodB\x04\xe2\x41\x01\x01\x1aI\n\x11MailboxParameters\x12\x18\n\nlocal_part\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x1a\n\x08password\x18\x02 \x01(\tB\x08\x80\x01\x01\xe2\x41\x02\x02\x04\"M\n\x1c\x42\x61tchCreateMailboxesResponse\x12-\n\tmailboxes\x18\x01 \x03(\x0b\x32\x1a.postroom.v1alpha1.Mailbox\"\x8c\x03\n\x14ListMailboxesRequest\x12G\n\x08order_by\x18\x01 \x01(\x0e\x32/.postroom.v1alpha1.ListMailboxesRequest.OrderByB\x04\xe2\x41\x01\x01\x12\x12\n\x04page\x18\x02 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x17\n\tpage_size\x18\x03 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x17\n\tdomain_id\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12\x39\n\x08statuses\x18\x05 \x03(\x0e\x32!.postroom.v1alpha1.Mailbox.StatusB\x04\xe2\x41\x01\x01\x12\x14\n\x06search\x18\x06 \x01(\tB\x04\xe2\x41\x01\x01\x12\x18\n\nproject_id\x18\x07 \x01(\tB\x04\xe2\x41\x01\x01\"z\n\x07OrderBy\x12\x13\n\x0f\x43REATED_AT_DESC\x10\x00\x12\x12\n\x0e\x43REATED_AT_ASC\x10\x01\x12\x13\n\x0fUPDATED_AT_DESC\x10\x02\x12\x12\n\x0eUPDATED_AT_ASC\x10\x03\x12\x0e\n\nEMAIL_DESC\x10\x04\x12\r\n\tEMAIL_ASC\x10\x05\"[\n\x15ListMailboxesResponse\x12\x13\n\x0btotal_count\x18\x01 \x01(\x05\x12-\n\tmailboxes\x18\x02 \x03(\x0b\x32\x1a.postroom.v1alpha1.Mailbox\"-\n\x11GetMailboxRequest\x12\x18\n\nmailbox_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"\xb8\x01\n\x14UpdateMailboxRequest\x12\x18\n\nmailbox_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12P\n\x13subscription_period\x18\x02 \x01(\x0e\x32-.postroom.v1alpha1.Mailbox.SubscriptionPeriodB\x04\xe2\x41\x01\x01\x12#\n\x0cnew_password\x18\x03 \x01(\tB\x08\x80\x01\x01\xe2\x41\x02\x01\x04H\x00\x88\x01\x01\x42\x0f\n\r_new_password\"0\n\x14\x44\x65leteMailboxRequest\x12\x18\n\nmailbox_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"1\n\x15RestoreMailboxRequest\x12\x18\n\nmailbox_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x42&P\x01Z\"postroom/v1alpha1;postroomv1alpha1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fpostroom/v1alpha1/mailbox.proto\x12\x11postroom.v1alpha1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xd3\x07\n\x07Mailbox\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x18\n\nproject_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12\x1d\n\x0forganization_id\x18\x03 \x01(\tB\x04\xe2\x41\x01\x03\x12\x17\n\tdomain_id\x18\x04 \x01(\tB\x04\xe2\x41\x01\x05\x12\x13\n\x05\x65mail\x18\x05 \x01(\tB\x04\xe2\x41\x01\x05\x12\x37\n\x06status\x18\x06 \x01(\x0e\x32!.postroom.v1alpha1.Mailbox.StatusB\x04\xe2\x41\x01\x03\x12J\n\x13subscription_period\x18\x07 \x01(\x0e\x32-.postroom.v1alpha1.Mailbox.SubscriptionPeriod\x12H\n\x1esubscription_period_started_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12O\n\x18next_subscription_period\x18\t \x01(\x0e\x32-.postroom.v1alpha1.Mailbox.SubscriptionPeriod\x12L\n\"next_subscription_period_starts_at\x18\n \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x34\n\ncreated_at\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x34\n\nupdated_at\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12?\n\x15\x64\x65letion_scheduled_at\x18\r \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x12\n\x04\x65tag\x18\x0e \x01(\tB\x04\xe2\x41\x01\x03\"\xc1\x01\n\x06Status\x12\x12\n\x0eUNKNOWN_STATUS\x10\x00\x12\x0c\n\x08\x43REATING\x10\x01\x12\x13\n\x0fWAITING_PAYMENT\x10\x02\x12\x12\n\x0eWAITING_DOMAIN\x10\x03\x12\t\n\x05READY\x10\x04\x12\x16\n\x12\x44\x45LETION_SCHEDULED\x10\x05\x12\n\n\x06LOCKED\x10\x06\x12\x0c\n\x08RENEWING\x10\x07\x12\x0c\n\x08\x44\x45LETING\x10\x08\x12\r\n\tRESTORING\x10\t\x12\x12\n\x0ePAYMENT_FAILED\x10\n\"\\\n\x12SubscriptionPeriod\x12\x1f\n\x1bUNKNOWN_SUBSCRIPTION_PERIOD\x10\x00\x12\x0c\n\x08\x43\x41NCELED\x10\x01\x12\x0b\n\x07MONTHLY\x10\x02\x12\n\n\x06YEARLY\x10\x03\"\xae\x02\n\x1b\x42\x61tchCreateMailboxesRequest\x12\x17\n\tdomain_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12Y\n\tmailboxes\x18\x02 \x03(\x0b\x32@.postroom.v1alpha1.BatchCreateMailboxesRequest.MailboxParametersB\x04\xe2\x41\x01\x02\x12P\n\x13subscription_period\x18\x03 \x01(\x0e\x32-.postroom.v1alpha1.Mailbox.SubscriptionPeriodB\x04\xe2\x41\x01\x01\x1aI\n\x11MailboxParameters\x12\x18\n\nlocal_part\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x1a\n\x08password\x18\x02 \x01(\tB\x08\x80\x01\x01\xe2\x41\x02\x02\x04\"M\n\x1c\x42\x61tchCreateMailboxesResponse\x12-\n\tmailboxes\x18\x01 \x03(\x0b\x32\x1a.postroom.v1alpha1.Mailbox\"\x8c\x03\n\x14ListMailboxesRequest\x12G\n\x08order_by\x18\x01 \x01(\x0e\x32/.postroom.v1alpha1.ListMailboxesRequest.OrderByB\x04\xe2\x41\x01\x01\x12\x12\n\x04page\x18\x02 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x17\n\tpage_size\x18\x03 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x17\n\tdomain_id\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12\x39\n\x08statuses\x18\x05 \x03(\x0e\x32!.postroom.v1alpha1.Mailbox.StatusB\x04\xe2\x41\x01\x01\x12\x14\n\x06search\x18\x06 \x01(\tB\x04\xe2\x41\x01\x01\x12\x18\n\nproject_id\x18\x07 \x01(\tB\x04\xe2\x41\x01\x01\"z\n\x07OrderBy\x12\x13\n\x0f\x43REATED_AT_DESC\x10\x00\x12\x12\n\x0e\x43REATED_AT_ASC\x10\x01\x12\x13\n\x0fUPDATED_AT_DESC\x10\x02\x12\x12\n\x0eUPDATED_AT_ASC\x10\x03\x12\x0e\n\nEMAIL_DESC\x10\x04\x12\r\n\tEMAIL_ASC\x10\x05\"[\n\x15ListMailboxesResponse\x12\x13\n\x0btotal_count\x18\x01 \x01(\x05\x12-\n\tmailboxes\x18\x02 \x03(\x0b\x32\x1a.postroom.v1alpha1.Mailbox\"-\n\x11GetMailboxRequest\x12\x18\n\nmailbox_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"\xcc\x01\n\x14UpdateMailboxRequest\x12\x18\n\nmailbox_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12P\n\x13subscription_period\x18\x02 \x01(\x0e\x32-.postroom.v1alpha1.Mailbox.SubscriptionPeriodB\x04\xe2\x41\x01\x01\x12#\n\x0cnew_password\x18\x03 \x01(\tB\x08\x80\x01\x01\xe2\x41\x02\x01\x04H\x00\x88\x01\x01\x12\x12\n\x04\x65tag\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x42\x0f\n\r_new_password\"D\n\x14\x44\x65leteMailboxRequest\x12\x18\n\nmailbox_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x12\n\x04\x65tag\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\"1\n\x15RestoreMailboxRequest\x12\x18\n\nmailbox_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x42&P\x01Z\"postroom/v1alpha1;postroomv1alpha1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -56,6 +56,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_MAILBOX'].fields_by_name['updated_at']._serialized_options = b'\342A\001\003'
   _globals['_MAILBOX'].fields_by_name['deletion_scheduled_at']._loaded_options = None
   _globals['_MAILBOX'].fields_by_name['deletion_scheduled_at']._serialized_options = b'\342A\001\003'
+  _globals['_MAILBOX'].fields_by_name['etag']._loaded_options = None
+  _globals['_MAILBOX'].fields_by_name['etag']._serialized_options = b'\342A\001\003'
   _globals['_BATCHCREATEMAILBOXESREQUEST_MAILBOXPARAMETERS'].fields_by_name['local_part']._loaded_options = None
   _globals['_BATCHCREATEMAILBOXESREQUEST_MAILBOXPARAMETERS'].fields_by_name['local_part']._serialized_options = b'\342A\001\002'
   _globals['_BATCHCREATEMAILBOXESREQUEST_MAILBOXPARAMETERS'].fields_by_name['password']._loaded_options = None
@@ -88,34 +90,38 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_UPDATEMAILBOXREQUEST'].fields_by_name['subscription_period']._serialized_options = b'\342A\001\001'
   _globals['_UPDATEMAILBOXREQUEST'].fields_by_name['new_password']._loaded_options = None
   _globals['_UPDATEMAILBOXREQUEST'].fields_by_name['new_password']._serialized_options = b'\200\001\001\342A\002\001\004'
+  _globals['_UPDATEMAILBOXREQUEST'].fields_by_name['etag']._loaded_options = None
+  _globals['_UPDATEMAILBOXREQUEST'].fields_by_name['etag']._serialized_options = b'\342A\001\001'
   _globals['_DELETEMAILBOXREQUEST'].fields_by_name['mailbox_id']._loaded_options = None
   _globals['_DELETEMAILBOXREQUEST'].fields_by_name['mailbox_id']._serialized_options = b'\342A\001\002'
+  _globals['_DELETEMAILBOXREQUEST'].fields_by_name['etag']._loaded_options = None
+  _globals['_DELETEMAILBOXREQUEST'].fields_by_name['etag']._serialized_options = b'\342A\001\001'
   _globals['_RESTOREMAILBOXREQUEST'].fields_by_name['mailbox_id']._loaded_options = None
   _globals['_RESTOREMAILBOXREQUEST'].fields_by_name['mailbox_id']._serialized_options = b'\342A\001\002'
   _globals['_MAILBOX']._serialized_start=121
-  _globals['_MAILBOX']._serialized_end=1080
-  _globals['_MAILBOX_STATUS']._serialized_start=793
-  _globals['_MAILBOX_STATUS']._serialized_end=986
-  _globals['_MAILBOX_SUBSCRIPTIONPERIOD']._serialized_start=988
-  _globals['_MAILBOX_SUBSCRIPTIONPERIOD']._serialized_end=1080
-  _globals['_BATCHCREATEMAILBOXESREQUEST']._serialized_start=1083
-  _globals['_BATCHCREATEMAILBOXESREQUEST']._serialized_end=1385
-  _globals['_BATCHCREATEMAILBOXESREQUEST_MAILBOXPARAMETERS']._serialized_start=1312
-  _globals['_BATCHCREATEMAILBOXESREQUEST_MAILBOXPARAMETERS']._serialized_end=1385
-  _globals['_BATCHCREATEMAILBOXESRESPONSE']._serialized_start=1387
-  _globals['_BATCHCREATEMAILBOXESRESPONSE']._serialized_end=1464
-  _globals['_LISTMAILBOXESREQUEST']._serialized_start=1467
-  _globals['_LISTMAILBOXESREQUEST']._serialized_end=1863
-  _globals['_LISTMAILBOXESREQUEST_ORDERBY']._serialized_start=1741
-  _globals['_LISTMAILBOXESREQUEST_ORDERBY']._serialized_end=1863
-  _globals['_LISTMAILBOXESRESPONSE']._serialized_start=1865
-  _globals['_LISTMAILBOXESRESPONSE']._serialized_end=1956
-  _globals['_GETMAILBOXREQUEST']._serialized_start=1958
-  _globals['_GETMAILBOXREQUEST']._serialized_end=2003
-  _globals['_UPDATEMAILBOXREQUEST']._serialized_start=2006
-  _globals['_UPDATEMAILBOXREQUEST']._serialized_end=2190
-  _globals['_DELETEMAILBOXREQUEST']._serialized_start=2192
-  _globals['_DELETEMAILBOXREQUEST']._serialized_end=2240
-  _globals['_RESTOREMAILBOXREQUEST']._serialized_start=2242
-  _globals['_RESTOREMAILBOXREQUEST']._serialized_end=2291
+  _globals['_MAILBOX']._serialized_end=1100
+  _globals['_MAILBOX_STATUS']._serialized_start=813
+  _globals['_MAILBOX_STATUS']._serialized_end=1006
+  _globals['_MAILBOX_SUBSCRIPTIONPERIOD']._serialized_start=1008
+  _globals['_MAILBOX_SUBSCRIPTIONPERIOD']._serialized_end=1100
+  _globals['_BATCHCREATEMAILBOXESREQUEST']._serialized_start=1103
+  _globals['_BATCHCREATEMAILBOXESREQUEST']._serialized_end=1405
+  _globals['_BATCHCREATEMAILBOXESREQUEST_MAILBOXPARAMETERS']._serialized_start=1332
+  _globals['_BATCHCREATEMAILBOXESREQUEST_MAILBOXPARAMETERS']._serialized_end=1405
+  _globals['_BATCHCREATEMAILBOXESRESPONSE']._serialized_start=1407
+  _globals['_BATCHCREATEMAILBOXESRESPONSE']._serialized_end=1484
+  _globals['_LISTMAILBOXESREQUEST']._serialized_start=1487
+  _globals['_LISTMAILBOXESREQUEST']._serialized_end=1883
+  _globals['_LISTMAILBOXESREQUEST_ORDERBY']._serialized_start=1761
+  _globals['_LISTMAILBOXESREQUEST_ORDERBY']._serialized_end=1883
+  _globals['_LISTMAILBOXESRESPONSE']._serialized_start=1885
+  _globals['_LISTMAILBOXESRESPONSE']._serialized_end=1976
+  _globals['_GETMAILBOXREQUEST']._serialized_start=1978
+  _globals['_GETMAILBOXREQUEST']._serialized_end=2023
+  _globals['_UPDATEMAILBOXREQUEST']._serialized_start=2026
+  _globals['_UPDATEMAILBOXREQUEST']._serialized_end=2230
+  _globals['_DELETEMAILBOXREQUEST']._serialized_start=2232
+  _globals['_DELETEMAILBOXREQUEST']._serialized_end=2300
+  _globals['_RESTOREMAILBOXREQUEST']._serialized_start=2302
+  _globals['_RESTOREMAILBOXREQUEST']._serialized_end=2351
 # @@protoc_insertion_point(module_scope)

@@ -133,6 +133,7 @@ class Mailbox(_message.Message):
     CREATED_AT_FIELD_NUMBER: _builtins.int
     UPDATED_AT_FIELD_NUMBER: _builtins.int
     DELETION_SCHEDULED_AT_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """A lower-case UUID."""
     project_id: _builtins.str
@@ -149,6 +150,10 @@ class Mailbox(_message.Message):
     """The running period."""
     next_subscription_period: Global___Mailbox.SubscriptionPeriod.ValueType
     """What follows the running period."""
+    etag: _builtins.str
+    """Names the mailbox as it is now: any change of it changes this. Send it back, in an update or a delete, to have that
+    refused (ABORTED) where the mailbox has changed meanwhile.
+    """
     @_builtins.property
     def subscription_period_started_at(self) -> _timestamp_pb2.Timestamp:
         """When the running period started."""
@@ -185,10 +190,11 @@ class Mailbox(_message.Message):
         created_at: _timestamp_pb2.Timestamp | None = ...,
         updated_at: _timestamp_pb2.Timestamp | None = ...,
         deletion_scheduled_at: _timestamp_pb2.Timestamp | None = ...,
+        etag: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "deletion_scheduled_at", b"deletion_scheduled_at", "next_subscription_period_starts_at", b"next_subscription_period_starts_at", "subscription_period_started_at", b"subscription_period_started_at", "updated_at", b"updated_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "deletion_scheduled_at", b"deletion_scheduled_at", "domain_id", b"domain_id", "email", b"email", "id", b"id", "next_subscription_period", b"next_subscription_period", "next_subscription_period_starts_at", b"next_subscription_period_starts_at", "organization_id", b"organization_id", "project_id", b"project_id", "status", b"status", "subscription_period", b"subscription_period", "subscription_period_started_at", b"subscription_period_started_at", "updated_at", b"updated_at"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "deletion_scheduled_at", b"deletion_scheduled_at", "domain_id", b"domain_id", "email", b"email", "etag", b"etag", "id", b"id", "next_subscription_period", b"next_subscription_period", "next_subscription_period_starts_at", b"next_subscription_period_starts_at", "organization_id", b"organization_id", "project_id", b"project_id", "status", b"status", "subscription_period", b"subscription_period", "subscription_period_started_at", b"subscription_period_started_at", "updated_at", b"updated_at"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -423,6 +429,7 @@ class UpdateMailboxRequest(_message.Message):
     MAILBOX_ID_FIELD_NUMBER: _builtins.int
     SUBSCRIPTION_PERIOD_FIELD_NUMBER: _builtins.int
     NEW_PASSWORD_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
     mailbox_id: _builtins.str
     """The mailbox, a UUID."""
     subscription_period: Global___Mailbox.SubscriptionPeriod.ValueType
@@ -431,16 +438,19 @@ class UpdateMailboxRequest(_message.Message):
     """
     new_password: _builtins.str
     """A new password, by the same rules as at creation."""
+    etag: _builtins.str
+    """The mailbox's etag as the caller last saw it. When set and not the mailbox's any more: ABORTED, and nothing changes."""
     def __init__(
         self,
         *,
         mailbox_id: _builtins.str = ...,
         subscription_period: Global___Mailbox.SubscriptionPeriod.ValueType = ...,
         new_password: _builtins.str | None = ...,
+        etag: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_new_password", b"_new_password", "new_password", b"new_password"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_new_password", b"_new_password", "mailbox_id", b"mailbox_id", "new_password", b"new_password", "subscription_period", b"subscription_period"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_new_password", b"_new_password", "etag", b"etag", "mailbox_id", b"mailbox_id", "new_password", b"new_password", "subscription_period", b"subscription_period"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__new_password: _TypeAlias = _typing.Literal["new_password"]  # noqa: Y015
     _WhichOneofArgType__new_password: _TypeAlias = _typing.Literal["_new_password", b"_new_password"]  # noqa: Y015
@@ -455,16 +465,20 @@ class DeleteMailboxRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     MAILBOX_ID_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
     mailbox_id: _builtins.str
     """The mailbox, a UUID."""
+    etag: _builtins.str
+    """The mailbox's etag as the caller last saw it. When set and not the mailbox's any more: ABORTED, and nothing changes."""
     def __init__(
         self,
         *,
         mailbox_id: _builtins.str = ...,
+        etag: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["mailbox_id", b"mailbox_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["etag", b"etag", "mailbox_id", b"mailbox_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -6,8 +6,17 @@ Postroom's public service: domains, mailboxes and aliases.
 Who calls: every call carries the secret of an API key, as metadata `x-auth-token: SECRET` or
 `authorization: Bearer SECRET`. The key decides which organization the call sees, and where it is limited to
 them, which project and whether it may change anything. What another tenant owns answers as what does not
-exist. Send `x-request-id` (1 to 128 of A-Z a-z 0-9 . _ -) to find a call in the logs again; one is made up
-otherwise, and answered as initial metadata either way.
+exist.
+
+What else a call may carry, as metadata:
+  x-request-id: 1 to 128 of A-Z a-z 0-9 . _ -, to find the call in the logs again. One is made up otherwise; it is
+    answered as trailing metadata either way.
+  idempotency-key: 1 to 255 visible ASCII characters, on any RPC that changes something. The first call under a key
+    that succeeds is answered again to every later one for 24 hours, octet by octet and with trailing metadata
+    `idempotency-replayed: true`, and has one effect. A key used with another request is INVALID_ARGUMENT. A call
+    that failed has had no effect, and is tried again under the same key.
+  x-consistency: `strong`, on a List RPC, to have it served by the primary database where a replica might be up to
+    a few seconds behind.
 
 What can fail, in every RPC besides what it names itself. Each status carries a google.rpc.ErrorInfo whose domain is
 `postroom` and whose reason is the name in brackets; metadata values are text:
@@ -17,7 +26,8 @@ What can fail, in every RPC besides what it names itself. Each status carries a 
   PERMISSION_DENIED [PERMISSIONS_DENIED]: metadata `resource` and `action`. A read-only key can't change anything.
   NOT_FOUND [NOT_FOUND]: ResourceInfo.
   RESOURCE_EXHAUSTED [TOO_MANY_REQUESTS]: RetryInfo. The service is busy; nothing was done.
-  UNAVAILABLE [UNAVAILABLE]: RetryInfo. The database can't be reached.
+  UNAVAILABLE [UNAVAILABLE]: RetryInfo. The database can't be reached. Where it was lost at the very commit, a write may
+    have been done: repeat it under an idempotency key.
   DEADLINE_EXCEEDED [DEADLINE_EXCEEDED]: the call's deadline has passed. A write may have been done.
   INTERNAL [INTERNAL]: metadata `request_id`, and nothing of the cause.
 Statuses that an RPC names itself:

@@ -8,11 +8,12 @@ from typing import TypeVar
 from sqlalchemy import Connection, inspect, text
 
 from postroomd.domain.errors import SchemaMismatch
-from postroomd.storage.engine import migration_engine, translated
+from postroomd.storage.dialects import migration_engine
+from postroomd.storage.engine import translated
 
 Result = TypeVar("Result")
 
-HEAD = "0001"
+HEAD = "0002"
 """The revision that this version works with. It stands here so that a start need not load Alembic to compare."""
 
 

@@ -3,7 +3,9 @@
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from postroomd.domain.model import Scope
 from postroomd.storage.engine import Database
+from postroomd.storage.once import ONCE, require_unused
 from postroomd.storage.sql.aliases import SqlAliases
 from postroomd.storage.sql.domains import SqlDomains
 from postroomd.storage.sql.mailboxes import SqlMailboxes
@@ -21,6 +23,15 @@ class SqlRepository:
         self.mailboxes = SqlMailboxes(database)
         self.aliases = SqlAliases(database)
         self.work = SqlWork(database)
+
+    async def require_unused(self, scope: Scope) -> None:
+        """Raise Replayed where the call under way has been done before: a look ahead of its work.
+
+        Raises InvalidArguments where its idempotency key was used for another request.
+        """
+        once = ONCE.get()
+        if once is not None:
+            await self._database.read(lambda connection: require_unused(connection, scope, once), scope)
 
     async def ping(self) -> None:
         """Ask the database for an answer. Raises StorageUnavailable."""

@@ -12,7 +12,7 @@ from postroomd.storage.engine import Database
 from postroomd.storage.repository import AliasRule
 from postroomd.storage.sql.domains import fetch_domain
 from postroomd.storage.sql.mailboxes import fetch_mailbox, require_free
-from postroomd.storage.sql.rows import columns_of, made, page_of, this_row, values_of, within
+from postroomd.storage.sql.rows import columns_of, counted, made, page_of, this_row, values_of, within
 
 ALIAS = columns_of(Alias, t.aliases)
 
@@ -52,11 +52,11 @@ class SqlAliases:
             await connection.execute(insert(t.addresses).values(address))
             return alias
 
-        return await self._database.write(work)
+        return await self._database.write(work, scope)
 
     async def get(self, scope: Scope, alias_id: str) -> Alias:
         """One alias. Raises NotFound."""
-        return await self._database.read(lambda connection: fetch_alias(connection, scope, alias_id))
+        return await self._database.read(lambda connection: fetch_alias(connection, scope, alias_id), scope)
 
     async def list(self, scope: Scope, query: AliasQuery) -> Page[Alias]:
         """One page of aliases."""
@@ -67,7 +67,9 @@ class SqlAliases:
             conditions.append(t.aliases.c.project_id == query.project_id)
         if query.status:
             conditions.append(t.aliases.c.status == query.status)
-        return await self._database.read(lambda connection: page_of(connection, Alias, t.aliases, conditions, query))
+        return await self._database.read(
+            lambda connection: page_of(connection, Alias, t.aliases, conditions, query), scope
+        )
 
     async def change(self, scope: Scope, alias_id: str, rule: AliasRule) -> Alias:
         """Apply a rule to an alias. Raises NotFound."""
@@ -76,20 +78,20 @@ class SqlAliases:
             alias = await fetch_alias(connection, scope, alias_id, lock=True)
             changed = rule(alias)
             if changed is not alias:
+                changed = counted(changed)
                 changing = update(t.aliases).where(*this_row(t.aliases, alias))
-                await connection.execute(
-                    changing.values(description=changed.description, updated_at=changed.updated_at)
-                )
+                await connection.execute(changing.values(values_of(changed)))
             return changed
 
-        return await self._database.write(work)
+        return await self._database.write(work, scope)
 
-    async def delete(self, scope: Scope, alias_id: str) -> Alias:
-        """Remove an alias, and answer it as it was. Raises NotFound."""
+    async def delete(self, scope: Scope, alias_id: str, rule: AliasRule) -> Alias:
+        """Remove an alias, and answer what a rule makes of it. Raises NotFound."""
 
         async def work(connection: AsyncConnection) -> Alias:
             alias = await fetch_alias(connection, scope, alias_id, lock=True)
+            deleted = rule(alias)
             await connection.execute(delete(t.aliases).where(*this_row(t.aliases, alias)))
-            return alias
+            return deleted
 
-        return await self._database.write(work)
+        return await self._database.write(work, scope)

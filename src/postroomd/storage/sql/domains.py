@@ -7,13 +7,11 @@ from sqlalchemy import func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from postroomd.domain.errors import Conflict, NotFound, ResourceName
-from postroomd.domain.lifecycle import DomainEvent, move_domain
 from postroomd.domain.model import (
     AliasStatus,
     Domain,
     DomainQuery,
     DomainRecord,
-    DomainStatus,
     MailboxStatus,
     Page,
     Scope,
@@ -21,7 +19,7 @@ from postroomd.domain.model import (
 from postroomd.storage import tables as t
 from postroomd.storage.engine import Database
 from postroomd.storage.repository import DomainRule, DomainSecrets
-from postroomd.storage.sql.rows import columns_of, made, page_of, search_condition, this_row, values_of, within
+from postroomd.storage.sql.rows import columns_of, counted, made, page_of, search_condition, this_row, values_of, within
 from postroomd.storage.sql.tenancy import fetch_project
 
 DOMAIN = columns_of(Domain, t.domains)
@@ -49,7 +47,9 @@ async def fetch_records(connection: AsyncConnection, domain: Domain) -> Mapping[
 async def store_domain_status(connection: AsyncConnection, domain: Domain) -> None:
     """Write what a rule can change of a domain."""
     changing = update(t.domains).where(*this_row(t.domains, domain))
-    await connection.execute(changing.values(status=domain.status, updated_at=domain.updated_at))
+    await connection.execute(
+        changing.values(status=domain.status, updated_at=domain.updated_at, revision=domain.revision)
+    )
 
 
 class SqlDomains:
@@ -84,11 +84,11 @@ class SqlDomains:
             await connection.execute(insert(t.domain_records), rows)
             return domain
 
-        return await self._database.write(work)
+        return await self._database.write(work, scope)
 
     async def get(self, scope: Scope, domain_id: str) -> Domain:
         """One domain. Raises NotFound."""
-        return await self._database.read(lambda connection: fetch_domain(connection, scope, domain_id))
+        return await self._database.read(lambda connection: fetch_domain(connection, scope, domain_id), scope)
 
     async def list(self, scope: Scope, query: DomainQuery) -> Page[Domain]:
         """One page of domains."""
@@ -100,7 +100,7 @@ class SqlDomains:
         if query.search:
             conditions.append(search_condition(t.domains.c.name, query.search))
         return await self._database.read(
-            lambda connection: page_of(connection, Domain, t.domains, conditions, query),
+            lambda connection: page_of(connection, Domain, t.domains, conditions, query), scope
         )
 
     async def records(self, scope: Scope, domain_id: str) -> Mapping[str, DomainRecord]:
@@ -109,7 +109,7 @@ class SqlDomains:
         async def work(connection: AsyncConnection) -> Mapping[str, DomainRecord]:
             return await fetch_records(connection, await fetch_domain(connection, scope, domain_id))
 
-        return await self._database.read(work)
+        return await self._database.read(work, scope)
 
     async def begin_validation(self, scope: Scope, domain_id: str, rule: DomainRule, now: datetime) -> Domain:
         """Apply a rule to a domain, and ask the worker to look its records up. Raises NotFound."""
@@ -118,6 +118,7 @@ class SqlDomains:
             domain = await fetch_domain(connection, scope, domain_id, lock=True)
             changed = rule(domain)
             if changed is not domain:
+                changed = counted(changed)
                 await store_domain_status(connection, changed)
             # A request that comes while a look-up is due or under way is answered by that one.
             asked_at = func.coalesce(t.domains.c.validation_requested_at, now)
@@ -125,16 +126,17 @@ class SqlDomains:
             await connection.execute(requesting.values(validation_requested_at=asked_at))
             return changed
 
-        return await self._database.write(work)
+        return await self._database.write(work, scope)
 
-    async def delete(self, scope: Scope, domain_id: str, now: datetime) -> Domain:
-        """Make a domain `deleting` with all its mailboxes and aliases. Raises NotFound."""
+    async def delete(self, scope: Scope, domain_id: str, rule: DomainRule, now: datetime) -> Domain:
+        """Apply a rule that deletes a domain, and delete all its mailboxes and aliases with it. Raises NotFound."""
 
         async def work(connection: AsyncConnection) -> Domain:
             domain = await fetch_domain(connection, scope, domain_id, lock=True)
-            if domain.status is DomainStatus.DELETING:
+            deleted = rule(domain)
+            if deleted is domain:
                 return domain
-            deleted = move_domain(domain, DomainEvent.DELETE, now)
+            deleted = counted(deleted)
             await store_domain_status(connection, deleted)
             await connection.execute(
                 update(t.domains).where(*this_row(t.domains, domain)).values(validation_requested_at=None)
@@ -146,13 +148,18 @@ class SqlDomains:
                     t.mailboxes.c.domain_id == domain.id,
                     t.mailboxes.c.status != MailboxStatus.DELETING,
                 )
-                .values(status=MailboxStatus.DELETING, updated_at=now, due_at=None)
+                .values(
+                    status=MailboxStatus.DELETING,
+                    updated_at=now,
+                    due_at=None,
+                    revision=t.mailboxes.c.revision + 1,
+                )
             )
             await connection.execute(
                 update(t.aliases)
                 .where(t.aliases.c.organization_id == domain.organization_id, t.aliases.c.domain_id == domain.id)
-                .values(status=AliasStatus.DELETING, updated_at=now)
+                .values(status=AliasStatus.DELETING, updated_at=now, revision=t.aliases.c.revision + 1)
             )
             return deleted
 
-        return await self._database.write(work)
+        return await self._database.write(work, scope)

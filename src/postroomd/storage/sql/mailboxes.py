@@ -12,7 +12,7 @@ from postroomd.storage import tables as t
 from postroomd.storage.engine import Database
 from postroomd.storage.repository import MailboxRule, NewMailbox
 from postroomd.storage.sql.domains import fetch_domain
-from postroomd.storage.sql.rows import columns_of, made, page_of, search_condition, this_row, values_of, within
+from postroomd.storage.sql.rows import columns_of, counted, made, page_of, search_condition, this_row, values_of, within
 
 MAILBOX = columns_of(Mailbox, t.mailboxes)
 
@@ -87,11 +87,11 @@ class SqlMailboxes:
             await connection.execute(insert(t.addresses), addresses)
             return created
 
-        return await self._database.write(work)
+        return await self._database.write(work, scope)
 
     async def get(self, scope: Scope, mailbox_id: str) -> Mailbox:
         """One mailbox. Raises NotFound."""
-        return await self._database.read(lambda connection: fetch_mailbox(connection, scope, mailbox_id))
+        return await self._database.read(lambda connection: fetch_mailbox(connection, scope, mailbox_id), scope)
 
     async def list(self, scope: Scope, query: MailboxQuery) -> Page[Mailbox]:
         """One page of mailboxes."""
@@ -105,7 +105,7 @@ class SqlMailboxes:
         if query.search:
             conditions.append(search_condition(t.mailboxes.c.email, query.search))
         return await self._database.read(
-            lambda connection: page_of(connection, Mailbox, t.mailboxes, conditions, query),
+            lambda connection: page_of(connection, Mailbox, t.mailboxes, conditions, query), scope
         )
 
     async def change(
@@ -118,10 +118,11 @@ class SqlMailboxes:
             domain = await fetch_domain(connection, scope, mailbox.domain_id)
             changed = rule(mailbox, domain.status)
             if changed is not mailbox:
+                changed = counted(changed)
                 await store_mailbox(connection, changed, password_hash)
             return changed
 
-        return await self._database.write(work)
+        return await self._database.write(work, scope)
 
 
 async def _take_quota(connection: AsyncConnection, domain: Domain, count: int) -> None:
@@ -139,5 +140,5 @@ async def _take_quota(connection: AsyncConnection, domain: Domain, count: int) -
     await connection.execute(
         update(t.domains)
         .where(*this_row(t.domains, domain))
-        .values(mailbox_total_count=t.domains.c.mailbox_total_count + count)
+        .values(mailbox_total_count=t.domains.c.mailbox_total_count + count, revision=t.domains.c.revision + 1)
     )

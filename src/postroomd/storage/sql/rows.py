@@ -1,7 +1,7 @@
 """What the statements of every resource share: columns of a model, the tenant's scope, and pages."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any, TypeVar
 
 from sqlalchemy import ColumnElement, Row, Table, func, select
@@ -38,6 +38,11 @@ def this_row(table: Table, model: Any) -> Iterable[ColumnElement[bool]]:
     """The conditions that find a stored value again: its id, and its organization's."""
     yield table.c.id == model.id
     yield table.c.organization_id == model.organization_id
+
+
+def counted(model: Model) -> Model:
+    """The value with its next revision: a change that is about to be written."""
+    return replace(model, revision=model.revision + 1)  # type: ignore[attr-defined, type-var]
 
 
 def search_condition(column: ColumnElement[str], search: str) -> ColumnElement[bool]:

@@ -56,7 +56,7 @@ class SqlTenancy:
 
     async def get_project(self, scope: Scope, project_id: str) -> Project:
         """One project. Raises NotFound."""
-        return await self._database.read(lambda connection: fetch_project(connection, scope, project_id))
+        return await self._database.read(lambda connection: fetch_project(connection, scope, project_id), scope)
 
     async def list_projects(self, organization_id: str | None = None) -> Sequence[Project]:
         """The projects of one organization, or of all: oldest first."""

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 
-from sqlalchemy import delete, exc, select, update
+from sqlalchemy import delete, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from postroomd.domain.lifecycle import DOMAIN_TRANSITIONS, DomainEvent, admit_mailbox, move_domain
@@ -13,7 +13,7 @@ from postroomd.storage import tables as t
 from postroomd.storage.engine import Database
 from postroomd.storage.sql.domains import DOMAIN, fetch_records, store_domain_status
 from postroomd.storage.sql.mailboxes import MAILBOX, fetch_mailbox, store_mailbox
-from postroomd.storage.sql.rows import made, this_row
+from postroomd.storage.sql.rows import counted, made, this_row
 
 
 class SqlWork:
@@ -56,16 +56,13 @@ class SqlWork:
                     )
             settled = move_domain(stored, event, now)
             if settled is not stored:
+                settled = counted(settled)
                 await store_domain_status(connection, settled)
             answered = update(t.domains).where(*this_row(t.domains, stored)).values(validation_requested_at=None)
             await connection.execute(answered)
             return settled
 
-        try:
-            return await self._database.write(work)
-        except exc.IntegrityError:
-            # Another organization proved the name between our look and our commit: now the look sees it.
-            return await self._database.write(work)
+        return await self._database.write(work)
 
     async def finish_provisioning(self, now: datetime, limit: int) -> int:
         """Make provisioned domains ready. Answers how many."""
@@ -75,7 +72,7 @@ class SqlWork:
             rows = (await connection.execute(waiting.with_for_update(skip_locked=True))).all()
             for row in rows:
                 provisioned = move_domain(made(Domain, row), DomainEvent.PROVISIONED, now)
-                await store_domain_status(connection, provisioned)
+                await store_domain_status(connection, counted(provisioned))
             return len(rows)
 
         return await self._database.write(work)
@@ -93,7 +90,7 @@ class SqlWork:
             )
             rows = (await connection.execute(waiting)).all()
             for row in rows:
-                await store_mailbox(connection, admit_mailbox(made(Mailbox, row), now))
+                await store_mailbox(connection, counted(admit_mailbox(made(Mailbox, row), now)))
             return len(rows)
 
         return await self._database.write(work)
@@ -123,7 +120,7 @@ class SqlWork:
             if changed is None:
                 await _purge(connection, domain, [stored.id])
             elif changed is not stored:
-                await store_mailbox(connection, changed)
+                await store_mailbox(connection, counted(changed))
             return True
 
         return await self._database.write(work)
@@ -144,6 +141,20 @@ class SqlWork:
                 return len(mailbox_ids)
             await connection.execute(delete(t.domains).where(*this_row(t.domains, domain)))
             return 1
+
+        return await self._database.write(work)
+
+    async def forget_answers(self, now: datetime, limit: int) -> int:
+        """Drop answers under idempotency keys that have expired. Answers how many."""
+
+        async def work(connection: AsyncConnection) -> int:
+            keys = t.idempotency_keys
+            expired = select(keys.c.organization_id, keys.c.project_scope, keys.c.key).where(keys.c.expires_at <= now)
+            rows = (await connection.execute(expired.limit(limit))).all()
+            if rows:
+                these = tuple_(keys.c.organization_id, keys.c.project_scope, keys.c.key).in_([tuple(r) for r in rows])
+                await connection.execute(delete(keys).where(these, keys.c.expires_at <= now))
+            return len(rows)
 
         return await self._database.write(work)
 
@@ -175,5 +186,5 @@ async def _purge(connection: AsyncConnection, domain: Domain, mailbox_ids: Seque
     await connection.execute(
         update(t.domains)
         .where(*this_row(t.domains, domain))
-        .values(mailbox_total_count=t.domains.c.mailbox_total_count - gone)
+        .values(mailbox_total_count=t.domains.c.mailbox_total_count - gone, revision=t.domains.c.revision + 1)
     )

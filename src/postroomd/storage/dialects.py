@@ -1,0 +1,161 @@
+"""What differs between the engines, and nothing else: how each is opened, entered for a tenant, and how it fails.
+
+SQLite runs in WAL mode with one writer connection a process and a few readers. SQLite before 3.51.3 can lose committed
+writes when two connections checkpoint the write-ahead log at the same time, so only the writer of the process that
+owns the file, the service, does so; in every other connection `wal_autocheckpoint` is off.
+
+PostgreSQL, and engines that speak its protocol, are asked for nothing that outlives a transaction.
+"""
+
+import asyncio
+import sqlite3
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import event, exc, make_url, text
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from postroomd.domain.model import Scope
+
+BUSY_TIMEOUT_MS = 5_000
+SQLITE_READERS = 4
+CONNECT_SECONDS = 5.0
+POOL_SECONDS = 10.0
+
+TENANT_ROLE = "postroom_tenant"
+"""The PostgreSQL role that tenants' statements run as: row-level security holds for it, since it owns nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Engines:
+    """The connections to one database. On PostgreSQL reader and writer are one pool."""
+
+    reader: AsyncEngine
+    writer: AsyncEngine
+
+
+def open_engines(url: str, *, owner: bool, pool_size: int, isolation: str | None = None) -> Engines:
+    """The engines for a URL; nothing is connected yet. `owner` may checkpoint an SQLite file."""
+    if is_sqlite(url):
+        checkpoints = {} if owner else {"wal_autocheckpoint": 0}
+        reader = _sqlite(url, pool_size=SQLITE_READERS, begin="BEGIN", pragmas={"wal_autocheckpoint": 0})
+        return Engines(reader, _sqlite(url, pool_size=1, begin="BEGIN IMMEDIATE", pragmas=checkpoints))
+    options: dict[str, Any] = {"isolation_level": isolation} if isolation else {}
+    engine = create_async_engine(
+        url,
+        pool_size=pool_size,
+        max_overflow=0,
+        pool_timeout=POOL_SECONDS,
+        hide_parameters=True,  # a statement's parameters are customers' data
+        connect_args={"timeout": CONNECT_SECONDS},
+        **options,
+    )
+    return Engines(engine, engine)
+
+
+def migration_engine(url: str) -> AsyncEngine:
+    """One connection to change the schema over, in one transaction."""
+    return open_engines(url, owner=False, pool_size=1).writer
+
+
+def is_sqlite(url: str) -> bool:
+    """Whether the database is an SQLite file, which one machine has to itself."""
+    return make_url(url).get_backend_name() == "sqlite"
+
+
+async def enter_tenant(connection: AsyncConnection, scope: Scope) -> None:
+    """Have PostgreSQL itself keep the transaction inside one organization. SQLite has no such thing."""
+    if connection.dialect.name == "postgresql":
+        entering = text(
+            "SELECT set_config('role', :role, true), set_config('postroom.organization_id', :organization_id, true)"
+        )
+        await connection.execute(entering, {"role": TENANT_ROLE, "organization_id": scope.organization_id})
+
+
+async def checkpoint(engine: AsyncEngine) -> None:
+    """Move what the write-ahead log holds into the SQLite file, as far as readers permit."""
+    async with engine.connect() as connection:
+        autocommit = await connection.execution_options(isolation_level="AUTOCOMMIT")
+        await autocommit.execute(text("PRAGMA wal_checkpoint(PASSIVE)"))
+
+
+def is_out_of_reach(error: BaseException) -> bool:
+    """Whether an error says that the database can't be reached, or can't write, for now."""
+    if isinstance(error, exc.TimeoutError | OSError | asyncio.TimeoutError):
+        return True
+    if isinstance(error, exc.DBAPIError) and error.connection_invalidated:
+        return True
+    state = _sqlstate(error)
+    return _sqlite_code(error) in _SQLITE_OUT_OF_REACH or state in _SQLSTATES_OUT_OF_REACH or state[:2] == "08"
+
+
+def is_worth_retrying(error: BaseException) -> bool:
+    """Whether the same transaction, run again from its start, can come to another end.
+
+    That holds for serialization failures and deadlocks, and for a unique key that another transaction took between
+    this one's look and its write: the look will see it now.
+    """
+    return _sqlstate(error) in {"40001", "40P01", "23505"} or isinstance(error, exc.IntegrityError)
+
+
+# Primary result codes (https://sqlite.org/rescode.html); any other is a fault of ours.
+_SQLITE_OUT_OF_REACH = {
+    sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_LOCKED,
+    sqlite3.SQLITE_NOMEM,
+    sqlite3.SQLITE_PROTOCOL,
+    sqlite3.SQLITE_READONLY,
+}
+
+# PostgreSQL's Appendix A, besides class 08, connection exceptions.
+_SQLSTATES_OUT_OF_REACH = {
+    "25006",  # read_only_sql_transaction: a primary that has become a replica
+    "53100",  # disk_full
+    "53200",  # out_of_memory
+    "53300",  # too_many_connections
+    "57P01",  # admin_shutdown
+    "57P02",  # crash_shutdown
+    "57P03",  # cannot_connect_now
+    "57P05",  # idle_session_timeout
+}
+
+
+def _sqlstate(error: BaseException) -> str:
+    """The SQLSTATE of a PostgreSQL driver's error, wrapped or not; "" for others."""
+    original = getattr(error, "orig", None) or error
+    return str(getattr(original, "sqlstate", None) or "")
+
+
+def _sqlite_code(error: BaseException) -> int | None:
+    code = getattr(getattr(error, "orig", None), "sqlite_errorcode", None)
+    return code & 0xFF if isinstance(code, int) else None
+
+
+def _sqlite(url: str, *, pool_size: int, begin: str, pragmas: dict[str, int]) -> AsyncEngine:
+    engine = create_async_engine(
+        url, pool_size=pool_size, max_overflow=0, pool_timeout=POOL_SECONDS, hide_parameters=True
+    )
+    settings = {
+        "busy_timeout": BUSY_TIMEOUT_MS,
+        "journal_mode": "WAL",
+        "synchronous": "FULL",
+        "foreign_keys": "ON",
+        **pragmas,
+    }
+
+    @event.listens_for(engine.sync_engine, "connect")
+    def connected(connection: Any, _record: object) -> None:
+        connection.isolation_level = None  # the driver is not to begin transactions by itself
+        cursor = connection.cursor()
+        for name, value in settings.items():
+            cursor.execute(f"PRAGMA {name} = {value}")
+        cursor.close()
+
+    @event.listens_for(engine.sync_engine, "begin")
+    def began(connection: Any) -> None:
+        connection.exec_driver_sql(begin)
+
+    return engine
