@@ -22,7 +22,7 @@ from postroomd.rpc.crypto import Crypto
 from postroomd.rpc.domains import DomainServicer
 from postroomd.rpc.mailboxes import MailboxServicer
 from postroomd.settings import Settings
-from postroomd.storage.engine import open_repository
+from postroomd.storage.engine import ReplicaUrl, open_repository
 from postroomd.storage.migrations import require_current
 from postroomd.storage.repository import Repository
 
@@ -57,7 +57,9 @@ async def serve(settings: Settings, stop: asyncio.Event, ready: Callable[[str], 
     url = settings.database_url.get_secret_value()
     await asyncio.to_thread(require_current, url)
     async with AsyncExitStack() as cleanups:
-        repository = await open_repository(url, owner=True)
+        repository = await open_repository(
+            url, owner=True, pool_size=settings.database_pool_size, replica=_replica(settings)
+        )
         cleanups.push_async_callback(repository.close)
         crypto = _crypto(settings)
         cleanups.callback(crypto.close)
@@ -101,6 +103,13 @@ def _rpcs(settings: Settings, repository: Repository, crypto: Crypto) -> dict[st
     )
     aliases = AliasServicer(aliases=repository.aliases, clock=utc_now)
     return {**domains.rpcs(), **mailboxes.rpcs(), **aliases.rpcs()}
+
+
+def _replica(settings: Settings) -> ReplicaUrl | None:
+    url = settings.database_replica_url
+    if url is None:
+        return None
+    return ReplicaUrl(url=url.get_secret_value(), max_staleness_seconds=settings.replica_staleness_seconds)
 
 
 def _crypto(settings: Settings) -> Crypto:

@@ -93,7 +93,7 @@ async def run(settings: Settings, stop: asyncio.Event, ready: Callable[[], None]
     url = settings.database_url.get_secret_value()
     await asyncio.to_thread(require_current, url)
     async with AsyncExitStack() as cleanups:
-        repository = await open_repository(url)
+        repository = await open_repository(url, pool_size=settings.database_pool_size)
         cleanups.push_async_callback(repository.close)
         prober = TrustingProber() if settings.domain_validation == "trust" else None
         worker = Worker(work=repository.work, prober=prober, retention=settings.deletion_retention)

@@ -24,7 +24,7 @@ from google.protobuf.message_factory import GetMessageClass
 from postroomd.domain.errors import InvalidArguments, PermissionDenied, PostroomError, Reason, Violation
 from postroomd.rpc.authentication import CALLER, Authenticator, Caller, Metadata
 from postroomd.rpc.status import status_of
-from postroomd.storage.engine import DEADLINE
+from postroomd.storage.engine import DEADLINE, STRONG
 from postroomd.storage.once import ONCE, Once, Replayed
 from postroomd.storage.repository import Repository
 
@@ -87,6 +87,7 @@ class Boundary:
                 if mutates and caller.read_only:
                     raise PermissionDenied(subject, "write")
                 CALLER.set(caller)
+                STRONG.set(_wants_strong_reads(metadata))
                 request = _parsed(parse, raw)
                 if mutates and (key := _idempotency_key(metadata)) is not None:
                     ONCE.set(self._once(key, method, rpc, raw))
@@ -135,6 +136,14 @@ def request_id_of(metadata: Metadata) -> str:
         if name == "x-request-id" and isinstance(value, str) and REQUEST_ID.fullmatch(value):
             return value
     return uuid4().hex
+
+
+def _wants_strong_reads(metadata: Metadata) -> bool:
+    """Whether a list must not come from a replica. Raises InvalidArguments for a consistency that there is not."""
+    asked = {value for name, value in metadata if name == "x-consistency"}
+    if asked - {"strong"}:
+        raise InvalidArguments([Violation("x-consistency", Reason.CONSTRAINT, "`strong`, or nothing")])
+    return bool(asked)
 
 
 def _idempotency_key(metadata: Metadata) -> str | None:

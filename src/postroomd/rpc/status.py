@@ -82,7 +82,8 @@ ANSWERS: Mapping[type[e.PostroomError], Answer] = {
     e.Conflict: Answer(
         code_pb2.ALREADY_EXISTS,
         "CONFLICT",
-        details=lambda error: _resource_infos(error.resources, str(error)),
+        # Not the message: it names every address, and trailing metadata would grow by the square of their number.
+        details=lambda error: _resource_infos(error.resources, "already in use"),
     ),
     e.Stale: Answer(code_pb2.ABORTED, "CONFLICT", details=lambda error: _resource_infos(error.resources, str(error))),
     e.PreconditionFailed: Answer(code_pb2.FAILED_PRECONDITION, "PRECONDITION_FAILED", details=_precondition_failure),

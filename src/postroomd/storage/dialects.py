@@ -85,17 +85,27 @@ def is_out_of_reach(error: BaseException) -> bool:
         return True
     if isinstance(error, exc.DBAPIError) and error.connection_invalidated:
         return True
+    code = _sqlite_extended_code(error)
+    if code is not None:
+        return code & 0xFF in _SQLITE_OUT_OF_REACH
     state = _sqlstate(error)
-    return _sqlite_code(error) in _SQLITE_OUT_OF_REACH or state in _SQLSTATES_OUT_OF_REACH or state[:2] == "08"
+    return state in _SQLSTATES_OUT_OF_REACH or state[:2] == "08"
 
 
-def is_worth_retrying(error: BaseException) -> bool:
-    """Whether the same transaction, run again from its start, can come to another end.
+def lost_to_another(error: BaseException) -> bool:
+    """Whether a transaction was ended for the sake of another: a serialization failure, or a deadlock."""
+    return _sqlstate(error) in {"40001", "40P01"}
 
-    That holds for serialization failures and deadlocks, and for a unique key that another transaction took between
-    this one's look and its write: the look will see it now.
+
+def found_key_taken(error: BaseException) -> bool:
+    """Whether a unique key was there already.
+
+    Where another transaction took it between this one's look and its write, the look will see it the next time.
     """
-    return _sqlstate(error) in {"40001", "40P01", "23505"} or isinstance(error, exc.IntegrityError)
+    return _sqlstate(error) == "23505" or _sqlite_extended_code(error) in {
+        sqlite3.SQLITE_CONSTRAINT_UNIQUE,
+        sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY,
+    }
 
 
 # Primary result codes (https://sqlite.org/rescode.html); any other is a fault of ours.
@@ -129,9 +139,9 @@ def _sqlstate(error: BaseException) -> str:
     return str(getattr(original, "sqlstate", None) or "")
 
 
-def _sqlite_code(error: BaseException) -> int | None:
+def _sqlite_extended_code(error: BaseException) -> int | None:
     code = getattr(getattr(error, "orig", None), "sqlite_errorcode", None)
-    return code & 0xFF if isinstance(code, int) else None
+    return code if isinstance(code, int) else None
 
 
 def _sqlite(url: str, *, pool_size: int, begin: str, pragmas: dict[str, int]) -> AsyncEngine:

@@ -4,13 +4,14 @@ import asyncio
 import sqlite3
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
+from dataclasses import dataclass
 from time import monotonic
 from typing import Any, TypeVar
 
 import structlog
 from sqlalchemy import exc, make_url
-from sqlalchemy.ext.asyncio import AsyncConnection
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, wait_random_exponential
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from tenacity import AsyncRetrying, RetryCallState, wait_random_exponential
 
 from postroomd.domain.errors import StorageUnavailable
 from postroomd.domain.model import Scope
@@ -19,18 +20,24 @@ from postroomd.storage.dialects import (
     Engines,
     checkpoint,
     enter_tenant,
+    found_key_taken,
     is_out_of_reach,
     is_sqlite,
-    is_worth_retrying,
+    lost_to_another,
     open_engines,
 )
+from postroomd.storage.replica import Replica
 from postroomd.storage.repository import Repository
 
 Result = TypeVar("Result")
 Transaction = Callable[[AsyncConnection], Awaitable[Result]]
 
 CHECKPOINT_SECONDS = 5.0
+KEY_TAKEN_ATTEMPTS = 3
 RETRY_SECONDS = 10.0  # where the caller names no deadline
+
+STRONG: ContextVar[bool] = ContextVar("strong", default=False)
+"""Whether the caller wants to read what was last committed, and not what a replica has of it."""
 
 DEADLINE: ContextVar[float] = ContextVar("deadline")
 """When the caller stops waiting, by the monotonic clock. A transaction is not begun again after that."""
@@ -44,18 +51,30 @@ class Database:
     A transaction with a scope is kept inside that organization by PostgreSQL as well (row-level security).
     """
 
-    def __init__(self, engines: Engines, *, keeps_log_short: bool) -> None:
+    def __init__(self, engines: Engines, *, keeps_log_short: bool, replica: Replica | None = None) -> None:
         self._engines = engines
+        self._replica = replica
         self._running: set[asyncio.Task[Any]] = set()
         self._checkpoints = asyncio.create_task(self._keep_log_short()) if keeps_log_short else None
 
-    async def read(self, work: Transaction[Result], scope: Scope | None = None) -> Result:
-        """What `work` answers inside one read transaction. Raises StorageUnavailable."""
+    async def read(
+        self, work: Transaction[Result], scope: Scope | None = None, *, may_be_stale: bool = False
+    ) -> Result:
+        """What `work` answers inside one read transaction. Raises StorageUnavailable.
+
+        A read that may be stale is served by the replica, where there is one that is fresh enough and the caller has
+        not refused it.
+        """
+        replica = self._replica
+        if may_be_stale and replica and replica.usable() and not STRONG.get():
+            try:
+                return await _read(replica.engine, work, scope)
+            except Exception as error:
+                if not is_out_of_reach(error):
+                    raise
+                replica.lost()
         try:
-            async with self._engines.reader.connect() as connection:
-                if scope:
-                    await enter_tenant(connection, scope)
-                return await work(connection)
+            return await _read(self._engines.reader, work, scope)
         except Exception as error:
             raise translated(error) from error
 
@@ -75,13 +94,15 @@ class Database:
         if self._checkpoints:
             self._checkpoints.cancel()
         await asyncio.gather(*self._running, return_exceptions=True)
+        if self._replica:
+            await self._replica.close()
         await self._engines.reader.dispose()
         await self._engines.writer.dispose()
 
     async def _transaction(self, work: Transaction[Result], scope: Scope | None) -> Result:
         deadline = DEADLINE.get(monotonic() + RETRY_SECONDS)
         attempts = AsyncRetrying(
-            retry=retry_if_exception(is_worth_retrying),
+            retry=_may_end_otherwise,
             wait=wait_random_exponential(multiplier=0.005, max=0.5),
             stop=lambda state: monotonic() + state.upcoming_sleep > deadline,
             before_sleep=_log_retry,
@@ -114,16 +135,34 @@ class Database:
                 log.warning("checkpoint failed", error=type(error).__name__)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplicaUrl:
+    """Where a read replica is, and how far behind it may be."""
+
+    url: str
+    max_staleness_seconds: float
+
+    def __repr__(self) -> str:
+        return "ReplicaUrl(…)"  # a URL may hold a password
+
+
 async def open_repository(
-    url: str, *, owner: bool = False, pool_size: int = 10, isolation: str | None = None
+    url: str,
+    *,
+    owner: bool = False,
+    pool_size: int = 10,
+    isolation: str | None = None,
+    replica: ReplicaUrl | None = None,
 ) -> Repository:
     """The repository over the database at `url`: sqlite+aiosqlite:///PATH or postgresql+asyncpg://….
 
-    `owner` is the one process that may checkpoint an SQLite file. Raises StorageUnavailable.
+    `owner` is the one process that may checkpoint an SQLite file. `isolation` is PostgreSQL's level where it is not to
+    be the server's default. Raises StorageUnavailable.
     """
     from postroomd.storage.sql import SqlRepository
 
-    repository = SqlRepository(open_database(url, owner=owner, pool_size=pool_size, isolation=isolation))
+    database = open_database(url, owner=owner, pool_size=pool_size, isolation=isolation, replica=replica)
+    repository = SqlRepository(database)
     try:
         await repository.ping()
     except BaseException:
@@ -132,11 +171,29 @@ async def open_repository(
     return repository
 
 
-def open_database(url: str, *, owner: bool = False, pool_size: int = 10, isolation: str | None = None) -> Database:
+def open_database(
+    url: str,
+    *,
+    owner: bool = False,
+    pool_size: int = 10,
+    isolation: str | None = None,
+    replica: ReplicaUrl | None = None,
+) -> Database:
     """The database at `url`; nothing is connected until it is used. Needs a running event loop."""
     log.info("database", engine=make_url(url).get_backend_name(), sqlite_version=sqlite3.sqlite_version)
     engines = open_engines(url, owner=owner, pool_size=pool_size, isolation=isolation)
-    return Database(engines, keeps_log_short=owner and is_sqlite(url))
+    if replica is None:
+        return Database(engines, keeps_log_short=owner and is_sqlite(url))
+    engine = open_engines(replica.url, owner=False, pool_size=pool_size).reader
+    reading = Replica(engine, engines.reader, replica.max_staleness_seconds)
+    return Database(engines, keeps_log_short=False, replica=reading)
+
+
+async def _read(engine: AsyncEngine, work: Transaction[Result], scope: Scope | None) -> Result:
+    async with engine.connect() as connection:
+        if scope:
+            await enter_tenant(connection, scope)
+        return await work(connection)
 
 
 def translated(error: Exception) -> Exception:
@@ -145,6 +202,15 @@ def translated(error: Exception) -> Exception:
         log.warning("database out of reach", error=type(getattr(error, "orig", None) or error).__name__)
         return StorageUnavailable()
     return error
+
+
+def _may_end_otherwise(state: RetryCallState) -> bool:
+    """Whether a failed transaction, run again from its start, can come to another end."""
+    error = state.outcome.exception() if state.outcome else None
+    if error is None:
+        return False
+    # A key that is still taken once the others have committed is a fault of ours, which no attempt will mend.
+    return lost_to_another(error) or (found_key_taken(error) and state.attempt_number < KEY_TAKEN_ATTEMPTS)
 
 
 def _log_retry(state: RetryCallState) -> None:

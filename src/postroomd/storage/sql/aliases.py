@@ -68,7 +68,7 @@ class SqlAliases:
         if query.status:
             conditions.append(t.aliases.c.status == query.status)
         return await self._database.read(
-            lambda connection: page_of(connection, Alias, t.aliases, conditions, query), scope
+            lambda connection: page_of(connection, Alias, t.aliases, conditions, query), scope, may_be_stale=True
         )
 
     async def change(self, scope: Scope, alias_id: str, rule: AliasRule) -> Alias:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
-from sqlalchemy import func, insert, select, update
+from sqlalchemy import func, insert, literal, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from postroomd.domain.errors import Conflict, NotFound, ResourceName
@@ -100,7 +100,7 @@ class SqlDomains:
         if query.search:
             conditions.append(search_condition(t.domains.c.name, query.search))
         return await self._database.read(
-            lambda connection: page_of(connection, Domain, t.domains, conditions, query), scope
+            lambda connection: page_of(connection, Domain, t.domains, conditions, query), scope, may_be_stale=True
         )
 
     async def records(self, scope: Scope, domain_id: str) -> Mapping[str, DomainRecord]:
@@ -121,7 +121,7 @@ class SqlDomains:
                 changed = counted(changed)
                 await store_domain_status(connection, changed)
             # A request that comes while a look-up is due or under way is answered by that one.
-            asked_at = func.coalesce(t.domains.c.validation_requested_at, now)
+            asked_at = func.coalesce(t.domains.c.validation_requested_at, literal(now, t.Instant))
             requesting = update(t.domains).where(*this_row(t.domains, domain))
             await connection.execute(requesting.values(validation_requested_at=asked_at))
             return changed

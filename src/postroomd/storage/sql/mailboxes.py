@@ -105,7 +105,7 @@ class SqlMailboxes:
         if query.search:
             conditions.append(search_condition(t.mailboxes.c.email, query.search))
         return await self._database.read(
-            lambda connection: page_of(connection, Mailbox, t.mailboxes, conditions, query), scope
+            lambda connection: page_of(connection, Mailbox, t.mailboxes, conditions, query), scope, may_be_stale=True
         )
 
     async def change(

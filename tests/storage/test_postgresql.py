@@ -1,0 +1,185 @@
+"""What PostgreSQL alone gives: tenants kept apart by the server itself, and serializable transactions."""
+
+import asyncio
+import random
+from datetime import timedelta
+
+import pytest
+import structlog
+from sqlalchemy import func, insert, select, text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
+
+from postroomd.domain import lifecycle
+from postroomd.domain.errors import Conflict, QuotaExceeded
+from postroomd.domain.model import Scope
+from postroomd.storage import tables as t
+from postroomd.storage.engine import Database, open_database
+from postroomd.storage.sql import SqlRepository
+from tests.conftest import NewDatabase
+
+from .made import NOW, Tenant, new_domain, new_mailboxes, new_tenant
+
+pytestmark = pytest.mark.xdist_group("postgresql")
+
+
+@pytest.fixture
+async def database(new_postgres_database: NewDatabase) -> Database:
+    return open_database(new_postgres_database())
+
+
+async def two_tenants(database: Database) -> tuple[Tenant, Tenant]:
+    repository = SqlRepository(database)
+    tenants = (await new_tenant(repository), await new_tenant(repository))
+    for number, tenant in enumerate(tenants):
+        domain = await new_domain(repository, tenant, f"example{number}.com")
+        await new_mailboxes(repository, domain, "ann", "bob")
+    return tenants
+
+
+async def test_a_statement_that_forgets_its_scope_finds_the_callers_rows_alone(database: Database) -> None:
+    tenant, other = await two_tenants(database)
+
+    async def forgetful(connection: AsyncConnection) -> dict[str, set[str]]:
+        seen = {}
+        for table in t.TENANT_TABLES:
+            rows = await connection.execute(select(table.c.organization_id))
+            seen[table.name] = set(rows.scalars())
+        return seen
+
+    for scope, expected in ((tenant.scope, tenant), (other.scope, other)):
+        seen = await database.read(forgetful, scope)
+        for name in ("projects", "domains", "domain_records", "mailboxes", "addresses"):
+            assert seen[name] == {expected.organization.id}, name
+    await database.close()
+
+
+async def test_a_forgetful_write_changes_the_callers_rows_alone(database: Database) -> None:
+    tenant, other = await two_tenants(database)
+
+    async def forgetful(connection: AsyncConnection) -> int:
+        return (await connection.execute(t.mailboxes.update().values(password_hash="changed"))).rowcount
+
+    assert await database.write(forgetful, tenant.scope) == 2
+
+    async def unchanged(connection: AsyncConnection) -> int:
+        counting = select(func.count()).where(
+            t.mailboxes.c.organization_id == other.organization.id, t.mailboxes.c.password_hash != "changed"
+        )
+        return (await connection.execute(counting)).scalar_one()
+
+    assert await database.read(unchanged) == 2
+    await database.close()
+
+
+async def test_a_row_of_another_organization_cannot_be_written(database: Database) -> None:
+    tenant, other = await two_tenants(database)
+
+    async def smuggle(connection: AsyncConnection) -> None:
+        row = {
+            "id": other.project.id[:-4] + "ffff",
+            "organization_id": other.organization.id,
+            "name": "smuggled",
+            "mailbox_quota": 1,
+            "mailbox_count": 0,
+            "created_at": NOW,
+        }
+        await connection.execute(insert(t.projects).values(row))
+
+    with pytest.raises(DBAPIError, match="row-level security"):
+        await database.write(smuggle, tenant.scope)
+    await database.close()
+
+
+@pytest.mark.parametrize("table", [t.api_keys, t.organizations])
+async def test_tenants_statements_may_not_even_look_at_keys_and_organizations(
+    database: Database, table: object
+) -> None:
+    tenant, _ = await two_tenants(database)
+
+    async def look(connection: AsyncConnection) -> None:
+        await connection.execute(select(table))  # type: ignore[call-overload]
+
+    with pytest.raises(DBAPIError, match="permission denied"):
+        await database.read(look, tenant.scope)
+    await database.close()
+
+
+async def test_without_an_organization_the_tenants_role_sees_nothing(new_postgres_database: NewDatabase) -> None:
+    url = new_postgres_database()
+    database = open_database(url)
+    await two_tenants(database)
+    await database.close()
+    engine = create_async_engine(url)
+    async with engine.begin() as connection:
+        await connection.execute(text("SET LOCAL ROLE postroom_tenant"))
+        for table in t.TENANT_TABLES:
+            assert (await connection.execute(select(func.count()).select_from(table))).scalar_one() == 0, table.name
+    await engine.dispose()
+
+
+async def test_every_table_that_holds_tenants_rows_is_isolated(new_postgres_database: NewDatabase) -> None:
+    engine = create_async_engine(new_postgres_database())
+    async with engine.begin() as connection:
+        listing = text("SELECT relname FROM pg_class WHERE relrowsecurity AND relkind = 'r'")
+        isolated = set((await connection.execute(listing)).scalars())
+    await engine.dispose()
+    with_tenants = {name for name, table in t.metadata.tables.items() if "organization_id" in table.c}
+    assert isolated == {table.name for table in t.TENANT_TABLES}
+    assert with_tenants - isolated == {"api_keys"}  # which tenants may not see at all
+
+
+RETENTION = timedelta(days=30)
+WRITERS = 16
+CALLS = 12
+
+
+async def test_sixteen_serializable_writers_retry_and_keep_every_invariant(
+    new_postgres_database: NewDatabase,
+) -> None:
+    quota = 60
+    database = open_database(new_postgres_database(), pool_size=WRITERS, isolation="SERIALIZABLE")
+    repository = SqlRepository(database)
+    tenant = await new_tenant(repository, quota=quota)
+    domain = await new_domain(repository, tenant)
+    outcomes: list[str] = []
+
+    async def writer(number: int) -> None:
+        chance = random.Random(number)
+        for _ in range(CALLS):
+            names = [f"m{chance.randrange(60)}" for _ in range(2)]
+            try:
+                created = await new_mailboxes(repository, domain, *sorted(set(names)))
+            except Conflict:
+                outcomes.append("conflict")
+            except QuotaExceeded:
+                outcomes.append("quota")
+            else:
+                outcomes.append("created")
+                await repository.mailboxes.change(
+                    tenant.scope, created[0].id, lambda mailbox, _: lifecycle.delete_mailbox(mailbox, RETENTION, NOW)
+                )
+
+    with structlog.testing.capture_logs() as logs:
+        await asyncio.gather(*(writer(number) for number in range(WRITERS)))
+
+    assert len(outcomes) == WRITERS * CALLS
+    assert {"conflict", "created"} <= set(outcomes)
+    assert [entry for entry in logs if entry["event"] == "transaction begun again"], "nothing was retried"
+    await _require_counts_equal_a_recount(database, tenant.scope, quota)
+    await database.close()
+
+
+async def _require_counts_equal_a_recount(database: Database, scope: Scope, quota: int) -> None:
+    async def one(connection: AsyncConnection) -> tuple[int, int, int, int]:
+        count = select(func.count()).select_from
+        return (
+            (await connection.execute(count(t.mailboxes))).scalar_one(),
+            (await connection.execute(count(t.addresses))).scalar_one(),
+            (await connection.execute(select(t.projects.c.mailbox_count))).scalar_one(),
+            (await connection.execute(select(t.domains.c.mailbox_total_count))).scalar_one(),
+        )
+
+    mailboxes, addresses, of_project, of_domain = await database.read(one, scope)
+    assert 0 < mailboxes <= quota
+    assert mailboxes == addresses == of_project == of_domain
