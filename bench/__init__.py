@@ -1,0 +1,1 @@
+"""Measurements of Postroom: what is timed here is never a test."""
