@@ -31,8 +31,6 @@ MAX_MESSAGE_BYTES = 4 * 1024 * 1024
 HEALTH_SECONDS = 1.0
 
 _OPTIONS = (
-    # Otherwise a second server on the port is accepted, and gets half of the calls.
-    ("grpc.so_reuseport", 0),
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     # Clients may ask every 10 s, also between calls, whether we live; the default would cut them off for it.
     ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
@@ -66,7 +64,10 @@ async def serve(settings: Settings, stop: asyncio.Event, ready: Callable[[str], 
 
         authenticator = Authenticator(repository.tenancy, utc_now, settings.key_cache_seconds)
         boundary = Boundary(repository=repository, authenticator=authenticator, clock=utc_now)
-        server = grpc.aio.server(options=_OPTIONS)
+        server = grpc.aio.server(
+            # Where the port is not to be shared, a second server on it would be accepted and get half of the calls.
+            options=(*_OPTIONS, ("grpc.so_reuseport", int(settings.workers > 1)))
+        )
         server.add_generic_rpc_handlers((boundary.handlers(SERVICE, _rpcs(settings, repository, crypto)),))
         health_servicer = health.aio.HealthServicer()
         await health_servicer.set("", health_pb2.HealthCheckResponse.NOT_SERVING)  # until the database has answered

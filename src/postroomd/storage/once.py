@@ -60,7 +60,8 @@ async def applied(
     await require_unused(connection, scope, once)
     result = await work(connection)
     # An answer that has expired and is not swept yet makes room.
-    await connection.execute(delete(t.idempotency_keys).where(*_this(scope, once)))
+    expired = t.idempotency_keys.c.expires_at <= once.now
+    await connection.execute(delete(t.idempotency_keys).where(*_this(scope, once), expired))
     stored = {
         "organization_id": scope.organization_id,
         "project_scope": scope.project_id or "",

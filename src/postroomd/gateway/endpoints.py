@@ -1,0 +1,176 @@
+"""What a path can lead to: an RPC of the service, or a probe of the gateway's own."""
+
+import asyncio
+from dataclasses import dataclass
+from functools import partial
+from http import HTTPStatus
+from typing import Any, Protocol
+
+import grpc
+from aiohttp import web
+from google.protobuf.message import Message
+from grpc_health.v1 import health_pb2  # type: ignore[import-untyped, unused-ignore]
+
+from postroomd.gateway import headers
+from postroomd.gateway.errors import Refused, from_rpc_error, invalid_arguments, problem
+from postroomd.gateway.json_codec import to_bytes
+from postroomd.gateway.routes import Route
+from postroomd.gateway.transcode import Transcoder
+from postroomd.gateway.violations import InvalidArguments, Violation
+
+PROBE_SECONDS = 2.0
+# A mebibyte of the smallest JSON values takes a good part of a second to decode: the event loop must not wait for it.
+LARGE_BODY = 65_536
+
+
+@dataclass(frozen=True)
+class Timeouts:
+    """How long a request may take to arrive, and the service to answer it."""
+
+    body_seconds: float = 30.0
+    call_seconds: float = 30.0
+
+
+@dataclass(frozen=True)
+class Incoming:
+    """A request on its way to an endpoint. `captured`: the path's variable segments, still percent-encoded."""
+
+    http: web.Request
+    captured: tuple[str, ...]
+    request_id: str
+
+
+class Endpoint(Protocol):
+    """What a route leads to."""
+
+    @property
+    def rpc(self) -> str:
+        """The full name of the RPC that answers, empty for none."""
+
+    def connect(self, channel: grpc.aio.Channel) -> None:
+        """Call through this channel. Comes before the first request."""
+
+    async def answer(self, incoming: Incoming) -> web.Response:
+        """Answer a request. Raises Refused."""
+
+
+class RpcEndpoint:
+    """One RPC at one route."""
+
+    def __init__(self, route: Route, timeouts: Timeouts) -> None:
+        """Compile the route. Raises Unsupported."""
+        self.rpc = route.rpc
+        self._transcoder = Transcoder(route)
+        self._timeouts = timeouts
+        self._call: Any = None
+
+    def connect(self, channel: grpc.aio.Channel) -> None:
+        """Make the call once, for all requests."""
+        self._call = channel.unary_unary(
+            self.rpc,
+            request_serializer=self._transcoder.request_class.SerializeToString,
+            response_deserializer=self._transcoder.response_class.FromString,
+        )
+
+    async def answer(self, incoming: Incoming) -> web.Response:
+        """Call the RPC. Who calls is for the service to judge; without a key, no argument is judged here either."""
+        token = headers.token(incoming.http)
+        try:
+            message = await self._decode(incoming)
+        except InvalidArguments as invalid:
+            if token is None:
+                raise Refused(problem("denied_authentication")) from None
+            raise Refused(invalid_arguments(invalid.violations)) from None
+        metadata = [("x-request-id", incoming.request_id)]
+        if token is not None:
+            metadata.append(("x-auth-token", token))
+        try:
+            response = await self._call(message, timeout=self._timeouts.call_seconds, metadata=metadata)
+        except grpc.aio.AioRpcError as error:
+            raise Refused(from_rpc_error(error, incoming.request_id)) from error
+        return json_response(HTTPStatus.OK, self._transcoder.encode(response))
+
+    async def _decode(self, incoming: Incoming) -> Message:
+        body = await read_body(incoming.http, self._timeouts.body_seconds)
+        if self._transcoder.reads_body:
+            headers.check_media_type(incoming.http, body)
+        decode = partial(self._transcoder.decode, incoming.captured, incoming.http.rel_url.raw_query_string, body)
+        return await asyncio.to_thread(decode) if len(body) > LARGE_BODY else decode()
+
+
+class Liveness:
+    """Answers while the process lives."""
+
+    rpc = ""
+
+    def connect(self, channel: grpc.aio.Channel) -> None:
+        """Need nothing of it."""
+
+    async def answer(self, incoming: Incoming) -> web.Response:
+        """Say so, whatever the service does."""
+        return json_response(HTTPStatus.OK, to_bytes({"status": "ok"}))
+
+
+class Readiness:
+    """Answers whether the service behind the gateway is SERVING, and if not, why."""
+
+    rpc = "/grpc.health.v1.Health/Check"
+
+    def __init__(self) -> None:
+        self._check: Any = None
+
+    def connect(self, channel: grpc.aio.Channel) -> None:
+        """Find the health RPC."""
+        self._check = channel.unary_unary(
+            self.rpc,
+            request_serializer=health_pb2.HealthCheckRequest.SerializeToString,
+            response_deserializer=health_pb2.HealthCheckResponse.FromString,
+        )
+
+    async def answer(self, incoming: Incoming) -> web.Response:
+        """Ask the service's own health RPC."""
+        try:
+            answered = await self._check(health_pb2.HealthCheckRequest(), timeout=PROBE_SECONDS)
+        except grpc.aio.AioRpcError as error:
+            return _not_serving(f"the service can't be asked: {error.code().name}")
+        if answered.status != health_pb2.HealthCheckResponse.SERVING:
+            name = health_pb2.HealthCheckResponse.ServingStatus.Name(answered.status)
+            return _not_serving(f"the service answers {name}")
+        return json_response(HTTPStatus.OK, to_bytes({"status": "serving"}))
+
+
+def _not_serving(reason: str) -> web.Response:
+    return json_response(HTTPStatus.SERVICE_UNAVAILABLE, to_bytes({"status": "not_serving", "reason": reason}))
+
+
+async def read_body(request: web.Request, seconds: float) -> bytes:
+    """Read a body of at most `max_body_bytes`. Raises Refused, and InvalidArguments where it does not all arrive.
+
+    The time is bounded because a client may be slow on purpose, and because aiohttp goes on waiting for the rest of a
+    body that it can't parse.
+    """
+    if not fits(request):
+        raise Refused(problem("payload_too_large"))
+    try:
+        async with asyncio.timeout(seconds):
+            return await request.read()
+    except web.HTTPRequestEntityTooLarge:
+        raise Refused(problem("payload_too_large")) from None
+    except (web.RequestPayloadError, TimeoutError):
+        fault = Violation("body", "format", "did not arrive as its headers say, or not in time")
+        raise InvalidArguments((fault,)) from None
+
+
+def fits(request: web.Request) -> bool:
+    """Whether the body may be read, as far as its announced length tells."""
+    return (request.content_length or 0) <= request.client_max_size
+
+
+def json_response(status: int, body: bytes) -> web.Response:
+    """Make a response, of which no cache and no sniffing browser makes more than it is."""
+    return web.Response(
+        status=status,
+        body=body,
+        content_type="application/json",
+        headers={"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", "Server": "postroom"},
+    )

@@ -1,0 +1,156 @@
+"""The boundary around every request: its id, its route, its problem if it has one, and its line in the log."""
+
+import asyncio
+import time
+import traceback
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import grpc
+import structlog
+from aiohttp import hdrs, web
+from aiohttp.http import HttpVersion11
+from aiohttp.typedefs import Handler
+from google.protobuf.descriptor import ServiceDescriptor
+
+from postroomd.gateway import headers
+from postroomd.gateway.endpoints import (
+    Endpoint,
+    Incoming,
+    Liveness,
+    Readiness,
+    RpcEndpoint,
+    Timeouts,
+    fits,
+    json_response,
+)
+from postroomd.gateway.errors import Problem, Refused, internal, problem
+from postroomd.gateway.json_codec import to_bytes
+from postroomd.gateway.routes import Found, NotAllowed, RouteTable, read_routes
+from postroomd.gateway.violations import printable
+
+CLIENT_CLOSED_REQUEST = 499  # in the log alone: nobody is left to read it
+_SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
+
+logger = structlog.get_logger()
+
+
+@dataclass
+class Outcome:
+    """What the log says of a request once it is over."""
+
+    route: str = ""
+    rpc: str = ""
+    status: int = 0
+    type: str = ""
+
+
+class Gateway:
+    """All routes of the services, and the requests under way."""
+
+    def __init__(self, services: Iterable[ServiceDescriptor], timeouts: Timeouts) -> None:
+        """Compile the routes. Raises Unsupported, also where two of them are the same."""
+        self.draining = False  # once set, each answer ends its connection
+        self.idle = asyncio.Event()
+        self.idle.set()
+        self._under_way = 0
+        self._table = RouteTable[Endpoint]()
+        self._table.add("GET", "/healthz", Liveness())
+        self._table.add("GET", "/readyz", Readiness())
+        for route in read_routes(services):
+            self._table.add(route.http_method, route.template, RpcEndpoint(route, timeouts))
+
+    def connect(self, channel: grpc.aio.Channel) -> None:
+        """Lead every route to the service behind the channel."""
+        for endpoint in self._table:
+            endpoint.connect(channel)
+
+    @web.middleware
+    async def enter(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Take the requests that aiohttp's router would refuse by itself too, such as `OPTIONS *`."""
+        return await self.handle(request)
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        """Answer one request, whatever happens."""
+        started = time.perf_counter()
+        request_id = headers.request_id(request)
+        outcome = Outcome()
+        self._under_way += 1
+        self.idle.clear()
+        try:
+            response = await self._answer(request, request_id, outcome)
+        except asyncio.CancelledError:  # the client has gone, or the drain's time is up; the call ends with us
+            outcome.status = CLIENT_CLOSED_REQUEST
+            raise
+        else:
+            outcome.status = response.status
+            response.headers["X-Request-Id"] = request_id
+            if self.draining:
+                response.force_close()
+            return response
+        finally:
+            self._under_way -= 1
+            if not self._under_way:
+                self.idle.set()
+            _log(request, request_id, outcome, started)
+
+    async def _answer(self, request: web.Request, request_id: str, outcome: Outcome) -> web.Response:
+        try:
+            found = self._find(request, outcome)
+            outcome.rpc = found.endpoint.rpc
+            return await found.endpoint.answer(Incoming(request, found.captured, request_id))
+        except Refused as refused:
+            refusal = refused.problem
+        except ConnectionError:  # the client has gone in the middle of its body
+            return web.Response(status=CLIENT_CLOSED_REQUEST)
+        except Exception as error:
+            # The frames, without the exception's text: that may quote a value.
+            stack = "".join(traceback.format_tb(error.__traceback__))
+            logger.error("unexpected", request_id=request_id, error=type(error).__qualname__, stack=stack)  # noqa: TRY400
+            refusal = internal(request_id)
+        outcome.type = refusal.type
+        return problem_response(refusal)
+
+    def _find(self, request: web.Request, outcome: Outcome) -> Found[Endpoint]:
+        raw_path = request.rel_url.raw_path
+        found = self._table.find(request.method, raw_path)
+        if found is None:
+            raise Refused(problem("not_found", resource="route", resource_id=printable(raw_path)))
+        outcome.route = found.template
+        if isinstance(found, NotAllowed):
+            raise Refused(problem("method_not_allowed").with_header(hdrs.ALLOW, ", ".join(found.allow)))
+        return found
+
+
+async def expect(request: web.Request) -> None:
+    """Ask a client that waits to be asked for its body, unless the body is too large to be read.
+
+    RFC 9110 lets a server ignore any other expectation.
+    """
+    waits = request.headers.get(hdrs.EXPECT, "").lower() == "100-continue" and request.version == HttpVersion11
+    if waits and fits(request):
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        request.writer.output_size = 0  # for aiohttp, nothing of the answer is sent yet
+
+
+def problem_response(refusal: Problem) -> web.Response:
+    """Write a problem."""
+    response = json_response(refusal.status, to_bytes(refusal.body()))
+    response.headers.update(refusal.headers)
+    return response
+
+
+def _log(request: web.Request, request_id: str, outcome: Outcome, started: float) -> None:
+    """Write one line for a request that failed or may have changed something: no path, no query, no header, no body."""
+    if outcome.status < 400 and request.method in _SAFE_METHODS:
+        return
+    logger.info(
+        "call",
+        request_id=request_id,
+        method=request.method,
+        route=outcome.route,
+        rpc=outcome.rpc,
+        status=outcome.status,
+        type=outcome.type,
+        duration_ms=round((time.perf_counter() - started) * 1000, 3),
+    )

@@ -1,0 +1,57 @@
+"""The request headers that mean something: who calls, which request it is, and what the body is written in.
+
+A header's value may hold any byte. What gRPC could not carry on is refused or replaced here.
+"""
+
+import re
+import uuid
+from collections.abc import Sequence
+
+from aiohttp import web
+
+from postroomd.gateway.errors import Refused, problem
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+_TOKEN = re.compile(r"[\x21-\x7e]{1,512}")
+_BEARER = re.compile(r"bearer +(.*)", re.IGNORECASE)
+_JSON = re.compile(r'application/json\s*(;\s*charset="?utf-?8"?\s*)?;?', re.IGNORECASE | re.ASCII)
+
+
+def request_id(request: web.BaseRequest) -> str:
+    """Take the caller's X-Request-Id where it is one plain word, else make one up."""
+    given = request.headers.getall("X-Request-Id", ())
+    return given[0] if len(given) == 1 and _REQUEST_ID.fullmatch(given[0]) else new_request_id()
+
+
+def new_request_id() -> str:
+    """Make up a request id."""
+    return uuid.uuid4().hex
+
+
+def token(request: web.BaseRequest) -> str | None:
+    """Find the secret of the API key; None without one. Raises Refused where there is no telling what it is.
+
+    X-Auth-Token goes before Authorization, which a proxy on the way may have added for itself.
+    """
+    given: Sequence[str | None] = request.headers.getall("X-Auth-Token", ())
+    if not given:
+        given = [_bearer(value) for value in request.headers.getall("Authorization", ())]
+    if not given:
+        return None
+    if len(given) > 1 or given[0] is None or not _TOKEN.fullmatch(given[0]):
+        raise Refused(problem("denied_authentication"))
+    return given[0]
+
+
+def _bearer(value: str) -> str | None:
+    match = _BEARER.fullmatch(value)
+    return match[1] if match else None
+
+
+def check_media_type(request: web.BaseRequest, body: bytes) -> None:
+    """Raise Refused unless the body is JSON, or nothing at all."""
+    types, codings = request.headers.getall("Content-Type", ()), request.headers.getall("Content-Encoding", ())
+    is_json = len(types) == 1 and _JSON.fullmatch(types[0].strip()) is not None
+    is_nothing = not types and not body
+    if not (is_json or is_nothing) or any(coding.lower() != "identity" for coding in codings):
+        raise Refused(problem("unsupported_media_type"))

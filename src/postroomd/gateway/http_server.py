@@ -1,0 +1,58 @@
+"""The HTTP server under the application: JSON also for what is no HTTP, and a log without it."""
+
+import asyncio
+from dataclasses import replace
+from http import HTTPStatus
+
+import structlog
+from aiohttp import web
+
+from postroomd.gateway.errors import internal, problem
+from postroomd.gateway.handler import problem_response
+from postroomd.gateway.headers import new_request_id
+
+logger = structlog.get_logger()
+
+_NOT_HTTP = replace(
+    problem("invalid_arguments"),
+    message="The request is not HTTP/1.1 as this server reads it, or its headers are too large.",
+)
+
+
+class JsonRequestHandler(web.RequestHandler):
+    """aiohttp's connection handler, which answers a request that it can't parse in our own way."""
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = HTTPStatus.INTERNAL_SERVER_ERROR,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """Answer a parse error, whose text would quote the request, and with it perhaps a secret."""
+        if request.writer.output_size > 0:
+            raise ConnectionError("part of an answer is sent already")
+        request_id = new_request_id()
+        refusal = _NOT_HTTP if status < HTTPStatus.INTERNAL_SERVER_ERROR else internal(request_id)
+        response = problem_response(refusal)
+        response.headers["X-Request-Id"] = request_id
+        response.force_close()
+        logger.info("call", request_id=request_id, status=response.status, type=refusal.type)
+        return response
+
+
+async def listen(
+    server: web.Server, host: str, port: int, *, reuse_port: bool = False, backlog: int = 1024
+) -> asyncio.Server:
+    """Accept connections for the application's server. Raises OSError where the address can't be had."""
+    loop = asyncio.get_running_loop()
+
+    def connection() -> JsonRequestHandler:
+        return JsonRequestHandler(
+            server,
+            loop=loop,
+            access_log=None,  # type: ignore[arg-type]
+            auto_decompress=False,  # a compressed body is refused, not inflated
+        )
+
+    return await loop.create_server(connection, host, port, reuse_port=reuse_port or None, backlog=backlog)

@@ -1,0 +1,215 @@
+"""The processes of Postroom, serve, gateway and worker: what each runs, alone or as a child of `postroom up`.
+
+SIGTERM and SIGINT ask a process to drain and end; a second one ends it at once.
+"""
+
+import asyncio
+import os
+import signal
+import socket
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
+from typing import TypeVar
+
+from postroomd.domain.errors import PostroomError
+from postroomd.settings import Settings, join_address, split_address
+
+Result = TypeVar("Result")
+Ready = Callable[[str], None]
+Main = Callable[[Settings, asyncio.Event, Ready], Awaitable[None]]
+"""What a process runs until the event is set; it calls Ready once, with the address it listens on, or ""."""
+
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+COMM_LENGTH = 15  # octets of a process's name, Linux
+
+
+class Failed(Exception):
+    """A process can't do its work. The text is one line for the operator."""
+
+
+def load_serve() -> Main:
+    """The gRPC service."""
+    from postroomd.server import serve
+
+    return serve
+
+
+def load_gateway() -> Main:
+    """The REST gateway."""
+    from postroomd.gateway.app import GatewayConfig, run_gateway
+
+    async def run(settings: Settings, stop: asyncio.Event, ready: Ready) -> None:
+        config = GatewayConfig(
+            grpc_address=settings.grpc_address,
+            max_body_bytes=settings.max_body_bytes,
+            call_timeout_seconds=settings.call_timeout_seconds,
+            drain_seconds=settings.drain_seconds,
+        )
+        host, port = split_address(settings.http_address)
+        port = port or _free_port(host)
+        address = join_address(host, port)
+        try:
+            await run_gateway(config, (host, port), stop, lambda: ready(address), reuse_port=settings.workers > 1)
+        except OSError as error:
+            reason = (error.strerror or str(error)).rpartition(": ")[2]  # asyncio's text quotes the address
+            raise Failed(f"can't listen for HTTP on {address}: {reason}") from error
+
+    return run
+
+
+def _free_port(host: str) -> int:
+    """A port that nothing listens on at the moment."""
+    with socket.create_server((host, 0), family=socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        return int(probe.getsockname()[1])
+
+
+def load_worker() -> Main:
+    """The worker."""
+    from postroomd.worker import run as run_worker
+
+    async def run(settings: Settings, stop: asyncio.Event, ready: Ready) -> None:
+        await run_worker(settings, stop, lambda: ready(""))
+
+    return run
+
+
+LOADERS: dict[str, Callable[[], Main]] = {"serve": load_serve, "gateway": load_gateway, "worker": load_worker}
+"""Process -> what imports its modules, which takes most of its start, and gives what it runs."""
+
+
+def known_failure(error: BaseException) -> str | None:
+    """One line for an error that is the operator's to mend; None for a fault of ours."""
+    if isinstance(error, PostroomError | Failed):
+        return str(error)
+    if isinstance(error, OSError):
+        reason = error.strerror or str(error)
+        return f"{error.filename}: {reason}" if error.filename else reason
+    return None
+
+
+def require_database(settings: Settings) -> None:
+    """Raise Failed where an SQLite file is missing: opening it would make an empty one."""
+    if settings.is_sqlite and not settings.database_path.exists():
+        raise Failed(f"{settings.database_path}: there is no database: run `postroom migrate` first")
+
+
+def run_alone(name: str, settings: Settings) -> None:
+    """Run one process until it is told to stop. Raises what `known_failure` knows."""
+    import structlog
+
+    if name != "gateway":
+        require_database(settings)
+    _configure_logs(name, settings)
+    log = structlog.get_logger(__name__)
+    main = LOADERS[name]()
+
+    async def run() -> None:
+        stop = stop_on_signals()
+        await main(settings, stop, lambda address: log.info("ready", address=address or None))
+
+    run_in_loop(run())
+
+
+def _configure_logs(name: str, settings: Settings) -> None:
+    from postroomd import logs
+
+    # gRPC's core writes to stderr by itself, in a form of its own; what it says comes to us as exceptions too.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    logs.configure(settings.log_level, settings.log_format, process=name)
+
+
+def stop_on_signals() -> asyncio.Event:
+    """An event that SIGTERM or SIGINT sets; a second one ends the process at once."""
+    stop = asyncio.Event()
+
+    def signaled(number: int) -> None:
+        if stop.is_set():
+            os._exit(128 + number)
+        stop.set()
+
+    loop = asyncio.get_running_loop()
+    for number in STOP_SIGNALS:
+        loop.add_signal_handler(number, signaled, number)
+    return stop
+
+
+def run_in_loop(main: Coroutine[object, object, Result]) -> Result:
+    """Run `main` to its end in uvloop's event loop."""
+    import uvloop
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(main)
+
+
+def run_as_child(name: str, settings: Settings, channel: socket.socket) -> int:
+    """Run one process as a child that talks to `postroom up` over `channel`, a line a message; answers its exit code.
+
+    It imports its modules, waits for `go GRPC_ADDRESS`, runs, and says `ready ADDRESS`, or `failed TEXT`. It drains and
+    ends when the other side is closed, which happens even where `up` is killed.
+    """
+    import structlog
+
+    name_process(f"postroom {name}")
+    _configure_logs(name, settings)
+    try:
+        run_in_loop(_child(name, settings, channel))
+    except Exception as error:  # the boundary of the process
+        line = known_failure(error)
+        if line is None:
+            structlog.get_logger(__name__).exception("failed")
+        else:
+            channel.setblocking(True)
+            with suppress(OSError):  # nobody is left to be told
+                channel.sendall(f"failed {line}\n".encode())
+        return 1
+    return 0
+
+
+def name_process(name: str) -> None:
+    """Give this process, a fork, a name of its own in `ps`, where the system has a way to."""
+    try:
+        with open("/proc/self/comm", "w", encoding="utf-8") as comm:  # noqa: PTH123 # /proc is no ordinary path
+            comm.write(name[:COMM_LENGTH])
+    except OSError:
+        pass
+
+
+async def _child(name: str, settings: Settings, channel: socket.socket) -> None:
+    stop = stop_on_signals()
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
+    channel.setblocking(False)
+    going = asyncio.create_task(_first_line(channel))
+    main = LOADERS[name]()
+    stopping = asyncio.create_task(stop.wait())
+    await asyncio.wait({going, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    if stop.is_set() or not (order := going.result()):
+        going.cancel()
+        return
+    watching = asyncio.create_task(_stop_at_end(channel, stop))
+    address = order.removeprefix("go ")
+    try:
+        await main(
+            settings.model_copy(update={"grpc_address": address}),
+            stop,
+            lambda bound: channel.sendall(f"ready {bound}\n".encode()),
+        )
+    finally:
+        watching.cancel()
+        stopping.cancel()
+
+
+async def _first_line(channel: socket.socket) -> str:
+    """What `up` says; empty where it has gone."""
+    line = b""
+    while not line.endswith(b"\n"):
+        received = await asyncio.get_running_loop().sock_recv(channel, 1024)
+        if not received:
+            return ""
+        line += received
+    return line.decode().strip()
+
+
+async def _stop_at_end(channel: socket.socket, stop: asyncio.Event) -> None:
+    while await asyncio.get_running_loop().sock_recv(channel, 1024):
+        pass
+    stop.set()

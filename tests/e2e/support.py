@@ -1,0 +1,192 @@
+"""Starting `postroom` as its users do, and looking at what it does from outside."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from dataclasses import dataclass
+from pathlib import Path
+
+POSTROOM = str(Path(sys.executable).parent / "postroom")
+START_SECONDS = 30
+STOP_SECONDS = 30
+VARIABLES = (
+    "SCW_API_URL",
+    "SCW_ACCESS_KEY",
+    "SCW_SECRET_KEY",
+    "SCW_DEFAULT_ORGANIZATION_ID",
+    "SCW_DEFAULT_PROJECT_ID",
+)
+
+
+def clean_environment(**added: str) -> dict[str, str]:
+    """The environment of this process without Postroom's and the SDKs' variables, and with `added`."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("POSTROOM_", "SCW_"))}
+    return kept | added
+
+
+def database_url(directory: Path) -> str:
+    """The URL of a directory's SQLite file."""
+    return f"sqlite+aiosqlite:///{directory}/data/postroom.db"
+
+
+def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run one command of the command line to its end."""
+    return subprocess.run(
+        [POSTROOM, *arguments],
+        env=clean_environment(**environment),
+        capture_output=True,
+        text=True,
+        timeout=START_SECONDS,
+        check=False,
+    )
+
+
+def read_environment(path: Path) -> dict[str, str]:
+    """The variables of a file of KEY=value lines."""
+    return dict(line.split("=", 1) for line in path.read_text().splitlines())
+
+
+@dataclass(frozen=True)
+class Up:
+    """A running `postroom up`."""
+
+    process: subprocess.Popen[str]
+    directory: Path
+
+    @property
+    def env_file(self) -> Path:
+        """Where it writes the variables."""
+        return self.directory / "env"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The SCW_ variables."""
+        return read_environment(self.env_file)
+
+    @property
+    def output(self) -> str:
+        """What stands on its stdout so far."""
+        return (self.directory / "stdout").read_text()
+
+    @property
+    def log(self) -> str:
+        """What stands on its stderr so far."""
+        return (self.directory / "stderr").read_text()
+
+    @property
+    def said(self) -> list[str]:
+        """The lines of its stderr that are no log lines."""
+        return [line for line in self.log.splitlines() if not line.startswith("{")]
+
+    @property
+    def grpc_address(self) -> str:
+        """HOST:PORT of the gRPC service."""
+        return self.output.split("# gRPC listens on ")[1].split()[0]
+
+    def get(self, path: str, token: str | None = None) -> int:
+        """The HTTP status of a GET."""
+        return request(self.environment["SCW_API_URL"] + path, token)
+
+    def wait(self) -> int:
+        """Its exit code, once it has ended."""
+        return self.process.wait(STOP_SECONDS)
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        """Ask it to end; its exit code."""
+        self.process.send_signal(number)
+        return self.wait()
+
+
+def request(url: str, token: str | None = None, body: bytes | None = None) -> int:
+    """The HTTP status of a GET, or of a POST where there is a body."""
+    headers = {"X-Auth-Token": token} if token else {}
+    outgoing = urllib.request.Request(url, body, headers | {"Content-Type": "application/json"})  # noqa: S310
+    try:
+        with urllib.request.urlopen(outgoing, timeout=START_SECONDS) as response:  # noqa: S310
+            return int(response.status)
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code
+
+
+def launch(directory: Path, *flags: str, **environment: str) -> Up:
+    """Start `postroom up` on ports of its own choice and a database in `directory`."""
+    with (directory / "stdout").open("w") as stdout, (directory / "stderr").open("w") as stderr:
+        process = subprocess.Popen(
+            [
+                POSTROOM,
+                "up",
+                f"--database-url={database_url(directory)}",
+                f"--env-file={directory / 'env'}",
+                *([] if any(flag.startswith("--grpc-address") for flag in flags) else ["--grpc-address=127.0.0.1:0"]),
+                *([] if any(flag.startswith("--http-address") for flag in flags) else ["--http-address=127.0.0.1:0"]),
+                *flags,
+            ],
+            env=clean_environment(**environment),
+            stdin=subprocess.DEVNULL,
+            stdout=stdout,
+            stderr=stderr,
+            text=True,
+        )
+    return Up(process, directory)
+
+
+def start(directory: Path, *flags: str, **environment: str) -> Up:
+    """Start `postroom up`, and wait until it is ready."""
+    (directory / "env").unlink(missing_ok=True)
+    up = launch(directory, *flags, **environment)
+    try:
+        wait_until(lambda: up.env_file.exists() or up.process.poll() is not None)
+        if not up.env_file.exists():
+            raise AssertionError(f"postroom up has ended: {up.log}")
+    except BaseException:
+        end(up)
+        raise
+    return up
+
+
+def end(up: Up) -> None:
+    """End it and its children, whatever they are doing."""
+    if up.process.poll() is None:
+        pids = children(up.process.pid)
+        try:
+            up.stop()
+        except subprocess.TimeoutExpired:
+            for pid in (up.process.pid, *pids.values()):
+                os.kill(pid, signal.SIGKILL)
+            up.wait()
+
+
+def wait_until(condition: object, seconds: float = START_SECONDS) -> None:
+    """Wait until a function answers something true. Raises AssertionError where that takes too long."""
+    assert callable(condition)
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.02)
+
+
+def children(pid: int) -> dict[str, int]:
+    """The children of a process, name -> pid."""
+    found = {}
+    for directory in Path("/proc").glob("[0-9]*"):
+        try:
+            name, _, rest = (directory / "stat").read_text().partition(" (")[2].rpartition(") ")
+        except (FileNotFoundError, ProcessLookupError):
+            continue  # it has ended meanwhile
+        state, parent = rest.split()[:2]
+        if int(parent) == pid and state != "Z":
+            found[name.removeprefix("postroom ")] = int(directory.name)
+    return found
+
+
+def alive(pid: int) -> bool:
+    """Whether a process runs; one that has ended and waits to be reaped does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False

@@ -1,0 +1,1 @@
+"""The gateway, over real sockets: HTTP in front, a stub of the gRPC service behind."""

@@ -1,0 +1,226 @@
+"""Every type of error in the contract, from the service's status to the HTTP answer."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import grpc
+import pytest
+from google.protobuf.message import Message
+from google.rpc.error_details_pb2 import (
+    BadRequest,
+    ErrorInfo,
+    PreconditionFailure,
+    QuotaFailure,
+    ResourceInfo,
+    RetryInfo,
+)
+
+from postroomd.gateway.errors import BY_CODE, ROWS, Refused, problem
+from postroomd.gateway.handler import problem_response
+
+from .conftest import Client
+
+Code = grpc.StatusCode
+SECRET_TEXT = "sqlite:///var/lib/postroom: no such table"
+
+
+def info(kind: str, domain: str = "postroom", **metadata: str) -> ErrorInfo:
+    return ErrorInfo(domain=domain, reason=kind, metadata=metadata)
+
+
+def retry(seconds: int, nanos: int = 0) -> RetryInfo:
+    made = RetryInfo()
+    made.retry_delay.seconds, made.retry_delay.nanos = seconds, nanos
+    return made
+
+
+MAILBOX = ResourceInfo(resource_type="mailbox", resource_name="an-id")
+VIOLATIONS = BadRequest(
+    field_violations=[
+        {"field": "mailboxes[2].local_part", "reason": "CONSTRAINT", "description": "must be free"},
+        {"field": "domain_id", "reason": "REQUIRED", "description": "must be set"},
+        {"field": "page", "reason": "SOMETHING_NEW", "description": "must be"},
+    ]
+)
+IN_USE = PreconditionFailure(violations=[{"type": "RESOURCE_STILL_IN_USE", "description": "has aliases"}])
+RESOURCE = {"resource": "mailbox", "resource_id": "an-id"}
+
+# (code, details, HTTP status, type, further keys, headers)
+TABLE: list[tuple[Code, list[Message], int, str, dict[str, Any], dict[str, str]]] = [
+    (
+        Code.INVALID_ARGUMENT,
+        [info("INVALID_ARGUMENTS"), VIOLATIONS],
+        400,
+        "invalid_arguments",
+        {
+            "details": [
+                {"argument_name": "mailboxes[2].local_part", "reason": "constraint", "help_message": "must be free"},
+                {"argument_name": "domain_id", "reason": "required", "help_message": "must be set"},
+                {"argument_name": "page", "reason": "unknown", "help_message": "must be"},
+            ]
+        },
+        {},
+    ),
+    *[
+        (
+            Code.UNAUTHENTICATED,
+            [info("DENIED_AUTHENTICATION", method="api_key", reason=reason)],
+            401,
+            "denied_authentication",
+            {"method": "api_key", "reason": reason},
+            {"WWW-Authenticate": "Bearer"},
+        )
+        for reason in ("invalid_argument", "not_found", "expired")
+    ],
+    (
+        Code.PERMISSION_DENIED,
+        [info("PERMISSIONS_DENIED", resource="mailbox", action="write")],
+        403,
+        "permissions_denied",
+        {"details": [{"resource": "mailbox", "action": "write"}]},
+        {},
+    ),
+    (
+        Code.RESOURCE_EXHAUSTED,
+        [info("QUOTAS_EXCEEDED", resource="mailbox", quota="1000", current="998"), QuotaFailure()],
+        403,
+        "quotas_exceeded",
+        {"details": [{"resource": "mailbox", "quota": 1000, "current": 998}]},
+        {},
+    ),
+    (Code.NOT_FOUND, [info("NOT_FOUND"), MAILBOX], 404, "not_found", RESOURCE, {}),
+    (Code.ALREADY_EXISTS, [info("CONFLICT"), MAILBOX, ResourceInfo(resource_name="b")], 409, "conflict", RESOURCE, {}),
+    (Code.ABORTED, [info("CONFLICT"), MAILBOX], 409, "conflict", RESOURCE, {}),
+    (
+        Code.FAILED_PRECONDITION,
+        [info("TRANSIENT_STATE", current_state="deleting"), MAILBOX],
+        409,
+        "transient_state",
+        {**RESOURCE, "current_state": "deleting"},
+        {},
+    ),
+    (
+        Code.FAILED_PRECONDITION,
+        [info("PRECONDITION_FAILED"), IN_USE],
+        412,
+        "precondition_failed",
+        {"precondition": "resource_still_in_use", "help_message": "has aliases"},
+        {},
+    ),
+    (Code.FAILED_PRECONDITION, [info("LOCKED"), MAILBOX], 423, "locked", RESOURCE, {}),
+    (
+        Code.RESOURCE_EXHAUSTED,
+        [info("TOO_MANY_REQUESTS"), retry(7)],
+        429,
+        "too_many_requests",
+        {},
+        {"Retry-After": "7"},
+    ),
+    (Code.UNAVAILABLE, [info("UNAVAILABLE"), retry(1, 500_000_000)], 503, "unavailable", {}, {"Retry-After": "2"}),
+    (Code.UNAVAILABLE, [info("UNAVAILABLE"), retry(0)], 503, "unavailable", {}, {"Retry-After": "1"}),
+    (Code.DEADLINE_EXCEEDED, [info("DEADLINE_EXCEEDED")], 504, "deadline_exceeded", {}, {}),
+    (Code.INTERNAL, [info("INTERNAL", request_id="the-id")], 500, "internal", {"request_id": "the-id"}, {}),
+    # An ErrorInfo of which nothing is known here
+    (Code.NOT_FOUND, [info("GONE_FISHING"), MAILBOX], 404, "not_found", RESOURCE, {}),
+    (Code.NOT_FOUND, [info("LOCKED", domain="elsewhere"), MAILBOX], 404, "not_found", RESOURCE, {}),
+    (
+        Code.RESOURCE_EXHAUSTED,
+        [info("QUOTAS_EXCEEDED", resource="mailbox", quota="many")],
+        403,
+        "quotas_exceeded",
+        {"details": [{"resource": "mailbox", "quota": 0, "current": 0}]},
+        {},
+    ),
+]
+
+
+def table_id(row: Any) -> str:
+    return f"{row[3]}-{row[0].name}"
+
+
+@pytest.mark.parametrize("row", TABLE, ids=table_id)
+async def test_a_status_is_told_by_its_details(call: Client, row: Any) -> None:
+    code, details, status, kind, keys, headers = row
+    call.stub.fail("GetMailbox", code, SECRET_TEXT, details)
+    answer = await call("GET", "/mailboxes/an-id", headers={"X-Request-Id": "the-id"})
+    body = answer.json
+    assert (answer.status, body.pop("type")) == (status, kind)
+    assert body.pop("message") not in ("", "Validation Error")
+    assert body == keys
+    assert answer.headers["Content-Type"] == "application/json"
+    assert headers.items() <= dict(answer.headers).items()
+    assert SECRET_TEXT not in answer.raw.decode()
+
+
+# What each code becomes without details, as gRPC itself answers.
+WITHOUT_DETAILS: dict[Code, tuple[int, str, dict[str, Any]]] = {
+    Code.CANCELLED: (503, "unavailable", {}),
+    Code.UNKNOWN: (500, "internal", {"request_id": "the-id"}),
+    Code.INVALID_ARGUMENT: (400, "invalid_arguments", {"details": []}),
+    Code.DEADLINE_EXCEEDED: (504, "deadline_exceeded", {}),
+    Code.NOT_FOUND: (404, "not_found", {"resource": "", "resource_id": ""}),
+    Code.ALREADY_EXISTS: (409, "conflict", {"resource": "", "resource_id": ""}),
+    Code.PERMISSION_DENIED: (403, "permissions_denied", {"details": [{"resource": "", "action": ""}]}),
+    Code.UNAUTHENTICATED: (401, "denied_authentication", {"method": "api_key", "reason": "invalid_argument"}),
+    Code.RESOURCE_EXHAUSTED: (429, "too_many_requests", {}),
+    Code.FAILED_PRECONDITION: (
+        412,
+        "precondition_failed",
+        {"precondition": "unknown_precondition", "help_message": ""},
+    ),
+    Code.ABORTED: (409, "conflict", {"resource": "", "resource_id": ""}),
+    Code.OUT_OF_RANGE: (400, "invalid_arguments", {"details": []}),
+    Code.UNIMPLEMENTED: (500, "internal", {"request_id": "the-id"}),
+    Code.INTERNAL: (500, "internal", {"request_id": "the-id"}),
+    Code.UNAVAILABLE: (503, "unavailable", {}),
+    Code.DATA_LOSS: (500, "internal", {"request_id": "the-id"}),
+}
+
+
+async def check_without_details(call: Client, code: Code, details: Iterable[Message] | bytes | None) -> None:
+    call.stub.fail("CreateAlias", code, SECRET_TEXT, details)
+    answer = await call("POST", "/aliases", json={}, headers={"X-Request-Id": "the-id"})
+    status, kind, keys = WITHOUT_DETAILS[code]
+    body = answer.json
+    assert (answer.status, body.pop("type")) == (status, kind)
+    assert body.pop("message")
+    assert body == keys
+    assert ("Retry-After" in answer.headers) == (kind in ("unavailable", "too_many_requests"))
+    assert SECRET_TEXT not in answer.raw.decode()
+
+
+@pytest.mark.parametrize("code", [code for code in Code if code is not Code.OK], ids=lambda code: code.name)
+async def test_a_status_without_details_is_told_by_its_code(call: Client, code: Code) -> None:
+    await check_without_details(call, code, None)
+
+
+NESTED_NONSENSE = b"\x08\x0d\x1a\x2f\n*type.googleapis.com/google.rpc.ErrorInfo\x12\x01\xff"
+
+
+@pytest.mark.parametrize("details", [b"\xff\xff", NESTED_NONSENSE, b""], ids=["nonsense", "nested nonsense", "empty"])
+@pytest.mark.parametrize("code", [Code.INTERNAL, Code.NOT_FOUND], ids=lambda code: code.name)
+async def test_details_that_can_not_be_read_are_none(call: Client, code: Code, details: bytes) -> None:
+    await check_without_details(call, code, details)
+
+
+async def test_an_unknown_rpc_is_an_internal_error(call: Client) -> None:
+    async def explode(_: Any, __: Any) -> Message:
+        raise RuntimeError(SECRET_TEXT)
+
+    call.stub.behaviours["GetAlias"] = explode
+    answer = await call("GET", "/aliases/an-id", headers={"X-Request-Id": "the-id"})
+    assert answer.status == 500
+    assert answer.json == {"type": "internal", "message": ROWS["internal"].message, "request_id": "the-id"}
+
+
+def test_every_row_has_been_told() -> None:
+    by_the_gateway_alone = {"method_not_allowed", "unsupported_media_type", "payload_too_large"}
+    assert {row[3] for row in TABLE} | by_the_gateway_alone == set(ROWS)
+    assert set(BY_CODE.values()) <= set(ROWS)
+
+
+@pytest.mark.parametrize("kind", ROWS)
+def test_no_message_is_the_one_that_the_python_sdk_treats_apart(kind: str) -> None:
+    refused = Refused(problem(kind))
+    assert refused.problem.body()["message"] not in ("", "Validation Error")
+    assert problem_response(refused.problem).content_type == "application/json"

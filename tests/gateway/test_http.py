@@ -1,0 +1,211 @@
+"""What a client of the gateway sees, over real sockets."""
+
+import gzip
+import io
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from google.protobuf.descriptor import MethodDescriptor
+
+from postroom.v1alpha1.alias_pb2 import Alias
+from postroom.v1alpha1.mailbox_pb2 import ListMailboxesResponse, Mailbox
+
+from .conftest import PREFIX, TOKEN, Client, Start
+from .contract import METHODS
+from .made_up import PARCEL, PARCELS
+from .test_routes import SURFACE
+
+ALIAS_ID = "0e8a3b52-6bd6-4c35-a5a0-6e4bb2a1a5f7"
+
+
+@pytest.mark.parametrize("rpc", METHODS, ids=lambda rpc: rpc.name)
+async def test_every_rpc_is_served(call: Client, rpc: MethodDescriptor) -> None:
+    verb, path = SURFACE[rpc.name].split()
+    answer = await call(verb, PREFIX + path.replace("{", "").replace("}", ""))
+    assert answer.status == 200
+    assert list(answer.json) == [field.name for field in rpc.output_type.fields]
+    (made,) = call.stub.calls
+    assert made.rpc == rpc.name
+    for field in rpc.input_type.fields:
+        if f"{{{field.name}}}" in path:
+            assert getattr(made.request, field.name) == field.name
+    assert made.metadata.items() >= {"x-auth-token": TOKEN, "x-request-id": answer.headers["X-Request-Id"]}.items()
+    assert 25 < made.seconds_left < 31
+
+
+async def test_an_answer_is_json_that_no_cache_keeps(call: Client) -> None:
+    call.stub.answer(
+        "ListMailboxes", ListMailboxesResponse(total_count=1, mailboxes=[Mailbox(id="a", status=Mailbox.READY)])
+    )
+    answer = await call("GET", "/mailboxes?statuses=ready&statuses=locked&page_size=1000")
+    assert answer.headers["Content-Type"] == "application/json"
+    assert answer.headers["Cache-Control"] == "no-store"
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
+    assert answer.json["total_count"] == 1
+    assert answer.json["mailboxes"][0]["status"] == "ready"
+    assert list(call.stub.calls[0].request.statuses) == [Mailbox.READY, Mailbox.LOCKED]
+
+
+@pytest.fixture
+async def parcels(start: Start) -> Client:
+    return await start([PARCELS])
+
+
+async def test_an_rpc_is_served_as_soon_as_the_contract_has_it(parcels: Client) -> None:
+    async def echo(request: Any, _: Any) -> Any:
+        return request
+
+    parcels.stub.behaviours.update(Send=echo, Stamp=echo, Find=echo, Latest=echo, Purge=echo)
+    sent = {"a_string": "a", "some_size": ["large"], "by_number": {"7": "small"}, "a_took": "1.5s", "label_number": 0}
+    answer = await parcels("POST", "/v1/parcels", json=sent)
+    assert answer.status == 200
+    assert list(answer.json) == [field.name for field in PARCEL.fields]
+    assert sent.items() <= answer.json.items()
+    answer = await parcels("PUT", "/v1/parcels/b", json={"a_int64": 2**53 + 1})
+    assert (answer.json["a_string"], answer.json["a_int64"]) == ("b", 2**53 + 1)
+    answer = await parcels("PATCH", "/v1/parcels/c/stamp?loud=true", json={"motif": "owl"})
+    assert answer.json == {"a_string": "c", "stamp": {"motif": "owl", "size": "unknown_size"}, "loud": True}
+    assert (await parcels("GET", "/v1/parcels/latest")).json["a_string"] == ""
+    assert (await parcels("GET", "/v1/parcels/d%2Fe?number=1")).json["a_string"] == "d/e"
+    assert (await parcels("PURGE", "/v1/parcels/f/of/3")).json["number"] == 3
+    assert [made.rpc for made in parcels.stub.calls] == ["Send", "Send", "Stamp", "Latest", "Find", "Purge"]
+
+
+# --- Bodies ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("data", [b"{}", b"nonsense", b"\xff", b'{"alias_id": 1}'])
+@pytest.mark.parametrize("verb", ["GET", "DELETE"])
+async def test_the_body_of_a_get_or_delete_is_ignored(call: Client, verb: str, data: bytes) -> None:
+    answer = await call(verb, f"/aliases/{ALIAS_ID}", data=data)
+    assert answer.status == 200
+    assert call.stub.calls[0].request.alias_id == ALIAS_ID
+
+
+@pytest.mark.parametrize("headers", [{}, {"Content-Type": "application/json"}])
+async def test_an_empty_body_is_an_empty_object(call: Client, headers: dict[str, str]) -> None:
+    assert (await call("POST", f"/mailboxes/{ALIAS_ID}/restore", headers=headers)).status == 200
+
+
+@pytest.mark.parametrize(
+    "media_type",
+    ["application/json; charset=utf-8", 'Application/JSON;charset="UTF-8"', "application/json ;charset=utf8"],
+)
+async def test_json_is_taken_by_any_of_its_names(call: Client, media_type: str) -> None:
+    answer = await call("POST", "/aliases", data=b'{"local_part": "a"}', headers={"Content-Type": media_type})
+    assert answer.status == 200
+    assert call.stub.calls[0].request.local_part == "a"
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Content-Type": "text/plain"},
+        {"Content-Type": "application/x-www-form-urlencoded"},
+        {"Content-Type": "application/json; charset=latin-1"},
+        {"Content-Type": "application/jsonp"},
+        {"Content-Type": ""},
+        {"Content-Type": "application/json", "Content-Encoding": "gzip"},
+    ],
+)
+@pytest.mark.parametrize("route", [("POST", "/aliases"), ("PATCH", "/aliases/a")])
+async def test_another_media_type_is_refused(call: Client, route: tuple[str, str], headers: Any) -> None:
+    answer = await call(*route, data=gzip.compress(b"{}"), headers=headers)
+    assert (answer.status, answer.json["type"]) == (415, "unsupported_media_type")
+    assert not call.stub.calls
+
+
+async def test_each_violation_is_told(call: Client) -> None:
+    answer = await call(
+        "POST", "/batch-create-mailboxes", json={"mailboxes": [{}, {"local_part": 1, "age": 2}], "x": 3}
+    )
+    assert answer.violations == {"mailboxes[1].local_part": "format", "mailboxes[1].age": "unknown", "x": "unknown"}
+    assert all(each.keys() == {"argument_name", "reason", "help_message"} for each in answer.json["details"])
+    assert not call.stub.calls
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        (b"[" * 200_000, {"body": "format"}),
+        (b'{"local_part":' + b"[" * 100_000 + b"]" * 100_000 + b"}", {"body": "format"}),
+        (b'{"local_part": %s}' % (b"9" * 100_000), {"local_part": "format"}),
+        (b'{"\\udfff": NaN}', {"?": "unknown"}),
+        (b"\xff", {"body": "format"}),
+        (b"\x00", {"body": "format"}),
+    ],
+)
+async def test_hostile_json_is_only_invalid(call: Client, body: bytes, expected: dict[str, str]) -> None:
+    assert (await call("POST", "/aliases", data=body)).violations == expected
+
+
+async def chunks(size: int) -> AsyncIterator[bytes]:
+    for _ in range(size // 65536):
+        yield b" " * 65536
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+@pytest.mark.parametrize(
+    "route", [("POST", "/aliases"), ("PATCH", "/aliases/a"), ("GET", "/aliases"), ("DELETE", "/aliases/a")]
+)
+async def test_four_mebibytes_are_refused_and_the_client_learns_it(
+    call: Client, route: tuple[str, str], chunked: bool
+) -> None:
+    size = 4 * 1024 * 1024
+    answer = await call(*route, data=chunks(size) if chunked else io.BytesIO(b" " * size))
+    assert (answer.status, answer.json["type"]) == (413, "payload_too_large")
+    assert not call.stub.calls
+    assert (await call("GET", "/aliases")).status == 200
+
+
+async def test_a_body_of_exactly_the_limit_is_read(start: Start) -> None:
+    call = await start(max_body_bytes=20)
+    assert (await call("POST", "/aliases", data=b"{}".ljust(20))).status == 200
+    assert (await call("POST", "/aliases", data=b"{}".ljust(21))).status == 413
+
+
+# --- Logs ------------------------------------------------------------------------------------------------------------
+
+
+async def test_failed_and_mutating_requests_are_logged_and_nothing_secret(
+    call: Client, logs: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    call.stub.answer("CreateAlias", Alias(id=ALIAS_ID))
+    headers = {"X-Request-Id": "the-id"}
+    await call("GET", "/domains?search=secret-search", headers=headers)
+    await call("POST", "/aliases", json={"local_part": "secret-part"}, headers=headers)
+    await call("PATCH", "/mailboxes/secret-id", json={"new_password": ["secret-word"]}, headers=headers)
+    await call("GET", "/secret-path", headers=headers)
+    await call("GET", "/mailboxes?page=secret-page", headers=headers)
+    told = [
+        (line["method"], line["route"], line["rpc"].rpartition("/")[2], line["status"], line["type"]) for line in logs
+    ]
+    assert told == [
+        ("POST", f"{PREFIX}/aliases", "CreateAlias", 200, ""),
+        ("PATCH", f"{PREFIX}/mailboxes/{{mailbox_id}}", "UpdateMailbox", 400, "invalid_arguments"),
+        ("GET", "", "", 404, "not_found"),
+        ("GET", f"{PREFIX}/mailboxes", "ListMailboxes", 400, "invalid_arguments"),
+    ]
+    assert all(line["request_id"] == "the-id" and line["duration_ms"] >= 0 for line in logs)
+    assert "secret" not in json.dumps(logs)
+    assert TOKEN not in json.dumps(logs) + caplog.text
+
+
+async def test_an_unexpected_error_says_nothing_of_itself(
+    call: Client, logs: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secret = "-".join(["secret", "value"])  # the stack shows the lines of the source
+
+    def explode(*_: object) -> None:
+        raise KeyError(secret)
+
+    monkeypatch.setattr("postroomd.gateway.headers.token", explode)
+    answer = await call("GET", "/domains", headers={"X-Request-Id": "the-id"})
+    assert (answer.status, answer.json["type"], answer.json["request_id"]) == (500, "internal", "the-id")
+    assert secret not in answer.raw.decode() + repr(logs)
+    (unexpected, line) = logs
+    assert (unexpected["error"], unexpected["request_id"]) == ("KeyError", "the-id")
+    assert "in explode" in unexpected["stack"]
+    assert (line["status"], line["type"]) == (500, "internal")

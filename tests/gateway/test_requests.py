@@ -1,0 +1,122 @@
+"""Who calls, which request it is, and which paths and methods there are."""
+
+from typing import Any
+
+import pytest
+
+from .conftest import PREFIX, Client, Start
+
+# --- Who calls, and which request it is ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("headers", "token"),
+    [
+        ([("X-Auth-Token", "a-secret")], "a-secret"),
+        ([("Authorization", "Bearer a-secret")], "a-secret"),
+        ([("Authorization", "bearer   a-secret")], "a-secret"),
+        ([("X-Auth-Token", "a-secret"), ("Authorization", "Basic b3RoZXI=")], "a-secret"),
+        ([], None),
+    ],
+)
+async def test_the_key_reaches_the_service(start: Start, headers: list[tuple[str, str]], token: str | None) -> None:
+    call = await start(token=None)
+    assert (await call("GET", "/domains", headers=headers)).status == 200
+    assert call.stub.calls[0].metadata.get("x-auth-token") == token
+    assert "authorization" not in call.stub.calls[0].metadata
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        [("X-Auth-Token", "")],
+        [("X-Auth-Token", "clé")],
+        [("X-Auth-Token", "\u5bc6\u94a5")],
+        [("X-Auth-Token", "a b")],
+        [("X-Auth-Token", "a\tb")],
+        [("X-Auth-Token", "a" * 513)],
+        [("X-Auth-Token", "a"), ("X-Auth-Token", "a")],
+        [("Authorization", "Bearer a"), ("Authorization", "Bearer a")],
+        [("Authorization", "Basic YTpi")],
+        [("Authorization", "Bearer")],
+        [("Authorization", "Bearer ")],
+        [("Authorization", "Bearer a b")],
+        [("Authorization", "")],
+    ],
+)
+async def test_a_key_that_can_not_be_one_is_denied(start: Start, headers: list[tuple[str, str]]) -> None:
+    call = await start(token=None)
+    answer = await call("GET", "/domains", headers=headers)
+    assert answer.status == 401
+    body = answer.json
+    assert (body["type"], body["method"], body["reason"]) == ("denied_authentication", "api_key", "invalid_argument")
+    assert not call.stub.calls
+
+
+@pytest.mark.parametrize("path", ["/aliases?page=x", "/aliases?nonsense=1"])
+async def test_nobody_learns_of_arguments_without_a_key(start: Start, path: str) -> None:
+    call = await start(token=None)
+    answer = await call("GET", path)
+    assert (answer.status, answer.json["type"]) == (401, "denied_authentication")
+
+
+@pytest.mark.parametrize("given", ["a", "A-z_0.9", "x" * 128])
+async def test_a_request_id_is_kept(call: Client, given: str) -> None:
+    answer = await call("GET", "/domains", headers={"X-Request-Id": given})
+    assert answer.headers["X-Request-Id"] == call.stub.calls[0].metadata["x-request-id"] == given
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        *({"X-Request-Id": bad} for bad in ("", "a b", "x" * 129, "é", "a\u0660", '"a"')),
+        [("X-Request-Id", "a")] * 2,
+    ],
+)
+async def test_a_request_id_is_made_up_where_there_is_none(call: Client, headers: Any) -> None:
+    answer = await call("GET", "/domains", headers=headers)
+    made_up = answer.headers["X-Request-Id"]
+    assert len(made_up) == 32
+    assert made_up.isalnum()
+    assert call.stub.calls[0].metadata["x-request-id"] == made_up
+
+
+# --- Paths and methods -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/mailbox", f"{PREFIX}/domain", f"{PREFIX}/domains/", f"{PREFIX}//domains", "/a%ff"]
+)
+async def test_an_unknown_path_is_not_found(call: Client, path: str) -> None:
+    answer = await call("GET", path, headers={"X-Request-Id": "the-id"})
+    assert answer.status == 404
+    assert answer.headers["X-Request-Id"] == "the-id"
+    body = answer.json
+    assert (body["type"], body["resource"], body["resource_id"]) == ("not_found", "route", path)
+    assert body["message"]
+
+
+@pytest.mark.parametrize(
+    ("verb", "path", "allow"),
+    [
+        ("PUT", "/domains", "GET, HEAD, POST"),
+        ("OPTIONS", "/domains", "GET, HEAD, POST"),
+        ("POST", "/mailboxes", "GET, HEAD"),
+        ("POST", "/mailboxes/a", "DELETE, GET, HEAD, PATCH"),
+        ("GET", "/mailboxes/a/restore", "POST"),
+        ("HEAD", "/mailboxes/a/restore", "POST"),
+        ("POST", "/healthz", "GET, HEAD"),
+    ],
+)
+async def test_another_method_is_not_allowed(call: Client, verb: str, path: str, allow: str) -> None:
+    answer = await call(verb, path)
+    assert (answer.status, answer.headers["Allow"]) == (405, allow)
+    assert answer.headers["Content-Type"] == "application/json"
+    assert verb == "HEAD" or answer.json["type"] == "method_not_allowed"
+
+
+async def test_head_is_get_without_the_body(call: Client) -> None:
+    answer = await call("HEAD", "/domains")
+    assert (answer.status, answer.raw) == (200, b"")
+    assert call.stub.calls[0].rpc == "ListDomains"

@@ -1,0 +1,176 @@
+from collections.abc import Callable
+
+import pytest
+from google.api import annotations_pb2
+from google.protobuf import descriptor_pb2
+from google.protobuf.descriptor import MethodDescriptor
+
+from postroomd.gateway.endpoints import Timeouts
+from postroomd.gateway.handler import Gateway
+from postroomd.gateway.routes import Found, NotAllowed, RouteTable, read_routes
+from postroomd.gateway.scalars import Unsupported
+
+from .contract import METHODS, SERVICE
+from .made_up import PARCELS, STAMP, field, message, method, service
+
+# The REST surface as contract.md lists it, held against what the annotations say.
+SURFACE = {
+    "CreateDomain": "POST /domains",
+    "ListDomains": "GET /domains",
+    "GetDomain": "GET /domains/{domain_id}",
+    "DeleteDomain": "DELETE /domains/{domain_id}",
+    "GetDomainRecords": "GET /domains/{domain_id}/records",
+    "ValidateDomainRecords": "POST /domains/{domain_id}/validate-records",
+    "BatchCreateMailboxes": "POST /batch-create-mailboxes",
+    "ListMailboxes": "GET /mailboxes",
+    "GetMailbox": "GET /mailboxes/{mailbox_id}",
+    "UpdateMailbox": "PATCH /mailboxes/{mailbox_id}",
+    "DeleteMailbox": "DELETE /mailboxes/{mailbox_id}",
+    "RestoreMailbox": "POST /mailboxes/{mailbox_id}/restore",
+    "CreateAlias": "POST /aliases",
+    "ListAliases": "GET /aliases",
+    "GetAlias": "GET /aliases/{alias_id}",
+    "UpdateAlias": "PATCH /aliases/{alias_id}",
+    "DeleteAlias": "DELETE /aliases/{alias_id}",
+}
+
+
+def test_the_annotations_say_what_the_contract_says() -> None:
+    routes = {route.rpc.rpartition("/")[2]: f"{route.http_method} {route.template}" for route in read_routes([SERVICE])}
+    assert routes == {rpc: surface.replace(" ", " /mailbox/v1alpha1", 1) for rpc, surface in SURFACE.items()}
+
+
+@pytest.mark.parametrize("rpc", METHODS, ids=lambda rpc: rpc.name)
+def test_every_rpc_is_found_by_its_own_path_and_no_other(rpc: MethodDescriptor) -> None:
+    table = RouteTable[str]()
+    for route in read_routes([SERVICE]):
+        table.add(route.http_method, route.template, route.rpc)
+    rule = rpc.GetOptions().Extensions[annotations_pb2.http]
+    verb = rule.WhichOneof("pattern")
+    template = getattr(rule, verb)
+    path = "/".join("an-id" if segment.startswith("{") else segment for segment in template.split("/"))
+    found = table.find(verb.upper(), path)
+    assert isinstance(found, Found)
+    assert found.endpoint == f"/{SERVICE.full_name}/{rpc.name}"
+    assert (found.template, found.captured) == (template, ("an-id",) * template.count("{"))
+    assert table.find(verb.upper(), path + "/") is None
+    assert table.find(verb.upper(), path + "/even/more/of/it") is None
+
+
+def test_bindings_of_every_kind_are_read_and_an_rpc_without_one_is_not() -> None:
+    assert [(route.http_method, route.template, route.path_fields, route.body) for route in read_routes([PARCELS])] == [
+        ("POST", "/v1/parcels", (), "*"),
+        ("PUT", "/v1/parcels/{a_string}", ("a_string",), "*"),
+        ("PATCH", "/v1/parcels/{a_string}/stamp", ("a_string",), "stamp"),
+        ("GET", "/v1/parcels/{a_string}", ("a_string",), ""),
+        ("GET", "/v1/parcels/latest", (), ""),
+        ("PURGE", "/v1/parcels/{a_string}/of/{number}", ("a_string", "number"), ""),
+    ]
+
+
+@pytest.fixture(scope="module")
+def table() -> RouteTable[str]:
+    table = RouteTable[str]()
+    for verb, template in [
+        ("GET", "/a"),
+        ("POST", "/a"),
+        ("GET", "/a/{x}"),
+        ("PUT", "/a/{y}"),
+        ("GET", "/a/b"),
+        ("GET", "/a/b/c"),
+        ("GET", "/a/{x}/d"),
+    ]:
+        table.add(verb, template, f"{verb} {template}")
+    return table
+
+
+@pytest.mark.parametrize(
+    ("verb", "path", "endpoint", "captured"),
+    [
+        ("GET", "/a", "GET /a", ()),
+        ("HEAD", "/a", "GET /a", ()),
+        ("GET", "/%61", "GET /a", ()),
+        ("GET", "/a/b", "GET /a/b", ()),
+        ("PUT", "/a/b", "PUT /a/{y}", ("b",)),
+        ("GET", "/a/b/d", "GET /a/{x}/d", ("b",)),
+        ("GET", "/a/b%2Fc", "GET /a/{x}", ("b%2Fc",)),
+        ("GET", "/a/%ff", "GET /a/{x}", ("%ff",)),
+    ],
+)
+def test_a_literal_goes_before_a_variable(
+    table: RouteTable[str], verb: str, path: str, endpoint: str, captured: tuple[str, ...]
+) -> None:
+    found = table.find(verb, path)
+    assert isinstance(found, Found)
+    assert (found.endpoint, found.captured) == (endpoint, captured)
+
+
+@pytest.mark.parametrize("path", ["", "*", "/", "/b", "/a/", "//a", "/a//d", "/A", "/a/b/c/d", "/%zz"])
+def test_no_other_path_is_found(table: RouteTable[str], path: str) -> None:
+    assert table.find("GET", path) is None
+
+
+@pytest.mark.parametrize(
+    ("path", "allow"), [("/a", ("GET", "HEAD", "POST")), ("/a/b", ("GET", "HEAD", "PUT")), ("/a/b/c", ("GET", "HEAD"))]
+)
+def test_another_method_is_told_which_ones_work(table: RouteTable[str], path: str, allow: tuple[str, ...]) -> None:
+    found = table.find("DELETE", path)
+    assert isinstance(found, NotAllowed)
+    assert found.allow == allow
+
+
+WORD = message("Word", field("string", "word", 1), field("string", "words", 2, repeated=True))
+Make = Callable[[], list[descriptor_pb2.MethodDescriptorProto]]
+
+
+@pytest.mark.parametrize(
+    ("rule", "reason"),
+    [
+        ({"get": "v1/words"}, "does not start with a slash"),
+        ({"get": "/v1/words/*"}, r"'\*' in the path"),
+        ({"get": "/v1/{word=words/*}"}, "a segment is a word or one"),
+        ({"get": "/v1/words:count"}, "'words:count' in the path"),
+        ({"get": "/v1//words"}, "'' in the path"),
+        ({"get": "/v1/{other}"}, "{other} .* is no single value of Word"),
+        ({"get": "/v1/{words}"}, "{words} .* is no single value of Word"),
+        ({"get": "/v1/{word}/{word}"}, "{word} .* is no single value of Word"),
+        ({"get": "/v1/{word.letter}"}, "a segment is a word or one"),
+        ({"post": "/v1/words", "body": "other"}, "body 'other' is no field of Word"),
+        ({"post": "/v1/words/{word}", "body": "word"}, "body 'word' is no field of Word that the path leaves"),
+        ({"get": "/v1/words", "response_body": "words"}, "response_body"),
+        ({"custom": {"kind": "*", "path": "/v1/words"}}, r"'\*' is no HTTP method"),
+        ({"body": "*"}, "names no path"),
+        ({"get": "/v1/words", "additional_bindings": [{"get": "/v1/*"}]}, r"'\*' in the path"),
+        ({"get": "/v1/words", "additional_bindings": [{"get": "/v1/words"}]}, "GET /v1/words is taken by /v1/words"),
+        ({"get": "/healthz"}, "GET /healthz is taken"),
+        ({"get": "/v1/words", "streams": True}, "streaming"),
+    ],
+)
+def test_what_can_not_be_served_is_refused_at_start(rule: dict[str, object], reason: str) -> None:
+    made = service([WORD], [method("Say", "Word", "Word", **rule)])  # type: ignore[arg-type]
+    with pytest.raises(Unsupported, match=reason):
+        Gateway([made], Timeouts())
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ([field(".PACKAGE.Odd", "odd", 1)], "contains itself"),
+        ([field(".google.protobuf.Struct", "odd", 1)], r"Odd.odd is a google.protobuf.Struct, of which"),
+    ],
+)
+@pytest.mark.parametrize(("request_type", "response_type"), [("Odd", "Word"), ("Word", "Odd")])
+def test_a_message_without_a_json_form_is_refused_at_start(
+    fields: list[descriptor_pb2.FieldDescriptorProto], reason: str, request_type: str, response_type: str
+) -> None:
+    made = service([WORD, message("Odd", *fields)], [method("Say", request_type, response_type, post="/v1", body="*")])
+    with pytest.raises(Unsupported, match=reason):
+        Gateway([made], Timeouts())
+
+
+def test_an_object_in_a_query_is_refused_at_start() -> None:
+    made = service(
+        [STAMP, message("Odd", field(".PACKAGE.Stamp", "stamp", 1))], [method("Say", "Odd", "Odd", get="/v1")]
+    )
+    with pytest.raises(Unsupported, match=r"Odd.stamp is an object, which only a body can hold"):
+        Gateway([made], Timeouts())

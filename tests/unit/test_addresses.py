@@ -1,0 +1,238 @@
+"""Which local parts and domain names are legal, and their one stored form."""
+
+from time import perf_counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from postroomd.domain.addresses import canonical_domain_name, canonical_local_part
+
+ATEXT = "!#$%&'*/=?^_`{|}~-"
+
+LONGEST_LABEL = "a" * 63
+LONGEST_NAME = ".".join([LONGEST_LABEL] * 3 + ["a" * 57, "com"])
+
+
+@pytest.mark.parametrize(
+    ("sent", "stored"),
+    [
+        ("ada", "ada"),
+        ("Ada.Lovelace", "ada.lovelace"),
+        ("a", "a"),
+        ("0", "0"),
+        ("a.b.c", "a.b.c"),
+        ("-", "-"),
+        ("_underscore_", "_underscore_"),
+        (ATEXT, ATEXT),
+        ("POSTMASTER", "postmaster"),
+        ("a" * 64, "a" * 64),
+    ],
+)
+def test_a_dot_atom_is_stored_in_lower_case(sent: str, stored: str) -> None:
+    assert canonical_local_part(sent) == stored
+
+
+@pytest.mark.parametrize(
+    ("sent", "says"),
+    [
+        ("", "dot-atom"),
+        (".ada", "dot-atom"),
+        ("ada.", "dot-atom"),
+        ("ada..lovelace", "dot-atom"),
+        (".", "dot-atom"),
+        ("ada lovelace", "dot-atom"),
+        (" ada", "dot-atom"),
+        ("ada\n", "dot-atom"),
+        ("ada\x00", "dot-atom"),
+        ("ada\x7f", "dot-atom"),
+        ("ada@example", "dot-atom"),
+        ("ada,lovelace", "dot-atom"),
+        ("ada;", "dot-atom"),
+        ("ada:b", "dot-atom"),
+        ("ada(comment)", "dot-atom"),
+        ("<ada>", "dot-atom"),
+        ("[ada]", "dot-atom"),
+        ("ada\\b", "dot-atom"),
+        ('ada"b', "dot-atom"),
+        ('"ada"', "quoted"),
+        ('"ada lovelace"', "quoted"),
+        ("ada+lists", "recipient delimiter"),
+        ("+", "recipient delimiter"),
+        ("a" * 65, "64 octets"),
+        ("zoë", "SMTPUTF8"),
+        ("\N{CYRILLIC SMALL LETTER A}da", "SMTPUTF8"),
+        ("\N{FULLWIDTH LATIN SMALL LETTER A}", "SMTPUTF8"),
+        ("ada\N{ZERO WIDTH SPACE}", "SMTPUTF8"),
+        ("\N{KELVIN SIGN}", "SMTPUTF8"),  # its lower case is an ASCII k
+    ],
+)
+def test_anything_but_a_dot_atom_is_refused_with_the_reason(sent: str, says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        canonical_local_part(sent)
+
+
+@given(st.text(max_size=80))
+def test_a_local_part_that_passes_is_its_own_canonical_form(sent: str) -> None:
+    try:
+        stored = canonical_local_part(sent)
+    except ValueError:
+        return
+    assert stored == sent.lower()
+    assert canonical_local_part(stored) == stored
+    assert 1 <= len(stored.encode("ascii")) <= 64
+
+
+@pytest.mark.parametrize(
+    ("sent", "stored"),
+    [
+        ("example.com", "example.com"),
+        ("Example.COM", "example.com"),
+        ("example.com.", "example.com"),
+        ("mail.example.co.uk", "mail.example.co.uk"),
+        ("a.de", "a.de"),
+        ("1.de", "1.de"),
+        ("123.example.com", "123.example.com"),
+        ("a-b.example.com", "a-b.example.com"),
+        ("bücher.example", "xn--bcher-kva.example"),
+        ("BÜCHER.example", "xn--bcher-kva.example"),
+        ("xn--bcher-kva.example", "xn--bcher-kva.example"),
+        ("XN--BCHER-KVA.EXAMPLE", "xn--bcher-kva.example"),
+        ("faß.de", "xn--fa-hia.de"),  # IDNA 2008 keeps the sharp s, 2003 made it ss
+        ("例え.テスト", "xn--r8jz45g.xn--zckzah"),
+        ("例え。テスト", "xn--r8jz45g.xn--zckzah"),  # the ideographic full stop parts labels
+        ("ｅｘａｍｐｌｅ.com", "example.com"),  # noqa: RUF001
+        ("пример.рф", "xn--e1afmkfd.xn--p1ai"),
+        ("test.internal", "test.internal"),
+        ("www.ck", "www.ck"),  # an exception to the suffix *.ck
+        ("a.github.io", "a.github.io"),
+        ("a.b.ck", "a.b.ck"),
+        (f"{LONGEST_LABEL}.com", f"{LONGEST_LABEL}.com"),
+        (LONGEST_NAME, LONGEST_NAME),
+        (f"{LONGEST_NAME}.", LONGEST_NAME),
+    ],
+)
+def test_a_domain_name_is_stored_as_a_labels_in_lower_case(sent: str, stored: str) -> None:
+    assert canonical_domain_name(sent) == stored
+
+
+NOT_A_HOST_NAME = [
+    "",
+    ".",
+    "..",
+    ".example.com",
+    "example..com",
+    "example.com..",
+    "-example.com",
+    "example-.com",
+    "ab--cd.com",
+    "under_score.com",
+    "_dmarc.example.com",
+    "exa mple.com",
+    " example.com",
+    "example.com ",
+    "example.com\n",
+    "example.com\x00",
+    "exa\tmple.com",
+    "ex\x7fample.com",
+    "example.com/path",
+    "https://example.com",
+    "ada@example.com",
+    "example.com:25",
+    "*.example.com",
+    "exam!ple.com",
+    "xn--.com",
+    "xn--a.com",
+    "xn--ls8h.la",  # an emoji, which IDNA 2008 has none of
+    "☃.example",
+    "💩.example",
+    "a\N{ZERO WIDTH JOINER}b.example",
+    "ab\N{RIGHT-TO-LEFT OVERRIDE}c.example",
+    "\N{COMBINING ACUTE ACCENT}a.example",
+    "אa.example",  # left to right after right to left
+    f"{'a' * 64}.com",
+    f"{'ü' * 60}.com",  # 63 octets are less than its A-label needs
+    "::1",
+    "2001:db8::1",
+    "[2001:db8::1]",
+    "\ud800.example",
+]
+
+
+@pytest.mark.parametrize("sent", NOT_A_HOST_NAME)
+def test_what_is_no_host_name_under_idna_2008_is_refused(sent: str) -> None:
+    with pytest.raises(ValueError, match="not a host name"):
+        canonical_domain_name(sent)
+
+
+@pytest.mark.parametrize(
+    ("sent", "says"),
+    [
+        ("a.b", "4 to 253 octets"),
+        ("com", "4 to 253 octets"),
+        ("localhost", "at least two labels"),
+        ("localhost.", "at least two labels"),
+        ("xn--bcher-kva", "at least two labels"),
+        ("127.0.0.1", "IP address"),
+        ("192.0.2.255", "IP address"),
+        ("127.0.0.1.", "IP address"),
+        ("127.1", "IP address"),
+        ("１２７.０.０.１", "IP address"),  # noqa: RUF001
+        ("example.123", "IP address"),
+        ("co.uk", "public suffix"),
+        ("CO.UK.", "public suffix"),
+        ("com.au", "public suffix"),
+        ("公司.cn", "public suffix"),
+        ("xn--55qx5d.cn", "public suffix"),
+        ("github.io", "public suffix"),  # of the list's private section
+        ("s3.amazonaws.com", "public suffix"),
+        ("example.ck", "public suffix"),  # *.ck
+        ("a" * 64 + ".", "not a host name"),
+        ("a" * 255, "at most 253 octets"),
+    ],
+)
+def test_a_name_that_nobody_can_own_is_refused_with_the_reason(sent: str, says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        canonical_domain_name(sent)
+
+
+def test_the_longest_name_is_253_octets() -> None:
+    assert len(LONGEST_NAME) == 253
+    assert len(canonical_domain_name(LONGEST_NAME)) == 253
+    one_more = LONGEST_NAME.replace(".com", "a.com")
+    assert len(one_more) == 254
+    for sent in (one_more, f"{one_more}.", "ü" + LONGEST_NAME[1:]):
+        with pytest.raises(ValueError, match=r"octets|not a host name"):
+            canonical_domain_name(sent)
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        "a" * 4_000_000,
+        "ü" * 1_000_000,
+        "a." * 1_000_000,
+        "ü." * 500_000,
+        "." * 1_000_000,
+        "\N{COMBINING ACUTE ACCENT}" * 254,
+    ],
+    ids=["one label", "one U-label", "many labels", "many U-labels", "dots", "combining marks"],
+)
+def test_very_long_input_is_refused_at_once(sent: str) -> None:
+    started = perf_counter()
+    for canonical in (canonical_domain_name, canonical_local_part):
+        with pytest.raises(ValueError):
+            canonical(sent)
+    assert perf_counter() - started < 0.25
+
+
+@given(st.text(max_size=60) | st.from_regex(r"[a-zäöü0-9-]{1,20}(\.[a-z0-9]{1,10}){1,3}", fullmatch=True))
+def test_a_domain_name_that_passes_is_its_own_canonical_form(sent: str) -> None:
+    try:
+        stored = canonical_domain_name(sent)
+    except ValueError:
+        return
+    assert canonical_domain_name(stored) == stored
+    assert stored.isascii()
+    assert stored == stored.lower()
+    assert 4 <= len(stored) <= 253

@@ -1,0 +1,193 @@
+"""Settings: from flags and variables to one frozen object, and what is said of a wrong one."""
+
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from postroomd.settings import (
+    BadSetting,
+    Settings,
+    UpSettings,
+    default_text,
+    fields_of,
+    flag,
+    format_duration,
+    join_address,
+    load_settings,
+    parse_duration,
+    split_address,
+    variable,
+)
+
+
+@pytest.fixture(autouse=True)
+def _no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in Settings.model_fields:
+        monkeypatch.delenv(variable(name), raising=False)
+
+
+def test_flag_wins_over_variable_and_variable_over_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert load_settings({}).mailbox_quota == 1_000
+    monkeypatch.setenv("POSTROOM_MAILBOX_QUOTA", "5")
+    assert load_settings({"mailbox_quota": None}).mailbox_quota == 5
+    assert load_settings({"mailbox_quota": "7"}).mailbox_quota == 7
+
+
+def test_empty_variable_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("POSTROOM_HTTP_ADDRESS", "")
+    assert load_settings({}).http_address == "127.0.0.1:8080"
+
+
+def test_every_default_can_be_given_as_text() -> None:
+    defaults = Settings()
+    texts = {name: default_text(field) for name, field in Settings.model_fields.items() if field.default is not None}
+    assert load_settings(texts) == defaults
+
+
+def test_up_trusts_by_default_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert load_settings({}).domain_validation == "dns"
+    assert load_settings({}, UpSettings).domain_validation == "trust"
+    monkeypatch.setenv("POSTROOM_DOMAIN_VALIDATION", "dns")
+    assert load_settings({}, UpSettings).domain_validation == "dns"
+
+
+def test_settings_are_frozen() -> None:
+    with pytest.raises(ValidationError):
+        Settings().mailbox_quota = 5
+
+
+@pytest.mark.parametrize(
+    ("text", "duration"),
+    [
+        ("30d", timedelta(days=30)),
+        ("12h", timedelta(hours=12)),
+        ("15m", timedelta(minutes=15)),
+        ("90s", timedelta(seconds=90)),
+        ("90", timedelta(seconds=90)),
+    ],
+)
+def test_durations(text: str, duration: timedelta) -> None:
+    assert parse_duration(text) == duration
+    assert parse_duration(format_duration(duration)) == duration
+
+
+@pytest.mark.parametrize("text", ["", "d", "-1", "1.5h", "1w", "1d12h", "٣d", "9999999999"])
+def test_text_that_is_no_duration(text: str) -> None:
+    with pytest.raises(ValueError, match="a duration is expected"):
+        parse_duration(text)
+
+
+@pytest.mark.parametrize(
+    ("address", "host", "port"),
+    [
+        ("127.0.0.1:8080", "127.0.0.1", 8080),
+        ("[::1]:0", "::1", 0),
+        ("mail-api.example.org:65535", "mail-api.example.org", 65535),
+    ],
+)
+def test_addresses(address: str, host: str, port: int) -> None:
+    assert split_address(address) == (host, port)
+    assert join_address(host, port) == address
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        *(
+            ("grpc_address", address)
+            for address in (
+                "",
+                "localhost",
+                ":80",
+                "::1:80",
+                "[::2]",
+                "[x]:80",
+                "a:65536",
+                "a:-1",
+                "a b:1",
+                "http://a:1",
+            )
+        ),
+        *(
+            ("database_url", url)
+            for url in (
+                "p.db",
+                "sqlite:///x.db",
+                "sqlite+aiosqlite://",
+                "sqlite+aiosqlite:///",
+                "sqlite+aiosqlite:///:memory:",
+                "sqlite+aiosqlite:///directory/",
+                "sqlite+aiosqlite:///x.db?mode=ro",
+            )
+        ),
+        ("domain_validation", "yes"),
+        ("mailbox_quota", "-1"),
+        ("mailbox_quota", "many"),
+        ("deletion_retention", "0"),
+        ("deletion_retention", "3651d"),
+        ("key_cache_seconds", "5.1"),
+        ("key_cache_seconds", "nan"),
+        ("hash_queue", "99"),
+        ("argon2_memory_kib", "7"),
+        ("mx_host", "mail example"),
+        ("mx_host", "-mx.example.org"),
+        ("mx_host", f"{'a' * 64}.example.org"),
+        ("dkim_selector", ""),
+        ("max_body_bytes", "4194305"),
+        ("call_timeout_seconds", "0"),
+        ("call_timeout_seconds", "inf"),
+        ("log_level", "loud"),
+    ],
+)
+def test_wrong_value_is_refused_in_one_line_that_does_not_repeat_it(
+    name: str, text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(BadSetting) as by_flag:
+        load_settings({name: text})
+    line = str(by_flag.value)
+    assert line.startswith(f"{flag(name)}: ")
+    assert "\n" not in line
+    if len(text) > 3 and not "sqlite+aiosqlite:///".startswith(text):
+        assert text not in line
+    assert by_flag.value.__cause__ is by_flag.value.__context__ is None
+    if text:
+        monkeypatch.setenv(variable(name), text)
+        with pytest.raises(BadSetting, match=f"^{variable(name)}: "):
+            load_settings({})
+
+
+def test_every_wrong_setting_is_named_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("POSTROOM_LOG_LEVEL", "loud")
+    with pytest.raises(BadSetting, match=r"--hash-queue: .*; POSTROOM_LOG_LEVEL: .*"):
+        load_settings({"hash_queue": "0"})
+
+
+def test_argon2_has_memory_for_its_lanes() -> None:
+    with pytest.raises(BadSetting, match="--argon2-parallelism: Argon2 needs 8 KiB"):
+        load_settings({"argon2_memory_kib": "16", "argon2_parallelism": "3"})
+
+
+def test_host_names_are_stored_in_one_form() -> None:
+    assert load_settings({"mx_host": "MX.Example.ORG."}).mx_host == "mx.example.org"
+
+
+def test_password_of_a_database_is_not_shown() -> None:
+    settings = load_settings({"database_url": "postgresql+asyncpg://user:hunter2@host/name"})
+    assert "hunter2" not in repr(settings)
+    assert not settings.is_sqlite
+
+
+@pytest.mark.parametrize(("url", "path"), [("data/p.db", "data/p.db"), ("/var/p.db", "/var/p.db")])
+def test_database_path_is_relative_or_absolute(url: str, path: str) -> None:
+    settings = load_settings({"database_url": f"sqlite+aiosqlite:///{url}"})
+    assert settings.is_sqlite
+    assert settings.database_path == Path(path)
+
+
+def test_every_setting_is_described_and_a_flag_of_a_command() -> None:
+    flags = {name for command in ("up", "serve", "gateway") for name, _ in fields_of(command)}
+    assert flags == set(Settings.model_fields)
+    assert all(field.description for field in Settings.model_fields.values())
+    assert "database_url" not in dict(fields_of("gateway"))
