@@ -19,6 +19,7 @@ from postroomd.gateway.transcode import Transcoder
 from postroomd.gateway.violations import InvalidArguments, Violation
 
 PROBE_SECONDS = 2.0
+HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", "Server": "postroom"}
 # A mebibyte of the smallest JSON values takes a good part of a second to decode: the event loop must not wait for it.
 LARGE_BODY = 65_536
 
@@ -62,6 +63,9 @@ class RpcEndpoint:
         self.rpc = route.rpc
         self._transcoder = Transcoder(route)
         self._timeouts = timeouts
+        self._reads = route.http_method == "GET"
+        self._takes_etag = "etag" in route.request.fields_by_name
+        self._gives_etag = "etag" in route.response.fields_by_name
         self._call: Any = None
 
     def connect(self, channel: grpc.aio.Channel) -> None:
@@ -77,18 +81,55 @@ class RpcEndpoint:
         token = headers.token(incoming.http)
         try:
             message = await self._decode(incoming)
+            self._depend_on_etag(message, incoming.http)
+            metadata = self._metadata(incoming, token)
         except InvalidArguments as invalid:
             if token is None:
                 raise Refused(problem("denied_authentication")) from None
             raise Refused(invalid_arguments(invalid.violations)) from None
-        metadata = [("x-request-id", incoming.request_id)]
-        if token is not None:
-            metadata.append(("x-auth-token", token))
+        call = self._call(message, timeout=self._timeouts.call_seconds, metadata=metadata)
         try:
-            response = await self._call(message, timeout=self._timeouts.call_seconds, metadata=metadata)
+            response = await call
         except grpc.aio.AioRpcError as error:
             raise Refused(from_rpc_error(error, incoming.request_id)) from error
-        return json_response(HTTPStatus.OK, self._transcoder.encode(response))
+        answer = self._answer(incoming.http, response)
+        if any(name == "idempotency-key" for name, _ in metadata):
+            trailing = await call.trailing_metadata()
+            if ("idempotency-replayed", "true") in trailing:
+                answer.headers["Idempotency-Replayed"] = "true"
+        return answer
+
+    def _metadata(self, incoming: Incoming, token: str | None) -> list[tuple[str, str]]:
+        """What the call carries besides its message. Raises InvalidArguments."""
+        carried = {
+            "x-request-id": incoming.request_id,
+            "x-auth-token": token,
+            "idempotency-key": None if self._reads else headers.idempotency_key(incoming.http),
+            "x-consistency": headers.consistency(incoming.http) if self._reads else None,
+        }
+        return [(name, value) for name, value in carried.items() if value is not None]
+
+    def _depend_on_etag(self, message: Any, request: web.Request) -> None:
+        """Have a change depend on the etag of If-Match. Raises InvalidArguments where it can't, or names another."""
+        etag = None if self._reads else headers.if_match(request)
+        if etag is None:
+            return
+        if not self._takes_etag:
+            raise InvalidArguments((Violation("if-match", "unknown", "is not served by this call"),))
+        if message.etag not in ("", etag):
+            raise InvalidArguments((Violation("etag", "constraint", "is not the etag of If-Match"),))
+        message.etag = etag
+
+    def _answer(self, request: web.Request, response: Any) -> web.Response:
+        """The answer, with its ETag where it is of one resource; 304 where the caller has it already."""
+        if not self._gives_etag:
+            return json_response(HTTPStatus.OK, self._transcoder.encode(response))
+        if self._reads and headers.if_none_match(request, response.etag):
+            answer = web.Response(status=HTTPStatus.NOT_MODIFIED, headers=HEADERS)
+        else:
+            answer = json_response(HTTPStatus.OK, self._transcoder.encode(response))
+        answer.headers["ETag"] = f'"{response.etag}"'
+        return answer
 
     async def _decode(self, incoming: Incoming) -> Message:
         body = await read_body(incoming.http, self._timeouts.body_seconds)
@@ -168,9 +209,4 @@ def fits(request: web.Request) -> bool:
 
 def json_response(status: int, body: bytes) -> web.Response:
     """Make a response, of which no cache and no sniffing browser makes more than it is."""
-    return web.Response(
-        status=status,
-        body=body,
-        content_type="application/json",
-        headers={"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", "Server": "postroom"},
-    )
+    return web.Response(status=status, body=body, content_type="application/json", headers=HEADERS)

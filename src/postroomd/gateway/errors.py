@@ -18,6 +18,8 @@ from google.rpc import error_details_pb2, status_pb2
 from postroomd.gateway.violations import Violation
 
 DOMAIN = "postroom"
+SDK_RESERVED = "Validation Error"
+"""The one message that the Python SDK takes for another API's error, with another body."""
 _DETAILS = "grpc-status-details-bin"
 
 Detail = TypeVar("Detail", bound=Message)
@@ -81,14 +83,36 @@ def _nothing(_: Details) -> dict[str, Any]:
     return {}
 
 
+def _no_text(_: Details) -> str:
+    return ""
+
+
+def _about_resource(details: Details) -> str:
+    return str(details.first(error_details_pb2.ResourceInfo).description)
+
+
+def _about_precondition(details: Details) -> str:
+    violations = details.first(error_details_pb2.PreconditionFailure).violations
+    return str(violations[0].description) if violations else ""
+
+
+def _about_quota(details: Details) -> str:
+    violations = details.first(error_details_pb2.QuotaFailure).violations
+    return str(violations[0].description) if violations else ""
+
+
 @dataclass(frozen=True)
 class Row:
-    """How one type of error is told: its HTTP status, its text, and what is taken from the details."""
+    """How one type of error is told: its HTTP status, its text, and what is taken from the details.
+
+    `told` finds a text in the details that says more than the row's own.
+    """
 
     status: int
     message: str
     keys: Callable[[Details], dict[str, object]] = _nothing
     headers: Callable[[Details], dict[str, str]] = _nothing
+    told: Callable[[Details], str] = _no_text
 
 
 def _violations(details: Details) -> dict[str, object]:
@@ -148,21 +172,20 @@ def _retry_after(details: Details) -> dict[str, str]:
     return {"Retry-After": str(max(1, math.ceil(delay.seconds + delay.nanos / 1e9)))}
 
 
-# `message` is for people; programs go by `type` and the keys. It must not be "Validation Error", of which the Python
-# SDK expects another body.
+# `message` is for people; programs go by `type` and the keys.
 ROWS: Mapping[str, Row] = {
     "invalid_arguments": Row(400, "Some arguments are invalid.", _violations),
     "denied_authentication": Row(401, "The request carries no valid API key.", _authentication, _challenge),
     "permissions_denied": Row(403, "The API key may not do this.", _permissions),
-    "quotas_exceeded": Row(403, "A quota would be exceeded.", _quotas),
-    "not_found": Row(404, "The resource does not exist.", _resource),
+    "quotas_exceeded": Row(403, "A quota would be exceeded.", _quotas, told=_about_quota),
+    "not_found": Row(404, "The resource does not exist.", _resource, told=_about_resource),
     "method_not_allowed": Row(405, "The path can't be called with this method."),
-    "conflict": Row(409, "The resource is in conflict with another.", _resource),
-    "transient_state": Row(409, "The resource is in a transient state: try again later.", _state),
-    "precondition_failed": Row(412, "A precondition is not met.", _precondition),
+    "conflict": Row(409, "The resource is in conflict with another.", _resource, told=_about_resource),
+    "transient_state": Row(409, "The resource is in a transient state: try again later.", _state, told=_about_resource),
+    "precondition_failed": Row(412, "A precondition is not met.", _precondition, told=_about_precondition),
     "payload_too_large": Row(413, "The body is too large."),
     "unsupported_media_type": Row(415, "The body must be application/json in UTF-8."),
-    "locked": Row(423, "The resource is locked.", _resource),
+    "locked": Row(423, "The resource is locked.", _resource, told=_about_resource),
     "too_many_requests": Row(429, "The service is busy: try again later.", headers=_retry_after),
     "internal": Row(500, "Something went wrong on our side."),
     "unavailable": Row(503, "The service can't be reached: try again later.", headers=_retry_after),
@@ -192,7 +215,9 @@ BY_CODE: Mapping[grpc.StatusCode, str] = {
 def problem(kind: str, given: Details | None = None, /, **keys: object) -> Problem:
     """Make the problem of a type; `keys` are added to, or take the place of, what the row makes of the details."""
     row, details = ROWS[kind], given or Details()
-    return Problem(kind, row.status, row.message, {**row.keys(details), **keys}, row.headers(details))
+    told = row.told(details)
+    message = row.message if told in ("", SDK_RESERVED) else told
+    return Problem(kind, row.status, message, {**row.keys(details), **keys}, row.headers(details))
 
 
 def invalid_arguments(violations: Iterable[Violation]) -> Problem:

@@ -10,9 +10,13 @@ from collections.abc import Sequence
 from aiohttp import web
 
 from postroomd.gateway.errors import Refused, problem
+from postroomd.gateway.violations import InvalidArguments, Violation
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _TOKEN = re.compile(r"[\x21-\x7e]{1,512}")
+_IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}")
+_ETAG = re.compile(r'"([\x21\x23-\x7e]{0,255})"')
+_ETAGS = re.compile(r'(?:W/)?"([\x21\x23-\x7e]*)"')
 _BEARER = re.compile(r"bearer +(.*)", re.IGNORECASE)
 _JSON = re.compile(r'application/json\s*(;\s*charset="?utf-?8"?\s*)?;?', re.IGNORECASE | re.ASCII)
 
@@ -46,6 +50,45 @@ def token(request: web.BaseRequest) -> str | None:
 def _bearer(value: str) -> str | None:
     match = _BEARER.fullmatch(value)
     return match[1] if match else None
+
+
+def idempotency_key(request: web.BaseRequest) -> str | None:
+    """Find the Idempotency-Key; None without one. Raises InvalidArguments for one that is malformed, or two."""
+    given = request.headers.getall("Idempotency-Key", ())
+    if not given:
+        return None
+    if len(given) > 1 or not _IDEMPOTENCY_KEY.fullmatch(given[0]):
+        fault = Violation("idempotency-key", "format", "one key of 1 to 255 visible ASCII characters")
+        raise InvalidArguments((fault,))
+    return given[0]
+
+
+def consistency(request: web.BaseRequest) -> str | None:
+    """Find how fresh the caller wants a list to be; None without a word on it. Raises InvalidArguments."""
+    given = request.headers.getall("X-Consistency", ())
+    if any(value != "strong" for value in given):
+        raise InvalidArguments((Violation("x-consistency", "constraint", "`strong`, or nothing"),))
+    return "strong" if given else None
+
+
+def if_match(request: web.BaseRequest) -> str | None:
+    """Find the one etag that a change is to depend on; None without one, or for `*` (RFC 9110, section 13.1.1).
+
+    Raises InvalidArguments for several, a weak one, and what is no etag.
+    """
+    given = request.headers.getall("If-Match", ())
+    if not given or given == ["*"]:
+        return None
+    match = _ETAG.fullmatch(given[0]) if len(given) == 1 else None
+    if match is None:
+        raise InvalidArguments((Violation("if-match", "format", 'one strong etag, such as "1a", or *'),))
+    return match[1]
+
+
+def if_none_match(request: web.BaseRequest, etag: str) -> bool:
+    """Tell whether the caller has this version already (RFC 9110, section 13.1.2). What is no etag matches nothing."""
+    given = ",".join(request.headers.getall("If-None-Match", ()))
+    return given.strip() == "*" or etag in _ETAGS.findall(given)
 
 
 def check_media_type(request: web.BaseRequest, body: bytes) -> None:
