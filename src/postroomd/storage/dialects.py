@@ -75,8 +75,9 @@ async def enter_tenant(connection: AsyncConnection, scope: Scope) -> None:
 async def checkpoint(engine: AsyncEngine) -> None:
     """Move what the write-ahead log holds into the SQLite file, as far as readers permit."""
     async with engine.connect() as connection:
-        autocommit = await connection.execution_options(isolation_level="AUTOCOMMIT")
-        await autocommit.execute(text("PRAGMA wal_checkpoint(PASSIVE)"))
+        # On the driver's connection: SQLAlchemy would begin a transaction, inside which no checkpoint can be made.
+        pooled = await connection.get_raw_connection()
+        await connection.run_sync(lambda _: pooled.cursor().execute("PRAGMA wal_checkpoint(PASSIVE)"))
 
 
 def is_out_of_reach(error: BaseException) -> bool:

@@ -93,6 +93,7 @@ class Database:
         """Let running transactions finish, then close every connection."""
         if self._checkpoints:
             self._checkpoints.cancel()
+            await asyncio.gather(self._checkpoints, return_exceptions=True)  # it may hold a connection
         await asyncio.gather(*self._running, return_exceptions=True)
         if self._replica:
             await self._replica.close()

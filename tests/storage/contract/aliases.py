@@ -1,0 +1,223 @@
+"""Aliases, and the addresses that they hold."""
+
+import asyncio
+from dataclasses import replace
+from datetime import timedelta
+from functools import partial
+
+import pytest
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from postroomd.domain.errors import Conflict, NotFound, PostroomError
+from postroomd.domain.model import Alias, AliasQuery, AliasStatus, Mailbox, Ordering, Scope
+from postroomd.storage import tables as t
+from postroomd.storage.repository import Repository
+
+from ..looks import check_invariants, count_of, dump
+from ..made import NOW, Tenant, alias, new_alias, new_domain, new_id, new_mailboxes, new_neighbor
+
+LATER = NOW + timedelta(hours=1)
+EVERYTHING = AliasQuery(ordering=Ordering(field="email", descending=False), page=1, page_size=100)
+
+
+def described(stored: Alias, text: str = "another text") -> Alias:
+    return replace(stored, description=text, updated_at=LATER)
+
+
+def going(stored: Alias) -> Alias:
+    return replace(stored, status=AliasStatus.DELETING, updated_at=LATER)
+
+
+async def new_mailbox(repository: Repository, tenant: Tenant, name: str = "example.com") -> Mailbox:
+    (made,) = await new_mailboxes(repository, await new_domain(repository, tenant, name), "ada")
+    return made
+
+
+class AliasesContract:
+    async def test_an_alias_is_made_from_its_mailbox_and_stored_with_its_address(
+        self, repository: Repository, tenant: Tenant, raw: AsyncEngine
+    ) -> None:
+        ada = await new_mailbox(repository, tenant)
+        seen: list[Mailbox] = []
+
+        def make(of: Mailbox) -> Alias:
+            seen.append(of)
+            return alias(of, local_part="countess", alias_id="c0000000-0000-4000-8000-000000000000")
+
+        created = await repository.aliases.create(tenant.project_scope, ada.id, make)
+        assert seen == [ada] * len(seen)
+        assert created == make(ada)
+        assert await repository.aliases.get(tenant.scope, created.id) == created
+        await check_invariants(raw)
+
+    async def test_an_alias_does_not_count_as_a_mailbox(
+        self, repository: Repository, tenant: Tenant, raw: AsyncEngine
+    ) -> None:
+        ada = await new_mailbox(repository, tenant)
+        await new_alias(repository, ada, "countess")
+        assert (await repository.domains.get(tenant.scope, ada.domain_id)).mailbox_total_count == 1
+        assert (await repository.tenancy.get_project(tenant.scope, tenant.project.id)).mailbox_count == 1
+
+    async def test_an_alias_that_is_refused_leaves_nothing(
+        self, repository: Repository, tenant: Tenant, raw: AsyncEngine
+    ) -> None:
+        ada = await new_mailbox(repository, tenant)
+        before = await dump(raw)
+
+        def refuse(_of: Mailbox) -> Alias:
+            raise PostroomError("no")
+
+        with pytest.raises(PostroomError, match="no"):
+            await repository.aliases.create(tenant.scope, ada.id, refuse)
+        assert await dump(raw) == before
+
+    @pytest.mark.parametrize("taken", ["ada", "bob", "countess"])
+    async def test_an_address_that_a_mailbox_or_an_alias_has_is_a_conflict(
+        self, repository: Repository, tenant: Tenant, raw: AsyncEngine, taken: str
+    ) -> None:
+        within = await new_domain(repository, tenant)
+        ada, bob = await new_mailboxes(repository, within, "ada", "bob")
+        countess = await new_alias(repository, bob, "countess")
+        before = await dump(raw)
+        with pytest.raises(Conflict) as caught:
+            await repository.aliases.create(tenant.scope, ada.id, partial(alias, local_part=taken))
+        assert str(caught.value) == f"already in use: {taken}@example.com"
+        owners = {"ada": ("mailbox", ada.id), "bob": ("mailbox", bob.id), "countess": ("alias", countess.id)}
+        assert [(name.type, name.id) for name in caught.value.resources] == [owners[taken]]
+        assert await dump(raw) == before
+
+    async def test_an_alias_out_of_reach_answers_as_one_that_does_not_exist(
+        self, repository: Repository, tenant: Tenant, other: Tenant, raw: AsyncEngine
+    ) -> None:
+        neighbor = await new_neighbor(repository, tenant)
+        countess = await new_alias(repository, await new_mailbox(repository, tenant), "countess")
+        before = await dump(raw)
+        unreachable = [
+            (tenant.scope, new_id()),
+            (other.scope, countess.id),
+            (neighbor.project_scope, countess.id),
+            (Scope(organization_id=other.organization.id, project_id=tenant.project.id), countess.id),
+        ]
+        for scope, alias_id in unreachable:
+            for call in (
+                repository.aliases.get(scope, alias_id),
+                repository.aliases.change(scope, alias_id, described),
+                repository.aliases.delete(scope, alias_id, going),
+            ):
+                with pytest.raises(NotFound) as caught:
+                    await call
+                assert (caught.value.resource.type, caught.value.resource.id) == ("alias", alias_id)
+        assert await dump(raw) == before
+
+    async def test_a_rule_changes_an_alias(self, repository: Repository, tenant: Tenant) -> None:
+        ada = await new_mailbox(repository, tenant)
+        countess, kept = [await new_alias(repository, ada, name) for name in ("countess", "kept")]
+        changed = await repository.aliases.change(tenant.project_scope, countess.id, described)
+        assert changed == replace(described(countess), revision=2)
+        assert await repository.aliases.get(tenant.scope, countess.id) == changed
+        assert await repository.aliases.get(tenant.scope, kept.id) == kept
+
+    async def test_a_rule_that_changes_nothing_or_raises_writes_nothing(
+        self, repository: Repository, tenant: Tenant, raw: AsyncEngine
+    ) -> None:
+        countess = await new_alias(repository, await new_mailbox(repository, tenant), "countess")
+        before = await dump(raw)
+
+        def refuse(_stored: Alias) -> Alias:
+            raise PostroomError("no")
+
+        assert await repository.aliases.change(tenant.scope, countess.id, lambda stored: stored) == countess
+        for call in (repository.aliases.change, repository.aliases.delete):
+            with pytest.raises(PostroomError, match="no"):
+                await call(tenant.scope, countess.id, refuse)
+        assert await dump(raw) == before
+
+    async def test_no_change_of_an_alias_is_lost_to_another_at_the_same_time(
+        self, repository: Repository, tenant: Tenant
+    ) -> None:
+        countess = await new_alias(repository, await new_mailbox(repository, tenant), "countess")
+        await asyncio.gather(
+            *(
+                repository.aliases.change(
+                    tenant.scope, countess.id, lambda stored: described(stored, stored.description + "!")
+                )
+                for _ in range(10)
+            )
+        )
+        found = await repository.aliases.get(tenant.scope, countess.id)
+        assert found.description == countess.description + "!" * 10
+
+    async def test_a_deleted_alias_is_gone_and_its_address_free(
+        self, repository: Repository, tenant: Tenant, raw: AsyncEngine
+    ) -> None:
+        ada = await new_mailbox(repository, tenant)
+        countess = await new_alias(repository, ada, "countess")
+        deleted = await repository.aliases.delete(tenant.project_scope, countess.id, going)
+        assert replace(deleted, revision=1) == going(countess)
+        with pytest.raises(NotFound):
+            await repository.aliases.get(tenant.scope, countess.id)
+        with pytest.raises(NotFound):
+            await repository.aliases.delete(tenant.scope, countess.id, going)
+        assert await repository.mailboxes.get(tenant.scope, ada.id) == ada
+        await new_mailboxes(repository, await repository.domains.get(tenant.scope, ada.domain_id), "countess")
+        await check_invariants(raw)
+
+    async def test_an_alias_that_many_delete_at_once_is_deleted_by_one(
+        self, repository: Repository, tenant: Tenant, raw: AsyncEngine
+    ) -> None:
+        countess = await new_alias(repository, await new_mailbox(repository, tenant), "countess")
+        outcomes = await asyncio.gather(
+            *(repository.aliases.delete(tenant.scope, countess.id, going) for _ in range(6)), return_exceptions=True
+        )
+        assert [type(one) for one in outcomes].count(NotFound) == 5
+        assert await count_of(raw, t.aliases) == 0
+        await check_invariants(raw)
+
+    async def test_aliases_are_narrowed_by_mailbox_project_and_status(
+        self, repository: Repository, tenant: Tenant, other: Tenant
+    ) -> None:
+        neighbor = await new_neighbor(repository, tenant)
+        within = await new_domain(repository, tenant)
+        ada, bob = await new_mailboxes(repository, within, "ada", "bob")
+        away = await new_mailbox(repository, neighbor, "away.test")
+        foreign = await new_mailbox(repository, other, "foreign.test")
+        first, second = [await new_alias(repository, ada, name) for name in ("1", "2")]
+        third = await new_alias(repository, bob, "3")
+        fourth = await new_alias(repository, away, "4")
+        await new_alias(repository, foreign, "5")
+        going_too = await repository.aliases.change(tenant.scope, second.id, going)
+        expected: list[tuple[Scope, AliasQuery, list[Alias]]] = [
+            (tenant.scope, EVERYTHING, [first, going_too, third, fourth]),
+            (tenant.project_scope, EVERYTHING, [first, going_too, third]),
+            (tenant.scope, replace(EVERYTHING, mailbox_id=ada.id), [first, going_too]),
+            (tenant.scope, replace(EVERYTHING, mailbox_id=foreign.id), []),
+            (tenant.project_scope, replace(EVERYTHING, mailbox_id=away.id), []),
+            (tenant.scope, replace(EVERYTHING, project_id=neighbor.project.id), [fourth]),
+            (tenant.project_scope, replace(EVERYTHING, project_id=neighbor.project.id), []),
+            (tenant.scope, replace(EVERYTHING, project_id=other.project.id), []),
+            (tenant.scope, replace(EVERYTHING, status=AliasStatus.DELETING), [going_too]),
+            (tenant.scope, replace(EVERYTHING, status=AliasStatus.PROVISIONING), []),
+            (tenant.scope, replace(EVERYTHING, status=AliasStatus.READY, mailbox_id=ada.id), [first]),
+        ]
+        for scope, query, found in expected:
+            page = await repository.aliases.list(scope, query)
+            assert (page.items, page.total_count) == (found, len(found)), query
+
+    @pytest.mark.parametrize("descending", [False, True])
+    @pytest.mark.parametrize("order", ["created_at", "updated_at", "email"])
+    async def test_aliases_are_ordered_with_ties_broken_by_id(
+        self, repository: Repository, tenant: Tenant, order: str, descending: bool
+    ) -> None:
+        ada = await new_mailbox(repository, tenant)
+        made = [
+            await new_alias(repository, ada, f"{'c~b'[number % 3]}{number}", now=NOW + timedelta(seconds=number % 2))
+            for number in range(7)
+        ]
+        expected = sorted(made, key=lambda one: (getattr(one, order), one.id), reverse=descending)
+        query = replace(EVERYTHING, ordering=Ordering(field=order, descending=descending), page_size=2)
+        found: list[Alias] = []
+        for page in (1, 2, 3, 4, 5):
+            answer = await repository.aliases.list(tenant.scope, replace(query, page=page))
+            assert answer.total_count == 7
+            found += answer.items
+        assert found == expected

@@ -1,0 +1,433 @@
+"""Mailboxes: batches, quotas, rules and lists."""
+
+import asyncio
+from dataclasses import replace
+from datetime import timedelta
+from functools import partial
+
+import pytest
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from postroomd.domain.errors import Conflict, NotFound, PostroomError, QuotaExceeded
+from postroomd.domain.lifecycle import delete_mailbox
+from postroomd.domain.model import (
+    Domain,
+    DomainStatus,
+    Mailbox,
+    MailboxQuery,
+    MailboxStatus,
+    Ordering,
+    Scope,
+    SubscriptionPeriod,
+)
+from postroomd.storage import tables as t
+from postroomd.storage.repository import NewMailbox, Repository
+
+from ..looks import check_invariants, count_of, dump, password_hash, rows_of
+from ..made import (
+    NOW,
+    Tenant,
+    mailbox,
+    new_alias,
+    new_domain,
+    new_id,
+    new_mailboxes,
+    new_neighbor,
+    new_one,
+    new_tenant,
+)
+
+LATER = NOW + timedelta(hours=1)
+RETENTION = timedelta(days=30)
+EVERYTHING = MailboxQuery(ordering=Ordering(field="email", descending=False), page=1, page_size=1_000)
+
+
+def renewed_yearly(stored: Mailbox, _status: DomainStatus) -> Mailbox:
+    return replace(stored, next_subscription_period=SubscriptionPeriod.YEARLY, updated_at=LATER)
+
+
+def as_it_is(stored: Mailbox, _status: DomainStatus) -> Mailbox:
+    return stored
+
+
+class MailboxesContract:
+    # --- Batches ------------------------------------------------------------------------------------------------------
+
+    async def test_a_batch_is_stored_in_its_order_with_addresses_and_counts(
+        self, repository: Repository, tenant: Tenant, raw: AsyncEngine
+    ) -> None:
+        within = await new_domain(repository, tenant)
+        created = await new_mailboxes(repository, within, "grace", "ada", "%_.'!")
+        assert [one.email for one in created] == ["grace@example.com", "ada@example.com", "%_.'!@example.com"]
+        for one in created:
+            assert await repository.mailboxes.get(tenant.scope, one.id) == one
+            assert await password_hash(raw, one.id) == f"<{one.email.partition('@')[0]}>"
+        counted = await repository.domains.get(tenant.scope, within.id)
+        assert counted.mailbox_total_count == 3
+        project = await repository.tenancy.get_project(tenant.scope, tenant.project.id)
+        assert project == replace(tenant.project, mailbox_count=3)
+        await check_invariants(raw)
+
+    async def test_a_mailbox_is_made_in_the_domain_as_it_is_stored(
+        self, repository: Repository, tenant: Tenant
+    ) -> None:
+        within = await new_domain(repository, tenant)
+        await new_mailboxes(repository, within, "ada")
+        seen: list[Domain] = []
+
+        def make(found: Domain) -> Mailbox:
+            seen.append(found)
+            return mailbox("bob").make(found)
+
+        stored = await repository.domains.get(tenant.project_scope, within.id)
+        await repository.mailboxes.create(tenant.project_scope, within.id, [NewMailbox(make, "a hash")])
+        assert seen == [stored]
+
+    @pytest.mark.parametrize("place", [0, 2, 4])
+    async def test_a_failure_anywhere_in_a_batch_leaves_nothing_of_it(
+        self, repository: Repository, tenant: Tenant, raw: AsyncEngine, place: int
+    ) -> None:
+        within = await new_domain(repository, tenant)
+        before = await dump(raw)
+
+        def fail(_within: Domain) -> Mailbox:
+            raise PostroomError("no")
+
+        batch = [mailbox(f"m{number}") for number in range(5)]
+        batch[place] = NewMailbox(fail, "a hash")
+        with pytest.raises(PostroomError, match="no"):
+            await repository.mailboxes.create(tenant.scope, within.id, batch)
+        assert await dump(raw) == before
+
+    async def test_an_unexpected_failure_in_a_batch_leaves_nothing_either(
+        self, repository: Repository, tenant: Tenant, raw: AsyncEngine
+    ) -> None:
+        within = await new_domain(repository, tenant)
+        before = await dump(raw)
+
+        def fail(_within: Domain) -> Mailbox:
+            raise ZeroDivisionError
+
+        with pytest.raises(ZeroDivisionError):
+            await repository.mailboxes.create(tenant.scope, within.id, [mailbox("ada"), NewMailbox(fail, "a hash")])
+        assert await dump(raw) == before
+
+    async def test_a_conflict_names_every_address_that_is_taken(
+        self, repository: Repository, tenant: Tenant, raw: AsyncEngine
+    ) -> None:
+        within = await new_domain(repository, tenant)
+        ada, bob, _free = await new_mailboxes(repository, within, "ada", "bob", "carol")
+        countess = await new_alias(repository, ada, "countess")
+        leaving = partial(delete_mailbox, retention=RETENTION, now=LATER)
+        await repository.mailboxes.change(tenant.scope, bob.id, lambda one, _: leaving(one))
+        before = await dump(raw)
+        batch = [mailbox(name) for name in ("new", "countess", "bob", "ada")]
+        with pytest.raises(Conflict) as caught:
+            await repository.mailboxes.create(tenant.scope, within.id, batch)
+        assert str(caught.value) == "already in use: ada@example.com, bob@example.com, countess@example.com"
+        assert [(name.type, name.id) for name in caught.value.resources] == [
+            ("mailbox", ada.id),
+            ("mailbox", bob.id),
+            ("alias", countess.id),
+        ]
+        assert await dump(raw) == before
+
+    async def test_an_address_is_unique_within_its_domain_alone(
+        self, repository: Repository, tenant: Tenant, other: Tenant, raw: AsyncEngine
+    ) -> None:
+        domains = [
+            await new_domain(repository, tenant),
+            await new_domain(repository, tenant, "example.org"),
+            await new_domain(repository, other, status=DomainStatus.WAITING_VALIDATION),
+        ]
+        for within in domains:
+            await new_mailboxes(repository, within, "ada")
+        assert await count_of(raw, t.mailboxes) == 3
+
+    async def test_of_many_who_create_an_address_at_once_one_wins(
+        self, repository: Repository, tenant: Tenant, raw: AsyncEngine
+    ) -> None:
+        within = await new_domain(repository, tenant)
+        (owner,) = await new_mailboxes(repository, within, "owner")
+        outcomes = await asyncio.gather(
+            *(new_mailboxes(repository, within, f"{number}", "ada") for number in range(6)),
+            *(new_alias(repository, owner, "ada") for _ in range(6)),
+            return_exceptions=True,
+        )
+        assert [type(one) for one in outcomes].count(Conflict) == 11
+        assert len([one for one in outcomes if not isinstance(one, BaseException)]) == 1
+        await check_invariants(raw)
+
+    # --- The quota ----------------------------------------------------------------------------------------------------
+
+    async def test_a_batch_beyond_the_quota_leaves_nothing(self, repository: Repository, raw: AsyncEngine) -> None:
+        tenant = await new_tenant(repository, quota=3)
+        within = await new_domain(repository, tenant)
+        await new_mailboxes(repository, within, "ada", "bob")
+        before = await dump(raw)
+        with pytest.raises(QuotaExceeded) as caught:
+            await new_mailboxes(repository, within, "carol", "dave")
+        error = caught.value
+        assert (error.resource, error.quota, error.current, error.project_id) == ("mailboxes", 3, 2, tenant.project.id)
+        assert await dump(raw) == before
+        await new_mailboxes(repository, within, "carol")
+        with pytest.raises(QuotaExceeded):
+            await new_mailboxes(repository, within, "dave")
+        await check_invariants(raw)
+
+    async def test_a_quota_is_one_projects_own(self, repository: Repository) -> None:
+        tenant = await new_tenant(repository, quota=1)
+        neighbor = await new_neighbor(repository, tenant)
+        await new_mailboxes(repository, await new_domain(repository, tenant), "ada")
+        await new_mailboxes(repository, await new_domain(repository, neighbor, "example.org"), "ada", "bob")
+        with pytest.raises(QuotaExceeded):
+            await new_mailboxes(repository, await new_domain(repository, tenant, "example.net"), "ada")
+
+    async def test_racing_batches_never_exceed_the_quota(self, repository: Repository, raw: AsyncEngine) -> None:
+        tenant = await new_tenant(repository, quota=10)
+        domains = [await new_domain(repository, tenant, f"{number}.test") for number in range(3)]
+        outcomes = await asyncio.gather(
+            *(
+                new_mailboxes(repository, domains[number % 3], *(f"m{number}-{index}" for index in range(3)))
+                for number in range(9)
+            ),
+            return_exceptions=True,
+        )
+        assert [type(one) for one in outcomes].count(QuotaExceeded) == 6
+        assert await count_of(raw, t.mailboxes) == 9
+        await check_invariants(raw)
+
+    # --- One mailbox --------------------------------------------------------------------------------------------------
+
+    async def test_a_mailbox_out_of_reach_answers_as_one_that_does_not_exist(
+        self, repository: Repository, tenant: Tenant, other: Tenant, raw: AsyncEngine
+    ) -> None:
+        neighbor = await new_neighbor(repository, tenant)
+        (ada,) = await new_mailboxes(repository, await new_domain(repository, tenant), "ada")
+        before = await dump(raw)
+        applied: list[object] = []
+
+        def rule(stored: Mailbox, status: DomainStatus) -> Mailbox:
+            applied.append(stored)
+            return renewed_yearly(stored, status)
+
+        unreachable = [
+            (tenant.scope, new_id()),
+            (other.scope, ada.id),
+            (neighbor.project_scope, ada.id),
+            (Scope(organization_id=other.organization.id, project_id=tenant.project.id), ada.id),
+        ]
+        for scope, mailbox_id in unreachable:
+            for call in (
+                repository.mailboxes.get(scope, mailbox_id),
+                repository.mailboxes.change(scope, mailbox_id, rule, "a new hash"),
+                repository.aliases.create(scope, mailbox_id, partial(pytest.fail, "made")),
+            ):
+                with pytest.raises(NotFound) as caught:
+                    await call
+                assert (caught.value.resource.type, caught.value.resource.id) == ("mailbox", mailbox_id)
+        assert applied == []
+        assert await dump(raw) == before
+
+    @pytest.mark.parametrize("status", DomainStatus)
+    async def test_a_rule_is_applied_to_the_mailbox_and_its_domains_status(
+        self, repository: Repository, tenant: Tenant, status: DomainStatus
+    ) -> None:
+        within = await new_domain(repository, tenant, status=status)
+        made = mailbox("ada", status=MailboxStatus.READY)
+        if status is DomainStatus.DELETING:
+            made = NewMailbox(lambda found: made_in(replace(found, status=DomainStatus.READY)), "a hash")
+            made_in = mailbox("ada").make
+        ada = await new_one(repository, within, made)
+        seen: list[tuple[Mailbox, DomainStatus]] = []
+
+        def rule(stored: Mailbox, domain_status: DomainStatus) -> Mailbox:
+            seen.append((stored, domain_status))
+            return renewed_yearly(stored, domain_status)
+
+        changed = await repository.mailboxes.change(tenant.project_scope, ada.id, rule)
+        assert seen == [(ada, status)]
+        assert changed == replace(renewed_yearly(ada, status), revision=2)
+        assert await repository.mailboxes.get(tenant.scope, ada.id) == changed
+
+    async def test_every_field_that_a_rule_changes_is_stored(
+        self, repository: Repository, tenant: Tenant, raw: AsyncEngine
+    ) -> None:
+        ada, bob = await new_mailboxes(repository, await new_domain(repository, tenant), "ada", "bob")
+
+        def rule(stored: Mailbox, _status: DomainStatus) -> Mailbox:
+            return replace(
+                stored,
+                status=MailboxStatus.DELETION_SCHEDULED,
+                subscription_period=SubscriptionPeriod.CANCELED,
+                last_paid_period=SubscriptionPeriod.YEARLY,
+                period_anchor_at=LATER,
+                subscription_period_started_at=LATER + timedelta(1),
+                next_subscription_period=SubscriptionPeriod.CANCELED,
+                next_subscription_period_starts_at=None,
+                deletion_scheduled_at=LATER + timedelta(2),
+                updated_at=LATER,
+            )
+
+        changed = await repository.mailboxes.change(tenant.scope, ada.id, rule)
+        assert changed == replace(rule(ada, DomainStatus.READY), revision=2)
+        assert await repository.mailboxes.get(tenant.scope, ada.id) == changed
+        assert await repository.mailboxes.get(tenant.scope, bob.id) == bob
+        await check_invariants(raw)
+
+    async def test_a_password_is_stored_with_the_change_and_stays_without_one(
+        self, repository: Repository, tenant: Tenant, raw: AsyncEngine
+    ) -> None:
+        ada, bob = await new_mailboxes(repository, await new_domain(repository, tenant), "ada", "bob")
+        await repository.mailboxes.change(tenant.scope, ada.id, renewed_yearly, "a new hash")
+        assert await password_hash(raw, ada.id) == "a new hash"
+        await repository.mailboxes.change(
+            tenant.scope, ada.id, lambda stored, _: replace(stored, updated_at=LATER + timedelta(1))
+        )
+        assert await password_hash(raw, ada.id) == "a new hash"
+        assert await password_hash(raw, bob.id) == "<bob>"
+
+    async def test_a_rule_that_changes_nothing_writes_nothing(
+        self, repository: Repository, tenant: Tenant, raw: AsyncEngine
+    ) -> None:
+        (ada,) = await new_mailboxes(repository, await new_domain(repository, tenant), "ada")
+        before = await dump(raw)
+        assert await repository.mailboxes.change(tenant.scope, ada.id, as_it_is, "a new hash") == ada
+        assert await dump(raw) == before
+
+    async def test_a_rule_that_raises_writes_nothing(
+        self, repository: Repository, tenant: Tenant, raw: AsyncEngine
+    ) -> None:
+        (ada,) = await new_mailboxes(repository, await new_domain(repository, tenant), "ada")
+        before = await dump(raw)
+
+        def refuse(_stored: Mailbox, _status: DomainStatus) -> Mailbox:
+            raise PostroomError("no")
+
+        with pytest.raises(PostroomError, match="no"):
+            await repository.mailboxes.change(tenant.scope, ada.id, refuse, "a new hash")
+        assert await dump(raw) == before
+
+    async def test_no_change_is_lost_to_another_at_the_same_time(self, repository: Repository, tenant: Tenant) -> None:
+        (ada,) = await new_mailboxes(repository, await new_domain(repository, tenant), "ada")
+
+        def a_second_later(stored: Mailbox, _status: DomainStatus) -> Mailbox:
+            return replace(stored, updated_at=stored.updated_at + timedelta(seconds=1))
+
+        await asyncio.gather(*(repository.mailboxes.change(tenant.scope, ada.id, a_second_later) for _ in range(12)))
+        found = await repository.mailboxes.get(tenant.scope, ada.id)
+        assert found == replace(ada, updated_at=NOW + timedelta(seconds=12), revision=13)
+
+    # --- Lists --------------------------------------------------------------------------------------------------------
+
+    async def test_mailboxes_are_narrowed_by_domain_project_and_status(
+        self, repository: Repository, tenant: Tenant, other: Tenant
+    ) -> None:
+        neighbor = await new_neighbor(repository, tenant)
+        first = await new_domain(repository, tenant)
+        second = await new_domain(repository, tenant, "second.test", DomainStatus.WAITING_VALIDATION)
+        away = await new_domain(repository, neighbor, "away.test")
+        foreign = await new_domain(repository, other, "foreign.test")
+        ada = await new_one(repository, first, mailbox("ada", status=MailboxStatus.LOCKED))
+        bob, carol = await new_mailboxes(repository, first, "bob", "carol")
+        (dave,) = await new_mailboxes(repository, second, "dave")
+        (erin,) = await new_mailboxes(repository, away, "erin")
+        await new_mailboxes(repository, foreign, "mallory")
+        locked_or_waiting = (MailboxStatus.LOCKED, MailboxStatus.WAITING_DOMAIN)
+        expected: list[tuple[Scope, MailboxQuery, list[Mailbox]]] = [
+            (tenant.scope, EVERYTHING, [ada, bob, carol, dave, erin]),
+            (tenant.project_scope, EVERYTHING, [ada, bob, carol, dave]),
+            (neighbor.project_scope, EVERYTHING, [erin]),
+            (Scope(organization_id=new_id()), EVERYTHING, []),
+            (tenant.scope, replace(EVERYTHING, domain_id=first.id), [ada, bob, carol]),
+            (tenant.scope, replace(EVERYTHING, domain_id=foreign.id), []),
+            (tenant.project_scope, replace(EVERYTHING, domain_id=away.id), []),
+            (tenant.scope, replace(EVERYTHING, project_id=neighbor.project.id), [erin]),
+            (tenant.scope, replace(EVERYTHING, project_id=other.project.id), []),
+            (tenant.project_scope, replace(EVERYTHING, project_id=neighbor.project.id), []),
+            (tenant.scope, replace(EVERYTHING, statuses=(MailboxStatus.LOCKED,)), [ada]),
+            (tenant.scope, replace(EVERYTHING, statuses=locked_or_waiting), [ada, dave]),
+            (tenant.scope, replace(EVERYTHING, statuses=(MailboxStatus.RENEWING,)), []),
+            (tenant.scope, replace(EVERYTHING, statuses=locked_or_waiting, domain_id=second.id), [dave]),
+            (tenant.scope, replace(EVERYTHING, domain_id=first.id, search="o"), [ada, bob, carol]),
+            (tenant.scope, replace(EVERYTHING, domain_id=first.id, search="o", page_size=2), [ada, bob]),
+        ]
+        for scope, query, found in expected:
+            page = await repository.mailboxes.list(scope, query)
+            assert page.items == found, query
+            assert page.total_count == (3 if query.page_size == 2 else len(found))
+
+    @pytest.mark.parametrize(
+        ("search", "found"),
+        [
+            ("%", ["50%.off"]),
+            ("50%", ["50%.off"]),
+            ("%off", []),
+            ("_", ["under_score"]),
+            ("r_s", ["under_score"]),
+            ("undersc", ["underscore"]),
+            ("/", ["and/or"]),
+            ("/o", ["and/or"]),
+            ("\\", []),
+            ("\\%", []),
+            ("'", ["o'hara"]),
+            ("O'HARA", ["o'hara"]),
+            ('"', []),
+            ("*", ["a*b"]),
+            ("?", []),
+            ("a*", ["a*b"]),
+            ("@example.com", ["50%.off", "a*b", "and/or", "o'hara", "under_score", "underscore"]),
+            ("score@EXAMPLE", ["under_score", "underscore"]),
+            ("example.org", []),
+            ("é", []),
+            ("x" * 320, []),
+        ],
+    )
+    async def test_a_search_is_a_substring_whose_every_character_is_itself(
+        self, repository: Repository, tenant: Tenant, search: str, found: list[str]
+    ) -> None:
+        within = await new_domain(repository, tenant)
+        names = ["50%.off", "under_score", "underscore", "and/or", "o'hara", "a*b"]
+        await new_mailboxes(repository, within, *names)
+        page = await repository.mailboxes.list(tenant.scope, replace(EVERYTHING, search=search))
+        assert [one.email.removesuffix("@example.com") for one in page.items] == found
+        assert page.total_count == len(found)
+
+    @pytest.mark.parametrize("descending", [False, True])
+    @pytest.mark.parametrize("order", ["created_at", "updated_at", "email"])
+    async def test_mailboxes_are_ordered_with_ties_broken_by_id(
+        self, repository: Repository, tenant: Tenant, order: str, descending: bool
+    ) -> None:
+        within = await new_domain(repository, tenant)
+        batch = [
+            mailbox(f"{'c~a'[number % 3]}{number}", now=NOW + timedelta(microseconds=number % 3))
+            for number in range(11)
+        ]
+        made = await repository.mailboxes.create(tenant.scope, within.id, batch)
+        expected = sorted(made, key=lambda one: (getattr(one, order), one.id), reverse=descending)
+        query = replace(EVERYTHING, ordering=Ordering(field=order, descending=descending), page_size=3)
+        found: list[Mailbox] = []
+        for page in (1, 2, 3, 4, 5):
+            answer = await repository.mailboxes.list(tenant.scope, replace(query, page=page))
+            assert answer.total_count == 11
+            found += answer.items
+        assert found == expected
+
+    async def test_a_page_far_beyond_the_end_is_empty(self, repository: Repository, tenant: Tenant) -> None:
+        await new_mailboxes(repository, await new_domain(repository, tenant), "ada")
+        page = await repository.mailboxes.list(tenant.scope, replace(EVERYTHING, page=2**31 - 1))
+        assert (page.items, page.total_count) == ([], 1)
+
+    async def test_scheduled_deletions_are_counted_until_the_purge(
+        self, repository: Repository, tenant: Tenant, raw: AsyncEngine
+    ) -> None:
+        within = await new_domain(repository, tenant)
+        ada, _bob = await new_mailboxes(repository, within, "ada", "bob")
+        await repository.mailboxes.change(
+            tenant.scope, ada.id, lambda stored, _: delete_mailbox(stored, RETENTION, LATER)
+        )
+        assert (await repository.mailboxes.list(tenant.scope, EVERYTHING)).total_count == 2
+        assert (await repository.domains.get(tenant.scope, within.id)).mailbox_total_count == 2
+        assert await rows_of(raw, select(t.projects.c.mailbox_count)) == [(2,)]
+        await check_invariants(raw)

@@ -1,0 +1,137 @@
+"""Random operations of several callers at once, the worker among them: every count equals its recount."""
+
+import random
+from asyncio import gather
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from functools import partial
+
+import pytest
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from postroomd.domain.errors import PostroomError
+from postroomd.domain.lifecycle import begin_validation, delete_domain, delete_mailbox, restore_mailbox, update_mailbox
+from postroomd.domain.model import Alias, Domain, DomainStatus, Mailbox, SubscriptionPeriod
+from postroomd.storage.repository import Repository
+from postroomd.worker import TrustingProber, Worker
+
+from ..looks import check_invariants
+from ..made import NOW, Tenant, alias, mailbox, new_domain, new_id, new_tenant
+
+RETENTION = timedelta(days=30)
+NAMES = [f"{letter}{number}" for letter in "abc" for number in range(4)]
+
+
+@dataclass
+class Callers:
+    """Several tenants who do what chance has them do."""
+
+    repository: Repository
+    chance: random.Random
+    tenants: list[Tenant]
+    now: datetime = NOW
+    domains: list[tuple[Tenant, Domain]] = field(default_factory=list)
+    mailboxes: list[tuple[Tenant, Mailbox]] = field(default_factory=list)
+    aliases: list[tuple[Tenant, Alias]] = field(default_factory=list)
+
+    async def register(self) -> None:
+        tenant = self.chance.choice(self.tenants)
+        status = self.chance.choice([DomainStatus.WAITING_VALIDATION, DomainStatus.READY])
+        name = f"{self.chance.randrange(3)}.{tenant.organization.id[:8]}.test"
+        self.domains.append((tenant, await new_domain(self.repository, tenant, name, status, now=self.now)))
+
+    async def validate(self) -> None:
+        tenant, of = self.chance.choice(self.domains)
+        rule = partial(begin_validation, now=self.now)
+        await self.repository.domains.begin_validation(tenant.scope, of.id, rule, self.now)
+
+    async def create(self) -> None:
+        tenant, within = self.chance.choice(self.domains)
+        names = self.chance.sample(NAMES, self.chance.randint(1, 3))
+        batch = [mailbox(name, now=self.now) for name in names]
+        created = await self.repository.mailboxes.create(tenant.scope, within.id, batch)
+        self.mailboxes += [(tenant, one) for one in created]
+
+    async def add_alias(self) -> None:
+        tenant, of = self.chance.choice(self.mailboxes)
+        make = partial(alias, local_part=self.chance.choice(NAMES), now=self.now, alias_id=new_id())
+        self.aliases.append((tenant, await self.repository.aliases.create(tenant.scope, of.id, make)))
+
+    async def remove_alias(self) -> None:
+        tenant, one = self.chance.choice(self.aliases)
+        await self.repository.aliases.delete(tenant.scope, one.id, lambda stored: stored)
+
+    async def change(self) -> None:
+        tenant, one = self.chance.choice(self.mailboxes)
+        now, period = self.now, self.chance.choice(list(SubscriptionPeriod))
+        rule = self.chance.choice(
+            [
+                lambda stored, _: delete_mailbox(stored, RETENTION, now),
+                lambda stored, status: restore_mailbox(stored, status, now),
+                lambda stored, status: update_mailbox(stored, status, period=period, new_password=False, now=now),
+            ]
+        )
+        await self.repository.mailboxes.change(tenant.scope, one.id, rule)
+
+    async def remove(self) -> None:
+        tenant, of = self.chance.choice(self.domains)
+        if self.chance.random() < 0.3:
+            rule = partial(delete_domain, now=self.now)
+            await self.repository.domains.delete(tenant.scope, of.id, rule, self.now)
+
+    async def work(self) -> None:
+        worker = Worker(work=self.repository.work, prober=TrustingProber(), retention=RETENTION)
+        await worker.run_once(self.now)
+
+    def choose(self) -> Callable[[], Awaitable[None]]:
+        """What to do next."""
+        acts: list[Callable[[], Awaitable[None]]] = [
+            *[self.create] * 4,
+            *[self.change] * 4,
+            *[self.add_alias] * 3,
+            self.remove_alias,
+            self.register,
+            self.validate,
+            self.remove,
+            self.work,
+        ]
+        return self.chance.choice(acts)
+
+    async def act(self, act: Callable[[], Awaitable[None]]) -> str:
+        """Do it: its own refusals are part of the play. Answers what came of it."""
+        try:
+            await act()
+        except IndexError:  # chance had nothing to choose from yet
+            return "nothing"
+        except PostroomError as error:
+            return type(error).__name__
+        return "done"
+
+
+class SequencesContract:
+    @pytest.mark.parametrize("seed", range(4))
+    async def test_every_count_equals_its_recount_after_random_operations(
+        self, repository: Repository, raw: AsyncEngine, seed: int
+    ) -> None:
+        tenants = [await new_tenant(repository, quota=quota) for quota in (6, 40)]
+        callers = Callers(repository, random.Random(seed), tenants)
+        for _ in range(3):
+            await callers.act(callers.register)
+        outcomes: list[str] = []
+        for _ in range(20):
+            callers.now += timedelta(days=callers.chance.choice([0, 1, 9, 31]))
+            outcomes += await gather(*(callers.act(callers.choose()) for _ in range(4)))
+            await check_invariants(raw)
+        assert set(outcomes) <= {
+            "done",
+            "nothing",
+            "Conflict",
+            "QuotaExceeded",
+            "NotFound",
+            "PreconditionFailed",
+            "TransientState",
+        }
+        assert outcomes.count("done") > 20
+        await callers.work()
+        await check_invariants(raw)

@@ -1,0 +1,391 @@
+"""What the worker does by itself."""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import datetime, timedelta
+from functools import partial
+
+import pytest
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from postroomd.domain.errors import NotFound, PostroomError
+from postroomd.domain.lifecycle import advance_mailbox, begin_validation, delete_domain, delete_mailbox
+from postroomd.domain.model import (
+    Domain,
+    DomainStatus,
+    Mailbox,
+    MailboxStatus,
+    RecordStatus,
+    SubscriptionPeriod,
+)
+from postroomd.domain.records import NAME_IS_PROVED_ELSEWHERE, RECORD_KINDS, Finding
+from postroomd.storage import tables as t
+from postroomd.storage.repository import Repository
+
+from ..looks import check_invariants, count_of, dump, rows_of
+from ..made import NOW, Tenant, mailbox, new_alias, new_domain, new_mailboxes, new_one
+
+LATER = NOW + timedelta(hours=1)
+RETENTION = timedelta(days=30)
+FAR = NOW + timedelta(days=4_000)
+
+ALL_VALID: Mapping[str, Finding] = {kind: Finding(RecordStatus.VALID) for kind in RECORD_KINDS}
+MX_MISSING: Mapping[str, Finding] = {**ALL_VALID, "mx": Finding(RecordStatus.NOT_FOUND, "no MX record")}
+
+
+async def validating_domain(repository: Repository, tenant: Tenant, name: str = "example.com") -> Domain:
+    """A domain whose records the worker is to look up."""
+    made = await new_domain(repository, tenant, name, DomainStatus.WAITING_VALIDATION)
+    return await repository.domains.begin_validation(tenant.scope, made.id, partial(begin_validation, now=NOW), NOW)
+
+
+def advancing(now: datetime) -> partial[Mailbox | None]:
+    return partial(advance_mailbox, retention=RETENTION, now=now)
+
+
+class WorkContract:
+    # --- Validation ---------------------------------------------------------------------------------------------------
+
+    async def test_a_domain_whose_records_are_valid_is_provisioned(
+        self, repository: Repository, tenant: Tenant
+    ) -> None:
+        made = await validating_domain(repository, tenant)
+        settled = await repository.work.settle_validation(made, ALL_VALID, LATER)
+        assert replace(settled, revision=made.revision) == replace(
+            made, status=DomainStatus.PROVISIONING, updated_at=LATER
+        )
+        assert await repository.domains.get(tenant.scope, made.id) == settled
+        found = await repository.domains.records(tenant.scope, made.id)
+        assert {(record.status, record.error, record.updated_at) for record in found.values()} == {
+            (RecordStatus.VALID, None, LATER)
+        }
+        assert await repository.work.domains_to_validate(10) == []
+
+    async def test_a_domain_with_a_missing_record_fails_and_is_told_which(
+        self, repository: Repository, tenant: Tenant
+    ) -> None:
+        made = await validating_domain(repository, tenant)
+        before = await repository.domains.records(tenant.scope, made.id)
+        settled = await repository.work.settle_validation(made, {"mx": MX_MISSING["mx"]}, LATER)
+        assert settled.status is DomainStatus.VALIDATION_FAILED
+        assert await repository.domains.get(tenant.scope, made.id) == settled
+        found = await repository.domains.records(tenant.scope, made.id)
+        mx = replace(before["mx"], status=RecordStatus.NOT_FOUND, error="no MX record", updated_at=LATER)
+        assert found == {**before, "mx": mx}
+        assert await repository.work.domains_to_validate(10) == []
+
+    async def test_a_finding_that_is_known_leaves_its_record_as_it_is(
+        self, repository: Repository, tenant: Tenant
+    ) -> None:
+        made = await validating_domain(repository, tenant)
+        await repository.work.settle_validation(made, MX_MISSING, LATER)
+        before = await repository.domains.records(tenant.scope, made.id)
+        again = await repository.domains.begin_validation(
+            tenant.scope, made.id, partial(begin_validation, now=LATER), LATER
+        )
+        much_later = LATER + timedelta(days=1)
+        await repository.work.settle_validation(again, ALL_VALID, much_later)
+        after = await repository.domains.records(tenant.scope, made.id)
+        mx = replace(before["mx"], status=RecordStatus.VALID, error=None, updated_at=much_later)
+        assert after == {**before, "mx": mx}
+
+    @pytest.mark.parametrize("findings", [ALL_VALID, MX_MISSING], ids=["all valid", "one missing"])
+    @pytest.mark.parametrize("status", [status for status in DomainStatus if status is not DomainStatus.VALIDATING])
+    async def test_a_look_up_moves_only_a_domain_that_waits_for_it(
+        self, repository: Repository, tenant: Tenant, status: DomainStatus, findings: Mapping[str, Finding]
+    ) -> None:
+        made = await new_domain(repository, tenant, status=status)
+        await repository.domains.begin_validation(tenant.scope, made.id, lambda stored: stored, NOW)
+        settled = await repository.work.settle_validation(made, findings, LATER)
+        assert settled == made
+        assert await repository.domains.get(tenant.scope, made.id) == made
+        mx = (await repository.domains.records(tenant.scope, made.id))["mx"]
+        assert (mx.status, mx.error) == (findings["mx"].status, findings["mx"].error)
+        assert await repository.work.domains_to_validate(10) == []
+
+    async def test_a_domain_deleted_meanwhile_stays_deleted(self, repository: Repository, tenant: Tenant) -> None:
+        made = await validating_domain(repository, tenant)
+        deleted = await repository.domains.delete(tenant.scope, made.id, partial(delete_domain, now=NOW), NOW)
+        assert await repository.work.settle_validation(made, ALL_VALID, LATER) == deleted
+        assert await repository.domains.get(tenant.scope, made.id) == deleted
+
+    async def test_a_domain_purged_meanwhile_is_answered_as_it_was(
+        self, repository: Repository, tenant: Tenant, raw: AsyncEngine
+    ) -> None:
+        made = await validating_domain(repository, tenant)
+        await repository.domains.delete(tenant.scope, made.id, partial(delete_domain, now=NOW), NOW)
+        assert await repository.work.purge_domains(10) == 1
+        assert await repository.work.settle_validation(made, ALL_VALID, LATER) is made
+        assert await count_of(raw, t.domains) == 0
+
+    @pytest.mark.parametrize("proved", [DomainStatus.PROVISIONING, DomainStatus.READY])
+    async def test_a_name_that_another_organization_has_proved_fails_with_the_reason_on_its_record(
+        self, repository: Repository, tenant: Tenant, other: Tenant, proved: DomainStatus
+    ) -> None:
+        first = await new_domain(repository, other, status=proved)
+        second = await validating_domain(repository, tenant)
+        settled = await repository.work.settle_validation(second, ALL_VALID, LATER)
+        assert settled.status is DomainStatus.VALIDATION_FAILED
+        found = dict(await repository.domains.records(tenant.scope, second.id))
+        validation = found.pop("domain_validation")
+        assert (validation.status, validation.error) == (RecordStatus.INVALID, NAME_IS_PROVED_ELSEWHERE)
+        assert {record.status for record in found.values()} == {RecordStatus.VALID}
+        assert await repository.domains.get(other.scope, first.id) == first
+        untouched = await repository.domains.records(other.scope, first.id)
+        assert {record.status for record in untouched.values()} == {RecordStatus.UNKNOWN_STATUS}
+
+    @pytest.mark.parametrize(
+        "unproved", [status for status in DomainStatus if status not in {DomainStatus.PROVISIONING, DomainStatus.READY}]
+    )
+    async def test_a_name_that_another_organization_has_merely_registered_is_free_to_prove(
+        self, repository: Repository, tenant: Tenant, other: Tenant, unproved: DomainStatus
+    ) -> None:
+        await new_domain(repository, other, status=unproved)
+        made = await validating_domain(repository, tenant)
+        settled = await repository.work.settle_validation(made, ALL_VALID, LATER)
+        assert settled.status is DomainStatus.PROVISIONING
+
+    async def test_of_two_organizations_that_prove_one_name_at_once_one_has_it(
+        self, repository: Repository, tenant: Tenant, other: Tenant
+    ) -> None:
+        domains = [await validating_domain(repository, one) for one in (tenant, other)]
+        settled = await asyncio.gather(*(repository.work.settle_validation(made, ALL_VALID, LATER) for made in domains))
+        assert sorted(one.status for one in settled) == [DomainStatus.PROVISIONING, DomainStatus.VALIDATION_FAILED]
+        for one, owner in zip(settled, (tenant, other), strict=True):
+            assert await repository.domains.get(owner.scope, one.id) == one
+            found = (await repository.domains.records(owner.scope, one.id))["domain_validation"]
+            won = one.status is DomainStatus.PROVISIONING
+            assert found.error == (None if won else NAME_IS_PROVED_ELSEWHERE)
+        # Once the winner has gone, the other can have the name.
+        winner, loser = sorted(settled, key=lambda one: one.status)
+        scopes = {tenant.organization.id: tenant.scope, other.organization.id: other.scope}
+        await repository.domains.delete(
+            scopes[winner.organization_id], winner.id, partial(delete_domain, now=LATER), LATER
+        )
+        again = await repository.domains.begin_validation(
+            scopes[loser.organization_id], loser.id, partial(begin_validation, now=LATER), LATER
+        )
+        assert (await repository.work.settle_validation(again, ALL_VALID, LATER)).status is DomainStatus.PROVISIONING
+
+    async def test_provisioned_domains_become_ready(self, repository: Repository, tenant: Tenant) -> None:
+        provisioned = [
+            await new_domain(repository, tenant, f"{number}.test", DomainStatus.PROVISIONING) for number in range(3)
+        ]
+        waiting = await new_domain(repository, tenant, "waiting.test", DomainStatus.VALIDATING)
+        assert [await repository.work.finish_provisioning(LATER, 2) for _ in range(3)] == [2, 1, 0]
+        for made in provisioned:
+            found = await repository.domains.get(tenant.scope, made.id)
+            assert replace(found, revision=1) == replace(made, status=DomainStatus.READY, updated_at=LATER)
+        assert await repository.domains.get(tenant.scope, waiting.id) == waiting
+
+    async def test_mailboxes_are_admitted_once_their_domain_is_ready(
+        self, repository: Repository, tenant: Tenant, raw: AsyncEngine
+    ) -> None:
+        provisioned = await new_domain(repository, tenant, status=DomainStatus.PROVISIONING)
+        unready = await new_domain(repository, tenant, "unready.test", DomainStatus.VALIDATING)
+        waiting = await new_mailboxes(repository, provisioned, "ada", "bob", "carol")
+        locked = await new_one(repository, provisioned, mailbox("locked", status=MailboxStatus.LOCKED))
+        (kept,) = await new_mailboxes(repository, unready, "dave")
+        assert {one.status for one in (*waiting, kept)} == {MailboxStatus.WAITING_DOMAIN}
+        assert await repository.work.admit_waiting(LATER, 10) == 0
+        await repository.work.finish_provisioning(LATER, 10)
+        assert [await repository.work.admit_waiting(LATER, 2) for _ in range(3)] == [2, 1, 0]
+        for one in waiting:
+            found = await repository.mailboxes.get(tenant.scope, one.id)
+            assert replace(found, revision=1) == replace(one, status=MailboxStatus.READY, updated_at=LATER)
+        for one in (locked, kept):
+            assert await repository.mailboxes.get(tenant.scope, one.id) == one
+        await check_invariants(raw)
+
+    # --- The calendar -------------------------------------------------------------------------------------------------
+
+    async def test_mailboxes_are_due_at_their_instant_the_longest_overdue_first(
+        self, repository: Repository, tenant: Tenant, other: Tenant
+    ) -> None:
+        ours, theirs = await new_domain(repository, tenant), await new_domain(repository, other, "theirs.test")
+        starts = {"third": 3, "first": 1, "fourth": 4}
+        for name, hours in starts.items():
+            await new_one(repository, ours, mailbox(name, now=NOW + timedelta(hours=hours)))
+        await new_one(repository, theirs, mailbox("second", now=NOW + timedelta(hours=2)))
+        await new_one(repository, ours, mailbox("yearly", period=SubscriptionPeriod.YEARLY))
+        await new_one(repository, ours, mailbox("renewing", status=MailboxStatus.RENEWING))
+        last = datetime(2024, 2, 29, 16, 30, 15, 123_456, tzinfo=NOW.tzinfo)  # when the fourth is due
+
+        async def due(now: datetime, limit: int = 10) -> list[str]:
+            return [one.email.partition("@")[0] for one in await repository.work.due_mailboxes(now, limit)]
+
+        assert await due(last) == ["first", "second", "third", "fourth"]
+        assert await due(last - timedelta(microseconds=1)) == ["first", "second", "third"]
+        assert await due(last, 2) == ["first", "second"]
+        assert await due(NOW) == []
+        assert await due(FAR) == ["first", "second", "third", "fourth", "yearly"]
+
+    async def test_a_scheduled_deletion_is_due_at_its_date_and_not_at_the_renewal(
+        self, repository: Repository, tenant: Tenant
+    ) -> None:
+        ada, bob = await new_mailboxes(repository, await new_domain(repository, tenant), "ada", "bob")
+        await repository.mailboxes.change(tenant.scope, ada.id, lambda one, _: delete_mailbox(one, RETENTION, NOW))
+        renewal = bob.next_subscription_period_starts_at
+        assert renewal is not None
+        assert [one.id for one in await repository.work.due_mailboxes(renewal, 10)] == [bob.id]
+        purge = NOW + RETENTION
+        assert [one.id for one in await repository.work.due_mailboxes(purge, 10)] == [bob.id, ada.id]
+
+    async def test_a_step_of_the_calendar_is_stored(
+        self, repository: Repository, tenant: Tenant, raw: AsyncEngine
+    ) -> None:
+        ada, bob = await new_mailboxes(repository, await new_domain(repository, tenant), "ada", "bob")
+        renewal = ada.next_subscription_period_starts_at
+        assert renewal is not None
+        assert await repository.work.advance(ada, advancing(renewal)) is True
+        found = await repository.mailboxes.get(tenant.scope, ada.id)
+        renewed = advancing(renewal)(ada)
+        assert renewed is not None
+        assert replace(found, revision=1) == renewed
+        assert await repository.mailboxes.get(tenant.scope, bob.id) == bob
+        await check_invariants(raw)
+
+    async def test_a_step_is_taken_from_what_is_stored_and_not_from_what_was_read(
+        self, repository: Repository, tenant: Tenant
+    ) -> None:
+        (ada,) = await new_mailboxes(repository, await new_domain(repository, tenant), "ada")
+        deleted = await repository.mailboxes.change(
+            tenant.scope, ada.id, lambda stored, _: delete_mailbox(stored, RETENTION, LATER)
+        )
+        seen: list[Mailbox] = []
+
+        def rule(stored: Mailbox) -> Mailbox:
+            seen.append(stored)
+            return stored
+
+        assert await repository.work.advance(ada, rule) is True
+        assert seen == [deleted]
+
+    async def test_a_step_that_changes_nothing_or_raises_writes_nothing(
+        self, repository: Repository, tenant: Tenant, raw: AsyncEngine
+    ) -> None:
+        (ada,) = await new_mailboxes(repository, await new_domain(repository, tenant), "ada")
+        before = await dump(raw)
+
+        def refuse(_stored: Mailbox) -> Mailbox:
+            raise PostroomError("no")
+
+        assert await repository.work.advance(ada, advancing(NOW)) is True
+        with pytest.raises(PostroomError, match="no"):
+            await repository.work.advance(ada, refuse)
+        assert await dump(raw) == before
+
+    async def test_a_purge_takes_the_aliases_addresses_and_counts_of_the_mailbox(
+        self, repository: Repository, tenant: Tenant, raw: AsyncEngine
+    ) -> None:
+        within = await new_domain(repository, tenant)
+        ada, bob = await new_mailboxes(repository, within, "ada", "bob")
+        gone = [await new_alias(repository, ada, name) for name in ("countess", "lovelace")]
+        kept = await new_alias(repository, bob, "robert")
+        await repository.mailboxes.change(tenant.scope, ada.id, lambda one, _: delete_mailbox(one, RETENTION, NOW))
+        assert await repository.work.advance(ada, advancing(NOW + RETENTION - timedelta(microseconds=1))) is True
+        assert (await repository.mailboxes.get(tenant.scope, ada.id)).status is MailboxStatus.DELETION_SCHEDULED
+
+        assert await repository.work.advance(ada, advancing(NOW + RETENTION)) is True
+
+        with pytest.raises(NotFound):
+            await repository.mailboxes.get(tenant.scope, ada.id)
+        for one in gone:
+            with pytest.raises(NotFound):
+                await repository.aliases.get(tenant.scope, one.id)
+        assert await repository.aliases.get(tenant.scope, kept.id) == kept
+        assert (await repository.domains.get(tenant.scope, within.id)).mailbox_total_count == 1
+        assert (await repository.tenancy.get_project(tenant.scope, tenant.project.id)).mailbox_count == 1
+        assert sorted(await rows_of(raw, select(t.addresses.c.local_part))) == [("bob",), ("robert",)]
+        await check_invariants(raw)
+        # What it held is free again.
+        await new_mailboxes(repository, within, "ada", "countess")
+
+    async def test_a_mailbox_gone_meanwhile_is_told(self, repository: Repository, tenant: Tenant) -> None:
+        within = await new_domain(repository, tenant)
+        ada, bob = await new_mailboxes(repository, within, "ada", "bob")
+        assert await repository.work.advance(ada, lambda _: None) is True
+        assert await repository.work.advance(ada, lambda _: None) is False
+        await repository.domains.delete(tenant.scope, within.id, partial(delete_domain, now=NOW), NOW)
+        while await repository.work.purge_domains(10):
+            pass
+        assert await repository.work.advance(bob, lambda _: None) is False
+
+    async def test_many_workers_purge_a_mailbox_once(
+        self, repository: Repository, tenant: Tenant, raw: AsyncEngine
+    ) -> None:
+        ada, _bob = await new_mailboxes(repository, await new_domain(repository, tenant), "ada", "bob")
+        outcomes = await asyncio.gather(*(repository.work.advance(ada, lambda _: None) for _ in range(6)))
+        assert sorted(outcomes) == [False] * 5 + [True]
+        await check_invariants(raw)
+
+    async def test_many_workers_renew_a_mailbox_once(self, repository: Repository, tenant: Tenant) -> None:
+        (ada,) = await new_mailboxes(repository, await new_domain(repository, tenant), "ada")
+        renewal = ada.next_subscription_period_starts_at
+        assert renewal is not None
+        await asyncio.gather(*(repository.work.advance(ada, advancing(renewal)) for _ in range(6)))
+        found = await repository.mailboxes.get(tenant.scope, ada.id)
+        assert found.subscription_period_started_at == renewal
+
+    # --- Deleted domains ----------------------------------------------------------------------------------------------
+
+    async def test_a_deleted_domain_is_purged_in_chunks_and_goes_last(
+        self, repository: Repository, tenant: Tenant, raw: AsyncEngine
+    ) -> None:
+        within, kept = await new_domain(repository, tenant), await new_domain(repository, tenant, "kept.test")
+        ada, *_rest = await new_mailboxes(repository, within, *(f"m{number}" for number in range(5)))
+        await new_alias(repository, ada, "alias")
+        (other_ada,) = await new_mailboxes(repository, kept, "ada")
+        assert await repository.work.purge_domains(2) == 0
+        await repository.domains.delete(tenant.scope, within.id, partial(delete_domain, now=NOW), NOW)
+        counts = []
+        for purged in (2, 2, 1):
+            assert await repository.work.purge_domains(2) == purged
+            counts.append((await repository.domains.get(tenant.scope, within.id)).mailbox_total_count)
+            await check_invariants(raw)
+        assert counts == [3, 1, 0]
+        assert await repository.work.purge_domains(2) == 1
+        with pytest.raises(NotFound):
+            await repository.domains.get(tenant.scope, within.id)
+        assert await repository.work.purge_domains(2) == 0
+        assert await count_of(raw, t.domain_records) == len(RECORD_KINDS)
+        assert await repository.mailboxes.get(tenant.scope, other_ada.id) == other_ada
+        assert await count_of(raw, t.aliases) == 0
+        await check_invariants(raw)
+        assert (await new_domain(repository, tenant)).id != within.id
+
+    async def test_domains_of_every_tenant_are_purged(
+        self, repository: Repository, tenant: Tenant, other: Tenant, raw: AsyncEngine
+    ) -> None:
+        for one in (tenant, other):
+            for name in ("a.test", "b.test"):
+                within = await new_domain(repository, one, name, DomainStatus.VALIDATING)
+                await new_mailboxes(repository, within, "ada", "bob")
+                await repository.domains.delete(one.scope, within.id, partial(delete_domain, now=NOW), NOW)
+        purged = 0
+        while done := await repository.work.purge_domains(100):
+            purged += done
+        assert purged == 4 * 3
+        for table in (t.domains, t.domain_records, t.mailboxes, t.addresses):
+            assert await count_of(raw, table) == 0
+        await check_invariants(raw)
+
+    async def test_many_workers_purge_domains_together(
+        self, repository: Repository, tenant: Tenant, raw: AsyncEngine
+    ) -> None:
+        for number in range(3):
+            within = await new_domain(repository, tenant, f"{number}.test")
+            await new_mailboxes(repository, within, "a", "b", "c")
+            await repository.domains.delete(tenant.scope, within.id, partial(delete_domain, now=NOW), NOW)
+
+        async def drain() -> int:
+            total = 0
+            while done := await repository.work.purge_domains(2):
+                total += done
+            return total
+
+        assert sum(await asyncio.gather(*(drain() for _ in range(4)))) == 3 * 4
+        assert await count_of(raw, t.domains) == 0
+        await check_invariants(raw)

@@ -1,0 +1,109 @@
+"""A database with something in every table, and all that a database holds, to be compared."""
+
+import shutil
+import sqlite3
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+
+from sqlalchemy import inspect, make_url, select
+
+from postroomd.domain.lifecycle import begin_validation, delete_mailbox
+from postroomd.domain.model import Alias, DomainStatus, Mailbox, RecordStatus, Scope
+from postroomd.domain.records import Finding
+from postroomd.storage.dialects import is_sqlite, open_engines
+from postroomd.storage.engine import open_repository
+from postroomd.storage.once import ONCE, Once
+from postroomd.storage.repository import Repository
+from postroomd.storage.tables import metadata
+from tests.postgres import PostgresServer
+
+from .made import NOW, alias, api_key, digest, new_domain, new_id, new_mailboxes, new_neighbor, new_tenant
+
+LATER = NOW + timedelta(hours=1)
+RETENTION = timedelta(days=30)
+MAILBOXES = 120
+
+
+async def with_repository(url: str, work: Callable[[Repository], Awaitable[object]]) -> None:
+    repository = await open_repository(url)
+    try:
+        await work(repository)
+    finally:
+        await repository.close()
+
+
+async def fill(repository: Repository) -> None:
+    """Make something of every kind, through the repository."""
+    tenant = await new_tenant(repository)
+    neighbor = await new_neighbor(repository, tenant)
+    # Keys that SQLite and a locale put in another order.
+    for access_key, limited in (("SCWa0000000000000000", True), ("SCWB0000000000000000", False)):
+        key = replace(api_key(neighbor, limited=limited), access_key=access_key, expires_at=LATER if limited else None)
+        await repository.tenancy.create_key(key, digest(access_key))
+    await repository.tenancy.revoke_key("SCWB0000000000000000", LATER)
+
+    for name, status in (("example.com", DomainStatus.READY), ("xn--bcher-kva.example", DomainStatus.VALIDATING)):
+        within = await new_domain(repository, tenant, name, status)
+    finding = {"mx": Finding(RecordStatus.INVALID, "it points at “mx.bücher.example”")}
+    await repository.work.settle_validation(within, finding, LATER)
+    scope = tenant.scope
+    await repository.domains.begin_validation(scope, within.id, lambda found: begin_validation(found, LATER), LATER)
+
+    within = await new_domain(repository, await new_tenant(repository), "example.org")
+    scope = Scope(organization_id=within.organization_id)
+    made = await new_mailboxes(repository, within, *(f"m{number:03}" for number in range(MAILBOXES)))
+    await repository.mailboxes.change(scope, made[3].id, lambda found, _: delete_mailbox(found, RETENTION, LATER))
+    for number, mailbox in enumerate(made[4:7]):
+        token = ONCE.set(Once(f"key {number}", digest("a request"), _answer, LATER, NOW))
+        described = replace(alias(mailbox, local_part=f"also{number}"), description="café 𝄞 ☃ 'quoted'")
+        await repository.aliases.create(scope, mailbox.id, partial(_given, described))
+        ONCE.reset(token)
+
+
+def _given(made: Alias, _of: Mailbox) -> Alias:
+    return made
+
+
+def _answer(_result: object) -> bytes:
+    return b"\x00\xff\n'an answer'"
+
+
+async def everything(url: str) -> dict[str, list[str]]:
+    """All rows of all tables, as Postroom reads them."""
+    engine = open_engines(url, owner=False, pool_size=1).reader
+    try:
+        async with engine.connect() as connection:
+            found = {table.name: await connection.execute(select(table)) for table in metadata.sorted_tables}
+            return {name: sorted(repr(tuple(row)) for row in rows) for name, rows in found.items()}
+    finally:
+        await engine.dispose()
+
+
+async def tables_of(url: str) -> list[str]:
+    engine = open_engines(url, owner=False, pool_size=1).reader
+    try:
+        async with engine.connect() as connection:
+            return await connection.run_sync(lambda sync: inspect(sync).get_table_names())
+    finally:
+        await engine.dispose()
+
+
+def execute(url: str, statement: str, postgres: PostgresServer) -> None:
+    """Change a database behind Postroom's back."""
+    if not is_sqlite(url):
+        postgres.sql(statement, str(make_url(url).database))
+        return
+    connection = sqlite3.connect(str(make_url(url).database))
+    with connection:
+        connection.execute(statement)
+    connection.close()
+
+
+def copied_file(url: str, directory: Path) -> str:
+    """An SQLite database like another, for a test to change."""
+    path = directory / f"{new_id()}.db"
+    shutil.copyfile(str(make_url(url).database), path)
+    return f"sqlite+aiosqlite:///{path}"

@@ -1,0 +1,82 @@
+"""What is stored, seen beside the repository: recounts, and whether anything has changed."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from time import monotonic
+from typing import Any
+
+from sqlalchemy import Select, Table, func, select
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from postroomd.domain.lifecycle import due_at
+from postroomd.domain.model import Mailbox
+from postroomd.storage import tables as t
+from postroomd.storage.sql.rows import columns_of, made
+
+PATIENCE_SECONDS = 10.0
+
+Row = tuple[Any, ...]
+
+
+async def eventually(holds: Callable[[], bool | Awaitable[bool]]) -> None:
+    """Wait until a condition holds, and fail where it does not in time."""
+    deadline = monotonic() + PATIENCE_SECONDS
+    while True:
+        found = holds()
+        if found if isinstance(found, bool) else await found:
+            return
+        assert monotonic() < deadline, "the condition never held"
+        await asyncio.sleep(0.005)
+
+
+async def rows_of(raw: AsyncEngine, statement: Select[Any]) -> list[Row]:
+    async with raw.connect() as connection:
+        return [tuple(row) for row in await connection.execute(statement)]
+
+
+async def count_of(raw: AsyncEngine, table: Table) -> int:
+    ((count,),) = await rows_of(raw, select(func.count()).select_from(table))
+    return int(count)
+
+
+async def dump(raw: AsyncEngine) -> dict[str, list[Row]]:
+    """All that is stored, to be held against a later dump."""
+    async with raw.connect() as connection:
+        return {
+            table.name: [tuple(row) for row in await connection.execute(select(table).order_by(*table.primary_key))]
+            for table in t.metadata.sorted_tables
+        }
+
+
+async def password_hash(raw: AsyncEngine, mailbox_id: str) -> str:
+    ((found,),) = await rows_of(raw, select(t.mailboxes.c.password_hash).where(t.mailboxes.c.id == mailbox_id))
+    return str(found)
+
+
+async def check_invariants(raw: AsyncEngine) -> None:
+    """Hold every count, address and due date against the rows that they are of."""
+    async with raw.connect() as connection:
+        mailboxes = [made(Mailbox, row) for row in await connection.execute(select(*columns_of(Mailbox, t.mailboxes)))]
+        listed = (await connection.execute(select(t.mailboxes.c.id, t.mailboxes.c.due_at))).all()
+        projects = (await connection.execute(select(t.projects))).all()
+        domains = (await connection.execute(select(t.domains))).all()
+        aliases = (await connection.execute(select(t.aliases))).all()
+        addresses = (await connection.execute(select(t.addresses))).all()
+    due = {row.id: row.due_at for row in listed}
+    for project in projects:
+        own = [mailbox for mailbox in mailboxes if mailbox.project_id == project.id]
+        assert project.mailbox_count == len(own)
+        assert project.mailbox_count <= project.mailbox_quota
+    for domain in domains:
+        assert domain.mailbox_total_count == len([m for m in mailboxes if m.domain_id == domain.id])
+    assert sorted((a.domain_id, a.local_part, a.mailbox_id or "", a.alias_id or "") for a in addresses) == sorted(
+        [(m.domain_id, m.email.partition("@")[0], m.id, "") for m in mailboxes]
+        + [(a.domain_id, a.email.partition("@")[0], "", a.id) for a in aliases]
+    )
+    assert {mailbox.id: due_at(mailbox) for mailbox in mailboxes} == due
+    owners = {domain.id: (domain.organization_id, domain.project_id) for domain in domains}
+    for mailbox in mailboxes:
+        assert (mailbox.organization_id, mailbox.project_id) == owners[mailbox.domain_id]
+    for alias in aliases:
+        assert (alias.organization_id, alias.project_id) == owners[alias.domain_id]
+    assert {alias.mailbox_id for alias in aliases} <= {mailbox.id for mailbox in mailboxes}

@@ -1,0 +1,207 @@
+"""Tenants and what is theirs, made through the repository under test."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from functools import partial
+from hashlib import sha256
+from uuid import uuid4
+
+from postroomd.domain.lifecycle import new_mailbox
+from postroomd.domain.model import (
+    Alias,
+    AliasStatus,
+    ApiKey,
+    Domain,
+    DomainRecord,
+    DomainStatus,
+    Mailbox,
+    MailboxStatus,
+    Organization,
+    Project,
+    RecordStatus,
+    Scope,
+    SubscriptionPeriod,
+)
+from postroomd.domain.records import MailHosts, plan_records
+from postroomd.storage.repository import DomainSecrets, NewMailbox, Repository
+
+NOW = datetime(2024, 1, 31, 12, 30, 15, 123_456, tzinfo=UTC)
+SECRETS = DomainSecrets("a validation token", "post", "a private key")
+
+HOSTS = MailHosts(
+    mx="mx.host.test",
+    imap="imap.host.test",
+    pop3="pop3.host.test",
+    submission="smtp.host.test",
+    dav="dav.host.test",
+    autoconfig="autoconfig.host.test",
+    autodiscover="autodiscover.host.test",
+    spf_include="_spf.host.test",
+    dmarc_policy="none",
+)
+
+
+def new_id() -> str:
+    return str(uuid4())
+
+
+@dataclass(frozen=True)
+class Tenant:
+    """An organization with one of its projects."""
+
+    organization: Organization
+    project: Project
+
+    @property
+    def scope(self) -> Scope:
+        """The whole organization."""
+        return Scope(organization_id=self.organization.id)
+
+    @property
+    def project_scope(self) -> Scope:
+        """The one project."""
+        return Scope(organization_id=self.organization.id, project_id=self.project.id)
+
+
+def project(organization_id: str, *, quota: int = 1_000, now: datetime = NOW) -> Project:
+    return Project(
+        id=new_id(),
+        organization_id=organization_id,
+        name="a project",
+        mailbox_quota=quota,
+        mailbox_count=0,
+        created_at=now,
+    )
+
+
+async def new_tenant(repository: Repository, *, quota: int = 1_000) -> Tenant:
+    organization = Organization(id=new_id(), created_at=NOW)
+    tenant = Tenant(organization, project(organization.id, quota=quota))
+    await repository.tenancy.create_organization(organization, tenant.project)
+    return tenant
+
+
+async def new_neighbor(repository: Repository, tenant: Tenant) -> Tenant:
+    """Another project of the same organization."""
+    neighbor = project(tenant.organization.id)
+    await repository.tenancy.create_project(neighbor)
+    return Tenant(tenant.organization, neighbor)
+
+
+def api_key(tenant: Tenant, *, limited: bool = False, now: datetime = NOW) -> ApiKey:
+    return ApiKey(
+        access_key=f"SCW{new_id().replace('-', '').upper()[:17]}",
+        organization_id=tenant.organization.id,
+        project_id=tenant.project.id if limited else None,
+        default_project_id=tenant.project.id,
+        read_only=limited,
+        created_at=now,
+        expires_at=None,
+        revoked_at=None,
+    )
+
+
+def digest(secret: str) -> bytes:
+    return sha256(secret.encode()).digest()
+
+
+def domain(
+    tenant: Tenant,
+    name: str = "example.com",
+    status: DomainStatus = DomainStatus.WAITING_VALIDATION,
+    *,
+    now: datetime = NOW,
+) -> Domain:
+    return Domain(
+        id=new_id(),
+        organization_id=tenant.organization.id,
+        project_id=tenant.project.id,
+        name=name,
+        status=status,
+        mailbox_total_count=0,
+        created_at=now,
+        updated_at=now,
+    )
+
+
+def records(of: Domain) -> list[DomainRecord]:
+    return [
+        DomainRecord(
+            id=new_id(),
+            domain_id=of.id,
+            kind=plan.kind,
+            status=RecordStatus.UNKNOWN_STATUS,
+            level=plan.level,
+            dns_type=plan.dns_type,
+            dns_name=plan.dns_name,
+            dns_value=plan.dns_value,
+            error=None,
+            created_at=of.created_at,
+            updated_at=of.created_at,
+        )
+        for plan in plan_records(of.name, HOSTS, token="T0KEN", dkim_selector="post", dkim_key="S0VZ")
+    ]
+
+
+async def new_domain(
+    repository: Repository,
+    tenant: Tenant,
+    name: str = "example.com",
+    status: DomainStatus = DomainStatus.READY,
+    *,
+    now: datetime = NOW,
+) -> Domain:
+    made = domain(tenant, name, status, now=now)
+    return await repository.domains.create(tenant.scope, made, records(made), SECRETS)
+
+
+def mailbox(
+    local_part: str,
+    *,
+    status: MailboxStatus | None = None,
+    period: SubscriptionPeriod = SubscriptionPeriod.MONTHLY,
+    now: datetime = NOW,
+    change: Callable[[Mailbox], Mailbox] | None = None,
+) -> NewMailbox:
+    """A mailbox to create, with what is to differ from a new one. Its password hash is the local part in brackets."""
+    mailbox_id = new_id()
+
+    def make(within: Domain) -> Mailbox:
+        made = new_mailbox(within, mailbox_id=mailbox_id, local_part=local_part, period=period, now=now)
+        made = made if status is None else replace(made, status=status)
+        return change(made) if change else made
+
+    return NewMailbox(make, f"<{local_part}>")
+
+
+async def new_mailboxes(repository: Repository, within: Domain, *local_parts: str) -> Sequence[Mailbox]:
+    scope = Scope(organization_id=within.organization_id)
+    return await repository.mailboxes.create(scope, within.id, [mailbox(name) for name in local_parts])
+
+
+async def new_one(repository: Repository, within: Domain, new: NewMailbox) -> Mailbox:
+    """The one mailbox of a batch of one."""
+    (created,) = await repository.mailboxes.create(Scope(organization_id=within.organization_id), within.id, [new])
+    return created
+
+
+def alias(of: Mailbox, *, local_part: str, now: datetime = NOW, alias_id: str | None = None) -> Alias:
+    return Alias(
+        id=alias_id or new_id(),
+        organization_id=of.organization_id,
+        project_id=of.project_id,
+        domain_id=of.domain_id,
+        mailbox_id=of.id,
+        email=f"{local_part}@{of.email.partition('@')[2]}",
+        description=f"also {local_part}",
+        status=AliasStatus.READY,
+        created_at=now,
+        updated_at=now,
+    )
+
+
+async def new_alias(repository: Repository, of: Mailbox, local_part: str, *, now: datetime = NOW) -> Alias:
+    scope = Scope(organization_id=of.organization_id)
+    make = partial(alias, local_part=local_part, now=now, alias_id=new_id())
+    return await repository.aliases.create(scope, of.id, make)

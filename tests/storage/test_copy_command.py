@@ -1,0 +1,145 @@
+"""`postroom copy` as a process: what it prints, and its exit codes."""
+
+import asyncio
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from sqlalchemy import make_url
+
+from postroomd.cli import run
+from postroomd.storage.copying import CopyFailed, copy_database
+from postroomd.storage.migrations import HEAD, migrate
+from tests.conftest import NewDatabase
+from tests.postgres import PostgresServer, free_port
+
+from .houses import everything, execute, fill, with_repository
+
+pytestmark = pytest.mark.xdist_group("postgresql")
+
+
+def copy(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("POSTROOM_")}
+    return subprocess.run(
+        [sys.executable, "-m", "postroomd", "copy", *arguments],
+        check=False,
+        capture_output=True,
+        text=True,
+        env={**inherited, **environment},
+    )
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """An SQLite database with something in every table, which tests leave as it is."""
+    url = f"sqlite+aiosqlite:///{tmp_path_factory.mktemp('source')}/source.db"
+    migrate(url)
+    asyncio.run(with_repository(url, fill))
+    return url
+
+
+def test_a_copy_by_flags_and_one_by_variables(
+    source: str, postgres: PostgresServer, new_postgres_database: NewDatabase, tmp_path: Path
+) -> None:
+    there, back = new_postgres_database(), f"sqlite+aiosqlite:///{tmp_path}/back.db"
+    name = make_url(there).database
+    done = copy("--from", source, "--to", there)
+    assert done.returncode == 0
+    said = done.stderr.splitlines()
+    assert said[0] == f"copying SQLite {make_url(source).database} to PostgreSQL 127.0.0.1:{postgres.port}/{name}"
+    assert [line.split()[0] for line in said[1:]] == ["reading", "copying", "checking"]
+    assert postgres.password not in done.stderr + done.stdout
+    rows = asyncio.run(everything(source))
+    summary = [line.split() for line in done.stdout.splitlines()[1:]]
+    assert {table: int(count) for table, count, _ in summary} == {table: len(found) for table, found in rows.items()}
+    assert {len(checksum) for *_, checksum in summary} == {64}
+
+    # On a terminal, as rich may be told that it is on one, there are bars.
+    done = copy(POSTROOM_COPY_FROM=there, POSTROOM_COPY_TO=back, TTY_COMPATIBLE="1", TERM="xterm", COLUMNS="120")
+    assert done.returncode == 0
+    assert all(f"{stage} " in done.stderr and "━━" in done.stderr for stage in ("reading", "copying", "checking"))
+    assert asyncio.run(everything(back)) == rows
+
+
+@pytest.mark.parametrize(
+    ("source_url", "target_url", "line"),
+    [
+        (None, "sqlite+aiosqlite:///b.db", "--from or POSTROOM_COPY_FROM: the URL of a database is expected"),
+        ("sqlite+aiosqlite:///a.db", None, "--to or POSTROOM_COPY_TO: the URL of a database is expected"),
+        (
+            "mysql://user:sesame@host/db",
+            "sqlite+aiosqlite:///b.db",
+            "--from or POSTROOM_COPY_FROM: sqlite+aiosqlite:///PATH or postgresql+asyncpg://USER:PASSWORD@HOST/NAME"
+            " is expected, such as sqlite+aiosqlite:///data/postroom.db",
+        ),
+        (
+            "sqlite+aiosqlite:///a.db",
+            "postgresql+asyncpg://user:sesame@host:port/db",
+            "--to or POSTROOM_COPY_TO: it can't be read as a URL",
+        ),
+        (
+            "sqlite+aiosqlite:///a.db",
+            "sqlite+aiosqlite:///data/../a.db",
+            "--from and --to: both lead to the same database",
+        ),
+        (
+            "postgresql+asyncpg://user:sesame@Host/db",
+            "postgresql+asyncpg://other@host:5432/db",
+            "--from and --to: both lead to the same database",
+        ),
+    ],
+)
+def test_bad_arguments_are_named_and_not_repeated(
+    source_url: str | None, target_url: str | None, line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = [f"{flag}={url}" for flag, url in (("--from", source_url), ("--to", target_url)) if url]
+    assert run(["copy", *flags]) == 2
+    assert capsys.readouterr() == ("", f"postroom: {line}\n")
+
+
+def test_a_failure_is_one_line(source: str, new_postgres_database: NewDatabase, postgres: PostgresServer) -> None:
+    target = new_postgres_database()
+    execute(target, "INSERT INTO organizations VALUES (gen_random_uuid(), 1)", postgres)
+    done = copy("--from", source, "--to", target)
+    place = f"PostgreSQL 127.0.0.1:{postgres.port}/{make_url(target).database}"
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == f"postroom: {place}: it is not empty: there are rows in organizations\n"
+
+
+async def test_what_fails_says_where_and_why_and_holds_no_password(
+    source: str, postgres: PostgresServer, new_postgres_database: NewDatabase, tmp_path: Path
+) -> None:
+    target, nowhere = new_postgres_database(), free_port()
+    empty, text = tmp_path / "empty.db", tmp_path / "text.db"
+    empty.touch()
+    text.write_text("no database at all, but a text that is longer than the header of one " * 9)
+    server, name = f"PostgreSQL 127.0.0.1:{postgres.port}", make_url(target).database
+    out_of_reach = "it can't be reached, or can't be written, for now"
+    for source_url, target_url, line in (
+        (source, postgres.url("nothing"), f"{server}/nothing: the server has no such database"),
+        (
+            source,
+            target.replace(postgres.password, "sesame"),
+            f"{server}/{name}: the server refuses the user or the password",
+        ),
+        (
+            source,
+            f"postgresql+asyncpg://postgres:sesame@127.0.0.1:{nowhere}/db",
+            f"PostgreSQL 127.0.0.1:{nowhere}/db: {out_of_reach}",
+        ),
+        (source, f"{target}?sslmode=prefer", f"{server}/{name}: it can't be opened (TypeError)"),
+        (source, f"sqlite+aiosqlite:///{tmp_path}", f"SQLite {tmp_path}: {out_of_reach}"),
+        (f"sqlite+aiosqlite:///{tmp_path}/no.db", target, f"SQLite {tmp_path}/no.db: there is no database"),
+        (f"sqlite+aiosqlite:///{text}", target, f"SQLite {text}: it fails with DatabaseError"),
+        (
+            f"sqlite+aiosqlite:///{empty}",
+            target,
+            f"SQLite {empty}: its schema is missing, where {HEAD} is expected: run `postroom migrate` on it first",
+        ),
+    ):
+        with pytest.raises(CopyFailed) as failed:
+            await copy_database(source_url, target_url)
+        assert str(failed.value) == line
+    assert not (tmp_path / "no.db").exists()

@@ -1,0 +1,320 @@
+"""The way of the schema from empty to today's, on every engine."""
+
+import asyncio
+import secrets
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+from uuid import uuid4
+
+import pytest
+from alembic import command
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Connection,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Uuid,
+    inspect,
+    select,
+    text,
+)
+from sqlalchemy.engine.interfaces import ReflectedIndex
+
+from postroomd.domain.errors import SchemaMismatch
+from postroomd.storage import migrations
+from postroomd.storage.dialects import migration_engine
+from postroomd.storage.migrations import HEAD, current_revision, migrate, require_current
+from postroomd.storage.tables import metadata
+from tests.postgres import PostgresServer
+
+Result = TypeVar("Result")
+
+SCRIPTS = Path(migrations.__file__).parent
+ROWS = 3  # a table
+
+
+@pytest.fixture
+def sqlite_empty(tmp_path: Path) -> str:
+    return f"sqlite+aiosqlite:///{tmp_path}/empty.db"
+
+
+@pytest.fixture
+def postgresql_empty(postgres: PostgresServer) -> Iterator[str]:
+    name = f"empty_{secrets.token_hex(4)}"
+    postgres.sql(f"CREATE DATABASE {name}")
+    yield postgres.url(name)
+    postgres.sql(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.xdist_group("postgresql"))])
+def empty(request: pytest.FixtureRequest) -> str:
+    """The URL of a database without any schema, on each engine in turn."""
+    url: str = request.getfixturevalue(f"{request.param}_empty")
+    return url
+
+
+def script_directory() -> ScriptDirectory:
+    config = Config()
+    config.set_main_option("script_location", str(SCRIPTS))
+    return ScriptDirectory.from_config(config)
+
+
+REVISIONS = [script.revision for script in reversed(list(script_directory().walk_revisions()))]
+"""Every revision, the first one first."""
+
+
+def run(url: str, work: Callable[[Connection], Result]) -> Result:
+    """What `work` answers in one transaction of its own."""
+
+    async def running() -> Result:
+        engine = migration_engine(url)
+        async with engine.begin() as connection:
+            answer = await connection.run_sync(work)
+        await engine.dispose()
+        return answer
+
+    return asyncio.run(running())
+
+
+def migrate_to(url: str, revision: str) -> None:
+    """Bring the schema up to a revision of old."""
+
+    def upgrade(connection: Connection) -> None:
+        config = Config()
+        config.set_main_option("script_location", str(SCRIPTS))
+        config.attributes["connection"] = connection
+        command.upgrade(config, revision)
+
+    run(url, upgrade)
+
+
+def told(index: ReflectedIndex) -> dict[str, Any]:
+    """An index with the conditions of a partial one as text."""
+    options = {name: str(option) for name, option in index.get("dialect_options", {}).items()}
+    return {**index, "dialect_options": options}
+
+
+def described(connection: Connection) -> dict[str, Any]:
+    """All that the engine tells of its schema."""
+    found = inspect(connection)
+    return {
+        table: {
+            "columns": [
+                {**column, "type": column["type"].compile(connection.dialect)} for column in found.get_columns(table)
+            ],
+            "primary key": found.get_pk_constraint(table),
+            "foreign keys": sorted(found.get_foreign_keys(table), key=lambda key: str(key["name"])),
+            "unique": sorted(found.get_unique_constraints(table), key=lambda unique: str(unique["name"])),
+            "indexes": sorted(map(told, found.get_indexes(table)), key=lambda index: str(index["name"])),
+        }
+        for table in sorted(found.get_table_names())
+        if table != "alembic_version"
+    }
+
+
+# --- The result -------------------------------------------------------------------------------------------------------
+
+
+def test_the_migrated_schema_is_that_of_the_tables(empty: str) -> None:
+    migrate(empty)
+
+    def differences(connection: Connection) -> Any:
+        context = MigrationContext.configure(
+            connection, opts={"compare_type": True, "compare_server_default": True, "target_metadata": metadata}
+        )
+        return compare_metadata(context, metadata)
+
+    assert run(empty, differences) == []
+
+
+def test_the_migrated_schema_is_to_the_letter_what_the_tables_create(
+    empty: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    migrate(empty)
+    migrated = run(empty, described)
+
+    def created(connection: Connection) -> dict[str, Any]:
+        for table in reversed(metadata.sorted_tables):
+            connection.execute(text(f"DROP TABLE {table.name}"))
+        metadata.create_all(connection)
+        return described(connection)
+
+    assert run(empty, created) == migrated
+    assert sorted(migrated) == sorted(metadata.tables)
+    partial = {
+        index["name"]
+        for table in migrated.values()
+        for index in table["indexes"]
+        if any(option.endswith("_where") for option in index["dialect_options"])
+    }
+    assert partial == {"uq_domains_proved_name", "ix_domains_validation_requested_at", "ix_mailboxes_waiting"}
+
+
+def test_migrating_again_changes_nothing(empty: str) -> None:
+    migrate(empty)
+    run(empty, insert_rows)
+    before = run(empty, described), run(empty, all_rows)
+    migrate(empty)
+    assert (run(empty, described), run(empty, all_rows)) == before
+    assert run(empty, current_revision) == HEAD
+
+
+def test_the_revisions_are_one_line_that_ends_at_head() -> None:
+    assert script_directory().get_heads() == [HEAD]
+    assert sorted(REVISIONS) == REVISIONS
+    assert REVISIONS[-1] == HEAD
+    assert REVISIONS[0] == "0001"
+
+
+# --- Starting on it ---------------------------------------------------------------------------------------------------
+
+
+def refusal(url: str) -> str:
+    """The one line with which a start on the database is refused."""
+    with pytest.raises(SchemaMismatch) as caught:
+        require_current(url)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+def set_revision(url: str, revision: str) -> None:
+    def setting(connection: Connection) -> None:
+        connection.execute(text("UPDATE alembic_version SET version_num = :revision"), {"revision": revision})
+
+    run(url, setting)
+
+
+def test_a_start_on_a_current_database_is_allowed(empty: str) -> None:
+    migrate(empty)
+    require_current(empty)
+
+
+def test_a_start_on_an_empty_database_is_refused(empty: str) -> None:
+    assert refusal(empty) == "the database is empty: run `postroom migrate` first"
+
+
+@pytest.mark.parametrize("revision", ["0000", *REVISIONS[:-1]])
+def test_a_start_on_a_database_that_is_behind_is_refused(empty: str, revision: str) -> None:
+    migrate(empty)
+    set_revision(empty, revision)
+    assert refusal(empty) == f"the database is at schema {revision}, behind {HEAD}: run `postroom migrate` first"
+
+
+def test_a_start_on_a_database_that_is_ahead_is_refused_and_so_is_migrating_it(empty: str) -> None:
+    migrate(empty)
+    set_revision(empty, "9999")
+    before = run(empty, described)
+    message = f"the database is at schema 9999, ahead of {HEAD}: run a newer Postroom"
+    assert refusal(empty) == message
+    with pytest.raises(SchemaMismatch) as caught:
+        migrate(empty)
+    assert str(caught.value) == message
+    assert run(empty, described) == before
+    assert run(empty, current_revision) == "9999"
+
+
+# --- On the way -------------------------------------------------------------------------------------------------------
+
+
+def made_up(column: Column[Any], number: int) -> Any:
+    """A value of a column's type, another for each number."""
+    kind = column.type
+    if isinstance(kind, Boolean):
+        return bool(number % 2)
+    if isinstance(kind, Integer | BigInteger):
+        return 1_700_000_000_000_000 + number if isinstance(kind, BigInteger) else number
+    if isinstance(kind, LargeBinary):
+        return bytes([number]) * 8
+    if isinstance(kind, Uuid) or column.name == "id" or column.name.endswith("_id"):
+        return str(uuid4())
+    return f"{column.name[:20]} {number}"
+
+
+def reflected(connection: Connection) -> MetaData:
+    found = MetaData()
+    found.reflect(connection)
+    return found
+
+
+def insert_rows(connection: Connection) -> None:
+    """A few rows in every table there is, whatever its columns are."""
+    inserted: dict[str, list[dict[str, Any]]] = {}
+    for table in reflected(connection).sorted_tables:
+        if table.name == "alembic_version":
+            continue
+        rows = []
+        for number in range(ROWS):
+            row = {column.name: made_up(column, number) for column in table.columns}
+            for column in table.columns:
+                for key in column.foreign_keys:
+                    row[column.name] = inserted[key.column.table.name][number][key.column.name]
+            rows.append(row)
+        connection.execute(table.insert(), rows)
+        inserted[table.name] = rows
+
+
+def all_rows(connection: Connection) -> dict[str, list[dict[str, Any]]]:
+    """Every row of every table."""
+    found = {}
+    for table in reflected(connection).sorted_tables:
+        if table.name != "alembic_version":
+            rows = connection.execute(select(table).order_by(*_key(table))).mappings()
+            found[table.name] = [dict(row) for row in rows]
+    return found
+
+
+def _key(table: Table) -> list[Column[Any]]:
+    return list(table.primary_key.columns) or list(table.columns)
+
+
+@pytest.mark.parametrize("revision", REVISIONS)
+def test_rows_survive_the_way_from_every_revision_to_today(empty: str, revision: str) -> None:
+    migrate_to(empty, revision)
+    assert run(empty, current_revision) == revision
+    run(empty, insert_rows)
+    before = run(empty, all_rows)
+    assert {len(rows) for rows in before.values()} == {ROWS}
+
+    migrate(empty)
+
+    assert run(empty, current_revision) == HEAD
+    after = run(empty, all_rows)
+    for table, rows in before.items():
+        kept = set(rows[0]) & set(after[table][0])
+        assert [{name: row[name] for name in kept} for row in after[table]] == [
+            {name: row[name] for name in kept} for row in rows
+        ]
+        assert kept == set(rows[0]), f"{table} has lost columns: say here where their values went"
+
+
+@pytest.mark.parametrize("revision", ["", *REVISIONS[:-1]])
+def test_a_migration_that_fails_leaves_the_schema_as_it_was(
+    empty: str, revision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if revision:
+        migrate_to(empty, revision)
+    before = run(empty, described)
+    upgrade = command.upgrade
+
+    def failing(config: Config, target: str) -> None:
+        upgrade(config, target)
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(command, "upgrade", failing)
+    with pytest.raises(ZeroDivisionError):
+        migrate(empty)
+    assert run(empty, described) == before
+    assert run(empty, current_revision) == (revision or None)
+    monkeypatch.undo()
+    migrate(empty)
+    require_current(empty)

@@ -1,0 +1,261 @@
+"""What holds of SQLite alone: query plans, pragmas, and what its file can suffer."""
+
+import asyncio
+import itertools
+import shutil
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AsyncExitStack, contextmanager
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine, Pool, Table, event
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from postroomd.domain.errors import StorageUnavailable
+from postroomd.domain.lifecycle import begin_validation, delete_domain
+from postroomd.domain.model import (
+    AliasQuery,
+    AliasStatus,
+    DomainQuery,
+    DomainStatus,
+    MailboxQuery,
+    MailboxStatus,
+    Ordering,
+    RecordStatus,
+)
+from postroomd.domain.records import RECORD_KINDS, Finding
+from postroomd.storage import dialects
+from postroomd.storage import engine as storage_engine
+from postroomd.storage import tables as t
+from postroomd.storage.dialects import open_engines
+from postroomd.storage.engine import open_repository
+from postroomd.storage.migrations import migrate, require_current
+from postroomd.storage.repository import Repository
+
+from .conftest import Store
+from .looks import count_of, dump, eventually
+from .made import NOW, Tenant, new_alias, new_domain, new_mailboxes, new_tenant
+
+Statement = tuple[str, Any]
+
+
+@pytest.fixture
+def clean_store(sqlite_store: str) -> str:
+    """SQLite alone."""
+    return sqlite_store
+
+
+# --- Every query is served by an index --------------------------------------------------------------------------------
+
+
+@contextmanager
+def statements() -> Iterator[list[Statement]]:
+    """What is executed inside the block, with its parameters."""
+    found: list[Statement] = []
+
+    def executing(_c: object, _cursor: object, statement: str, parameters: Any, _context: object, many: bool) -> None:
+        if statement.split()[0] in {"SELECT", "UPDATE", "DELETE"}:
+            found.append((statement, parameters[0] if many else parameters))
+
+    event.listen(Engine, "before_cursor_execute", executing)
+    yield found
+    event.remove(Engine, "before_cursor_execute", executing)
+
+
+async def plans(raw: AsyncEngine, executed: list[Statement]) -> list[tuple[str, list[str]]]:
+    """The plan of each statement, as SQLite chooses it for its parameters."""
+    found = []
+    async with raw.connect() as connection:
+        for statement, parameters in executed:
+            rows = await connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)
+            found.append((statement, [row.detail for row in rows]))
+    return found
+
+
+def check_indexed(planned: list[tuple[str, list[str]]]) -> None:
+    for statement, steps in planned:
+        assert steps, statement
+        for step in steps:
+            assert step.startswith("SEARCH "), (step, statement)
+            assert " INDEX " in step, (step, statement)
+
+
+LISTS = [
+    (table, narrowed, order) for table, filters, orders in t.LIST_INDEXES for narrowed in filters for order in orders
+]
+
+
+@pytest.mark.parametrize(("table", "narrowed", "order"), LISTS, ids=[f"{one.name}-{f}-{o}" for one, f, o in LISTS])
+async def test_every_list_is_served_by_an_index_in_its_order(
+    repository: Repository, tenant: Tenant, raw: AsyncEngine, table: Table, narrowed: str, order: str
+) -> None:
+    within = await new_domain(repository, tenant)
+    (ada,) = await new_mailboxes(repository, within, "ada")
+    await new_alias(repository, ada, "countess")
+    listed: dict[str, tuple[Any, ...]] = {
+        "domains": (repository.domains.list, DomainQuery, {"search": "exam"}, {"statuses": tuple(DomainStatus)}),
+        "mailboxes": (repository.mailboxes.list, MailboxQuery, {"search": "ada"}, {"statuses": tuple(MailboxStatus)}),
+        "aliases": (repository.aliases.list, AliasQuery, {"status": AliasStatus.READY}),
+    }
+    call, query, *further = listed[table.name]
+    ids = {"project_id": tenant.project.id, "domain_id": within.id, "mailbox_id": ada.id}
+    narrowing = {narrowed: ids[narrowed]} if narrowed in ids else {}
+    scopes = (tenant.scope, tenant.project_scope)
+    for scope, descending, more in itertools.product(scopes, (False, True), ({}, *further)):
+        ordering = Ordering(field=order, descending=descending)
+        asked: Any = query(ordering=ordering, page=1, page_size=50, **narrowing, **more)
+        with statements() as executed:
+            assert (await call(scope, asked)).total_count == 1
+        planned = await plans(raw, executed)
+        assert len(planned) == 2
+        check_indexed(planned)
+        assert f"_{order} " in planned[1][1][0]
+
+
+async def test_every_look_for_work_is_served_by_an_index(
+    repository: Repository, tenant: Tenant, raw: AsyncEngine
+) -> None:
+    work = repository.work
+    provisioning = await new_domain(repository, tenant, "provisioning.test", DomainStatus.PROVISIONING)
+    await new_mailboxes(repository, provisioning, "waiting")
+    made = await new_domain(repository, tenant, status=DomainStatus.WAITING_VALIDATION)
+    going = await new_domain(repository, tenant, "going.test")
+    (ada,) = await new_mailboxes(repository, going, "ada")
+    await new_alias(repository, ada, "countess")
+    findings = {kind: Finding(RecordStatus.VALID) for kind in RECORD_KINDS}
+    with statements() as executed:
+        begun = await repository.domains.begin_validation(
+            tenant.scope, made.id, partial(begin_validation, now=NOW), NOW
+        )
+        assert len(await work.domains_to_validate(10)) == 1
+        assert (await work.settle_validation(begun, findings, NOW)).status is DomainStatus.PROVISIONING
+        assert await work.finish_provisioning(NOW, 10) == 2
+        assert await work.admit_waiting(NOW, 10) == 1
+        assert len(await work.due_mailboxes(NOW + timedelta(days=40), 10)) == 2
+        await repository.domains.delete(tenant.scope, going.id, partial(delete_domain, now=NOW), NOW)
+        assert await work.advance(ada, lambda stored: stored) is True
+        assert [await work.purge_domains(10) for _ in range(3)] == [1, 1, 0]
+        assert await work.forget_answers(NOW, 10) == 0
+    planned = await plans(raw, executed)
+    assert len(planned) > 20
+    check_indexed(planned)
+    (proof,) = [steps for statement, steps in planned if "domains.status IN" in statement]
+    assert "uq_domains_proved_name" in proof[0]
+
+
+# --- How the file is opened -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("owner", [False, True])
+async def test_only_the_owners_writer_checkpoints_and_every_connection_is_durable(
+    sqlite_store: str, owner: bool
+) -> None:
+    engines = open_engines(sqlite_store, owner=owner, pool_size=10)
+    for engine, checkpoints in ((engines.reader, False), (engines.writer, owner)):
+        async with engine.connect() as connection:
+            pragmas = {
+                name: (await connection.exec_driver_sql(f"PRAGMA {name}")).scalar_one()
+                for name in ("journal_mode", "synchronous", "foreign_keys", "busy_timeout", "wal_autocheckpoint")
+            }
+        assert pragmas == {
+            "journal_mode": "wal",
+            "synchronous": 2,  # FULL
+            "foreign_keys": 1,
+            "busy_timeout": 5_000,
+            "wal_autocheckpoint": 1_000 if checkpoints else 0,
+        }
+        await engine.dispose()
+
+
+async def test_the_owner_checkpoints_what_other_processes_write(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(storage_engine, "CHECKPOINT_SECONDS", 0.01)
+    worker = await store.open()
+    owner = await open_repository(store.url, owner=True)
+    tenant = await new_tenant(worker)
+    copy = tmp_path / "copy.db"
+
+    async def reached_the_file() -> bool:
+        shutil.copy(tmp_path / "postroom.db", copy)  # without its write-ahead log
+        async with AsyncExitStack() as cleanups:
+            reader = await open_repository(f"sqlite+aiosqlite:///{copy}")
+            cleanups.push_async_callback(reader.close)
+            return await reader.tenancy.list_projects() == [tenant.project]
+
+    await eventually(reached_the_file)
+    await owner.close()
+
+
+async def test_an_owner_closes_in_the_middle_of_a_checkpoint(
+    store: Store, monkeypatch: pytest.MonkeyPatch, connections: Callable[[], int]
+) -> None:
+    monkeypatch.setattr(storage_engine, "CHECKPOINT_SECONDS", 0.0)
+    for _ in range(10):
+        owner = await open_repository(store.url, owner=True)
+        await new_tenant(owner)
+        await owner.close()
+    await eventually(lambda: connections() == 0)
+
+
+# --- Out of reach -----------------------------------------------------------------------------------------------------
+
+
+async def test_a_file_that_cannot_be_opened_is_out_of_reach(tmp_path: Path) -> None:
+    before = set(threading.enumerate())
+    with pytest.raises(StorageUnavailable):
+        await open_repository(f"sqlite+aiosqlite:///{tmp_path}/missing/postroom.db")
+    # The driver's thread speaks to the event loop until it ends.
+    await eventually(lambda: set(threading.enumerate()) <= before)
+
+
+async def test_a_file_that_another_process_locks_for_long_is_out_of_reach_for_writes_alone(
+    store: Store, raw: AsyncEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dialects, "BUSY_TIMEOUT_MS", 20)
+    repository = await store.open()
+    tenant = await new_tenant(repository)
+    before = await dump(raw)
+    async with raw.connect() as locking:
+        await locking.exec_driver_sql("BEGIN IMMEDIATE")
+        with pytest.raises(StorageUnavailable) as caught:
+            await new_domain(repository, tenant)
+        assert "locked" not in str(caught.value)
+        assert await repository.tenancy.list_projects() == [tenant.project]
+        for act in (migrate, require_current):
+            with pytest.raises(StorageUnavailable):
+                await asyncio.to_thread(act, store.url)
+        await locking.exec_driver_sql("ROLLBACK")
+    assert await dump(raw) == before
+    await new_domain(repository, tenant)
+
+
+async def test_a_full_disk_is_out_of_reach_for_writes_alone_and_leaves_nothing(store: Store, raw: AsyncEngine) -> None:
+    repository = await store.open()
+    tenant = await new_tenant(repository)
+    within = await new_domain(repository, tenant)
+    await repository.close()
+    async with raw.connect() as connection:
+        pages = (await connection.exec_driver_sql("PRAGMA page_count")).scalar_one()
+    before = await dump(raw)
+    full = pages + 3
+
+    def fill(connection: Any, _record: object) -> None:
+        connection.execute(f"PRAGMA max_page_count = {full}").close()
+
+    event.listen(Pool, "connect", fill)
+    repository = await store.open()
+    with pytest.raises(StorageUnavailable):
+        await new_mailboxes(repository, within, *(f"m{number}" for number in range(100)))
+    event.remove(Pool, "connect", fill)
+    assert await repository.domains.get(tenant.scope, within.id) == within
+    assert await dump(raw) == before
+    await repository.close()
+    # Space returns.
+    again = await store.open()
+    await new_mailboxes(again, within, *(f"m{number}" for number in range(100)))
+    assert await count_of(raw, t.mailboxes) == 100
