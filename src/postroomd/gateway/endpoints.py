@@ -94,8 +94,7 @@ class RpcEndpoint:
             raise Refused(from_rpc_error(error, incoming.request_id)) from error
         answer = self._answer(incoming.http, response)
         if any(name == "idempotency-key" for name, _ in metadata):
-            trailing = await call.trailing_metadata()
-            if ("idempotency-replayed", "true") in trailing:
+            if (await call.trailing_metadata()).get("idempotency-replayed") == "true":
                 answer.headers["Idempotency-Replayed"] = "true"
         return answer
 

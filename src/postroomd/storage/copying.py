@@ -36,13 +36,13 @@ from postroomd.storage.contents import (
     see_every_row,
 )
 from postroomd.storage.dialects import found_key_taken, is_out_of_reach, is_sqlite, lost_to_another, open_engines
-from postroomd.storage.migrations import HEAD, current_revision, migrate
+from postroomd.storage.migrations import COPY_PROGRESS, HEAD, current_revision, migrate
 
 CHUNK_ROWS = 1_000
 ATTEMPTS = 8  # at a chunk's transaction, which a distributed engine may refuse to serialize
 
 progress = sa.Table(
-    "copy_progress",
+    COPY_PROGRESS,
     sa.MetaData(),  # no part of the schema
     sa.Column("table_name", sa.String(63), primary_key=True),
     sa.Column("contents", sa.String(64), nullable=False),  # the fingerprint of all that is copied

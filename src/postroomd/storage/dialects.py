@@ -93,6 +93,12 @@ def is_out_of_reach(error: BaseException) -> bool:
     return state in _SQLSTATES_OUT_OF_REACH or state[:2] == "08"
 
 
+def is_no_database(error: BaseException) -> bool:
+    """Whether a file is damaged, or something else than an SQLite database."""
+    code = _sqlite_extended_code(error)
+    return code is not None and code & 0xFF in {sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT}
+
+
 def lost_to_another(error: BaseException) -> bool:
     """Whether a transaction was ended for the sake of another: a serialization failure, or a deadlock."""
     return _sqlstate(error) in {"40001", "40P01"}

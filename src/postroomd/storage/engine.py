@@ -13,7 +13,7 @@ from sqlalchemy import exc, make_url
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from tenacity import AsyncRetrying, RetryCallState, wait_random_exponential
 
-from postroomd.domain.errors import StorageUnavailable
+from postroomd.domain.errors import SchemaMismatch, StorageUnavailable
 from postroomd.domain.model import Scope
 from postroomd.storage import once
 from postroomd.storage.dialects import (
@@ -21,6 +21,7 @@ from postroomd.storage.dialects import (
     checkpoint,
     enter_tenant,
     found_key_taken,
+    is_no_database,
     is_out_of_reach,
     is_sqlite,
     lost_to_another,
@@ -202,6 +203,8 @@ def translated(error: Exception) -> Exception:
     if is_out_of_reach(error):
         log.warning("database out of reach", error=type(getattr(error, "orig", None) or error).__name__)
         return StorageUnavailable()
+    if is_no_database(error):
+        return SchemaMismatch("the file is no SQLite database, or a damaged one")
     return error
 
 

@@ -13,6 +13,9 @@ from postroomd.storage.engine import translated
 
 Result = TypeVar("Result")
 
+COPY_PROGRESS = "copy_progress"
+"""A table that is there while a copy into the database is unfinished."""
+
 HEAD = "0002"
 """The revision that this version works with. It stands here so that a start need not load Alembic to compare."""
 
@@ -26,8 +29,12 @@ def migrate(url: str) -> None:
 
 
 def require_current(url: str) -> None:
-    """Raise SchemaMismatch, with one line that says what to do, where the schema is not at HEAD."""
-    revision = asyncio.run(_run(url, current_revision))
+    """Raise SchemaMismatch, with one line that says what to do, where the schema is not at HEAD or half copied."""
+    revision, unfinished = asyncio.run(
+        _run(url, lambda connection: (current_revision(connection), inspect(connection).has_table(COPY_PROGRESS)))
+    )
+    if unfinished:
+        raise SchemaMismatch("the database is an unfinished copy: run the same `postroom copy` again first")
     if revision is None:
         raise SchemaMismatch("the database is empty: run `postroom migrate` first")
     if revision < HEAD:
