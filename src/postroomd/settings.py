@@ -91,6 +91,15 @@ def _checked_url(url: SecretStr) -> SecretStr:
     return url
 
 
+def _checked_resolvers(text: str) -> str:
+    if text:
+        from postroomd.dns import parse_endpoint  # which takes long to import, and few name resolvers
+
+        for endpoint in text.split(","):
+            parse_endpoint(endpoint.strip())
+    return text
+
+
 def _checked_replica_url(url: SecretStr) -> SecretStr:
     if not url.get_secret_value().startswith(POSTGRESQL_PREFIX):
         raise ValueError(f"{POSTGRESQL_PREFIX}USER:PASSWORD@HOST/NAME is expected")
@@ -100,6 +109,7 @@ def _checked_replica_url(url: SecretStr) -> SecretStr:
 Address = Annotated[str, AfterValidator(_checked_address)]
 HostName = Annotated[str, AfterValidator(_checked_host)]
 DatabaseUrl = Annotated[SecretStr, AfterValidator(_checked_url)]
+Resolvers = Annotated[str, AfterValidator(_checked_resolvers)]
 ReplicaUrl = Annotated[SecretStr, AfterValidator(_checked_replica_url)]
 Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
 
@@ -208,6 +218,23 @@ class Settings(BaseSettings):
     )
     worker_interval_seconds: float = _setting(
         0.5, _WORKER, "How long the worker rests when nothing is due, in seconds.", gt=0, le=3_600
+    )
+    dns_resolvers: Resolvers = _setting(
+        "",
+        _WORKER,
+        "Resolvers that name a domain's servers: `IP`, `IP:PORT` or `[IPv6]:PORT`, comma-separated; else the system's.",
+    )
+    dns_timeout_seconds: float = _setting(
+        3.0, _WORKER, "How long one DNS server is waited for, in seconds.", gt=0, le=60
+    )
+    dns_deadline_seconds: float = _setting(
+        20.0, _WORKER, "How long all look-ups of one domain may take, in seconds.", gt=0, le=600
+    )
+    dns_allow_private: bool = _setting(
+        False, _WORKER, "`true` lets a domain's DNS servers have addresses that are not public."
+    )
+    dns_authoritative_port: int = _setting(
+        53, _WORKER, "Port of the domains' DNS servers, for trials.", ge=1, le=65_535
     )
     log_level: Literal["debug", "info", "warning", "error"] = _setting("info", _ALL, "Least level that is logged.")
     log_format: Literal["auto", "json", "console"] = _setting(

@@ -1,9 +1,9 @@
 """Which local parts and domain names are legal, and their one stored form."""
 
-from time import perf_counter
+from time import process_time
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from postroomd.domain.addresses import canonical_domain_name, canonical_local_part
@@ -72,6 +72,7 @@ def test_anything_but_a_dot_atom_is_refused_with_the_reason(sent: str, says: str
         canonical_local_part(sent)
 
 
+@settings(deadline=None)
 @given(st.text(max_size=80))
 def test_a_local_part_that_passes_is_its_own_canonical_form(sent: str) -> None:
     try:
@@ -219,13 +220,14 @@ def test_the_longest_name_is_253_octets() -> None:
     ids=["one label", "one U-label", "many labels", "many U-labels", "dots", "combining marks"],
 )
 def test_very_long_input_is_refused_at_once(sent: str) -> None:
-    started = perf_counter()
+    started = process_time()
     for canonical in (canonical_domain_name, canonical_local_part):
         with pytest.raises(ValueError):
             canonical(sent)
-    assert perf_counter() - started < 0.25
+    assert process_time() - started < 0.25
 
 
+@settings(deadline=None)
 @given(st.text(max_size=60) | st.from_regex(r"[a-zäöü0-9-]{1,20}(\.[a-z0-9]{1,10}){1,3}", fullmatch=True))
 def test_a_domain_name_that_passes_is_its_own_canonical_form(sent: str) -> None:
     try:

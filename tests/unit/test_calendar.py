@@ -3,7 +3,7 @@
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from postroomd.domain.calendar import MONTHS, add_months, period_end
@@ -90,11 +90,13 @@ def test_a_canceled_subscription_has_no_length() -> None:
     assert set(MONTHS) == set(SubscriptionPeriod) - {SubscriptionPeriod.CANCELED}
 
 
+@settings(deadline=None)
 @given(anchor=ANCHORS, count=st.integers(min_value=1, max_value=60))
 def test_monthly_steps_never_drift_from_the_anchor(anchor: datetime, count: int) -> None:
     assert ends(anchor, MONTHLY, count) == [add_months(anchor, number) for number in range(1, count + 1)]
 
 
+@settings(deadline=None)
 @given(anchor=ANCHORS, periods=st.lists(PERIODS, min_size=1, max_size=24))
 def test_steps_of_any_lengths_never_drift_from_the_anchor(anchor: datetime, periods: list[SubscriptionPeriod]) -> None:
     start = anchor
@@ -103,6 +105,7 @@ def test_steps_of_any_lengths_never_drift_from_the_anchor(anchor: datetime, peri
     assert start == add_months(anchor, sum(MONTHS[period] for period in periods))
 
 
+@settings(deadline=None)
 @given(anchor=ANCHORS, months=st.integers(min_value=0, max_value=1_200))
 def test_a_month_is_28_to_31_days_and_its_day_is_at_most_the_anchors(anchor: datetime, months: int) -> None:
     this, following = add_months(anchor, months), add_months(anchor, months + 1)

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from postroomd.domain.calendar import add_months
@@ -486,6 +486,7 @@ def caught_up(before: Mailbox | None, now: datetime) -> Mailbox | None:
     return before
 
 
+@settings(deadline=None)
 @given(
     start=st.datetimes(datetime(2000, 1, 1), datetime(2100, 1, 1), timezones=st.just(UTC)),  # noqa: DTZ001
     status=st.sampled_from(sorted(MailboxStatus)),
@@ -521,6 +522,7 @@ RULES: list[tuple[str, Callable[[Mailbox, datetime], Mailbox | None]]] = [
 ]
 
 
+@settings(deadline=None)
 @given(
     period=st.sampled_from([P.MONTHLY, P.YEARLY]),
     steps=st.lists(

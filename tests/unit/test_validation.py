@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from postroomd.domain.errors import InvalidArguments, Reason, Violation
@@ -382,6 +382,7 @@ SENT = st.text(min_size=3, max_size=300).map(lambda text: f"§{text}§")
 
 
 @pytest.mark.parametrize("checked", CHECKS)
+@settings(deadline=None)
 @given(sent=SENT)
 def test_no_message_repeats_what_was_sent(checked: Callable[[Checker, str], object], sent: str) -> None:
     check = Checker()

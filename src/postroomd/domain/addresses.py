@@ -43,7 +43,7 @@ def canonical_domain_name(text: str) -> str:
     public suffix, and for an IP address.
     """
     # The conversion takes time by the square of a label's length: what can't fit is not converted.
-    if len(text) > MAX_DOMAIN_NAME + 1:
+    if len(text.removesuffix(".")) > MAX_DOMAIN_NAME:
         raise ValueError(f"at most {MAX_DOMAIN_NAME} octets")
     try:
         name = idna.encode(text, uts46=True, std3_rules=True).decode("ascii").lower().removesuffix(".")

@@ -22,6 +22,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+LISTED = 5
+
 
 class Reason(StrEnum):
     """Why an argument is refused: the values of `reason` in the contract."""
@@ -65,6 +67,12 @@ class ResourceName:
     id: str
 
 
+def listed(names: Sequence[str]) -> str:
+    """The first few names, and how many more there are: a message is no place for a hundred."""
+    further = len(names) - LISTED
+    return ", ".join(names[:LISTED]) + (f" and {further} more" if further > 0 else "")
+
+
 class PostroomError(Exception):
     """The root of what a call can fail with on purpose. Its text is shown to the caller."""
 
@@ -73,7 +81,7 @@ class InvalidArguments(PostroomError):
     """The request breaks rules of its own."""
 
     def __init__(self, violations: Sequence[Violation]) -> None:
-        super().__init__("invalid argument(s): " + ", ".join(violation.field for violation in violations))
+        super().__init__("invalid argument(s): " + listed([violation.field for violation in violations]))
         self.violations = tuple(violations)
 
 

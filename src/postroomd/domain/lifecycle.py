@@ -230,7 +230,7 @@ def advance_mailbox(mailbox: Mailbox, retention: timedelta, now: datetime) -> Ma
     due = due_at(mailbox)
     if due is None or due > now:
         return mailbox
-    if mailbox.status is M.DELETION_SCHEDULED:
+    if mailbox.status in MAILBOX_TRANSITIONS[MailboxEvent.PURGE_DUE]:
         return None
     if mailbox.next_subscription_period is P.CANCELED:
         return replace(

@@ -2,6 +2,8 @@
 
 import grpc
 
+MAX_DETAILS_BYTES = 1024 * 1024
+
 # A lost connection is to be back within 3 s of the service's return. gRPC would wait up to 120 s between two attempts,
 # and up to 20 s for one of them; here an attempt under way when the service returns, and the wait after it, each end
 # in about a second. What is called meanwhile fails at once.
@@ -15,6 +17,9 @@ _OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.max_pings_without_data", 0),
     ("grpc.max_receive_message_length", 16 * 1024 * 1024),
+    # The details of an error come as metadata, of which gRPC takes 8 KiB by default: a batch has room for more faults.
+    ("grpc.max_metadata_size", MAX_DETAILS_BYTES),
+    ("grpc.absolute_max_metadata_size", MAX_DETAILS_BYTES),
     ("grpc.enable_http_proxy", 0),  # the service is next door, whatever http_proxy says
 )
 

@@ -93,15 +93,16 @@ class RpcEndpoint:
         except grpc.aio.AioRpcError as error:
             raise Refused(from_rpc_error(error, incoming.request_id)) from error
         answer = self._answer(incoming.http, response)
-        if any(name == "idempotency-key" for name, _ in metadata):
-            if (await call.trailing_metadata()).get("idempotency-replayed") == "true":
-                answer.headers["Idempotency-Replayed"] = "true"
+        keyed = any(name == "idempotency-key" for name, _ in metadata)
+        if keyed and (await call.trailing_metadata()).get("idempotency-replayed") == "true":
+            answer.headers["Idempotency-Replayed"] = "true"
         return answer
 
     def _metadata(self, incoming: Incoming, token: str | None) -> list[tuple[str, str]]:
         """What the call carries besides its message. Raises InvalidArguments."""
         carried = {
             "x-request-id": incoming.request_id,
+            "x-accept-details": "all",  # which open_channel has made room for
             "x-auth-token": token,
             "idempotency-key": None if self._reads else headers.idempotency_key(incoming.http),
             "x-consistency": headers.consistency(incoming.http) if self._reads else None,

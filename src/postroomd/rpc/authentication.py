@@ -69,8 +69,8 @@ class Authenticator:
         return found
 
 
-def _secret_hash(metadata: Metadata) -> bytes:
-    """The digest of the one secret that the metadata carries. Raises Unauthenticated."""
+def secret_of(metadata: Metadata) -> str:
+    """The one secret that the metadata carries. Raises Unauthenticated."""
     secrets = [value for name, value in metadata if name == "x-auth-token"]
     for name, value in metadata:
         if name == "authorization":
@@ -78,7 +78,12 @@ def _secret_hash(metadata: Metadata) -> bytes:
             secrets.append(secret.strip() if scheme.lower() == "bearer" else "")
     if len(secrets) != 1:
         raise Unauthenticated(KeyRefusal.INVALID_ARGUMENT)
+    return str(secrets[0])
+
+
+def _secret_hash(metadata: Metadata) -> bytes:
+    """The digest of that secret. Raises Unauthenticated."""
     try:
-        return hash_secret(str(secrets[0]))
+        return hash_secret(secret_of(metadata))
     except ValueError:
         raise Unauthenticated(KeyRefusal.INVALID_ARGUMENT) from None

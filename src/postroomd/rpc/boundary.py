@@ -5,7 +5,7 @@ answer an unexpected exception with its text.
 """
 
 import asyncio
-import hashlib
+import hmac
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 
 from postroomd.domain.errors import InvalidArguments, PermissionDenied, PostroomError, Reason, Violation
-from postroomd.rpc.authentication import CALLER, Authenticator, Caller, Metadata
+from postroomd.rpc.authentication import CALLER, Authenticator, Caller, Metadata, secret_of
 from postroomd.rpc.status import status_of
 from postroomd.storage.engine import DEADLINE, STRONG
 from postroomd.storage.once import ONCE, Once, Replayed
@@ -90,7 +90,7 @@ class Boundary:
                 STRONG.set(_wants_strong_reads(metadata))
                 request = _parsed(parse, raw)
                 if mutates and (key := _idempotency_key(metadata)) is not None:
-                    ONCE.set(self._once(key, method, rpc, raw))
+                    ONCE.set(self._once(key, method, rpc, raw, secret_of(metadata)))
                     await self.repository.require_unused(caller.scope)
                 response = rpc.response(await rpc.perform(request)).SerializeToString()
             except Replayed as replayed:
@@ -102,7 +102,7 @@ class Boundary:
             except Exception as error:
                 if not isinstance(error, PostroomError):
                     log.exception("unexpected error")
-                status = status_of(error, request_id)
+                status = status_of(error, request_id, all_details=("x-accept-details", "all") in metadata)
                 code = _CODES[status.code]
                 _log(caller, code.name, started)
                 await context.abort(code, status.message, (*trailing, (STATUS_DETAILS, status.SerializeToString())))
@@ -114,11 +114,14 @@ class Boundary:
         # Octets go through as they are: what can't be parsed is the caller's fault, and told by us.
         return grpc.unary_unary_rpc_method_handler(call)
 
-    def _once(self, key: str, method: MethodDescriptor, rpc: Rpc, raw: bytes) -> Once:
+    def _once(self, key: str, method: MethodDescriptor, rpc: Rpc, raw: bytes, secret: str) -> Once:
         now = self.clock()
+        # The request may hold a password, which a plain digest in the database would let be guessed at leisure. The
+        # caller's secret is in no database.
+        digest = hmac.digest(secret.encode(), method.full_name.encode() + b"\0" + raw, "sha256")
         return Once(
             key=key,
-            digest=hashlib.sha256(method.full_name.encode() + b"\0" + raw).digest(),
+            digest=digest,
             answer=lambda result: rpc.response(result).SerializeToString(),
             expires_at=now + ANSWERS_KEPT,
             now=now,

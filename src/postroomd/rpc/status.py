@@ -14,6 +14,9 @@ from google.rpc import code_pb2, error_details_pb2, status_pb2
 from postroomd.domain import errors as e
 
 ERROR_DOMAIN = "postroom"
+DEFAULT_BYTES = 5_000
+"""What a status may take, unless its caller asked for all of it. Clients take 8 KiB of metadata by default, where a
+status counts by a third more for being sent in base64."""
 
 Details = Iterable[Message]
 
@@ -109,12 +112,16 @@ ANSWERS: Mapping[type[e.PostroomError], Answer] = {
 }
 
 
-def status_of(error: Exception, request_id: str) -> status_pb2.Status:
-    """The status that tells a caller of an error. An unexpected one gives its request id, and nothing of itself."""
+def status_of(error: Exception, request_id: str, *, all_details: bool = False) -> status_pb2.Status:
+    """The status that tells a caller of an error. An unexpected one gives its request id, and nothing of itself.
+
+    Its details stay below what gRPC clients take by default, unless they have asked for all.
+    """
     answer = ANSWERS.get(type(error)) if isinstance(error, e.PostroomError) else None
     if answer is None:
         return _status(code_pb2.INTERNAL, "internal error", "INTERNAL", {"request_id": request_id}, ())
-    return _status(answer.code, str(error), answer.reason, answer.metadata(error), answer.details(error))
+    status = _status(answer.code, str(error), answer.reason, answer.metadata(error), answer.details(error))
+    return status if all_details or status.ByteSize() <= DEFAULT_BYTES else _shortened(status)
 
 
 def _status(code: int, message: str, reason: str, metadata: Mapping[str, str], details: Details) -> status_pb2.Status:
@@ -123,3 +130,26 @@ def _status(code: int, message: str, reason: str, metadata: Mapping[str, str], d
     for detail in details:
         status.details.add().Pack(detail)
     return status
+
+
+def _shortened(status: status_pb2.Status) -> status_pb2.Status:
+    """The status with as many of its violations, or resources, as fit; the last violation then counts the rest."""
+    short = status_pb2.Status(code=status.code, message=status.message)
+    for detail in status.details:
+        if detail.Is(error_details_pb2.BadRequest.DESCRIPTOR):
+            full, kept = error_details_pb2.BadRequest(), error_details_pb2.BadRequest()
+            detail.Unpack(full)
+            for violation in full.field_violations:
+                if short.ByteSize() + kept.ByteSize() + violation.ByteSize() > DEFAULT_BYTES:
+                    break
+                kept.field_violations.append(violation)
+            further = len(full.field_violations) - len(kept.field_violations)
+            kept.field_violations.add(
+                field="request",
+                reason=e.Reason.CONSTRAINT.name,
+                description=f"{further} more violations; send metadata x-accept-details: all for them",
+            )
+            short.details.add().Pack(kept)
+        elif short.ByteSize() + detail.ByteSize() <= DEFAULT_BYTES:
+            short.details.append(detail)
+    return short

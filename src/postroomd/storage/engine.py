@@ -6,14 +6,14 @@ from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from dataclasses import dataclass
 from time import monotonic
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import structlog
 from sqlalchemy import exc, make_url
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from tenacity import AsyncRetrying, RetryCallState, wait_random_exponential
 
-from postroomd.domain.errors import SchemaMismatch, StorageUnavailable
+from postroomd.domain.errors import PostroomError, SchemaMismatch, StorageUnavailable
 from postroomd.domain.model import Scope
 from postroomd.storage import once
 from postroomd.storage.dialects import (
@@ -77,7 +77,7 @@ class Database:
         try:
             return await _read(self._engines.reader, work, scope)
         except Exception as error:
-            raise translated(error) from error
+            raise_translated(error)
 
     async def write(self, work: Transaction[Result], scope: Scope | None = None) -> Result:
         """What `work` answers inside one write transaction, committed. Raises StorageUnavailable.
@@ -113,7 +113,7 @@ class Database:
         try:
             return await attempts(self._attempt, work, scope)
         except Exception as error:
-            raise translated(error) from error
+            raise_translated(error)
 
     async def _attempt(self, work: Transaction[Result], scope: Scope | None) -> Result:
         async with self._engines.writer.begin() as connection:
@@ -198,14 +198,21 @@ async def _read(engine: AsyncEngine, work: Transaction[Result], scope: Scope | N
         return await work(connection)
 
 
-def translated(error: Exception) -> Exception:
-    """The domain's error for a driver's; any other error as it is."""
+def raise_translated(error: Exception) -> NoReturn:
+    """Raise the domain's error for a driver's, and any other error as it is."""
+    translation = _translation(error)
+    if translation is None:
+        raise error
+    raise translation from error
+
+
+def _translation(error: Exception) -> PostroomError | None:
     if is_out_of_reach(error):
         log.warning("database out of reach", error=type(getattr(error, "orig", None) or error).__name__)
         return StorageUnavailable()
     if is_no_database(error):
         return SchemaMismatch("the file is no SQLite database, or a damaged one")
-    return error
+    return None
 
 
 def _may_end_otherwise(state: RetryCallState) -> bool:

@@ -259,7 +259,9 @@ idempotency_keys = Table(
     Column("organization_id", ID, primary_key=True),
     Column("project_scope", String(36), primary_key=True),
     Column("key", OCTETS, primary_key=True),
-    Column("digest", LargeBinary(32), nullable=False),  # SHA-256 of the RPC and its request
+    Column(
+        "digest", LargeBinary(32), nullable=False
+    ),  # HMAC-SHA-256 of RPC and request, by the secret
     Column("answer", LargeBinary, nullable=False),  # the response, in protobuf
     Column("expires_at", Instant, nullable=False, index=True),
 )
@@ -272,9 +274,20 @@ LIST_INDEXES = (
     (mailboxes, ("organization_id", "project_id", "domain_id"), ("created_at", "updated_at", "email")),
     (aliases, ("organization_id", "project_id", "mailbox_id"), ("created_at", "updated_at", "email")),
 )
-"""Table, the columns that a list is narrowed by, and those it is ordered by: an index serves each pair."""
+"""Table, the columns that a list is narrowed by, and those it is ordered by: an index serves each pair.
+
+Every list names its organization, and so does every index: SQLite, which keeps no statistics by itself, then takes
+the one that fits the most of a list's conditions.
+"""
 
 for _table, _filters, _orders in LIST_INDEXES:
     for _filter in _filters:
+        _narrowing = [_table.c[name] for name in dict.fromkeys(("organization_id", _filter))]
         for _order in _orders:
-            Index(f"ix_{_table.name}_{_filter}_{_order}", _table.c[_filter], _table.c[_order], _table.c.id)
+            Index(f"ix_{_table.name}_{_filter}_{_order}", *_narrowing, _table.c[_order], _table.c.id)
+
+# What a row that is deleted is looked for by, in the tables that point at it.
+Index("ix_mailboxes_domain_id", mailboxes.c.domain_id)
+Index("ix_aliases_domain_id", aliases.c.domain_id)
+Index("ix_aliases_mailbox_id", aliases.c.mailbox_id)
+Index("ix_domains_project_id", domains.c.project_id)

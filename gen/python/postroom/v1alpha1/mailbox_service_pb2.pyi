@@ -13,8 +13,11 @@ What else a call may carry, as metadata:
     answered as trailing metadata either way.
   idempotency-key: 1 to 255 visible ASCII characters, on any RPC that changes something. The first call under a key
     that succeeds is answered again to every later one for 24 hours, octet by octet and with trailing metadata
-    `idempotency-replayed: true`, and has one effect. A key used with another request is INVALID_ARGUMENT. A call
-    that failed has had no effect, and is tried again under the same key.
+    `idempotency-replayed: true`, and has one effect. A key used with another request, or by another API key, is
+    INVALID_ARGUMENT. A call that failed has had no effect, and is tried again under the same key.
+  x-accept-details: `all`, to be told of every violation where there are too many for the 8 KiB of metadata that
+    gRPC clients take by default (set grpc.max_metadata_size and grpc.absolute_max_metadata_size with it). Without
+    it the last violation then counts those left out.
   x-consistency: `strong`, on a List RPC, to have it served by the primary database where a replica might be up to
     a few seconds behind.
 

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, inspect, text
 
 from postroomd.domain.errors import SchemaMismatch
 from postroomd.storage.dialects import migration_engine
-from postroomd.storage.engine import translated
+from postroomd.storage.engine import raise_translated
 
 Result = TypeVar("Result")
 
@@ -72,6 +72,6 @@ async def _run(url: str, work: Callable[[Connection], Result]) -> Result:
         async with engine.begin() as connection:
             return await connection.run_sync(work)
     except Exception as error:
-        raise translated(error) from error
+        raise_translated(error)
     finally:
         await engine.dispose()

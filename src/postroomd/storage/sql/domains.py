@@ -7,6 +7,7 @@ from sqlalchemy import func, insert, literal, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from postroomd.domain.errors import Conflict, NotFound, ResourceName
+from postroomd.domain.lifecycle import MAILBOX_TRANSITIONS, MailboxEvent
 from postroomd.domain.model import (
     AliasStatus,
     Domain,
@@ -146,7 +147,7 @@ class SqlDomains:
                 .where(
                     t.mailboxes.c.organization_id == domain.organization_id,
                     t.mailboxes.c.domain_id == domain.id,
-                    t.mailboxes.c.status != MailboxStatus.DELETING,
+                    t.mailboxes.c.status.in_(MAILBOX_TRANSITIONS[MailboxEvent.DOMAIN_DELETED]),
                 )
                 .values(
                     status=MailboxStatus.DELETING,

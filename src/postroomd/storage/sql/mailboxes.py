@@ -5,7 +5,7 @@ from collections.abc import Collection, Sequence
 from sqlalchemy import insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from postroomd.domain.errors import Conflict, NotFound, QuotaExceeded, ResourceName
+from postroomd.domain.errors import Conflict, NotFound, QuotaExceeded, ResourceName, listed
 from postroomd.domain.lifecycle import due_at
 from postroomd.domain.model import Domain, Mailbox, MailboxQuery, Page, Scope
 from postroomd.storage import tables as t
@@ -47,7 +47,7 @@ async def require_free(connection: AsyncConnection, scope: Scope, domain: Domain
             ResourceName("alias", row.alias_id) if row.alias_id else ResourceName("mailbox", row.mailbox_id)
             for row in taken
         ]
-        addresses = ", ".join(f"{row.local_part}@{domain.name}" for row in taken)
+        addresses = listed([f"{row.local_part}@{domain.name}" for row in taken])
         raise Conflict(f"already in use: {addresses}", names)
 
 

@@ -181,7 +181,7 @@ async def _purge(connection: AsyncConnection, domain: Domain, mailbox_ids: Seque
     await connection.execute(
         update(t.projects)
         .where(t.projects.c.id == domain.project_id, t.projects.c.organization_id == domain.organization_id)
-        .values(mailbox_count=t.projects.c.mailbox_count)
+        .values(mailbox_count=t.projects.c.mailbox_count - gone)
     )
     await connection.execute(
         update(t.domains)

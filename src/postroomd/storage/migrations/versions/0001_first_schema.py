@@ -74,10 +74,18 @@ def upgrade() -> None:
     )
     op.create_index("ix_domains_organization_id_name", "domains", ["organization_id", "name", "id"])
     op.create_index("ix_domains_organization_id_updated_at", "domains", ["organization_id", "updated_at", "id"])
-    op.create_index("ix_domains_project_id_created_at", "domains", ["project_id", "created_at", "id"])
-    op.create_index("ix_domains_project_id_mailbox_total_count", "domains", ["project_id", "mailbox_total_count", "id"])
-    op.create_index("ix_domains_project_id_name", "domains", ["project_id", "name", "id"])
-    op.create_index("ix_domains_project_id_updated_at", "domains", ["project_id", "updated_at", "id"])
+    op.create_index(
+        "ix_domains_project_id_created_at", "domains", ["organization_id", "project_id", "created_at", "id"]
+    )
+    op.create_index(
+        "ix_domains_project_id_mailbox_total_count",
+        "domains",
+        ["organization_id", "project_id", "mailbox_total_count", "id"],
+    )
+    op.create_index("ix_domains_project_id_name", "domains", ["organization_id", "project_id", "name", "id"])
+    op.create_index(
+        "ix_domains_project_id_updated_at", "domains", ["organization_id", "project_id", "updated_at", "id"]
+    )
     op.create_index("ix_domains_status", "domains", ["status"])
     op.create_index(
         "ix_domains_validation_requested_at",
@@ -136,16 +144,24 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["domain_id"], ["domains.id"], name=op.f("fk_mailboxes_domain_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_mailboxes")),
     )
-    op.create_index("ix_mailboxes_domain_id_created_at", "mailboxes", ["domain_id", "created_at", "id"])
-    op.create_index("ix_mailboxes_domain_id_email", "mailboxes", ["domain_id", "email", "id"])
-    op.create_index("ix_mailboxes_domain_id_updated_at", "mailboxes", ["domain_id", "updated_at", "id"])
+    op.create_index(
+        "ix_mailboxes_domain_id_created_at", "mailboxes", ["organization_id", "domain_id", "created_at", "id"]
+    )
+    op.create_index("ix_mailboxes_domain_id_email", "mailboxes", ["organization_id", "domain_id", "email", "id"])
+    op.create_index(
+        "ix_mailboxes_domain_id_updated_at", "mailboxes", ["organization_id", "domain_id", "updated_at", "id"]
+    )
     op.create_index("ix_mailboxes_due_at", "mailboxes", ["due_at"])
     op.create_index("ix_mailboxes_organization_id_created_at", "mailboxes", ["organization_id", "created_at", "id"])
     op.create_index("ix_mailboxes_organization_id_email", "mailboxes", ["organization_id", "email", "id"])
     op.create_index("ix_mailboxes_organization_id_updated_at", "mailboxes", ["organization_id", "updated_at", "id"])
-    op.create_index("ix_mailboxes_project_id_created_at", "mailboxes", ["project_id", "created_at", "id"])
-    op.create_index("ix_mailboxes_project_id_email", "mailboxes", ["project_id", "email", "id"])
-    op.create_index("ix_mailboxes_project_id_updated_at", "mailboxes", ["project_id", "updated_at", "id"])
+    op.create_index(
+        "ix_mailboxes_project_id_created_at", "mailboxes", ["organization_id", "project_id", "created_at", "id"]
+    )
+    op.create_index("ix_mailboxes_project_id_email", "mailboxes", ["organization_id", "project_id", "email", "id"])
+    op.create_index(
+        "ix_mailboxes_project_id_updated_at", "mailboxes", ["organization_id", "project_id", "updated_at", "id"]
+    )
     op.create_index(
         "ix_mailboxes_waiting",
         "mailboxes",
@@ -171,15 +187,23 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_aliases")),
     )
-    op.create_index("ix_aliases_mailbox_id_created_at", "aliases", ["mailbox_id", "created_at", "id"])
-    op.create_index("ix_aliases_mailbox_id_email", "aliases", ["mailbox_id", "email", "id"])
-    op.create_index("ix_aliases_mailbox_id_updated_at", "aliases", ["mailbox_id", "updated_at", "id"])
+    op.create_index(
+        "ix_aliases_mailbox_id_created_at", "aliases", ["organization_id", "mailbox_id", "created_at", "id"]
+    )
+    op.create_index("ix_aliases_mailbox_id_email", "aliases", ["organization_id", "mailbox_id", "email", "id"])
+    op.create_index(
+        "ix_aliases_mailbox_id_updated_at", "aliases", ["organization_id", "mailbox_id", "updated_at", "id"]
+    )
     op.create_index("ix_aliases_organization_id_created_at", "aliases", ["organization_id", "created_at", "id"])
     op.create_index("ix_aliases_organization_id_email", "aliases", ["organization_id", "email", "id"])
     op.create_index("ix_aliases_organization_id_updated_at", "aliases", ["organization_id", "updated_at", "id"])
-    op.create_index("ix_aliases_project_id_created_at", "aliases", ["project_id", "created_at", "id"])
-    op.create_index("ix_aliases_project_id_email", "aliases", ["project_id", "email", "id"])
-    op.create_index("ix_aliases_project_id_updated_at", "aliases", ["project_id", "updated_at", "id"])
+    op.create_index(
+        "ix_aliases_project_id_created_at", "aliases", ["organization_id", "project_id", "created_at", "id"]
+    )
+    op.create_index("ix_aliases_project_id_email", "aliases", ["organization_id", "project_id", "email", "id"])
+    op.create_index(
+        "ix_aliases_project_id_updated_at", "aliases", ["organization_id", "project_id", "updated_at", "id"]
+    )
     op.create_table(
         "addresses",
         sa.Column("domain_id", ID, nullable=False),
@@ -196,3 +220,7 @@ def upgrade() -> None:
     )
     op.create_index(op.f("ix_addresses_alias_id"), "addresses", ["alias_id"])
     op.create_index(op.f("ix_addresses_mailbox_id"), "addresses", ["mailbox_id"])
+    op.create_index("ix_mailboxes_domain_id", "mailboxes", ["domain_id"])
+    op.create_index("ix_aliases_domain_id", "aliases", ["domain_id"])
+    op.create_index("ix_aliases_mailbox_id", "aliases", ["mailbox_id"])
+    op.create_index("ix_domains_project_id", "domains", ["project_id"])

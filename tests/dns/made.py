@@ -1,0 +1,102 @@
+"""A domain, its records, and zones that publish them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from uuid import uuid4
+
+from postroomd.dns import DnsConfig
+from postroomd.domain.model import DnsType, Domain, DomainRecord, DomainStatus, RecordStatus
+from postroomd.domain.records import MailHosts, plan_records
+
+from .server import RESOLVER, Internet
+
+NOW = datetime(2024, 1, 31, 12, 30, tzinfo=UTC)
+NAME = "example.com"
+TOKEN = "0123456789abcdef0123456789abcdef"
+DKIM_KEY = "MIIBIjANBgkqhkiG9w0BAQEFAAOCAQ8A" + "Postroom" * 45  # about as long as that of an RSA-2048 key
+
+HOSTS = MailHosts(
+    mx="mx.host.test",
+    imap="imap.host.test",
+    pop3="pop3.host.test",
+    submission="smtp.host.test",
+    dav="dav.host.test",
+    autoconfig="autoconfig.host.test",
+    autodiscover="autodiscover.host.test",
+    spf_include="_spf.host.test",
+    dmarc_policy="none",
+)
+
+TYPES = {
+    DnsType.CNAME_DNS_TYPE: "CNAME",
+    DnsType.MX_DNS_TYPE: "MX",
+    DnsType.SRV_DNS_TYPE: "SRV",
+    DnsType.TXT_DNS_TYPE: "TXT",
+}
+
+
+def a_domain(name: str = NAME, status: DomainStatus = DomainStatus.VALIDATING) -> Domain:
+    return Domain(
+        id=str(uuid4()),
+        organization_id=str(uuid4()),
+        project_id=str(uuid4()),
+        name=name,
+        status=status,
+        mailbox_total_count=0,
+        created_at=NOW,
+        updated_at=NOW,
+    )
+
+
+def records_of(domain: Domain, token: str = TOKEN) -> dict[str, DomainRecord]:
+    return {
+        plan.kind: DomainRecord(
+            id=str(uuid4()),
+            domain_id=domain.id,
+            kind=plan.kind,
+            status=RecordStatus.UNKNOWN_STATUS,
+            level=plan.level,
+            dns_type=plan.dns_type,
+            dns_name=plan.dns_name,
+            dns_value=plan.dns_value,
+            error=None,
+            created_at=NOW,
+            updated_at=NOW,
+        )
+        for plan in plan_records(domain.name, HOSTS, token=token, dkim_selector="post", dkim_key=DKIM_KEY)
+    }
+
+
+def record(kind: str, value: str | None = None) -> DomainRecord:
+    """One record of example.com."""
+    made = records_of(a_domain())[kind]
+    return made if value is None else replace(made, dns_value=value)
+
+
+def strings(text: str, size: int = 255) -> str:
+    """A text as the strings of a TXT record in a zone file."""
+    parts = [text[start : start + size] for start in range(0, len(text), size)]
+    return " ".join('"' + part.replace("\\", "\\\\").replace('"', '\\"') + '"' for part in parts)
+
+
+def zone(records: Mapping[str, DomainRecord], instead: Mapping[str, Sequence[str]] | None = None) -> str:
+    """A zone file that publishes the records, or `instead` of those of a kind some lines `TYPE VALUE`."""
+    lines = []
+    for kind, one in records.items():
+        value = strings(one.dns_value) if one.dns_type is DnsType.TXT_DNS_TYPE else one.dns_value
+        published = (instead or {}).get(kind, [f"{TYPES[one.dns_type]} {value}"])
+        lines += [f"{one.dns_name}. 60 IN {line}" for line in published]
+    return "\n".join(lines) + "\n"
+
+
+def config(internet: Internet, **changes: object) -> DnsConfig:
+    """What a prober needs to look at the small internet. It is patient, so that a busy machine fails no test."""
+    given: dict[str, object] = {
+        "resolvers": (f"{RESOLVER}:{internet.port}",),
+        "authoritative_port": internet.port,
+        "allow_private": True,
+        "timeout_seconds": 10.0,
+        "deadline_seconds": 30.0,
+    }
+    return DnsConfig(**(given | changes))  # type: ignore[arg-type] # the values' types are the tests' own business
