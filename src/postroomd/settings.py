@@ -288,7 +288,7 @@ def fields_of(command: str) -> Iterator[tuple[str, FieldInfo]]:
 def default_text(field: FieldInfo) -> str:
     """The default of a setting, as it would be written."""
     match field.default:
-        case None:
+        case None | "":
             return "none"
         case timedelta() as duration:
             return format_duration(duration)

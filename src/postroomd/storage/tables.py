@@ -259,9 +259,7 @@ idempotency_keys = Table(
     Column("organization_id", ID, primary_key=True),
     Column("project_scope", String(36), primary_key=True),
     Column("key", OCTETS, primary_key=True),
-    Column(
-        "digest", LargeBinary(32), nullable=False
-    ),  # HMAC-SHA-256 of RPC and request, by the secret
+    Column("digest", LargeBinary(32), nullable=False),  # HMAC-SHA-256 of RPC and request, by the secret
     Column("answer", LargeBinary, nullable=False),  # the response, in protobuf
     Column("expires_at", Instant, nullable=False, index=True),
 )
