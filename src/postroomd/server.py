@@ -12,6 +12,7 @@ import structlog
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from postroom.v1alpha1 import mailbox_service_pb2
+from postroomd.domain.addresses import load_tables
 from postroomd.domain.errors import StorageUnavailable
 from postroomd.domain.records import MailHosts
 from postroomd.rpc.aliases import AliasServicer
@@ -37,6 +38,9 @@ _OPTIONS = (
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.keepalive_time_ms", 60_000),
     ("grpc.keepalive_timeout_ms", 20_000),
+    # Now and then a client connects anew, and so comes to the services that were added since.
+    ("grpc.max_connection_age_ms", 1_800_000),
+    ("grpc.max_connection_age_grace_ms", 60_000),
 )
 
 log = structlog.get_logger()
@@ -78,6 +82,8 @@ async def serve(settings: Settings, stop: asyncio.Event, ready: Callable[[str], 
         cleanups.push_async_callback(server.stop, settings.drain_seconds)
         watch = asyncio.create_task(_watch_health(repository, health_servicer))
         cleanups.callback(watch.cancel)
+        tables = asyncio.create_task(asyncio.to_thread(load_tables))  # or the first CreateDomain would wait for them
+        cleanups.callback(tables.cancel)
         ready(f"{settings.grpc_address.rpartition(':')[0]}:{port}")
         await stop.wait()
         log.info("draining")

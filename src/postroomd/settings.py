@@ -288,7 +288,7 @@ def fields_of(command: str) -> Iterator[tuple[str, FieldInfo]]:
 def default_text(field: FieldInfo) -> str:
     """The default of a setting, as it would be written."""
     match field.default:
-        case None | "":
+        case None:
             return "none"
         case timedelta() as duration:
             return format_duration(duration)
@@ -319,7 +319,7 @@ def markdown_table() -> str:
     """The settings as the README's table."""
     rows = ["| flag | variable | default | what it is |", "|---|---|---|---|"]
     for name, field in Settings.model_fields.items():
-        default = f"`{default_text(field)}`"
+        default = f"`{default_text(field) or 'none'}`"
         if (of_up := default_text(UpSettings.model_fields[name])) != default_text(field):
             default += f" (`up`: `{of_up}`)"
         rows.append(f"| `{flag(name)}` | `{variable(name)}` | {default} | {field.description} |")

@@ -20,7 +20,15 @@ import structlog
 from pydantic import SecretStr
 
 from postroomd.processes import Failed, run_as_child, stop_on_signals
-from postroomd.settings import Settings, format_duration, join_address, load_settings, split_address, variable
+from postroomd.settings import (
+    BadSetting,
+    Settings,
+    format_duration,
+    join_address,
+    load_settings,
+    split_address,
+    variable,
+)
 
 ADDRESSES = {"serve": "grpc_address", "gateway": "http_address"}
 """What each process listens on, as a setting."""
@@ -29,9 +37,9 @@ log = structlog.get_logger(__name__)
 
 
 def run_workers(name: str, settings: Settings) -> int:
-    """Run `settings.workers` processes until SIGINT or SIGTERM; answers the exit code. Raises Failed."""
+    """Run `settings.workers` processes until SIGINT or SIGTERM; answers the exit code. Raises Failed, BadSetting."""
     if name == "serve" and settings.is_sqlite:
-        raise Failed("--workers: an SQLite file belongs to one process: more than one needs PostgreSQL")
+        raise BadSetting("--workers: an SQLite file belongs to one process: more than one needs PostgreSQL")
     address = getattr(settings, ADDRESSES[name])
     with _reserved(address) as bound:
         environment = os.environ | environment_of(settings) | {variable(ADDRESSES[name]): bound}

@@ -61,6 +61,11 @@ def canonical_domain_name(text: str) -> str:
     return name
 
 
+def load_tables() -> None:
+    """Read the public suffix list now rather than with the first domain name: it takes a tenth of a second."""
+    _public_suffixes()
+
+
 @cache
 def _public_suffixes() -> PublicSuffixList:
     return PublicSuffixList()

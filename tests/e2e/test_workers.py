@@ -1,0 +1,135 @@
+"""Several processes on one address, `--workers N`."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from tests.conftest import NewDatabase
+from tests.postgres import free_port
+
+from .support import alive, clean_environment, request, wait_until
+
+SECONDS = 30
+CONNECTIONS = 16
+
+Launch = Callable[..., subprocess.Popen[bytes]]
+
+
+@pytest.fixture
+def launch(tmp_path: Path) -> Iterator[Launch]:
+    """Starts a command of Postroom; what it says goes to a file."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start(*arguments: str, **environment: str) -> subprocess.Popen[bytes]:
+        with (tmp_path / f"{len(started)}.log").open("wb") as log:
+            command = [sys.executable, "-m", "postroomd", *arguments]
+            process = subprocess.Popen(command, stdout=log, stderr=log, env=clean_environment(**environment))
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+            process.wait(SECONDS)
+
+
+@pytest.fixture
+def database(new_postgres_database: NewDatabase) -> Mapping[str, str]:
+    return {"POSTROOM_DATABASE_URL": new_postgres_database()}
+
+
+def listeners(port: int) -> int:
+    """How many sockets listen on a loopback port."""
+    tables = [Path("/proc/net/tcp").read_text(), Path("/proc/net/tcp6").read_text()]  # gRPC maps IPv4 into IPv6
+    rows = [line.split() for table in tables for line in table.splitlines()[1:]]
+    return sum(row[1].endswith(f"0100007F:{port:04X}") and row[3] == "0A" for row in rows)
+
+
+def workers_of(parent: subprocess.Popen[bytes]) -> list[int]:
+    """The processes that a process has started."""
+    return [int(pid) for pid in Path(f"/proc/{parent.pid}/task/{parent.pid}/children").read_text().split()]
+
+
+def serving(port: int) -> bool:
+    """Whether the service answers as SERVING, over a connection of its own."""
+    options = [("grpc.use_local_subchannel_pool", 1)]
+    with grpc.insecure_channel(f"127.0.0.1:{port}", options=options) as channel:
+        try:
+            stub: Any = health_pb2_grpc.HealthStub(channel)
+            answer = stub.Check(health_pb2.HealthCheckRequest(), timeout=5)
+        except grpc.RpcError:
+            return False
+        return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
+
+
+def said(tmp_path: Path, number: int = 0) -> str:
+    return (tmp_path / f"{number}.log").read_text()
+
+
+def test_two_services_share_a_port_and_stop_together(launch: Launch, database: Mapping[str, str]) -> None:
+    port = free_port()
+    parent = launch("serve", "--workers", "2", "--grpc-address", f"127.0.0.1:{port}", **database)
+    wait_until(lambda: listeners(port) == 2 and serving(port))
+    workers = workers_of(parent)
+    assert len(workers) == 2
+    assert all(serving(port) for _ in range(CONNECTIONS))
+    parent.send_signal(signal.SIGTERM)
+    assert parent.wait(SECONDS) == 0
+    assert not any(alive(pid) for pid in workers)
+
+
+def test_a_worker_that_dies_ends_the_others(launch: Launch, database: Mapping[str, str], tmp_path: Path) -> None:
+    port = free_port()
+    parent = launch("serve", "--workers", "2", "--grpc-address", f"127.0.0.1:{port}", **database)
+    wait_until(lambda: listeners(port) == 2)
+    killed, other = workers_of(parent)
+    os.kill(killed, signal.SIGKILL)
+    assert parent.wait(SECONDS) == 1
+    assert not alive(other)
+    assert "a worker ended by itself" in said(tmp_path)
+
+
+def test_workers_end_when_what_started_them_is_killed(launch: Launch, database: Mapping[str, str]) -> None:
+    port = free_port()
+    parent = launch("serve", "--workers", "2", "--grpc-address", f"127.0.0.1:{port}", **database)
+    wait_until(lambda: listeners(port) == 2)
+    workers = workers_of(parent)
+    parent.kill()
+    parent.wait(SECONDS)
+    wait_until(lambda: not any(alive(pid) for pid in workers))
+
+
+def test_a_shared_port_is_not_shared_with_a_stranger(
+    launch: Launch, database: Mapping[str, str], tmp_path: Path
+) -> None:
+    port = free_port()
+    launch("serve", "--workers", "2", "--grpc-address", f"127.0.0.1:{port}", **database)
+    wait_until(lambda: listeners(port) == 2)
+    second = launch("serve", "--workers", "2", "--grpc-address", f"127.0.0.1:{port}", **database)
+    assert second.wait(SECONDS) == 1
+    assert said(tmp_path, 1).strip() == f"postroom: can't listen on 127.0.0.1:{port}: Address already in use"
+
+
+def test_sqlite_has_room_for_one_service(launch: Launch, tmp_path: Path) -> None:
+    refused = launch("serve", "--workers", "2", POSTROOM_DATABASE_URL=f"sqlite+aiosqlite:///{tmp_path}/a.db")
+    assert refused.wait(SECONDS) == 2
+    (line,) = said(tmp_path).splitlines()
+    assert line == "postroom: --workers: an SQLite file belongs to one process: more than one needs PostgreSQL"
+
+
+def test_two_gateways_share_a_port(launch: Launch) -> None:
+    port = free_port()
+    parent = launch("gateway", "--workers", "2", "--http-address", f"127.0.0.1:{port}")
+    wait_until(lambda: listeners(port) == 2)
+    assert {request(f"http://127.0.0.1:{port}/healthz") for _ in range(CONNECTIONS)} == {200}
+    parent.send_signal(signal.SIGINT)
+    assert parent.wait(SECONDS) == 0
