@@ -9,7 +9,7 @@ from time import monotonic
 from typing import Any, NoReturn, TypeVar
 
 import structlog
-from sqlalchemy import exc, make_url
+from sqlalchemy import make_url
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from tenacity import AsyncRetrying, RetryCallState, wait_random_exponential
 
@@ -133,7 +133,7 @@ class Database:
             await asyncio.sleep(CHECKPOINT_SECONDS)
             try:
                 await checkpoint(self._engines.writer)
-            except exc.SQLAlchemyError as error:
+            except Exception as error:  # whatever it is, the next one may succeed
                 log.warning("checkpoint failed", error=type(error).__name__)
 
 
