@@ -1,0 +1,71 @@
+"""`python -m bench.chaos`: each fault on each engine, and a table of what it left; exit code 1 where that is amiss."""
+
+import argparse
+import asyncio
+import os
+import sys
+from collections.abc import Iterator
+from time import monotonic
+
+import uvloop
+from rich.console import Console
+
+from bench.chaos.arena import Engine
+from bench.chaos.catalogue import SCENARIOS, Scenario
+from bench.chaos.outcome import Outcome
+from bench.chaos.report import Result, keep, show
+from bench.chaos.space import NeedsRoot
+from postroomd import logs
+
+
+def arguments() -> argparse.Namespace:
+    """What the command line asks for."""
+    parser = argparse.ArgumentParser(prog="python -m bench.chaos", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="a fiftieth of each count")
+    parser.add_argument("--engine", choices=[*Engine, "both"], default="both")
+    parser.add_argument("--only", choices=[scenario.name for scenario in SCENARIOS], action="append")
+    return parser.parse_args()
+
+
+def chosen(asked: argparse.Namespace) -> Iterator[tuple[Scenario, Engine]]:
+    """The scenarios that were asked for, on the engines that were asked for."""
+    for scenario in SCENARIOS:
+        if not asked.only or scenario.name in asked.only:
+            for engine in scenario.engines:
+                if asked.engine in {engine, "both"}:
+                    yield scenario, engine
+
+
+async def attempt(scenario: Scenario, engine: Engine, count: int) -> Result:
+    """One scenario on one engine. What it can't do is an outcome too, and none that holds."""
+    started = monotonic()
+    try:
+        async with scenario.opens(engine) as arena:
+            outcome = await scenario.run(arena, count)
+    except NeedsRoot as error:
+        outcome = Outcome(seen="not run", broken=[str(error)])
+    except Exception as error:
+        Console(stderr=True).print_exception()
+        outcome = Outcome(seen="came to no end", broken=[f"{type(error).__name__}: {error}"])
+    return Result(scenario.name, scenario.fault, engine, count, round(monotonic() - started, 1), outcome)
+
+
+async def main(asked: argparse.Namespace) -> int:
+    """Run what was asked for; the exit code."""
+    console = Console(stderr=True)
+    results = []
+    for scenario, engine in chosen(asked):
+        count = scenario.quick if asked.quick else scenario.full
+        console.print(f"{scenario.fault}, {engine}: {count:,}", highlight=False)
+        result = await attempt(scenario, engine, count)
+        results.append(result)
+        keep(result)
+    show(results)
+    return 0 if all(result.holds for result in results) else 1
+
+
+if __name__ == "__main__":
+    os.environ["GRPC_VERBOSITY"] = "NONE"  # lost connections are what this is about
+    logs.configure("error", process="chaos")
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        sys.exit(runner.run(main(arguments())))

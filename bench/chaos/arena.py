@@ -1,0 +1,128 @@
+"""Where a fault is tried: a fresh database on one engine, one tenant in it, and processes that work on it."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from bench.chaos.client import Client
+from bench.chaos.postgres import kill_server
+from bench.chaos.process import CHEAP_HASHES, Postroom
+from bench.chaos.writes import Writes
+from postroomd.keys import issue_key
+from postroomd.storage.engine import open_repository
+from postroomd.storage.migrations import migrate
+from tests.postgres import PostgresServer, free_port, reachable_directory
+
+DOMAINS = 4
+QUOTA = 2_000_000_000
+
+# What an operator runs with, said aloud: nothing here may rest on a server that forgets.
+DURABLE = {"fsync": "on", "synchronous_commit": "on", "full_page_writes": "on"}
+
+
+class Engine(StrEnum):
+    """What Postroom stores in."""
+
+    SQLITE = "sqlite"
+    POSTGRESQL = "postgresql"
+
+
+@dataclass(frozen=True, slots=True)
+class Arena:
+    """A database with one tenant, and the processes that were started on it."""
+
+    url: str
+    directory: Path
+    token: str
+    server: PostgresServer | None
+    room: Path | None
+    cleanups: AsyncExitStack
+    _processes: list[Postroom] = field(default_factory=list)
+
+    @property
+    def engine(self) -> Engine:
+        """What the database is."""
+        return Engine.POSTGRESQL if self.server else Engine.SQLITE
+
+    @property
+    def postgres(self) -> PostgresServer:
+        """The database's server. Raises LookupError where it is a file."""
+        if self.server is None:
+            raise LookupError("an SQLite file has no server")
+        return self.server
+
+    def service(self, address: str | None = None, **environment: str) -> Postroom:
+        """A service, yet to be started, with further `POSTROOM_` settings."""
+        return self._process("serve", "GRPC", address, CHEAP_HASHES | {"POSTROOM_DATABASE_URL": self.url} | environment)
+
+    def gateway(self, service: Postroom) -> Postroom:
+        """A gateway in front of a service, yet to be started."""
+        return self._process("gateway", "HTTP", None, {"POSTROOM_GRPC_ADDRESS": service.address})
+
+    def client(self, target: str, *options: tuple[str, str]) -> Client:
+        """A client with connections of its own, and the tenant's key."""
+        client = Client(target, self.token, options)
+        self.cleanups.push_async_callback(client.close)
+        return client
+
+    async def writes(self, client: Client) -> Writes:
+        """What is to be written, to domains that are made here."""
+        names = [f"domain{number}.example" for number in range(DOMAINS)]
+        return Writes({await client.create_domain(name): name for name in names})
+
+    def _process(self, command: str, protocol: str, address: str | None, environment: dict[str, str]) -> Postroom:
+        log = self.directory / f"{command}{len(self._processes)}.log"
+        address = address or free_address()
+        own = {"POSTROOM_LOG_FORMAT": "json", f"POSTROOM_{protocol}_ADDRESS": address}
+        process = Postroom(command, address, log, own | environment)
+        self._processes.append(process)
+        self.cleanups.push_async_callback(process.kill)
+        return process
+
+
+def free_address() -> str:
+    """A loopback address that nothing listens on now."""
+    return f"127.0.0.1:{free_port()}"
+
+
+@asynccontextmanager
+async def open_arena(
+    engine: Engine, room: Path | None = None, server_settings: Mapping[str, str] | None = None
+) -> AsyncIterator[Arena]:
+    """An arena, whose processes end and whose files go with it. `room` is where the database's files are to be."""
+    async with AsyncExitStack() as cleanups:
+        directory = Path(cleanups.enter_context(TemporaryDirectory(prefix="postroom-chaos-")))
+        if engine is Engine.SQLITE:
+            server = None
+            url = f"sqlite+aiosqlite:///{room or directory}/postroom.db"
+        else:
+            place = room or cleanups.enter_context(reachable_directory())
+            server = PostgresServer(place / "server", settings=DURABLE | dict(server_settings or {}))
+            await asyncio.to_thread(server.initialize)
+            cleanups.push_async_callback(kill_server, server)
+            await asyncio.to_thread(server.start)
+            await asyncio.to_thread(server.sql, "CREATE DATABASE postroom")
+            url = server.url("postroom")
+        await asyncio.to_thread(migrate, url)
+        yield Arena(url, directory, await _new_tenant(url), server, room, cleanups)
+
+
+async def _new_tenant(url: str) -> str:
+    """Make an organization with one project; the secret of its key."""
+    repository = await open_repository(url)
+    issued = await issue_key(
+        repository.tenancy,
+        organization_id=None,
+        project_id=None,
+        read_only=False,
+        expires_at=None,
+        mailbox_quota=QUOTA,
+        now=datetime.now(UTC),
+    )
+    await repository.close()
+    return issued.secret

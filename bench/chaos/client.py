@@ -1,0 +1,54 @@
+"""A gRPC client as a user's would be: the generated stubs over one connection of its own."""
+
+from typing import Any
+
+import grpc
+
+from bench.chaos.writes import Write
+from postroom.v1alpha1 import domain_pb2, mailbox_pb2, mailbox_service_pb2_grpc
+
+CALL_SECONDS = 5.0
+
+OPTIONS: tuple[tuple[str, int | str], ...] = (
+    ("grpc.use_local_subchannel_pool", 1),  # each client has a connection of its own
+    ("grpc.initial_reconnect_backoff_ms", 50),
+    ("grpc.min_reconnect_backoff_ms", 500),
+    ("grpc.max_reconnect_backoff_ms", 200),
+    ("grpc.enable_http_proxy", 0),
+)
+
+Metadata = tuple[tuple[str, str], ...]
+
+
+class Client:
+    """Calls a service, or one of several at a comma-separated list of addresses, with one key."""
+
+    def __init__(self, target: str, token: str, options: tuple[tuple[str, int | str], ...] = ()) -> None:
+        self._channel = grpc.aio.insecure_channel(target, options=(*OPTIONS, *options))
+        self._stub: Any = mailbox_service_pb2_grpc.MailboxServiceStub(self._channel)
+        self._metadata: Metadata = (("x-auth-token", token),)
+
+    def send(self, write: Write, *metadata: tuple[str, str], timeout: float = CALL_SECONDS) -> Any:
+        """The call of a write, under way."""
+        call = getattr(self._stub, write.rpc)
+        return call(write.request, timeout=timeout, metadata=(*self._metadata, *metadata))
+
+    async def create_domain(self, name: str) -> str:
+        """Register a domain; its id."""
+        request = domain_pb2.CreateDomainRequest(name=name)
+        domain = await self._stub.CreateDomain(request, metadata=self._metadata, wait_for_ready=True, timeout=30)
+        return str(domain.id)
+
+    async def read(self, mailbox_id: str) -> None:
+        """Read one mailbox. Raises AioRpcError."""
+        request = mailbox_pb2.GetMailboxRequest(mailbox_id=mailbox_id)
+        await self._stub.GetMailbox(request, metadata=self._metadata, timeout=CALL_SECONDS)
+
+    async def wait_until_answered(self) -> None:
+        """Wait until the service answers a call that asks its database."""
+        request = domain_pb2.ListDomainsRequest(page_size=1)
+        await self._stub.ListDomains(request, metadata=self._metadata, wait_for_ready=True, timeout=30)
+
+    async def close(self) -> None:
+        """Hang up."""
+        await self._channel.close()

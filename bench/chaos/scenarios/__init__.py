@@ -1,0 +1,1 @@
+"""The faults, each in a module of its own; `catalogue` lists them."""
