@@ -47,6 +47,8 @@ Metadata = tuple[tuple[str, str], ...]
 Options = tuple[tuple[str, int], ...]
 LONG_DETAILS: Options = (("grpc.max_metadata_size", 2**20), ("grpc.absolute_max_metadata_size", 2**20))
 """What a client sets to be told more faults than fit the 8 KiB of trailing metadata that gRPC is sure to take."""
+ALL_DETAILS: Metadata = (("x-accept-details", "all"),)
+"""What its calls say with that."""
 
 Found = TypeVar("Found")
 Detail = TypeVar("Detail", bound=Message)

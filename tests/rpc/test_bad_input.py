@@ -10,13 +10,26 @@ import pytest
 import pytest_asyncio
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
+from google.rpc.error_details_pb2 import BadRequest
 
 from postroom.v1alpha1 import alias_pb2, domain_pb2, mailbox_pb2
 from postroom.v1alpha1.alias_pb2 import Alias
 from postroom.v1alpha1.domain_pb2 import Domain
 from postroom.v1alpha1.mailbox_pb2 import BatchCreateMailboxesRequest, Mailbox
 
-from .support import ABSENT_ID, LONG_DETAILS, METHODS, PASSWORD, Options, Service, Tenant, failure_of, fresh_name
+from .support import (
+    ABSENT_ID,
+    ALL_DETAILS,
+    LONG_DETAILS,
+    METHODS,
+    PASSWORD,
+    Metadata,
+    Options,
+    Service,
+    Tenant,
+    failure_of,
+    fresh_name,
+)
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -450,14 +463,17 @@ async def test_an_empty_request_is_told_all_that_it_needs(service: Service, worl
     assert await service.dump() == before
 
 
-@pytest.mark.parametrize(("size", "options"), [(10, ()), (100, LONG_DETAILS)])
+@pytest.mark.parametrize(
+    ("size", "options", "asking"), [(10, (), ()), (100, LONG_DETAILS, ALL_DETAILS)], ids=["ten", "hundred"]
+)
 async def test_a_batch_is_told_every_fault_of_every_item(
-    service: Service, world: World, size: int, options: Options
+    service: Service, world: World, size: int, options: Options, asking: Metadata
 ) -> None:
     items = [Item(local_part=f"{MARK} {number}", password=f"{MARK}\x07{number}") for number in range(size)]
     request = BatchCreateMailboxesRequest(domain_id=world.domain.id, mailboxes=items)
     before = await service.dump()
-    failure = await failure_of(service.stub(world.tenant.metadata, options).BatchCreateMailboxes(request))
+    stub = service.stub(world.tenant.metadata + asking, options)
+    failure = await failure_of(stub.BatchCreateMailboxes(request))
     assert failure.violations == {
         violation
         for number in range(size)
@@ -469,6 +485,18 @@ async def test_a_batch_is_told_every_fault_of_every_item(
     }
     assert MARK not in failure.text
     assert await service.dump() == before
+
+
+async def test_a_client_with_grpcs_own_limits_is_told_what_fits_and_how_much_more_there_is(world: World) -> None:
+    items = [Item(local_part=f"{MARK} {number}", password=MARK[:5]) for number in range(100)]
+    request = BatchCreateMailboxesRequest(domain_id=world.domain.id, mailboxes=items)
+    failure = await failure_of(world.tenant.stub.BatchCreateMailboxes(request))
+    assert failure.code is INVALID
+    (bad_request,) = failure.all(BadRequest)
+    *told, rest = bad_request.field_violations
+    assert [violation.field for violation in told[:2]] == ["mailboxes[0].local_part", "mailboxes[0].password"]
+    assert (rest.field, rest.reason) == ("request", "CONSTRAINT")
+    assert rest.description.startswith(f"{200 - len(told)} more violations")
 
 
 async def test_an_address_longer_than_mail_can_carry_is_refused(service: Service) -> None:

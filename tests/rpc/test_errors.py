@@ -42,6 +42,7 @@ from postroom.v1alpha1.mailbox_pb2 import (
 
 from .support import (
     ABSENT_ID,
+    ALL_DETAILS,
     LONG_DETAILS,
     METHODS,
     SERVICE,
@@ -340,11 +341,16 @@ async def test_a_conflict_names_all_of_a_hundred_addresses_that_are_taken(servic
     local_parts = [f"{'x' * 60}{number}" for number in range(100)]
     taken = await tenant.mailboxes(domain, *local_parts)
     request = batch_request(domain.id, *local_parts)
-    failure = await failure_of(service.stub(tenant.metadata, LONG_DETAILS).BatchCreateMailboxes(request))
+    stub = service.stub(tenant.metadata + ALL_DETAILS, LONG_DETAILS)
+    failure = await failure_of(stub.BatchCreateMailboxes(request))
     assert failure.code is grpc.StatusCode.ALREADY_EXISTS
     named = failure.all(ResourceInfo)
     assert {info.resource_name for info in named} == {mailbox.id for mailbox in taken}
     assert max(len(info.SerializeToString()) for info in named) < 200, "a detail does not repeat the others"
+    # A client with gRPC's own limits is told what fits.
+    shortened = await failure_of(tenant.stub.BatchCreateMailboxes(request))
+    assert shortened.code is grpc.StatusCode.ALREADY_EXISTS
+    assert 10 < len(shortened.all(ResourceInfo)) < 100
 
 
 async def test_an_alias_conflicts_with_a_mailbox_and_with_another_alias(owner: Tenant, domain: Domain) -> None:
