@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from time import monotonic
@@ -53,6 +54,9 @@ async def attempt(scenario: Scenario, engine: Engine, count: int) -> Result:
 async def main(asked: argparse.Namespace) -> int:
     """Run what was asked for; the exit code."""
     console = Console(stderr=True)
+    task = asyncio.current_task()
+    if task:  # what it has started ends with it, on SIGTERM too
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     results = []
     for scenario, engine in chosen(asked):
         count = scenario.quick if asked.quick else scenario.full

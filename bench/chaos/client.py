@@ -3,6 +3,7 @@
 from typing import Any
 
 import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from bench.chaos.writes import Write
 from postroom.v1alpha1 import domain_pb2, mailbox_pb2, mailbox_service_pb2_grpc
@@ -48,6 +49,12 @@ class Client:
         """Wait until the service answers a call that asks its database."""
         request = domain_pb2.ListDomainsRequest(page_size=1)
         await self._stub.ListDomains(request, metadata=self._metadata, wait_for_ready=True, timeout=30)
+
+    async def healthy(self) -> bool:
+        """Whether the service says that it serves."""
+        health: Any = health_pb2_grpc.HealthStub(self._channel)
+        answer = await health.Check(health_pb2.HealthCheckRequest(), timeout=CALL_SECONDS)
+        return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
 
     async def close(self) -> None:
         """Hang up."""

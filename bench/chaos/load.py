@@ -9,7 +9,7 @@ from time import monotonic
 
 import grpc
 
-from bench.chaos.client import Client
+from bench.chaos.client import CALL_SECONDS, Client
 from bench.chaos.ledger import Entry, Ledger
 from bench.chaos.writes import Kind, Writes
 
@@ -27,6 +27,7 @@ class Load:
     writes: Writes
     writers: int = WRITERS
     writes_a_second: float = WRITES_A_SECOND
+    call_seconds: float = CALL_SECONDS
     ledger: Ledger = field(default_factory=Ledger)
     codes: Counter[str] = field(default_factory=Counter)
     acknowledged: int = 0
@@ -83,7 +84,7 @@ class Load:
         write = self.writes.any()
         entry = self.ledger.sent(write)
         try:
-            response = await self.clients[number % len(self.clients)].send(write)
+            response = await self.clients[number % len(self.clients)].send(write, timeout=self.call_seconds)
         except grpc.aio.AioRpcError as error:
             self.codes[error.code().name] += 1
             entry.fail(error.code())

@@ -30,6 +30,7 @@ from postroomd.storage.repository import Repository
 SERVICE = mailbox_service_pb2.DESCRIPTOR.services_by_name["MailboxService"]
 MAX_MESSAGE_BYTES = 4 * 1024 * 1024
 HEALTH_SECONDS = 1.0
+NOTICE_SECONDS = 0.5  # by when whoever watches our health sends its calls elsewhere
 
 _OPTIONS = (
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
@@ -89,6 +90,8 @@ async def serve(settings: Settings, stop: asyncio.Event, ready: Callable[[str], 
         log.info("draining")
         watch.cancel()
         await health_servicer.enter_graceful_shutdown()
+        # A call that gRPC has taken in and not handed on is CANCELLED by a stop: let callers turn away before it.
+        await asyncio.sleep(min(NOTICE_SECONDS, settings.drain_seconds))
 
 
 def _rpcs(settings: Settings, repository: Repository, crypto: Crypto) -> dict[str, Rpc]:

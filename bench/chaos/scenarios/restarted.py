@@ -1,9 +1,9 @@
 """SIGTERM and a new start, over and over under load: whatever had been accepted is answered.
 
 On PostgreSQL two services stand side by side and are restarted in turn; the client spreads its calls over both by
-gRPC's own means and repeats nothing by itself: not one call may fail. An SQLite file has one service: there the
-requests that a gateway has under way when the service is told to stop must be answered, and later ones be told to come
-again.
+gRPC's own means, turning away from one that says it is NOT_SERVING, and repeats nothing by itself: not one call may
+fail. An SQLite file has one service: there the requests that a gateway has under way when the service is told to stop
+must be answered, and later ones be answered or told to come again.
 """
 
 import asyncio
@@ -21,8 +21,12 @@ CLIENTS = 4
 UNDER_WAY = 6
 WRITERS = 32  # as many calls as that may be under way when a service is told to stop
 WRITES_A_SECOND = 400.0
+CALL_SECONDS = 30.0  # a call that fails has not failed for want of time
 SENT_SECONDS = 0.03  # by when a request has come to the gateway
-ROUND_ROBIN = ("grpc.service_config", '{"loadBalancingConfig": [{"round_robin": {}}]}')
+ROUND_ROBIN = (
+    "grpc.service_config",
+    '{"loadBalancingConfig": [{"round_robin": {}}], "healthCheckConfig": {"serviceName": ""}}',
+)
 
 # Dear enough that a request is still under way when the service is told to stop.
 DEAR_HASHES = {"POSTROOM_ARGON2_MEMORY_KIB": "19456", "POSTROOM_ARGON2_TIME_COST": "2"}
@@ -41,7 +45,8 @@ async def _side_by_side(arena: Arena, count: int) -> Outcome:
         await service.start()
     target = "ipv4:" + ",".join(service.address for service in services)
     clients = [arena.client(target, ROUND_ROBIN) for _ in range(CLIENTS)]
-    load = Load(clients, await arena.writes(clients[0]), writers=WRITERS, writes_a_second=WRITES_A_SECOND)
+    writes = await arena.writes(clients[0])
+    load = Load(clients, writes, writers=WRITERS, writes_a_second=WRITES_A_SECOND, call_seconds=CALL_SECONDS)
     outcome = Outcome()
     async with load.running():
         for number in range(count):

@@ -83,12 +83,19 @@ class Database:
         """What `work` answers inside one write transaction, committed. Raises StorageUnavailable.
 
         A transaction that has begun runs to its end even when the caller is canceled: a client that hangs up can't
-        leave a connection between two statements. One that lost to another is run again, until the deadline.
+        leave a connection between two statements. One that still waits for a connection is dropped then, and keeps
+        nobody else waiting. One that lost to another is run again, until the deadline.
         """
-        task = asyncio.ensure_future(self._transaction(work, scope))
+        begun = asyncio.Event()
+        task = asyncio.ensure_future(self._transaction(work, scope, begun))
         self._running.add(task)
         task.add_done_callback(self._done)
-        return await asyncio.shield(task)
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            if not begun.is_set():
+                task.cancel()
+            raise
 
     async def close(self) -> None:
         """Let running transactions finish, then close every connection."""
@@ -101,7 +108,7 @@ class Database:
         await self._engines.reader.dispose()
         await self._engines.writer.dispose()
 
-    async def _transaction(self, work: Transaction[Result], scope: Scope | None) -> Result:
+    async def _transaction(self, work: Transaction[Result], scope: Scope | None, begun: asyncio.Event) -> Result:
         deadline = DEADLINE.get(monotonic() + RETRY_SECONDS)
         attempts = AsyncRetrying(
             retry=_may_end_otherwise,
@@ -111,16 +118,18 @@ class Database:
             reraise=True,
         )
         try:
-            return await attempts(self._attempt, work, scope)
+            return await attempts(self._attempt, work, scope, begun)
         except Exception as error:
             raise_translated(error)
 
-    async def _attempt(self, work: Transaction[Result], scope: Scope | None) -> Result:
-        async with self._engines.writer.begin() as connection:
-            if scope is None:
-                return await work(connection)
-            await enter_tenant(connection, scope)
-            return await once.applied(connection, scope, work)
+    async def _attempt(self, work: Transaction[Result], scope: Scope | None, begun: asyncio.Event) -> Result:
+        async with self._engines.writer.connect() as connection:
+            begun.set()
+            async with connection.begin():
+                if scope is None:
+                    return await work(connection)
+                await enter_tenant(connection, scope)
+                return await once.applied(connection, scope, work)
 
     def _done(self, task: asyncio.Task[Any]) -> None:
         self._running.discard(task)
