@@ -73,6 +73,7 @@ $(VENV)/bin/python:
 $(VENV)/.run: requirements.lock pyproject.toml | $(VENV)/bin/python
 	$(PIP_INSTALL) --require-hashes -r requirements.lock
 	$(PIP_INSTALL) --no-deps --no-build-isolation --editable .
+	$(BIN)/python -m compileall -q src gen/python
 	@touch $@
 
 $(VENV)/.dev: requirements-dev.lock $(VENV)/.run | $(VENV)/bin/python
