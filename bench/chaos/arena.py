@@ -1,11 +1,15 @@
 """Where a fault is tried: a fresh database on one engine, one tenant in it, and processes that work on it."""
 
 import asyncio
+import atexit
+import shutil
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
+from functools import cache
+from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -23,6 +27,8 @@ QUOTA = 2_000_000_000
 
 # What an operator runs with, said aloud: nothing here may rest on a server that forgets.
 DURABLE = {"fsync": "on", "synchronous_commit": "on", "full_page_writes": "on"}
+
+_numbers = count(1)  # of servers
 
 
 class Engine(StrEnum):
@@ -90,6 +96,14 @@ def free_address() -> str:
     return f"127.0.0.1:{free_port()}"
 
 
+@cache
+def servers_home() -> Path:
+    """Where the servers of this process live, one beside the other: they share one copy of PostgreSQL's programs."""
+    stack = ExitStack()
+    atexit.register(stack.close)
+    return stack.enter_context(reachable_directory())
+
+
 @asynccontextmanager
 async def open_arena(
     engine: Engine, room: Path | None = None, server_settings: Mapping[str, str] | None = None
@@ -101,8 +115,9 @@ async def open_arena(
             server = None
             url = f"sqlite+aiosqlite:///{room or directory}/postroom.db"
         else:
-            place = room or cleanups.enter_context(reachable_directory())
-            server = PostgresServer(place / "server", settings=DURABLE | dict(server_settings or {}))
+            place = (room or servers_home()) / f"server{next(_numbers)}"
+            cleanups.callback(shutil.rmtree, place, ignore_errors=True)
+            server = PostgresServer(place, settings=DURABLE | dict(server_settings or {}))
             await asyncio.to_thread(server.initialize)
             cleanups.push_async_callback(kill_server, server)
             await asyncio.to_thread(server.start)

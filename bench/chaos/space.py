@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Protocol
 
-from bench.chaos.arena import Arena, Engine, open_arena
+from bench.chaos.arena import Arena, Engine, open_arena, servers_home
 from bench.chaos.process import Postroom
 from tests.postgres import PostgresServer, reachable_directory
 
@@ -84,8 +84,8 @@ async def open_on_tmpfs(engine: Engine) -> AsyncIterator[Arena]:
         async with mounted(directory / "room", ROOM[engine]) as room:
             if engine is Engine.POSTGRESQL and os.geteuid() == 0:
                 # A server's programs are copied beside it: these are to take no room there.
-                PostgresServer(directory / "unused")
-                (room / "postgresql").symlink_to(directory / "postgresql")
+                PostgresServer(servers_home() / "unused")
+                (room / "postgresql").symlink_to(servers_home() / "postgresql")
             async with open_arena(engine, room, SMALL_LOG) as arena:
                 yield arena
 

@@ -11,12 +11,12 @@ from bench.chaos.scenarios import disk_full
 from bench.chaos.space import may_mount
 
 SAMPLES = {
-    "service-killed": 2,
+    "service-killed": 1,
     "postgres-killed": 1,
-    "answer-lost": 6,
-    "same-address": 4,
-    "cancelled": 30,
-    "disk-full": 2,
+    "answer-lost": 4,
+    "same-address": 2,
+    "cancelled": 20,
+    "disk-full": 1,
     "restarted": 1,
 }
 
