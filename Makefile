@@ -8,7 +8,7 @@ GOOGLEAPIS = $(shell $(BIN)/python -c 'import pathlib, google.rpc.status_pb2 as 
 PROTOC = $(BIN)/python -m grpc_tools.protoc -I protos -I $(GOOGLEAPIS)
 CONTRACT := .cache/contract.binpb
 
-.PHONY: run test check lint types imports proto-lint promise gen gen-check chaos lock clean
+.PHONY: run test check lint types imports proto-lint promise gen gen-check chaos bench lock clean
 .DELETE_ON_ERROR:
 
 run: $(VENV)/.run  ## Run everything on an SQLite file in ./data
@@ -59,6 +59,9 @@ endef
 
 chaos: $(VENV)/.dev  ## Break everything on purpose, and look what is left: takes hours in full; see --help
 	$(BIN)/python -m bench.chaos $(ARGUMENTS)
+
+bench: $(VENV)/.dev  ## Measure everything beside its floor; see --help
+	$(BIN)/python -m bench $(ARGUMENTS)
 
 lock: $(VENV)/.dev  ## Pin the newest versions that pyproject.toml allows
 	UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 \
