@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from bench.engine import Engine
 from bench.figures import Figure
-from bench.rows import reads
+from bench.rows import encoding, gateway, growth, pages, peers, reads, searching
 from bench.stand import Stand
 
 BOTH = (Engine.SQLITE, Engine.POSTGRESQL)
@@ -22,5 +22,11 @@ class Row:
 
 ROWS = (
     Row("get-grpc", reads.get),
+    Row("get-rest", gateway.run),
     Row("list", reads.first_page),
+    Row("peers", peers.run, engines=(Engine.SQLITE,)),
+    Row("encode", encoding.run),
+    Row("growth", growth.run),
+    Row("search", searching.run),
+    Row("pages", pages.run),
 )

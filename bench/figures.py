@@ -44,12 +44,16 @@ class Figure:
     """None where it could not be measured: the note says why."""
     floor: float | None = None
     target: Target | None = None
+    faster: bool = False
+    """Whether the ratio says how many times faster than the floor, of two times."""
     note: str = ""
 
     @property
     def ratio(self) -> float | None:
-        """The figure as a multiple of its floor."""
-        return None if self.value is None or not self.floor else self.value / self.floor
+        """The figure as a multiple of its floor; with `faster`, the floor as a multiple of it."""
+        if not self.value or not self.floor:
+            return None
+        return self.floor / self.value if self.faster else self.value / self.floor
 
     @property
     def met(self) -> bool | None:
@@ -59,10 +63,18 @@ class Figure:
 
 
 def compared(
-    what: str, unit: str, values: Sequence[float], floors: Sequence[float], target: Target | None, note: str = ""
+    what: str,
+    unit: str,
+    values: Sequence[float],
+    floors: Sequence[float],
+    target: Target | None = None,
+    *,
+    faster: bool = False,
+    note: str = "",
 ) -> Figure:
     """The medians of several runs of the product and of its floor."""
-    return Figure(what=what, unit=unit, value=median(values), floor=median(floors), target=target, note=note)
+    value, floor = median(values), median(floors)
+    return Figure(what=what, unit=unit, value=value, floor=floor, target=target, faster=faster, note=note)
 
 
 async def in_turns(runs: int, *measures: Measure[Seen]) -> list[list[Seen]]:

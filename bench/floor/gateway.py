@@ -4,6 +4,7 @@ An aiohttp application calls the service through a plain stub and, whatever it a
 """
 
 import asyncio
+import json
 import sys
 from typing import Any
 
@@ -21,8 +22,8 @@ from postroomd.settings import split_address
 
 async def main(address: str, service: str) -> None:
     """Serve until the process is ended."""
-    mailbox = message(rows(1)[0])
-    body = json_format.MessageToJson(mailbox, preserving_proto_field_name=True, indent=None).encode()
+    shown = json_format.MessageToDict(message(rows(1)[0]), preserving_proto_field_name=True)
+    body = json.dumps(shown | {"deletion_scheduled_at": None}, separators=(",", ":")).encode()
     async with grpc.aio.insecure_channel(service) as channel:
         stub: Any = mailbox_service_pb2_grpc.MailboxServiceStub(channel)
 

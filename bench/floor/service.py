@@ -5,6 +5,7 @@ GetMailbox answers a constant message. ListMailboxes builds the messages of a pa
 
 import asyncio
 import sys
+from typing import Any
 
 import grpc
 import structlog
@@ -31,7 +32,7 @@ def handlers() -> grpc.GenericRpcHandler:
         page = [message(row) for row in held[: request.page_size]]
         return mailbox_pb2.ListMailboxesResponse(total_count=len(held), mailboxes=page)
 
-    methods = {
+    methods: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
         "GetMailbox": grpc.unary_unary_rpc_method_handler(
             get_mailbox,
             request_deserializer=mailbox_pb2.GetMailboxRequest.FromString,
