@@ -8,7 +8,7 @@ GOOGLEAPIS = $(shell $(BIN)/python -c 'import pathlib, google.rpc.status_pb2 as 
 PROTOC = $(BIN)/python -m grpc_tools.protoc -I protos -I $(GOOGLEAPIS)
 CONTRACT := .cache/contract.binpb
 
-.PHONY: run test check lint types imports proto-lint promise gen gen-check chaos lock clean
+.PHONY: run test check lint types imports proto-lint promise gen gen-check chaos bench lock clean
 .DELETE_ON_ERROR:
 
 run: $(VENV)/.run  ## Run everything on an SQLite file in ./data
@@ -60,12 +60,18 @@ endef
 chaos: $(VENV)/.dev  ## Break everything on purpose, and look what is left: takes hours in full; see --help
 	$(BIN)/python -m bench.chaos $(ARGUMENTS)
 
+bench: $(VENV)/.bench  ## Measure everything beside its floor; see --help
+	$(BIN)/python -m bench $(ARGUMENTS)
+
 lock: $(VENV)/.dev  ## Pin the newest versions that pyproject.toml allows
 	UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 \
 		--generate-hashes --no-emit-index-url --group build --output-file requirements.lock pyproject.toml
 	UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 \
 		--generate-hashes --no-emit-index-url --constraint requirements.lock --group build --group test --group check \
 		--output-file requirements-dev.lock pyproject.toml
+	UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 \
+		--generate-hashes --no-emit-index-url --constraint requirements-dev.lock --group bench \
+		--output-file requirements-bench.lock pyproject.toml
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
@@ -78,6 +84,10 @@ $(VENV)/.run: requirements.lock pyproject.toml | $(VENV)/bin/python
 
 $(VENV)/.dev: requirements-dev.lock $(VENV)/.run | $(VENV)/bin/python
 	$(PIP_INSTALL) --require-hashes -r requirements-dev.lock
+	@touch $@
+
+$(VENV)/.bench: requirements-bench.lock $(VENV)/.dev | $(VENV)/bin/python
+	$(PIP_INSTALL) --require-hashes -r requirements-bench.lock
 	@touch $@
 
 clean:
