@@ -37,36 +37,40 @@ class Authenticator:
         self._tenancy = tenancy
         self._clock = clock
         self._cache_seconds = cache_seconds
-        self._cache: dict[bytes, tuple[float, ApiKey]] = {}
+        self._cache: dict[bytes, tuple[float, ApiKey, Caller]] = {}
 
     async def caller_of(self, metadata: Metadata) -> Caller:
         """The caller whose secret the metadata carries. Raises Unauthenticated."""
         secret_hash = _secret_hash(metadata)
-        now = self._clock()
-        key = await self._find(secret_hash)
-        if key is None or key.revoked_at is not None:
+        cached = self._cache.get(secret_hash)
+        if cached is None or monotonic() >= cached[0]:
+            cached = await self._look_up(secret_hash)
+        _, key, caller = cached
+        if key.revoked_at is not None:
             raise Unauthenticated(KeyRefusal.NOT_FOUND)
-        if key.expires_at is not None and key.expires_at <= now:
+        if key.expires_at is not None and key.expires_at <= self._clock():
             raise Unauthenticated(KeyRefusal.EXPIRED)
-        return Caller(
-            access_key=key.access_key,
-            scope=Scope(organization_id=key.organization_id, project_id=key.project_id),
-            default_project_id=key.default_project_id,
-            read_only=key.read_only,
-        )
+        return caller
 
-    async def _find(self, secret_hash: bytes) -> ApiKey | None:
-        now = monotonic()
-        until, key = self._cache.get(secret_hash, (0.0, None))
-        if key is not None and now < until:
-            return key
+    async def _look_up(self, secret_hash: bytes) -> tuple[float, ApiKey, Caller]:
+        until = monotonic() + self._cache_seconds
         self._cache.pop(secret_hash, None)
-        found = await self._tenancy.find_key(secret_hash)
-        if found is not None:
-            if len(self._cache) >= CACHED_KEYS:
-                self._cache.clear()  # they come back within one look-up each
-            self._cache[secret_hash] = (now + self._cache_seconds, found)
+        key = await self._tenancy.find_key(secret_hash)
+        if key is None:
+            raise Unauthenticated(KeyRefusal.NOT_FOUND)
+        if len(self._cache) >= CACHED_KEYS:
+            self._cache.clear()  # they come back within one look-up each
+        self._cache[secret_hash] = found = (until, key, _caller(key))
         return found
+
+
+def _caller(key: ApiKey) -> Caller:
+    return Caller(
+        access_key=key.access_key,
+        scope=Scope(organization_id=key.organization_id, project_id=key.project_id),
+        default_project_id=key.default_project_id,
+        read_only=key.read_only,
+    )
 
 
 def secret_of(metadata: Metadata) -> str:
