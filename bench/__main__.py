@@ -7,6 +7,7 @@ import shutil
 import signal
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from time import monotonic
 
 import uvloop
@@ -29,6 +30,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="a tenth of the mailboxes, and shorter runs")
     parser.add_argument("--engine", choices=[*Engine, "both"], default="both")
     parser.add_argument("--only", choices=[row.name for row in ROWS], action="append")
+    parser.add_argument("--memory-minutes", type=float, help="of mixed load, in row memory (default: 10)")
     return parser.parse_args()
 
 
@@ -61,6 +63,8 @@ async def main(asked: argparse.Namespace) -> int:
     if task:  # what it has started ends with it, on SIGTERM too
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     plan = QUICK if asked.quick else FULL
+    if asked.memory_minutes is not None:
+        plan = replace(plan, memory_seconds=asked.memory_minutes * 60)
     databases = Databases()
     results = []
     try:
@@ -70,7 +74,8 @@ async def main(asked: argparse.Namespace) -> int:
             figures = await measure(row, engine, plan, databases)
             result = Result(row.name, engine, asked.quick, round(monotonic() - started, 1), figures)
             results.append(result)
-            keep(result)
+            if not asked.quick:
+                keep(result)
     finally:
         await databases.close()
     show(results)

@@ -15,6 +15,7 @@ from rich.table import Table
 from bench.figures import Figure
 
 RESULTS = Path(__file__).parent / "results.json"
+WIDTH = 180  # where no terminal says how wide it is
 MET = {True: "[green]yes[/]", False: "[bold red]no[/]", None: ""}
 
 
@@ -38,6 +39,8 @@ def show(results: Sequence[Result]) -> None:
             values = (number(figure.value, figure.unit), number(figure.floor, figure.unit), number(figure.ratio))
             table.add_row(figure.what, result.engine, *values, target, MET[figure.met])
     console = Console()
+    if not console.is_terminal:
+        console = Console(width=WIDTH)
     console.print(table)
     for result in results:
         for figure in result.figures:
