@@ -10,7 +10,7 @@ from bench.batches import BATCH, PASSWORD, create, without_pause
 from bench.figures import Figure, at_most, compared, in_turns
 from bench.latency import median_of
 from bench.open_loop import Seen, at_rate
-from bench.rows.gateway import spread_ids
+from bench.rest import spread_ids
 from bench.stand import METADATA, Stand
 from postroom.v1alpha1 import mailbox_pb2
 from postroomd.settings import Settings

@@ -12,7 +12,7 @@ import aiohttp
 from bench.batches import create
 from bench.figures import Figure, at_most
 from bench.process import Process
-from bench.rows.gateway import spread_ids
+from bench.rest import spread_ids
 from bench.seed import RARE, seeded_id
 from bench.stand import METADATA, PREFIX, Stand
 from bench.usage import resident_mb

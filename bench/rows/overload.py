@@ -7,7 +7,8 @@ from bench.figures import Figure, compared, in_turns
 from bench.h2load import Gets, Load, Shape, press
 from bench.latency import median_of
 from bench.open_loop import Seen, at_rate
-from bench.rows.gateway import CONNECTIONS, mailboxes
+from bench.rest import mailboxes
+from bench.rows.gateway import CONNECTIONS
 from bench.stand import Stand
 
 OVERLOAD = 2.0  # times the capacity
@@ -22,7 +23,7 @@ async def reads(stand: Stand) -> list[Figure]:
     """GET of one mailbox through service and gateway, from more connections than they can serve at a time."""
     count = stand.plan.middle
     gateway = await stand.gateway(await stand.service(await stand.seeded(count)))
-    gets = mailboxes(gateway.address, count)
+    gets = await mailboxes(gateway, count)
     capacity = (await press(gets, Shape(stand.plan.seconds, connections=CONNECTIONS))).rate
     over, ease = await in_turns(
         stand.plan.runs,

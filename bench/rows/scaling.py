@@ -5,11 +5,13 @@ import resource
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
+from time import monotonic
 
 from bench.figures import Figure, compared, in_turns
 from bench.h2load import Shape, press
 from bench.process import Process
-from bench.rows.gateway import CONNECTIONS, mailboxes
+from bench.rest import mailboxes
+from bench.rows.gateway import CONNECTIONS
 from bench.stand import Stand
 from bench.usage import processor_seconds
 
@@ -46,9 +48,10 @@ async def _load(stand: Stand, services: Sequence[Process], gateways: Sequence[Pr
         "gateways": [gateway.pid for gateway in gateways],
         "PostgreSQL": [server],
     }
-    before, h2load_before, started = _used(kinds), _ended_children(), asyncio.get_running_loop().time()
-    loads = await asyncio.gather(*(press(mailboxes(gateway.address, stand.plan.middle), shape) for gateway in gateways))
-    seconds = asyncio.get_running_loop().time() - started
+    targets = [await mailboxes(gateway, stand.plan.middle) for gateway in gateways]
+    before, h2load_before, started = _used(kinds), _ended_children(), monotonic()
+    loads = await asyncio.gather(*(press(target, shape) for target in targets))
+    seconds = monotonic() - started
     processors = {kind: (used - before[kind]) / seconds for kind, used in _used(kinds).items()}
     processors["h2load"] = (_ended_children() - h2load_before) / seconds
     return Loaded(sum(load.rate for load in loads), processors)
