@@ -18,8 +18,9 @@ from bench.databases import Databases
 from bench.engine import Engine
 from bench.figures import Figure
 from bench.h2load import MISSING
+from bench.picture import PICTURE, draw
 from bench.plan import FULL, QUICK, Plan
-from bench.report import Result, keep, show
+from bench.report import Result, keep, load, show
 from bench.stand import open_stand
 from postroomd import logs
 
@@ -72,13 +73,15 @@ async def main(asked: argparse.Namespace) -> int:
             console.print(f"{row.name}, {engine}", highlight=False)
             started = monotonic()
             figures = await measure(row, engine, plan, databases)
-            result = Result(row.name, engine, asked.quick, round(monotonic() - started, 1), figures)
+            result = Result(row.name, engine, round(monotonic() - started, 1), figures)
             results.append(result)
             if not asked.quick:
                 keep(result)
     finally:
         await databases.close()
     show(results)
+    if not asked.quick:
+        PICTURE.write_text(draw(load()))
     return 0 if all(figure.value is not None for result in results for figure in result.figures) else 1
 
 

@@ -25,7 +25,6 @@ class Result:
 
     name: str
     engine: str
-    quick: bool
     seconds: float
     figures: Sequence[Figure]
 
@@ -64,14 +63,13 @@ def keep(result: Result) -> None:
         "cores": os.cpu_count(),
         "load_average": round(os.getloadavg()[0], 1),
         "sqlite": sqlite3.sqlite_version,
-        "quick": result.quick,
         "seconds": result.seconds,
         "figures": [
             asdict(figure) | {"target": figure.target and str(figure.target), "ratio": figure.ratio, "met": figure.met}
             for figure in result.figures
         ],
     }
-    RESULTS.write_text(json.dumps(kept, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
+    RESULTS.write_text(json.dumps(kept, indent=2, ensure_ascii=False) + "\n")
 
 
 def load() -> dict[str, Any]:
