@@ -5,7 +5,21 @@ from dataclasses import dataclass
 
 from bench.engine import Engine
 from bench.figures import Figure
-from bench.rows import encoding, gateway, growth, pages, peers, reads, searching
+from bench.rows import (
+    creating,
+    encoding,
+    gateway,
+    growth,
+    memory,
+    overload,
+    pages,
+    peers,
+    reads,
+    renewals,
+    scaling,
+    searching,
+    starting,
+)
 from bench.stand import Stand
 
 BOTH = (Engine.SQLITE, Engine.POSTGRESQL)
@@ -29,4 +43,11 @@ ROWS = (
     Row("growth", growth.run),
     Row("search", searching.run),
     Row("pages", pages.run),
+    Row("batch", creating.batch),
+    Row("batches-p99", creating.reads_meanwhile),
+    Row("start", starting.run),
+    Row("scaling", scaling.run, engines=(Engine.POSTGRESQL,)),
+    Row("overload", overload.run),
+    Row("renewals", renewals.run),
+    Row("memory", memory.run),
 )

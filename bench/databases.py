@@ -8,12 +8,13 @@ import hashlib
 import os
 import shutil
 from contextlib import suppress
+from datetime import datetime, timedelta
 from itertools import count as counter
 from pathlib import Path
 
 from bench.chaos.postgres import kill_server
 from bench.engine import Engine
-from bench.seed import seed
+from bench.seed import START, seed
 from postroomd.settings import SQLITE_PREFIX
 from postroomd.storage import migrations
 from tests.postgres import PostgresServer
@@ -48,7 +49,7 @@ class Databases:
             partial = f"partial_{count}"
             await asyncio.to_thread(server.sql, f"DROP DATABASE IF EXISTS {partial}")
             await asyncio.to_thread(server.sql, f"CREATE DATABASE {partial}")
-            await _fill(server.url(partial), count)
+            await fill(server.url(partial), count)
             await asyncio.to_thread(server.sql, "VACUUM ANALYZE", partial)  # as autovacuum would have by then
             await asyncio.to_thread(server.sql, f"ALTER DATABASE {partial} RENAME TO {name}")
         return server.url(name)
@@ -56,19 +57,22 @@ class Databases:
     async def copy(self, engine: Engine, count: int) -> str:
         """The URL of a new copy of that database."""
         await self.seeded(engine, count)
-        number = next(self._numbers)
         if engine is Engine.SQLITE:
-            path = self._home / f"copy-{os.getpid()}-{number}.db"
-            self._copies.append(path)
+            path = self._new_file()
             await asyncio.to_thread(shutil.copyfile, await self._seeded_file(count), path)
             return SQLITE_PREFIX + str(path)
         server = await self._running()
-        name, source = f"copy_{number}", f"seeded_{count}"
+        source = f"seeded_{count}"
         leaving = f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{source}'"  # noqa: S608
         await asyncio.to_thread(server.sql, leaving)
-        await asyncio.to_thread(server.sql, f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
-        await asyncio.to_thread(server.sql, f"CREATE DATABASE {name} TEMPLATE {source} STRATEGY FILE_COPY")
-        return server.url(name)
+        return server.url(await self._new_database(server, f"TEMPLATE {source} STRATEGY FILE_COPY"))
+
+    async def new(self, engine: Engine) -> str:
+        """The URL of a new database without a schema."""
+        if engine is Engine.SQLITE:
+            return SQLITE_PREFIX + str(self._new_file())
+        server = await self._running()
+        return server.url(await self._new_database(server))
 
     async def close(self) -> None:
         """Stop the server, and remove the copies."""
@@ -87,13 +91,24 @@ class Databases:
         server = await self._running()
         return int((server.data / "postmaster.pid").read_text().split()[0])
 
+    def _new_file(self) -> Path:
+        path = self._home / f"copy-{os.getpid()}-{next(self._numbers)}.db"
+        self._copies.append(path)
+        return path
+
+    async def _new_database(self, server: PostgresServer, how: str = "") -> str:
+        name = f"copy_{next(self._numbers)}"
+        await asyncio.to_thread(server.sql, f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+        await asyncio.to_thread(server.sql, f"CREATE DATABASE {name} {how}")
+        return name
+
     async def _seeded_file(self, count: int) -> Path:
         path = self._home / f"seeded-{count}.db"
         if not path.exists():
             partial = path.with_suffix(".partial")
             with suppress(FileNotFoundError):
                 partial.unlink()
-            await _fill(SQLITE_PREFIX + str(partial), count)
+            await fill(SQLITE_PREFIX + str(partial), count)
             partial.rename(path)
         return path
 
@@ -112,9 +127,10 @@ class Databases:
         return self._server
 
 
-async def _fill(url: str, count: int) -> None:
+async def fill(url: str, count: int, start: datetime = START, apart: timedelta = timedelta(seconds=1)) -> None:
+    """Give an empty database its schema, and so many mailboxes, created from `start` on."""
     await asyncio.to_thread(migrations.migrate, url)
-    await seed(url, count)
+    await seed(url, count, start, apart)
 
 
 def _has_database(server: PostgresServer, name: str) -> bool:

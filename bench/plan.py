@@ -14,7 +14,11 @@ class Plan:
     """Of the product and of its floor, in turns."""
     seconds: float = 4.0
     """Of one run under load."""
+    memory_seconds: float = 600.0
+    """Of mixed load, while memory is watched."""
+    renewals: int = 100_000
+    """That fall due at once."""
 
 
 FULL = Plan()
-QUICK = Plan(large=100_000, seconds=2.0)
+QUICK = Plan(large=100_000, seconds=2.0, memory_seconds=20.0, renewals=5_000)

@@ -15,6 +15,7 @@ from rich.table import Table
 from bench.figures import Figure
 
 RESULTS = Path(__file__).parent / "results.json"
+WIDTH = 180  # where no terminal says how wide it is
 MET = {True: "[green]yes[/]", False: "[bold red]no[/]", None: ""}
 
 
@@ -24,7 +25,6 @@ class Result:
 
     name: str
     engine: str
-    quick: bool
     seconds: float
     figures: Sequence[Figure]
 
@@ -38,6 +38,8 @@ def show(results: Sequence[Result]) -> None:
             values = (number(figure.value, figure.unit), number(figure.floor, figure.unit), number(figure.ratio))
             table.add_row(figure.what, result.engine, *values, target, MET[figure.met])
     console = Console()
+    if not console.is_terminal:
+        console = Console(width=WIDTH)
     console.print(table)
     for result in results:
         for figure in result.figures:
@@ -61,14 +63,13 @@ def keep(result: Result) -> None:
         "cores": os.cpu_count(),
         "load_average": round(os.getloadavg()[0], 1),
         "sqlite": sqlite3.sqlite_version,
-        "quick": result.quick,
         "seconds": result.seconds,
         "figures": [
             asdict(figure) | {"target": figure.target and str(figure.target), "ratio": figure.ratio, "met": figure.met}
             for figure in result.figures
         ],
     }
-    RESULTS.write_text(json.dumps(kept, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
+    RESULTS.write_text(json.dumps(kept, indent=2, ensure_ascii=False) + "\n")
 
 
 def load() -> dict[str, Any]:

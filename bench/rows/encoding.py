@@ -8,9 +8,9 @@ from google.protobuf.message import Message
 
 from bench.figures import Figure, at_least, compared, in_turns
 from bench.floor.messages import message, rows
-from bench.h2load import Gets, Shape, press
+from bench.h2load import Shape, press
 from bench.peers import json_format_gateway
-from bench.seed import SECRET
+from bench.rest import gets
 from bench.stand import PREFIX, Stand, free_address
 from postroom.v1alpha1 import mailbox_pb2
 from postroomd.gateway.app import SERVICES
@@ -53,10 +53,7 @@ async def _request(stand: Stand) -> Figure:
     settings = {"POSTROOM_GRPC_ADDRESS": service.address, "POSTROOM_HTTP_ADDRESS": address}
     theirs = await stand.start([sys.executable, "-m", "bench.peers.json_format_gateway"], address, settings)
     shape = Shape(stand.plan.seconds, connections=CONNECTIONS)
-    pages = [
-        Gets(process.address, [f"{PREFIX}/mailboxes?page_size={PAGE}"], PAGE * 500, SECRET)
-        for process in (ours, theirs)
-    ]
+    pages = [await gets(process, f"{PREFIX}/mailboxes?page_size={PAGE}") for process in (ours, theirs)]
     loads = await in_turns(stand.plan.runs, *(lambda page=page: press(page, shape) for page in pages))
     product, floor = ([load.rate for load in side] for side in loads)
     what = f"GET a page of {PAGE:,} through the gateway, beside the same with json_format"

@@ -1,28 +1,31 @@
 """GET of one mailbox beside what people usually write: `bench.peers.fastapi_sqlalchemy`, on as many cores."""
 
 import asyncio
+import json
 import sys
 from collections.abc import Sequence
 from importlib.util import find_spec
 from time import monotonic
-from typing import Any
 
 import aiohttp
 
 from bench.figures import Figure, Target, at_least, compared, in_turns
 from bench.h2load import Load, Shape, press
 from bench.process import PATIENCE_SECONDS, Ended, Process
-from bench.rows.gateway import CONNECTIONS, mailboxes
+from bench.rest import answer, mailboxes
+from bench.rows.gateway import CONNECTIONS
 from bench.seed import seeded_id
-from bench.stand import METADATA, PREFIX, Stand, free_address
+from bench.stand import PREFIX, Stand, free_address
 
 OPEN_PREFIX = "/open"
 """Where the peer asks for no key."""
 
+PATH = f"/mailboxes/{seeded_id('mailbox', 1)}"
+
 
 async def run(stand: Stand) -> list[Figure]:
     """Service and gateway, two processes, beside two workers of the peer."""
-    what = "GET a mailbox, service and gateway beside FastAPI, SQLAlchemy's ORM and aiosqlite in 2 workers"
+    what = "GET a mailbox beside FastAPI with SQLAlchemy's ORM"
     if find_spec("fastapi") is None:
         return [Figure(what=what, note="not measured: FastAPI is not installed: `make bench` installs it")]
     count = stand.plan.middle
@@ -30,18 +33,18 @@ async def run(stand: Stand) -> list[Figure]:
     gateway = await stand.gateway(await stand.service(url))
     peer = await _peer(stand, url)
     await _require_same_answers(gateway, peer)
-    targets = (
-        mailboxes(gateway.address, count),
-        mailboxes(peer.address, count),
-        mailboxes(peer.address, count, OPEN_PREFIX),
-    )
+    targets = [
+        await mailboxes(gateway, count),
+        await mailboxes(peer, count),
+        await mailboxes(peer, count, OPEN_PREFIX),
+    ]
     shape = Shape(stand.plan.seconds, connections=CONNECTIONS)
     product, keyed, unkeyed = await in_turns(
         stand.plan.runs, *(lambda target=target: press(target, shape) for target in targets)
     )
     return [
-        *_beside(f"{what}, which looks the key up", product, keyed, at_least(2.5)),
-        *_beside(f"{what}, which asks for no key", product, unkeyed, at_least(2.5)),
+        *_beside(f"{what} and a key", product, keyed, at_least(2.5)),
+        *_beside(f"{what} and no key", product, unkeyed, at_least(2.5)),
     ]
 
 
@@ -63,10 +66,11 @@ async def _peer(stand: Stand, url: str) -> Process:
     ]
     peer = stand.process(command, address, {"PEER_DATABASE_URL": url})
     await peer.launch()
+    stand.cleanups.push_async_callback(peer.terminate)  # or its workers would outlive it
     deadline = monotonic() + PATIENCE_SECONDS
     while monotonic() < deadline:
         try:
-            await _answer(peer, PREFIX)
+            await answer(peer, PREFIX + PATH)
         except aiohttp.ClientError:
             await asyncio.sleep(0.1)
         else:
@@ -75,13 +79,7 @@ async def _peer(stand: Stand, url: str) -> Process:
 
 
 async def _require_same_answers(product: Process, peer: Process) -> None:
-    wanted = await _answer(product, PREFIX)
+    wanted = json.loads(await answer(product, PREFIX + PATH))
     for prefix in (PREFIX, OPEN_PREFIX):
-        if (answered := await _answer(peer, prefix)) != wanted:
+        if (answered := json.loads(await answer(peer, prefix + PATH))) != wanted:
             raise ValueError(f"the peer answers {answered}, not {wanted}")
-
-
-async def _answer(process: Process, prefix: str) -> Any:
-    url = f"http://{process.address}{prefix}/mailboxes/{seeded_id('mailbox', 1)}"
-    async with aiohttp.ClientSession(headers=dict(METADATA), raise_for_status=True) as session, session.get(url) as got:
-        return await got.json()

@@ -12,7 +12,7 @@ from bench.seed import RARE, seeded_id
 from bench.stand import METADATA, Stand
 from postroom.v1alpha1 import mailbox_pb2
 from postroomd.storage import tables as t
-from postroomd.storage.dialects import migration_engine
+from postroomd.storage.dialects import open_engines
 
 SEARCHES = 200
 SCANS = 3
@@ -48,7 +48,7 @@ async def run(stand: Stand) -> list[Figure]:
 @asynccontextmanager
 async def _scanning(url: str) -> AsyncIterator[AsyncConnection]:
     """A connection on which LIKE is given no index for it."""
-    engine = migration_engine(url)
+    engine = open_engines(url, owner=False, pool_size=1).reader
     async with engine.connect() as connection:
         if connection.dialect.name == "postgresql":
             await connection.execute(text("SET enable_bitmapscan = off"))  # the only way into a GIN index
