@@ -10,7 +10,6 @@ statements: those have connections of their own, with statements that stay prepa
 
 import asyncio
 import sqlite3
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -36,7 +35,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 from postroomd.domain.model import Scope
 from postroomd.storage.hot import HotReader, Way
-from postroomd.storage.lines import Line, Lines, PostgresqlLine, QueuingLines, SqliteLine, TurnTakingLines
+from postroomd.storage.lines import Line, Lines, PostgresqlLine, QueuingLines, TurnTakingLines
+from postroomd.storage.sqlite_thread import SqliteThread
 from postroomd.storage.tables import ID
 
 BUSY_TIMEOUT_MS = 5_000
@@ -74,13 +74,11 @@ def open_engines(url: str, *, owner: bool, pool_size: int, isolation: str | None
     """The engines for a URL; nothing is connected yet. `owner` may checkpoint an SQLite file."""
     if is_sqlite(url):
         checkpoints = {} if owner else {"wal_autocheckpoint": 0}
-        reading = {"wal_autocheckpoint": 0}
-        reader = _sqlite(url, begin="BEGIN", pragmas=reading, **_pool(SQLITE_READERS))
-        hot = _sqlite(url, begin="BEGIN", pragmas=reading, poolclass=NullPool)
-        connect = partial(_own_line, hot, SqliteLine)
+        reader = _sqlite(url, SQLITE_READERS, begin="BEGIN", pragmas={"wal_autocheckpoint": 0})
+        connect = partial(SqliteThread.open, partial(_hot_sqlite_connection, url))
         way = Way(QueuingLines(connect, *SQLITE_BY_KEY), QueuingLines(connect, *SQLITE_OTHERS))
-        writer = _sqlite(url, begin="BEGIN IMMEDIATE", pragmas=checkpoints, **_pool(1))
-        return Engines(reader, writer, HotReader(hot.dialect, way, way))
+        writer = _sqlite(url, 1, begin="BEGIN IMMEDIATE", pragmas=checkpoints)
+        return Engines(reader, writer, HotReader(reader.dialect, way, way))
     options: dict[str, Any] = {"isolation_level": isolation} if isolation else {}
     if _behind_pooler(url):
         engine = _postgresql(url, **options, **_pool(pool_size))
@@ -210,10 +208,10 @@ def _sqlite_extended_code(error: BaseException) -> int | None:
     return code if isinstance(code, int) else None
 
 
-async def _own_line(engine: AsyncEngine, line: Callable[[Any], Line]) -> Line:
+async def _own_line(engine: AsyncEngine) -> Line:
     """A new connection, as SQLAlchemy opens it, for us alone."""
     pooled = await engine.raw_connection()
-    opened = line(pooled.driver_connection)
+    opened = PostgresqlLine(pooled.driver_connection)
     pooled.detach()
     return opened
 
@@ -223,7 +221,7 @@ def _postgresql_hot(url: str, dialect: Dialect, tenants: int) -> HotReader:
 
     def lines(count: int, **settings: str) -> Lines:
         engine = _postgresql(url, settings, poolclass=NullPool)
-        return TurnTakingLines(partial(_own_line, engine, PostgresqlLine), count, POOL_SECONDS)
+        return TurnTakingLines(partial(_own_line, engine), count, POOL_SECONDS)
 
     own, inside = lines(POSTGRESQL_OWN), lines(tenants, role=TENANT_ROLE)
     return HotReader(dialect, Way(own, own), Way(inside, inside, tenants_statement))
@@ -243,8 +241,28 @@ def _postgresql(url: str, server_settings: dict[str, str] | None = None, **optio
     )
 
 
-def _sqlite(url: str, *, begin: str, pragmas: dict[str, int], **options: Any) -> AsyncEngine:
-    engine = create_async_engine(url, hide_parameters=True, **options)
+def _sqlite(url: str, pool_size: int, *, begin: str, pragmas: dict[str, int]) -> AsyncEngine:
+    engine = create_async_engine(url, hide_parameters=True, **_pool(pool_size))
+
+    @event.listens_for(engine.sync_engine, "connect")
+    def connected(connection: Any, _record: object) -> None:
+        _set_up_sqlite(connection, pragmas)
+
+    @event.listens_for(engine.sync_engine, "begin")
+    def began(connection: Any) -> None:
+        connection.exec_driver_sql(begin)
+
+    return engine
+
+
+def _hot_sqlite_connection(url: str) -> sqlite3.Connection:
+    connection = sqlite3.connect(make_url(url).database or "")
+    _set_up_sqlite(connection, {"wal_autocheckpoint": 0, "query_only": 1})
+    return connection
+
+
+def _set_up_sqlite(connection: Any, pragmas: dict[str, int]) -> None:
+    connection.isolation_level = None  # the driver is not to begin transactions by itself
     settings = {
         "busy_timeout": BUSY_TIMEOUT_MS,
         "journal_mode": "WAL",
@@ -252,17 +270,7 @@ def _sqlite(url: str, *, begin: str, pragmas: dict[str, int], **options: Any) ->
         "foreign_keys": "ON",
         **pragmas,
     }
-
-    @event.listens_for(engine.sync_engine, "connect")
-    def connected(connection: Any, _record: object) -> None:
-        connection.isolation_level = None  # the driver is not to begin transactions by itself
-        cursor = connection.cursor()
-        for name, value in settings.items():
-            cursor.execute(f"PRAGMA {name} = {value}")
-        cursor.close()
-
-    @event.listens_for(engine.sync_engine, "begin")
-    def began(connection: Any) -> None:
-        connection.exec_driver_sql(begin)
-
-    return engine
+    cursor = connection.cursor()
+    for name, value in settings.items():
+        cursor.execute(f"PRAGMA {name} = {value}")
+    cursor.close()

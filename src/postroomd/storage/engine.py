@@ -79,7 +79,12 @@ class Database:
         """
         if scope is not None:
             values = {"organization_id": scope.organization_id, "project_id": scope.project_id, **values}
-        return await self._served(lambda engines: _fetch(engines, statement, values, scope), may_be_stale)
+        if may_be_stale or (hot := self._engines.hot) is None:
+            return await self._served(lambda engines: _fetch(engines, statement, values, scope), may_be_stale)
+        try:
+            return await hot.fetch(statement, values, for_tenant=scope is not None)
+        except Exception as error:
+            raise_translated(error)
 
     async def _served(self, reading: Callable[[Engines], Awaitable[Result]], may_be_stale: bool) -> Result:
         replica = self._replica
