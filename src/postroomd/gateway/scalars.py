@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Any, Final
 
 from google.protobuf.descriptor import EnumDescriptor, FieldDescriptor
@@ -171,7 +172,13 @@ def _timestamp(value: object) -> Timestamp:
 
 def _datetime(timestamp: Timestamp) -> datetime:
     """Give orjson a datetime, which it writes far faster than Python can; what is finer than microseconds goes."""
-    return _EPOCH + timedelta(0, timestamp.seconds, timestamp.nanos // 1000)
+    return _instant(timestamp.seconds, timestamp.nanos // 1000)
+
+
+# A resource that is unchanged has one instant several times, and so have those that were made together.
+@lru_cache(maxsize=1_024)
+def _instant(seconds: int, microseconds: int) -> datetime:
+    return _EPOCH + timedelta(0, seconds, microseconds)
 
 
 _SECONDS = re.compile(r"(-?)(\d{1,12})(?:\.(\d{1,9}))?s", re.ASCII)
