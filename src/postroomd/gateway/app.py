@@ -25,6 +25,8 @@ class GatewayConfig:
 
     grpc_address: str
     max_body_bytes: int = 1_048_576
+    max_requests: int = 128
+    max_connections: int = 1_000
     body_timeout_seconds: float = 30.0
     call_timeout_seconds: float = 30.0
     drain_seconds: float = 10.0
@@ -46,7 +48,8 @@ async def open_gateway(
     The server listens nowhere yet. Its last request is answered, or canceled, before the channel is closed. Raises
     Unsupported where the gateway can't serve one of the services.
     """
-    gateway = Gateway(services, Timeouts(config.body_timeout_seconds, config.call_timeout_seconds))
+    timeouts = Timeouts(config.body_timeout_seconds, config.call_timeout_seconds)
+    gateway = Gateway(services, timeouts, config.max_requests)
     async with open_channel(config.grpc_address) as channel:
         gateway.connect(channel)
         async with serving(gateway.handle, config.max_body_bytes, CLOSING_SECONDS) as server:
@@ -69,7 +72,7 @@ async def run_gateway(
     """
     async with AsyncExitStack() as stack:
         gateway, server = await stack.enter_async_context(open_gateway(config, services))
-        listener = await listen(server, *http_address, reuse_port=reuse_port)
+        listener = await listen(server, *http_address, most=config.max_connections, reuse_port=reuse_port)
         stack.callback(listener.close)
         ready()
         await stop.wait()

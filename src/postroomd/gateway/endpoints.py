@@ -52,6 +52,10 @@ class Endpoint(Protocol):
     def rpc(self) -> str:
         """The full name of the RPC that answers, empty for none."""
 
+    @property
+    def is_probe(self) -> bool:
+        """Whether it tells how the gateway fares, and so is answered however busy that is."""
+
     def connect(self, channel: grpc.aio.Channel) -> None:
         """Call through this channel. Comes before the first request."""
 
@@ -61,6 +65,8 @@ class Endpoint(Protocol):
 
 class RpcEndpoint:
     """One RPC at one route."""
+
+    is_probe = False
 
     def __init__(self, route: Route, timeouts: Timeouts) -> None:
         """Compile the route. Raises Unsupported."""
@@ -139,6 +145,7 @@ class Liveness:
     """Answers while the process lives."""
 
     rpc = ""
+    is_probe = True
 
     def connect(self, channel: grpc.aio.Channel) -> None:
         """Need nothing of it."""
@@ -152,6 +159,7 @@ class Readiness:
     """Answers whether the service behind the gateway is SERVING, and if not, why."""
 
     rpc = "/grpc.health.v1.Health/Check"
+    is_probe = True
 
     def __init__(self) -> None:
         self._check: Any = None

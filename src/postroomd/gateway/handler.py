@@ -5,6 +5,7 @@ import time
 import traceback
 from collections.abc import Iterable
 from dataclasses import dataclass
+from http import HTTPStatus
 
 import grpc
 import structlog
@@ -25,8 +26,10 @@ from postroomd.gateway.errors import Problem, Refused, internal, problem
 from postroomd.gateway.json_codec import to_bytes
 from postroomd.gateway.routes import Found, NotAllowed, RouteTable, read_routes
 from postroomd.gateway.violations import printable
+from postroomd.logs import Tally
 
 CLIENT_CLOSED_REQUEST = 499  # in the log alone: nobody is left to read it
+TOO_MANY = problem("too_many_requests")
 _SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
 
 logger = structlog.get_logger()
@@ -45,12 +48,17 @@ class Outcome:
 class Gateway:
     """All routes of the services, and the requests under way."""
 
-    def __init__(self, services: Iterable[ServiceDescriptor], timeouts: Timeouts) -> None:
-        """Compile the routes. Raises Unsupported, also where two of them are the same."""
+    def __init__(self, services: Iterable[ServiceDescriptor], timeouts: Timeouts, most_requests: int = 128) -> None:
+        """Compile the routes. Raises Unsupported, also where two of them are the same.
+
+        Of the requests that come while `most_requests` are under way, only probes are answered.
+        """
         self.draining = False  # once set, each answer ends its connection
         self.idle = asyncio.Event()
         self.idle.set()
         self._under_way = 0
+        self._most_requests = most_requests
+        self._refused = Tally("requests refused")  # here, or by the service
         self._table = RouteTable[Endpoint]()
         self._table.add("GET", "/healthz", Liveness())
         self._table.add("GET", "/readyz", Readiness())
@@ -84,12 +92,17 @@ class Gateway:
             self._under_way -= 1
             if not self._under_way:
                 self.idle.set()
-            _log(request, request_id, outcome, started)
+            if outcome.status == HTTPStatus.TOO_MANY_REQUESTS:
+                self._refused.add()
+            else:
+                _log(request, request_id, outcome, started)
 
     async def _answer(self, request: web.BaseRequest, request_id: str, outcome: Outcome) -> web.Response:
         try:
             found = self._find(request, outcome)
             outcome.rpc = found.endpoint.rpc
+            if self._under_way > self._most_requests and not found.endpoint.is_probe:
+                raise Refused(TOO_MANY)
             return await found.endpoint.answer(Incoming(request, found.captured, request_id))
         except Refused as refused:
             refusal = refused.problem
