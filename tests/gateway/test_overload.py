@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import Callable
 from typing import Any
 
 import aiohttp
@@ -22,12 +23,18 @@ def assert_refused(answer: Answer) -> None:
     assert int(answer.headers["Retry-After"]) >= 1
 
 
+async def until(true: Callable[[], bool]) -> None:
+    """Poll, for 10 s at the most."""
+    async with asyncio.timeout(10):
+        while not true():  # noqa: ASYNC110 # the stub has no event for it
+            await asyncio.sleep(0.01)
+
+
 async def taken(call: Client, places: int) -> tuple[asyncio.Event, list[asyncio.Task[Answer]]]:
     """Requests that take all places, and what lets them be answered."""
     release = call.stub.hold("ListDomains")
     held = [asyncio.create_task(call("GET", "/domains")) for _ in range(places)]
-    while len(call.stub.calls) < places:
-        await asyncio.sleep(0.01)
+    await until(lambda: len(call.stub.calls) == places)
     return release, held
 
 

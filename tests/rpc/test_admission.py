@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from typing import Any
 
 import grpc
 import pytest
@@ -90,7 +91,7 @@ async def test_reads_and_health_checks_go_on(service: Service, tenant: Tenant, m
             missing = await failure_of(tenant.stub.GetMailbox(pb.GetMailboxRequest(mailbox_id=ABSENT_ID)))
             assert missing.code is grpc.StatusCode.NOT_FOUND
         assert (await tenant.stub.GetMailbox(pb.GetMailboxRequest(mailbox_id=mailbox.id))).id == mailbox.id
-        health = health_pb2_grpc.HealthStub(service.channel())
+        health: Any = health_pb2_grpc.HealthStub(service.channel())
         checks = [health.Check(health_pb2.HealthCheckRequest()) for _ in range(3 * PLACES)]
         for answer in await asyncio.gather(*checks):
             assert answer.status == health_pb2.HealthCheckResponse.SERVING
