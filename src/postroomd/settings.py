@@ -192,7 +192,7 @@ class Settings(BaseSettings):
         400, _SERVICE, "Passwords that may wait or be hashed before calls are refused.", ge=100, le=1_000_000
     )
     max_calls: int = _setting(
-        64,
+        128,
         _SERVICE,
         "Reads that one process has in progress before more are refused; and as many changes.",
         ge=1,
