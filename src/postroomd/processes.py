@@ -42,6 +42,8 @@ def load_gateway() -> Main:
         config = GatewayConfig(
             grpc_address=settings.grpc_address,
             max_body_bytes=settings.max_body_bytes,
+            max_requests=settings.max_requests,
+            max_connections=settings.max_connections,
             call_timeout_seconds=settings.call_timeout_seconds,
             drain_seconds=settings.drain_seconds,
         )

@@ -15,6 +15,7 @@ from postroom.v1alpha1 import mailbox_service_pb2
 from postroomd.domain.addresses import load_tables
 from postroomd.domain.errors import StorageUnavailable
 from postroomd.domain.records import MailHosts
+from postroomd.rpc.admission import Admission
 from postroomd.rpc.aliases import AliasServicer
 from postroomd.rpc.authentication import Authenticator
 from postroomd.rpc.boundary import Boundary, Rpc
@@ -68,7 +69,8 @@ async def serve(settings: Settings, stop: asyncio.Event, ready: Callable[[str], 
         cleanups.callback(crypto.close)
 
         authenticator = Authenticator(repository.tenancy, utc_now, settings.key_cache_seconds)
-        boundary = Boundary(repository=repository, authenticator=authenticator, clock=utc_now)
+        admission = Admission(settings.max_calls)
+        boundary = Boundary(repository=repository, authenticator=authenticator, clock=utc_now, admission=admission)
         server = grpc.aio.server(
             # Where the port is not to be shared, a second server on it would be accepted and get half of the calls.
             options=(*_OPTIONS, ("grpc.so_reuseport", int(settings.workers > 1)))
