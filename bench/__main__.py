@@ -6,7 +6,6 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from time import monotonic
 
@@ -14,6 +13,7 @@ import uvloop
 from rich.console import Console
 
 from bench.catalogue import ROWS, Row
+from bench.choice import add_choice, chosen
 from bench.databases import Databases
 from bench.engine import Engine
 from bench.figures import Figure
@@ -29,19 +29,9 @@ def arguments() -> argparse.Namespace:
     """What the command line asks for."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="a tenth of the mailboxes, and shorter runs")
-    parser.add_argument("--engine", choices=[*Engine, "both"], default="both")
-    parser.add_argument("--only", choices=[row.name for row in ROWS], action="append")
+    add_choice(parser, ROWS)
     parser.add_argument("--memory-minutes", type=float, help="of mixed load, in row memory (default: 10)")
     return parser.parse_args()
-
-
-def chosen(asked: argparse.Namespace) -> Iterator[tuple[Row, Engine]]:
-    """The rows that were asked for, on the engines that were asked for."""
-    for row in ROWS:
-        if not asked.only or row.name in asked.only:
-            for engine in row.engines:
-                if asked.engine in {engine, "both"}:
-                    yield row, engine
 
 
 async def measure(row: Row, engine: Engine, plan: Plan, databases: Databases) -> list[Figure]:
@@ -69,7 +59,7 @@ async def main(asked: argparse.Namespace) -> int:
     databases = Databases()
     results = []
     try:
-        for row, engine in chosen(asked):
+        for row, engine in chosen(ROWS, asked):
             console.print(f"{row.name}, {engine}", highlight=False)
             started = monotonic()
             figures = await measure(row, engine, plan, databases)

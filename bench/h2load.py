@@ -23,7 +23,6 @@ MISSING = (
 WARM_UP_SECONDS = 1
 PREFIX_OCTETS = 5  # of a gRPC message: whether it is compressed, and its length
 
-_FINISHED = re.compile(r"^finished in .*?, ([\d.]+) req/s", re.MULTILINE)
 _REQUESTS = re.compile(r"^requests: .* (\d+) succeeded, (\d+) failed, (\d+) errored, (\d+) timeout", re.MULTILINE)
 _DATA = re.compile(r"^traffic: .*\((\d+)\) data", re.MULTILINE)
 
@@ -112,7 +111,6 @@ class Load:
 class Summary:
     """What h2load printed."""
 
-    rate: float
     succeeded: int
     failed: int
     octets: int
@@ -144,11 +142,11 @@ async def press(target: Calls | Gets, shape: Shape, *, refusals: bool = False) -
 
 def parse_summary(printed: str) -> Summary:
     """Read what h2load printed. Raises Unusable where it came to no end."""
-    finished, requests, data = _FINISHED.search(printed), _REQUESTS.search(printed), _DATA.search(printed)
-    if not (finished and requests and data):
+    requests, data = _REQUESTS.search(printed), _DATA.search(printed)
+    if not (requests and data):
         raise Unusable(f"h2load came to no end: {printed[-500:]}")
     succeeded, *others = map(int, requests.groups())
-    return Summary(rate=float(finished[1]), succeeded=succeeded, failed=sum(others), octets=int(data[1]))
+    return Summary(succeeded=succeeded, failed=sum(others), octets=int(data[1]))
 
 
 def check(summary: Summary, octets: int, *, refusals: bool = False) -> None:

@@ -7,7 +7,8 @@ The tenant's key has a secret that anybody can make: it is good for measuring al
 import asyncio
 import sys
 from datetime import UTC, datetime, timedelta
-from uuid import UUID, uuid5
+from hashlib import sha1
+from uuid import UUID
 
 from sqlalchemy import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -39,7 +40,10 @@ _LETTERS = str.maketrans("0123456789abcdef-", "rstlnmoeiabcdefa.")
 
 def seeded_id(kind: str, number: int = 0) -> str:
     """The id of the `number`th thing of a kind: the same in every seeded database."""
-    return str(uuid5(NAMESPACE, f"{kind}/{number}"))
+    # str(uuid5(NAMESPACE, …)), which takes four times as long, and there are millions.
+    digits = sha1(NAMESPACE.bytes + f"{kind}/{number}".encode(), usedforsecurity=False).hexdigest()
+    variant = "89ab"[int(digits[16], 16) & 3]
+    return f"{digits[:8]}-{digits[8:12]}-5{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:32]}"
 
 
 SECRET = seeded_id("secret")

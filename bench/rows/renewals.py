@@ -24,7 +24,7 @@ from postroomd.domain.model import SubscriptionPeriod
 from postroomd.storage import tables as t
 from postroomd.storage.dialects import open_engines
 
-MOST_SECONDS = 180.0
+MOST_SECONDS = 120.0
 """For one set of workers: where they take longer, their rate is that of what they did by then."""
 
 SERIES_SECONDS = 2.0

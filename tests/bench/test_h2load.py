@@ -18,7 +18,7 @@ time for request:      486us     42.92ms      8.39ms      2.45ms    93.92%
 
 
 def test_what_is_printed() -> None:
-    assert parse_summary(PRINTED) == Summary(rate=3810.50, succeeded=7619, failed=3, octets=2_527_200)
+    assert parse_summary(PRINTED) == Summary(succeeded=7619, failed=3, octets=2_527_200)
 
 
 @pytest.mark.parametrize("printed", ["", "starting benchmark...\n", PRINTED.partition("traffic")[0]])
@@ -33,16 +33,16 @@ def test_log_gives_sorted_seconds_by_status() -> None:
 
 
 def test_complete_answers_are_taken() -> None:
-    check(Summary(rate=50, succeeded=100, failed=0, octets=33_000), 331)
+    check(Summary(succeeded=100, failed=0, octets=33_000), 331)
 
 
 @pytest.mark.parametrize(
     ("summary", "fault"),
     [
-        (Summary(rate=0, succeeded=0, failed=0, octets=0), "no request succeeded"),
-        (Summary(rate=50, succeeded=100, failed=1, octets=33_100), "1 requests failed"),
+        (Summary(succeeded=0, failed=0, octets=0), "no request succeeded"),
+        (Summary(succeeded=100, failed=1, octets=33_100), "1 requests failed"),
         # A gRPC call that failed: a 200 with an empty body.
-        (Summary(rate=50, succeeded=100, failed=0, octets=0), "331 octets were expected"),
+        (Summary(succeeded=100, failed=0, octets=0), "331 octets were expected"),
     ],
 )
 def test_failures_are_found(summary: Summary, fault: str) -> None:
@@ -51,4 +51,4 @@ def test_failures_are_found(summary: Summary, fault: str) -> None:
 
 
 def test_refusals_may_be_allowed() -> None:
-    check(Summary(rate=50, succeeded=100, failed=900, octets=331), 331, refusals=True)
+    check(Summary(succeeded=100, failed=900, octets=331), 331, refusals=True)

@@ -1,11 +1,12 @@
 """What is seeded is sound, and is what the floors answer."""
 
 import asyncio
+from uuid import uuid5
 
 from sqlalchemy import func, inspect, select
 
 from bench.floor.messages import message, rows
-from bench.seed import RARE, RARE_NUMBER, SECRET, seed, seeded_id
+from bench.seed import NAMESPACE, RARE, RARE_NUMBER, SECRET, seed, seeded_id
 from postroomd.domain.keys import hash_secret
 from postroomd.domain.model import MailboxQuery, Ordering, Scope
 from postroomd.rpc.convert import mailbox_message
@@ -16,6 +17,11 @@ from tests.conftest import NewDatabase
 
 COUNT = 100
 SCOPE = Scope(organization_id=seeded_id("organization"))
+
+
+def test_ids_are_name_based_uuids() -> None:
+    for number in range(100):
+        assert seeded_id("mailbox", number) == str(uuid5(NAMESPACE, f"mailbox/{number}"))
 
 
 async def test_floors_answer_what_is_seeded(new_database: NewDatabase) -> None:
