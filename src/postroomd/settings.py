@@ -220,7 +220,7 @@ class Settings(BaseSettings):
     max_requests: int = _setting(
         128,
         _GATEWAY,
-        "REST requests that one gateway has in progress before more are refused.",
+        "Reads over REST that one gateway has in progress before more are refused; and as many changes.",
         ge=1,
         le=100_000,
     )
