@@ -11,11 +11,11 @@ from time import monotonic
 import uvloop
 from rich.console import Console
 
-from bench.chaos.arena import Engine
 from bench.chaos.catalogue import SCENARIOS, Scenario
 from bench.chaos.outcome import Outcome
 from bench.chaos.report import Result, keep, show
 from bench.chaos.space import NeedsRoot
+from bench.engine import Engine
 from postroomd import logs
 
 
