@@ -189,7 +189,7 @@ class Settings(BaseSettings):
     argon2_parallelism: int = _setting(1, _SERVICE, "Lanes of a password hash.", ge=1, le=64)
     hash_threads: int = _setting(0, _SERVICE, "Threads that hash passwords; 0 for one per core.", ge=0, le=256)
     hash_queue: int = _setting(
-        400, _SERVICE, "Passwords that may wait or be hashed before calls are refused.", ge=100, le=1_000_000
+        200, _SERVICE, "Passwords that may wait or be hashed before calls are refused.", ge=100, le=1_000_000
     )
     max_calls: int = _setting(
         128,
@@ -220,7 +220,7 @@ class Settings(BaseSettings):
     max_requests: int = _setting(
         128,
         _GATEWAY,
-        "REST requests that one gateway has in progress before more are refused.",
+        "Reads over REST that one gateway has in progress before more are refused; and as many changes.",
         ge=1,
         le=100_000,
     )

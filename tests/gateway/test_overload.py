@@ -52,6 +52,17 @@ async def test_a_request_on_top_is_refused_and_probes_are_not(start: Start) -> N
     assert (await call("GET", "/mailboxes")).status == 200
 
 
+async def test_changes_that_wait_keep_no_read_from_being_answered(start: Start) -> None:
+    call = await start(max_requests=1)
+    release = call.stub.hold("RestoreMailbox")
+    held = asyncio.create_task(call("POST", "/mailboxes/1/restore"))
+    await until(lambda: len(call.stub.calls) == 1)
+    assert_refused(await call("POST", "/mailboxes/2/restore"))
+    assert (await call("GET", "/mailboxes")).status == 200
+    release.set()
+    assert (await held).status == 200
+
+
 async def test_a_client_that_hangs_up_gives_its_place_back(start: Start) -> None:
     call = await start(max_requests=1)
     _, (held,) = await taken(call, 1)

@@ -5,7 +5,6 @@ import time
 import traceback
 from collections.abc import Iterable
 from dataclasses import dataclass
-from http import HTTPStatus
 
 import grpc
 import structlog
@@ -30,6 +29,7 @@ from postroomd.logs import Tally
 
 CLIENT_CLOSED_REQUEST = 499  # in the log alone: nobody is left to read it
 TOO_MANY = problem("too_many_requests")
+REFUSED = TOO_MANY.status
 _SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
 
 logger = structlog.get_logger()
@@ -51,12 +51,13 @@ class Gateway:
     def __init__(self, services: Iterable[ServiceDescriptor], timeouts: Timeouts, most_requests: int = 128) -> None:
         """Compile the routes. Raises Unsupported, also where two of them are the same.
 
-        Of the requests that come while `most_requests` are under way, only probes are answered.
+        Of the reads that come while `most_requests` are under way, only probes are answered, and of changes none while
+        as many are: those may wait long, and reads are not to be refused for it.
         """
         self.draining = False  # once set, each answer ends its connection
         self.idle = asyncio.Event()
         self.idle.set()
-        self._under_way = 0
+        self._under_way = {True: 0, False: 0}  # by whether they only read
         self._most_requests = most_requests
         self._refused = Tally("requests refused")  # here, or by the service
         self._table = RouteTable[Endpoint]()
@@ -75,7 +76,8 @@ class Gateway:
         started = time.perf_counter()
         request_id = headers.request_id(request)
         outcome = Outcome()
-        self._under_way += 1
+        reads = request.method in _SAFE_METHODS
+        self._under_way[reads] += 1
         self.idle.clear()
         try:
             response = await self._answer(request, request_id, outcome)
@@ -89,10 +91,10 @@ class Gateway:
                 response.force_close()
             return response
         finally:
-            self._under_way -= 1
-            if not self._under_way:
+            self._under_way[reads] -= 1
+            if not any(self._under_way.values()):
                 self.idle.set()
-            if outcome.status == HTTPStatus.TOO_MANY_REQUESTS:
+            if outcome.status == REFUSED:
                 self._refused.add()
             else:
                 _log(request, request_id, outcome, started)
@@ -101,7 +103,8 @@ class Gateway:
         try:
             found = self._find(request, outcome)
             outcome.rpc = found.endpoint.rpc
-            if self._under_way > self._most_requests and not found.endpoint.is_probe:
+            under_way = self._under_way[request.method in _SAFE_METHODS]
+            if under_way > self._most_requests and not found.endpoint.is_probe:
                 raise Refused(TOO_MANY)
             return await found.endpoint.answer(Incoming(request, found.captured, request_id))
         except Refused as refused:

@@ -15,8 +15,6 @@ from functools import partial
 from typing import TypeVar
 
 import argon2
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
 
 from postroomd.domain.errors import TooManyRequests
 
@@ -103,6 +101,10 @@ def _give_way() -> None:
 
 
 def _new_dkim_key() -> DkimKey:
+    # 7 MB of memory, and a good part of the start, that a process without a new domain has no use for.
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric import rsa
+
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     private = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
