@@ -4,7 +4,7 @@ import asyncio
 import os
 from collections.abc import Callable
 from contextlib import AsyncExitStack
-from datetime import UTC, datetime
+from datetime import datetime
 
 import argon2
 import grpc
@@ -12,11 +12,12 @@ import structlog
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from postroom.v1alpha1 import mailbox_service_pb2
+from postroomd.clock import Clock
 from postroomd.domain.addresses import load_tables
 from postroomd.domain.errors import StorageUnavailable
 from postroomd.domain.records import MailHosts
 from postroomd.rpc.aliases import AliasServicer
-from postroomd.rpc.authentication import Authenticator
+from postroomd.rpc.authentication import Authenticator, tenant_of
 from postroomd.rpc.boundary import Boundary, Rpc
 from postroomd.rpc.convert import ServiceUrls
 from postroomd.rpc.crypto import Crypto
@@ -47,16 +48,14 @@ _OPTIONS = (
 log = structlog.get_logger()
 
 
-def utc_now() -> datetime:
-    """The time, as the rules are told it."""
-    return datetime.now(UTC)
-
-
-async def serve(settings: Settings, stop: asyncio.Event, ready: Callable[[str], None]) -> None:
+async def serve(
+    settings: Settings, stop: asyncio.Event, ready: Callable[[str], None], clock: Clock | None = None
+) -> None:
     """Serve gRPC until `stop` is set, then drain. Calls `ready` with the bound HOST:PORT.
 
     Raises SchemaMismatch, StorageUnavailable, and OSError where the address can't be bound.
     """
+    now = (clock or Clock()).now
     url = settings.database_url.get_secret_value()
     await asyncio.to_thread(require_current, url)
     async with AsyncExitStack() as cleanups:
@@ -67,13 +66,13 @@ async def serve(settings: Settings, stop: asyncio.Event, ready: Callable[[str], 
         crypto = _crypto(settings)
         cleanups.callback(crypto.close)
 
-        authenticator = Authenticator(repository.tenancy, utc_now, settings.key_cache_seconds)
-        boundary = Boundary(repository=repository, authenticator=authenticator, clock=utc_now)
+        authenticator = Authenticator(repository.tenancy.find_key, tenant_of, now, settings.key_cache_seconds)
+        boundary = Boundary(repository=repository, authenticator=authenticator, clock=now)
         server = grpc.aio.server(
             # Where the port is not to be shared, a second server on it would be accepted and get half of the calls.
             options=(*_OPTIONS, ("grpc.so_reuseport", int(settings.workers > 1)))
         )
-        server.add_generic_rpc_handlers((boundary.handlers(SERVICE, _rpcs(settings, repository, crypto)),))
+        server.add_generic_rpc_handlers((boundary.handlers(SERVICE, _rpcs(settings, repository, crypto, now)),))
         health_servicer = health.aio.HealthServicer()
         await health_servicer.set("", health_pb2.HealthCheckResponse.NOT_SERVING)  # until the database has answered
         health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
@@ -94,7 +93,7 @@ async def serve(settings: Settings, stop: asyncio.Event, ready: Callable[[str], 
         await asyncio.sleep(min(NOTICE_SECONDS, settings.drain_seconds))
 
 
-def _rpcs(settings: Settings, repository: Repository, crypto: Crypto) -> dict[str, Rpc]:
+def _rpcs(settings: Settings, repository: Repository, crypto: Crypto, clock: Callable[[], datetime]) -> dict[str, Rpc]:
     domains = DomainServicer(
         domains=repository.domains,
         tenancy=repository.tenancy,
@@ -102,16 +101,16 @@ def _rpcs(settings: Settings, repository: Repository, crypto: Crypto) -> dict[st
         hosts=mail_hosts(settings),
         urls=_urls(settings),
         dkim_selector=settings.dkim_selector,
-        clock=utc_now,
+        clock=clock,
     )
     mailboxes = MailboxServicer(
         mailboxes=repository.mailboxes,
         domains=repository.domains,
         crypto=crypto,
         retention=settings.deletion_retention,
-        clock=utc_now,
+        clock=clock,
     )
-    aliases = AliasServicer(aliases=repository.aliases, clock=utc_now)
+    aliases = AliasServicer(aliases=repository.aliases, clock=clock)
     return {**domains.rpcs(), **mailboxes.rpcs(), **aliases.rpcs()}
 
 

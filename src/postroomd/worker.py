@@ -8,12 +8,13 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Protocol
 
 import structlog
 
+from postroomd.clock import Clock, Duty
 from postroomd.domain.errors import StorageUnavailable
 from postroomd.domain.lifecycle import advance_mailbox
 from postroomd.domain.model import Domain, DomainRecord, RecordStatus
@@ -103,7 +104,7 @@ async def _drain(step: Callable[[], Awaitable[int]]) -> int:
     return total
 
 
-async def run(settings: Settings, stop: asyncio.Event, ready: Callable[[], None]) -> None:
+async def run(settings: Settings, stop: asyncio.Event, ready: Callable[[], None], clock: Clock | None = None) -> None:
     """Work until `stop` is set. Raises SchemaMismatch, StorageUnavailable at the start alone."""
     url = settings.database_url.get_secret_value()
     await asyncio.to_thread(require_current, url)
@@ -115,8 +116,8 @@ async def run(settings: Settings, stop: asyncio.Event, ready: Callable[[], None]
         # Side by side: a domain whose servers are silent must not keep anybody's renewal waiting.
         await asyncio.gather(
             *(
-                _repeat(step, stop, settings.worker_interval_seconds)
-                for step in (worker.validate_once, worker.move_once)
+                _repeat(duty, step, clock or Clock(), stop, settings.worker_interval_seconds)
+                for duty, step in ((Duty.LOOKUPS, worker.validate_once), (Duty.STEPS, worker.move_once))
             )
         )
 
@@ -137,20 +138,16 @@ def _prober(settings: Settings) -> Prober:
     )
 
 
-async def _repeat(step: Callable[[datetime], Awaitable[int]], stop: asyncio.Event, rest_seconds: float) -> None:
+async def _repeat(
+    duty: Duty, step: Callable[[datetime], Awaitable[int]], clock: Clock, stop: asyncio.Event, rest_seconds: float
+) -> None:
     """Take a step again and again until `stop` is set, with a rest wherever it found nothing to do."""
     while not stop.is_set():
+        now = clock.now()
         try:
-            done = await step(datetime.now(UTC))
+            if await step(now):
+                continue
+            clock.settle(duty, now)
         except StorageUnavailable:
             log.warning("the database can't be reached: trying again")
-            done = 0
-        if not done:
-            await _rest(stop, rest_seconds)
-
-
-async def _rest(stop: asyncio.Event, seconds: float) -> None:
-    try:
-        await asyncio.wait_for(stop.wait(), seconds)
-    except TimeoutError:
-        return
+        await clock.rest(duty, stop, rest_seconds)

@@ -124,6 +124,17 @@ class ApiKey:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AdminKey:
+    """A key of the operator's; its secret is kept as a SHA-256 digest alone. `name` is no other admin key's."""
+
+    name: str
+    read_only: bool
+    created_at: datetime
+    expires_at: datetime | None
+    revoked_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Scope:
     """What a caller can reach: one organization, or one project of it."""
 

@@ -15,6 +15,7 @@ from datetime import datetime
 from typing import Protocol
 
 from postroomd.domain.model import (
+    AdminKey,
     Alias,
     AliasQuery,
     ApiKey,
@@ -87,6 +88,22 @@ class Tenancy(Protocol):
         """Revoke a key; one that is revoked stays as it is. Raises NotFound."""
 
     async def find_key(self, secret_hash: bytes) -> ApiKey | None:
+        """The key with this digest of its secret, revoked and expired ones included."""
+
+
+class AdminKeys(Protocol):
+    """The operator's own keys, which are no tenant's."""
+
+    async def create(self, key: AdminKey, secret_hash: bytes) -> None:
+        """Store a new key. Raises Conflict where there is one of its name, a revoked one included."""
+
+    async def list(self) -> Sequence[AdminKey]:
+        """All of them: oldest first."""
+
+    async def revoke(self, name: str, now: datetime) -> AdminKey:
+        """Revoke a key; one that is revoked stays as it is. Raises NotFound."""
+
+    async def find(self, secret_hash: bytes) -> AdminKey | None:
         """The key with this digest of its secret, revoked and expired ones included."""
 
 
@@ -195,6 +212,10 @@ class Repository(Protocol):
     @property
     def tenancy(self) -> Tenancy:
         """Organizations, projects and API keys."""
+
+    @property
+    def admin_keys(self) -> AdminKeys:
+        """The operator's keys."""
 
     @property
     def domains(self) -> Domains:

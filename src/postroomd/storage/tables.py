@@ -143,6 +143,19 @@ api_keys = Table(
     Column("revoked_at", Instant),
 )
 
+# The operator's keys: no tenant's role sees them.
+admin_keys = Table(
+    "admin_keys",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("secret_hash", LargeBinary(32), nullable=False),  # SHA-256
+    Column("secret_prefix", LargeBinary(8), nullable=False, index=True),  # its first octets, to find it by
+    Column("read_only", Boolean, nullable=False),
+    Column("created_at", Instant, nullable=False),
+    Column("expires_at", Instant),
+    Column("revoked_at", Instant),
+)
+
 domains = Table(
     "domains",
     metadata,

@@ -6,6 +6,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from postroomd.domain.model import Scope
 from postroomd.storage.engine import Database
 from postroomd.storage.once import ONCE, require_unused
+from postroomd.storage.sql.admin_keys import SqlAdminKeys
 from postroomd.storage.sql.aliases import SqlAliases
 from postroomd.storage.sql.domains import SqlDomains
 from postroomd.storage.sql.mailboxes import SqlMailboxes
@@ -19,6 +20,7 @@ class SqlRepository:
     def __init__(self, database: Database) -> None:
         self._database = database
         self.tenancy = SqlTenancy(database)
+        self.admin_keys = SqlAdminKeys(database)
         self.domains = SqlDomains(database)
         self.mailboxes = SqlMailboxes(database)
         self.aliases = SqlAliases(database)
