@@ -272,3 +272,13 @@ def _with_new_period(mailbox: Mailbox, period: SubscriptionPeriod, now: datetime
         next_subscription_period=period,
         next_subscription_period_starts_at=period_end(now, now, period),
     )
+
+
+def lock_mailbox(mailbox: Mailbox, domain_status: DomainStatus, *, reason: str, now: datetime) -> Mailbox:
+    """The mailbox locked by the operator. Raises TransientState while it is deleting."""
+    raise NotImplementedError
+
+
+def unlock_mailbox(mailbox: Mailbox, domain_status: DomainStatus, *, now: datetime) -> Mailbox:
+    """The mailbox without the operator's lock. Raises TransientState while it is deleting."""
+    raise NotImplementedError

@@ -30,11 +30,16 @@ from postroomd.domain.model import (
     Project,
     Scope,
 )
+from postroomd.domain.operations import Payment, Provision, Slice, Tombstone, Transition
+from postroomd.domain.provisioning import Subject
 from postroomd.domain.records import Finding
 
 DomainRule = Callable[[Domain], Domain]
 MailboxRule = Callable[[Mailbox, DomainStatus], Mailbox]
 AliasRule = Callable[[Alias], Alias]
+PaymentRule = Callable[[Payment, Mailbox | None, DomainStatus], tuple[Payment, Mailbox | None]]
+ProvisionRule = Callable[[Provision, Subject | None, DomainStatus], tuple[Provision, Subject | None]]
+"""A rule of the operator's side is given the subject too, None where it is gone; it answers None for one that goes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,6 +209,37 @@ class Work(Protocol):
 
     async def forget_answers(self, now: datetime, limit: int) -> int:
         """Drop answers under idempotency keys that have expired. Answers how many."""
+
+
+class Operations(Protocol):
+    """The operator's side of every tenant's mailboxes. A cursor is "" for the start of a list, and opaque."""
+
+    async def pending_payments(self, cursor: str, limit: int) -> Slice[Payment]:
+        """Payments that are pending, refused or overdue, oldest first, but for those of mailboxes that are to go.
+
+        Raises InvalidArguments for a cursor that no list gave.
+        """
+
+    async def settle_payment(self, payment_id: str, rule: PaymentRule) -> Payment:
+        """Apply a rule to a payment and its mailbox. Raises NotFound."""
+
+    async def pending_provisions(self, now: datetime, cursor: str, limit: int) -> Slice[Provision]:
+        """The mail platform's work that may be tried by now, the longest due first. Raises as `pending_payments`."""
+
+    async def settle_provision(self, provision_id: str, rule: ProvisionRule) -> Provision:
+        """Apply a rule to a piece of work and what it is about. Raises NotFound."""
+
+    async def change_mailbox(self, mailbox_id: str, rule: MailboxRule) -> Mailbox:
+        """Apply a rule to a mailbox of any tenant. Raises NotFound, also for a purged one."""
+
+    async def get_mailbox(self, mailbox_id: str) -> Mailbox | Tombstone:
+        """A mailbox of any tenant, or what is left of it. Raises NotFound for one that never was."""
+
+    async def transitions(self, mailbox_id: str, after: int, limit: int) -> Sequence[Transition]:
+        """A mailbox's history beyond a revision, in order. Raises NotFound for a mailbox that never was."""
+
+    async def mailboxes_with_address(self, address: str) -> Sequence[str]:
+        """The ids of all mailboxes that have the address, or had it when they were purged: newest last."""
 
 
 class Repository(Protocol):
