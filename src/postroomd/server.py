@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AsyncExitStack
 from datetime import datetime
 
@@ -48,14 +48,12 @@ _OPTIONS = (
 log = structlog.get_logger()
 
 
-async def serve(
-    settings: Settings, stop: asyncio.Event, ready: Callable[[str], None], clock: Clock | None = None
-) -> None:
-    """Serve gRPC until `stop` is set, then drain. Calls `ready` with the bound HOST:PORT.
+async def serve(settings: Settings, stop: asyncio.Event, ready: Callable[..., None], clock: Clock) -> None:
+    """Serve gRPC until `stop` is set, then drain. Calls `ready` with the bound HOST:PORT, the admin service's second.
 
     Raises SchemaMismatch, StorageUnavailable, and OSError where the address can't be bound.
     """
-    now = (clock or Clock()).now
+    now = clock.now
     url = settings.database_url.get_secret_value()
     await asyncio.to_thread(require_current, url)
     async with AsyncExitStack() as cleanups:
@@ -68,29 +66,38 @@ async def serve(
 
         authenticator = Authenticator(repository.tenancy.find_key, tenant_of, now, settings.key_cache_seconds)
         boundary = Boundary(repository=repository, authenticator=authenticator, clock=now)
-        server = grpc.aio.server(
-            # Where the port is not to be shared, a second server on it would be accepted and get half of the calls.
-            options=(*_OPTIONS, ("grpc.so_reuseport", int(settings.workers > 1)))
-        )
-        server.add_generic_rpc_handlers((boundary.handlers(SERVICE, _rpcs(settings, repository, crypto, now)),))
+        services = [(settings.grpc_address, boundary.handlers(SERVICE, _rpcs(settings, repository, crypto, now)))]
+        names = ["", SERVICE.full_name]
         health_servicer = health.aio.HealthServicer()
         await health_servicer.set("", health_pb2.HealthCheckResponse.NOT_SERVING)  # until the database has answered
-        health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
-
-        port = _bind(server, settings.grpc_address)
-        await server.start()
-        cleanups.push_async_callback(server.stop, settings.drain_seconds)
-        watch = asyncio.create_task(_watch_health(repository, health_servicer))
+        servers: list[grpc.aio.Server] = []
+        cleanups.push_async_callback(_stop, servers, settings.drain_seconds)
+        bound = []
+        for address, handlers in services:
+            server = grpc.aio.server(
+                # Where the port is not to be shared, a second server on it would be accepted and get half of the calls.
+                options=(*_OPTIONS, ("grpc.so_reuseport", int(settings.workers > 1)))
+            )
+            server.add_generic_rpc_handlers((handlers,))
+            health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
+            bound.append(f"{address.rpartition(':')[0]}:{_bind(server, address)}")
+            await server.start()
+            servers.append(server)
+        watch = asyncio.create_task(_watch_health(repository, health_servicer, names))
         cleanups.callback(watch.cancel)
         tables = asyncio.create_task(asyncio.to_thread(load_tables))  # or the first CreateDomain would wait for them
         cleanups.callback(tables.cancel)
-        ready(f"{settings.grpc_address.rpartition(':')[0]}:{port}")
+        ready(*bound)
         await stop.wait()
         log.info("draining")
         watch.cancel()
         await health_servicer.enter_graceful_shutdown()
         # A call that gRPC has taken in and not handed on is CANCELLED by a stop: let callers turn away before it.
         await asyncio.sleep(min(NOTICE_SECONDS, settings.drain_seconds))
+
+
+async def _stop(servers: Sequence[grpc.aio.Server], drain_seconds: float) -> None:
+    await asyncio.gather(*(server.stop(drain_seconds) for server in servers))
 
 
 def _rpcs(settings: Settings, repository: Repository, crypto: Crypto, clock: Callable[[], datetime]) -> dict[str, Rpc]:
@@ -164,8 +171,8 @@ def _bind(server: grpc.aio.Server, address: str) -> int:
     return port
 
 
-async def _watch_health(repository: Repository, servicer: health.aio.HealthServicer) -> None:
-    """Tell the service's health by whether the database answers."""
+async def _watch_health(repository: Repository, servicer: health.aio.HealthServicer, names: Iterable[str]) -> None:
+    """Tell the services' health by whether the database answers."""
     answers = health_pb2.HealthCheckResponse
     while True:
         try:
@@ -174,6 +181,6 @@ async def _watch_health(repository: Repository, servicer: health.aio.HealthServi
             serving = False
         else:
             serving = True
-        for service in ("", SERVICE.full_name):
+        for service in names:
             await servicer.set(service, answers.SERVING if serving else answers.NOT_SERVING)
         await asyncio.sleep(HEALTH_SECONDS)

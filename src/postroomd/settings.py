@@ -9,7 +9,7 @@ import re
 import sys
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
-from ipaddress import IPv6Address
+from ipaddress import IPv6Address, ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -64,6 +64,15 @@ def join_address(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
+def is_loopback(address: str) -> bool:
+    """Whether `HOST:PORT` is one that this machine alone reaches."""
+    try:
+        host = split_address(address)[0]
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
 def _checked_address(address: str) -> str:
     try:
         return join_address(*split_address(address))
@@ -114,9 +123,10 @@ ReplicaUrl = Annotated[SecretStr, AfterValidator(_checked_replica_url)]
 Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
 
 _TENANCY = ("keys create", "keys list", "keys revoke", "projects create", "projects list")
+_OPERATION = ("admin-keys create", "admin-keys list", "admin-keys revoke")
 _PROCESSES = ("up", "serve", "gateway", "worker")
-_DATABASE = ("up", "serve", "worker", "migrate", *_TENANCY)
-_ALL = (*_PROCESSES, "migrate", *_TENANCY)
+_DATABASE = ("up", "serve", "worker", "migrate", *_TENANCY, *_OPERATION)
+_ALL = (*_PROCESSES, "migrate", *_TENANCY, *_OPERATION)
 _RULES = ("up", "serve", "worker")
 _SERVICE = ("up", "serve")
 _GATEWAY = ("up", "gateway")

@@ -14,7 +14,7 @@ from typing import Protocol
 
 import structlog
 
-from postroomd.clock import Clock, Duty
+from postroomd.clock import Clock
 from postroomd.domain.errors import StorageUnavailable
 from postroomd.domain.lifecycle import advance_mailbox
 from postroomd.domain.model import Domain, DomainRecord, RecordStatus
@@ -104,7 +104,7 @@ async def _drain(step: Callable[[], Awaitable[int]]) -> int:
     return total
 
 
-async def run(settings: Settings, stop: asyncio.Event, ready: Callable[[], None], clock: Clock | None = None) -> None:
+async def run(settings: Settings, stop: asyncio.Event, ready: Callable[[], None], clock: Clock) -> None:
     """Work until `stop` is set. Raises SchemaMismatch, StorageUnavailable at the start alone."""
     url = settings.database_url.get_secret_value()
     await asyncio.to_thread(require_current, url)
@@ -116,8 +116,8 @@ async def run(settings: Settings, stop: asyncio.Event, ready: Callable[[], None]
         # Side by side: a domain whose servers are silent must not keep anybody's renewal waiting.
         await asyncio.gather(
             *(
-                _repeat(duty, step, clock or Clock(), stop, settings.worker_interval_seconds)
-                for duty, step in ((Duty.LOOKUPS, worker.validate_once), (Duty.STEPS, worker.move_once))
+                _repeat(step, stop, clock, settings.worker_interval_seconds)
+                for step in (worker.validate_once, worker.move_once)
             )
         )
 
@@ -139,15 +139,21 @@ def _prober(settings: Settings) -> Prober:
 
 
 async def _repeat(
-    duty: Duty, step: Callable[[datetime], Awaitable[int]], clock: Clock, stop: asyncio.Event, rest_seconds: float
+    step: Callable[[datetime], Awaitable[int]], stop: asyncio.Event, clock: Clock, rest_seconds: float
 ) -> None:
     """Take a step again and again until `stop` is set, with a rest wherever it found nothing to do."""
     while not stop.is_set():
-        now = clock.now()
         try:
-            if await step(now):
-                continue
-            clock.settle(duty, now)
+            done = await step(clock.now())
         except StorageUnavailable:
             log.warning("the database can't be reached: trying again")
-        await clock.rest(duty, stop, rest_seconds)
+            done = 0
+        if not done:
+            await _rest(stop, rest_seconds)
+
+
+async def _rest(stop: asyncio.Event, seconds: float) -> None:
+    try:
+        await asyncio.wait_for(stop.wait(), seconds)
+    except TimeoutError:
+        return

@@ -148,17 +148,17 @@ class AdminServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ConfirmProvision(self, request, context):
-        """Tells that the mail platform has done it: the mailbox or the alias is READY, or, deleted, gone.
-        A provision that is CONFIRMED or VOID is answered as it is.
+        """Tells that the mail platform has done it: what it was about is READY, or, deleted, gone.
+        A provision that is CONFIRMED is answered as it is. FAILED_PRECONDITION (precondition) for one that is VOID.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def FailProvision(self, request, context):
-        """Tells that the mail platform could not do it. The mailbox or the alias stays as it is, and the provision is listed
-        again later. Each call counts as one attempt, also where its answer was lost.
-        A provision that is CONFIRMED or VOID is answered as it is.
+        """Tells that the mail platform could not do it. What it is about stays as it is, and the provision is listed again
+        later. Each call counts as one attempt, also where its answer was lost.
+        FAILED_PRECONDITION (precondition) for a provision that is CONFIRMED or VOID.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

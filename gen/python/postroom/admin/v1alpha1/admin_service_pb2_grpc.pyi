@@ -98,13 +98,13 @@ class AdminServiceStub:
     next_attempt_at has come. Empty where provisioning is `none`.
     """
     ConfirmProvision: _grpc.UnaryUnaryMultiCallable[_provision_pb2.ConfirmProvisionRequest, _provision_pb2.Provision]
-    """Tells that the mail platform has done it: the mailbox or the alias is READY, or, deleted, gone.
-    A provision that is CONFIRMED or VOID is answered as it is.
+    """Tells that the mail platform has done it: what it was about is READY, or, deleted, gone.
+    A provision that is CONFIRMED is answered as it is. FAILED_PRECONDITION (precondition) for one that is VOID.
     """
     FailProvision: _grpc.UnaryUnaryMultiCallable[_provision_pb2.FailProvisionRequest, _provision_pb2.Provision]
-    """Tells that the mail platform could not do it. The mailbox or the alias stays as it is, and the provision is listed
-    again later. Each call counts as one attempt, also where its answer was lost.
-    A provision that is CONFIRMED or VOID is answered as it is.
+    """Tells that the mail platform could not do it. What it is about stays as it is, and the provision is listed again
+    later. Each call counts as one attempt, also where its answer was lost.
+    FAILED_PRECONDITION (precondition) for a provision that is CONFIRMED or VOID.
     """
     ListTransitions: _grpc.UnaryUnaryMultiCallable[_mailbox_pb2.ListTransitionsRequest, _mailbox_pb2.ListTransitionsResponse]
     """Lists what became of a mailbox, oldest first, a page at a time: of one that was purged, too."""
@@ -147,13 +147,13 @@ class AdminServiceAsyncStub(AdminServiceStub):
     next_attempt_at has come. Empty where provisioning is `none`.
     """
     ConfirmProvision: _aio.UnaryUnaryMultiCallable[_provision_pb2.ConfirmProvisionRequest, _provision_pb2.Provision]  # type: ignore[assignment]
-    """Tells that the mail platform has done it: the mailbox or the alias is READY, or, deleted, gone.
-    A provision that is CONFIRMED or VOID is answered as it is.
+    """Tells that the mail platform has done it: what it was about is READY, or, deleted, gone.
+    A provision that is CONFIRMED is answered as it is. FAILED_PRECONDITION (precondition) for one that is VOID.
     """
     FailProvision: _aio.UnaryUnaryMultiCallable[_provision_pb2.FailProvisionRequest, _provision_pb2.Provision]  # type: ignore[assignment]
-    """Tells that the mail platform could not do it. The mailbox or the alias stays as it is, and the provision is listed
-    again later. Each call counts as one attempt, also where its answer was lost.
-    A provision that is CONFIRMED or VOID is answered as it is.
+    """Tells that the mail platform could not do it. What it is about stays as it is, and the provision is listed again
+    later. Each call counts as one attempt, also where its answer was lost.
+    FAILED_PRECONDITION (precondition) for a provision that is CONFIRMED or VOID.
     """
     ListTransitions: _aio.UnaryUnaryMultiCallable[_mailbox_pb2.ListTransitionsRequest, _mailbox_pb2.ListTransitionsResponse]  # type: ignore[assignment]
     """Lists what became of a mailbox, oldest first, a page at a time: of one that was purged, too."""
@@ -235,8 +235,8 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _provision_pb2.ConfirmProvisionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_provision_pb2.Provision, _abc.Awaitable[_provision_pb2.Provision]]:
-        """Tells that the mail platform has done it: the mailbox or the alias is READY, or, deleted, gone.
-        A provision that is CONFIRMED or VOID is answered as it is.
+        """Tells that the mail platform has done it: what it was about is READY, or, deleted, gone.
+        A provision that is CONFIRMED is answered as it is. FAILED_PRECONDITION (precondition) for one that is VOID.
         """
 
     @_abc_1.abstractmethod
@@ -245,9 +245,9 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _provision_pb2.FailProvisionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_provision_pb2.Provision, _abc.Awaitable[_provision_pb2.Provision]]:
-        """Tells that the mail platform could not do it. The mailbox or the alias stays as it is, and the provision is listed
-        again later. Each call counts as one attempt, also where its answer was lost.
-        A provision that is CONFIRMED or VOID is answered as it is.
+        """Tells that the mail platform could not do it. What it is about stays as it is, and the provision is listed again
+        later. Each call counts as one attempt, also where its answer was lost.
+        FAILED_PRECONDITION (precondition) for a provision that is CONFIRMED or VOID.
         """
 
     @_abc_1.abstractmethod

@@ -27,7 +27,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from postroom.v1alpha1 import mailbox_pb2 as postroom_dot_v1alpha1_dot_mailbox__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%postroom/admin/v1alpha1/mailbox.proto\x12\x17postroom.admin.v1alpha1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1fpostroom/v1alpha1/mailbox.proto\"\x94\x04\n\x07Mailbox\x12\x31\n\x07mailbox\x18\x01 \x01(\x0b\x32\x1a.postroom.v1alpha1.MailboxB\x04\xe2\x41\x01\x03\x12\x1e\n\x0block_reason\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03H\x00\x88\x01\x01\x12?\n\x07payment\x18\x03 \x01(\x0e\x32(.postroom.admin.v1alpha1.Mailbox.PaymentB\x04\xe2\x41\x01\x03\x12\x39\n\x0fpayment_step_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12I\n\x0cprovisioning\x18\x05 \x01(\x0e\x32-.postroom.admin.v1alpha1.Mailbox.ProvisioningB\x04\xe2\x41\x01\x03\"n\n\x07Payment\x12\x13\n\x0fUNKNOWN_PAYMENT\x10\x00\x12\x0b\n\x07SETTLED\x10\x01\x12\x11\n\rFIRST_AWAITED\x10\x02\x12\x13\n\x0fRENEWAL_AWAITED\x10\x03\x12\n\n\x06\x46\x41ILED\x10\x04\x12\r\n\tSUSPENDED\x10\x05\"o\n\x0cProvisioning\x12\x18\n\x14UNKNOWN_PROVISIONING\x10\x00\x12\x08\n\x04\x44ONE\x10\x01\x12\x12\n\x0e\x43REATE_AWAITED\x10\x02\x12\x13\n\x0fRESTORE_AWAITED\x10\x03\x12\x12\n\x0e\x44\x45LETE_AWAITED\x10\x04\x42\x0e\n\x0c_lock_reason\"\xc1\x01\n\tTombstone\x12\x18\n\nmailbox_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x17\n\tdomain_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12\x18\n\nproject_id\x18\x03 \x01(\tB\x04\xe2\x41\x01\x03\x12\x1d\n\x0forganization_id\x18\x04 \x01(\tB\x04\xe2\x41\x01\x03\x12\x33\n\tpurged_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x13\n\x05\x63\x61use\x18\x06 \x01(\tB\x04\xe2\x41\x01\x03\"\x90\x02\n\nTransition\x12\x18\n\nmailbox_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x16\n\x08revision\x18\x02 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12<\n\x0b\x66rom_status\x18\x03 \x01(\x0e\x32!.postroom.v1alpha1.Mailbox.StatusB\x04\xe2\x41\x01\x03\x12:\n\tto_status\x18\x04 \x01(\x0e\x32!.postroom.v1alpha1.Mailbox.StatusB\x04\xe2\x41\x01\x03\x12,\n\x02\x61t\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x13\n\x05\x63\x61use\x18\x06 \x01(\tB\x04\xe2\x41\x01\x03\x12\x13\n\x05\x61\x63tor\x18\x07 \x01(\tB\x04\xe2\x41\x01\x03\"-\n\x11GetMailboxRequest\x12\x18\n\nmailbox_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"\x8b\x01\n\x12GetMailboxResponse\x12\x33\n\x07mailbox\x18\x01 \x01(\x0b\x32 .postroom.admin.v1alpha1.MailboxH\x00\x12\x37\n\ttombstone\x18\x02 \x01(\x0b\x32\".postroom.admin.v1alpha1.TombstoneH\x00\x42\x07\n\x05\x66ound\"D\n\x12LockMailboxRequest\x12\x18\n\nmailbox_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x14\n\x06reason\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\"0\n\x14UnlockMailboxRequest\x12\x18\n\nmailbox_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"e\n\x16ListTransitionsRequest\x12\x18\n\nmailbox_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x17\n\tpage_size\x18\x02 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\"l\n\x17ListTransitionsResponse\x12\x38\n\x0btransitions\x18\x01 \x03(\x0b\x32#.postroom.admin.v1alpha1.Transition\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\tB1P\x01Z-postroom/admin/v1alpha1;postroomadminv1alpha1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%postroom/admin/v1alpha1/mailbox.proto\x12\x17postroom.admin.v1alpha1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1fpostroom/v1alpha1/mailbox.proto\"\xd0\x04\n\x07Mailbox\x12\x31\n\x07mailbox\x18\x01 \x01(\x0b\x32\x1a.postroom.v1alpha1.MailboxB\x04\xe2\x41\x01\x03\x12\x1e\n\x0block_reason\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03H\x00\x88\x01\x01\x12P\n\x10payment_standing\x18\x03 \x01(\x0e\x32\x30.postroom.admin.v1alpha1.Mailbox.PaymentStandingB\x04\xe2\x41\x01\x03\x12\x39\n\x0fpayment_step_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12T\n\x12provision_standing\x18\x05 \x01(\x0e\x32\x32.postroom.admin.v1alpha1.Mailbox.ProvisionStandingB\x04\xe2\x41\x01\x03\"\x7f\n\x0fPaymentStanding\x12\x1c\n\x18UNKNOWN_PAYMENT_STANDING\x10\x00\x12\x0b\n\x07SETTLED\x10\x01\x12\x11\n\rFIRST_AWAITED\x10\x02\x12\x13\n\x0fRENEWAL_AWAITED\x10\x03\x12\n\n\x06\x46\x41ILED\x10\x04\x12\r\n\tSUSPENDED\x10\x05\"~\n\x11ProvisionStanding\x12\x1e\n\x1aUNKNOWN_PROVISION_STANDING\x10\x00\x12\x12\n\x0e\x43REATE_AWAITED\x10\x01\x12\x0c\n\x08PROVIDED\x10\x02\x12\x13\n\x0fRESTORE_AWAITED\x10\x03\x12\x12\n\x0e\x44\x45LETE_AWAITED\x10\x04\x42\x0e\n\x0c_lock_reason\"\xc1\x01\n\tTombstone\x12\x18\n\nmailbox_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x17\n\tdomain_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12\x18\n\nproject_id\x18\x03 \x01(\tB\x04\xe2\x41\x01\x03\x12\x1d\n\x0forganization_id\x18\x04 \x01(\tB\x04\xe2\x41\x01\x03\x12\x33\n\tpurged_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x13\n\x05\x63\x61use\x18\x06 \x01(\tB\x04\xe2\x41\x01\x03\"\x90\x02\n\nTransition\x12\x18\n\nmailbox_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x16\n\x08revision\x18\x02 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12<\n\x0b\x66rom_status\x18\x03 \x01(\x0e\x32!.postroom.v1alpha1.Mailbox.StatusB\x04\xe2\x41\x01\x03\x12:\n\tto_status\x18\x04 \x01(\x0e\x32!.postroom.v1alpha1.Mailbox.StatusB\x04\xe2\x41\x01\x03\x12,\n\x02\x61t\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x13\n\x05\x63\x61use\x18\x06 \x01(\tB\x04\xe2\x41\x01\x03\x12\x13\n\x05\x61\x63tor\x18\x07 \x01(\tB\x04\xe2\x41\x01\x03\"-\n\x11GetMailboxRequest\x12\x18\n\nmailbox_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"\x8b\x01\n\x12GetMailboxResponse\x12\x33\n\x07mailbox\x18\x01 \x01(\x0b\x32 .postroom.admin.v1alpha1.MailboxH\x00\x12\x37\n\ttombstone\x18\x02 \x01(\x0b\x32\".postroom.admin.v1alpha1.TombstoneH\x00\x42\x07\n\x05\x66ound\"D\n\x12LockMailboxRequest\x12\x18\n\nmailbox_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x14\n\x06reason\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\"0\n\x14UnlockMailboxRequest\x12\x18\n\nmailbox_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"e\n\x16ListTransitionsRequest\x12\x18\n\nmailbox_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x17\n\tpage_size\x18\x02 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\"l\n\x17ListTransitionsResponse\x12\x38\n\x0btransitions\x18\x01 \x03(\x0b\x32#.postroom.admin.v1alpha1.Transition\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\tB1P\x01Z-postroom/admin/v1alpha1;postroomadminv1alpha1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,12 +39,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_MAILBOX'].fields_by_name['mailbox']._serialized_options = b'\342A\001\003'
   _globals['_MAILBOX'].fields_by_name['lock_reason']._loaded_options = None
   _globals['_MAILBOX'].fields_by_name['lock_reason']._serialized_options = b'\342A\001\003'
-  _globals['_MAILBOX'].fields_by_name['payment']._loaded_options = None
-  _globals['_MAILBOX'].fields_by_name['payment']._serialized_options = b'\342A\001\003'
+  _globals['_MAILBOX'].fields_by_name['payment_standing']._loaded_options = None
+  _globals['_MAILBOX'].fields_by_name['payment_standing']._serialized_options = b'\342A\001\003'
   _globals['_MAILBOX'].fields_by_name['payment_step_at']._loaded_options = None
   _globals['_MAILBOX'].fields_by_name['payment_step_at']._serialized_options = b'\342A\001\003'
-  _globals['_MAILBOX'].fields_by_name['provisioning']._loaded_options = None
-  _globals['_MAILBOX'].fields_by_name['provisioning']._serialized_options = b'\342A\001\003'
+  _globals['_MAILBOX'].fields_by_name['provision_standing']._loaded_options = None
+  _globals['_MAILBOX'].fields_by_name['provision_standing']._serialized_options = b'\342A\001\003'
   _globals['_TOMBSTONE'].fields_by_name['mailbox_id']._loaded_options = None
   _globals['_TOMBSTONE'].fields_by_name['mailbox_id']._serialized_options = b'\342A\001\003'
   _globals['_TOMBSTONE'].fields_by_name['domain_id']._loaded_options = None
@@ -86,25 +86,25 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTTRANSITIONSREQUEST'].fields_by_name['page_token']._loaded_options = None
   _globals['_LISTTRANSITIONSREQUEST'].fields_by_name['page_token']._serialized_options = b'\342A\001\001'
   _globals['_MAILBOX']._serialized_start=166
-  _globals['_MAILBOX']._serialized_end=698
-  _globals['_MAILBOX_PAYMENT']._serialized_start=459
-  _globals['_MAILBOX_PAYMENT']._serialized_end=569
-  _globals['_MAILBOX_PROVISIONING']._serialized_start=571
-  _globals['_MAILBOX_PROVISIONING']._serialized_end=682
-  _globals['_TOMBSTONE']._serialized_start=701
-  _globals['_TOMBSTONE']._serialized_end=894
-  _globals['_TRANSITION']._serialized_start=897
-  _globals['_TRANSITION']._serialized_end=1169
-  _globals['_GETMAILBOXREQUEST']._serialized_start=1171
-  _globals['_GETMAILBOXREQUEST']._serialized_end=1216
-  _globals['_GETMAILBOXRESPONSE']._serialized_start=1219
-  _globals['_GETMAILBOXRESPONSE']._serialized_end=1358
-  _globals['_LOCKMAILBOXREQUEST']._serialized_start=1360
-  _globals['_LOCKMAILBOXREQUEST']._serialized_end=1428
-  _globals['_UNLOCKMAILBOXREQUEST']._serialized_start=1430
-  _globals['_UNLOCKMAILBOXREQUEST']._serialized_end=1478
-  _globals['_LISTTRANSITIONSREQUEST']._serialized_start=1480
-  _globals['_LISTTRANSITIONSREQUEST']._serialized_end=1581
-  _globals['_LISTTRANSITIONSRESPONSE']._serialized_start=1583
-  _globals['_LISTTRANSITIONSRESPONSE']._serialized_end=1691
+  _globals['_MAILBOX']._serialized_end=758
+  _globals['_MAILBOX_PAYMENTSTANDING']._serialized_start=487
+  _globals['_MAILBOX_PAYMENTSTANDING']._serialized_end=614
+  _globals['_MAILBOX_PROVISIONSTANDING']._serialized_start=616
+  _globals['_MAILBOX_PROVISIONSTANDING']._serialized_end=742
+  _globals['_TOMBSTONE']._serialized_start=761
+  _globals['_TOMBSTONE']._serialized_end=954
+  _globals['_TRANSITION']._serialized_start=957
+  _globals['_TRANSITION']._serialized_end=1229
+  _globals['_GETMAILBOXREQUEST']._serialized_start=1231
+  _globals['_GETMAILBOXREQUEST']._serialized_end=1276
+  _globals['_GETMAILBOXRESPONSE']._serialized_start=1279
+  _globals['_GETMAILBOXRESPONSE']._serialized_end=1418
+  _globals['_LOCKMAILBOXREQUEST']._serialized_start=1420
+  _globals['_LOCKMAILBOXREQUEST']._serialized_end=1488
+  _globals['_UNLOCKMAILBOXREQUEST']._serialized_start=1490
+  _globals['_UNLOCKMAILBOXREQUEST']._serialized_end=1538
+  _globals['_LISTTRANSITIONSREQUEST']._serialized_start=1540
+  _globals['_LISTTRANSITIONSREQUEST']._serialized_end=1641
+  _globals['_LISTTRANSITIONSRESPONSE']._serialized_start=1643
+  _globals['_LISTTRANSITIONSRESPONSE']._serialized_end=1751
 # @@protoc_insertion_point(module_scope)

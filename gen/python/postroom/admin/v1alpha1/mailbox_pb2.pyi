@@ -33,83 +33,83 @@ class Mailbox(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    class _Payment:
+    class _PaymentStanding:
         ValueType = _typing.NewType("ValueType", _builtins.int)
         V: _TypeAlias = ValueType  # noqa: Y015
 
-    class _PaymentEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[Mailbox._Payment.ValueType], _builtins.type):
+    class _PaymentStandingEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[Mailbox._PaymentStanding.ValueType], _builtins.type):
         DESCRIPTOR: _descriptor.EnumDescriptor
-        UNKNOWN_PAYMENT: Mailbox._Payment.ValueType  # 0
+        UNKNOWN_PAYMENT_STANDING: Mailbox._PaymentStanding.ValueType  # 0
         """Never answered."""
-        SETTLED: Mailbox._Payment.ValueType  # 1
+        SETTLED: Mailbox._PaymentStanding.ValueType  # 1
         """Nothing is owed."""
-        FIRST_AWAITED: Mailbox._Payment.ValueType  # 2
-        """The first payment, or that of a restored mailbox, is awaited: it is not to be used yet."""
-        RENEWAL_AWAITED: Mailbox._Payment.ValueType  # 3
-        """The payment of a renewal is awaited: it is in use meanwhile."""
-        FAILED: Mailbox._Payment.ValueType  # 4
+        FIRST_AWAITED: Mailbox._PaymentStanding.ValueType  # 2
+        """The first payment, or that of a restored mailbox, is awaited: the mailbox is not in use yet."""
+        RENEWAL_AWAITED: Mailbox._PaymentStanding.ValueType  # 3
+        """The payment of a renewal is awaited: the mailbox is in use meanwhile."""
+        FAILED: Mailbox._PaymentStanding.ValueType  # 4
         """The payment was refused, or is overdue."""
-        SUSPENDED: Mailbox._Payment.ValueType  # 5
-        """The same, and the grace period after it has passed: the mailbox is LOCKED."""
+        SUSPENDED: Mailbox._PaymentStanding.ValueType  # 5
+        """The same, and the payment grace has passed: the mailbox is LOCKED."""
 
-    class Payment(_Payment, metaclass=_PaymentEnumTypeWrapper):
-        """How its subscription's running period stands with its payment."""
+    class PaymentStanding(_PaymentStanding, metaclass=_PaymentStandingEnumTypeWrapper):
+        """How it stands with the payment of its running period."""
 
-    UNKNOWN_PAYMENT: Mailbox.Payment.ValueType  # 0
+    UNKNOWN_PAYMENT_STANDING: Mailbox.PaymentStanding.ValueType  # 0
     """Never answered."""
-    SETTLED: Mailbox.Payment.ValueType  # 1
+    SETTLED: Mailbox.PaymentStanding.ValueType  # 1
     """Nothing is owed."""
-    FIRST_AWAITED: Mailbox.Payment.ValueType  # 2
-    """The first payment, or that of a restored mailbox, is awaited: it is not to be used yet."""
-    RENEWAL_AWAITED: Mailbox.Payment.ValueType  # 3
-    """The payment of a renewal is awaited: it is in use meanwhile."""
-    FAILED: Mailbox.Payment.ValueType  # 4
+    FIRST_AWAITED: Mailbox.PaymentStanding.ValueType  # 2
+    """The first payment, or that of a restored mailbox, is awaited: the mailbox is not in use yet."""
+    RENEWAL_AWAITED: Mailbox.PaymentStanding.ValueType  # 3
+    """The payment of a renewal is awaited: the mailbox is in use meanwhile."""
+    FAILED: Mailbox.PaymentStanding.ValueType  # 4
     """The payment was refused, or is overdue."""
-    SUSPENDED: Mailbox.Payment.ValueType  # 5
-    """The same, and the grace period after it has passed: the mailbox is LOCKED."""
+    SUSPENDED: Mailbox.PaymentStanding.ValueType  # 5
+    """The same, and the payment grace has passed: the mailbox is LOCKED."""
 
-    class _Provisioning:
+    class _ProvisionStanding:
         ValueType = _typing.NewType("ValueType", _builtins.int)
         V: _TypeAlias = ValueType  # noqa: Y015
 
-    class _ProvisioningEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[Mailbox._Provisioning.ValueType], _builtins.type):
+    class _ProvisionStandingEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[Mailbox._ProvisionStanding.ValueType], _builtins.type):
         DESCRIPTOR: _descriptor.EnumDescriptor
-        UNKNOWN_PROVISIONING: Mailbox._Provisioning.ValueType  # 0
+        UNKNOWN_PROVISION_STANDING: Mailbox._ProvisionStanding.ValueType  # 0
         """Never answered."""
-        DONE: Mailbox._Provisioning.ValueType  # 1
-        """Nothing."""
-        CREATE_AWAITED: Mailbox._Provisioning.ValueType  # 2
-        """To make the mailbox, now or once its payment and its domain permit."""
-        RESTORE_AWAITED: Mailbox._Provisioning.ValueType  # 3
-        """To open it again."""
-        DELETE_AWAITED: Mailbox._Provisioning.ValueType  # 4
-        """To remove it."""
+        CREATE_AWAITED: Mailbox._ProvisionStanding.ValueType  # 1
+        """Nothing yet. It is asked for it once the payment and the domain permit."""
+        PROVIDED: Mailbox._ProvisionStanding.ValueType  # 2
+        """All of it."""
+        RESTORE_AWAITED: Mailbox._ProvisionStanding.ValueType  # 3
+        """It has been asked to open the mailbox again."""
+        DELETE_AWAITED: Mailbox._ProvisionStanding.ValueType  # 4
+        """It has been asked to remove the mailbox."""
 
-    class Provisioning(_Provisioning, metaclass=_ProvisioningEnumTypeWrapper):
-        """What the mail platform has been asked for and has not confirmed."""
+    class ProvisionStanding(_ProvisionStanding, metaclass=_ProvisionStandingEnumTypeWrapper):
+        """What the mail platform has of it."""
 
-    UNKNOWN_PROVISIONING: Mailbox.Provisioning.ValueType  # 0
+    UNKNOWN_PROVISION_STANDING: Mailbox.ProvisionStanding.ValueType  # 0
     """Never answered."""
-    DONE: Mailbox.Provisioning.ValueType  # 1
-    """Nothing."""
-    CREATE_AWAITED: Mailbox.Provisioning.ValueType  # 2
-    """To make the mailbox, now or once its payment and its domain permit."""
-    RESTORE_AWAITED: Mailbox.Provisioning.ValueType  # 3
-    """To open it again."""
-    DELETE_AWAITED: Mailbox.Provisioning.ValueType  # 4
-    """To remove it."""
+    CREATE_AWAITED: Mailbox.ProvisionStanding.ValueType  # 1
+    """Nothing yet. It is asked for it once the payment and the domain permit."""
+    PROVIDED: Mailbox.ProvisionStanding.ValueType  # 2
+    """All of it."""
+    RESTORE_AWAITED: Mailbox.ProvisionStanding.ValueType  # 3
+    """It has been asked to open the mailbox again."""
+    DELETE_AWAITED: Mailbox.ProvisionStanding.ValueType  # 4
+    """It has been asked to remove the mailbox."""
 
     MAILBOX_FIELD_NUMBER: _builtins.int
     LOCK_REASON_FIELD_NUMBER: _builtins.int
-    PAYMENT_FIELD_NUMBER: _builtins.int
+    PAYMENT_STANDING_FIELD_NUMBER: _builtins.int
     PAYMENT_STEP_AT_FIELD_NUMBER: _builtins.int
-    PROVISIONING_FIELD_NUMBER: _builtins.int
+    PROVISION_STANDING_FIELD_NUMBER: _builtins.int
     lock_reason: _builtins.str
     """Why the operator has locked it, as LockMailbox was told; unset where it is not locked, or for want of payment alone."""
-    payment: Global___Mailbox.Payment.ValueType
-    """How its running period stands with its payment."""
-    provisioning: Global___Mailbox.Provisioning.ValueType
-    """What the mail platform is awaited for."""
+    payment_standing: Global___Mailbox.PaymentStanding.ValueType
+    """How it stands with the payment of its running period."""
+    provision_standing: Global___Mailbox.ProvisionStanding.ValueType
+    """What the mail platform has of it."""
     @_builtins.property
     def mailbox(self) -> _mailbox_pb2.Mailbox:
         """The mailbox as its tenant sees it."""
@@ -125,13 +125,13 @@ class Mailbox(_message.Message):
         *,
         mailbox: _mailbox_pb2.Mailbox | None = ...,
         lock_reason: _builtins.str | None = ...,
-        payment: Global___Mailbox.Payment.ValueType = ...,
+        payment_standing: Global___Mailbox.PaymentStanding.ValueType = ...,
         payment_step_at: _timestamp_pb2.Timestamp | None = ...,
-        provisioning: Global___Mailbox.Provisioning.ValueType = ...,
+        provision_standing: Global___Mailbox.ProvisionStanding.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_lock_reason", b"_lock_reason", "lock_reason", b"lock_reason", "mailbox", b"mailbox", "payment_step_at", b"payment_step_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_lock_reason", b"_lock_reason", "lock_reason", b"lock_reason", "mailbox", b"mailbox", "payment", b"payment", "payment_step_at", b"payment_step_at", "provisioning", b"provisioning"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_lock_reason", b"_lock_reason", "lock_reason", b"lock_reason", "mailbox", b"mailbox", "payment_standing", b"payment_standing", "payment_step_at", b"payment_step_at", "provision_standing", b"provision_standing"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__lock_reason: _TypeAlias = _typing.Literal["lock_reason"]  # noqa: Y015
     _WhichOneofArgType__lock_reason: _TypeAlias = _typing.Literal["_lock_reason", b"_lock_reason"]  # noqa: Y015

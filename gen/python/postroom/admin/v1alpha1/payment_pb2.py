@@ -27,7 +27,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from postroom.v1alpha1 import mailbox_pb2 as postroom_dot_v1alpha1_dot_mailbox__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%postroom/admin/v1alpha1/payment.proto\x12\x17postroom.admin.v1alpha1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1fpostroom/v1alpha1/mailbox.proto\"\xc7\x04\n\x07Payment\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x18\n\nmailbox_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12\x18\n\nproject_id\x18\x03 \x01(\tB\x04\xe2\x41\x01\x03\x12\x1d\n\x0forganization_id\x18\x04 \x01(\tB\x04\xe2\x41\x01\x03\x12=\n\x06status\x18\x05 \x01(\x0e\x32\'.postroom.admin.v1alpha1.Payment.StatusB\x04\xe2\x41\x01\x03\x12\x43\n\x06period\x18\x06 \x01(\x0e\x32-.postroom.v1alpha1.Mailbox.SubscriptionPeriodB\x04\xe2\x41\x01\x03\x12;\n\x11period_started_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x36\n\x0crequested_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x34\n\noverdue_at\x18\t \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x34\n\nsettled_at\x18\n \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x14\n\x06reason\x18\x0b \x01(\tB\x04\xe2\x41\x01\x03\"\\\n\x06Status\x12\x12\n\x0eUNKNOWN_STATUS\x10\x00\x12\x0b\n\x07PENDING\x10\x01\x12\x0b\n\x07REFUSED\x10\x02\x12\x0b\n\x07OVERDUE\x10\x03\x12\r\n\tCONFIRMED\x10\x04\x12\x08\n\x04VOID\x10\x05\"O\n\x1aListPendingPaymentsRequest\x12\x17\n\tpage_size\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\"j\n\x1bListPendingPaymentsResponse\x12\x32\n\x08payments\x18\x01 \x03(\x0b\x32 .postroom.admin.v1alpha1.Payment\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"1\n\x15\x43onfirmPaymentRequest\x12\x18\n\npayment_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"F\n\x14RefusePaymentRequest\x12\x18\n\npayment_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x14\n\x06reason\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x42\x31P\x01Z-postroom/admin/v1alpha1;postroomadminv1alpha1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%postroom/admin/v1alpha1/payment.proto\x12\x17postroom.admin.v1alpha1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1fpostroom/v1alpha1/mailbox.proto\"\xde\x04\n\x07Payment\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x18\n\nmailbox_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12\x18\n\nproject_id\x18\x03 \x01(\tB\x04\xe2\x41\x01\x03\x12\x1d\n\x0forganization_id\x18\x04 \x01(\tB\x04\xe2\x41\x01\x03\x12=\n\x06status\x18\x05 \x01(\x0e\x32\'.postroom.admin.v1alpha1.Payment.StatusB\x04\xe2\x41\x01\x03\x12\x43\n\x06period\x18\x06 \x01(\x0e\x32-.postroom.v1alpha1.Mailbox.SubscriptionPeriodB\x04\xe2\x41\x01\x03\x12;\n\x11period_started_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x36\n\x0crequested_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x34\n\noverdue_at\x18\t \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x34\n\nsettled_at\x18\n \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x14\n\x06reason\x18\x0b \x01(\tB\x04\xe2\x41\x01\x03\x12\x15\n\x07\x61\x64\x64ress\x18\x0c \x01(\tB\x04\xe2\x41\x01\x03\"\\\n\x06Status\x12\x12\n\x0eUNKNOWN_STATUS\x10\x00\x12\x0b\n\x07PENDING\x10\x01\x12\x0b\n\x07REFUSED\x10\x02\x12\x0b\n\x07OVERDUE\x10\x03\x12\r\n\tCONFIRMED\x10\x04\x12\x08\n\x04VOID\x10\x05\"O\n\x1aListPendingPaymentsRequest\x12\x17\n\tpage_size\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\"j\n\x1bListPendingPaymentsResponse\x12\x32\n\x08payments\x18\x01 \x03(\x0b\x32 .postroom.admin.v1alpha1.Payment\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"1\n\x15\x43onfirmPaymentRequest\x12\x18\n\npayment_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"F\n\x14RefusePaymentRequest\x12\x18\n\npayment_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x14\n\x06reason\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x42\x31P\x01Z-postroom/admin/v1alpha1;postroomadminv1alpha1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -57,6 +57,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PAYMENT'].fields_by_name['settled_at']._serialized_options = b'\342A\001\003'
   _globals['_PAYMENT'].fields_by_name['reason']._loaded_options = None
   _globals['_PAYMENT'].fields_by_name['reason']._serialized_options = b'\342A\001\003'
+  _globals['_PAYMENT'].fields_by_name['address']._loaded_options = None
+  _globals['_PAYMENT'].fields_by_name['address']._serialized_options = b'\342A\001\003'
   _globals['_LISTPENDINGPAYMENTSREQUEST'].fields_by_name['page_size']._loaded_options = None
   _globals['_LISTPENDINGPAYMENTSREQUEST'].fields_by_name['page_size']._serialized_options = b'\342A\001\001'
   _globals['_LISTPENDINGPAYMENTSREQUEST'].fields_by_name['page_token']._loaded_options = None
@@ -68,15 +70,15 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_REFUSEPAYMENTREQUEST'].fields_by_name['reason']._loaded_options = None
   _globals['_REFUSEPAYMENTREQUEST'].fields_by_name['reason']._serialized_options = b'\342A\001\002'
   _globals['_PAYMENT']._serialized_start=166
-  _globals['_PAYMENT']._serialized_end=749
-  _globals['_PAYMENT_STATUS']._serialized_start=657
-  _globals['_PAYMENT_STATUS']._serialized_end=749
-  _globals['_LISTPENDINGPAYMENTSREQUEST']._serialized_start=751
-  _globals['_LISTPENDINGPAYMENTSREQUEST']._serialized_end=830
-  _globals['_LISTPENDINGPAYMENTSRESPONSE']._serialized_start=832
-  _globals['_LISTPENDINGPAYMENTSRESPONSE']._serialized_end=938
-  _globals['_CONFIRMPAYMENTREQUEST']._serialized_start=940
-  _globals['_CONFIRMPAYMENTREQUEST']._serialized_end=989
-  _globals['_REFUSEPAYMENTREQUEST']._serialized_start=991
-  _globals['_REFUSEPAYMENTREQUEST']._serialized_end=1061
+  _globals['_PAYMENT']._serialized_end=772
+  _globals['_PAYMENT_STATUS']._serialized_start=680
+  _globals['_PAYMENT_STATUS']._serialized_end=772
+  _globals['_LISTPENDINGPAYMENTSREQUEST']._serialized_start=774
+  _globals['_LISTPENDINGPAYMENTSREQUEST']._serialized_end=853
+  _globals['_LISTPENDINGPAYMENTSRESPONSE']._serialized_start=855
+  _globals['_LISTPENDINGPAYMENTSRESPONSE']._serialized_end=961
+  _globals['_CONFIRMPAYMENTREQUEST']._serialized_start=963
+  _globals['_CONFIRMPAYMENTREQUEST']._serialized_end=1012
+  _globals['_REFUSEPAYMENTREQUEST']._serialized_start=1014
+  _globals['_REFUSEPAYMENTREQUEST']._serialized_end=1084
 # @@protoc_insertion_point(module_scope)

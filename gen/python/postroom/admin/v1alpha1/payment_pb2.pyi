@@ -27,8 +27,7 @@ DESCRIPTOR: _descriptor.FileDescriptor
 @_typing.final
 class Payment(_message.Message):
     """What is owed for one period of one mailbox. A period has one payment for ever: its id follows from the mailbox and
-    the start of the period, so that nothing is charged twice. It holds no personal data, and is kept after the mailbox
-    is gone.
+    the start of the period, so that nothing is charged twice. It is kept after the mailbox is gone, without its address.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -79,6 +78,7 @@ class Payment(_message.Message):
     OVERDUE_AT_FIELD_NUMBER: _builtins.int
     SETTLED_AT_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
+    ADDRESS_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """A lower-case UUID."""
     mailbox_id: _builtins.str
@@ -93,6 +93,8 @@ class Payment(_message.Message):
     """How long the period lasts that is paid for: MONTHLY or YEARLY."""
     reason: _builtins.str
     """Why it was refused, as RefusePayment was told. Empty otherwise."""
+    address: _builtins.str
+    """The address of the mailbox. Empty once the mailbox is purged."""
     @_builtins.property
     def period_started_at(self) -> _timestamp_pb2.Timestamp:
         """When that period started."""
@@ -107,7 +109,7 @@ class Payment(_message.Message):
 
     @_builtins.property
     def settled_at(self) -> _timestamp_pb2.Timestamp:
-        """When it was confirmed, refused, overdue or void. Unset while it is PENDING."""
+        """When it was last confirmed, refused or made void. Unset while it is PENDING or OVERDUE."""
 
     def __init__(
         self,
@@ -123,10 +125,11 @@ class Payment(_message.Message):
         overdue_at: _timestamp_pb2.Timestamp | None = ...,
         settled_at: _timestamp_pb2.Timestamp | None = ...,
         reason: _builtins.str = ...,
+        address: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["overdue_at", b"overdue_at", "period_started_at", b"period_started_at", "requested_at", b"requested_at", "settled_at", b"settled_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "mailbox_id", b"mailbox_id", "organization_id", b"organization_id", "overdue_at", b"overdue_at", "period", b"period", "period_started_at", b"period_started_at", "project_id", b"project_id", "reason", b"reason", "requested_at", b"requested_at", "settled_at", b"settled_at", "status", b"status"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "id", b"id", "mailbox_id", b"mailbox_id", "organization_id", b"organization_id", "overdue_at", b"overdue_at", "period", b"period", "period_started_at", b"period_started_at", "project_id", b"project_id", "reason", b"reason", "requested_at", b"requested_at", "settled_at", b"settled_at", "status", b"status"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

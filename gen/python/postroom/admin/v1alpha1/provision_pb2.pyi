@@ -25,8 +25,8 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class Provision(_message.Message):
-    """One thing that the mail platform is to do to a mailbox or an alias, and then confirm. It holds no personal data, and
-    is kept after what it is about is gone.
+    """One thing that the mail platform is to do, and then confirm: to an alias where alias_id is set, else to a mailbox where
+    mailbox_id is, else to a domain. It is kept after what it is about is gone, without its address.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -98,6 +98,7 @@ class Provision(_message.Message):
     REQUESTED_AT_FIELD_NUMBER: _builtins.int
     NEXT_ATTEMPT_AT_FIELD_NUMBER: _builtins.int
     SETTLED_AT_FIELD_NUMBER: _builtins.int
+    ADDRESS_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """A lower-case UUID."""
     kind: Global___Provision.Kind.ValueType
@@ -105,19 +106,21 @@ class Provision(_message.Message):
     status: Global___Provision.Status.ValueType
     """Where it stands."""
     mailbox_id: _builtins.str
-    """The mailbox, a UUID: that to do it to, or that of the alias."""
+    """The mailbox, a UUID: that to do it to, or that of the alias. Empty where it is the domain itself."""
     alias_id: _builtins.str
-    """The alias to do it to, a UUID. Empty where it is the mailbox itself."""
+    """The alias to do it to, a UUID. Empty where it is the mailbox or the domain itself."""
     domain_id: _builtins.str
-    """The domain of both, a UUID."""
+    """The domain, a UUID."""
     project_id: _builtins.str
-    """The project of both, a UUID."""
+    """The project of the domain, a UUID."""
     organization_id: _builtins.str
     """The organization of that project, a UUID."""
     attempts: _builtins.int
     """How often FailProvision was called."""
     error: _builtins.str
     """Why it failed last, as FailProvision was told. Empty where it has not."""
+    address: _builtins.str
+    """The address to do it to, or the name of the domain. Empty once what it is about is gone."""
     @_builtins.property
     def requested_at(self) -> _timestamp_pb2.Timestamp:
         """When it was asked for."""
@@ -130,7 +133,7 @@ class Provision(_message.Message):
 
     @_builtins.property
     def settled_at(self) -> _timestamp_pb2.Timestamp:
-        """When it was confirmed, or void. Unset while it is PENDING."""
+        """When it was confirmed or made void. Unset while it is PENDING."""
 
     def __init__(
         self,
@@ -148,10 +151,11 @@ class Provision(_message.Message):
         requested_at: _timestamp_pb2.Timestamp | None = ...,
         next_attempt_at: _timestamp_pb2.Timestamp | None = ...,
         settled_at: _timestamp_pb2.Timestamp | None = ...,
+        address: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["next_attempt_at", b"next_attempt_at", "requested_at", b"requested_at", "settled_at", b"settled_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["alias_id", b"alias_id", "attempts", b"attempts", "domain_id", b"domain_id", "error", b"error", "id", b"id", "kind", b"kind", "mailbox_id", b"mailbox_id", "next_attempt_at", b"next_attempt_at", "organization_id", b"organization_id", "project_id", b"project_id", "requested_at", b"requested_at", "settled_at", b"settled_at", "status", b"status"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "alias_id", b"alias_id", "attempts", b"attempts", "domain_id", b"domain_id", "error", b"error", "id", b"id", "kind", b"kind", "mailbox_id", b"mailbox_id", "next_attempt_at", b"next_attempt_at", "organization_id", b"organization_id", "project_id", b"project_id", "requested_at", b"requested_at", "settled_at", b"settled_at", "status", b"status"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
