@@ -26,6 +26,7 @@ from postroomd.settings import Settings
 from postroomd.storage.engine import ReplicaUrl, open_repository
 from postroomd.storage.migrations import require_current
 from postroomd.storage.repository import Repository
+from postroomd.terms import terms_of
 
 SERVICE = mailbox_service_pb2.DESCRIPTOR.services_by_name["MailboxService"]
 MAX_MESSAGE_BYTES = 4 * 1024 * 1024
@@ -95,6 +96,7 @@ async def serve(settings: Settings, stop: asyncio.Event, ready: Callable[[str], 
 
 
 def _rpcs(settings: Settings, repository: Repository, crypto: Crypto) -> dict[str, Rpc]:
+    terms = terms_of(settings)
     domains = DomainServicer(
         domains=repository.domains,
         tenancy=repository.tenancy,
@@ -102,16 +104,17 @@ def _rpcs(settings: Settings, repository: Repository, crypto: Crypto) -> dict[st
         hosts=mail_hosts(settings),
         urls=_urls(settings),
         dkim_selector=settings.dkim_selector,
+        terms=terms,
         clock=utc_now,
     )
     mailboxes = MailboxServicer(
         mailboxes=repository.mailboxes,
         domains=repository.domains,
         crypto=crypto,
-        retention=settings.deletion_retention,
+        terms=terms,
         clock=utc_now,
     )
-    aliases = AliasServicer(aliases=repository.aliases, clock=utc_now)
+    aliases = AliasServicer(aliases=repository.aliases, terms=terms, clock=utc_now)
     return {**domains.rpcs(), **mailboxes.rpcs(), **aliases.rpcs()}
 
 

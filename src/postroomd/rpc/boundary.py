@@ -24,7 +24,7 @@ from google.protobuf.message_factory import GetMessageClass
 from postroomd.domain.errors import InvalidArguments, PermissionDenied, PostroomError, Reason, Violation
 from postroomd.rpc.authentication import CALLER, Authenticator, Caller, Metadata, secret_of
 from postroomd.rpc.status import status_of
-from postroomd.storage.engine import DEADLINE, STRONG
+from postroomd.storage.engine import ACTOR, DEADLINE, STRONG
 from postroomd.storage.once import ONCE, Once, Replayed
 from postroomd.storage.repository import Repository
 
@@ -87,6 +87,7 @@ class Boundary:
                 if mutates and caller.read_only:
                     raise PermissionDenied(subject, "write")
                 CALLER.set(caller)
+                ACTOR.set(f"key:{caller.access_key}")
                 STRONG.set(_wants_strong_reads(metadata))
                 request = _parsed(parse, raw)
                 if mutates and (key := _idempotency_key(metadata)) is not None:
