@@ -27,6 +27,7 @@ from postroomd.settings import Settings
 from postroomd.storage.engine import ReplicaUrl, open_repository
 from postroomd.storage.migrations import require_current
 from postroomd.storage.repository import Repository
+from postroomd.terms import terms_of
 
 SERVICE = mailbox_service_pb2.DESCRIPTOR.services_by_name["MailboxService"]
 MAX_MESSAGE_BYTES = 4 * 1024 * 1024
@@ -101,6 +102,7 @@ async def _stop(servers: Sequence[grpc.aio.Server], drain_seconds: float) -> Non
 
 
 def _rpcs(settings: Settings, repository: Repository, crypto: Crypto, clock: Callable[[], datetime]) -> dict[str, Rpc]:
+    terms = terms_of(settings)
     domains = DomainServicer(
         domains=repository.domains,
         tenancy=repository.tenancy,
@@ -108,16 +110,17 @@ def _rpcs(settings: Settings, repository: Repository, crypto: Crypto, clock: Cal
         hosts=mail_hosts(settings),
         urls=_urls(settings),
         dkim_selector=settings.dkim_selector,
+        terms=terms,
         clock=clock,
     )
     mailboxes = MailboxServicer(
         mailboxes=repository.mailboxes,
         domains=repository.domains,
         crypto=crypto,
-        retention=settings.deletion_retention,
+        terms=terms,
         clock=clock,
     )
-    aliases = AliasServicer(aliases=repository.aliases, clock=clock)
+    aliases = AliasServicer(aliases=repository.aliases, terms=terms, clock=clock)
     return {**domains.rpcs(), **mailboxes.rpcs(), **aliases.rpcs()}
 
 

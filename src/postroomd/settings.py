@@ -194,6 +194,38 @@ class Settings(BaseSettings):
         ge=timedelta(seconds=1),
         le=timedelta(days=3_650),
     )
+    address_quarantine: Duration = _setting(
+        timedelta(0),
+        _SERVICE,
+        "How long a purged mailbox's address can't be used again in its organization.",
+        ge=timedelta(0),
+        le=timedelta(days=36_500),
+    )
+    billing: Literal["none", "manual"] = _setting(
+        "none", _RULES, "`manual`: each period waits for its payment to be confirmed; `none`: periods cost nothing."
+    )
+    payment_term: Duration = _setting(
+        timedelta(days=7), _RULES, "How long a payment is awaited.", ge=timedelta(seconds=1), le=timedelta(days=3_650)
+    )
+    payment_grace: Duration = _setting(
+        timedelta(days=7),
+        _RULES,
+        "How long after a payment has failed its mailbox is locked.",
+        ge=timedelta(seconds=1),
+        le=timedelta(days=3_650),
+    )
+    suspension_grace: Duration = _setting(
+        timedelta(days=14),
+        _RULES,
+        "How long after that lock the mailbox is scheduled for deletion.",
+        ge=timedelta(seconds=1),
+        le=timedelta(days=3_650),
+    )
+    provisioning: Literal["none", "manual"] = _setting(
+        "none",
+        _RULES,
+        "`manual`: the mail platform confirms what it has made and deleted; `none`: what is stored is provided.",
+    )
     argon2_memory_kib: int = _setting(19_456, _SERVICE, "Memory of a password hash, in KiB.", ge=8, le=4_194_304)
     argon2_time_cost: int = _setting(2, _SERVICE, "Passes over that memory.", ge=1, le=100)
     argon2_parallelism: int = _setting(1, _SERVICE, "Lanes of a password hash.", ge=1, le=64)
@@ -228,6 +260,13 @@ class Settings(BaseSettings):
     )
     worker_interval_seconds: float = _setting(
         0.5, _WORKER, "How long the worker rests when nothing is due, in seconds.", gt=0, le=3_600
+    )
+    revalidation_interval: Duration = _setting(
+        timedelta(days=1),
+        _WORKER,
+        "How long until a ready domain's records are looked up again, or a tenth of it about.",
+        ge=timedelta(seconds=1),
+        le=timedelta(days=3_650),
     )
     dns_resolvers: Resolvers = _setting(
         "",

@@ -28,6 +28,11 @@ class Caller:
     read_only: bool
 
     @property
+    def actor(self) -> str:
+        """What the history says of it."""
+        return f"key:{self.access_key}"
+
+    @property
     def logged(self) -> Mapping[str, str]:
         """What a log line says of it."""
         return {"access_key": self.access_key, "organization_id": self.scope.organization_id}
@@ -39,6 +44,11 @@ class Operator:
 
     name: str
     read_only: bool
+
+    @property
+    def actor(self) -> str:
+        """What the history says of it."""
+        return f"admin:{self.name}"
 
     @property
     def logged(self) -> Mapping[str, str]:

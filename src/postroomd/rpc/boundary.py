@@ -25,7 +25,7 @@ from google.protobuf.message_factory import GetMessageClass
 from postroomd.domain.errors import InvalidArguments, PermissionDenied, PostroomError, Reason, Violation
 from postroomd.rpc.authentication import CALLER, Authenticator, Caller, Metadata, Operator, secret_of
 from postroomd.rpc.status import status_of
-from postroomd.storage.engine import DEADLINE, STRONG
+from postroomd.storage.engine import ACTOR, DEADLINE, STRONG
 from postroomd.storage.once import ONCE, Once, Replayed
 from postroomd.storage.repository import Repository
 
@@ -92,6 +92,7 @@ class Boundary:
                 caller = await self.authenticator.caller_of(metadata)
                 if mutates and caller.read_only:
                     raise PermissionDenied(subject, "write")
+                ACTOR.set(caller.actor)
                 tenant = caller if isinstance(caller, Caller) else None
                 if tenant:
                     CALLER.set(tenant)

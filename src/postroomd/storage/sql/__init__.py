@@ -10,6 +10,7 @@ from postroomd.storage.sql.admin_keys import SqlAdminKeys
 from postroomd.storage.sql.aliases import SqlAliases
 from postroomd.storage.sql.domains import SqlDomains
 from postroomd.storage.sql.mailboxes import SqlMailboxes
+from postroomd.storage.sql.operations import SqlOperations
 from postroomd.storage.sql.tenancy import SqlTenancy
 from postroomd.storage.sql.work import SqlWork
 
@@ -25,6 +26,7 @@ class SqlRepository:
         self.mailboxes = SqlMailboxes(database)
         self.aliases = SqlAliases(database)
         self.work = SqlWork(database)
+        self.operations = SqlOperations(database)
 
     async def require_unused(self, scope: Scope) -> None:
         """Raise Replayed where the call under way has been done before: a look ahead of its work.
