@@ -11,18 +11,20 @@ import grpc
 import structlog
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
+from postroom.admin.v1alpha1 import admin_service_pb2
 from postroom.v1alpha1 import mailbox_service_pb2
 from postroomd.clock import Clock
 from postroomd.domain.addresses import load_tables
 from postroomd.domain.errors import StorageUnavailable
 from postroomd.domain.records import MailHosts
 from postroomd.rpc.aliases import AliasServicer
-from postroomd.rpc.authentication import Authenticator, tenant_of
+from postroomd.rpc.authentication import Authenticator, operator_of, tenant_of
 from postroomd.rpc.boundary import Boundary, Rpc
 from postroomd.rpc.convert import ServiceUrls
 from postroomd.rpc.crypto import Crypto
 from postroomd.rpc.domains import DomainServicer
 from postroomd.rpc.mailboxes import MailboxServicer
+from postroomd.rpc.operations import OperationsServicer
 from postroomd.settings import Settings
 from postroomd.storage.engine import ReplicaUrl, open_repository
 from postroomd.storage.migrations import require_current
@@ -30,6 +32,7 @@ from postroomd.storage.repository import Repository
 from postroomd.terms import terms_of
 
 SERVICE = mailbox_service_pb2.DESCRIPTOR.services_by_name["MailboxService"]
+ADMIN_SERVICE = admin_service_pb2.DESCRIPTOR.services_by_name["AdminService"]
 MAX_MESSAGE_BYTES = 4 * 1024 * 1024
 HEALTH_SECONDS = 1.0
 NOTICE_SECONDS = 0.5  # by when whoever watches our health sends its calls elsewhere
@@ -69,6 +72,9 @@ async def serve(settings: Settings, stop: asyncio.Event, ready: Callable[..., No
         boundary = Boundary(repository=repository, authenticator=authenticator, clock=now)
         services = [(settings.grpc_address, boundary.handlers(SERVICE, _rpcs(settings, repository, crypto, now)))]
         names = ["", SERVICE.full_name]
+        if settings.admin_address:
+            services.append((settings.admin_address, _admin_handlers(settings, repository, now)))
+            names.append(ADMIN_SERVICE.full_name)
         health_servicer = health.aio.HealthServicer()
         await health_servicer.set("", health_pb2.HealthCheckResponse.NOT_SERVING)  # until the database has answered
         servers: list[grpc.aio.Server] = []
@@ -99,6 +105,15 @@ async def serve(settings: Settings, stop: asyncio.Event, ready: Callable[..., No
 
 async def _stop(servers: Sequence[grpc.aio.Server], drain_seconds: float) -> None:
     await asyncio.gather(*(server.stop(drain_seconds) for server in servers))
+
+
+def _admin_handlers(
+    settings: Settings, repository: Repository, clock: Callable[[], datetime]
+) -> grpc.GenericRpcHandler:
+    authenticator = Authenticator(repository.admin_keys.find, operator_of, clock, settings.key_cache_seconds)
+    servicer = OperationsServicer(operations=repository.operations, terms=terms_of(settings), clock=clock)
+    boundary = Boundary(repository=repository, authenticator=authenticator, clock=clock)
+    return boundary.handlers(ADMIN_SERVICE, servicer.rpcs())
 
 
 def _rpcs(settings: Settings, repository: Repository, crypto: Crypto, clock: Callable[[], datetime]) -> dict[str, Rpc]:

@@ -123,7 +123,7 @@ ReplicaUrl = Annotated[SecretStr, AfterValidator(_checked_replica_url)]
 Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
 
 _TENANCY = ("keys create", "keys list", "keys revoke", "projects create", "projects list")
-_OPERATION = ("admin-keys create", "admin-keys list", "admin-keys revoke")
+_OPERATION = ("admin-keys create", "admin-keys list", "admin-keys revoke", "history")
 _PROCESSES = ("up", "serve", "gateway", "worker")
 _DATABASE = ("up", "serve", "worker", "migrate", *_TENANCY, *_OPERATION)
 _ALL = (*_PROCESSES, "migrate", *_TENANCY, *_OPERATION)
@@ -168,6 +168,9 @@ class Settings(BaseSettings):
         "127.0.0.1:50051",
         ("up", "serve", "gateway"),
         "`HOST:PORT` of the gRPC service. Port 0 takes a free one.",
+    )
+    admin_address: Address | None = _setting(
+        None, _SERVICE, "`HOST:PORT` of the admin service, which sees every tenant; off unless it is set."
     )
     http_address: Address = _setting(
         "127.0.0.1:8080",

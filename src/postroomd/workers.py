@@ -31,7 +31,7 @@ from postroomd.settings import (
     variable,
 )
 
-ADDRESSES = {"serve": ("grpc_address",), "gateway": ("http_address",)}
+ADDRESSES = {"serve": ("grpc_address", "admin_address"), "gateway": ("http_address",)}
 """What each process listens on, as settings; one that is not set is not listened on."""
 
 log = structlog.get_logger(__name__)

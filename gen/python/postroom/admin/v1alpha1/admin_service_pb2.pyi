@@ -10,7 +10,6 @@ A read-only admin key can list and get alone.
 
 Repeating: every RPC that changes something is idempotent by the id it names. Called again with the same outcome it
 answers the same and changes nothing, also where the first answer was lost; there are no idempotency keys here.
-FailProvision alone counts each call.
 
 Pages (https://google.aip.dev/158): a List RPC answers up to page_size items, and a next_page_token where there are
 more. The token goes with the same RPC, and the same mailbox_id, alone. A list may change between two pages: an item

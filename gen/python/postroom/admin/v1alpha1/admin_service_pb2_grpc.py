@@ -157,7 +157,7 @@ class AdminServiceServicer:
 
     def FailProvision(self, request, context):
         """Tells that the mail platform could not do it. What it is about stays as it is, and the provision is listed again
-        later. Each call counts as one attempt, also where its answer was lost.
+        later. A failure that is told again before next_attempt_at is known already: the provision is answered as it is.
         FAILED_PRECONDITION (precondition) for a provision that is CONFIRMED or VOID.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -10,7 +10,6 @@ A read-only admin key can list and get alone.
 
 Repeating: every RPC that changes something is idempotent by the id it names. Called again with the same outcome it
 answers the same and changes nothing, also where the first answer was lost; there are no idempotency keys here.
-FailProvision alone counts each call.
 
 Pages (https://google.aip.dev/158): a List RPC answers up to page_size items, and a next_page_token where there are
 more. The token goes with the same RPC, and the same mailbox_id, alone. A list may change between two pages: an item
@@ -103,7 +102,7 @@ class AdminServiceStub:
     """
     FailProvision: _grpc.UnaryUnaryMultiCallable[_provision_pb2.FailProvisionRequest, _provision_pb2.Provision]
     """Tells that the mail platform could not do it. What it is about stays as it is, and the provision is listed again
-    later. Each call counts as one attempt, also where its answer was lost.
+    later. A failure that is told again before next_attempt_at is known already: the provision is answered as it is.
     FAILED_PRECONDITION (precondition) for a provision that is CONFIRMED or VOID.
     """
     ListTransitions: _grpc.UnaryUnaryMultiCallable[_mailbox_pb2.ListTransitionsRequest, _mailbox_pb2.ListTransitionsResponse]
@@ -152,7 +151,7 @@ class AdminServiceAsyncStub(AdminServiceStub):
     """
     FailProvision: _aio.UnaryUnaryMultiCallable[_provision_pb2.FailProvisionRequest, _provision_pb2.Provision]  # type: ignore[assignment]
     """Tells that the mail platform could not do it. What it is about stays as it is, and the provision is listed again
-    later. Each call counts as one attempt, also where its answer was lost.
+    later. A failure that is told again before next_attempt_at is known already: the provision is answered as it is.
     FAILED_PRECONDITION (precondition) for a provision that is CONFIRMED or VOID.
     """
     ListTransitions: _aio.UnaryUnaryMultiCallable[_mailbox_pb2.ListTransitionsRequest, _mailbox_pb2.ListTransitionsResponse]  # type: ignore[assignment]
@@ -246,7 +245,7 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_provision_pb2.Provision, _abc.Awaitable[_provision_pb2.Provision]]:
         """Tells that the mail platform could not do it. What it is about stays as it is, and the provision is listed again
-        later. Each call counts as one attempt, also where its answer was lost.
+        later. A failure that is told again before next_attempt_at is known already: the provision is answered as it is.
         FAILED_PRECONDITION (precondition) for a provision that is CONFIRMED or VOID.
         """
 

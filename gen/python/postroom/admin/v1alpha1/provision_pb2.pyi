@@ -67,7 +67,7 @@ class Provision(_message.Message):
         UNKNOWN_STATUS: Provision._Status.ValueType  # 0
         """Never answered."""
         PENDING: Provision._Status.ValueType  # 1
-        """To be done. It has been tried `attempts` times."""
+        """To be done. It has failed `attempts` times."""
         CONFIRMED: Provision._Status.ValueType  # 2
         """Done. This is final."""
         VOID: Provision._Status.ValueType  # 3
@@ -79,7 +79,7 @@ class Provision(_message.Message):
     UNKNOWN_STATUS: Provision.Status.ValueType  # 0
     """Never answered."""
     PENDING: Provision.Status.ValueType  # 1
-    """To be done. It has been tried `attempts` times."""
+    """To be done. It has failed `attempts` times."""
     CONFIRMED: Provision.Status.ValueType  # 2
     """Done. This is final."""
     VOID: Provision.Status.ValueType  # 3
@@ -116,7 +116,7 @@ class Provision(_message.Message):
     organization_id: _builtins.str
     """The organization of that project, a UUID."""
     attempts: _builtins.int
-    """How often FailProvision was called."""
+    """How often it has failed."""
     error: _builtins.str
     """Why it failed last, as FailProvision was told. Empty where it has not."""
     address: _builtins.str
