@@ -1,19 +1,27 @@
-"""`postroom admin-keys`: the operator's own keys."""
+"""`postroom admin-keys` and `postroom history`: the operator's own keys, and what became of a mailbox."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from enum import StrEnum
+from heapq import merge
 from typing import Annotated
 
 import typer
 
 from postroomd.database_commands import ExpiresIn, ListFormat, ListOutput, ReadOnly, end_of_life, on_database, show
+from postroomd.domain.errors import NotFound
 from postroomd.domain.keys import ADMIN_KEY_NAME
 from postroomd.domain.model import AdminKey
+from postroomd.domain.operations import Transition
 from postroomd.keys import issue_admin_key
 from postroomd.options import takes_settings
 from postroomd.settings import BadSetting, Settings
+from postroomd.storage.repository import Operations, Repository
+
+HISTORY_CHUNK = 500  # transitions read at a time
+HISTORY_COLUMNS = ("mailbox_id", "at", "from_status", "to_status", "cause", "actor")
 
 admin_keys = typer.Typer(
     name="admin-keys", help="Keys of the admin service.", no_args_is_help=True, rich_markup_mode=None
@@ -69,3 +77,43 @@ def revoke_admin_key(*, settings: Settings, name: Annotated[str, typer.Argument(
     now = datetime.now(UTC)
     on_database(settings, lambda repository: repository.admin_keys.revoke(name, now))
     typer.echo(f"{name} is revoked.")
+
+
+@takes_settings("history")
+def history(
+    *,
+    settings: Settings,
+    address: Annotated[str, typer.Argument(metavar="ADDRESS")],
+    output: ListFormat = ListOutput.TABLE,
+) -> None:
+    """List what became of the mailboxes that have an address, or had it when they were purged: oldest first."""
+
+    canonical = _canonical(address)
+
+    async def read(repository: Repository) -> list[Transition]:
+        operations = repository.operations
+        mailbox_ids = await operations.mailboxes_with_address(canonical)
+        if not mailbox_ids:
+            raise NotFound("mailbox", canonical)
+        # Each in its own order, whatever the clock did; those of several organizations may have lived side by side.
+        histories = [await _transitions(operations, mailbox_id) for mailbox_id in mailbox_ids]
+        return list(merge(*histories, key=lambda transition: transition.at))
+
+    show([asdict(transition) for transition in on_database(settings, read)], HISTORY_COLUMNS, output)
+
+
+async def _transitions(operations: Operations, mailbox_id: str) -> Sequence[Transition]:
+    found: list[Transition] = []
+    while chunk := await operations.transitions(mailbox_id, found[-1].revision if found else 0, HISTORY_CHUNK):
+        found += chunk
+    return found
+
+
+def _canonical(address: str) -> str:
+    from postroomd.domain.addresses import canonical_domain_name, canonical_local_part  # which take long to import
+
+    local_part, _, domain_name = address.rpartition("@")
+    try:
+        return f"{canonical_local_part(local_part)}@{canonical_domain_name(domain_name)}"
+    except ValueError as error:
+        raise BadSetting(f"ADDRESS: {error}") from error

@@ -14,7 +14,7 @@ import typer
 from typer.exceptions import TyperException
 
 from postroomd import __version__
-from postroomd.admin_commands import admin_keys
+from postroomd.admin_commands import admin_keys, history
 from postroomd.copy_command import copy
 from postroomd.options import takes_settings
 from postroomd.processes import Failed, known_failure
@@ -118,6 +118,7 @@ def migrate(*, settings: Settings) -> None:
 
 
 app.command()(copy)
+app.command()(history)
 
 
 def _run_alone(name: str, settings: Settings) -> None:
