@@ -8,7 +8,7 @@ GOOGLEAPIS = $(shell $(BIN)/python -c 'import pathlib, google.rpc.status_pb2 as 
 PROTOC = $(BIN)/python -m grpc_tools.protoc -I protos -I $(GOOGLEAPIS)
 CONTRACT := .cache/contract.binpb
 
-.PHONY: run test check lint types imports proto-lint promise gen gen-check compiled chaos bench lock clean
+.PHONY: run test check lint types imports proto-lint promise gen gen-check diagram compiled chaos bench lock clean
 .DELETE_ON_ERROR:
 
 run: $(VENV)/.run  ## Run everything on an SQLite file in ./data
@@ -56,6 +56,9 @@ define generate
 	PATH="$(BIN):$$PATH" $(PROTOC) --grpc_python_out=$(1) --mypy_grpc_out=quiet:$(1) $(filter %_service.proto,$(PROTOS))
 	for package in $$(find $(1)/postroom -type d); do touch $$package/__init__.py $$package/py.typed; done
 endef
+
+diagram: $(VENV)/.run  ## Write the transition tables into docs/lifecycle.md
+	$(BIN)/python -m postroomd.diagram docs/lifecycle.md
 
 chaos: $(VENV)/.dev compiled  ## Break everything on purpose, and look what is left: takes hours in full; see --help
 	$(BIN)/python -m bench.chaos $(ARGUMENTS)

@@ -9,7 +9,9 @@ from uuid import uuid4
 from postroom.v1alpha1 import domain_pb2 as pb
 from postroomd.domain.lifecycle import begin_validation, delete_domain
 from postroomd.domain.model import Domain, DomainQuery, DomainRecord, DomainStatus, Page, RecordStatus
+from postroomd.domain.provisioning import create_domain_on_platform
 from postroomd.domain.records import MailHosts, plan_records
+from postroomd.domain.terms import Terms
 from postroomd.domain.validation import MAX_SEARCH, check_domain_name, check_id, checking
 from postroomd.rpc import convert
 from postroomd.rpc.authentication import CALLER
@@ -30,6 +32,7 @@ class DomainServicer:
     hosts: MailHosts
     urls: convert.ServiceUrls
     dkim_selector: str
+    terms: Terms
     clock: Callable[[], datetime]
 
     async def CreateDomain(self, request: pb.CreateDomainRequest) -> Domain:
@@ -53,6 +56,8 @@ class DomainServicer:
             created_at=now,
             updated_at=now,
         )
+        if self.terms.provisioning:
+            domain = create_domain_on_platform(domain)
         plans = plan_records(
             name, self.hosts, token=token, dkim_selector=self.dkim_selector, dkim_key=key.public_base64
         )

@@ -7,8 +7,10 @@ from functools import partial
 from uuid import uuid4
 
 from postroom.v1alpha1 import mailbox_pb2 as pb
-from postroomd.domain import lifecycle
+from postroomd.domain import mailboxes as rules
+from postroomd.domain.lifecycle import require_mailboxes_allowed
 from postroomd.domain.model import DomainStatus, Mailbox, MailboxQuery, Page
+from postroomd.domain.terms import Terms
 from postroomd.domain.validation import (
     MAX_SEARCH,
     check_addresses,
@@ -22,7 +24,7 @@ from postroomd.rpc import convert
 from postroomd.rpc.authentication import CALLER
 from postroomd.rpc.boundary import Rpc
 from postroomd.rpc.crypto import Crypto
-from postroomd.storage.repository import Domains, Mailboxes, NewMailbox
+from postroomd.storage.repository import Domains, Mailboxes, NewMailbox, quarantine_of
 
 MAX_PAGE_SIZE = 1_000
 
@@ -34,7 +36,7 @@ class MailboxServicer:
     mailboxes: Mailboxes
     domains: Domains
     crypto: Crypto
-    retention: timedelta
+    terms: Terms
     clock: Callable[[], datetime]
 
     async def BatchCreateMailboxes(self, request: pb.BatchCreateMailboxesRequest) -> Sequence[Mailbox]:
@@ -49,17 +51,17 @@ class MailboxServicer:
             period = check_new_period(check, sent_period)
         # Hashing is what a batch costs: what can be refused without it is refused before it.
         domain = await self.domains.get(scope, domain_id)
-        lifecycle.require_mailboxes_allowed(domain)
+        require_mailboxes_allowed(domain)
         with checking() as check:
             check_addresses(check, domain.name, batch)
         hashes = await self.crypto.hash_passwords([mailbox.password for mailbox in batch])
         now = self.clock()
-        make = partial(lifecycle.new_mailbox, period=period, now=now)
+        make = partial(rules.new_mailbox, period=period, terms=self.terms, now=now)
         new = [
             NewMailbox(partial(make, mailbox_id=str(uuid4()), local_part=mailbox.local_part), password_hash)
             for mailbox, password_hash in zip(batch, hashes, strict=True)
         ]
-        return await self.mailboxes.create(scope, domain_id, new)
+        return await self.mailboxes.create(scope, domain_id, new, quarantine_of(self.terms, now))
 
     async def ListMailboxes(self, request: pb.ListMailboxesRequest) -> Page[Mailbox]:
         """One page of mailboxes."""
@@ -91,7 +93,11 @@ class MailboxServicer:
             if new_password is not None:
                 check.password("new_password", new_password)
         update = partial(
-            lifecycle.update_mailbox, period=period, new_password=new_password is not None, now=self.clock()
+            rules.update_mailbox,
+            period=period,
+            new_password=new_password is not None,
+            terms=self.terms,
+            now=self.clock(),
         )
         rule = convert.guarded(request.etag, convert.etag, "mailbox", update)
         password_hash = None
@@ -108,14 +114,14 @@ class MailboxServicer:
     async def DeleteMailbox(self, request: pb.DeleteMailboxRequest) -> Mailbox:
         """Schedule a mailbox for deletion."""
         mailbox_id = check_id("mailbox_id", request.mailbox_id)
-        delete = partial(_delete, retention=self.retention, now=self.clock())
+        delete = partial(_delete, retention=self.terms.retention, now=self.clock())
         rule = convert.guarded(request.etag, convert.etag, "mailbox", delete)
         return await self.mailboxes.change(CALLER.get().scope, mailbox_id, rule)
 
     async def RestoreMailbox(self, request: pb.RestoreMailboxRequest) -> Mailbox:
         """Bring a mailbox back that is scheduled for deletion."""
         mailbox_id = check_id("mailbox_id", request.mailbox_id)
-        rule = partial(lifecycle.restore_mailbox, now=self.clock())
+        rule = partial(rules.restore_mailbox, terms=self.terms, now=self.clock())
         return await self.mailboxes.change(CALLER.get().scope, mailbox_id, rule)
 
     def rpcs(self) -> Mapping[str, Rpc]:
@@ -131,7 +137,7 @@ class MailboxServicer:
 
 
 def _delete(mailbox: Mailbox, _domain_status: DomainStatus, retention: timedelta, now: datetime) -> Mailbox:
-    return lifecycle.delete_mailbox(mailbox, retention, now)
+    return rules.delete_mailbox(mailbox, retention, now)
 
 
 def _batch(mailboxes: Sequence[Mailbox]) -> pb.BatchCreateMailboxesResponse:

@@ -42,6 +42,9 @@ RETRY_SECONDS = 10.0  # where the caller names no deadline
 STRONG: ContextVar[bool] = ContextVar("strong", default=False)
 """Whether the caller wants to read what was last committed, and not what a replica has of it."""
 
+ACTOR: ContextVar[str] = ContextVar("actor", default="worker")
+"""Who causes what is written, as the history tells it: `key:ACCESS_KEY`, `admin:NAME` or `worker`."""
+
 DEADLINE: ContextVar[float] = ContextVar("deadline")
 """When the caller stops waiting, by the monotonic clock. A transaction is not begun again after that."""
 

@@ -3,6 +3,7 @@
 Nothing here knows an engine: an engine joins in conftest.py, with one fixture that makes a clean store.
 """
 
+from .admin_keys import AdminKeysContract
 from .aliases import AliasesContract
 from .domains import DomainsContract
 from .mailboxes import MailboxesContract
@@ -14,6 +15,7 @@ from .work import WorkContract
 
 class RepositoryContract(
     TenancyContract,
+    AdminKeysContract,
     DomainsContract,
     MailboxesContract,
     AliasesContract,

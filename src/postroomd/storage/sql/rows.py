@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from postroomd.domain.errors import NotFound
 from postroomd.domain.model import AliasQuery, DomainQuery, MailboxQuery, Page, Scope
+from postroomd.domain.operations import Payment, Provision
 from postroomd.storage.engine import Database
 from postroomd.storage.hot import HotStatement
 
@@ -25,9 +26,21 @@ def made(model: type[Model], row: Row[Any]) -> Model:
     return model(**row._mapping)
 
 
+def made_of(model: type[Model], row: Row[Any]) -> Model:
+    """The model of a row that has other columns too."""
+    return model(**{field.name: row._mapping[field.name] for field in fields(model)})  # type: ignore[arg-type]
+
+
 def values_of(model: Any) -> dict[str, Any]:
     """The columns of a frozen model, to be written."""
     return {field.name: getattr(model, field.name) for field in fields(model)}
+
+
+def stored_values_of(model: Payment | Provision) -> dict[str, Any]:
+    """The columns of what the operator's side sees, without the address that is joined to it."""
+    values = values_of(model)
+    del values["address"]
+    return values
 
 
 def within(table: Table, scope: Scope) -> Iterable[ColumnElement[bool]]:
