@@ -70,7 +70,8 @@ def open_engines(url: str, *, owner: bool, pool_size: int, isolation: str | None
     """The engines for a URL; nothing is connected yet. `owner` may checkpoint an SQLite file."""
     if is_sqlite(url):
         checkpoints = {} if owner else {"wal_autocheckpoint": 0}
-        reading = {"wal_autocheckpoint": 0}
+        # What a reader keeps for itself, the system keeps for all of them: 512 KiB hold the inner pages of the indexes.
+        reading = {"wal_autocheckpoint": 0, "cache_size": -512}
         reader = _sqlite(url, begin="BEGIN", pragmas=reading, **_pool(SQLITE_READERS))
         hot = _sqlite(url, begin="BEGIN", pragmas=reading, poolclass=NullPool)
         lines = _lines(hot, SqliteLine)
