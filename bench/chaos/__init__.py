@@ -4,8 +4,3 @@
 them stand what they share: an `arena` (a database with a tenant), `process` (a running Postroom), `client`, `ledger`
 (what was acknowledged), `load`, and `audit` (what the database itself says).
 """
-
-import os
-
-# Read when gRPC is imported: this process starts others while it has calls under way, and shares nothing with them.
-os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")

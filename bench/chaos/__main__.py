@@ -5,17 +5,17 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Iterator
 from time import monotonic
 
 import uvloop
 from rich.console import Console
 
-from bench.chaos.arena import Engine
 from bench.chaos.catalogue import SCENARIOS, Scenario
 from bench.chaos.outcome import Outcome
 from bench.chaos.report import Result, keep, show
 from bench.chaos.space import NeedsRoot
+from bench.choice import add_choice, chosen
+from bench.engine import Engine
 from postroomd import logs
 
 
@@ -23,18 +23,8 @@ def arguments() -> argparse.Namespace:
     """What the command line asks for."""
     parser = argparse.ArgumentParser(prog="python -m bench.chaos", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="a fiftieth of each count")
-    parser.add_argument("--engine", choices=[*Engine, "both"], default="both")
-    parser.add_argument("--only", choices=[scenario.name for scenario in SCENARIOS], action="append")
+    add_choice(parser, SCENARIOS)
     return parser.parse_args()
-
-
-def chosen(asked: argparse.Namespace) -> Iterator[tuple[Scenario, Engine]]:
-    """The scenarios that were asked for, on the engines that were asked for."""
-    for scenario in SCENARIOS:
-        if not asked.only or scenario.name in asked.only:
-            for engine in scenario.engines:
-                if asked.engine in {engine, "both"}:
-                    yield scenario, engine
 
 
 async def attempt(scenario: Scenario, engine: Engine, count: int) -> Result:
@@ -58,7 +48,7 @@ async def main(asked: argparse.Namespace) -> int:
     if task:  # what it has started ends with it, on SIGTERM too
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     results = []
-    for scenario, engine in chosen(asked):
+    for scenario, engine in chosen(SCENARIOS, asked):
         count = scenario.quick if asked.quick else scenario.full
         console.print(f"{scenario.fault}, {engine}: {count:,}", highlight=False)
         result = await attempt(scenario, engine, count)

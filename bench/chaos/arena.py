@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from enum import StrEnum
 from functools import cache
 from itertools import count
 from pathlib import Path
@@ -15,8 +14,9 @@ from tempfile import TemporaryDirectory
 
 from bench.chaos.client import Client
 from bench.chaos.postgres import kill_server
-from bench.chaos.process import CHEAP_HASHES, Postroom
 from bench.chaos.writes import Writes
+from bench.engine import Engine
+from bench.process import POSTROOM, Process
 from postroomd.keys import issue_key
 from postroomd.storage.engine import open_repository
 from postroomd.storage.migrations import migrate
@@ -28,14 +28,14 @@ QUOTA = 2_000_000_000
 # What an operator runs with, said aloud: nothing here may rest on a server that forgets.
 DURABLE = {"fsync": "on", "synchronous_commit": "on", "full_page_writes": "on"}
 
+# Hashes as cheap as Argon2 permits: what is tried here is what a fault leaves, not how dear a password is.
+CHEAP_HASHES = {
+    "POSTROOM_ARGON2_MEMORY_KIB": "8",
+    "POSTROOM_ARGON2_TIME_COST": "1",
+    "POSTROOM_ARGON2_PARALLELISM": "1",
+}
+
 _numbers = count(1)  # of servers
-
-
-class Engine(StrEnum):
-    """What Postroom stores in."""
-
-    SQLITE = "sqlite"
-    POSTGRESQL = "postgresql"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class Arena:
     server: PostgresServer | None
     room: Path | None
     cleanups: AsyncExitStack
-    _processes: list[Postroom] = field(default_factory=list)
+    _processes: list[Process] = field(default_factory=list)
 
     @property
     def engine(self) -> Engine:
@@ -62,11 +62,11 @@ class Arena:
             raise LookupError("an SQLite file has no server")
         return self.server
 
-    def service(self, address: str | None = None, **environment: str) -> Postroom:
+    def service(self, address: str | None = None, **environment: str) -> Process:
         """A service, yet to be started, with further `POSTROOM_` settings."""
         return self._process("serve", "GRPC", address, CHEAP_HASHES | {"POSTROOM_DATABASE_URL": self.url} | environment)
 
-    def gateway(self, service: Postroom) -> Postroom:
+    def gateway(self, service: Process) -> Process:
         """A gateway in front of a service, yet to be started."""
         return self._process("gateway", "HTTP", None, {"POSTROOM_GRPC_ADDRESS": service.address})
 
@@ -81,11 +81,11 @@ class Arena:
         names = [f"domain{number}.example" for number in range(DOMAINS)]
         return Writes({await client.create_domain(name): name for name in names})
 
-    def _process(self, command: str, protocol: str, address: str | None, environment: dict[str, str]) -> Postroom:
+    def _process(self, command: str, protocol: str, address: str | None, environment: dict[str, str]) -> Process:
         log = self.directory / f"{command}{len(self._processes)}.log"
         address = address or free_address()
         own = {"POSTROOM_LOG_FORMAT": "json", f"POSTROOM_{protocol}_ADDRESS": address}
-        process = Postroom(command, address, log, own | environment)
+        process = Process([POSTROOM, command], address, log, own | environment)
         self._processes.append(process)
         self.cleanups.push_async_callback(process.kill)
         return process

@@ -8,7 +8,8 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from bench.chaos.arena import Arena, Engine
+from bench.chaos.arena import Arena
+from bench.engine import Engine
 from postroomd.storage.dialects import open_engines
 
 # Each counts what must not be.

@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 
-from bench.chaos.arena import Arena, Engine, open_arena
+from bench.chaos.arena import Arena, open_arena
 from bench.chaos.outcome import Outcome
 from bench.chaos.scenarios import (
     answer_lost,
@@ -16,6 +16,7 @@ from bench.chaos.scenarios import (
     service_killed,
 )
 from bench.chaos.space import open_on_tmpfs
+from bench.engine import Engine
 
 BOTH = (Engine.SQLITE, Engine.POSTGRESQL)
 QUICK = 50  # a quick run makes one fault where a full one makes so many

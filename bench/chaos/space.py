@@ -9,8 +9,9 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Protocol
 
-from bench.chaos.arena import Arena, Engine, open_arena, servers_home
-from bench.chaos.process import Postroom
+from bench.chaos.arena import Arena, open_arena, servers_home
+from bench.engine import Engine
+from bench.process import Process
 from tests.postgres import PostgresServer, reachable_directory
 
 ROOM = {Engine.SQLITE: "32m", Engine.POSTGRESQL: "192m"}
@@ -60,7 +61,7 @@ class Ballast:
 class FileSizeLimit:
     """A limit on how long the files of a process may become: past it, writing fails, as on a disk that is full."""
 
-    def __init__(self, process: Postroom) -> None:
+    def __init__(self, process: Process) -> None:
         self._process = process
 
     def fill(self) -> None:

@@ -4,6 +4,7 @@ SIGTERM and SIGINT ask a process to drain and end; a second one ends it at once.
 """
 
 import asyncio
+import gc
 import os
 import signal
 import socket
@@ -43,6 +44,8 @@ def load_gateway() -> Main:
         config = GatewayConfig(
             grpc_address=settings.grpc_address,
             max_body_bytes=settings.max_body_bytes,
+            max_requests=settings.max_requests,
+            max_connections=settings.max_connections,
             call_timeout_seconds=settings.call_timeout_seconds,
             drain_seconds=settings.drain_seconds,
         )
@@ -75,6 +78,13 @@ LOADERS: dict[str, Callable[[], Main]] = {"serve": load_serve, "gateway": load_g
 """Process -> what imports its modules, which takes most of its start, and gives what it runs."""
 
 
+def load(name: str) -> Main:
+    """What a process runs, its modules imported."""
+    main = LOADERS[name]()
+    gc.freeze()  # what is imported stays: else each full collection walks it all, and calls wait meanwhile
+    return main
+
+
 def known_failure(error: BaseException) -> str | None:
     """One line for an error that is the operator's to mend; None for a fault of ours."""
     if isinstance(error, PostroomError | Failed):
@@ -99,7 +109,7 @@ def run_alone(name: str, settings: Settings) -> None:
         require_database(settings)
     _configure_logs(name, settings)
     log = structlog.get_logger(__name__)
-    main = LOADERS[name]()
+    main = load(name)
 
     async def run() -> None:
         stop = stop_on_signals()
@@ -182,7 +192,7 @@ async def _child(name: str, settings: Settings, channel: socket.socket, clock: C
     signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
     channel.setblocking(False)
     going = asyncio.create_task(_first_line(channel))
-    main = LOADERS[name]()
+    main = load(name)
     stopping = asyncio.create_task(stop.wait())
     await asyncio.wait({going, stopping}, return_when=asyncio.FIRST_COMPLETED)
     if stop.is_set() or not (order := going.result()):

@@ -17,6 +17,7 @@ from postroomd.clock import Clock
 from postroomd.domain.addresses import load_tables
 from postroomd.domain.errors import StorageUnavailable
 from postroomd.domain.records import MailHosts
+from postroomd.rpc.admission import Admission
 from postroomd.rpc.aliases import AliasServicer
 from postroomd.rpc.authentication import Authenticator, operator_of, tenant_of
 from postroomd.rpc.boundary import Boundary, Rpc
@@ -69,7 +70,9 @@ async def serve(settings: Settings, stop: asyncio.Event, ready: Callable[..., No
         cleanups.callback(crypto.close)
 
         authenticator = Authenticator(repository.tenancy.find_key, tenant_of, now, settings.key_cache_seconds)
-        boundary = Boundary(repository=repository, authenticator=authenticator, clock=now)
+        boundary = Boundary(
+            repository=repository, authenticator=authenticator, clock=now, admission=Admission(settings.max_calls)
+        )
         services = [(settings.grpc_address, boundary.handlers(SERVICE, _rpcs(settings, repository, crypto, now)))]
         names = ["", SERVICE.full_name]
         if settings.admin_address:
@@ -112,7 +115,9 @@ def _admin_handlers(
 ) -> grpc.GenericRpcHandler:
     authenticator = Authenticator(repository.admin_keys.find, operator_of, clock, settings.key_cache_seconds)
     servicer = OperationsServicer(operations=repository.operations, terms=terms_of(settings), clock=clock)
-    boundary = Boundary(repository=repository, authenticator=authenticator, clock=clock)
+    # Places of its own: whatever tenants ask for, the operator gets through.
+    admission = Admission(settings.max_calls)
+    boundary = Boundary(repository=repository, authenticator=authenticator, clock=clock, admission=admission)
     return boundary.handlers(ADMIN_SERVICE, servicer.rpcs())
 
 

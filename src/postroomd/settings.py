@@ -234,7 +234,14 @@ class Settings(BaseSettings):
     argon2_parallelism: int = _setting(1, _SERVICE, "Lanes of a password hash.", ge=1, le=64)
     hash_threads: int = _setting(0, _SERVICE, "Threads that hash passwords; 0 for one per core.", ge=0, le=256)
     hash_queue: int = _setting(
-        400, _SERVICE, "Passwords that may wait or be hashed before calls are refused.", ge=100, le=1_000_000
+        200, _SERVICE, "Passwords that may wait or be hashed before calls are refused.", ge=100, le=1_000_000
+    )
+    max_calls: int = _setting(
+        128,
+        _SERVICE,
+        "Reads that one process has in progress before more are refused; and as many changes.",
+        ge=1,
+        le=100_000,
     )
     key_cache_seconds: float = _setting(
         5.0, _SERVICE, "How long a key may still be taken after it is revoked, in seconds.", ge=0, le=5
@@ -254,6 +261,16 @@ class Settings(BaseSettings):
     dkim_selector: HostName = _setting("postroom", _SERVICE, "Selector of new domains' DKIM keys.", max_length=63)
     max_body_bytes: int = _setting(
         1_048_576, _GATEWAY, "Longest body of a REST request, in bytes.", ge=1_024, le=4_194_304
+    )
+    max_requests: int = _setting(
+        128,
+        _GATEWAY,
+        "Reads over REST that one gateway has in progress before more are refused; and as many changes.",
+        ge=1,
+        le=100_000,
+    )
+    max_connections: int = _setting(
+        1_000, _GATEWAY, "Connections that one gateway has open before more are refused.", ge=1, le=1_000_000
     )
     call_timeout_seconds: float = _setting(
         30.0, _GATEWAY, "How long the gateway waits for the service, in seconds.", gt=0, le=3_600

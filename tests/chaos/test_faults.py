@@ -5,10 +5,11 @@ How fast things are again is left to the bench, which has the machine to itself.
 
 import pytest
 
-from bench.chaos.arena import Engine, open_arena
+from bench.chaos.arena import open_arena
 from bench.chaos.catalogue import SCENARIOS, Scenario
 from bench.chaos.scenarios import disk_full
 from bench.chaos.space import may_mount
+from bench.engine import Engine
 
 SAMPLES = {
     "service-killed": 1,

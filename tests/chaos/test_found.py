@@ -4,8 +4,9 @@ import asyncio
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from bench.chaos.arena import Engine, open_arena
+from bench.chaos.arena import open_arena
 from bench.chaos.client import Client
+from bench.engine import Engine
 from postroomd.storage.engine import open_database
 from tests.conftest import NewDatabase
 

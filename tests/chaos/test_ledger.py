@@ -4,10 +4,11 @@ import grpc
 import pytest
 from sqlalchemy import text
 
-from bench.chaos.arena import Arena, Engine, open_arena
+from bench.chaos.arena import Arena, open_arena
 from bench.chaos.audit import Contents, miscounts, unsoundness
 from bench.chaos.ledger import Ledger, faults, held_against, unexplained
 from bench.chaos.writes import Write, Writes
+from bench.engine import Engine
 from postroom.v1alpha1 import mailbox_pb2
 from postroomd.storage.dialects import open_engines
 

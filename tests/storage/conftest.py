@@ -86,9 +86,11 @@ def connections() -> Iterator[Callable[[], int]]:
 
     event.listen(Pool, "checkout", checkout)
     event.listen(Pool, "checkin", checkin)
+    event.listen(Pool, "detach", checkin)  # it belongs to no pool any more
     yield lambda: len(taken)
     event.remove(Pool, "checkout", checkout)
     event.remove(Pool, "checkin", checkin)
+    event.remove(Pool, "detach", checkin)
 
 
 @pytest.fixture

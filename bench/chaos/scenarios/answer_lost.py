@@ -13,15 +13,16 @@ from uuid import uuid4
 import grpc
 from sqlalchemy import make_url
 
-from bench.chaos.arena import Arena, Engine, free_address
+from bench.chaos.arena import Arena, free_address
 from bench.chaos.audit import unsoundness
 from bench.chaos.client import Client
 from bench.chaos.ledger import Ledger, held_against
 from bench.chaos.outcome import Outcome
-from bench.chaos.process import Postroom
 from bench.chaos.proxy import Proxy
 from bench.chaos.scenarios.postgres_killed import TOLD
 from bench.chaos.writes import Kind, Write, Writes
+from bench.engine import Engine
+from bench.process import Process
 
 COMMIT_ASKED = b"COMMIT;"
 COMMIT_DONE = b"COMMIT\0"  # PostgreSQL's CommandComplete
@@ -64,7 +65,7 @@ async def run(arena: Arena, count: int) -> Outcome:
 class Trial:
     """Writes whose first answer is lost, and what became of them."""
 
-    def __init__(self, service: Postroom, client: Client, writes: Writes) -> None:
+    def __init__(self, service: Process, client: Client, writes: Writes) -> None:
         self.ledger = Ledger()
         self.outcome = Outcome()
         self.codes: Counter[str] = Counter()

@@ -6,7 +6,7 @@ from time import monotonic
 
 import grpc
 
-from bench.chaos.arena import Arena, Engine
+from bench.chaos.arena import Arena
 from bench.chaos.audit import unsoundness
 from bench.chaos.client import Client
 from bench.chaos.ledger import Ledger, held_against
@@ -14,6 +14,7 @@ from bench.chaos.ledger import Outcome as Known
 from bench.chaos.outcome import Outcome
 from bench.chaos.scenarios.postgres_killed import leaks
 from bench.chaos.writes import CHANCE, Writes
+from bench.engine import Engine
 
 CLIENTS = 10
 WARM_UP = 50

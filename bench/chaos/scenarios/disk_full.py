@@ -9,7 +9,7 @@ from time import monotonic
 
 import grpc
 
-from bench.chaos.arena import Arena, Engine
+from bench.chaos.arena import Arena
 from bench.chaos.audit import unsoundness
 from bench.chaos.client import Client
 from bench.chaos.ledger import held_against
@@ -19,6 +19,7 @@ from bench.chaos.postgres import lay_in_log, revive
 from bench.chaos.scenarios.postgres_killed import TOLD
 from bench.chaos.space import Ballast, FileSizeLimit, Space
 from bench.chaos.writes import CHANCE
+from bench.engine import Engine
 
 CLIENTS = 4
 REFUSALS = 20  # writes that were refused, before there is space again

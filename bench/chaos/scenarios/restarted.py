@@ -9,13 +9,14 @@ must be answered, and later ones be answered or told to come again.
 import asyncio
 from collections import Counter
 
-from bench.chaos.arena import Arena, Engine
+from bench.chaos.arena import Arena
 from bench.chaos.audit import unsoundness
 from bench.chaos.ledger import held_against
 from bench.chaos.load import LEAST_WRITES_A_SECOND, Load
 from bench.chaos.outcome import Outcome
 from bench.chaos.rest import RestClient
 from bench.chaos.writes import CHANCE
+from bench.engine import Engine
 
 CLIENTS = 4
 UNDER_WAY = 6

@@ -22,7 +22,15 @@ from google.protobuf.descriptor_pb2 import MethodOptions
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 
-from postroomd.domain.errors import InvalidArguments, PermissionDenied, PostroomError, Reason, Violation
+from postroomd.domain.errors import (
+    InvalidArguments,
+    PermissionDenied,
+    PostroomError,
+    Reason,
+    TooManyRequests,
+    Violation,
+)
+from postroomd.rpc.admission import RETRY_SECONDS, Admission, Refuse
 from postroomd.rpc.authentication import CALLER, Authenticator, Caller, Metadata, Operator, secret_of
 from postroomd.rpc.status import status_of
 from postroomd.storage.engine import ACTOR, DEADLINE, STRONG
@@ -66,6 +74,7 @@ class Boundary:
     repository: Repository
     authenticator: Authenticator[Any, Caller] | Authenticator[Any, Operator]
     clock: Callable[[], datetime]
+    admission: Admission
 
     def handlers(self, service: ServiceDescriptor, rpcs: Mapping[str, Rpc]) -> grpc.GenericRpcHandler:
         """The handlers of every RPC of a service. Raises KeyError for an RPC that nothing serves."""
@@ -121,7 +130,7 @@ class Boundary:
             return response
 
         # Octets go through as they are: what can't be parsed is the caller's fault, and told by us.
-        return grpc.unary_unary_rpc_method_handler(call)
+        return grpc.unary_unary_rpc_method_handler(self.admission.admitting(call, _refusing(), changes=mutates))
 
     def _once(self, key: str, method: MethodDescriptor, rpc: Rpc, raw: bytes, secret: str) -> Once:
         now = self.clock()
@@ -135,6 +144,18 @@ class Boundary:
             expires_at=now + ANSWERS_KEPT,
             now=now,
         )
+
+
+def _refusing() -> Refuse:
+    """What refuses a call that there is no place for. Its status is made once."""
+    status = status_of(TooManyRequests(RETRY_SECONDS), "")
+    code, details = _CODES[status.code], (STATUS_DETAILS, status.SerializeToString())
+
+    async def refuse(context: Any) -> None:
+        request_id = request_id_of(context.invocation_metadata())
+        await context.abort(code, status.message, (("x-request-id", request_id), details))
+
+    return refuse
 
 
 def changes_something(method: MethodDescriptor) -> bool:

@@ -9,16 +9,37 @@ PostgreSQL, and engines that speak its protocol, are asked for nothing that outl
 
 import asyncio
 import sqlite3
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-from sqlalchemy import event, exc, make_url, text
+from sqlalchemy import (
+    ColumnElement,
+    NullPool,
+    Select,
+    Text,
+    bindparam,
+    cast,
+    event,
+    exc,
+    func,
+    literal_column,
+    make_url,
+    select,
+    text,
+    true,
+)
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from postroomd.domain.model import Scope
+from postroomd.storage.hot import HotReader
+from postroomd.storage.lines import Line, Lines, PostgresqlLine, SqliteLine
+from postroomd.storage.tables import ID
 
 BUSY_TIMEOUT_MS = 5_000
 SQLITE_READERS = 4
+HOT_LINES = 4
 CONNECT_SECONDS = 5.0
 POOL_SECONDS = 10.0
 
@@ -28,29 +49,40 @@ TENANT_ROLE = "postroom_tenant"
 
 @dataclass(frozen=True, slots=True)
 class Engines:
-    """The connections to one database. On PostgreSQL reader and writer are one pool."""
+    """The connections to one database. On PostgreSQL reader and writer are one pool.
+
+    `hot` is missing where a pooler may stand in between, which gives each statement any session it likes.
+    """
 
     reader: AsyncEngine
     writer: AsyncEngine
+    hot: HotReader | None
+
+    async def close(self) -> None:
+        """Close every connection, each once what runs on it has ended."""
+        if self.hot:
+            await self.hot.close()
+        await self.reader.dispose()
+        await self.writer.dispose()
 
 
 def open_engines(url: str, *, owner: bool, pool_size: int, isolation: str | None = None) -> Engines:
     """The engines for a URL; nothing is connected yet. `owner` may checkpoint an SQLite file."""
     if is_sqlite(url):
         checkpoints = {} if owner else {"wal_autocheckpoint": 0}
-        reader = _sqlite(url, pool_size=SQLITE_READERS, begin="BEGIN", pragmas={"wal_autocheckpoint": 0})
-        return Engines(reader, _sqlite(url, pool_size=1, begin="BEGIN IMMEDIATE", pragmas=checkpoints))
+        reading = {"wal_autocheckpoint": 0}
+        reader = _sqlite(url, begin="BEGIN", pragmas=reading, **_pool(SQLITE_READERS))
+        hot = _sqlite(url, begin="BEGIN", pragmas=reading, poolclass=NullPool)
+        lines = _lines(hot, SqliteLine)
+        writer = _sqlite(url, begin="BEGIN IMMEDIATE", pragmas=checkpoints, **_pool(1))
+        return Engines(reader, writer, HotReader(hot.dialect, lines, lines, None))
     options: dict[str, Any] = {"isolation_level": isolation} if isolation else {}
-    engine = create_async_engine(
-        url,
-        pool_size=pool_size,
-        max_overflow=0,
-        pool_timeout=POOL_SECONDS,
-        hide_parameters=True,  # a statement's parameters are customers' data
-        connect_args={"timeout": CONNECT_SECONDS},
-        **options,
-    )
-    return Engines(engine, engine)
+    engine = _postgresql(url, **options, **_pool(pool_size))
+    return Engines(engine, engine, None if _behind_pooler(url) else _postgresql_hot(url))
+
+
+def _pool(size: int) -> dict[str, Any]:
+    return {"pool_size": size, "max_overflow": 0, "pool_timeout": POOL_SECONDS}
 
 
 def migration_engine(url: str) -> AsyncEngine:
@@ -70,6 +102,23 @@ async def enter_tenant(connection: AsyncConnection, scope: Scope) -> None:
             "SELECT set_config('role', :role, true), set_config('postroom.organization_id', :organization_id, true)"
         )
         await connection.execute(entering, {"role": TENANT_ROLE, "organization_id": scope.organization_id})
+
+
+def tenants_statement(statement: Select[Any]) -> Select[Any]:
+    """One statement that enters its organization, as `enter_tenant` does, and then runs another inside it.
+
+    The condition ties the inner statement to the row that entering gives, and the offset keeps it from being merged
+    into the outer one: so PostgreSQL enters first. The organization is forgotten with the statement.
+    """
+    organization_id = cast(bindparam("organization_id", type_=ID), Text)
+    setting: ColumnElement[str] = literal_column("'postroom.organization_id'")
+    entering = select(func.set_config(setting, organization_id, true()).label("organization_id"))
+    entered = entering.cte("entered").prefix_with("MATERIALIZED")
+    inside = statement.where(entered.c.organization_id.is_not(None))
+    if inside._offset_clause is None:
+        inside = inside.offset(literal_column("0"))
+    found = inside.lateral("found")
+    return select(*found.c).select_from(entered.join(found, true()))
 
 
 async def checkpoint(engine: AsyncEngine) -> None:
@@ -147,14 +196,46 @@ def _sqlstate(error: BaseException) -> str:
 
 
 def _sqlite_extended_code(error: BaseException) -> int | None:
-    code = getattr(getattr(error, "orig", None), "sqlite_errorcode", None)
+    """The extended result code of an SQLite driver's error, wrapped or not; None for others."""
+    code = getattr(getattr(error, "orig", None) or error, "sqlite_errorcode", None)
     return code if isinstance(code, int) else None
 
 
-def _sqlite(url: str, *, pool_size: int, begin: str, pragmas: dict[str, int]) -> AsyncEngine:
-    engine = create_async_engine(
-        url, pool_size=pool_size, max_overflow=0, pool_timeout=POOL_SECONDS, hide_parameters=True
+def _lines(engine: AsyncEngine, line: Callable[[Any], Line]) -> Lines:
+    return Lines(partial(_own_line, engine, line), HOT_LINES, POOL_SECONDS)
+
+
+async def _own_line(engine: AsyncEngine, line: Callable[[Any], Line]) -> Line:
+    """A new connection, as SQLAlchemy opens it, for us alone."""
+    pooled = await engine.raw_connection()
+    opened = line(pooled.driver_connection)
+    pooled.detach()
+    return opened
+
+
+def _postgresql_hot(url: str) -> HotReader:
+    """Hot statements on PostgreSQL. A tenant's run on connections that are the tenants' role from their beginning."""
+    as_tenant = _postgresql(url, poolclass=NullPool, server_settings={"role": TENANT_ROLE})
+    lines = _lines(_postgresql(url, poolclass=NullPool), PostgresqlLine)
+    return HotReader(as_tenant.dialect, lines, _lines(as_tenant, PostgresqlLine), tenants_statement)
+
+
+def _behind_pooler(url: str) -> bool:
+    """Whether the operator has switched prepared statements off, as for a transaction-level pooler."""
+    return make_url(url).query.get("prepared_statement_cache_size") == "0"
+
+
+def _postgresql(url: str, server_settings: dict[str, str] | None = None, **options: Any) -> AsyncEngine:
+    return create_async_engine(
+        url,
+        hide_parameters=True,  # a statement's parameters are customers' data
+        connect_args={"timeout": CONNECT_SECONDS, "server_settings": server_settings or {}},
+        **options,
     )
+
+
+def _sqlite(url: str, *, begin: str, pragmas: dict[str, int], **options: Any) -> AsyncEngine:
+    engine = create_async_engine(url, hide_parameters=True, **options)
     settings = {
         "busy_timeout": BUSY_TIMEOUT_MS,
         "journal_mode": "WAL",

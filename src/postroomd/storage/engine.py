@@ -27,6 +27,8 @@ from postroomd.storage.dialects import (
     lost_to_another,
     open_engines,
 )
+from postroomd.storage.hot import HotStatement, Values, plainly
+from postroomd.storage.lines import Rows
 from postroomd.storage.replica import Replica
 from postroomd.storage.repository import Repository
 
@@ -69,16 +71,30 @@ class Database:
         A read that may be stale is served by the replica, where there is one that is fresh enough and the caller has
         not refused it.
         """
+        return await self._served(lambda engines: _read(engines.reader, work, scope), may_be_stale)
+
+    async def fetch(
+        self, statement: HotStatement, values: Values, scope: Scope | None = None, *, may_be_stale: bool = False
+    ) -> Rows:
+        """The rows of a hot statement: a read of that statement alone. Raises StorageUnavailable.
+
+        The values of a statement with a scope have the scope's organization_id and project_id too.
+        """
+        if scope is not None:
+            values = {"organization_id": scope.organization_id, "project_id": scope.project_id, **values}
+        return await self._served(lambda engines: _fetch(engines, statement, values, scope), may_be_stale)
+
+    async def _served(self, reading: Callable[[Engines], Awaitable[Result]], may_be_stale: bool) -> Result:
         replica = self._replica
         if may_be_stale and replica and replica.usable() and not STRONG.get():
             try:
-                return await _read(replica.engine, work, scope)
+                return await reading(replica.engines)
             except Exception as error:
                 if not is_out_of_reach(error):
                     raise
                 replica.lost()
         try:
-            return await _read(self._engines.reader, work, scope)
+            return await reading(self._engines)
         except Exception as error:
             raise_translated(error)
 
@@ -108,8 +124,7 @@ class Database:
         await asyncio.gather(*self._running, return_exceptions=True)
         if self._replica:
             await self._replica.close()
-        await self._engines.reader.dispose()
-        await self._engines.writer.dispose()
+        await self._engines.close()
 
     async def _transaction(self, work: Transaction[Result], scope: Scope | None, begun: asyncio.Event) -> Result:
         deadline = DEADLINE.get(monotonic() + RETRY_SECONDS)
@@ -198,8 +213,9 @@ def open_database(
     engines = open_engines(url, owner=owner, pool_size=pool_size, isolation=isolation)
     if replica is None:
         return Database(engines, keeps_log_short=owner and is_sqlite(url))
-    engine = open_engines(replica.url, owner=False, pool_size=pool_size).reader
-    reading = Replica(engine, engines.reader, replica.max_staleness_seconds)
+    reading = Replica(
+        open_engines(replica.url, owner=False, pool_size=pool_size), engines.reader, replica.max_staleness_seconds
+    )
     return Database(engines, keeps_log_short=False, replica=reading)
 
 
@@ -208,6 +224,12 @@ async def _read(engine: AsyncEngine, work: Transaction[Result], scope: Scope | N
         if scope:
             await enter_tenant(connection, scope)
         return await work(connection)
+
+
+async def _fetch(engines: Engines, statement: HotStatement, values: Values, scope: Scope | None) -> Rows:
+    if engines.hot is not None:
+        return await engines.hot.fetch(statement, values, for_tenant=scope is not None)
+    return await _read(engines.reader, lambda connection: plainly(connection, statement, values), scope)
 
 
 def raise_translated(error: Exception) -> NoReturn:

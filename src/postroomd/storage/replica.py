@@ -13,7 +13,7 @@ import structlog
 from sqlalchemy import TextClause, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from postroomd.storage.dialects import is_out_of_reach
+from postroomd.storage.dialects import Engines, is_out_of_reach
 
 PROBE_SECONDS = 0.5
 
@@ -28,8 +28,8 @@ log = structlog.get_logger()
 class Replica:
     """The connections to a replica, and whether it may serve now. Needs a running event loop."""
 
-    def __init__(self, engine: AsyncEngine, primary: AsyncEngine, max_staleness_seconds: float) -> None:
-        self.engine = engine
+    def __init__(self, engines: Engines, primary: AsyncEngine, max_staleness_seconds: float) -> None:
+        self.engines = engines
         self._primary = primary
         self._max_staleness = max_staleness_seconds
         self._fresh_at = float("-inf")  # by the monotonic clock: what was committed before has been replayed
@@ -50,7 +50,7 @@ class Replica:
     async def close(self) -> None:
         """Close every connection."""
         self._probes.cancel()
-        await self.engine.dispose()
+        await self.engines.close()
 
     async def _probe_forever(self) -> None:
         while True:
@@ -65,7 +65,7 @@ class Replica:
     async def _probe(self) -> None:
         noted_at = monotonic()  # before the primary is asked: what it says then was true of this instant at the latest
         written = await _position(self._primary, _WRITTEN)
-        replayed = await _position(self.engine, _REPLAYED)
+        replayed = await _position(self.engines.reader, _REPLAYED)
         if written is None or replayed is None:
             self.lost()
             return

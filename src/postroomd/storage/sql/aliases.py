@@ -15,9 +15,10 @@ from postroomd.storage.repository import AliasRule, Quarantine
 from postroomd.storage.sql.domains import fetch_domain
 from postroomd.storage.sql.mailboxes import fetch_mailbox, require_free
 from postroomd.storage.sql.provisions import store_provisions, void_provisions
-from postroomd.storage.sql.rows import columns_of, counted, made, page_of, this_row, values_of, within
+from postroomd.storage.sql.rows import ById, columns_of, counted, made, page_of, this_row, values_of, within
 
 ALIAS = columns_of(Alias, t.aliases)
+_BY_ID = ById(Alias, t.aliases)
 
 
 async def fetch_alias(connection: AsyncConnection, scope: Scope, alias_id: str, *, lock: bool = False) -> Alias:
@@ -79,7 +80,7 @@ class SqlAliases:
 
     async def get(self, scope: Scope, alias_id: str) -> Alias:
         """One alias. Raises NotFound."""
-        return await self._database.read(lambda connection: fetch_alias(connection, scope, alias_id), scope)
+        return await _BY_ID.found(self._database, scope, alias_id)
 
     async def list(self, scope: Scope, query: AliasQuery) -> Page[Alias]:
         """One page of aliases."""

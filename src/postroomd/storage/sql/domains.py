@@ -21,10 +21,21 @@ from postroomd.storage.engine import Database
 from postroomd.storage.repository import DomainRule, DomainSecrets
 from postroomd.storage.sql.changes import delete_mailboxes_of
 from postroomd.storage.sql.provisions import store_provisions
-from postroomd.storage.sql.rows import columns_of, counted, made, page_of, search_condition, this_row, values_of, within
+from postroomd.storage.sql.rows import (
+    ById,
+    columns_of,
+    counted,
+    made,
+    page_of,
+    search_condition,
+    this_row,
+    values_of,
+    within,
+)
 from postroomd.storage.sql.tenancy import fetch_project
 
 DOMAIN = columns_of(Domain, t.domains)
+_BY_ID = ById(Domain, t.domains)
 RECORD = columns_of(DomainRecord, t.domain_records)
 
 
@@ -104,7 +115,7 @@ class SqlDomains:
 
     async def get(self, scope: Scope, domain_id: str) -> Domain:
         """One domain. Raises NotFound."""
-        return await self._database.read(lambda connection: fetch_domain(connection, scope, domain_id), scope)
+        return await _BY_ID.found(self._database, scope, domain_id)
 
     async def list(self, scope: Scope, query: DomainQuery) -> Page[Domain]:
         """One page of domains."""

@@ -13,9 +13,19 @@ from postroomd.storage.engine import Database
 from postroomd.storage.repository import MailboxRule, NewMailbox, Quarantine
 from postroomd.storage.sql.changes import insert_mailboxes, store_mailbox
 from postroomd.storage.sql.domains import fetch_domain
-from postroomd.storage.sql.rows import columns_of, counted, made, page_of, search_condition, this_row, within
+from postroomd.storage.sql.rows import (
+    ById,
+    columns_of,
+    counted,
+    made,
+    page_of,
+    search_condition,
+    this_row,
+    within,
+)
 
 MAILBOX = columns_of(Mailbox, t.mailboxes)
+_BY_ID = ById(Mailbox, t.mailboxes)
 
 
 async def fetch_mailbox(connection: AsyncConnection, scope: Scope, mailbox_id: str, *, lock: bool = False) -> Mailbox:
@@ -112,7 +122,7 @@ class SqlMailboxes:
 
     async def get(self, scope: Scope, mailbox_id: str) -> Mailbox:
         """One mailbox. Raises NotFound."""
-        return await self._database.read(lambda connection: fetch_mailbox(connection, scope, mailbox_id), scope)
+        return await _BY_ID.found(self._database, scope, mailbox_id)
 
     async def list(self, scope: Scope, query: MailboxQuery) -> Page[Mailbox]:
         """One page of mailboxes."""

@@ -2,13 +2,16 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import fields, replace
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
-from sqlalchemy import ColumnElement, Row, Table, func, select
+from sqlalchemy import ColumnElement, Row, Table, bindparam, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from postroomd.domain.errors import NotFound
 from postroomd.domain.model import AliasQuery, DomainQuery, MailboxQuery, Page, Scope
 from postroomd.domain.operations import Payment, Provision
+from postroomd.storage.engine import Database
+from postroomd.storage.hot import HotStatement
 
 Model = TypeVar("Model")
 
@@ -45,6 +48,35 @@ def within(table: Table, scope: Scope) -> Iterable[ColumnElement[bool]]:
     yield table.c.organization_id == scope.organization_id
     if scope.project_id is not None:
         yield table.c.project_id == scope.project_id
+
+
+def reached(table: Table, *, limited: bool) -> Iterable[ColumnElement[bool]]:
+    """The conditions of `within` for a hot statement, whose values come with its scope."""
+    yield table.c.organization_id == bindparam("organization_id")
+    if limited:
+        yield table.c.project_id == bindparam("project_id")
+
+
+class ById(Generic[Model]):
+    """How one value of the caller's is found by its id: by a hot statement."""
+
+    def __init__(self, model: type[Model], table: Table) -> None:
+        self._model = model
+        self._names = [field.name for field in fields(model)]  # type: ignore[arg-type]
+        self._in_organization, self._in_project = (
+            HotStatement(
+                select(*columns_of(model, table)).where(table.c.id == bindparam("id"), *reached(table, limited=limited))
+            )
+            for limited in (False, True)
+        )
+
+    async def found(self, database: Database, scope: Scope, value_id: str) -> Model:
+        """One value of the caller's. Raises NotFound."""
+        statement = self._in_organization if scope.project_id is None else self._in_project
+        rows = await database.fetch(statement, {"id": value_id}, scope)
+        if not rows:
+            raise NotFound(self._model.__name__.lower(), value_id)
+        return self._model(**dict(zip(self._names, rows[0], strict=True)))
 
 
 def this_row(table: Table, model: Any) -> Iterable[ColumnElement[bool]]:

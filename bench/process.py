@@ -1,11 +1,12 @@
-"""A process of Postroom, started by its command line on loopback as its operators do; and what it says of itself."""
+"""A process, started by its command line on loopback as Postroom's operators do; and what it says of itself."""
 
 import asyncio
 import json
 import os
+import shlex
 import signal
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -14,13 +15,6 @@ POSTROOM = str(Path(sys.executable).parent / "postroom")
 PATIENCE_SECONDS = 30.0
 POLL_SECONDS = 0.005
 
-# Hashes as cheap as Argon2 permits: what is tried here is what a fault leaves, not how dear a password is.
-CHEAP_HASHES = {
-    "POSTROOM_ARGON2_MEMORY_KIB": "8",
-    "POSTROOM_ARGON2_TIME_COST": "1",
-    "POSTROOM_ARGON2_PARALLELISM": "1",
-}
-
 Line = Mapping[str, Any]
 
 
@@ -28,13 +22,13 @@ class Ended(Exception):
     """A process has ended, or is silent, where it should have spoken."""
 
 
-class Postroom:
+class Process:
     """One process, which may be started again after its end.
 
     All of its lives listen on one address, and share one log.
     """
 
-    def __init__(self, command: str, address: str, log: Path, environment: Mapping[str, str]) -> None:
+    def __init__(self, command: Sequence[str], address: str, log: Path, environment: Mapping[str, str]) -> None:
         self.address = address
         self._command = command
         self._log = log
@@ -46,7 +40,7 @@ class Postroom:
     def pid(self) -> int:
         """Its process id. Raises Ended where it has none."""
         if self._process is None:
-            raise Ended(f"{self._command} does not run")
+            raise Ended(f"{shlex.join(self._command)} does not run")
         return self._process.pid
 
     async def start(self) -> None:
@@ -59,7 +53,7 @@ class Postroom:
         with self._log.open("ab") as log:
             self._read = log.tell()
             self._process = await asyncio.create_subprocess_exec(
-                POSTROOM, self._command, env=self._environment, stdin=asyncio.subprocess.DEVNULL, stderr=log
+                *self._command, env=self._environment, stdin=asyncio.subprocess.DEVNULL, stderr=log
             )
 
     async def kill(self) -> None:
@@ -82,7 +76,7 @@ class Postroom:
             if ended:
                 break
             await asyncio.sleep(POLL_SECONDS)
-        raise Ended(f"{self._command} has ended, or is silent; see {self._log}")
+        raise Ended(f"{shlex.join(self._command)} has ended, or is silent; see {self._log}")
 
     def open_files(self) -> int:
         """How many files and sockets it has open."""

@@ -1,0 +1,62 @@
+"""Many rows at once, as quickly as each engine takes them."""
+
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager
+from itertools import chain, islice
+from typing import Any
+
+from sqlalchemy import Table, text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+CHUNK = 20_000
+
+Rows = Iterator[Mapping[str, object]]
+
+# Name and definition of the indexes that a statement made: a key's own stay, since it is held by them.
+_INDEXES = {
+    "sqlite": "SELECT name, sql FROM sqlite_master WHERE type = 'index' AND sql IS NOT NULL AND tbl_name = :table",
+    "postgresql": (
+        "SELECT indexname, indexdef FROM pg_indexes WHERE schemaname = current_schema() AND tablename = :table"
+        " AND indexname NOT IN (SELECT conname FROM pg_constraint)"
+    ),
+}
+
+
+@asynccontextmanager
+async def without_indexes(connection: AsyncConnection, *tables: Table) -> AsyncIterator[None]:
+    """Drop the tables' indexes, and make them again at the end: an index is made of a whole table in one sort."""
+    found = text(_INDEXES[connection.dialect.name])
+    indexes = [row for table in tables for row in await connection.execute(found, {"table": table.name})]
+    for name, _ in indexes:
+        await connection.exec_driver_sql(f'DROP INDEX "{name}"')
+    yield
+    for _, definition in indexes:
+        await connection.exec_driver_sql(definition)
+
+
+async def write_rows(connection: AsyncConnection, table: Table, rows: Rows) -> None:
+    """Insert rows that all have the same columns, past SQLAlchemy: by COPY on PostgreSQL."""
+    first = next(rows, None)
+    if first is None:
+        return
+    columns = list(first)
+    records = _records(connection, table, columns, chain([first], rows))
+    if connection.dialect.name == "postgresql":
+        pooled = await connection.get_raw_connection()
+        assert pooled.driver_connection is not None  # noqa: S101 - it is connected
+        await pooled.driver_connection.copy_records_to_table(table.name, records=records, columns=columns)
+        return
+    places = ", ".join("?" for _ in columns)
+    statement = f"INSERT INTO {table.name} ({', '.join(columns)}) VALUES ({places})"  # noqa: S608 - our own names
+    while chunk := list(islice(records, CHUNK)):
+        await connection.exec_driver_sql(statement, chunk)
+
+
+def _records(connection: AsyncConnection, table: Table, columns: list[str], rows: Rows) -> Iterator[tuple[Any, ...]]:
+    """The rows as the driver takes them."""
+    processors = [
+        table.c[name].type.dialect_impl(connection.dialect).bind_processor(connection.dialect) for name in columns
+    ]
+    for row in rows:
+        values = (row[name] for name in columns)
+        yield tuple(process(value) if process else value for process, value in zip(processors, values, strict=True))

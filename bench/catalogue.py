@@ -1,0 +1,53 @@
+"""Every row, in the order in which they are measured."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from bench.engine import Engine
+from bench.figures import Figure
+from bench.rows import (
+    creating,
+    encoding,
+    gateway,
+    growth,
+    memory,
+    overload,
+    pages,
+    peers,
+    reads,
+    renewals,
+    scaling,
+    searching,
+    starting,
+)
+from bench.stand import Stand
+
+BOTH = (Engine.SQLITE, Engine.POSTGRESQL)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What is measured together, on a fresh set of processes."""
+
+    name: str
+    run: Callable[[Stand], Awaitable[list[Figure]]]
+    engines: tuple[Engine, ...] = BOTH
+
+
+ROWS = (
+    Row("get-grpc", reads.get),
+    Row("get-rest", gateway.run),
+    Row("list", reads.first_page),
+    Row("peers", peers.run, engines=(Engine.SQLITE,)),
+    Row("encode", encoding.run),
+    Row("growth", growth.run),
+    Row("search", searching.run),
+    Row("pages", pages.run),
+    Row("batch", creating.batch),
+    Row("batches-p99", creating.reads_meanwhile),
+    Row("start", starting.run),
+    Row("scaling", scaling.run, engines=(Engine.POSTGRESQL,)),
+    Row("overload", overload.run),
+    Row("renewals", renewals.run),
+    Row("memory", memory.run),
+)

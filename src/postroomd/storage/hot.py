@@ -1,0 +1,118 @@
+"""Hot statements: what is read so often that most of its time would go into SQLAlchemy, run by the driver alone.
+
+SQLAlchemy builds such a statement and compiles it, once for an engine; from then on its SQL runs in one call on a
+connection of the driver's own, outside of any transaction that the client would have to begin and end. Values go in
+and come out through the same types as everywhere.
+
+The plain way, `plainly`, runs the very same statement over SQLAlchemy: it is what the tests compare the answers with,
+and what serves where there is no driver of our own.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Dialect, Select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from postroomd.storage.lines import Lines, Rows
+
+Values = Mapping[str, Any]
+"""The values of a statement's bound parameters by name. Those of a tenant have its organization_id."""
+
+Processor = Callable[[Any], Any]
+Wrap = Callable[[Select[Any]], Select[Any]]
+
+
+class HotStatement:
+    """A SELECT whose parameters are named by `bindparam`, to be made once and run often.
+
+    It has no expanding IN: its SQL is the same whatever the values. What it answers fits in memory.
+    """
+
+    def __init__(self, select: Select[Any]) -> None:
+        self.select = select
+        self._compiled: dict[tuple[str, Wrap | None], Compiled] = {}
+
+    def compiled(self, dialect: Dialect, wrap: Wrap | None) -> "Compiled":
+        """The statement for a dialect, put into what `wrap` gives where there is one; made at its first use."""
+        key = (dialect.name, wrap)
+        if (found := self._compiled.get(key)) is None:
+            found = self._compiled[key] = Compiled.of(wrap(self.select) if wrap else self.select, dialect)
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """The SQL of a statement, what turns values into its arguments, and what turns its rows into values."""
+
+    sql: str
+    parameters: Sequence[tuple[str, Processor | None]]
+    given: Values
+    """The values that the statement itself has, such as a limit."""
+    processors: Sequence[tuple[int, Processor]]
+    """By column; a column that is not here needs nothing done."""
+
+    @classmethod
+    def of(cls, select: Select[Any], dialect: Dialect) -> "Compiled":
+        """A statement, compiled for a dialect. Raises ValueError for one whose SQL depends on its values."""
+        compiled = select.compile(dialect=dialect, compile_kwargs={"render_postcompile": True})
+        names = compiled.positiontup
+        if names is None or any(parameter.expanding for parameter in compiled.binds.values()):
+            raise ValueError("a hot statement has one SQL, whatever the values of its parameters")
+        types = {name: compiled.binds[name].type.dialect_impl(dialect) for name in names}
+        columns = [column.type.dialect_impl(dialect) for column in select.selected_columns]
+        return cls(
+            sql=compiled.string,
+            parameters=[(name, types[name].bind_processor(dialect)) for name in names],
+            given={name: value for name, value in compiled.params.items() if value is not None},
+            processors=[
+                (number, processor)
+                for number, kind in enumerate(columns)
+                if (processor := kind.result_processor(dialect, None)) is not None
+            ],
+        )
+
+    def arguments(self, values: Values) -> list[Any]:
+        """The driver's arguments, in their order. Raises KeyError for a value that is missing."""
+        values = {**self.given, **values}
+        return [values[name] if process is None else process(values[name]) for name, process in self.parameters]
+
+    def values(self, rows: Rows) -> Rows:
+        """The driver's rows as Python values."""
+        found = []
+        for row in rows:
+            made = list(row)
+            for number, process in self.processors:
+                made[number] = process(made[number])
+            found.append(made)
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class HotReader:
+    """Runs hot statements on one database: a tenant's on lines that can see nothing but what is its own."""
+
+    dialect: Dialect
+    lines: Lines
+    tenants_lines: Lines
+    tenants_wrap: Wrap | None
+    """What a tenant's statement is put into, so that the database itself keeps it inside the organization."""
+
+    async def fetch(self, statement: HotStatement, values: Values, *, for_tenant: bool) -> Rows:
+        """The rows of a statement. Raises what the driver raises, and TimeoutError where all lines stay taken."""
+        compiled = statement.compiled(self.dialect, self.tenants_wrap if for_tenant else None)
+        lines = self.tenants_lines if for_tenant else self.lines
+        return compiled.values(await lines.fetch(compiled.sql, compiled.arguments(values)))
+
+    async def close(self) -> None:
+        """Close every line."""
+        await self.lines.close()
+        if self.tenants_lines is not self.lines:
+            await self.tenants_lines.close()
+
+
+async def plainly(connection: AsyncConnection, statement: HotStatement, values: Values) -> Rows:
+    """The rows of a hot statement, over SQLAlchemy."""
+    rows: Rows = (await connection.execute(statement.select, dict(values))).all()
+    return rows
