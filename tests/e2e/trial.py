@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 from unittest.mock import patch
 
 import grpc
@@ -120,6 +120,19 @@ def new_admin_key(up: Up, name: str, *flags: str) -> str:
     ended = run("admin-keys", "create", f"--name={name}", "--output=json", database, *flags)
     assert ended.returncode == 0, ended.stderr
     return str(json.loads(ended.stdout)["secret"])
+
+
+def admin_code(address: str, secret: str) -> grpc.StatusCode:
+    """How a call to the admin service, over a connection of its own, ends."""
+    options = [("grpc.use_local_subchannel_pool", 1)]
+    with grpc.insecure_channel(address, options=options) as channel:
+        listing = admin_grpc.AdminServiceStub(channel).ListPendingPayments
+        metadata = (("x-auth-token", secret),)
+        try:
+            listing(payment_pb2.ListPendingPaymentsRequest(), metadata=metadata, timeout=START_SECONDS)
+        except grpc.RpcError as error:
+            return cast("grpc.Call", error).code()
+    return grpc.StatusCode.OK
 
 
 @contextmanager

@@ -114,7 +114,8 @@ async def test_payments_are_listed_page_by_page(tenant: Tenant, admin: Operator,
     for number in range(5):
         await tenant.mailbox(domain, f"m{number}")
     everything = await admin.payments()
-    listed, token, sizes = [], "", []
+    listed: list[payment_pb2.Payment] = []
+    token, sizes = "", []
     while True:
         page = await admin.stub.ListPendingPayments(
             payment_pb2.ListPendingPaymentsRequest(page_size=2, page_token=token)
@@ -207,7 +208,8 @@ async def test_every_change_is_told_with_who_made_it(
     moments = [row.at.ToDatetime() for row in told]
     assert moments == sorted(moments)
 
-    listed, token = [], ""
+    listed: list[mailbox_pb2.Transition] = []
+    token = ""
     for _ in range(3):
         request = mailbox_pb2.ListTransitionsRequest(mailbox_id=mailbox.id, page_size=2, page_token=token)
         page = await admin.stub.ListTransitions(request)

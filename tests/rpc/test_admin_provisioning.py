@@ -123,7 +123,8 @@ async def test_provisions_are_listed_page_by_page(tenant: Tenant, admin: Operato
     mailboxes = await tenant.mailboxes(domain, *(f"m{number}" for number in range(5)))
     everything = await admin.provisions()
     assert {mailbox.id for mailbox in mailboxes} <= {provision.mailbox_id for provision in everything}
-    listed, token = [], ""
+    listed: list[provision_pb2.Provision] = []
+    token = ""
     while True:
         request = provision_pb2.ListPendingProvisionsRequest(page_size=2, page_token=token)
         page = await admin.stub.ListPendingProvisions(request)

@@ -26,6 +26,7 @@ What can fail, in every RPC besides what it names itself. Each status carries a 
   UNAUTHENTICATED [DENIED_AUTHENTICATION]: metadata `method` (api_key) and `reason` (invalid_argument, not_found, expired).
   PERMISSION_DENIED [PERMISSIONS_DENIED]: metadata `resource` and `action`. A read-only key can't change anything.
   NOT_FOUND [NOT_FOUND]: ResourceInfo.
+  RESOURCE_EXHAUSTED [TOO_MANY_REQUESTS]: RetryInfo. The service is busy; nothing was done.
   UNAVAILABLE [UNAVAILABLE]: RetryInfo. The database can't be reached. Call again.
   DEADLINE_EXCEEDED [DEADLINE_EXCEEDED]: the call's deadline has passed. A change may have been made. Call again.
   INTERNAL [INTERNAL]: metadata `request_id`, and nothing of the cause.
