@@ -1,7 +1,6 @@
 """What holds of SQLite alone: query plans, pragmas, and what its file can suffer."""
 
 import asyncio
-import itertools
 import shutil
 import threading
 from collections.abc import Callable, Iterator
@@ -13,20 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, Pool, Table, event
+from sqlalchemy import Engine, Pool, event
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from postroomd.domain.errors import StorageUnavailable
 from postroomd.domain.lifecycle import begin_validation, delete_domain
 from postroomd.domain.mailboxes import advance_mailbox
 from postroomd.domain.model import (
-    AliasQuery,
     AliasStatus,
-    DomainQuery,
     DomainStatus,
-    MailboxQuery,
-    MailboxStatus,
-    Ordering,
     RecordStatus,
 )
 from postroomd.domain.records import RECORD_KINDS, Finding
@@ -93,38 +87,6 @@ def check_indexed(planned: list[tuple[str, list[str]]]) -> None:
                 continue
             assert step.startswith("SEARCH "), (step, statement)
             assert " INDEX " in step, (step, statement)
-
-
-LISTS = [
-    (table, narrowed, order) for table, filters, orders in t.LIST_INDEXES for narrowed in filters for order in orders
-]
-
-
-@pytest.mark.parametrize(("table", "narrowed", "order"), LISTS, ids=[f"{one.name}-{f}-{o}" for one, f, o in LISTS])
-async def test_every_list_is_served_by_an_index_in_its_order(
-    repository: Repository, tenant: Tenant, raw: AsyncEngine, table: Table, narrowed: str, order: str
-) -> None:
-    within = await new_domain(repository, tenant)
-    (ada,) = await new_mailboxes(repository, within, "ada")
-    await new_alias(repository, ada, "countess")
-    listed: dict[str, tuple[Any, ...]] = {
-        "domains": (repository.domains.list, DomainQuery, {"search": "exam"}, {"statuses": tuple(DomainStatus)}),
-        "mailboxes": (repository.mailboxes.list, MailboxQuery, {"search": "ada"}, {"statuses": tuple(MailboxStatus)}),
-        "aliases": (repository.aliases.list, AliasQuery, {"status": AliasStatus.READY}),
-    }
-    call, query, *further = listed[table.name]
-    ids = {"project_id": tenant.project.id, "domain_id": within.id, "mailbox_id": ada.id}
-    narrowing = {narrowed: ids[narrowed]} if narrowed in ids else {}
-    scopes = (tenant.scope, tenant.project_scope)
-    for scope, descending, more in itertools.product(scopes, (False, True), ({}, *further)):
-        ordering = Ordering(field=order, descending=descending)
-        asked: Any = query(ordering=ordering, page=1, page_size=50, **narrowing, **more)
-        with statements() as executed:
-            assert (await call(scope, asked)).total_count == 1
-        planned = await plans(raw, executed)
-        assert len(planned) == 2
-        check_indexed(planned)
-        assert f"_{order} " in planned[1][1][0]
 
 
 LEASE = timedelta(minutes=1)

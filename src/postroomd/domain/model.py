@@ -246,13 +246,22 @@ class Ordering:
     descending: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Position:
+    """A place in an ordered list: right after the item with this value of the order's field, and this id."""
+
+    value: datetime | str | int
+    id: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DomainQuery:
-    """Which domains to list. Empty filters match everything; `page` counts from 1."""
+    """Which domains to list. Empty filters match everything; `page` counts from 1, and is 1 where `after` is set."""
 
     ordering: Ordering
     page: int
     page_size: int
+    after: Position | None = None
     project_id: str | None = None
     statuses: tuple[DomainStatus, ...] = ()
     search: str = ""
@@ -260,11 +269,12 @@ class DomainQuery:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MailboxQuery:
-    """Which mailboxes to list. Empty filters match everything; `page` counts from 1."""
+    """Which mailboxes to list. Empty filters match everything; `page` counts from 1, and is 1 where `after` is set."""
 
     ordering: Ordering
     page: int
     page_size: int
+    after: Position | None = None
     domain_id: str | None = None
     project_id: str | None = None
     statuses: tuple[MailboxStatus, ...] = ()
@@ -273,11 +283,12 @@ class MailboxQuery:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AliasQuery:
-    """Which aliases to list. Empty filters match everything; `page` counts from 1."""
+    """Which aliases to list. Empty filters match everything; `page` counts from 1, and is 1 where `after` is set."""
 
     ordering: Ordering
     page: int
     page_size: int
+    after: Position | None = None
     mailbox_id: str | None = None
     project_id: str | None = None
     status: AliasStatus | None = None
@@ -288,7 +299,8 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True, slots=True)
 class Page(Generic[Item]):
-    """One page of a list; `total_count` counts the matches on all pages."""
+    """One page of a list; `total_count` counts the matches on all pages, and `has_more` tells of further ones."""
 
     items: Sequence[Item]
     total_count: int
+    has_more: bool = False

@@ -9,10 +9,10 @@ from uuid import uuid4
 from postroom.v1alpha1 import alias_pb2 as pb
 from postroomd.domain.aliases import delete_alias, new_alias
 from postroomd.domain.lifecycle import require_aliases_allowed
-from postroomd.domain.model import Alias, AliasQuery, Mailbox, Page
+from postroomd.domain.model import Alias, AliasQuery, Mailbox
 from postroomd.domain.terms import Terms
 from postroomd.domain.validation import MAX_DESCRIPTION, check_address, check_id, check_local_part, checking
-from postroomd.rpc import convert
+from postroomd.rpc import convert, page_tokens
 from postroomd.rpc.authentication import CALLER
 from postroomd.rpc.boundary import Rpc
 from postroomd.storage.repository import Aliases, quarantine_of
@@ -51,8 +51,9 @@ class AliasServicer:
 
         return await self.aliases.create(CALLER.get().scope, mailbox_id, make, quarantine_of(self.terms, now))
 
-    async def ListAliases(self, request: pb.ListAliasesRequest) -> Page[Alias]:
+    async def ListAliases(self, request: pb.ListAliasesRequest) -> page_tokens.Answer[Alias]:
         """One page of aliases."""
+        scope = CALLER.get().scope
         with checking() as check:
             page, page_size = check.page(request.page, request.page_size, MAX_PAGE_SIZE)
             query = AliasQuery(
@@ -63,7 +64,8 @@ class AliasServicer:
                 project_id=check.optional_uuid("project_id", request.project_id),
                 status=convert.optional_member(check, "status", request.status, convert.ALIAS_STATUSES),
             )
-        return await self.aliases.list(CALLER.get().scope, query)
+            query = page_tokens.resumed(check, request, scope, query)
+        return page_tokens.answer(await self.aliases.list(scope, query), scope, query)
 
     async def GetAlias(self, request: pb.GetAliasRequest) -> Alias:
         """One alias."""
@@ -104,5 +106,9 @@ class AliasServicer:
         }
 
 
-def _page(page: Page[Alias]) -> pb.ListAliasesResponse:
-    return pb.ListAliasesResponse(total_count=page.total_count, aliases=map(convert.alias_message, page.items))
+def _page(answer: page_tokens.Answer[Alias]) -> pb.ListAliasesResponse:
+    return pb.ListAliasesResponse(
+        total_count=answer.page.total_count,
+        aliases=map(convert.alias_message, answer.page.items),
+        next_page_token=answer.next_page_token,
+    )

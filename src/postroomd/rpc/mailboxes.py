@@ -9,7 +9,7 @@ from uuid import uuid4
 from postroom.v1alpha1 import mailbox_pb2 as pb
 from postroomd.domain import mailboxes as rules
 from postroomd.domain.lifecycle import require_mailboxes_allowed
-from postroomd.domain.model import DomainStatus, Mailbox, MailboxQuery, Page
+from postroomd.domain.model import DomainStatus, Mailbox, MailboxQuery
 from postroomd.domain.terms import Terms
 from postroomd.domain.validation import (
     MAX_SEARCH,
@@ -20,7 +20,7 @@ from postroomd.domain.validation import (
     check_password_beside,
     checking,
 )
-from postroomd.rpc import convert
+from postroomd.rpc import convert, page_tokens
 from postroomd.rpc.authentication import CALLER
 from postroomd.rpc.boundary import Rpc
 from postroomd.rpc.crypto import Crypto
@@ -63,8 +63,9 @@ class MailboxServicer:
         ]
         return await self.mailboxes.create(scope, domain_id, new, quarantine_of(self.terms, now))
 
-    async def ListMailboxes(self, request: pb.ListMailboxesRequest) -> Page[Mailbox]:
+    async def ListMailboxes(self, request: pb.ListMailboxesRequest) -> page_tokens.Answer[Mailbox]:
         """One page of mailboxes."""
+        scope = CALLER.get().scope
         with checking() as check:
             page, page_size = check.page(request.page, request.page_size, MAX_PAGE_SIZE)
             query = MailboxQuery(
@@ -76,7 +77,8 @@ class MailboxServicer:
                 statuses=convert.several_members(check, "statuses", request.statuses, convert.MAILBOX_STATUSES),
                 search=check.text("search", request.search, MAX_SEARCH),
             )
-        return await self.mailboxes.list(CALLER.get().scope, query)
+            query = page_tokens.resumed(check, request, scope, query)
+        return page_tokens.answer(await self.mailboxes.list(scope, query), scope, query)
 
     async def GetMailbox(self, request: pb.GetMailboxRequest) -> Mailbox:
         """One mailbox."""
@@ -144,5 +146,9 @@ def _batch(mailboxes: Sequence[Mailbox]) -> pb.BatchCreateMailboxesResponse:
     return pb.BatchCreateMailboxesResponse(mailboxes=map(convert.mailbox_message, mailboxes))
 
 
-def _page(page: Page[Mailbox]) -> pb.ListMailboxesResponse:
-    return pb.ListMailboxesResponse(total_count=page.total_count, mailboxes=map(convert.mailbox_message, page.items))
+def _page(answer: page_tokens.Answer[Mailbox]) -> pb.ListMailboxesResponse:
+    return pb.ListMailboxesResponse(
+        total_count=answer.page.total_count,
+        mailboxes=map(convert.mailbox_message, answer.page.items),
+        next_page_token=answer.next_page_token,
+    )

@@ -16,9 +16,13 @@ from typing import Any
 
 from sqlalchemy import (
     ColumnElement,
+    FromClause,
     NullPool,
     Select,
+    SelectBase,
+    Table,
     Text,
+    UnaryExpression,
     bindparam,
     cast,
     event,
@@ -30,12 +34,15 @@ from sqlalchemy import (
     text,
     true,
 )
+from sqlalchemy import column as lightcolumn
+from sqlalchemy import table as lightweight
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.sql.operators import custom_op
 
 from postroomd.domain.model import Scope
 from postroomd.storage.hot import HotReader
 from postroomd.storage.lines import Line, Lines, PostgresqlLine, SqliteLine
-from postroomd.storage.tables import ID
+from postroomd.storage.tables import ID, OCTETS
 
 BUSY_TIMEOUT_MS = 5_000
 SQLITE_READERS = 4
@@ -120,6 +127,46 @@ def tenants_statement(statement: Select[Any]) -> Select[Any]:
         inside = inside.offset(literal_column("0"))
     found = inside.lateral("found")
     return select(*found.c).select_from(entered.join(found, true()))
+
+
+@dataclass(frozen=True, slots=True)
+class SearchIndex:
+    """The index of substrings of a table's column. Its parameters: `pattern`, for LIKE, and `phrase`, for FTS5."""
+
+    source: FromClause
+    """The table's rows, as far as the index finds them, or in a way that has it serve."""
+    found: Select[Any]
+    """What the index finds, on SQLite whoever's it is."""
+
+
+def search_index(dialect: str, table: Table, column: str) -> SearchIndex:
+    """The index of a column that is searched (migration 0004)."""
+    name = f"search_{table.name}"
+    if dialect == "sqlite":
+        search = lightweight(name, lightcolumn(name), lightcolumn("rowid"))
+        numbers = lightweight(f"{name}_numbers", lightcolumn("number"), lightcolumn("id", ID))
+        found = select(search.c.rowid).where(search.c[name].op("MATCH")(bindparam("phrase", type_=Text)))
+        ids = select(numbers.c.id).where(numbers.c.number.in_(found))
+        return SearchIndex(rows_by_id(dialect, table, ids), found)
+    view = lightweight(name, *(lightcolumn(each.name, each.type) for each in table.c))
+    pattern = bindparam("pattern", type_=OCTETS)
+    own = view.c.organization_id == bindparam("organization_id", type_=ID)
+    return SearchIndex(view, select(view.c.id).where(own, view.c[column].like(pattern, escape="\\")))
+
+
+def rows_by_id(dialect: str, table: Table, ids: SelectBase) -> FromClause:
+    """The rows of a table with these ids, looked up by their ids, whatever more is asked of them."""
+    columns = [each if each is table.c.id else checked(dialect, each).label(each.name) for each in table.c]
+    return select(*columns).where(table.c.id.in_(ids)).subquery("by_id")
+
+
+def checked(dialect: str, column: ColumnElement[Any]) -> ColumnElement[Any]:
+    """A column whose value is to be checked where the rows are known, rather than looked for.
+
+    SQLite keeps no statistics: left to itself it takes an organization's index for better than a few ids. An
+    expression is in no index (https://sqlite.org/optoverview.html#uplus).
+    """
+    return UnaryExpression(column, operator=custom_op("+"), type_=column.type) if dialect == "sqlite" else column
 
 
 async def checkpoint(engine: AsyncEngine) -> None:

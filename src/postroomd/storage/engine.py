@@ -63,6 +63,11 @@ class Database:
         self._running: set[asyncio.Task[Any]] = set()
         self._checkpoints = asyncio.create_task(self._keep_log_short()) if keeps_log_short else None
 
+    @property
+    def dialect(self) -> str:
+        """The engine's name, as SQLAlchemy has it."""
+        return self._engines.reader.dialect.name
+
     async def read(
         self, work: Transaction[Result], scope: Scope | None = None, *, may_be_stale: bool = False
     ) -> Result:

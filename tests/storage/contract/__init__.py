@@ -6,6 +6,7 @@ Nothing here knows an engine: an engine joins in conftest.py, with one fixture t
 from .admin_keys import AdminKeysContract
 from .aliases import AliasesContract
 from .domains import DomainsContract
+from .lists import ListsContract
 from .mailboxes import MailboxesContract
 from .sequences import SequencesContract
 from .tenancy import TenancyContract
@@ -22,5 +23,6 @@ class RepositoryContract(
     WorkContract,
     TransactionsContract,
     SequencesContract,
+    ListsContract,
 ):
     """The whole contract. Its tests ask for the fixture `repository`: one over an empty, migrated database."""

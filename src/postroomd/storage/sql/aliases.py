@@ -13,9 +13,10 @@ from postroomd.storage import tables as t
 from postroomd.storage.engine import Database
 from postroomd.storage.repository import AliasRule, Quarantine
 from postroomd.storage.sql.domains import fetch_domain
+from postroomd.storage.sql.lists import Lists
 from postroomd.storage.sql.mailboxes import fetch_mailbox, require_free
 from postroomd.storage.sql.provisions import store_provisions, void_provisions
-from postroomd.storage.sql.rows import ById, columns_of, counted, made, page_of, this_row, values_of, within
+from postroomd.storage.sql.rows import ById, columns_of, counted, made, this_row, values_of, within
 
 ALIAS = columns_of(Alias, t.aliases)
 _BY_ID = ById(Alias, t.aliases)
@@ -47,6 +48,7 @@ class SqlAliases:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._lists = Lists(database, Alias, t.aliases)
 
     async def create(
         self, scope: Scope, mailbox_id: str, make: Callable[[Mailbox], Alias], quarantine: Quarantine | None = None
@@ -84,16 +86,7 @@ class SqlAliases:
 
     async def list(self, scope: Scope, query: AliasQuery) -> Page[Alias]:
         """One page of aliases."""
-        conditions = [*within(t.aliases, scope)]
-        if query.mailbox_id:
-            conditions.append(t.aliases.c.mailbox_id == query.mailbox_id)
-        if query.project_id:
-            conditions.append(t.aliases.c.project_id == query.project_id)
-        if query.status:
-            conditions.append(t.aliases.c.status == query.status)
-        return await self._database.read(
-            lambda connection: page_of(connection, Alias, t.aliases, conditions, query), scope, may_be_stale=True
-        )
+        return await self._lists.page(scope, query)
 
     async def change(self, scope: Scope, alias_id: str, rule: AliasRule) -> Alias:
         """Apply a rule to an alias. Raises NotFound."""

@@ -20,14 +20,13 @@ from postroomd.storage import tables as t
 from postroomd.storage.engine import Database
 from postroomd.storage.repository import DomainRule, DomainSecrets
 from postroomd.storage.sql.changes import delete_mailboxes_of
+from postroomd.storage.sql.lists import Lists
 from postroomd.storage.sql.provisions import store_provisions
 from postroomd.storage.sql.rows import (
     ById,
     columns_of,
     counted,
     made,
-    page_of,
-    search_condition,
     this_row,
     values_of,
     within,
@@ -83,6 +82,7 @@ class SqlDomains:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._lists = Lists(database, Domain, t.domains)
 
     async def create(
         self, scope: Scope, domain: Domain, records: Sequence[DomainRecord], secrets: DomainSecrets
@@ -119,16 +119,7 @@ class SqlDomains:
 
     async def list(self, scope: Scope, query: DomainQuery) -> Page[Domain]:
         """One page of domains."""
-        conditions = [*within(t.domains, scope)]
-        if query.project_id:
-            conditions.append(t.domains.c.project_id == query.project_id)
-        if query.statuses:
-            conditions.append(t.domains.c.status.in_(query.statuses))
-        if query.search:
-            conditions.append(search_condition(t.domains.c.name, query.search))
-        return await self._database.read(
-            lambda connection: page_of(connection, Domain, t.domains, conditions, query), scope, may_be_stale=True
-        )
+        return await self._lists.page(scope, query)
 
     async def records(self, scope: Scope, domain_id: str) -> Mapping[str, DomainRecord]:
         """A domain's DNS records by kind. Raises NotFound."""

@@ -13,13 +13,12 @@ from postroomd.storage.engine import Database
 from postroomd.storage.repository import MailboxRule, NewMailbox, Quarantine
 from postroomd.storage.sql.changes import insert_mailboxes, store_mailbox
 from postroomd.storage.sql.domains import fetch_domain
+from postroomd.storage.sql.lists import Lists
 from postroomd.storage.sql.rows import (
     ById,
     columns_of,
     counted,
     made,
-    page_of,
-    search_condition,
     this_row,
     within,
 )
@@ -89,6 +88,7 @@ class SqlMailboxes:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._lists = Lists(database, Mailbox, t.mailboxes)
 
     async def create(
         self, scope: Scope, domain_id: str, batch: Sequence[NewMailbox], quarantine: Quarantine | None = None
@@ -126,18 +126,7 @@ class SqlMailboxes:
 
     async def list(self, scope: Scope, query: MailboxQuery) -> Page[Mailbox]:
         """One page of mailboxes."""
-        conditions = [*within(t.mailboxes, scope)]
-        if query.domain_id:
-            conditions.append(t.mailboxes.c.domain_id == query.domain_id)
-        if query.project_id:
-            conditions.append(t.mailboxes.c.project_id == query.project_id)
-        if query.statuses:
-            conditions.append(t.mailboxes.c.status.in_(query.statuses))
-        if query.search:
-            conditions.append(search_condition(t.mailboxes.c.email, query.search))
-        return await self._database.read(
-            lambda connection: page_of(connection, Mailbox, t.mailboxes, conditions, query), scope, may_be_stale=True
-        )
+        return await self._lists.page(scope, query)
 
     async def change(
         self, scope: Scope, mailbox_id: str, rule: MailboxRule, password_hash: str | None = None
