@@ -6,6 +6,7 @@ Nothing here knows an engine: an engine joins in conftest.py, with one fixture t
 from .aliases import AliasesContract
 from .domains import DomainsContract
 from .mailboxes import MailboxesContract
+from .operations import OperationsContract
 from .sequences import SequencesContract
 from .tenancy import TenancyContract
 from .transactions import TransactionsContract
@@ -18,6 +19,7 @@ class RepositoryContract(
     MailboxesContract,
     AliasesContract,
     WorkContract,
+    OperationsContract,
     TransactionsContract,
     SequencesContract,
 ):
