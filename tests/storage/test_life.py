@@ -69,9 +69,9 @@ class Life(RuleBasedStateMachine):
             self.run(self.world.end())
 
     def some(self, number: int) -> Mailbox | None:
-        """One of the mailboxes that are known, as it is now; None where it is gone meanwhile."""
+        """One of the mailboxes that are known, as it was when last seen."""
         known = sorted(self.world.living.values(), key=lambda each: (each.email, each.id))
-        return self.run(self.world.found(known[number % len(known)].id)) if known else None
+        return known[number % len(known)] if known else None
 
     # --- Time and workers ---------------------------------------------------------------------------------------------
 
@@ -116,7 +116,7 @@ class Life(RuleBasedStateMachine):
 
     @rule(number=which)
     def restore(self, number: int) -> None:
-        if chosen := self.some(number):
+        if (seen := self.some(number)) and (chosen := self.run(self.world.found(seen.id))):
             now = self.world.now
             outcome = self.run(self.world.change(chosen, partial(restore_mailbox, terms=self.world.terms, now=now)))
             scheduled = chosen.deletion_scheduled_at

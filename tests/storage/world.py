@@ -100,6 +100,7 @@ class World:
         return await self.attempt(self.repository.mailboxes.change(self.tenant.scope, mailbox.id, rule))
 
     async def found(self, mailbox_id: str) -> Mailbox | None:
+        """A mailbox as it is now, if it is."""
         found = await self.attempt(self.repository.mailboxes.get(self.tenant.scope, mailbox_id))
         if isinstance(found, Mailbox):
             self.learn(found)
@@ -198,7 +199,7 @@ class World:
 
     async def end(self) -> None:
         """Have everybody do their part: whatever has happened, every mailbox comes to be ready, or to be gone."""
-        self.now += LEASE  # of those who crashed
+        self.now += LEASE + timedelta(hours=5)  # what leases of the crashed, and steps back, have taken
         await self._settle()
         for mailbox in self.living.values():
             lasting = {M.READY, M.DELETION_SCHEDULED, M.LOCKED, M.DELETING}
