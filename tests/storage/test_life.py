@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 from uuid import UUID
 
 import pytest
+import uvloop
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
@@ -207,7 +208,7 @@ def _delete(stored: Mailbox, _status: object, *, retention: timedelta, now: Any)
 def test_no_life_breaks_its_word(clean_store: str, monkeypatch: pytest.MonkeyPatch) -> None:
     # Ids in a row, begun anew with each life: what is found once is found again.
     monkeypatch.setattr(made, "new_id", lambda: str(UUID(int=next(Life.ids))))
-    with asyncio.Runner() as runner:
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         repositories = [runner.run(open_repository(clean_store)) for _ in range(2)]
         raw = create_async_engine(clean_store)
         kind = type("Life", (Life,), {"runner": runner, "repositories": repositories, "raw": raw})
