@@ -8,7 +8,7 @@ GOOGLEAPIS = $(shell $(BIN)/python -c 'import pathlib, google.rpc.status_pb2 as 
 PROTOC = $(BIN)/python -m grpc_tools.protoc -I protos -I $(GOOGLEAPIS)
 CONTRACT := .cache/contract.binpb
 
-.PHONY: run test check lint types imports proto-lint promise gen gen-check diagram compiled chaos bench lock clean
+.PHONY: run test check lint types imports proto-lint promise gen gen-check diagram compiled soak chaos bench lock clean
 .DELETE_ON_ERROR:
 
 run: $(VENV)/.run  ## Run everything on an SQLite file in ./data
@@ -16,6 +16,9 @@ run: $(VENV)/.run  ## Run everything on an SQLite file in ./data
 
 test: $(VENV)/.dev  ## Run the whole test-suite
 	$(BIN)/python -m pytest
+
+soak: $(VENV)/.dev  ## Live many more random lives than the tests do: EXAMPLES=5000 takes about an hour
+	POSTROOM_SOAK_EXAMPLES=$(or $(EXAMPLES),5000) $(BIN)/python -m pytest tests/storage/test_life.py
 
 check: lint types imports proto-lint gen-check  ## All that CI asks besides the tests
 

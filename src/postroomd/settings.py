@@ -156,7 +156,7 @@ class Settings(BaseSettings):
         f"The database: `{SQLITE_PREFIX}PATH` or `{POSTGRESQL_PREFIX}…`.",
     )
     database_pool_size: int = _setting(
-        10, _RULES, "Connections of one process to PostgreSQL, at the most.", ge=1, le=1_000
+        10, _RULES, "Connections of one process to PostgreSQL, at the most.", ge=3, le=1_000
     )
     database_replica_url: ReplicaUrl | None = _setting(
         None, _SERVICE, "A streaming replica of PostgreSQL, `postgresql+asyncpg://…`, that serves lists."

@@ -23,7 +23,19 @@ from postroomd.worker import Worker
 from tests.life import BILLED, FREE, PLATFORM, RETENTION
 from tests.postgres import PostgresServer
 
-from .made import NOW, alias, api_key, digest, mailbox, new_domain, new_id, new_mailboxes, new_neighbor, new_tenant
+from .made import (
+    NOW,
+    admin_key,
+    alias,
+    api_key,
+    digest,
+    mailbox,
+    new_domain,
+    new_id,
+    new_mailboxes,
+    new_neighbor,
+    new_tenant,
+)
 
 LATER = NOW + timedelta(hours=1)
 LEASE = timedelta(minutes=1)
@@ -47,6 +59,9 @@ async def fill(repository: Repository) -> None:
         key = replace(api_key(neighbor, limited=limited), access_key=access_key, expires_at=LATER if limited else None)
         await repository.tenancy.create_key(key, digest(access_key))
     await repository.tenancy.revoke_key("SCWB0000000000000000", LATER)
+    for name, expires_at in (("ab", None), ("a.z", LATER)):
+        await repository.admin_keys.create(replace(admin_key(name), expires_at=expires_at), digest(name))
+    await repository.admin_keys.revoke("ab", LATER)
 
     for name, status in (("example.com", DomainStatus.READY), ("xn--bcher-kva.example", DomainStatus.VALIDATING)):
         within = await new_domain(repository, tenant, name, status)

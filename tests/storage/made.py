@@ -2,13 +2,14 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from hashlib import sha256
 from uuid import uuid4
 
 from postroomd.domain.mailboxes import new_mailbox
 from postroomd.domain.model import (
+    AdminKey,
     Alias,
     AliasStatus,
     ApiKey,
@@ -102,6 +103,11 @@ def api_key(tenant: Tenant, *, limited: bool = False, now: datetime = NOW) -> Ap
         expires_at=None,
         revoked_at=None,
     )
+
+
+def admin_key(name: str, hours: float = 0) -> AdminKey:
+    created_at = NOW + timedelta(hours=hours)
+    return AdminKey(name=name, read_only=False, created_at=created_at, expires_at=None, revoked_at=None)
 
 
 def digest(secret: str) -> bytes:

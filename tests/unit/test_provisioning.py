@@ -213,6 +213,13 @@ def test_an_alias_is_provisioning_until_the_platform_has_it_and_deleting_until_i
     assert confirm_provision(asked(deleting), deleting, D.READY, now=NOW)[1] is None
 
 
+def test_an_alias_made_after_its_domain_was_deleted_goes_with_its_mailbox() -> None:
+    alias = new_alias(mailbox(), alias_id="a", local_part="countess", description="", terms=PLATFORM, now=START)
+    deleting = replace(request_alias(alias), status=AliasStatus.DELETING)
+    work = replace(asked(deleting), kind=ProvisionKind.CREATE)
+    assert confirm_provision(work, deleting, D.DELETING, now=NOW)[1] == replace(deleting, provision_id=None)
+
+
 def test_an_alias_that_the_platform_never_heard_of_goes_at_once() -> None:
     alias = new_alias(mailbox(), alias_id="a", local_part="countess", description="", terms=PLATFORM, now=START)
     assert delete_alias(alias, PLATFORM, NOW).provision_id is None

@@ -72,6 +72,8 @@ def confirm_provision(
         return confirmed, move_mailbox(subject, MailboxEvent.PROVISIONED, domain_status, now, **facts)
     if isinstance(subject, Domain):
         return confirmed, replace(move_domain(subject, DomainEvent.CREATED, now), provision_id=None)
+    if subject.status is AliasStatus.DELETING:  # with its domain, by way of its mailbox
+        return confirmed, replace(subject, provision_id=None)
     require_tabled(ALIAS_TRANSITIONS, AliasEvent.PROVISIONED, subject.status, AliasStatus.READY)
     return confirmed, replace(subject, status=AliasStatus.READY, provision_id=None, updated_at=now)
 

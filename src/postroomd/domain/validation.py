@@ -119,6 +119,8 @@ def checking() -> Iterator[Checker]:
 
 def check_id(field: str, value: str) -> str:
     """The required UUID of a request that has nothing else, in lower case."""
+    if _UUID.fullmatch(value):
+        return value.lower()
     with checking() as check:
         return check.uuid(field, value)
 

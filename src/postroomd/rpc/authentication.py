@@ -88,34 +88,34 @@ class Authenticator(Generic[Key, Who]):
         clock: Callable[[], datetime],
         cache_seconds: float,
     ) -> None:
-        self._look_up = find
+        self._find = find
         self._who = who
         self._clock = clock
         self._cache_seconds = cache_seconds
-        self._cache: dict[bytes, tuple[float, Key]] = {}
+        self._cache: dict[bytes, tuple[float, Key, Who]] = {}
 
     async def caller_of(self, metadata: Metadata) -> Who:
         """The caller whose secret the metadata carries. Raises Unauthenticated."""
         secret_hash = _secret_hash(metadata)
-        now = self._clock()
-        key = await self._find(secret_hash)
-        if key is None or key.revoked_at is not None:
+        cached = self._cache.get(secret_hash)
+        if cached is None or monotonic() >= cached[0]:
+            cached = await self._look_up(secret_hash)
+        _, key, caller = cached
+        if key.revoked_at is not None:
             raise Unauthenticated(KeyRefusal.NOT_FOUND)
-        if key.expires_at is not None and key.expires_at <= now:
+        if key.expires_at is not None and key.expires_at <= self._clock():
             raise Unauthenticated(KeyRefusal.EXPIRED)
-        return self._who(key)
+        return caller
 
-    async def _find(self, secret_hash: bytes) -> Key | None:
-        now = monotonic()
-        until, key = self._cache.get(secret_hash, (0.0, None))
-        if key is not None and now < until:
-            return key
+    async def _look_up(self, secret_hash: bytes) -> tuple[float, Key, Who]:
+        until = monotonic() + self._cache_seconds
         self._cache.pop(secret_hash, None)
-        found = await self._look_up(secret_hash)
-        if found is not None:
-            if len(self._cache) >= CACHED_KEYS:
-                self._cache.clear()  # they come back within one look-up each
-            self._cache[secret_hash] = (now + self._cache_seconds, found)
+        key = await self._find(secret_hash)
+        if key is None:
+            raise Unauthenticated(KeyRefusal.NOT_FOUND)
+        if len(self._cache) >= CACHED_KEYS:
+            self._cache.clear()  # they come back within one look-up each
+        self._cache[secret_hash] = found = (until, key, self._who(key))
         return found
 
 

@@ -10,9 +10,9 @@ import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from random import getrandbits
 from time import monotonic, perf_counter
 from typing import Any
-from uuid import uuid4
 
 import grpc
 import structlog
@@ -90,22 +90,21 @@ class Boundary:
             started = perf_counter()
             metadata: Metadata = context.invocation_metadata()
             request_id = request_id_of(metadata)
-            structlog.contextvars.clear_contextvars()
-            structlog.contextvars.bind_contextvars(request_id=request_id, rpc=method.name)
-            remaining = context.time_remaining()
-            if remaining is not None:
-                DEADLINE.set(monotonic() + remaining)
+            structlog.contextvars.bind_contextvars(request_id=request_id, rpc=method.name)  # gone with the call's task
             trailing: tuple[tuple[str, str | bytes], ...] = (("x-request-id", request_id),)
             caller: Caller | Operator | None = None
             try:
                 caller = await self.authenticator.caller_of(metadata)
-                if mutates and caller.read_only:
-                    raise PermissionDenied(subject, "write")
-                ACTOR.set(caller.actor)
                 tenant = caller if isinstance(caller, Caller) else None
                 if tenant:
                     CALLER.set(tenant)
                     STRONG.set(_wants_strong_reads(metadata))
+                if mutates:
+                    if caller.read_only:
+                        raise PermissionDenied(subject, "write")
+                    ACTOR.set(caller.actor)
+                    if (remaining := context.time_remaining()) is not None:
+                        DEADLINE.set(monotonic() + remaining)
                 request = _parsed(parse, raw)
                 if tenant and mutates and (key := _idempotency_key(metadata)) is not None:
                     ONCE.set(self._once(key, method, rpc, raw, secret_of(metadata)))
@@ -170,7 +169,9 @@ def request_id_of(metadata: Metadata) -> str:
     for name, value in metadata:
         if name == "x-request-id" and isinstance(value, str) and REQUEST_ID.fullmatch(value):
             return value
-    return uuid4().hex
+    # An id needs to be another one each time, not a secret: the system's entropy would be a system call, during which
+    # the interpreter lock goes to whatever thread waits for it.
+    return f"{getrandbits(128):032x}"
 
 
 def _wants_strong_reads(metadata: Metadata) -> bool:

@@ -5,7 +5,7 @@ The tables are made when this module is imported, so that an enum value without 
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
 from functools import cache
 from typing import Any, Concatenate, ParamSpec, TypeVar
@@ -34,6 +34,8 @@ from postroomd.domain.validation import Checker
 Member = TypeVar("Member", bound=StrEnum)
 Value = TypeVar("Value", Domain, Mailbox, Alias)
 Rest = ParamSpec("Rest")
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,8 +114,9 @@ def _refuse_number(check: Checker, field: str, members: Any) -> None:
 
 def timestamp(instant: datetime) -> Timestamp:
     """A protobuf timestamp, to the microsecond."""
-    # A float can't hold microseconds since 1970 exactly: seconds and microseconds are taken apart.
-    return Timestamp(seconds=int(instant.replace(microsecond=0).timestamp()), nanos=instant.microsecond * 1_000)
+    # A float can't hold microseconds since 1970 exactly.
+    since = instant - _EPOCH
+    return Timestamp(seconds=since.days * 86_400 + since.seconds, nanos=since.microseconds * 1_000)
 
 
 def optional_timestamp(instant: datetime | None) -> Timestamp | None:

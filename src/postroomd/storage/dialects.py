@@ -4,7 +4,8 @@ SQLite runs in WAL mode with one writer connection a process and a few readers. 
 writes when two connections checkpoint the write-ahead log at the same time, so only the writer of the process that
 owns the file, the service, does so; in every other connection `wal_autocheckpoint` is off.
 
-PostgreSQL, and engines that speak its protocol, are asked for nothing that outlives a transaction.
+PostgreSQL, and engines that speak its protocol, are asked for nothing that outlives a transaction, but for hot
+statements: those have connections of their own, with statements that stay prepared, and the tenants' role for good.
 """
 
 import asyncio
@@ -17,6 +18,7 @@ from typing import Any
 from sqlalchemy import (
     CTE,
     ColumnElement,
+    Dialect,
     FromClause,
     NullPool,
     Select,
@@ -41,13 +43,15 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from sqlalchemy.sql.operators import custom_op
 
 from postroomd.domain.model import Scope
-from postroomd.storage.hot import HotReader
-from postroomd.storage.lines import Line, Lines, PostgresqlLine, SqliteLine
+from postroomd.storage.hot import HotReader, Way
+from postroomd.storage.lines import Line, Lines, PostgresqlLine, QueuingLines, SqliteLine, TurnTakingLines
 from postroomd.storage.tables import ID, LIST_INDEXES, OCTETS
 
 BUSY_TIMEOUT_MS = 5_000
 SQLITE_READERS = 4
-HOT_LINES = 4
+SQLITE_BY_KEY = (2, 32)  # lines, and how many statements wait for the first before the second is used
+SQLITE_OTHERS = (3, 1)
+POSTGRESQL_OWN = 1  # line for hot statements of ours, API keys; half of all connections are for those of tenants
 CONNECT_SECONDS = 5.0
 POOL_SECONDS = 10.0
 
@@ -82,12 +86,17 @@ def open_engines(url: str, *, owner: bool, pool_size: int, isolation: str | None
         reading = {"wal_autocheckpoint": 0, "cache_size": -512}
         reader = _sqlite(url, begin="BEGIN", pragmas=reading, **_pool(SQLITE_READERS))
         hot = _sqlite(url, begin="BEGIN", pragmas=reading, poolclass=NullPool)
-        lines = _lines(hot, SqliteLine)
+        connect = partial(_own_line, hot, SqliteLine)
+        way = Way(QueuingLines(connect, *SQLITE_BY_KEY), QueuingLines(connect, *SQLITE_OTHERS))
         writer = _sqlite(url, begin="BEGIN IMMEDIATE", pragmas=checkpoints, **_pool(1))
-        return Engines(reader, writer, HotReader(hot.dialect, lines, lines, None))
+        return Engines(reader, writer, HotReader(hot.dialect, way, way))
     options: dict[str, Any] = {"isolation_level": isolation} if isolation else {}
-    engine = _postgresql(url, **options, **_pool(pool_size))
-    return Engines(engine, engine, None if _behind_pooler(url) else _postgresql_hot(url))
+    if _behind_pooler(url):
+        engine = _postgresql(url, **options, **_pool(pool_size))
+        return Engines(engine, engine, None)
+    tenants = max(pool_size // 2, 1)
+    engine = _postgresql(url, **options, **_pool(max(pool_size - tenants - POSTGRESQL_OWN, 1)))
+    return Engines(engine, engine, _postgresql_hot(url, engine.dialect, tenants))
 
 
 def _pool(size: int) -> dict[str, Any]:
@@ -258,10 +267,6 @@ def _sqlite_extended_code(error: BaseException) -> int | None:
     return code if isinstance(code, int) else None
 
 
-def _lines(engine: AsyncEngine, line: Callable[[Any], Line]) -> Lines:
-    return Lines(partial(_own_line, engine, line), HOT_LINES, POOL_SECONDS)
-
-
 async def _own_line(engine: AsyncEngine, line: Callable[[Any], Line]) -> Line:
     """A new connection, as SQLAlchemy opens it, for us alone."""
     pooled = await engine.raw_connection()
@@ -270,11 +275,15 @@ async def _own_line(engine: AsyncEngine, line: Callable[[Any], Line]) -> Line:
     return opened
 
 
-def _postgresql_hot(url: str) -> HotReader:
+def _postgresql_hot(url: str, dialect: Dialect, tenants: int) -> HotReader:
     """Hot statements on PostgreSQL. A tenant's run on connections that are the tenants' role from their beginning."""
-    as_tenant = _postgresql(url, poolclass=NullPool, server_settings={"role": TENANT_ROLE})
-    lines = _lines(_postgresql(url, poolclass=NullPool), PostgresqlLine)
-    return HotReader(as_tenant.dialect, lines, _lines(as_tenant, PostgresqlLine), tenants_statement)
+
+    def lines(count: int, **settings: str) -> Lines:
+        engine = _postgresql(url, settings, poolclass=NullPool)
+        return TurnTakingLines(partial(_own_line, engine, PostgresqlLine), count, POOL_SECONDS)
+
+    own, inside = lines(POSTGRESQL_OWN), lines(tenants, role=TENANT_ROLE)
+    return HotReader(dialect, Way(own, own), Way(inside, inside, tenants_statement))
 
 
 def _behind_pooler(url: str) -> bool:

@@ -27,11 +27,13 @@ Wrap = Callable[[Select[Any]], Select[Any]]
 class HotStatement:
     """A SELECT whose parameters are named by `bindparam`, to be made once and run often.
 
-    It has no expanding IN: its SQL is the same whatever the values. What it answers fits in memory.
+    It has no expanding IN: its SQL is the same whatever the values. What it answers fits in memory. One that finds a
+    row or two `by_key` takes microseconds, and is not made to wait for those that don't.
     """
 
-    def __init__(self, select: Select[Any]) -> None:
+    def __init__(self, select: Select[Any], *, by_key: bool = False) -> None:
         self.select = select
+        self.by_key = by_key
         self._compiled: dict[tuple[str, Wrap | None], Compiled] = {}
 
     def compiled(self, dialect: Dialect, wrap: Wrap | None) -> "Compiled":
@@ -56,10 +58,10 @@ class Compiled:
     @classmethod
     def of(cls, select: Select[Any], dialect: Dialect) -> "Compiled":
         """A statement, compiled for a dialect. Raises ValueError for one whose SQL depends on its values."""
-        compiled = select.compile(dialect=dialect, compile_kwargs={"render_postcompile": True})
-        names = compiled.positiontup
-        if names is None or any(parameter.expanding for parameter in compiled.binds.values()):
+        if any(parameter.expanding for parameter in select.compile(dialect=dialect).binds.values()):
             raise ValueError("a hot statement has one SQL, whatever the values of its parameters")
+        compiled = select.compile(dialect=dialect, compile_kwargs={"render_postcompile": True})
+        names = compiled.positiontup or ()
         types = {name: compiled.binds[name].type.dialect_impl(dialect) for name in names}
         columns = [column.type.dialect_impl(dialect) for column in select.selected_columns]
         return cls(
@@ -90,26 +92,34 @@ class Compiled:
 
 
 @dataclass(frozen=True, slots=True)
+class Way:
+    """How hot statements of one kind of caller run: by a key, and others."""
+
+    by_key: Lines
+    others: Lines
+    wrap: Wrap | None = None
+    """What a statement is put into first."""
+
+
+@dataclass(frozen=True, slots=True)
 class HotReader:
-    """Runs hot statements on one database: a tenant's on lines that can see nothing but what is its own."""
+    """Runs hot statements on one database: our own, and tenants' where the database itself keeps them inside."""
 
     dialect: Dialect
-    lines: Lines
-    tenants_lines: Lines
-    tenants_wrap: Wrap | None
-    """What a tenant's statement is put into, so that the database itself keeps it inside the organization."""
+    own: Way
+    tenants: Way
 
     async def fetch(self, statement: HotStatement, values: Values, *, for_tenant: bool) -> Rows:
         """The rows of a statement. Raises what the driver raises, and TimeoutError where all lines stay taken."""
-        compiled = statement.compiled(self.dialect, self.tenants_wrap if for_tenant else None)
-        lines = self.tenants_lines if for_tenant else self.lines
+        way = self.tenants if for_tenant else self.own
+        compiled = statement.compiled(self.dialect, way.wrap)
+        lines = way.by_key if statement.by_key else way.others
         return compiled.values(await lines.fetch(compiled.sql, compiled.arguments(values)))
 
     async def close(self) -> None:
-        """Close every line."""
-        await self.lines.close()
-        if self.tenants_lines is not self.lines:
-            await self.tenants_lines.close()
+        """Close every connection."""
+        for lines in {self.own.by_key, self.own.others, self.tenants.by_key, self.tenants.others}:
+            await lines.close()
 
 
 async def plainly(connection: AsyncConnection, statement: HotStatement, values: Values) -> Rows:

@@ -1,9 +1,10 @@
-"""Connections of the drivers' own, for hot statements: each runs one at a time, in one call, in no transaction of ours.
+"""Connections of the drivers' own, for hot statements: each runs in one call, in no transaction of ours.
 
 SQLAlchemy opens them, with all its settings, and then has no part in them.
 """
 
 import asyncio
+from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -15,7 +16,7 @@ Rows = Sequence[Sequence[Any]]
 
 
 class Line(Protocol):
-    """A connection of the driver's own, on which one statement runs at a time."""
+    """A connection of the driver's own."""
 
     async def fetch(self, sql: str, arguments: Sequence[Any]) -> Rows:
         """All rows of a statement."""
@@ -27,50 +28,121 @@ class Line(Protocol):
         """Close it."""
 
 
-class Lines:
-    """A few lines to one database, each opened when it is first needed and used by one statement at a time."""
-
-    def __init__(self, connect: Callable[[], Awaitable[Line]], most: int, wait_seconds: float) -> None:
-        self._connect = connect
-        self._free = asyncio.Semaphore(most)
-        self._wait_seconds = wait_seconds
-        self._idle: list[Line] = []
-        self._most = most
+class Lines(Protocol):
+    """The lines to one database, opened when they are first needed. One that is closed may be used again."""
 
     async def fetch(self, sql: str, arguments: Sequence[Any]) -> Rows:
-        """All rows of a statement. Raises TimeoutError where no line comes free, and what the driver raises.
-
-        A caller that is canceled gives its line back: the drivers finish, or cancel, a statement before the next one.
-        """
-        if self._free.locked():
-            async with asyncio.timeout(self._wait_seconds):
-                await self._free.acquire()
-        else:
-            await self._free.acquire()
-        try:
-            line = await self._take()
-            try:
-                return await line.fetch(sql, arguments)
-            finally:
-                self._idle.append(line)
-        finally:
-            self._free.release()
-
-    async def _take(self) -> Line:
-        while self._idle:
-            line = self._idle.pop()
-            if not line.is_closed():
-                return line
-        return await self._connect()
+        """All rows of a statement. Raises what the driver raises, and TimeoutError where every line stays taken."""
 
     async def close(self) -> None:
-        """Close every line, each once its statement has ended."""
-        for _ in range(self._most):
-            await self._free.acquire()
-        while self._idle:
-            await self._idle.pop().close()
-        for _ in range(self._most):
-            self._free.release()
+        """Close every line, each once what runs on it has ended."""
+
+
+Connect = Callable[[], Awaitable[Line]]
+
+
+class QueuingLines:
+    """Lines that queue statements themselves. Statements go to the first while it has fewer than `depth`
+    to do, then to the one that has the fewest.
+
+    To queue in the driver's thread is a third of what it costs to wait on the event loop for a line that is free: a
+    thread that finds the next statement waiting need not be woken for it. And each thread more that is at work is one
+    more to hand the interpreter lock to and fro with.
+    """
+
+    def __init__(self, connect: Connect, count: int, depth: int) -> None:
+        self._connect = connect
+        self._lines: list[Line | None] = [None] * count
+        self._loads = [0] * count
+        self._depth = depth
+        self._opening = asyncio.Lock()
+
+    async def fetch(self, sql: str, arguments: Sequence[Any]) -> Rows:
+        """All rows of a statement."""
+        loads = self._loads
+        number = 0 if loads[0] < self._depth else loads.index(min(loads))
+        loads[number] += 1
+        try:
+            line = self._lines[number] or await self._open(number)
+            return await line.fetch(sql, arguments)
+        finally:
+            loads[number] -= 1
+
+    async def close(self) -> None:
+        """Close every line, each once what runs on it has ended."""
+        for number, line in enumerate(self._lines):
+            self._lines[number] = None
+            if line is not None:
+                await line.close()
+
+    async def _open(self, number: int) -> Line:
+        async with self._opening:
+            if (line := self._lines[number]) is None:
+                line = self._lines[number] = await self._connect()
+            return line
+
+
+class TurnTakingLines:
+    """Lines that take one statement at a time: callers wait, in their order, for one that is free."""
+
+    def __init__(self, connect: Connect, count: int, wait_seconds: float) -> None:
+        self._connect = connect
+        self._count = self._to_open = count
+        self._idle: list[Line] = []
+        self._waiting: deque[asyncio.Future[Line | None]] = deque()
+        self._wait_seconds = wait_seconds
+
+    async def fetch(self, sql: str, arguments: Sequence[Any]) -> Rows:
+        """All rows of a statement. Raises TimeoutError where every line stays taken."""
+        line = self._idle.pop() if self._idle else await self._turn()
+        try:
+            if line is None or line.is_closed():
+                line = None
+                line = await self._connect()
+            return await line.fetch(sql, arguments)
+        finally:
+            self._pass_on(line)
+
+    async def close(self) -> None:
+        """Close every line, each once what runs on it has ended. Raises TimeoutError where one stays taken."""
+        lines = [self._idle.pop() if self._idle else await self._turn() for _ in range(self._count)]
+        for line in lines:
+            if line is not None:
+                await line.close()
+            self._pass_on(None)
+
+    async def _turn(self) -> Line | None:
+        """The next line that comes free, or None for one that is to be opened."""
+        if self._to_open:
+            self._to_open -= 1
+            return None
+        turn: asyncio.Future[Line | None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(turn)
+        timer = asyncio.get_running_loop().call_later(self._wait_seconds, _give_up, turn)
+        try:
+            return await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():
+                self._pass_on(turn.result())  # it came in the same instant
+            raise
+        finally:
+            timer.cancel()
+
+    def _pass_on(self, line: Line | None) -> None:
+        while self._waiting:
+            turn = self._waiting.popleft()
+            if not turn.done():
+                turn.set_result(line)
+                return
+        if line is None:
+            self._to_open += 1
+        else:
+            self._idle.append(line)
+
+
+def _give_up(turn: "asyncio.Future[Line | None]") -> None:
+    if not turn.done():
+        turn.set_exception(TimeoutError())
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ whole microseconds since 1970 in UTC: exact, and of one order on both engines. A
 by octet on both.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any, Generic, TypeVar
@@ -60,9 +60,13 @@ class Instant(TypeDecorator[datetime]):
         """To the database."""
         return None if value is None else (value - EPOCH) // MICROSECOND
 
-    def process_result_value(self, value: int | None, dialect: Dialect) -> datetime | None:
-        """From the database."""
-        return None if value is None else EPOCH + timedelta(microseconds=value)
+    def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[int | None], datetime | None]:
+        """From the database: one call a value, since it is done for each of a page."""
+        return _instant
+
+
+def _instant(value: int | None) -> datetime | None:
+    return None if value is None else EPOCH + timedelta(microseconds=value)
 
 
 Member = TypeVar("Member", bound=StrEnum)
@@ -82,9 +86,10 @@ class Named(TypeDecorator[Member], Generic[Member]):
         """To the database."""
         return None if value is None else value.value
 
-    def process_result_value(self, value: str | None, dialect: Dialect) -> Member | None:
-        """From the database."""
-        return None if value is None else self.enum(value)
+    def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[str | None], Member | None]:
+        """From the database: one look-up a value, since it is done for each of a page."""
+        members: dict[str | None, Member | None] = {None: None, **{member.value: member for member in self.enum}}
+        return members.__getitem__
 
 
 ID = String(36).with_variant(UUID(as_uuid=False), "postgresql")

@@ -8,6 +8,7 @@ from .aliases import AliasesContract
 from .domains import DomainsContract
 from .lists import ListsContract
 from .mailboxes import MailboxesContract
+from .operations import OperationsContract
 from .sequences import SequencesContract
 from .tenancy import TenancyContract
 from .transactions import TransactionsContract
@@ -21,6 +22,7 @@ class RepositoryContract(
     MailboxesContract,
     AliasesContract,
     WorkContract,
+    OperationsContract,
     TransactionsContract,
     SequencesContract,
     ListsContract,

@@ -9,17 +9,11 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from postroomd.domain.errors import Conflict, NotFound, ResourceName
-from postroomd.domain.model import AdminKey
 from postroomd.storage import tables as t
 from postroomd.storage.repository import Repository
 
 from ..looks import count_of, dump
-from ..made import NOW, Tenant, api_key, digest
-
-
-def admin_key(name: str, hours: float = 0) -> AdminKey:
-    created_at = NOW + timedelta(hours=hours)
-    return AdminKey(name=name, read_only=False, created_at=created_at, expires_at=None, revoked_at=None)
+from ..made import NOW, Tenant, admin_key, api_key, digest
 
 
 class AdminKeysContract:

@@ -64,7 +64,10 @@ class ById(Generic[Model]):
         self._names = [field.name for field in fields(model)]  # type: ignore[arg-type]
         self._in_organization, self._in_project = (
             HotStatement(
-                select(*columns_of(model, table)).where(table.c.id == bindparam("id"), *reached(table, limited=limited))
+                select(*columns_of(model, table)).where(
+                    table.c.id == bindparam("id"), *reached(table, limited=limited)
+                ),
+                by_key=True,
             )
             for limited in (False, True)
         )

@@ -4,19 +4,23 @@ from collections.abc import Sequence
 from datetime import datetime
 from hmac import compare_digest
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import bindparam, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from postroomd.domain.errors import NotFound
 from postroomd.domain.model import ApiKey, Organization, Project, Scope
 from postroomd.storage import tables as t
 from postroomd.storage.engine import Database
+from postroomd.storage.hot import HotStatement
 from postroomd.storage.sql.rows import columns_of, made, values_of
 
 PROJECT = columns_of(Project, t.projects)
 KEY = columns_of(ApiKey, t.api_keys)
 KEY_FIELDS = [column.name for column in KEY]
 SECRET_PREFIX = 8  # octets
+_BY_PREFIX = HotStatement(
+    select(t.api_keys.c.secret_hash, *KEY).where(t.api_keys.c.secret_prefix == bindparam("prefix")), by_key=True
+)
 
 
 async def fetch_project(connection: AsyncConnection, scope: Scope, project_id: str) -> Project:
@@ -109,17 +113,11 @@ class SqlTenancy:
 
     async def find_key(self, secret_hash: bytes) -> ApiKey | None:
         """The key with this digest of its secret, revoked and expired ones included."""
-
-        async def work(connection: AsyncConnection) -> ApiKey | None:
-            # The time that the index takes tells of 8 octets of the digest; the rest is compared in constant time.
-            prefix = t.api_keys.c.secret_prefix == secret_hash[:SECRET_PREFIX]
-            rows = (await connection.execute(select(t.api_keys.c.secret_hash, *KEY).where(prefix))).all()
-            for stored, *values in rows:
-                if compare_digest(stored, secret_hash):
-                    return ApiKey(**dict(zip(KEY_FIELDS, values, strict=True)))
-            return None
-
-        return await self._database.read(work)
+        # The time that the index takes tells of 8 octets of the digest; the rest is compared in constant time.
+        for stored, *values in await self._database.fetch(_BY_PREFIX, {"prefix": secret_hash[:SECRET_PREFIX]}):
+            if compare_digest(stored, secret_hash):
+                return ApiKey(**dict(zip(KEY_FIELDS, values, strict=True)))
+        return None
 
 
 async def _require_organization(connection: AsyncConnection, organization_id: str) -> None:

@@ -40,14 +40,14 @@ class SqlWork:
                         _first(t.domains.c.next_check_at).label("look_ups"),
                         _first(mailboxes).label("mailboxes"),
                         _first(keys).label("keys"),
-                        # When these became due is not kept: any instant that is past will do.
-                        _first(t.domains.c.updated_at, _of_status(DomainStatus.PROVISIONING)).label("provisioning"),
-                        _first(t.domains.c.updated_at, *_PURGEABLE).label("purges"),
+                        _some(_of_status(DomainStatus.PROVISIONING)).label("provisioning"),
+                        _some(*_PURGEABLE).label("purges"),
                     )
                 )
             ).one()
-            steps = [row.mailboxes, row.keys, row.provisioning, row.purges]
-            return Due(row.look_ups, min((step for step in steps if step is not None), default=None))
+            if row.provisioning or row.purges:
+                return Due(row.look_ups, t.EPOCH)  # these wait for nothing
+            return Due(row.look_ups, min(filter(None, (row.mailboxes, row.keys)), default=None))
 
         return await self._database.read(work)
 
@@ -276,11 +276,14 @@ async def _proved_elsewhere(connection: AsyncConnection, domain: Domain) -> bool
     return (await connection.execute(others)).first() is not None
 
 
-def _first(column: Any, *conditions: ColumnElement[bool]) -> Any:
-    """The earliest instant of a column; where there are conditions, that of any row that meets them."""
-    if conditions:
-        return select(column).where(*conditions).limit(1).scalar_subquery()
+def _first(column: Any) -> Any:
+    """The earliest instant of a column."""
     return select(func.min(column)).where(column.is_not(None)).scalar_subquery()
+
+
+def _some(*conditions: ColumnElement[bool]) -> Any:
+    """The id of some domain that meets the conditions."""
+    return select(t.domains.c.id).where(*conditions).limit(1).scalar_subquery()
 
 
 def _of_status(status: DomainStatus) -> ColumnElement[bool]:
