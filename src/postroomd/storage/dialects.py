@@ -16,6 +16,7 @@ from functools import partial
 from typing import Any
 
 from sqlalchemy import (
+    CTE,
     ColumnElement,
     Dialect,
     FromClause,
@@ -44,7 +45,7 @@ from sqlalchemy.sql.operators import custom_op
 from postroomd.domain.model import Scope
 from postroomd.storage.hot import HotReader, Way
 from postroomd.storage.lines import Line, Lines, PostgresqlLine, QueuingLines, SqliteLine, TurnTakingLines
-from postroomd.storage.tables import ID, OCTETS
+from postroomd.storage.tables import ID, LIST_INDEXES, OCTETS
 
 BUSY_TIMEOUT_MS = 5_000
 SQLITE_READERS = 4
@@ -139,28 +140,36 @@ def tenants_statement(statement: Select[Any]) -> Select[Any]:
 
 
 @dataclass(frozen=True, slots=True)
-class SearchIndex:
-    """The index of substrings of a table's column. Its parameters: `pattern`, for LIKE, and `phrase`, for FTS5."""
+class Found:
+    """What the index of substrings finds. Its parameters: `pattern`, for LIKE, and `phrase`, for FTS5."""
 
-    source: FromClause
-    """The table's rows, as far as the index finds them, or in a way that has it serve."""
-    found: Select[Any]
-    """What the index finds, on SQLite whoever's it is."""
+    ids: CTE
+    """What it is known by, on SQLite whoever's it is. Both engines look once, since `rows` and `count` both use it."""
+    rows: FromClause
+    """The rows."""
+
+    @property
+    def count(self) -> ColumnElement[int]:
+        """How many they are."""
+        return select(func.count()).select_from(self.ids).scalar_subquery()
 
 
-def search_index(dialect: str, table: Table, column: str) -> SearchIndex:
-    """The index of a column that is searched (migration 0004)."""
+def found_by_index(dialect: str, table: Table, column: str, most: int) -> Found:
+    """What the index of a column that is searched (migration 0004) finds, up to so many rows."""
     name = f"search_{table.name}"
     if dialect == "sqlite":
         search = lightweight(name, lightcolumn(name), lightcolumn("rowid"))
         numbers = lightweight(f"{name}_numbers", lightcolumn("number"), lightcolumn("id", ID))
         found = select(search.c.rowid).where(search.c[name].op("MATCH")(bindparam("phrase", type_=Text)))
-        ids = select(numbers.c.id).where(numbers.c.number.in_(found))
-        return SearchIndex(rows_by_id(dialect, table, ids), found)
-    view = lightweight(name, *(lightcolumn(each.name, each.type) for each in table.c))
+        ids = found.limit(most).cte("found")
+        return Found(ids, rows_by_id(dialect, table, select(numbers.c.id).where(numbers.c.number.in_(select(ids)))))
+    filters, orders = next((filters, orders) for listed, filters, orders in LIST_INDEXES if listed is table)
+    columns = [table.c[each] for each in ("id", *filters, *orders, "status")]
+    view = lightweight(name, *(lightcolumn(each.name, each.type) for each in columns))
     pattern = bindparam("pattern", type_=OCTETS)
     own = view.c.organization_id == bindparam("organization_id", type_=ID)
-    return SearchIndex(view, select(view.c.id).where(own, view.c[column].like(pattern, escape="\\")))
+    rows = select(view).where(own, view.c[column].like(pattern, escape="\\")).limit(most).cte("found")
+    return Found(rows, rows)
 
 
 def rows_by_id(dialect: str, table: Table, ids: SelectBase) -> FromClause:

@@ -153,9 +153,9 @@ class ListsContract:
     def few(self, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
         """How many rows are gathered at most: so few that nearly every list walks, some of each, and as it is."""
         monkeypatch.setattr(lists, "FEW", request.param)
-        lists.probing.cache_clear()
+        lists.paging.cache_clear()
         yield request.param
-        lists.probing.cache_clear()
+        lists.paging.cache_clear()
 
     @pytest.mark.parametrize("seed", range(2))
     async def test_every_list_answers_what_a_plain_model_of_it_does(

@@ -7,8 +7,9 @@ A page is found in one of two ways, and both take as long however many rows ther
 - Where few rows match, and may lie far apart, it *gathers* them all, through the index of their status or of the
   substring that is searched, counts them and sorts them.
 
-So a list that is narrowed by statuses looks at the counts first, and a search at how much the index of substrings
-finds. A substring that many rows have is counted by reading every address of the tenant, from an index.
+So a list that is narrowed by statuses looks at the counts first. A search gathers what the index of substrings finds,
+and tells beside the page where that is too much to gather. A substring that many rows have is counted by reading every
+address of the tenant, from an index.
 """
 
 from collections.abc import Iterator
@@ -25,18 +26,21 @@ from sqlalchemy import (
     Select,
     String,
     Table,
+    and_,
     bindparam,
     func,
     select,
+    true,
     tuple_,
     union_all,
 )
 
 from postroomd.domain.model import AliasQuery, DomainQuery, MailboxQuery, Ordering, Page, Scope
 from postroomd.storage import tables as t
-from postroomd.storage.dialects import SearchIndex, checked, rows_by_id, search_index
+from postroomd.storage.dialects import checked, found_by_index, rows_by_id
 from postroomd.storage.engine import Database
 from postroomd.storage.hot import HotStatement, Values
+from postroomd.storage.lines import Rows
 from postroomd.storage.sql.rows import columns_of
 
 Model = TypeVar("Model")
@@ -75,11 +79,6 @@ class Shape:
     narrowed: tuple[str, ...]  # by these columns
     statuses: int
     searched: str | None  # this column, where it is
-
-    @property
-    def index(self) -> SearchIndex:
-        """The index of substrings."""
-        return search_index(self.dialect, self.table, str(self.searched))
 
     @property
     def named_statuses(self) -> list[BindParameter[str]]:
@@ -123,13 +122,6 @@ def counting(shape: Shape) -> HotStatement:
 
 
 @cache
-def probing(shape: Shape) -> HotStatement:
-    """How many rows the index of substrings finds, up to one more than a few."""
-    found = shape.index.found.limit(FEW + 1)
-    return HotStatement(select(func.count()).select_from(found.subquery()))
-
-
-@cache
 def paging(shape: Shape, ordering: Ordering, start: Start, way: Way) -> HotStatement:
     """The rows of a page: the columns of the model, and how many match on all pages."""
     table = shape.table
@@ -138,20 +130,29 @@ def paging(shape: Shape, ordering: Ordering, start: Start, way: Way) -> HotState
         walk = select(*columns, shape.total.scalar_subquery()).where(*shape.conditions(table))
         return HotStatement(_cut(walk, table, ordering, start))
     # The rows themselves are looked up once it is known which ones they are.
+    found = found_by_index(shape.dialect, table, str(shape.searched), FEW + 1) if way is Way.GATHER_FOUND else None
     if way is Way.WALK:
         matching = select(table.c.id, shape.total.scalar_subquery().label("total")).where(*shape.conditions(table))
         keys = _cut(matching, table, ordering, start)
     else:
-        source = shape.index.source if way is Way.GATHER_FOUND else shape.gathered
+        source = found.rows if found else shape.gathered
         matching = select(source.c.id, source.c[ordering.field], func.count().over().label("total"))
         matching = matching.where(*shape.conditions(source))
+        if found:
+            matching = matching.where(found.count <= FEW)
         gathered = matching.subquery("gathered")
         keys = _cut(select(gathered.c.id, gathered.c.total), gathered, ordering, start)
     page = keys.subquery("page")
-    rows = select(*columns, page.c.total).select_from(page.join(table, table.c.id == page.c.id))
     own = checked(shape.dialect, table.c.organization_id) == bindparam("organization_id", type_=t.ID)
+    rows = page.join(table, and_(table.c.id == page.c.id, own))
+    if found is None:
+        paged = select(*columns, page.c.total).select_from(rows)
+    else:  # a row at least, to tell how many were found
+        looked = select(found.count.label("found")).subquery("looked")
+        paged = select(*columns, page.c.total, looked.c.found).select_from(looked.outerjoin(rows, true()))
+        paged = paged.add_cte(found.ids, nest_here=True)
     # Once more in order: a join promises none.
-    return HotStatement(rows.where(own).order_by(*_order(table, ordering)))
+    return HotStatement(paged.order_by(*_order(table, ordering)))
 
 
 def _cut(rows: Select[Any], source: FromClause, ordering: Ordering, start: Start) -> Select[Any]:
@@ -209,35 +210,34 @@ class Lists(Generic[Model]):
         if query.after:
             values |= {"after": query.after.value, "after_id": query.after.id}
         start = Start.AFTER if query.after else Start.OFFSET if query.page > 1 else Start.FIRST
-        way = await self._way(shape, values, scope)
-        if way is None:
-            return Page([], 0)
-        rows = await self._fetch(paging(shape, query.ordering, start, way), values, scope)
+        rows = await self._rows(shape, query.ordering, start, values, scope)
         if not rows and start is not Start.FIRST:  # past the end: how many there are stands on any other page
-            rows = await self._fetch(paging(shape, query.ordering, Start.FIRST, way), {**values, "limit": 1}, scope)
-            return Page([], rows[0][-1] if rows else 0)
-        if not rows:
-            return Page([], 0)
+            rows = await self._rows(shape, query.ordering, Start.FIRST, {**values, "limit": 1}, scope)
+            return Page([], self._total(rows))
         items = [self._model(**dict(zip(self._names, row, strict=False))) for row in rows[: query.page_size]]
-        return Page(items, rows[0][-1], has_more=len(rows) > query.page_size)
+        return Page(items, self._total(rows), has_more=len(rows) > query.page_size)
 
-    async def _way(self, shape: Shape, values: Values, scope: Scope) -> Way | None:
-        """How to find a page; None where nothing matches."""
-        if shape.searched:
-            if "phrase" in values and await self._count(probing(shape), values, scope) <= FEW:
-                return Way.GATHER_FOUND
-        elif not shape.statuses:
-            return Way.WALK
-        total = await self._count(counting(shape), values, scope)
-        # All that narrows a list besides is in the index of its order, which gathering in a domain would miss.
-        gathers = total <= FEW and (shape.searched or "domain_id" not in shape.narrowed)
-        return (Way.GATHER if gathers else Way.WALK) if total else None
+    def _total(self, rows: Rows) -> int:
+        """How many match on all pages: it stands in every row, behind the model's columns."""
+        return int(rows[0][len(self._names)]) if rows else 0
 
-    async def _count(self, statement: HotStatement, values: Values, scope: Scope) -> int:
-        ((count,),) = await self._fetch(statement, values, scope)
-        return int(count)
+    async def _rows(self, shape: Shape, ordering: Ordering, start: Start, values: Values, scope: Scope) -> Rows:
+        """The rows of a page, by the way that finds them soonest."""
+        way = Way.WALK
+        if "phrase" in values:
+            rows = await self._fetch(paging(shape, ordering, start, Way.GATHER_FOUND), values, scope)
+            if rows[0][-1] <= FEW:
+                return [row for row in rows if row[0] is not None]
+        if shape.searched or shape.statuses:
+            ((total,),) = await self._fetch(counting(shape), values, scope)
+            if not total:
+                return []
+            # All that narrows a list besides is in the index of its order, which gathering in a domain would miss.
+            if total <= FEW and (shape.searched or "domain_id" not in shape.narrowed):
+                way = Way.GATHER
+        return await self._fetch(paging(shape, ordering, start, way), values, scope)
 
-    async def _fetch(self, statement: HotStatement, values: Values, scope: Scope) -> Any:
+    async def _fetch(self, statement: HotStatement, values: Values, scope: Scope) -> Rows:
         return await self._database.fetch(statement, values, scope, may_be_stale=True)
 
 
