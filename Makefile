@@ -8,7 +8,7 @@ GOOGLEAPIS = $(shell $(BIN)/python -c 'import pathlib, google.rpc.status_pb2 as 
 PROTOC = $(BIN)/python -m grpc_tools.protoc -I protos -I $(GOOGLEAPIS)
 CONTRACT := .cache/contract.binpb
 
-.PHONY: run test check lint types imports proto-lint promise gen gen-check chaos bench lock clean
+.PHONY: run test check lint types imports proto-lint promise gen gen-check diagram compiled soak chaos bench lock clean
 .DELETE_ON_ERROR:
 
 run: $(VENV)/.run  ## Run everything on an SQLite file in ./data
@@ -16,6 +16,9 @@ run: $(VENV)/.run  ## Run everything on an SQLite file in ./data
 
 test: $(VENV)/.dev  ## Run the whole test-suite
 	$(BIN)/python -m pytest
+
+soak: $(VENV)/.dev  ## Live many more random lives than the tests do: EXAMPLES=5000 takes about an hour
+	POSTROOM_SOAK_EXAMPLES=$(or $(EXAMPLES),5000) $(BIN)/python -m pytest tests/storage/test_life.py
 
 check: lint types imports proto-lint gen-check  ## All that CI asks besides the tests
 
@@ -57,11 +60,18 @@ define generate
 	for package in $$(find $(1)/postroom -type d); do touch $$package/__init__.py $$package/py.typed; done
 endef
 
-chaos: $(VENV)/.dev  ## Break everything on purpose, and look what is left: takes hours in full; see --help
+diagram: $(VENV)/.run  ## Write the transition tables into docs/lifecycle.md
+	$(BIN)/python -m postroomd.diagram docs/lifecycle.md
+
+chaos: $(VENV)/.dev compiled  ## Break everything on purpose, and look what is left: takes hours in full; see --help
 	$(BIN)/python -m bench.chaos $(ARGUMENTS)
 
-bench: $(VENV)/.bench  ## Measure everything beside its floor; see --help
+bench: $(VENV)/.bench compiled  ## Measure everything beside its floor; see --help
 	$(BIN)/python -m bench $(ARGUMENTS)
+
+# A start is timed as an operator has it: with bytecode that is there already, also where Python is told to write none.
+compiled: $(VENV)/.run
+	$(BIN)/python -m compileall -q src gen/python
 
 lock: $(VENV)/.dev  ## Pin the newest versions that pyproject.toml allows
 	UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 \

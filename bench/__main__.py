@@ -77,6 +77,7 @@ async def main(asked: argparse.Namespace) -> int:
 
 if __name__ == "__main__":
     os.environ["GRPC_VERBOSITY"] = "NONE"
+    os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"  # a program that is started could crash before it is itself
     logs.configure("error", process="bench")
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         sys.exit(runner.run(main(arguments())))

@@ -10,6 +10,10 @@ import pytest
 from postroomd.storage.migrations import migrate
 from tests.postgres import FAST, PostgresServer, running_server
 
+# Tests start programs from processes that gRPC runs in. What it does around a fork is not made for that, and crashed a
+# child now and then before it was the program.
+os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
+
 MIGRATED = "postroom_migrated"
 
 _numbers = itertools.count()

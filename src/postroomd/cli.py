@@ -14,10 +14,11 @@ import typer
 from typer.exceptions import TyperException
 
 from postroomd import __version__
+from postroomd.admin_commands import admin_keys, history
 from postroomd.copy_command import copy
 from postroomd.options import takes_settings
 from postroomd.processes import Failed, known_failure
-from postroomd.settings import BadSetting, Settings, UpSettings, split_address
+from postroomd.settings import BadSetting, Settings, UpSettings, is_loopback, split_address
 from postroomd.tenancy_commands import keys, projects
 
 app = typer.Typer(
@@ -30,6 +31,7 @@ app = typer.Typer(
 )
 app.add_typer(keys)
 app.add_typer(projects)
+app.add_typer(admin_keys)
 
 
 def _show_version(wanted: bool) -> None:
@@ -57,6 +59,12 @@ def up(
         Path | None,
         typer.Option("--env-file", metavar="PATH", help="Write the SCW_ variables to this file once all is ready."),
     ] = None,
+    clock: Annotated[
+        str | None,
+        typer.Option(
+            "--clock", metavar="HOST:PORT", help="Serve a clock here, on loopback, that a trial can move on over HTTP."
+        ),
+    ] = None,
 ) -> None:
     """Run everything: the gRPC service, the REST gateway and the worker, on one database."""
     from postroomd import logs
@@ -65,8 +73,12 @@ def up(
     logs.configure(settings.log_level, settings.log_format, process="up")
     if env_file and (env_file.is_dir() or not env_file.parent.is_dir()):
         raise Failed(f"--env-file: {env_file} can't be made a file")
+    if clock is not None and not is_loopback(clock):
+        raise BadSetting(
+            "--clock: HOST:PORT on loopback is expected, such as 127.0.0.1:8090: whoever reaches it moves time"
+        )
     _make_private_database(settings)
-    raise typer.Exit(run(settings, env_file))
+    raise typer.Exit(run(settings, env_file, clock))
 
 
 @app.command()
@@ -106,6 +118,7 @@ def migrate(*, settings: Settings) -> None:
 
 
 app.command()(copy)
+app.command()(history)
 
 
 def _run_alone(name: str, settings: Settings) -> None:

@@ -1,4 +1,4 @@
-"""Issuing API keys: the one place where a secret exists in clear, to be shown once."""
+"""Issuing keys: the one place where a secret exists in clear, to be shown once."""
 
 import secrets
 import uuid
@@ -13,9 +13,9 @@ from postroomd.domain.keys import (
     ACCESS_KEY_RANDOM,
     hash_secret,
 )
-from postroomd.domain.model import ApiKey, Organization, Project
+from postroomd.domain.model import AdminKey, ApiKey, Organization, Project
 from postroomd.settings import join_address, split_address
-from postroomd.storage.repository import Tenancy
+from postroomd.storage.repository import AdminKeys, Tenancy
 
 FIRST_PROJECT_NAME = "default"
 WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
@@ -98,6 +98,16 @@ def _choose(projects: Sequence[Project], organization_id: str | None, project_id
         if project.id == project_id:
             return project
     raise NotFound("project", project_id)
+
+
+async def issue_admin_key(
+    admin_keys: AdminKeys, *, name: str, read_only: bool, expires_at: datetime | None, now: datetime
+) -> str:
+    """Store a new admin key, and answer its secret. Raises Conflict where the name is taken."""
+    secret = str(uuid.uuid4())
+    key = AdminKey(name=name, read_only=read_only, created_at=now, expires_at=expires_at, revoked_at=None)
+    await admin_keys.create(key, hash_secret(secret))
+    return secret
 
 
 def _new_access_key() -> str:

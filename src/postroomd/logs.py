@@ -7,6 +7,7 @@ defence, not a licence to log secrets.
 import logging
 import sys
 from collections.abc import Mapping
+from time import monotonic
 from typing import Any, Literal
 
 import structlog
@@ -34,6 +35,30 @@ SECRET_NAMES = frozenset(
 
 MASK = "[redacted]"
 QUIET_LIBRARIES = ("aiohttp", "aiosqlite", "alembic", "asyncio", "grpc", "sqlalchemy")
+
+
+TALLY_SECONDS = 1.0
+
+
+class Tally:
+    """Counts what may happen too often for a line each, and logs the count: at first at once, then once a second.
+
+    What it counts comes when the process has least time for it, such as calls that are refused for their number.
+    """
+
+    def __init__(self, event: str, **fields: object) -> None:
+        self._event = event
+        self._fields = fields
+        self._count = 0
+        self._logged_at = -TALLY_SECONDS
+
+    def add(self) -> None:
+        """Count one more."""
+        self._count += 1
+        now = monotonic()
+        if now - self._logged_at >= TALLY_SECONDS:
+            structlog.get_logger().warning(self._event, **self._fields, count=self._count)
+            self._logged_at, self._count = now, 0
 
 
 def redact(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:

@@ -4,20 +4,22 @@ SIGTERM and SIGINT ask a process to drain and end; a second one ends it at once.
 """
 
 import asyncio
+import gc
 import os
 import signal
 import socket
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from typing import TypeVar
 
+from postroomd.clock import Clock
 from postroomd.domain.errors import PostroomError
 from postroomd.settings import Settings, join_address, split_address
 
 Result = TypeVar("Result")
-Ready = Callable[[str], None]
-Main = Callable[[Settings, asyncio.Event, Ready], Awaitable[None]]
-"""What a process runs until the event is set; it calls Ready once, with the address it listens on, or ""."""
+Ready = Callable[..., None]
+Main = Callable[[Settings, asyncio.Event, Ready, Clock], Awaitable[None]]
+"""What a process runs until the event is set; it calls Ready once, with each address that it listens on."""
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 COMM_LENGTH = 15  # octets of a process's name, Linux
@@ -38,10 +40,12 @@ def load_gateway() -> Main:
     """The REST gateway."""
     from postroomd.gateway.app import GatewayConfig, run_gateway
 
-    async def run(settings: Settings, stop: asyncio.Event, ready: Ready) -> None:
+    async def run(settings: Settings, stop: asyncio.Event, ready: Ready, _clock: Clock) -> None:
         config = GatewayConfig(
             grpc_address=settings.grpc_address,
             max_body_bytes=settings.max_body_bytes,
+            max_requests=settings.max_requests,
+            max_connections=settings.max_connections,
             call_timeout_seconds=settings.call_timeout_seconds,
             drain_seconds=settings.drain_seconds,
         )
@@ -67,14 +71,18 @@ def load_worker() -> Main:
     """The worker."""
     from postroomd.worker import run as run_worker
 
-    async def run(settings: Settings, stop: asyncio.Event, ready: Ready) -> None:
-        await run_worker(settings, stop, lambda: ready(""))
-
-    return run
+    return run_worker
 
 
 LOADERS: dict[str, Callable[[], Main]] = {"serve": load_serve, "gateway": load_gateway, "worker": load_worker}
 """Process -> what imports its modules, which takes most of its start, and gives what it runs."""
+
+
+def load(name: str) -> Main:
+    """What a process runs, its modules imported."""
+    main = LOADERS[name]()
+    gc.freeze()  # what is imported stays: else each full collection walks it all, and calls wait meanwhile
+    return main
 
 
 def known_failure(error: BaseException) -> str | None:
@@ -101,13 +109,18 @@ def run_alone(name: str, settings: Settings) -> None:
         require_database(settings)
     _configure_logs(name, settings)
     log = structlog.get_logger(__name__)
-    main = LOADERS[name]()
+    main = load(name)
 
     async def run() -> None:
         stop = stop_on_signals()
-        await main(settings, stop, lambda address: log.info("ready", address=address or None))
+        await main(settings, stop, lambda *addresses: log.info("ready", **named_addresses(addresses)), Clock())
 
     run_in_loop(run())
+
+
+def named_addresses(addresses: Sequence[str]) -> Mapping[str, str]:
+    """The addresses of a process that is ready, as its log line names them."""
+    return dict(zip(("address", "admin_address"), addresses, strict=False))
 
 
 def _configure_logs(name: str, settings: Settings) -> None:
@@ -141,18 +154,18 @@ def run_in_loop(main: Coroutine[object, object, Result]) -> Result:
         return runner.run(main)
 
 
-def run_as_child(name: str, settings: Settings, channel: socket.socket) -> int:
+def run_as_child(name: str, settings: Settings, channel: socket.socket, clock: Clock) -> int:
     """Run one process as a child that talks to `postroom up` over `channel`, a line a message; answers its exit code.
 
-    It imports its modules, waits for `go GRPC_ADDRESS`, runs, and says `ready ADDRESS`, or `failed TEXT`. It drains and
-    ends when the other side is closed, which happens even where `up` is killed.
+    It imports its modules, waits for `go GRPC_ADDRESS`, runs, and says `ready ADDRESS…`, or `failed TEXT`. It drains
+    and ends when the other side is closed, which happens even where `up` is killed.
     """
     import structlog
 
     name_process(f"postroom {name}")
     _configure_logs(name, settings)
     try:
-        run_in_loop(_child(name, settings, channel))
+        run_in_loop(_child(name, settings, channel, clock))
     except Exception as error:  # the boundary of the process
         line = known_failure(error)
         if line is None:
@@ -174,12 +187,12 @@ def name_process(name: str) -> None:
         pass
 
 
-async def _child(name: str, settings: Settings, channel: socket.socket) -> None:
+async def _child(name: str, settings: Settings, channel: socket.socket, clock: Clock) -> None:
     stop = stop_on_signals()
     signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
     channel.setblocking(False)
     going = asyncio.create_task(_first_line(channel))
-    main = LOADERS[name]()
+    main = load(name)
     stopping = asyncio.create_task(stop.wait())
     await asyncio.wait({going, stopping}, return_when=asyncio.FIRST_COMPLETED)
     if stop.is_set() or not (order := going.result()):
@@ -191,7 +204,8 @@ async def _child(name: str, settings: Settings, channel: socket.socket) -> None:
         await main(
             settings.model_copy(update={"grpc_address": address}),
             stop,
-            lambda bound: channel.sendall(f"ready {bound}\n".encode()),
+            lambda *addresses: channel.sendall(f"{' '.join(('ready', *addresses))}\n".encode()),
+            clock,
         )
     finally:
         watching.cancel()

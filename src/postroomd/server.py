@@ -2,32 +2,38 @@
 
 import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AsyncExitStack
-from datetime import UTC, datetime
+from datetime import datetime
 
 import argon2
 import grpc
 import structlog
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
+from postroom.admin.v1alpha1 import admin_service_pb2
 from postroom.v1alpha1 import mailbox_service_pb2
+from postroomd.clock import Clock
 from postroomd.domain.addresses import load_tables
 from postroomd.domain.errors import StorageUnavailable
 from postroomd.domain.records import MailHosts
+from postroomd.rpc.admission import Admission
 from postroomd.rpc.aliases import AliasServicer
-from postroomd.rpc.authentication import Authenticator
+from postroomd.rpc.authentication import Authenticator, operator_of, tenant_of
 from postroomd.rpc.boundary import Boundary, Rpc
 from postroomd.rpc.convert import ServiceUrls
 from postroomd.rpc.crypto import Crypto
 from postroomd.rpc.domains import DomainServicer
 from postroomd.rpc.mailboxes import MailboxServicer
+from postroomd.rpc.operations import OperationsServicer
 from postroomd.settings import Settings
 from postroomd.storage.engine import ReplicaUrl, open_repository
 from postroomd.storage.migrations import require_current
 from postroomd.storage.repository import Repository
+from postroomd.terms import terms_of
 
 SERVICE = mailbox_service_pb2.DESCRIPTOR.services_by_name["MailboxService"]
+ADMIN_SERVICE = admin_service_pb2.DESCRIPTOR.services_by_name["AdminService"]
 MAX_MESSAGE_BYTES = 4 * 1024 * 1024
 HEALTH_SECONDS = 1.0
 NOTICE_SECONDS = 0.5  # by when whoever watches our health sends its calls elsewhere
@@ -47,16 +53,12 @@ _OPTIONS = (
 log = structlog.get_logger()
 
 
-def utc_now() -> datetime:
-    """The time, as the rules are told it."""
-    return datetime.now(UTC)
-
-
-async def serve(settings: Settings, stop: asyncio.Event, ready: Callable[[str], None]) -> None:
-    """Serve gRPC until `stop` is set, then drain. Calls `ready` with the bound HOST:PORT.
+async def serve(settings: Settings, stop: asyncio.Event, ready: Callable[..., None], clock: Clock) -> None:
+    """Serve gRPC until `stop` is set, then drain. Calls `ready` with the bound HOST:PORT, the admin service's second.
 
     Raises SchemaMismatch, StorageUnavailable, and OSError where the address can't be bound.
     """
+    now = clock.now
     url = settings.database_url.get_secret_value()
     await asyncio.to_thread(require_current, url)
     async with AsyncExitStack() as cleanups:
@@ -67,25 +69,35 @@ async def serve(settings: Settings, stop: asyncio.Event, ready: Callable[[str], 
         crypto = _crypto(settings)
         cleanups.callback(crypto.close)
 
-        authenticator = Authenticator(repository.tenancy, utc_now, settings.key_cache_seconds)
-        boundary = Boundary(repository=repository, authenticator=authenticator, clock=utc_now)
-        server = grpc.aio.server(
-            # Where the port is not to be shared, a second server on it would be accepted and get half of the calls.
-            options=(*_OPTIONS, ("grpc.so_reuseport", int(settings.workers > 1)))
+        authenticator = Authenticator(repository.tenancy.find_key, tenant_of, now, settings.key_cache_seconds)
+        boundary = Boundary(
+            repository=repository, authenticator=authenticator, clock=now, admission=Admission(settings.max_calls)
         )
-        server.add_generic_rpc_handlers((boundary.handlers(SERVICE, _rpcs(settings, repository, crypto)),))
+        services = [(settings.grpc_address, boundary.handlers(SERVICE, _rpcs(settings, repository, crypto, now)))]
+        names = ["", SERVICE.full_name]
+        if settings.admin_address:
+            services.append((settings.admin_address, _admin_handlers(settings, repository, now)))
+            names.append(ADMIN_SERVICE.full_name)
         health_servicer = health.aio.HealthServicer()
         await health_servicer.set("", health_pb2.HealthCheckResponse.NOT_SERVING)  # until the database has answered
-        health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
-
-        port = _bind(server, settings.grpc_address)
-        await server.start()
-        cleanups.push_async_callback(server.stop, settings.drain_seconds)
-        watch = asyncio.create_task(_watch_health(repository, health_servicer))
+        servers: list[grpc.aio.Server] = []
+        cleanups.push_async_callback(_stop, servers, settings.drain_seconds)
+        bound = []
+        for address, handlers in services:
+            server = grpc.aio.server(
+                # Where the port is not to be shared, a second server on it would be accepted and get half of the calls.
+                options=(*_OPTIONS, ("grpc.so_reuseport", int(settings.workers > 1)))
+            )
+            server.add_generic_rpc_handlers((handlers,))
+            health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
+            bound.append(f"{address.rpartition(':')[0]}:{_bind(server, address)}")
+            await server.start()
+            servers.append(server)
+        watch = asyncio.create_task(_watch_health(repository, health_servicer, names))
         cleanups.callback(watch.cancel)
         tables = asyncio.create_task(asyncio.to_thread(load_tables))  # or the first CreateDomain would wait for them
         cleanups.callback(tables.cancel)
-        ready(f"{settings.grpc_address.rpartition(':')[0]}:{port}")
+        ready(*bound)
         await stop.wait()
         log.info("draining")
         watch.cancel()
@@ -94,7 +106,23 @@ async def serve(settings: Settings, stop: asyncio.Event, ready: Callable[[str], 
         await asyncio.sleep(min(NOTICE_SECONDS, settings.drain_seconds))
 
 
-def _rpcs(settings: Settings, repository: Repository, crypto: Crypto) -> dict[str, Rpc]:
+async def _stop(servers: Sequence[grpc.aio.Server], drain_seconds: float) -> None:
+    await asyncio.gather(*(server.stop(drain_seconds) for server in servers))
+
+
+def _admin_handlers(
+    settings: Settings, repository: Repository, clock: Callable[[], datetime]
+) -> grpc.GenericRpcHandler:
+    authenticator = Authenticator(repository.admin_keys.find, operator_of, clock, settings.key_cache_seconds)
+    servicer = OperationsServicer(operations=repository.operations, terms=terms_of(settings), clock=clock)
+    # Places of its own: whatever tenants ask for, the operator gets through.
+    admission = Admission(settings.max_calls)
+    boundary = Boundary(repository=repository, authenticator=authenticator, clock=clock, admission=admission)
+    return boundary.handlers(ADMIN_SERVICE, servicer.rpcs())
+
+
+def _rpcs(settings: Settings, repository: Repository, crypto: Crypto, clock: Callable[[], datetime]) -> dict[str, Rpc]:
+    terms = terms_of(settings)
     domains = DomainServicer(
         domains=repository.domains,
         tenancy=repository.tenancy,
@@ -102,16 +130,17 @@ def _rpcs(settings: Settings, repository: Repository, crypto: Crypto) -> dict[st
         hosts=mail_hosts(settings),
         urls=_urls(settings),
         dkim_selector=settings.dkim_selector,
-        clock=utc_now,
+        terms=terms,
+        clock=clock,
     )
     mailboxes = MailboxServicer(
         mailboxes=repository.mailboxes,
         domains=repository.domains,
         crypto=crypto,
-        retention=settings.deletion_retention,
-        clock=utc_now,
+        terms=terms,
+        clock=clock,
     )
-    aliases = AliasServicer(aliases=repository.aliases, clock=utc_now)
+    aliases = AliasServicer(aliases=repository.aliases, terms=terms, clock=clock)
     return {**domains.rpcs(), **mailboxes.rpcs(), **aliases.rpcs()}
 
 
@@ -165,8 +194,8 @@ def _bind(server: grpc.aio.Server, address: str) -> int:
     return port
 
 
-async def _watch_health(repository: Repository, servicer: health.aio.HealthServicer) -> None:
-    """Tell the service's health by whether the database answers."""
+async def _watch_health(repository: Repository, servicer: health.aio.HealthServicer, names: Iterable[str]) -> None:
+    """Tell the services' health by whether the database answers."""
     answers = health_pb2.HealthCheckResponse
     while True:
         try:
@@ -175,6 +204,6 @@ async def _watch_health(repository: Repository, servicer: health.aio.HealthServi
             serving = False
         else:
             serving = True
-        for service in ("", SERVICE.full_name):
+        for service in names:
             await servicer.set(service, answers.SERVING if serving else answers.NOT_SERVING)
         await asyncio.sleep(HEALTH_SECONDS)

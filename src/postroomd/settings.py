@@ -9,7 +9,7 @@ import re
 import sys
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
-from ipaddress import IPv6Address
+from ipaddress import IPv6Address, ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -64,6 +64,15 @@ def join_address(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
+def is_loopback(address: str) -> bool:
+    """Whether `HOST:PORT` is one that this machine alone reaches."""
+    try:
+        host = split_address(address)[0]
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
 def _checked_address(address: str) -> str:
     try:
         return join_address(*split_address(address))
@@ -114,9 +123,10 @@ ReplicaUrl = Annotated[SecretStr, AfterValidator(_checked_replica_url)]
 Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
 
 _TENANCY = ("keys create", "keys list", "keys revoke", "projects create", "projects list")
+_OPERATION = ("admin-keys create", "admin-keys list", "admin-keys revoke", "history")
 _PROCESSES = ("up", "serve", "gateway", "worker")
-_DATABASE = ("up", "serve", "worker", "migrate", *_TENANCY)
-_ALL = (*_PROCESSES, "migrate", *_TENANCY)
+_DATABASE = ("up", "serve", "worker", "migrate", *_TENANCY, *_OPERATION)
+_ALL = (*_PROCESSES, "migrate", *_TENANCY, *_OPERATION)
 _RULES = ("up", "serve", "worker")
 _SERVICE = ("up", "serve")
 _GATEWAY = ("up", "gateway")
@@ -159,6 +169,9 @@ class Settings(BaseSettings):
         ("up", "serve", "gateway"),
         "`HOST:PORT` of the gRPC service. Port 0 takes a free one.",
     )
+    admin_address: Address | None = _setting(
+        None, _SERVICE, "`HOST:PORT` of the admin service, which sees every tenant; off unless it is set."
+    )
     http_address: Address = _setting(
         "127.0.0.1:8080",
         (*_GATEWAY, "keys create"),
@@ -184,12 +197,51 @@ class Settings(BaseSettings):
         ge=timedelta(seconds=1),
         le=timedelta(days=3_650),
     )
+    address_quarantine: Duration = _setting(
+        timedelta(0),
+        _SERVICE,
+        "How long a purged mailbox's address can't be used again in its organization.",
+        ge=timedelta(0),
+        le=timedelta(days=36_500),
+    )
+    billing: Literal["none", "manual"] = _setting(
+        "none", _RULES, "`manual`: each period waits for its payment to be confirmed; `none`: periods cost nothing."
+    )
+    payment_term: Duration = _setting(
+        timedelta(days=7), _RULES, "How long a payment is awaited.", ge=timedelta(seconds=1), le=timedelta(days=3_650)
+    )
+    payment_grace: Duration = _setting(
+        timedelta(days=7),
+        _RULES,
+        "How long after a payment has failed its mailbox is locked.",
+        ge=timedelta(seconds=1),
+        le=timedelta(days=3_650),
+    )
+    suspension_grace: Duration = _setting(
+        timedelta(days=14),
+        _RULES,
+        "How long after that lock the mailbox is scheduled for deletion.",
+        ge=timedelta(seconds=1),
+        le=timedelta(days=3_650),
+    )
+    provisioning: Literal["none", "manual"] = _setting(
+        "none",
+        _RULES,
+        "`manual`: the mail platform confirms what it has made and deleted; `none`: what is stored is provided.",
+    )
     argon2_memory_kib: int = _setting(19_456, _SERVICE, "Memory of a password hash, in KiB.", ge=8, le=4_194_304)
     argon2_time_cost: int = _setting(2, _SERVICE, "Passes over that memory.", ge=1, le=100)
     argon2_parallelism: int = _setting(1, _SERVICE, "Lanes of a password hash.", ge=1, le=64)
     hash_threads: int = _setting(0, _SERVICE, "Threads that hash passwords; 0 for one per core.", ge=0, le=256)
     hash_queue: int = _setting(
-        400, _SERVICE, "Passwords that may wait or be hashed before calls are refused.", ge=100, le=1_000_000
+        200, _SERVICE, "Passwords that may wait or be hashed before calls are refused.", ge=100, le=1_000_000
+    )
+    max_calls: int = _setting(
+        128,
+        _SERVICE,
+        "Reads that one process has in progress before more are refused; and as many changes.",
+        ge=1,
+        le=100_000,
     )
     key_cache_seconds: float = _setting(
         5.0, _SERVICE, "How long a key may still be taken after it is revoked, in seconds.", ge=0, le=5
@@ -210,6 +262,16 @@ class Settings(BaseSettings):
     max_body_bytes: int = _setting(
         1_048_576, _GATEWAY, "Longest body of a REST request, in bytes.", ge=1_024, le=4_194_304
     )
+    max_requests: int = _setting(
+        128,
+        _GATEWAY,
+        "Reads over REST that one gateway has in progress before more are refused; and as many changes.",
+        ge=1,
+        le=100_000,
+    )
+    max_connections: int = _setting(
+        1_000, _GATEWAY, "Connections that one gateway has open before more are refused.", ge=1, le=1_000_000
+    )
     call_timeout_seconds: float = _setting(
         30.0, _GATEWAY, "How long the gateway waits for the service, in seconds.", gt=0, le=3_600
     )
@@ -218,6 +280,13 @@ class Settings(BaseSettings):
     )
     worker_interval_seconds: float = _setting(
         0.5, _WORKER, "How long the worker rests when nothing is due, in seconds.", gt=0, le=3_600
+    )
+    revalidation_interval: Duration = _setting(
+        timedelta(days=1),
+        _WORKER,
+        "How long until a ready domain's records are looked up again, or a tenth of it about.",
+        ge=timedelta(seconds=1),
+        le=timedelta(days=3_650),
     )
     dns_resolvers: Resolvers = _setting(
         "",

@@ -14,15 +14,15 @@ import signal
 import socket
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NoReturn
 
 import structlog
 
+from postroomd.clock import Clock, TrialClock
 from postroomd.keys import api_url, connectable, issue_key, scw_environment
 from postroomd.processes import STOP_SIGNALS, Failed, known_failure, run_as_child
 from postroomd.settings import UpSettings, split_address
@@ -59,23 +59,24 @@ class Child:
         return f"{self.name} ended with exit code {code}"
 
 
-def run(settings: UpSettings, env_file: Path | None) -> int:
+def run(settings: UpSettings, env_file: Path | None, clock_address: str | None = None) -> int:
     """Run everything until SIGINT or SIGTERM; answers the exit code, 0 where that is how and all went well.
 
-    Failures are said on stderr.
+    With an address for it, all run by a clock that can be moved on there. Failures are said on stderr.
     """
+    clock = TrialClock() if clock_address else Clock()
     # A signal that comes while the children are made waits until each of them, and this process, can heed it.
     signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
-    children = [_fork("gateway", settings, [])]
+    children = [_fork("gateway", settings, clock, [])]
     import postroomd.storage.sql  # noqa: F401 # what both of the others need, loaded once
 
     for name in ("serve", "worker"):
-        children.append(_fork(name, settings, children))
+        children.append(_fork(name, settings, clock, children))
     gateway, serve, worker = children
-    return asyncio.run(_Supervisor(settings, env_file, gateway, serve, worker).run())
+    return asyncio.run(_Supervisor(settings, env_file, clock, clock_address, gateway, serve, worker).run())
 
 
-def _fork(name: str, settings: UpSettings, siblings: list[Child]) -> Child:
+def _fork(name: str, settings: UpSettings, clock: Clock, siblings: list[Child]) -> Child:
     ours, theirs = socket.socketpair()
     sys.stdout.flush()
     sys.stderr.flush()
@@ -83,17 +84,17 @@ def _fork(name: str, settings: UpSettings, siblings: list[Child]) -> Child:
     if pid == 0:
         for channel in (ours, *(sibling.channel for sibling in siblings)):
             channel.close()  # or its end of file would not come while this child lives
-        _be_child(name, settings, theirs)
+        _be_child(name, settings, theirs, clock)
     theirs.close()
     ours.setblocking(False)
     return Child(name, pid, ours)
 
 
-def _be_child(name: str, settings: UpSettings, channel: socket.socket) -> NoReturn:
+def _be_child(name: str, settings: UpSettings, channel: socket.socket, clock: Clock) -> NoReturn:
     code = 1
     try:
         os.setsid()
-        code = run_as_child(name, settings, channel)
+        code = run_as_child(name, settings, channel, clock)
         sys.stdout.flush()
         sys.stderr.flush()
     finally:
@@ -104,10 +105,20 @@ class _Supervisor:
     """The life of the children: start, watch, stop."""
 
     def __init__(
-        self, settings: UpSettings, env_file: Path | None, gateway: Child, serve: Child, worker: Child
+        self,
+        settings: UpSettings,
+        env_file: Path | None,
+        clock: Clock,
+        clock_address: str | None,
+        gateway: Child,
+        serve: Child,
+        worker: Child,
     ) -> None:
         self._settings = settings
         self._env_file = env_file
+        self._clock = clock
+        self._clock_address = clock_address
+        self._cleanups = AsyncExitStack()
         self._gateway, self._serve, self._worker = gateway, serve, worker
         self._children = (gateway, serve, worker)
         self._stop = asyncio.Event()
@@ -132,6 +143,7 @@ class _Supervisor:
             self._report(starting)
         starting.cancel()
         stopping.cancel()
+        await self._cleanups.aclose()
         drained = await self._stop_children()
         await asyncio.gather(starting, stopping, *listening, return_exceptions=True)
         return int(failed or not drained)
@@ -191,12 +203,13 @@ class _Supervisor:
 
             repository = await open_repository(url)
             cleanups.push_async_callback(repository.close)
-            bound = await self._serve.ready
+            bound, *admin = (await self._serve.ready).split()
             if not known:
                 self._gateway.go(connectable(bound))
             http_address = await self._gateway.ready
             await self._worker.ready
             await _until_serving(connectable(http_address))
+            clock_address = await self._serve_clock()
 
             environment = {"SCW_API_URL": api_url(http_address)}
             if not await repository.tenancy.list_keys():
@@ -207,16 +220,30 @@ class _Supervisor:
                     read_only=False,
                     expires_at=None,
                     mailbox_quota=self._settings.mailbox_quota,
-                    now=datetime.now(UTC),
+                    now=self._clock.now(),
                 )
                 environment = scw_environment(issued, environment["SCW_API_URL"])
         # Printed first: the secret is nowhere else, should the file fail.
         lines = [f"export {name}={shlex.quote(value)}" for name, value in environment.items()]
         lines += [f"# gRPC listens on {bound}", f"# REST listens on {http_address}"]
+        lines += [f"# The admin service listens on {address}" for address in admin]
+        lines += [f"# The clock listens on {address}" for address in clock_address]
         sys.stdout.write("\n".join(lines) + "\n")
         sys.stdout.flush()
         if self._env_file:
             write_env_file(self._env_file, environment)
+
+    async def _serve_clock(self) -> Sequence[str]:
+        """Serve the clock where it is one that can be moved on, until the cleanups. Raises Failed."""
+        if not (self._clock_address and isinstance(self._clock, TrialClock)):
+            return []
+        from postroomd.clock_server import serving
+
+        try:
+            return [await self._cleanups.enter_async_context(serving(self._clock, self._clock_address))]
+        except OSError as error:
+            reason = (error.strerror or str(error)).rpartition(": ")[2]  # asyncio's text quotes the address
+            raise Failed(f"can't listen for the clock on {self._clock_address}: {reason}") from error
 
     async def _stop_children(self) -> bool:
         """Stop the gateway, then the rest; answers whether all ended by themselves and well."""

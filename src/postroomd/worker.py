@@ -1,30 +1,37 @@
-"""What happens by itself: domains are validated, mailboxes follow their domain, and the calendar moves them.
+"""What happens by itself: domains are looked up, mailboxes follow their domain and the calendar, and what is due goes.
 
-`run_once` does all that is due at one instant, in small transactions; `run` wraps it in a loop. Any number of workers
-may run: each transaction reads again what it is about to change.
+`run_once` does all that is due at one instant, in small transactions; `run` does so whenever something is. Any number
+of workers may run: each claims what it is about to do, and where it stalls for longer than its lease it changes
+nothing more of that.
 """
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Protocol
 
 import structlog
 
+from postroomd.clock import Clock
 from postroomd.domain.errors import StorageUnavailable
-from postroomd.domain.lifecycle import advance_mailbox
-from postroomd.domain.model import Domain, DomainRecord, RecordStatus
+from postroomd.domain.mailboxes import advance_mailbox, purge_with_domain
+from postroomd.domain.model import Domain, DomainRecord, DomainStatus, Mailbox, RecordStatus
+from postroomd.domain.provisioning import delete_domain_on_platform
 from postroomd.domain.records import Finding
+from postroomd.domain.terms import Terms
 from postroomd.settings import Settings
 from postroomd.storage.engine import open_repository
 from postroomd.storage.migrations import require_current
-from postroomd.storage.repository import Work
+from postroomd.storage.repository import DomainClaim, MailboxClaim, Work
+from postroomd.terms import terms_of
 
 CHUNK = 200  # rows a transaction: few enough that a request waits for none of them
 PROBES = 20  # domains that are looked up at a time
+LEASE = timedelta(minutes=2)  # for what takes a chunk of steps moments, and all look-ups but very patient ones
+FIRST_RETRY, LAST_RETRY = timedelta(seconds=10), timedelta(hours=1)
 LOOKUP_FAILED = Finding(RecordStatus.INVALID, "the look-up failed: ask for another validation later")
 
 log = structlog.get_logger()
@@ -47,78 +54,87 @@ class TrustingProber:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Worker:
-    """One worker over the storage. Without a prober it leaves validations to another worker."""
+    """One worker over the storage. Without a prober it leaves look-ups to another worker."""
 
     work: Work
     prober: Prober | None
-    retention: timedelta
+    terms: Terms
+    revalidation: timedelta = timedelta(days=1)
+    look_up_lease: timedelta = LEASE
 
     async def run_once(self, now: datetime) -> int:
         """Do all that is due at `now`. Answers how many steps were taken."""
         return await self.validate_once(now) + await self.move_once(now)
 
     async def validate_once(self, now: datetime) -> int:
-        """Look up the records of domains that wait for it, several at a time. Answers how many domains."""
+        """Look up the records of domains whose look-up is due, several at a time. Answers how many domains."""
         if self.prober is None:
             return 0
-        waiting = await self.work.domains_to_validate(PROBES)
-        await asyncio.gather(*(self._validate(self.prober, domain, records, now) for domain, records in waiting))
-        return len(waiting)
+        claims = await self.work.claim_domains(now, self.look_up_lease, PROBES)
+        await asyncio.gather(*(self._validate(self.prober, claim, now) for claim in claims))
+        return len(claims)
 
     async def move_once(self, now: datetime) -> int:
         """Take the steps that need nobody outside. Answers how many."""
+        mailbox_rule = partial(purge_with_domain, terms=self.terms)
+        domain_rule = partial(delete_domain_on_platform, terms=self.terms)
         return (
-            await _drain(partial(self.work.finish_provisioning, now, CHUNK))
-            + await _drain(partial(self.work.admit_waiting, now, CHUNK))
+            await _drain(partial(self.work.finish_provisioning, self.revalidation, now, CHUNK))
             + await _drain(partial(self._advance_due, now))
-            + await _drain(partial(self.work.purge_domains, CHUNK))
+            + await _drain(partial(self.work.purge_domains, mailbox_rule, domain_rule, now, CHUNK))
             + await _drain(partial(self.work.forget_answers, now, CHUNK))
         )
 
-    async def _validate(
-        self, prober: Prober, domain: Domain, records: Mapping[str, DomainRecord], now: datetime
-    ) -> None:
+    async def _validate(self, prober: Prober, claim: DomainClaim, now: datetime) -> None:
+        domain_id = claim.domain.id
         try:
-            findings = await prober.probe(domain, records)
+            findings = await prober.probe(claim.domain, claim.records)
         except Exception:
+            log.exception("look-up failed", domain_id=domain_id)
+            if claim.domain.status is DomainStatus.READY:
+                await self.work.put_off_domain(claim, now + _retry_after(claim.failures))
+                return
             # A domain that can't be looked up for a fault of ours is told so, rather than tried for ever.
-            log.exception("look-up failed", domain_id=domain.id)
-            findings = dict.fromkeys(records, LOOKUP_FAILED)
-        settled = await self.work.settle_validation(domain, findings, now)
-        log.info("domain validated", domain_id=domain.id, status=settled.status)
+            findings = dict.fromkeys(claim.records, LOOKUP_FAILED)
+        settled = await self.work.settle_validation(claim, findings, self.revalidation, now)
+        log.info("domain looked up", domain_id=domain_id, status=settled.status)
 
     async def _advance_due(self, now: datetime) -> int:
-        rule = partial(advance_mailbox, retention=self.retention, now=now)
-        due = await self.work.due_mailboxes(now, CHUNK)
-        for mailbox in due:
-            await self.work.advance(mailbox, rule)
-        return len(due)
+        claims = await self.work.claim_mailboxes(now, LEASE, CHUNK)
+        for claim in claims:
+            await self._advance(claim, now)
+        return len(claims)
+
+    async def _advance(self, claim: MailboxClaim, now: datetime) -> None:
+        def rule(mailbox: Mailbox, domain_status: DomainStatus) -> Mailbox | None:
+            return advance_mailbox(mailbox, domain_status, self.terms, now)
+
+        try:
+            await self.work.advance(claim, rule, now)
+        except StorageUnavailable:
+            raise
+        except Exception:
+            # Whatever is wrong with one mailbox, the others are not to wait for it.
+            log.exception("step failed", mailbox_id=claim.mailbox.id, failures=claim.failures + 1)
+            await self.work.put_off_mailbox(claim, now + _retry_after(claim.failures))
 
 
-async def _drain(step: Callable[[], Awaitable[int]]) -> int:
-    """Take a step until it finds nothing left to do. Answers the sum."""
-    total = 0
-    while done := await step():
-        total += done
-    return total
-
-
-async def run(settings: Settings, stop: asyncio.Event, ready: Callable[[], None]) -> None:
+async def run(settings: Settings, stop: asyncio.Event, ready: Callable[[], None], clock: Clock) -> None:
     """Work until `stop` is set. Raises SchemaMismatch, StorageUnavailable at the start alone."""
     url = settings.database_url.get_secret_value()
     await asyncio.to_thread(require_current, url)
     async with AsyncExitStack() as cleanups:
         repository = await open_repository(url, pool_size=settings.database_pool_size)
         cleanups.push_async_callback(repository.close)
-        worker = Worker(work=repository.work, prober=_prober(settings), retention=settings.deletion_retention)
-        ready()
-        # Side by side: a domain whose servers are silent must not keep anybody's renewal waiting.
-        await asyncio.gather(
-            *(
-                _repeat(step, stop, settings.worker_interval_seconds)
-                for step in (worker.validate_once, worker.move_once)
-            )
+        worker = Worker(
+            work=repository.work,
+            prober=_prober(settings),
+            terms=terms_of(settings),
+            revalidation=settings.revalidation_interval,
+            look_up_lease=max(LEASE, 2 * timedelta(seconds=settings.dns_deadline_seconds)),
         )
+        ready()
+        await _work(worker, stop, clock, timedelta(seconds=settings.worker_interval_seconds))
 
 
 def _prober(settings: Settings) -> Prober:
@@ -137,20 +153,59 @@ def _prober(settings: Settings) -> Prober:
     )
 
 
-async def _repeat(step: Callable[[datetime], Awaitable[int]], stop: asyncio.Event, rest_seconds: float) -> None:
-    """Take a step again and again until `stop` is set, with a rest wherever it found nothing to do."""
-    while not stop.is_set():
-        try:
-            done = await step(datetime.now(UTC))
-        except StorageUnavailable:
-            log.warning("the database can't be reached: trying again")
-            done = 0
-        if not done:
-            await _rest(stop, rest_seconds)
+def _retry_after(failures: int) -> timedelta:
+    """How long a step rests that has failed once more: ever longer."""
+    return min(FIRST_RETRY * (1 << min(failures, 16)), LAST_RETRY)
 
 
-async def _rest(stop: asyncio.Event, seconds: float) -> None:
+async def _drain(step: Callable[[], Awaitable[int]]) -> int:
+    """Take a step until it finds nothing left to do. Answers the sum."""
+    total = 0
+    while done := await step():
+        total += done
+    return total
+
+
+async def _work(worker: Worker, stop: asyncio.Event, clock: Clock, interval: timedelta) -> None:
+    """Do what is due until `stop` is set. Where nothing is, one look an interval tells; or when something will be.
+
+    Domains are looked up beside all else: one whose servers are silent must not keep anybody's renewal waiting.
+    """
+    stopping = asyncio.create_task(stop.wait())
+    looking: asyncio.Task[int] | None = None
     try:
-        await asyncio.wait_for(stop.wait(), seconds)
-    except TimeoutError:
-        return
+        while not stop.is_set():
+            if looking is not None and looking.done():
+                _looked(looking)
+                looking = None
+            now, rest, done = clock.now(), interval, 0
+            try:
+                due = await worker.work.next_due()
+                if looking is None and due.look_ups is not None and due.look_ups <= now:
+                    looking = asyncio.create_task(worker.validate_once(now))
+                if due.steps is not None and due.steps <= now:
+                    done = await worker.move_once(now)
+                coming = [instant - now for instant in (due.steps, due.look_ups) if instant and instant > now]
+                rest = min([rest, *coming])
+                if looking is None and not any(instant and instant <= now for instant in (due.steps, due.look_ups)):
+                    clock.settle(now)
+            except StorageUnavailable:
+                log.warning("the database can't be reached: trying again")
+            if done:
+                continue
+            awaited = {stopping, looking} if looking else {stopping}
+            await clock.rest(awaited, rest.total_seconds())
+    finally:
+        stopping.cancel()
+        if looking is not None:
+            await asyncio.wait({looking})
+            _looked(looking)
+
+
+def _looked(looking: asyncio.Task[int]) -> None:
+    """Take in how look-ups ended. Raises what is none of the database's faults."""
+    error = looking.exception()
+    if isinstance(error, StorageUnavailable):
+        log.warning("the database can't be reached: the look-ups are made again")
+    elif error is not None:
+        raise error

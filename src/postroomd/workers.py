@@ -11,15 +11,16 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 
 import structlog
 from pydantic import SecretStr
 
-from postroomd.processes import Failed, run_as_child, stop_on_signals
+from postroomd.clock import Clock
+from postroomd.processes import Failed, named_addresses, run_as_child, stop_on_signals
 from postroomd.settings import (
     BadSetting,
     Settings,
@@ -30,8 +31,8 @@ from postroomd.settings import (
     variable,
 )
 
-ADDRESSES = {"serve": "grpc_address", "gateway": "http_address"}
-"""What each process listens on, as a setting."""
+ADDRESSES = {"serve": ("grpc_address", "admin_address"), "gateway": ("http_address",)}
+"""What each process listens on, as settings; one that is not set is not listened on."""
 
 log = structlog.get_logger(__name__)
 
@@ -40,10 +41,14 @@ def run_workers(name: str, settings: Settings) -> int:
     """Run `settings.workers` processes until SIGINT or SIGTERM; answers the exit code. Raises Failed, BadSetting."""
     if name == "serve" and settings.is_sqlite:
         raise BadSetting("--workers: an SQLite file belongs to one process: more than one needs PostgreSQL")
-    address = getattr(settings, ADDRESSES[name])
-    with _reserved(address) as bound:
-        environment = os.environ | environment_of(settings) | {variable(ADDRESSES[name]): bound}
-        return asyncio.run(_supervise(name, settings, environment, bound))
+    with ExitStack() as reservations:
+        bound = {
+            setting: reservations.enter_context(_reserved(address))
+            for setting in ADDRESSES[name]
+            if (address := getattr(settings, setting))
+        }
+        environment = os.environ | environment_of(settings) | {variable(each): bound[each] for each in bound}
+        return asyncio.run(_supervise(name, settings, environment, list(bound.values())))
 
 
 @contextmanager
@@ -87,7 +92,7 @@ def _text(value: object) -> str:
             return str(value)
 
 
-async def _supervise(name: str, settings: Settings, environment: dict[str, str], bound: str) -> int:
+async def _supervise(name: str, settings: Settings, environment: dict[str, str], bound: Sequence[str]) -> int:
     stop = stop_on_signals()
     workers = [_spawn(name, environment) for _ in range(settings.workers)]
     ends = [asyncio.create_task(asyncio.to_thread(worker.process.wait)) for worker in workers]
@@ -96,7 +101,7 @@ async def _supervise(name: str, settings: Settings, environment: dict[str, str],
     try:
         await asyncio.wait({ready, stopping, *ends}, return_when=asyncio.FIRST_COMPLETED)
         if ready.done() and ready.result():
-            log.info("ready", address=bound, workers=settings.workers)
+            log.info("ready", workers=settings.workers, **named_addresses(bound))
             await asyncio.wait({stopping, *ends}, return_when=asyncio.FIRST_COMPLETED)
         failed = not stop.is_set()
         if failed:
@@ -157,7 +162,7 @@ async def _all_ready(workers: list[_Worker]) -> bool:
 def main() -> None:
     """Be one worker: its name, and the descriptor of its end of the socket pair, are the arguments."""
     name, descriptor = sys.argv[1:]
-    sys.exit(run_as_child(name, load_settings({}), socket.socket(fileno=int(descriptor))))
+    sys.exit(run_as_child(name, load_settings({}), socket.socket(fileno=int(descriptor)), Clock()))
 
 
 if __name__ == "__main__":

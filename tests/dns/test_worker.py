@@ -16,6 +16,7 @@ from postroomd.storage.engine import open_repository
 from postroomd.storage.repository import DomainSecrets, Repository
 from postroomd.worker import Worker
 from tests.conftest import NewDatabase
+from tests.life import FREE
 
 from .made import NAME, NOW, a_domain, config, records_of, zone
 from .server import Internet, silent
@@ -28,7 +29,7 @@ class House:
         self.repository = repository
         self.internet = internet
         prober = DnsProber(config(internet))
-        self.worker = Worker(work=repository.work, prober=prober, retention=timedelta(days=30))
+        self.worker = Worker(work=repository.work, prober=prober, terms=FREE)
         self.now = NOW
 
     async def register(self, token: str, name: str = NAME) -> "Registered":
@@ -140,7 +141,7 @@ async def test_a_domain_whose_servers_are_silent_fails_and_says_so(house: House)
     for server in house.internet.servers.values():
         server.answering = silent
     prober = DnsProber(config(house.internet, timeout_seconds=0.8))
-    house.worker = Worker(work=house.repository.work, prober=prober, retention=timedelta(days=30))
+    house.worker = Worker(work=house.repository.work, prober=prober, terms=FREE)
     await registered.ask_for_validation()
     await house.work()
     assert await registered.status() is DomainStatus.VALIDATION_FAILED

@@ -1,5 +1,6 @@
 """Several processes on one address, `--workers N`."""
 
+import json
 import os
 import signal
 import subprocess
@@ -15,7 +16,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from tests.conftest import NewDatabase
 from tests.postgres import free_port
 
-from .support import alive, clean_environment, request, wait_until
+from .support import alive, clean_environment, request, run, wait_until
+from .trial import admin_code
 
 SECONDS = 30
 CONNECTIONS = 16
@@ -133,3 +135,20 @@ def test_two_gateways_share_a_port(launch: Launch) -> None:
     assert {request(f"http://127.0.0.1:{port}/healthz") for _ in range(CONNECTIONS)} == {200}
     parent.send_signal(signal.SIGINT)
     assert parent.wait(SECONDS) == 0
+
+
+def test_processes_that_share_a_port_share_the_admin_services_too(
+    launch: Launch, database: Mapping[str, str], tmp_path: Path
+) -> None:
+    run("migrate", **database)
+    ended = run("admin-keys", "create", "--name=billing", "--output=json", **database)
+    secret = json.loads(ended.stdout)["secret"]
+    parent = launch("serve", "--workers=2", "--grpc-address=127.0.0.1:0", "--admin-address=127.0.0.1:0", **database)
+    wait_until(lambda: '"event": "ready"' in said(tmp_path) or parent.poll() is not None)
+    (ready,) = (line for line in map(json.loads, said(tmp_path).splitlines()) if line["event"] == "ready")
+    address = ready["admin_address"]
+    assert listeners(int(address.rpartition(":")[2])) == len(workers_of(parent)) == 2
+    assert {admin_code(address, secret) for _ in range(CONNECTIONS)} == {grpc.StatusCode.OK}
+    parent.send_signal(signal.SIGTERM)
+    assert parent.wait(SECONDS) == 0
+    assert admin_code(address, secret) is grpc.StatusCode.UNAVAILABLE

@@ -7,11 +7,10 @@ import aiohttp
 import orjson
 import pytest
 import structlog
-from aiohttp import web
 from google.protobuf.descriptor import ServiceDescriptor
 from yarl import URL
 
-from postroomd.gateway.app import SERVICES, GatewayConfig, create_app
+from postroomd.gateway.app import SERVICES, GatewayConfig, open_gateway
 from postroomd.gateway.http_server import listen
 
 from .stub_service import StubService
@@ -86,12 +85,9 @@ async def start() -> AsyncIterator[Start]:
             stub = StubService(services)
             await stub.start()
             stack.push_async_callback(stub.stop)
-            app = create_app(GatewayConfig(grpc_address=stub.address, **config), services)
-            runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
-            await runner.setup()
-            stack.push_async_callback(runner.cleanup)
-            assert runner.server is not None
-            listener = await listen(runner.server, "127.0.0.1", 0)
+            opening = open_gateway(GatewayConfig(grpc_address=stub.address, **config), services)
+            _, server = await stack.enter_async_context(opening)
+            listener = await listen(server, "127.0.0.1", 0)
             stack.callback(listener.close)
             session = await stack.enter_async_context(aiohttp.ClientSession(auto_decompress=False))
             return Client(session, listener.sockets[0].getsockname()[1], token, stub)

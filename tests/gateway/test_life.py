@@ -10,7 +10,7 @@ import aiohttp
 import pytest
 from grpc_health.v1 import health_pb2  # type: ignore[import-untyped, unused-ignore]
 
-from postroomd.gateway import GatewayConfig, create_app, run_gateway
+from postroomd.gateway import GatewayConfig, run_gateway
 from postroomd.gateway.app import SERVICES
 
 from .conftest import PREFIX, Client, Start
@@ -246,4 +246,4 @@ async def test_a_taken_address_is_an_error_and_not_shared(run: Run) -> None:
 @pytest.mark.parametrize("bad", [{"max_body_bytes": 0}, {"call_timeout_seconds": 0.0}, {"body_timeout_seconds": -1.0}])
 def test_a_limit_that_is_none_is_refused(bad: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(bad))):
-        create_app(GatewayConfig(grpc_address="127.0.0.1:1", **bad))
+        GatewayConfig(grpc_address="127.0.0.1:1", **bad)

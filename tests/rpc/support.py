@@ -26,6 +26,7 @@ from grpc_status import rpc_status
 
 from postroom.v1alpha1 import alias_pb2, domain_pb2, mailbox_pb2, mailbox_service_pb2, mailbox_service_pb2_grpc
 from postroomd import server, worker
+from postroomd.clock import Clock
 from postroomd.keys import issue_key, new_project
 from postroomd.logs import QUIET_LIBRARIES, configure
 from postroomd.settings import SQLITE_PREFIX, Settings, load_settings
@@ -204,6 +205,7 @@ class Service:
 
     settings: Settings
     address: str
+    admin_address: str | None
     repository: Repository
     cleanups: AsyncExitStack = field(repr=False)
 
@@ -211,10 +213,10 @@ class Service:
         """A client of its own, whose calls carry the metadata."""
         return mailbox_service_pb2_grpc.MailboxServiceStub(self.channel(metadata, options))
 
-    def channel(self, metadata: Metadata = (), options: Options = ()) -> grpc.aio.Channel:
+    def channel(self, metadata: Metadata = (), options: Options = (), address: str | None = None) -> grpc.aio.Channel:
         """A connection of its own, closed with the service."""
         interceptors = [_WithMetadata(metadata)] if metadata else []
-        channel = grpc.aio.insecure_channel(self.address, options=options, interceptors=interceptors)
+        channel = grpc.aio.insecure_channel(address or self.address, options=options, interceptors=interceptors)
         self.cleanups.push_async_callback(channel.close)
         return channel
 
@@ -338,12 +340,20 @@ async def running(
             await asyncio.gather(*tasks)
 
         cleanups.push_async_callback(halt)
-        bound: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        tasks.append(asyncio.create_task(server.serve(settings, stop, bound.set_result)))
+        bound: asyncio.Future[tuple[str, ...]] = asyncio.get_running_loop().create_future()
+        serving = server.serve(settings, stop, lambda *addresses: bound.set_result(addresses), Clock())
+        tasks.append(asyncio.create_task(serving))
         waited: list[asyncio.Future[Any]] = [bound, *tasks]
         await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
         if work:
-            tasks.append(asyncio.create_task(worker.run(settings, stop, lambda: None)))
+            tasks.append(asyncio.create_task(worker.run(settings, stop, lambda: None, Clock())))
         repository = await open_repository(url)
         cleanups.push_async_callback(repository.close)
-        yield Service(settings=settings, address=bound.result(), repository=repository, cleanups=cleanups)
+        address, *further = bound.result()
+        yield Service(
+            settings=settings,
+            address=address,
+            admin_address=further[0] if further else None,
+            repository=repository,
+            cleanups=cleanups,
+        )

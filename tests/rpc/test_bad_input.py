@@ -104,11 +104,18 @@ def absent() -> Fault:
 
 
 def page_fields(largest: int) -> dict[str, list[Fault]]:
-    """The faults of a list's page, page_size and order_by."""
+    """The faults of a list's page, page_token, page_size and order_by."""
     return {
         "page": [
             Fault(label="out of range", value=-4711, reason="CONSTRAINT"),
             Fault(label="least", value=-(2**31), reason="CONSTRAINT"),
+            absent(),
+        ],
+        # Beside a page it would be at fault for that, whatever it is.
+        "page_token": [
+            Fault(label="made up", value=MARK, reason="FORMAT", alone=True),
+            Fault(label="of no alphabet", value=f"{MARK}\0 \u20ac", reason="FORMAT", alone=True),
+            Fault(label="too long", value=MARK * 1_000, reason="FORMAT", alone=True),
             absent(),
         ],
         "page_size": [

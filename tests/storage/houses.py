@@ -10,7 +10,8 @@ from pathlib import Path
 
 from sqlalchemy import inspect, make_url, select
 
-from postroomd.domain.lifecycle import begin_validation, delete_mailbox
+from postroomd.domain.lifecycle import begin_validation
+from postroomd.domain.mailboxes import delete_mailbox
 from postroomd.domain.model import Alias, DomainStatus, Mailbox, RecordStatus, Scope
 from postroomd.domain.records import Finding
 from postroomd.storage.dialects import is_sqlite, open_engines
@@ -18,12 +19,26 @@ from postroomd.storage.engine import open_repository
 from postroomd.storage.once import ONCE, Once
 from postroomd.storage.repository import Repository
 from postroomd.storage.tables import metadata
+from postroomd.worker import Worker
+from tests.life import BILLED, FREE, PLATFORM, RETENTION
 from tests.postgres import PostgresServer
 
-from .made import NOW, alias, api_key, digest, new_domain, new_id, new_mailboxes, new_neighbor, new_tenant
+from .made import (
+    NOW,
+    admin_key,
+    alias,
+    api_key,
+    digest,
+    mailbox,
+    new_domain,
+    new_id,
+    new_mailboxes,
+    new_neighbor,
+    new_tenant,
+)
 
 LATER = NOW + timedelta(hours=1)
-RETENTION = timedelta(days=30)
+LEASE = timedelta(minutes=1)
 MAILBOXES = 120
 
 
@@ -44,22 +59,32 @@ async def fill(repository: Repository) -> None:
         key = replace(api_key(neighbor, limited=limited), access_key=access_key, expires_at=LATER if limited else None)
         await repository.tenancy.create_key(key, digest(access_key))
     await repository.tenancy.revoke_key("SCWB0000000000000000", LATER)
+    for name, expires_at in (("ab", None), ("a.z", LATER)):
+        await repository.admin_keys.create(replace(admin_key(name), expires_at=expires_at), digest(name))
+    await repository.admin_keys.revoke("ab", LATER)
 
     for name, status in (("example.com", DomainStatus.READY), ("xn--bcher-kva.example", DomainStatus.VALIDATING)):
         within = await new_domain(repository, tenant, name, status)
     finding = {"mx": Finding(RecordStatus.INVALID, "it points at “mx.bücher.example”")}
-    await repository.work.settle_validation(within, finding, LATER)
     scope = tenant.scope
-    await repository.domains.begin_validation(scope, within.id, lambda found: begin_validation(found, LATER), LATER)
+    validating = partial(begin_validation, now=LATER)
+    await repository.domains.begin_validation(scope, within.id, validating, LATER)
+    (claimed,) = await repository.work.claim_domains(LATER, LEASE, 1)
+    await repository.work.settle_validation(claimed, finding, LEASE, LATER)
+    await repository.domains.begin_validation(scope, within.id, validating, LATER)
 
     within = await new_domain(repository, await new_tenant(repository), "example.org")
     scope = Scope(organization_id=within.organization_id)
-    made = await new_mailboxes(repository, within, *(f"m{number:03}" for number in range(MAILBOXES)))
+    made = await new_mailboxes(repository, within, *(f"m{number:03}" for number in range(MAILBOXES - 1)))
     await repository.mailboxes.change(scope, made[3].id, lambda found, _: delete_mailbox(found, RETENTION, LATER))
-    for number, mailbox in enumerate(made[4:7]):
+    await repository.mailboxes.change(scope, made[7].id, lambda found, _: delete_mailbox(found, LEASE, NOW))
+    await Worker(work=repository.work, prober=None, terms=FREE).run_once(NOW + LEASE)  # which purges it
+    unpaid, creating = mailbox("unpaid", terms=BILLED), mailbox("creating", terms=PLATFORM)
+    await repository.mailboxes.create(scope, within.id, [unpaid, creating])
+    for number, mailbox_of in enumerate(made[4:7]):
         token = ONCE.set(Once(f"key {number}", digest("a request"), _answer, LATER, NOW))
-        described = replace(alias(mailbox, local_part=f"also{number}"), description="café 𝄞 ☃ 'quoted'")
-        await repository.aliases.create(scope, mailbox.id, partial(_given, described))
+        described = replace(alias(mailbox_of, local_part=f"also{number}"), description="café 𝄞 ☃ 'quoted'")
+        await repository.aliases.create(scope, mailbox_of.id, partial(_given, described))
         ONCE.reset(token)
 
 

@@ -1,6 +1,7 @@
 """What is stored, seen beside the repository: recounts, and whether anything has changed."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from time import monotonic
 from typing import Any
@@ -8,8 +9,8 @@ from typing import Any
 from sqlalchemy import Select, Table, func, select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from postroomd.domain.lifecycle import due_at
-from postroomd.domain.model import Mailbox
+from postroomd.domain.mailboxes import due_at
+from postroomd.domain.model import Mailbox, MailboxStatus
 from postroomd.storage import tables as t
 from postroomd.storage.sql.rows import columns_of, made
 
@@ -53,16 +54,41 @@ async def password_hash(raw: AsyncEngine, mailbox_id: str) -> str:
     return str(found)
 
 
+async def check_lists(raw: AsyncEngine) -> None:
+    """Hold the counts and the index of substrings that triggers keep against the rows that they are of."""
+    async with raw.connect() as connection:
+        by_project: Counter[Row] = Counter()
+        by_domain: Counter[Row] = Counter()
+        for table in (t.domains, t.mailboxes, t.aliases):
+            for row in await connection.execute(select(table)):
+                by_project[row.organization_id, row.project_id, table.name, row.status.value] += 1
+                if table is t.mailboxes:
+                    by_domain[row.organization_id, row.domain_id, row.status.value, row.project_id] += 1
+        for counts, recount in ((t.project_counts, by_project), (t.domain_counts, by_domain)):
+            kept = {tuple(keys): count for *keys, count in await connection.execute(select(counts))}
+            assert kept == recount, counts.name
+        if connection.dialect.name == "sqlite":
+            for table, _ in t.SEARCHED:
+                search, numbers = f"search_{table.name}", f"search_{table.name}_numbers"
+                counted = await connection.exec_driver_sql(f"SELECT count(*) FROM {numbers}")
+                rows = await connection.execute(select(func.count()).select_from(table))
+                assert counted.scalar_one() == rows.scalar_one()
+                # Raises where the index and the texts differ.
+                await connection.exec_driver_sql(f"INSERT INTO {search} ({search}, rank) VALUES ('integrity-check', 1)")
+
+
 async def check_invariants(raw: AsyncEngine) -> None:
     """Hold every count, address and due date against the rows that they are of."""
+    await check_lists(raw)
     async with raw.connect() as connection:
         mailboxes = [made(Mailbox, row) for row in await connection.execute(select(*columns_of(Mailbox, t.mailboxes)))]
-        listed = (await connection.execute(select(t.mailboxes.c.id, t.mailboxes.c.due_at))).all()
+        listed = (await connection.execute(select(t.mailboxes.c.id, t.mailboxes.c.due_at, t.mailboxes.c.claim))).all()
         projects = (await connection.execute(select(t.projects))).all()
         domains = (await connection.execute(select(t.domains))).all()
         aliases = (await connection.execute(select(t.aliases))).all()
         addresses = (await connection.execute(select(t.addresses))).all()
     due = {row.id: row.due_at for row in listed}
+    claims = {row.id: row.claim for row in listed}
     for project in projects:
         own = [mailbox for mailbox in mailboxes if mailbox.project_id == project.id]
         assert project.mailbox_count == len(own)
@@ -73,7 +99,10 @@ async def check_invariants(raw: AsyncEngine) -> None:
         [(m.domain_id, m.email.partition("@")[0], m.id, "") for m in mailboxes]
         + [(a.domain_id, a.email.partition("@")[0], "", a.id) for a in aliases]
     )
-    assert {mailbox.id: due_at(mailbox) for mailbox in mailboxes} == due
+    for mailbox in mailboxes:
+        leased_or_looked_at = claims[mailbox.id] > 0 or mailbox.status is MailboxStatus.WAITING_DOMAIN
+        expected = due_at(mailbox)
+        assert due[mailbox.id] == expected or (expected and due[mailbox.id] and leased_or_looked_at)
     owners = {domain.id: (domain.organization_id, domain.project_id) for domain in domains}
     for mailbox in mailboxes:
         assert (mailbox.organization_id, mailbox.project_id) == owners[mailbox.domain_id]

@@ -2,13 +2,14 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from hashlib import sha256
 from uuid import uuid4
 
-from postroomd.domain.lifecycle import new_mailbox
+from postroomd.domain.mailboxes import new_mailbox
 from postroomd.domain.model import (
+    AdminKey,
     Alias,
     AliasStatus,
     ApiKey,
@@ -24,7 +25,9 @@ from postroomd.domain.model import (
     SubscriptionPeriod,
 )
 from postroomd.domain.records import MailHosts, plan_records
+from postroomd.domain.terms import Terms
 from postroomd.storage.repository import DomainSecrets, NewMailbox, Repository
+from tests.life import FACTS, FREE
 
 NOW = datetime(2024, 1, 31, 12, 30, 15, 123_456, tzinfo=UTC)
 SECRETS = DomainSecrets("a validation token", "post", "a private key")
@@ -102,6 +105,11 @@ def api_key(tenant: Tenant, *, limited: bool = False, now: datetime = NOW) -> Ap
     )
 
 
+def admin_key(name: str, hours: float = 0) -> AdminKey:
+    created_at = NOW + timedelta(hours=hours)
+    return AdminKey(name=name, read_only=False, created_at=created_at, expires_at=None, revoked_at=None)
+
+
 def digest(secret: str) -> bytes:
     return sha256(secret.encode()).digest()
 
@@ -161,6 +169,7 @@ def mailbox(
     *,
     status: MailboxStatus | None = None,
     period: SubscriptionPeriod = SubscriptionPeriod.MONTHLY,
+    terms: Terms = FREE,
     now: datetime = NOW,
     change: Callable[[Mailbox], Mailbox] | None = None,
 ) -> NewMailbox:
@@ -168,8 +177,8 @@ def mailbox(
     mailbox_id = new_id()
 
     def make(within: Domain) -> Mailbox:
-        made = new_mailbox(within, mailbox_id=mailbox_id, local_part=local_part, period=period, now=now)
-        made = made if status is None else replace(made, status=status)
+        made = new_mailbox(within, mailbox_id=mailbox_id, local_part=local_part, period=period, terms=terms, now=now)
+        made = made if status is None else replace(made, status=status, **FACTS[status])
         return change(made) if change else made
 
     return NewMailbox(make, f"<{local_part}>")

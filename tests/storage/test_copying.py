@@ -17,7 +17,7 @@ from sqlalchemy import Engine, event, make_url
 
 from postroomd.storage.copying import CopyFailed, Stage, Watch, copy_database
 from postroomd.storage.migrations import migrate, require_current
-from postroomd.storage.tables import TENANT_TABLES, metadata
+from postroomd.storage.tables import DERIVED_TABLES, TENANT_TABLES, metadata
 from tests.conftest import NewDatabase
 from tests.postgres import PostgresServer
 
@@ -99,7 +99,8 @@ async def test_a_copy_goes_on_however_often_it_is_interrupted(
         except Interrupted:
             interruptions += 1
     rows = await everything(source)
-    assert interruptions == sum(-(-len(found) // CHUNK) for found in rows.values())
+    derived = {table.name for table in DERIVED_TABLES}
+    assert interruptions == sum(-(-len(found) // CHUNK) for name, found in rows.items() if name not in derived)
     assert await everything(target) == rows
 
 
@@ -166,6 +167,7 @@ async def test_an_unfinished_copy_takes_no_other_source_and_is_none(
     [
         ("UPDATE mailboxes SET password_hash = 'x' WHERE email = 'm000@example.org'", "mailboxes"),
         ("DELETE FROM api_keys WHERE read_only", "api_keys"),
+        ("UPDATE domain_counts SET count = count + 1", "domain_counts"),
     ],
 )
 async def test_a_target_that_came_to_differ_is_found_out(

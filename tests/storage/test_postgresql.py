@@ -10,8 +10,8 @@ from sqlalchemy import func, insert, select, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
-from postroomd.domain import lifecycle
 from postroomd.domain.errors import Conflict, QuotaExceeded
+from postroomd.domain.mailboxes import delete_mailbox
 from postroomd.domain.model import Scope
 from postroomd.storage import tables as t
 from postroomd.storage.engine import Database, open_database
@@ -157,7 +157,7 @@ async def test_sixteen_serializable_writers_retry_and_keep_every_invariant(
             else:
                 outcomes.append("created")
                 await repository.mailboxes.change(
-                    tenant.scope, created[0].id, lambda mailbox, _: lifecycle.delete_mailbox(mailbox, RETENTION, NOW)
+                    tenant.scope, created[0].id, lambda mailbox, _: delete_mailbox(mailbox, RETENTION, NOW)
                 )
 
     with structlog.testing.capture_logs() as logs:

@@ -9,6 +9,9 @@ ACCESS_KEY_ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
 ACCESS_KEY = re.compile(rf"{ACCESS_KEY_PREFIX}[A-Z0-9]{{{ACCESS_KEY_RANDOM}}}")
 """The form of an access key, as its SDKs check it."""
 
+ADMIN_KEY_NAME = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?")
+"""The form of an admin key's name: it stands in the history and in log lines."""
+
 _SECRET = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 

@@ -1,44 +1,30 @@
-"""Which state follows which: one table a resource, and the pure functions that move a value along it.
+"""Which status follows which: one table a resource, and the functions that move a value along it.
 
 A function takes a frozen value and the time, and returns the value as it will be; it returns the same object where
 nothing changes, and raises where the rule forbids the step. The storage applies them inside a transaction.
+
+A mailbox's status says which of its facts is the first that holds it up (`status_of`). An event changes a fact, and
+the status follows: no event has to know of the others, and none can leave a mailbox where nothing moves it on.
 """
 
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import Any
+from uuid import UUID, uuid5
+from zlib import crc32
 
-from postroomd.domain.calendar import period_end
-from postroomd.domain.errors import Locked, Precondition, PreconditionFailed, ResourceName, TransientState
-from postroomd.domain.model import Domain, DomainStatus, Mailbox, MailboxStatus, SubscriptionPeriod
+from postroomd.domain.errors import Precondition, PreconditionFailed, ResourceName, TransientState
+from postroomd.domain.facts import AliasEvent, DomainEvent, MailboxEvent, PaymentStanding, ProvisionStanding
+from postroomd.domain.model import Alias, AliasStatus, Domain, DomainStatus, Mailbox, MailboxStatus
+from postroomd.domain.operations import ProvisionKind
 
-D, M, P = DomainStatus, MailboxStatus, SubscriptionPeriod
-
-
-class DomainEvent(StrEnum):
-    """What moves a domain."""
-
-    VALIDATE = "validate"
-    RECORDS_VALID = "records_valid"
-    RECORDS_INVALID = "records_invalid"
-    PROVISIONED = "provisioned"
-    DELETE = "delete"
-
-
-class MailboxEvent(StrEnum):
-    """What moves a mailbox."""
-
-    DOMAIN_READY = "domain_ready"
-    DELETE = "delete"
-    CANCELLATION_DUE = "cancellation_due"
-    REACTIVATE = "reactivate"
-    RESTORE = "restore"
-    PURGE_DUE = "purge_due"
-    DOMAIN_DELETED = "domain_deleted"
-
+A, D, M = AliasStatus, DomainStatus, MailboxStatus
+_E = MailboxEvent
 
 DOMAIN_TRANSITIONS: Mapping[DomainEvent, Mapping[DomainStatus, DomainStatus]] = {
+    DomainEvent.CREATED: {D.CREATING: D.WAITING_VALIDATION},
     DomainEvent.VALIDATE: dict.fromkeys((D.WAITING_VALIDATION, D.VALIDATION_FAILED), D.VALIDATING),
     DomainEvent.RECORDS_VALID: {D.VALIDATING: D.PROVISIONING},
     DomainEvent.RECORDS_INVALID: {D.VALIDATING: D.VALIDATION_FAILED},
@@ -47,25 +33,138 @@ DOMAIN_TRANSITIONS: Mapping[DomainEvent, Mapping[DomainStatus, DomainStatus]] = 
 }
 """Event -> status -> next status. A pair that is absent is not a transition."""
 
-MAILBOX_TRANSITIONS: Mapping[MailboxEvent, Mapping[MailboxStatus, MailboxStatus]] = {
-    MailboxEvent.DOMAIN_READY: {M.WAITING_DOMAIN: M.READY},
-    MailboxEvent.DELETE: {
-        status: M.DELETION_SCHEDULED for status in M if status not in {M.DELETION_SCHEDULED, M.DELETING}
-    },
-    MailboxEvent.CANCELLATION_DUE: dict.fromkeys((M.WAITING_DOMAIN, M.READY, M.LOCKED), M.DELETION_SCHEDULED),
-    # Both lead to WAITING_DOMAIN instead while the domain is not ready: `_open_status`.
-    MailboxEvent.REACTIVATE: {M.DELETION_SCHEDULED: M.READY},
-    MailboxEvent.RESTORE: {M.DELETION_SCHEDULED: M.READY},
-    MailboxEvent.PURGE_DUE: {M.DELETION_SCHEDULED: M.DELETING},
-    MailboxEvent.DOMAIN_DELETED: {status: M.DELETING for status in M if status is not M.DELETING},
-}
-"""Event -> status -> next status. A pair that is absent is not a transition."""
+_WORKING = frozenset({M.WAITING_DOMAIN, M.CREATING, M.RESTORING, M.READY})
+_UNPAID = frozenset({M.WAITING_PAYMENT, M.RENEWING, M.PAYMENT_FAILED})
+_KEPT = _WORKING | _UNPAID | {M.LOCKED}
 
-RENEWABLE = frozenset({M.WAITING_DOMAIN, M.READY, M.LOCKED})
-"""Where a mailbox's next period begins by itself. Nothing renews while it is scheduled for deletion."""
+MAILBOX_TRANSITIONS: Mapping[MailboxEvent, Mapping[MailboxStatus | None, frozenset[MailboxStatus | None]]] = {
+    _E.CREATE: {None: frozenset({M.WAITING_PAYMENT, M.WAITING_DOMAIN, M.CREATING, M.READY})},
+    _E.DOMAIN_READY: {M.WAITING_DOMAIN: _WORKING - {M.WAITING_DOMAIN}},
+    _E.PROVISIONED: dict.fromkeys((M.CREATING, M.RESTORING), frozenset({M.READY})),
+    _E.RENEWAL_DUE: dict.fromkeys(_WORKING, frozenset({M.RENEWING})),
+    _E.PAYMENT_CONFIRMED: dict.fromkeys((*_UNPAID, M.LOCKED), _WORKING),
+    _E.PAYMENT_REFUSED: dict.fromkeys((M.WAITING_PAYMENT, M.RENEWING), frozenset({M.PAYMENT_FAILED})),
+    _E.PAYMENT_OVERDUE: dict.fromkeys((M.WAITING_PAYMENT, M.RENEWING), frozenset({M.PAYMENT_FAILED})),
+    _E.PAYMENT_GRACE_OVER: {M.PAYMENT_FAILED: frozenset({M.LOCKED})},
+    _E.SUSPENSION_OVER: {M.LOCKED: frozenset({M.DELETION_SCHEDULED})},
+    _E.CANCELLATION_DUE: dict.fromkeys(_KEPT, frozenset({M.DELETION_SCHEDULED})),
+    _E.LOCK: dict.fromkeys(_WORKING | _UNPAID, frozenset({M.LOCKED})),
+    _E.UNLOCK: {M.LOCKED: _WORKING | _UNPAID},
+    _E.DELETE: dict.fromkeys(_KEPT, frozenset({M.DELETION_SCHEDULED})),
+    _E.REACTIVATE: {M.DELETION_SCHEDULED: _WORKING | {M.WAITING_PAYMENT, M.LOCKED}},
+    _E.RESTORE: {M.DELETION_SCHEDULED: _WORKING | {M.WAITING_PAYMENT, M.LOCKED}},
+    _E.PURGE_DUE: {M.DELETION_SCHEDULED: frozenset({M.DELETING, None})},
+    _E.DOMAIN_DELETED: dict.fromkeys(_KEPT | {M.DELETION_SCHEDULED}, frozenset({M.DELETING})),
+    _E.PURGED: {M.DELETING: frozenset({None})},
+}
+"""Event -> status -> the statuses that may follow, by the mailbox's other facts.
+
+None is a mailbox that is not there: not yet, or not any more. A pair that is absent is not a transition.
+"""
+
+ALIAS_TRANSITIONS: Mapping[AliasEvent, Mapping[AliasStatus | None, frozenset[AliasStatus | None]]] = {
+    AliasEvent.CREATE: {None: frozenset({A.PROVISIONING, A.READY})},
+    AliasEvent.PROVISIONED: {A.PROVISIONING: frozenset({A.READY})},
+    AliasEvent.DELETE: dict.fromkeys((A.PROVISIONING, A.READY), frozenset({A.DELETING})),
+    AliasEvent.DOMAIN_DELETED: dict.fromkeys((A.PROVISIONING, A.READY), frozenset({A.DELETING})),
+    AliasEvent.PURGED: {A.DELETING: frozenset({None})},
+}
+"""Event -> status -> the statuses that may follow; None is an alias that is not there."""
+
+_PAYMENT_STATUS = {
+    PaymentStanding.FIRST_AWAITED: M.WAITING_PAYMENT,
+    PaymentStanding.RENEWAL_AWAITED: M.RENEWING,
+    PaymentStanding.FAILED: M.PAYMENT_FAILED,
+    PaymentStanding.SUSPENDED: M.LOCKED,
+}
+_PROVISION_STATUS = {
+    ProvisionStanding.CREATE_AWAITED: M.CREATING,
+    ProvisionStanding.RESTORE_AWAITED: M.RESTORING,
+}
+_WORK = {
+    M.CREATING: ProvisionKind.CREATE,
+    M.RESTORING: ProvisionKind.RESTORE,
+    M.DELETING: ProvisionKind.DELETE,
+}
+_PROVISIONS = UUID("6f1d2a3e-52c5-4b0e-9a4a-0c3b8e6f7d21")
 
 ALIASES_ALLOWED = frozenset({M.READY, M.LOCKED, M.WAITING_DOMAIN, M.WAITING_PAYMENT, M.CREATING})
 """The statuses of a mailbox that new aliases can be made of."""
+
+
+class Untabled(Exception):
+    """A change of status that its table does not have: a fault of the rules."""
+
+
+def require_tabled(
+    table: Mapping[Any, Mapping[Any, frozenset[Any]]], event: StrEnum, before: StrEnum | None, after: StrEnum | None
+) -> None:
+    """Raise Untabled where an event does not lead from a status to another."""
+    if after not in table[event].get(before, ()):
+        raise Untabled(f"{event} does not lead from {before} to {after}")
+
+
+# --- Mailboxes --------------------------------------------------------------------------------------------------------
+
+
+def status_of(mailbox: Mailbox, domain_status: DomainStatus) -> MailboxStatus:
+    """What the first of a mailbox's facts that holds it up makes of its status."""
+    if mailbox.purging:
+        return M.DELETING
+    if mailbox.deletion_scheduled_at is not None:
+        return M.DELETION_SCHEDULED
+    if mailbox.lock_reason is not None:
+        return M.LOCKED
+    if mailbox.payment in _PAYMENT_STATUS:
+        return _PAYMENT_STATUS[mailbox.payment]
+    if domain_status is not D.READY:
+        return M.WAITING_DOMAIN
+    return _PROVISION_STATUS.get(mailbox.provision, M.READY)
+
+
+def move_mailbox(
+    mailbox: Mailbox, event: MailboxEvent, domain_status: DomainStatus, now: datetime, **facts: Any
+) -> Mailbox:
+    """The mailbox with other facts, and the status that follows from them. Every change of a status comes by here.
+
+    Where it now waits for the mail platform, that is asked. Raises Untabled.
+    """
+    changed = replace(mailbox, **facts)
+    status = status_of(changed, domain_status)
+    if status is mailbox.status:
+        return changed
+    require_tabled(MAILBOX_TRANSITIONS, event, mailbox.status, status)
+    return ask_platform(replace(changed, status=status, cause=event, updated_at=now))
+
+
+def schedule_deletion(mailbox: Mailbox, event: MailboxEvent, at: datetime, now: datetime) -> Mailbox:
+    """The mailbox scheduled for deletion at an instant; nobody waits for its payment until it is restored."""
+    return move_mailbox(mailbox, event, DomainStatus.READY, now, deletion_scheduled_at=at, payment_step_at=None)
+
+
+def ask_platform(mailbox: Mailbox) -> Mailbox:
+    """The mailbox with the work that its status waits for asked of the mail platform, unless that is done already."""
+    kind = _WORK.get(mailbox.status)
+    idle = mailbox.provision_id is None and mailbox.provision is not ProvisionStanding.PROVIDED
+    return replace(mailbox, provision_id=provision_id(mailbox, kind)) if kind and idle else mailbox
+
+
+def provision_id(subject: Domain | Mailbox | Alias, kind: ProvisionKind) -> str:
+    """The id of work on a subject, asked for with its next revision: one alone, however often the rule is applied."""
+    return str(uuid5(_PROVISIONS, f"{subject.id}/{subject.revision}/{kind}"))
+
+
+def require_aliases_allowed(mailbox: Mailbox) -> None:
+    """Raise PreconditionFailed where no alias of the mailbox can be made."""
+    if mailbox.status not in ALIASES_ALLOWED:
+        raise PreconditionFailed(
+            ResourceName("mailbox", mailbox.id),
+            Precondition.UNKNOWN_PRECONDITION,
+            f"no alias can be created of a mailbox that is {mailbox.status}",
+        )
+
+
+# --- Domains ----------------------------------------------------------------------------------------------------------
 
 
 def begin_validation(domain: Domain, now: datetime) -> Domain:
@@ -87,9 +186,20 @@ def move_domain(domain: Domain, event: DomainEvent, now: datetime) -> Domain:
     return replace(domain, status=following, updated_at=now) if following else domain
 
 
+def next_check_at(domain: Domain, interval: timedelta, now: datetime) -> datetime | None:
+    """When a domain's records are to be looked up again: while it is ready, after the interval or a tenth of it about.
+
+    Domains that were checked together are not for ever: each has a share of its own.
+    """
+    if domain.status is not D.READY:
+        return None
+    return now + interval * (0.9 + 0.2 * crc32(domain.id.encode()) / 2**32)
+
+
 def delete_domain(domain: Domain, now: datetime) -> Domain:
-    """The domain being deleted; unchanged where it is already."""
-    return move_domain(domain, DomainEvent.DELETE, now)
+    """The domain being deleted, and nothing more awaited for it; unchanged where it is already."""
+    deleted = move_domain(domain, DomainEvent.DELETE, now)
+    return domain if deleted is domain else replace(deleted, provision_id=None)
 
 
 def require_mailboxes_allowed(domain: Domain) -> None:
@@ -100,175 +210,3 @@ def require_mailboxes_allowed(domain: Domain) -> None:
             Precondition.UNKNOWN_PRECONDITION,
             "the domain is being deleted: no mailbox can be created in it",
         )
-
-
-def require_aliases_allowed(mailbox: Mailbox) -> None:
-    """Raise PreconditionFailed where no alias of the mailbox can be made."""
-    if mailbox.status not in ALIASES_ALLOWED:
-        raise PreconditionFailed(
-            ResourceName("mailbox", mailbox.id),
-            Precondition.UNKNOWN_PRECONDITION,
-            f"no alias can be created of a mailbox that is {mailbox.status}",
-        )
-
-
-def new_mailbox_status(domain_status: DomainStatus) -> MailboxStatus:
-    """Where a mailbox of such a domain stands when nothing else holds it up."""
-    return M.READY if domain_status is D.READY else M.WAITING_DOMAIN
-
-
-def new_mailbox(
-    domain: Domain, *, mailbox_id: str, local_part: str, period: SubscriptionPeriod, now: datetime
-) -> Mailbox:
-    """A mailbox of the domain whose first period starts now. Raises as `require_mailboxes_allowed`."""
-    require_mailboxes_allowed(domain)
-    return Mailbox(
-        id=mailbox_id,
-        organization_id=domain.organization_id,
-        project_id=domain.project_id,
-        domain_id=domain.id,
-        email=f"{local_part}@{domain.name}",
-        status=new_mailbox_status(domain.status),
-        subscription_period=period,
-        last_paid_period=period,
-        period_anchor_at=now,
-        subscription_period_started_at=now,
-        next_subscription_period=period,
-        next_subscription_period_starts_at=period_end(now, now, period),
-        created_at=now,
-        updated_at=now,
-    )
-
-
-def update_mailbox(
-    mailbox: Mailbox,
-    domain_status: DomainStatus,
-    *,
-    period: SubscriptionPeriod | None,
-    new_password: bool,
-    now: datetime,
-) -> Mailbox:
-    """The mailbox with another next period, a new password (which is stored beside it), or both.
-
-    Raises TransientState while it is deleting, Locked while it is locked, and PreconditionFailed for a password while
-    it is scheduled for deletion.
-    """
-    if period is None and not new_password:
-        return mailbox
-    name = ResourceName("mailbox", mailbox.id)
-    if mailbox.status is M.DELETING:
-        raise TransientState(name, mailbox.status)
-    if mailbox.status is M.LOCKED:
-        raise Locked(name)
-    if new_password and mailbox.status is M.DELETION_SCHEDULED:
-        raise PreconditionFailed(
-            name,
-            Precondition.UNKNOWN_PRECONDITION,
-            "the password can't be changed while the mailbox is scheduled for deletion: restore it first",
-        )
-    changed = mailbox
-    canceled = mailbox.subscription_period is P.CANCELED
-    if period is not None and canceled and period is not P.CANCELED:
-        if _purge_is_due(mailbox, now):
-            raise TransientState(name, M.DELETING)
-        following = MAILBOX_TRANSITIONS[MailboxEvent.REACTIVATE][mailbox.status]
-        changed = _with_new_period(_reopened(mailbox, following, domain_status), period, now)
-    elif period is not None and not canceled and period is not mailbox.next_subscription_period:
-        changed = replace(mailbox, next_subscription_period=period)
-    if changed is mailbox and not new_password:
-        return mailbox
-    return replace(changed, updated_at=now)
-
-
-def delete_mailbox(mailbox: Mailbox, retention: timedelta, now: datetime) -> Mailbox:
-    """The mailbox scheduled for deletion after the retention; unchanged where it is already, or deleting."""
-    following = MAILBOX_TRANSITIONS[MailboxEvent.DELETE].get(mailbox.status)
-    if following is None:
-        return mailbox
-    return replace(mailbox, status=following, deletion_scheduled_at=now + retention, updated_at=now)
-
-
-def restore_mailbox(mailbox: Mailbox, domain_status: DomainStatus, now: datetime) -> Mailbox:
-    """The mailbox brought back; the running period goes on where it has not ended, else a new one starts now.
-
-    Raises PreconditionFailed in any other status than deletion_scheduled, and once the purge is due.
-    """
-    name = ResourceName("mailbox", mailbox.id)
-    following = MAILBOX_TRANSITIONS[MailboxEvent.RESTORE].get(mailbox.status)
-    if following is None:
-        message = f"only a mailbox that is deletion_scheduled can be restored: this one is {mailbox.status}"
-        raise PreconditionFailed(name, Precondition.UNKNOWN_PRECONDITION, message)
-    if _purge_is_due(mailbox, now):
-        message = "the mailbox can't be restored any more: the date of its deletion has passed"
-        raise PreconditionFailed(name, Precondition.UNKNOWN_PRECONDITION, message)
-    restored = _reopened(mailbox, following, domain_status)
-    ends = mailbox.next_subscription_period_starts_at
-    if ends is None or ends <= now:
-        restored = _with_new_period(restored, mailbox.last_paid_period, now)
-    return replace(restored, updated_at=now)
-
-
-def admit_mailbox(mailbox: Mailbox, now: datetime) -> Mailbox:
-    """The mailbox once its domain has become ready; unchanged where it was not waiting for that."""
-    following = MAILBOX_TRANSITIONS[MailboxEvent.DOMAIN_READY].get(mailbox.status)
-    return replace(mailbox, status=following, updated_at=now) if following else mailbox
-
-
-def due_at(mailbox: Mailbox) -> datetime | None:
-    """When the calendar moves the mailbox next, by `advance_mailbox`; None where nothing is to come."""
-    if mailbox.status is M.DELETION_SCHEDULED:
-        return mailbox.deletion_scheduled_at
-    return mailbox.next_subscription_period_starts_at if mailbox.status in RENEWABLE else None
-
-
-def advance_mailbox(mailbox: Mailbox, retention: timedelta, now: datetime) -> Mailbox | None:
-    """The mailbox after the one step of the calendar that is due, or None where that is its purge.
-
-    Each step happens at the instant that it was due: a worker that was down for a year takes the steps of that year
-    one by one, and ends where it would have been. Where nothing is due the mailbox stays as it is.
-    """
-    due = due_at(mailbox)
-    if due is None or due > now:
-        return mailbox
-    if mailbox.status in MAILBOX_TRANSITIONS[MailboxEvent.PURGE_DUE]:
-        return None
-    if mailbox.next_subscription_period is P.CANCELED:
-        return replace(
-            mailbox,
-            status=MAILBOX_TRANSITIONS[MailboxEvent.CANCELLATION_DUE][mailbox.status],
-            subscription_period=P.CANCELED,
-            subscription_period_started_at=due,
-            next_subscription_period_starts_at=None,
-            deletion_scheduled_at=due + retention,
-            updated_at=due,
-        )
-    period = mailbox.next_subscription_period
-    return replace(
-        mailbox,
-        subscription_period=period,
-        last_paid_period=period,
-        subscription_period_started_at=due,
-        next_subscription_period_starts_at=period_end(mailbox.period_anchor_at, due, period),
-        updated_at=due,
-    )
-
-
-def _purge_is_due(mailbox: Mailbox, now: datetime) -> bool:
-    return mailbox.deletion_scheduled_at is not None and mailbox.deletion_scheduled_at <= now
-
-
-def _reopened(mailbox: Mailbox, following: MailboxStatus, domain_status: DomainStatus) -> Mailbox:
-    status = new_mailbox_status(domain_status) if following is M.READY else following
-    return replace(mailbox, status=status, deletion_scheduled_at=None)
-
-
-def _with_new_period(mailbox: Mailbox, period: SubscriptionPeriod, now: datetime) -> Mailbox:
-    return replace(
-        mailbox,
-        subscription_period=period,
-        last_paid_period=period,
-        period_anchor_at=now,
-        subscription_period_started_at=now,
-        next_subscription_period=period,
-        next_subscription_period_starts_at=period_end(now, now, period),
-    )

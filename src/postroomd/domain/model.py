@@ -11,6 +11,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Generic, TypeVar
 
+from postroomd.domain.facts import MailboxEvent, PaymentStanding, ProvisionStanding
+
 
 class DomainStatus(StrEnum):
     """Where a domain stands."""
@@ -124,6 +126,17 @@ class ApiKey:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AdminKey:
+    """A key of the operator's; its secret is kept as a SHA-256 digest alone. `name` is no other admin key's."""
+
+    name: str
+    read_only: bool
+    created_at: datetime
+    expires_at: datetime | None
+    revoked_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Scope:
     """What a caller can reach: one organization, or one project of it."""
 
@@ -133,7 +146,10 @@ class Scope:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Domain:
-    """An e-mail domain that an organization has registered. `name` is made of A-labels in lower case."""
+    """An e-mail domain that an organization has registered. `name` is made of A-labels in lower case.
+
+    `provision_id` is the work that the mail platform has been asked for and has not confirmed.
+    """
 
     id: str
     organization_id: str
@@ -144,6 +160,7 @@ class Domain:
     created_at: datetime
     updated_at: datetime
     revision: int = 1
+    provision_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,6 +186,10 @@ class Mailbox:
 
     `period_anchor_at` is the first start that the calendar counts periods from; `last_paid_period` the length of
     the last running period, which a restore takes up again once `subscription_period` is canceled.
+
+    `status` follows from the facts at the end (lifecycle.status_of): `purging`, `lock_reason` (the operator's lock),
+    `payment` and `provision`. `payment_step_at` is when an unpaid standing moves on by itself, `provision_id` the work
+    that the mail platform has been asked for and has not confirmed. `cause` made the status what it is.
     """
 
     id: str
@@ -187,11 +208,21 @@ class Mailbox:
     updated_at: datetime
     deletion_scheduled_at: datetime | None = None
     revision: int = 1
+    purging: bool = False
+    lock_reason: str | None = None
+    payment: PaymentStanding = PaymentStanding.SETTLED
+    payment_step_at: datetime | None = None
+    provision: ProvisionStanding = ProvisionStanding.PROVIDED
+    provision_id: str | None = None
+    cause: MailboxEvent = MailboxEvent.CREATE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Alias:
-    """A further address of a mailbox, in the mailbox's own domain."""
+    """A further address of a mailbox, in the mailbox's own domain.
+
+    `provision_id` is the work that the mail platform has been asked for and has not confirmed.
+    """
 
     id: str
     organization_id: str
@@ -204,6 +235,7 @@ class Alias:
     created_at: datetime
     updated_at: datetime
     revision: int = 1
+    provision_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -214,13 +246,22 @@ class Ordering:
     descending: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Position:
+    """A place in an ordered list: right after the item with this value of the order's field, and this id."""
+
+    value: datetime | str | int
+    id: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DomainQuery:
-    """Which domains to list. Empty filters match everything; `page` counts from 1."""
+    """Which domains to list. Empty filters match everything; `page` counts from 1, and is 1 where `after` is set."""
 
     ordering: Ordering
     page: int
     page_size: int
+    after: Position | None = None
     project_id: str | None = None
     statuses: tuple[DomainStatus, ...] = ()
     search: str = ""
@@ -228,11 +269,12 @@ class DomainQuery:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MailboxQuery:
-    """Which mailboxes to list. Empty filters match everything; `page` counts from 1."""
+    """Which mailboxes to list. Empty filters match everything; `page` counts from 1, and is 1 where `after` is set."""
 
     ordering: Ordering
     page: int
     page_size: int
+    after: Position | None = None
     domain_id: str | None = None
     project_id: str | None = None
     statuses: tuple[MailboxStatus, ...] = ()
@@ -241,11 +283,12 @@ class MailboxQuery:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AliasQuery:
-    """Which aliases to list. Empty filters match everything; `page` counts from 1."""
+    """Which aliases to list. Empty filters match everything; `page` counts from 1, and is 1 where `after` is set."""
 
     ordering: Ordering
     page: int
     page_size: int
+    after: Position | None = None
     mailbox_id: str | None = None
     project_id: str | None = None
     status: AliasStatus | None = None
@@ -256,7 +299,8 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True, slots=True)
 class Page(Generic[Item]):
-    """One page of a list; `total_count` counts the matches on all pages."""
+    """One page of a list; `total_count` counts the matches on all pages, and `has_more` tells of further ones."""
 
     items: Sequence[Item]
     total_count: int
+    has_more: bool = False

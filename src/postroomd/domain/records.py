@@ -5,10 +5,10 @@ Sources: RFC 5321 (MX), 7208 (SPF), 6376 (DKIM), 7489 (DMARC), 6186 and 8314 (SR
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from postroomd.domain.lifecycle import DomainEvent
-from postroomd.domain.model import DnsType, DomainRecord, RecordLevel, RecordStatus
+from postroomd.domain.facts import DomainEvent
+from postroomd.domain.model import DnsType, DomainRecord, DomainStatus, RecordLevel, RecordStatus
 
 VALIDATION_LABEL = "_postroom-challenge"
 VALIDATION_PREFIX = "postroom-validation="
@@ -98,6 +98,13 @@ def _plans(name: str, hosts: MailHosts, token: str, dkim_selector: str, dkim_key
 NAME_IS_PROVED_ELSEWHERE = (
     "the name is in use by another organization, which has proved it: its token would have to be withdrawn first"
 )
+
+
+def shown(record: DomainRecord, domain_status: DomainStatus) -> DomainRecord:
+    """The record as its owner sees it: while its domain is validating, what an earlier look-up found counts no more."""
+    if domain_status is not DomainStatus.VALIDATING:
+        return record
+    return replace(record, status=RecordStatus.VALIDATING, error=None)
 
 
 def validation_event(records: Mapping[str, DomainRecord], findings: Mapping[str, Finding]) -> DomainEvent:

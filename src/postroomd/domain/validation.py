@@ -18,6 +18,7 @@ from postroomd.domain.model import SubscriptionPeriod
 MAX_BATCH = 100
 MAX_DESCRIPTION = 255  # characters
 MAX_SEARCH = 320  # characters
+MAX_REASON = 255  # characters
 MIN_PASSWORD, MAX_PASSWORD = 12, 128  # characters
 DEFAULT_PAGE_SIZE = 50
 MAX_PAGE = 2**31 - 1
@@ -95,6 +96,16 @@ class Checker:
         if not 0 <= page_size <= largest:
             self.refuse("page_size", Reason.CONSTRAINT, f"1 to {largest}")
         return page or 1, page_size or DEFAULT_PAGE_SIZE
+
+    def limit(self, page_size: int, largest: int) -> int:
+        """How many items a page by token may hold: the default where it is 0, the largest where more are wanted."""
+        if page_size < 0:
+            self.refuse("page_size", Reason.CONSTRAINT, "0 or more")
+        return min(page_size or DEFAULT_PAGE_SIZE, largest)
+
+    def reason(self, value: str) -> str:
+        """Why an operator does something: a required text."""
+        return self.text("reason", value, MAX_REASON) if self.present("reason", value) else ""
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 
 from aiohttp import web
@@ -11,11 +11,12 @@ from google.protobuf.descriptor import ServiceDescriptor
 from postroom.v1alpha1 import mailbox_service_pb2
 from postroomd.gateway.channel import open_channel
 from postroomd.gateway.endpoints import Timeouts
-from postroomd.gateway.handler import Gateway, expect
-from postroomd.gateway.http_server import listen
+from postroomd.gateway.handler import Gateway
+from postroomd.gateway.http_server import listen, serving
 
 SERVICES: Sequence[ServiceDescriptor] = tuple(mailbox_service_pb2.DESCRIPTOR.services_by_name.values())
-GATEWAY = web.AppKey("gateway", Gateway)
+# What drains ends before this begins: within it aiohttp would read no more of a body.
+CLOSING_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,8 @@ class GatewayConfig:
 
     grpc_address: str
     max_body_bytes: int = 1_048_576
+    max_requests: int = 128
+    max_connections: int = 1_000
     body_timeout_seconds: float = 30.0
     call_timeout_seconds: float = 30.0
     drain_seconds: float = 10.0
@@ -36,23 +39,21 @@ class GatewayConfig:
                 raise ValueError(f"{name} must be more than 0")
 
 
-def create_app(config: GatewayConfig, services: Sequence[ServiceDescriptor] = SERVICES) -> web.Application:
-    """Compile the services' routes into an application. Raises Unsupported where it can't serve one of them.
+@asynccontextmanager
+async def open_gateway(
+    config: GatewayConfig, services: Sequence[ServiceDescriptor] = SERVICES
+) -> AsyncIterator[tuple[Gateway, web.Server]]:
+    """Compile the services' routes, open the channel behind them, and make the HTTP server in front of them.
 
-    The application opens its channel as it starts and closes it after its last request.
+    The server listens nowhere yet. Its last request is answered, or canceled, before the channel is closed. Raises
+    Unsupported where the gateway can't serve one of the services.
     """
-    gateway = Gateway(services, Timeouts(config.body_timeout_seconds, config.call_timeout_seconds))
-    app = web.Application(client_max_size=config.max_body_bytes, middlewares=[gateway.enter])
-    app[GATEWAY] = gateway
-    app.router.add_route("*", "/{path:.*}", gateway.handle, expect_handler=expect)
-
-    async def connection(_: web.Application) -> AsyncIterator[None]:
-        async with open_channel(config.grpc_address) as channel:
-            gateway.connect(channel)
-            yield
-
-    app.cleanup_ctx.append(connection)
-    return app
+    timeouts = Timeouts(config.body_timeout_seconds, config.call_timeout_seconds)
+    gateway = Gateway(services, timeouts, config.max_requests)
+    async with open_channel(config.grpc_address) as channel:
+        gateway.connect(channel)
+        async with serving(gateway.handle, config.max_body_bytes, CLOSING_SECONDS) as server:
+            yield gateway, server
 
 
 async def run_gateway(
@@ -69,19 +70,14 @@ async def run_gateway(
     `ready` is called once connections are accepted. Draining accepts no more of them, gives the requests under way
     `drain_seconds` to end, and cancels what is left.
     """
-    app = create_app(config, services)
-    # The time for what is under way is spent before aiohttp's own shutdown, which would read no more of a body.
-    runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.5)
     async with AsyncExitStack() as stack:
-        await runner.setup()
-        stack.push_async_callback(runner.cleanup)
-        assert runner.server is not None  # noqa: S101 - setup has made it
-        listener = await listen(runner.server, *http_address, reuse_port=reuse_port)
+        gateway, server = await stack.enter_async_context(open_gateway(config, services))
+        listener = await listen(server, *http_address, most=config.max_connections, reuse_port=reuse_port)
         stack.callback(listener.close)
         ready()
         await stop.wait()
         listener.close()
-        await _drain(app[GATEWAY], config.drain_seconds)
+        await _drain(gateway, config.drain_seconds)
 
 
 async def _drain(gateway: Gateway, seconds: float) -> None:

@@ -4,12 +4,14 @@ import asyncio
 from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import grpc
-from aiohttp import web
+from aiohttp import hdrs, web
+from aiohttp.http import HttpVersion11
 from google.protobuf.message import Message
 from grpc_health.v1 import health_pb2  # type: ignore[import-untyped, unused-ignore]
+from multidict import CIMultiDict
 
 from postroomd.gateway import headers
 from postroomd.gateway.errors import Refused, from_rpc_error, invalid_arguments, problem
@@ -19,7 +21,10 @@ from postroomd.gateway.transcode import Transcoder
 from postroomd.gateway.violations import InvalidArguments, Violation
 
 PROBE_SECONDS = 2.0
-HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", "Server": "postroom"}
+ACCEPT_DETAILS = ("x-accept-details", "all")  # which open_channel has made room for
+# Copied for each answer, which is cheaper than to set them. No cache and no sniffing browser makes more of an answer.
+HEADERS = CIMultiDict({"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", "Server": "postroom"})
+JSON_HEADERS = CIMultiDict({"Content-Type": "application/json", **HEADERS})
 # A mebibyte of the smallest JSON values takes a good part of a second to decode: the event loop must not wait for it.
 LARGE_BODY = 65_536
 
@@ -32,11 +37,10 @@ class Timeouts:
     call_seconds: float = 30.0
 
 
-@dataclass(frozen=True)
-class Incoming:
+class Incoming(NamedTuple):
     """A request on its way to an endpoint. `captured`: the path's variable segments, still percent-encoded."""
 
-    http: web.Request
+    http: web.BaseRequest
     captured: tuple[str, ...]
     request_id: str
 
@@ -48,6 +52,10 @@ class Endpoint(Protocol):
     def rpc(self) -> str:
         """The full name of the RPC that answers, empty for none."""
 
+    @property
+    def is_probe(self) -> bool:
+        """Whether it tells how the gateway fares, and so is answered however busy that is."""
+
     def connect(self, channel: grpc.aio.Channel) -> None:
         """Call through this channel. Comes before the first request."""
 
@@ -57,6 +65,8 @@ class Endpoint(Protocol):
 
 class RpcEndpoint:
     """One RPC at one route."""
+
+    is_probe = False
 
     def __init__(self, route: Route, timeouts: Timeouts) -> None:
         """Compile the route. Raises Unsupported."""
@@ -81,35 +91,25 @@ class RpcEndpoint:
         token = headers.token(incoming.http)
         try:
             message = await self._decode(incoming)
+            key = None if self._reads else headers.idempotency_key(incoming.http)
+            consistency = headers.consistency(incoming.http) if self._reads else None
             self._depend_on_etag(message, incoming.http)
-            metadata = self._metadata(incoming, token)
         except InvalidArguments as invalid:
             if token is None:
                 raise Refused(problem("denied_authentication")) from None
             raise Refused(invalid_arguments(invalid.violations)) from None
+        metadata = _metadata(incoming.request_id, token, key, consistency)
         call = self._call(message, timeout=self._timeouts.call_seconds, metadata=metadata)
         try:
             response = await call
         except grpc.aio.AioRpcError as error:
             raise Refused(from_rpc_error(error, incoming.request_id)) from error
         answer = self._answer(incoming.http, response)
-        keyed = any(name == "idempotency-key" for name, _ in metadata)
-        if keyed and (await call.trailing_metadata()).get("idempotency-replayed") == "true":
+        if key is not None and (await call.trailing_metadata()).get("idempotency-replayed") == "true":
             answer.headers["Idempotency-Replayed"] = "true"
         return answer
 
-    def _metadata(self, incoming: Incoming, token: str | None) -> list[tuple[str, str]]:
-        """What the call carries besides its message. Raises InvalidArguments."""
-        carried = {
-            "x-request-id": incoming.request_id,
-            "x-accept-details": "all",  # which open_channel has made room for
-            "x-auth-token": token,
-            "idempotency-key": None if self._reads else headers.idempotency_key(incoming.http),
-            "x-consistency": headers.consistency(incoming.http) if self._reads else None,
-        }
-        return [(name, value) for name, value in carried.items() if value is not None]
-
-    def _depend_on_etag(self, message: Any, request: web.Request) -> None:
+    def _depend_on_etag(self, message: Any, request: web.BaseRequest) -> None:
         """Have a change depend on the etag of If-Match. Raises InvalidArguments where it can't, or names another."""
         etag = None if self._reads else headers.if_match(request)
         if etag is None:
@@ -120,19 +120,21 @@ class RpcEndpoint:
             raise InvalidArguments((Violation("etag", "constraint", "is not the etag of If-Match"),))
         message.etag = etag
 
-    def _answer(self, request: web.Request, response: Any) -> web.Response:
+    def _answer(self, request: web.BaseRequest, response: Any) -> web.Response:
         """The answer, with its ETag where it is of one resource; 304 where the caller has it already."""
         if not self._gives_etag:
             return json_response(HTTPStatus.OK, self._transcoder.encode(response))
-        if self._reads and headers.if_none_match(request, response.etag):
+        etag = response.etag
+        if self._reads and headers.if_none_match(request, etag):
             answer = web.Response(status=HTTPStatus.NOT_MODIFIED, headers=HEADERS)
         else:
             answer = json_response(HTTPStatus.OK, self._transcoder.encode(response))
-        answer.headers["ETag"] = f'"{response.etag}"'
+        answer.headers[hdrs.ETAG] = f'"{etag}"'
         return answer
 
     async def _decode(self, incoming: Incoming) -> Message:
-        body = await read_body(incoming.http, self._timeouts.body_seconds)
+        # Most reads have no body: there is nothing to wait for, and no clock to set.
+        body = await read_body(incoming.http, self._timeouts.body_seconds) if incoming.http.body_exists else b""
         if self._transcoder.reads_body:
             headers.check_media_type(incoming.http, body)
         decode = partial(self._transcoder.decode, incoming.captured, incoming.http.rel_url.raw_query_string, body)
@@ -143,6 +145,7 @@ class Liveness:
     """Answers while the process lives."""
 
     rpc = ""
+    is_probe = True
 
     def connect(self, channel: grpc.aio.Channel) -> None:
         """Need nothing of it."""
@@ -156,6 +159,7 @@ class Readiness:
     """Answers whether the service behind the gateway is SERVING, and if not, why."""
 
     rpc = "/grpc.health.v1.Health/Check"
+    is_probe = True
 
     def __init__(self) -> None:
         self._check: Any = None
@@ -184,14 +188,15 @@ def _not_serving(reason: str) -> web.Response:
     return json_response(HTTPStatus.SERVICE_UNAVAILABLE, to_bytes({"status": "not_serving", "reason": reason}))
 
 
-async def read_body(request: web.Request, seconds: float) -> bytes:
+async def read_body(request: web.BaseRequest, seconds: float) -> bytes:
     """Read a body of at most `max_body_bytes`. Raises Refused, and InvalidArguments where it does not all arrive.
 
     The time is bounded because a client may be slow on purpose, and because aiohttp goes on waiting for the rest of a
     body that it can't parse.
     """
-    if not fits(request):
+    if (request.content_length or 0) > request.client_max_size:
         raise Refused(problem("payload_too_large"))
+    await _ask_for_body(request)
     try:
         async with asyncio.timeout(seconds):
             return await request.read()
@@ -202,11 +207,22 @@ async def read_body(request: web.Request, seconds: float) -> bytes:
         raise InvalidArguments((fault,)) from None
 
 
-def fits(request: web.Request) -> bool:
-    """Whether the body may be read, as far as its announced length tells."""
-    return (request.content_length or 0) <= request.client_max_size
+async def _ask_for_body(request: web.BaseRequest) -> None:
+    """Tell a client that waits to be asked for its body to send it. RFC 9110 lets any other expectation be ignored."""
+    if request.headers.get(hdrs.EXPECT, "").lower() == "100-continue" and request.version == HttpVersion11:
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        request.writer.output_size = 0  # for aiohttp, nothing of the answer is sent yet
 
 
 def json_response(status: int, body: bytes) -> web.Response:
-    """Make a response, of which no cache and no sniffing browser makes more than it is."""
-    return web.Response(status=status, body=body, content_type="application/json", headers=HEADERS)
+    """Make a response of JSON."""
+    return web.Response(status=status, body=body, headers=JSON_HEADERS)
+
+
+def _metadata(request_id: str, token: str | None, key: str | None, consistency: str | None) -> grpc.aio.Metadata:
+    """What a call carries besides its message."""
+    carried = grpc.aio.Metadata(("x-request-id", request_id), ACCEPT_DETAILS)
+    for name, value in (("x-auth-token", token), ("idempotency-key", key), ("x-consistency", consistency)):
+        if value is not None:
+            carried.add(name, value)
+    return carried

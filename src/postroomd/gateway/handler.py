@@ -9,8 +9,6 @@ from dataclasses import dataclass
 import grpc
 import structlog
 from aiohttp import hdrs, web
-from aiohttp.http import HttpVersion11
-from aiohttp.typedefs import Handler
 from google.protobuf.descriptor import ServiceDescriptor
 
 from postroomd.gateway import headers
@@ -21,21 +19,23 @@ from postroomd.gateway.endpoints import (
     Readiness,
     RpcEndpoint,
     Timeouts,
-    fits,
     json_response,
 )
 from postroomd.gateway.errors import Problem, Refused, internal, problem
 from postroomd.gateway.json_codec import to_bytes
 from postroomd.gateway.routes import Found, NotAllowed, RouteTable, read_routes
 from postroomd.gateway.violations import printable
+from postroomd.logs import Tally
 
 CLIENT_CLOSED_REQUEST = 499  # in the log alone: nobody is left to read it
+TOO_MANY = problem("too_many_requests")
+REFUSED = TOO_MANY.status
 _SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
 
 logger = structlog.get_logger()
 
 
-@dataclass
+@dataclass(slots=True)
 class Outcome:
     """What the log says of a request once it is over."""
 
@@ -48,12 +48,18 @@ class Outcome:
 class Gateway:
     """All routes of the services, and the requests under way."""
 
-    def __init__(self, services: Iterable[ServiceDescriptor], timeouts: Timeouts) -> None:
-        """Compile the routes. Raises Unsupported, also where two of them are the same."""
+    def __init__(self, services: Iterable[ServiceDescriptor], timeouts: Timeouts, most_requests: int = 128) -> None:
+        """Compile the routes. Raises Unsupported, also where two of them are the same.
+
+        Of the reads that come while `most_requests` are under way, only probes are answered, and of changes none while
+        as many are: those may wait long, and reads are not to be refused for it.
+        """
         self.draining = False  # once set, each answer ends its connection
         self.idle = asyncio.Event()
         self.idle.set()
-        self._under_way = 0
+        self._under_way = {True: 0, False: 0}  # by whether they only read
+        self._most_requests = most_requests
+        self._refused = Tally("requests refused")  # here, or by the service
         self._table = RouteTable[Endpoint]()
         self._table.add("GET", "/healthz", Liveness())
         self._table.add("GET", "/readyz", Readiness())
@@ -65,17 +71,13 @@ class Gateway:
         for endpoint in self._table:
             endpoint.connect(channel)
 
-    @web.middleware
-    async def enter(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Take the requests that aiohttp's router would refuse by itself too, such as `OPTIONS *`."""
-        return await self.handle(request)
-
-    async def handle(self, request: web.Request) -> web.StreamResponse:
+    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request, whatever happens."""
         started = time.perf_counter()
         request_id = headers.request_id(request)
         outcome = Outcome()
-        self._under_way += 1
+        reads = request.method in _SAFE_METHODS
+        self._under_way[reads] += 1
         self.idle.clear()
         try:
             response = await self._answer(request, request_id, outcome)
@@ -84,20 +86,26 @@ class Gateway:
             raise
         else:
             outcome.status = response.status
-            response.headers["X-Request-Id"] = request_id
+            response.headers[headers.X_REQUEST_ID] = request_id
             if self.draining:
                 response.force_close()
             return response
         finally:
-            self._under_way -= 1
-            if not self._under_way:
+            self._under_way[reads] -= 1
+            if not any(self._under_way.values()):
                 self.idle.set()
-            _log(request, request_id, outcome, started)
+            if outcome.status == REFUSED:
+                self._refused.add()
+            else:
+                _log(request, request_id, outcome, started)
 
-    async def _answer(self, request: web.Request, request_id: str, outcome: Outcome) -> web.Response:
+    async def _answer(self, request: web.BaseRequest, request_id: str, outcome: Outcome) -> web.Response:
         try:
             found = self._find(request, outcome)
             outcome.rpc = found.endpoint.rpc
+            under_way = self._under_way[request.method in _SAFE_METHODS]
+            if under_way > self._most_requests and not found.endpoint.is_probe:
+                raise Refused(TOO_MANY)
             return await found.endpoint.answer(Incoming(request, found.captured, request_id))
         except Refused as refused:
             refusal = refused.problem
@@ -111,7 +119,7 @@ class Gateway:
         outcome.type = refusal.type
         return problem_response(refusal)
 
-    def _find(self, request: web.Request, outcome: Outcome) -> Found[Endpoint]:
+    def _find(self, request: web.BaseRequest, outcome: Outcome) -> Found[Endpoint]:
         raw_path = request.rel_url.raw_path
         found = self._table.find(request.method, raw_path)
         if found is None:
@@ -122,17 +130,6 @@ class Gateway:
         return found
 
 
-async def expect(request: web.Request) -> None:
-    """Ask a client that waits to be asked for its body, unless the body is too large to be read.
-
-    RFC 9110 lets a server ignore any other expectation.
-    """
-    waits = request.headers.get(hdrs.EXPECT, "").lower() == "100-continue" and request.version == HttpVersion11
-    if waits and fits(request):
-        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        request.writer.output_size = 0  # for aiohttp, nothing of the answer is sent yet
-
-
 def problem_response(refusal: Problem) -> web.Response:
     """Write a problem."""
     response = json_response(refusal.status, to_bytes(refusal.body()))
@@ -140,7 +137,7 @@ def problem_response(refusal: Problem) -> web.Response:
     return response
 
 
-def _log(request: web.Request, request_id: str, outcome: Outcome, started: float) -> None:
+def _log(request: web.BaseRequest, request_id: str, outcome: Outcome, started: float) -> None:
     """Write one line for a request that failed or may have changed something: no path, no query, no header, no body."""
     if outcome.status < 400 and request.method in _SAFE_METHODS:
         return

@@ -4,13 +4,20 @@ A header's value may hold any byte. What gRPC could not carry on is refused or r
 """
 
 import re
-import uuid
+import secrets
 from collections.abc import Sequence
 
-from aiohttp import web
+from aiohttp import hdrs, web
+from multidict import istr
 
 from postroomd.gateway.errors import Refused, problem
 from postroomd.gateway.violations import InvalidArguments, Violation
+
+# Spelled for look-ups once: a plain string is lowered for each.
+X_REQUEST_ID = istr("X-Request-Id")
+X_AUTH_TOKEN = istr("X-Auth-Token")
+X_CONSISTENCY = istr("X-Consistency")
+IDEMPOTENCY_KEY = istr("Idempotency-Key")
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _TOKEN = re.compile(r"[\x21-\x7e]{1,512}")
@@ -23,13 +30,13 @@ _JSON = re.compile(r'application/json\s*(;\s*charset="?utf-?8"?\s*)?;?', re.IGNO
 
 def request_id(request: web.BaseRequest) -> str:
     """Take the caller's X-Request-Id where it is one plain word, else make one up."""
-    given = request.headers.getall("X-Request-Id", ())
+    given = request.headers.getall(X_REQUEST_ID, ())
     return given[0] if len(given) == 1 and _REQUEST_ID.fullmatch(given[0]) else new_request_id()
 
 
 def new_request_id() -> str:
     """Make up a request id."""
-    return uuid.uuid4().hex
+    return secrets.token_hex(16)
 
 
 def token(request: web.BaseRequest) -> str | None:
@@ -37,9 +44,9 @@ def token(request: web.BaseRequest) -> str | None:
 
     X-Auth-Token goes before Authorization, which a proxy on the way may have added for itself.
     """
-    given: Sequence[str | None] = request.headers.getall("X-Auth-Token", ())
+    given: Sequence[str | None] = request.headers.getall(X_AUTH_TOKEN, ())
     if not given:
-        given = [_bearer(value) for value in request.headers.getall("Authorization", ())]
+        given = [_bearer(value) for value in request.headers.getall(hdrs.AUTHORIZATION, ())]
     if not given:
         return None
     if len(given) > 1 or given[0] is None or not _TOKEN.fullmatch(given[0]):
@@ -54,7 +61,7 @@ def _bearer(value: str) -> str | None:
 
 def idempotency_key(request: web.BaseRequest) -> str | None:
     """Find the Idempotency-Key; None without one. Raises InvalidArguments for one that is malformed, or two."""
-    given = request.headers.getall("Idempotency-Key", ())
+    given = request.headers.getall(IDEMPOTENCY_KEY, ())
     if not given:
         return None
     if len(given) > 1 or not _IDEMPOTENCY_KEY.fullmatch(given[0]):
@@ -65,7 +72,7 @@ def idempotency_key(request: web.BaseRequest) -> str | None:
 
 def consistency(request: web.BaseRequest) -> str | None:
     """Find how fresh the caller wants a list to be; None without a word on it. Raises InvalidArguments."""
-    given = request.headers.getall("X-Consistency", ())
+    given = request.headers.getall(X_CONSISTENCY, ())
     if any(value != "strong" for value in given):
         raise InvalidArguments((Violation("x-consistency", "constraint", "`strong`, or nothing"),))
     return "strong" if given else None
@@ -76,7 +83,7 @@ def if_match(request: web.BaseRequest) -> str | None:
 
     Raises InvalidArguments for several, a weak one, and what is no etag.
     """
-    given = request.headers.getall("If-Match", ())
+    given = request.headers.getall(hdrs.IF_MATCH, ())
     if not given or given == ["*"]:
         return None
     match = _ETAG.fullmatch(given[0]) if len(given) == 1 else None
@@ -87,13 +94,16 @@ def if_match(request: web.BaseRequest) -> str | None:
 
 def if_none_match(request: web.BaseRequest, etag: str) -> bool:
     """Tell whether the caller has this version already (RFC 9110, section 13.1.2). What is no etag matches nothing."""
-    given = ",".join(request.headers.getall("If-None-Match", ()))
-    return given.strip() == "*" or etag in _ETAGS.findall(given)
+    given = request.headers.getall(hdrs.IF_NONE_MATCH, ())
+    if not given:
+        return False
+    listed = ",".join(given)
+    return listed.strip() == "*" or etag in _ETAGS.findall(listed)
 
 
 def check_media_type(request: web.BaseRequest, body: bytes) -> None:
     """Raise Refused unless the body is JSON, or nothing at all."""
-    types, codings = request.headers.getall("Content-Type", ()), request.headers.getall("Content-Encoding", ())
+    types, codings = request.headers.getall(hdrs.CONTENT_TYPE, ()), request.headers.getall(hdrs.CONTENT_ENCODING, ())
     is_json = len(types) == 1 and _JSON.fullmatch(types[0].strip()) is not None
     is_nothing = not types and not body
     if not (is_json or is_nothing) or any(coding.lower() != "identity" for coding in codings):

@@ -33,55 +33,77 @@ def to_bytes(values: object) -> bytes:
 
 
 def compile_encoder(message: Descriptor, *, within: tuple[Descriptor, ...] = ()) -> Callable[[Message], dict[str, Any]]:
-    """Make the function that turns such a message into a dict for `to_bytes`. Raises Unsupported."""
+    """Make the function that turns such a message into a dict for `to_bytes`. Raises Unsupported.
+
+    It is what a page costs, so it is written out for the message, as dataclasses writes an `__init__`:
+
+        def encode(message):
+            [v0, v1, v2s, v2n] = read(message)
+            return {"id": v0, "status": e1(v1), "at": e2(v2s, v2n) if v2s or v2n or message.HasField("at") else None}
+
+    All fields are read in one call into C, and those alone are touched again whose Python value is not what JSON shows.
+    """
     within = _enter(message, within)
-    names = [field.name for field in message.fields]
-    read = _reader(names)
-    always: list[tuple[str, Encode]] = []
-    nullable: list[tuple[str, Encode]] = []
+    paths: list[str] = []
+    items: list[str] = []
+    known: dict[str, Any] = {}
     for field in message.fields:
-        encode = _field_encoder(field, within)
+        parts = _parts_of(field)
+        names = [f"v{len(paths) + place}" for place in range(len(parts))]
+        paths += parts
+        value = ", ".join(names)
+        if (encode := _field_encoder(field, within)) is not None:
+            known[f"encode_{names[0]}"] = encode
+            value = f"encode_{names[0]}({value})"
         if field.has_presence:
-            nullable.append((field.name, encode or _as_it_is))
-        elif encode is not None:
-            always.append((field.name, encode))
-
-    def encode_message(message: Message) -> dict[str, Any]:
-        # All fields in one call into C; then only those whose Python value is not what JSON shows.
-        values = dict(zip(names, read(message), strict=False))
-        for name, encode in always:
-            values[name] = encode(values[name])
-        for name, encode in nullable:
-            values[name] = encode(values[name]) if message.HasField(name) else None
-        return values
-
-    return encode_message
+            # Numbers of which one is not 0 are present, and nothing is asked about them.
+            present = [*(names if len(names) > 1 else ()), f"message.HasField({field.name!r})"]
+            value = f"{value} if {' or '.join(present)} else None"
+        items.append(f"{field.name!r}: {value}")
+    values = ", ".join(f"v{place}" for place in range(len(paths)))
+    source = f"def encode(message):\n    [{values}] = read(message)\n    return {{{', '.join(items)}}}"
+    made: dict[str, Callable[[Message], dict[str, Any]]] = {}
+    exec(source, known | {"read": _reader(paths)}, made)  # noqa: S102 - no text of a caller's is in it
+    return made["encode"]
 
 
-def _reader(names: list[str]) -> Callable[[Message], Iterable[Any]]:
-    """Like attrgetter(*names), but a sequence for one name and for none too."""
-    if len(names) > 1:
-        return attrgetter(*names)
-    return lambda message: [getattr(message, name) for name in names]
+def _parts_of(field: FieldDescriptor) -> list[str]:
+    """Name what is read of a field: itself, or the numbers of a message that is one JSON value."""
+    scalar = None if field.is_repeated else scalar_of(field)
+    return [f"{field.name}.{part}" for part in scalar.parts] if scalar and scalar.parts else [field.name]
 
 
-def _as_it_is(value: Any) -> Any:
-    return value
+def _reader(paths: list[str]) -> Callable[[Message], Iterable[Any]]:
+    """Like attrgetter(*paths), but a sequence for one path and for none too."""
+    if len(paths) > 1:
+        return attrgetter(*paths)
+    return lambda message: [attrgetter(path)(message) for path in paths]
 
 
-def _field_encoder(field: FieldDescriptor, within: tuple[Descriptor, ...]) -> Encode | None:
-    """Make the field's encoder; None where the value is JSON as it is."""
+def _field_encoder(field: FieldDescriptor, within: tuple[Descriptor, ...]) -> Callable[..., Any] | None:
+    """Make the encoder of what `_parts_of` reads; None where it is JSON as it is."""
     if entry := _map_entry(field):
-        encode = _value_encoder(entry.fields_by_name["value"], within) or _as_it_is
+        encode = _element_encoder(entry.fields_by_name["value"], within)
         text: Encode = _key_text if entry.fields_by_name["key"].type == FieldDescriptor.TYPE_BOOL else str
         return lambda values: {text(key): encode(value) for key, value in values.items()}
-    one = _value_encoder(field, within)
     if not field.is_repeated:
-        return one
-    return list if one is None else lambda values: [one(value) for value in values]
+        return _value_encoder(field, within)
+    one = _element_encoder(field, within)
+    return lambda values: [one(value) for value in values]
 
 
-def _value_encoder(field: FieldDescriptor, within: tuple[Descriptor, ...]) -> Encode | None:
+def _element_encoder(field: FieldDescriptor, within: tuple[Descriptor, ...]) -> Encode:
+    """Make the encoder of one element of a list or a map."""
+    scalar, encode = scalar_of(field), _value_encoder(field, within)
+    if encode is None:
+        return lambda value: value
+    if scalar is None or not scalar.parts:
+        return encode
+    read = attrgetter(*scalar.parts)
+    return lambda value: encode(*read(value))
+
+
+def _value_encoder(field: FieldDescriptor, within: tuple[Descriptor, ...]) -> Callable[..., Any] | None:
     scalar = scalar_of(field)
     if scalar is not None:
         return scalar.to_json

@@ -36,11 +36,15 @@ class Unsupported(Exception):
 
 @dataclass(frozen=True)
 class Scalar:
-    """One protobuf type in JSON. `to_json` is None where Python's value is JSON's already."""
+    """One protobuf type in JSON. `to_json` is None where Python's value is JSON's already.
+
+    It takes the value, or of a message that is one JSON value, the numbers that are its fields `parts`.
+    """
 
     from_json: Callable[[object], Any]
-    to_json: Callable[[Any], object] | None = None
+    to_json: Callable[..., object] | None = None
     literal: Callable[[str], object] | None = None  # text -> JSON value; None where the text is the value
+    parts: tuple[str, ...] = ()
 
     def from_text(self, text: str) -> Any:
         """Read a value that came as text. Raises Fault."""
@@ -169,9 +173,9 @@ def _timestamp(value: object) -> Timestamp:
     return Timestamp(seconds=(moment - _EPOCH) // timedelta(seconds=1), nanos=int((fraction or "0").ljust(9, "0")))
 
 
-def _datetime(timestamp: Timestamp) -> datetime:
+def _datetime(seconds: int, nanos: int) -> datetime:
     """Give orjson a datetime, which it writes far faster than Python can; what is finer than microseconds goes."""
-    return _EPOCH + timedelta(0, timestamp.seconds, timestamp.nanos // 1000)
+    return _EPOCH + timedelta(0, seconds, nanos // 1000)
 
 
 _SECONDS = re.compile(r"(-?)(\d{1,12})(?:\.(\d{1,9}))?s", re.ASCII)
@@ -187,10 +191,10 @@ def _duration(value: object) -> Duration:
     return Duration(seconds=sign * int(parts[2]), nanos=sign * int((parts[3] or "0").ljust(9, "0")))
 
 
-def _duration_text(duration: Duration) -> str:
-    sign = "-" if duration.seconds < 0 or duration.nanos < 0 else ""
-    fraction = f".{abs(duration.nanos):09d}".rstrip("0") if duration.nanos else ""
-    return f"{sign}{abs(duration.seconds)}{fraction}s"
+def _duration_text(seconds: int, nanos: int) -> str:
+    sign = "-" if seconds < 0 or nanos < 0 else ""
+    fraction = f".{abs(nanos):09d}".rstrip("0") if nanos else ""
+    return f"{sign}{abs(seconds)}{fraction}s"
 
 
 _INT32 = _integer(-(2**31), 2**31 - 1)
@@ -217,7 +221,8 @@ _TYPES: dict[int, Scalar] = {
 }
 
 # The well-known types that are one JSON value.
+_PARTS = ("seconds", "nanos")
 _MESSAGES: dict[str, Scalar] = {
-    "google.protobuf.Timestamp": Scalar(_timestamp, to_json=_datetime),
-    "google.protobuf.Duration": Scalar(_duration, to_json=_duration_text),
+    "google.protobuf.Timestamp": Scalar(_timestamp, to_json=_datetime, parts=_PARTS),
+    "google.protobuf.Duration": Scalar(_duration, to_json=_duration_text, parts=_PARTS),
 }

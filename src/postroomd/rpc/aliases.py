@@ -3,16 +3,19 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from uuid import uuid4
 
 from postroom.v1alpha1 import alias_pb2 as pb
+from postroomd.domain.aliases import delete_alias, new_alias
 from postroomd.domain.lifecycle import require_aliases_allowed
-from postroomd.domain.model import Alias, AliasQuery, AliasStatus, Mailbox, Page
+from postroomd.domain.model import Alias, AliasQuery, Mailbox
+from postroomd.domain.terms import Terms
 from postroomd.domain.validation import MAX_DESCRIPTION, check_address, check_id, check_local_part, checking
-from postroomd.rpc import convert
+from postroomd.rpc import convert, page_tokens
 from postroomd.rpc.authentication import CALLER
 from postroomd.rpc.boundary import Rpc
-from postroomd.storage.repository import Aliases
+from postroomd.storage.repository import Aliases, quarantine_of
 
 MAX_PAGE_SIZE = 100
 
@@ -22,6 +25,7 @@ class AliasServicer:
     """The RPCs about aliases."""
 
     aliases: Aliases
+    terms: Terms
     clock: Callable[[], datetime]
 
     async def CreateAlias(self, request: pb.CreateAliasRequest) -> Alias:
@@ -34,26 +38,22 @@ class AliasServicer:
 
         def make(mailbox: Mailbox) -> Alias:
             require_aliases_allowed(mailbox)
-            domain_name = mailbox.email.partition("@")[2]
             with checking() as check:
-                check_address(check, "local_part", local_part, domain_name)
-            return Alias(
-                id=alias_id,
-                organization_id=mailbox.organization_id,
-                project_id=mailbox.project_id,
-                domain_id=mailbox.domain_id,
-                mailbox_id=mailbox.id,
-                email=f"{local_part}@{domain_name}",
+                check_address(check, "local_part", local_part, mailbox.email.partition("@")[2])
+            return new_alias(
+                mailbox,
+                alias_id=alias_id,
+                local_part=local_part,
                 description=description,
-                status=AliasStatus.READY,
-                created_at=now,
-                updated_at=now,
+                terms=self.terms,
+                now=now,
             )
 
-        return await self.aliases.create(CALLER.get().scope, mailbox_id, make)
+        return await self.aliases.create(CALLER.get().scope, mailbox_id, make, quarantine_of(self.terms, now))
 
-    async def ListAliases(self, request: pb.ListAliasesRequest) -> Page[Alias]:
+    async def ListAliases(self, request: pb.ListAliasesRequest) -> page_tokens.Answer[Alias]:
         """One page of aliases."""
+        scope = CALLER.get().scope
         with checking() as check:
             page, page_size = check.page(request.page, request.page_size, MAX_PAGE_SIZE)
             query = AliasQuery(
@@ -64,7 +64,8 @@ class AliasServicer:
                 project_id=check.optional_uuid("project_id", request.project_id),
                 status=convert.optional_member(check, "status", request.status, convert.ALIAS_STATUSES),
             )
-        return await self.aliases.list(CALLER.get().scope, query)
+            query = page_tokens.resumed(check, request, scope, query)
+        return page_tokens.answer(await self.aliases.list(scope, query), scope, query)
 
     async def GetAlias(self, request: pb.GetAliasRequest) -> Alias:
         """One alias."""
@@ -90,11 +91,7 @@ class AliasServicer:
     async def DeleteAlias(self, request: pb.DeleteAliasRequest) -> Alias:
         """Remove an alias."""
         alias_id = check_id("alias_id", request.alias_id)
-        now = self.clock()
-
-        def rule(alias: Alias) -> Alias:
-            return replace(alias, status=AliasStatus.DELETING, updated_at=now)
-
+        rule = partial(delete_alias, terms=self.terms, now=self.clock())
         guarded = convert.guarded(request.etag, convert.etag, "alias", rule)
         return await self.aliases.delete(CALLER.get().scope, alias_id, guarded)
 
@@ -109,5 +106,9 @@ class AliasServicer:
         }
 
 
-def _page(page: Page[Alias]) -> pb.ListAliasesResponse:
-    return pb.ListAliasesResponse(total_count=page.total_count, aliases=map(convert.alias_message, page.items))
+def _page(answer: page_tokens.Answer[Alias]) -> pb.ListAliasesResponse:
+    return pb.ListAliasesResponse(
+        total_count=answer.page.total_count,
+        aliases=map(convert.alias_message, answer.page.items),
+        next_page_token=answer.next_page_token,
+    )

@@ -18,13 +18,22 @@ import grpc
 import structlog
 from google.api import annotations_pb2
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
+from google.protobuf.descriptor_pb2 import MethodOptions
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 
-from postroomd.domain.errors import InvalidArguments, PermissionDenied, PostroomError, Reason, Violation
-from postroomd.rpc.authentication import CALLER, Authenticator, Caller, Metadata, secret_of
+from postroomd.domain.errors import (
+    InvalidArguments,
+    PermissionDenied,
+    PostroomError,
+    Reason,
+    TooManyRequests,
+    Violation,
+)
+from postroomd.rpc.admission import RETRY_SECONDS, Admission, Refuse
+from postroomd.rpc.authentication import CALLER, Authenticator, Caller, Metadata, Operator, secret_of
 from postroomd.rpc.status import status_of
-from postroomd.storage.engine import DEADLINE, STRONG
+from postroomd.storage.engine import ACTOR, DEADLINE, STRONG
 from postroomd.storage.once import ONCE, Once, Replayed
 from postroomd.storage.repository import Repository
 
@@ -34,7 +43,9 @@ ANSWERS_KEPT = timedelta(hours=24)
 STATUS_DETAILS = "grpc-status-details-bin"
 
 # The first of these that is in an RPC's name says what the RPC is about, in a refusal to change it.
-_RESOURCES = ("Domain", "Mailbox", "Alias")
+_RESOURCES = ("Domain", "Mailbox", "Alias", "Payment", "Provision", "Transition")
+
+_NOBODY = {"access_key": None, "organization_id": None}
 
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
 
@@ -55,11 +66,15 @@ class Rpc:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Boundary:
-    """Makes the gRPC handlers of a service out of its RPCs."""
+    """Makes the gRPC handlers of a service out of its RPCs.
+
+    Callers who are tenants may send an idempotency key with what changes something: an operator's calls need none.
+    """
 
     repository: Repository
-    authenticator: Authenticator
+    authenticator: Authenticator[Any, Caller] | Authenticator[Any, Operator]
     clock: Callable[[], datetime]
+    admission: Admission
 
     def handlers(self, service: ServiceDescriptor, rpcs: Mapping[str, Rpc]) -> grpc.GenericRpcHandler:
         """The handlers of every RPC of a service. Raises KeyError for an RPC that nothing serves."""
@@ -77,20 +92,23 @@ class Boundary:
             request_id = request_id_of(metadata)
             structlog.contextvars.bind_contextvars(request_id=request_id, rpc=method.name)  # gone with the call's task
             trailing: tuple[tuple[str, str | bytes], ...] = (("x-request-id", request_id),)
-            caller: Caller | None = None
+            caller: Caller | Operator | None = None
             try:
                 caller = await self.authenticator.caller_of(metadata)
-                CALLER.set(caller)
+                tenant = caller if isinstance(caller, Caller) else None
+                if tenant:
+                    CALLER.set(tenant)
+                    STRONG.set(_wants_strong_reads(metadata))
                 if mutates:
                     if caller.read_only:
                         raise PermissionDenied(subject, "write")
+                    ACTOR.set(caller.actor)
                     if (remaining := context.time_remaining()) is not None:
                         DEADLINE.set(monotonic() + remaining)
-                STRONG.set(_wants_strong_reads(metadata))
                 request = _parsed(parse, raw)
-                if mutates and (key := _idempotency_key(metadata)) is not None:
+                if tenant and mutates and (key := _idempotency_key(metadata)) is not None:
                     ONCE.set(self._once(key, method, rpc, raw, secret_of(metadata)))
-                    await self.repository.require_unused(caller.scope)
+                    await self.repository.require_unused(tenant.scope)
                 response = rpc.response(await rpc.perform(request)).SerializeToString()
             except Replayed as replayed:
                 response = replayed.answer
@@ -111,7 +129,7 @@ class Boundary:
             return response
 
         # Octets go through as they are: what can't be parsed is the caller's fault, and told by us.
-        return grpc.unary_unary_rpc_method_handler(call)
+        return grpc.unary_unary_rpc_method_handler(self.admission.admitting(call, _refusing(), changes=mutates))
 
     def _once(self, key: str, method: MethodDescriptor, rpc: Rpc, raw: bytes, secret: str) -> Once:
         now = self.clock()
@@ -127,9 +145,23 @@ class Boundary:
         )
 
 
+def _refusing() -> Refuse:
+    """What refuses a call that there is no place for. Its status is made once."""
+    status = status_of(TooManyRequests(RETRY_SECONDS), "")
+    code, details = _CODES[status.code], (STATUS_DETAILS, status.SerializeToString())
+
+    async def refuse(context: Any) -> None:
+        request_id = request_id_of(context.invocation_metadata())
+        await context.abort(code, status.message, (("x-request-id", request_id), details))
+
+    return refuse
+
+
 def changes_something(method: MethodDescriptor) -> bool:
-    """Whether an RPC changes anything: all do that REST does not serve by GET."""
-    return not method.GetOptions().Extensions[annotations_pb2.http].get
+    """Whether an RPC changes anything: all do that REST does not serve by GET, or that say that they don't."""
+    options = method.GetOptions()
+    reads = options.Extensions[annotations_pb2.http].get or options.idempotency_level == MethodOptions.NO_SIDE_EFFECTS
+    return not reads
 
 
 def request_id_of(metadata: Metadata) -> str:
@@ -169,13 +201,12 @@ def _parsed(parse: Callable[[bytes], Message], raw: bytes) -> Message:
         raise InvalidArguments([violation]) from None
 
 
-def _log(caller: Caller | None, code: str, started: float) -> None:
+def _log(caller: Caller | Operator | None, code: str, started: float) -> None:
     """One line for a call that failed or changed something: who, what came of it, how long it took."""
     severity = log.error if code in {"INTERNAL", "UNKNOWN"} else log.info
     severity(
         "call",
         code=code,
         duration_ms=round((perf_counter() - started) * 1_000, 3),
-        access_key=caller.access_key if caller else None,
-        organization_id=caller.scope.organization_id if caller else None,
+        **(caller.logged if caller else _NOBODY),
     )

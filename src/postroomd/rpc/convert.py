@@ -48,7 +48,8 @@ class ServiceUrls:
     smtp: str
 
 
-def _numbers(enum: type[Member], wrapper: Any) -> Mapping[Member, Any]:
+def numbers(enum: type[Member], wrapper: Any) -> Mapping[Member, Any]:
+    """The numbers of an enum's members, by their names in protobuf."""
     return {member: wrapper.Value(member.name) for member in enum}
 
 
@@ -56,13 +57,13 @@ def _members(numbers: Mapping[Member, Any]) -> Mapping[int, Member]:
     return {number: member for member, number in numbers.items()}
 
 
-_DOMAIN_STATUS = _numbers(DomainStatus, domain_pb2.Domain.Status)
-_RECORD_STATUS = _numbers(RecordStatus, domain_pb2.DomainRecord.Status)
-_RECORD_LEVEL = _numbers(RecordLevel, domain_pb2.DomainRecord.Level)
-_DNS_TYPE = _numbers(DnsType, domain_pb2.DomainRecord.DnsType)
-_MAILBOX_STATUS = _numbers(MailboxStatus, mailbox_pb2.Mailbox.Status)
-_PERIOD = _numbers(SubscriptionPeriod, mailbox_pb2.Mailbox.SubscriptionPeriod)
-_ALIAS_STATUS = _numbers(AliasStatus, alias_pb2.Alias.Status)
+_DOMAIN_STATUS = numbers(DomainStatus, domain_pb2.Domain.Status)
+_RECORD_STATUS = numbers(RecordStatus, domain_pb2.DomainRecord.Status)
+_RECORD_LEVEL = numbers(RecordLevel, domain_pb2.DomainRecord.Level)
+_DNS_TYPE = numbers(DnsType, domain_pb2.DomainRecord.DnsType)
+_MAILBOX_STATUS = numbers(MailboxStatus, mailbox_pb2.Mailbox.Status)
+_PERIOD = numbers(SubscriptionPeriod, mailbox_pb2.Mailbox.SubscriptionPeriod)
+_ALIAS_STATUS = numbers(AliasStatus, alias_pb2.Alias.Status)
 
 DOMAIN_STATUSES = _members(_DOMAIN_STATUS)
 MAILBOX_STATUSES = _members(_MAILBOX_STATUS)

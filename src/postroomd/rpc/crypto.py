@@ -1,7 +1,13 @@
-"""Work that burns a processor core for a while: password hashes and DKIM keys, in threads beside the event loop."""
+"""Work that burns a processor core for a while: password hashes and DKIM keys, in threads beside the event loop.
+
+The threads have what is left of the cores when calls have been served. Each holds the memory of one hash at most. What
+waits for them is bounded, is served a caller at a time in turn, and is dropped with its caller.
+"""
 
 import asyncio
 import base64
+import os
+import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -9,8 +15,6 @@ from functools import partial
 from typing import TypeVar
 
 import argon2
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
 
 from postroomd.domain.errors import TooManyRequests
 
@@ -18,6 +22,9 @@ SCHEME = "{ARGON2ID}"  # the prefix by which Dovecot knows how a password is has
 SECONDS_A_TASK = (
     0.03  # about what one Argon2id hash takes at the default cost: what a refused caller is told to wait by
 )
+
+NICENESS = 10
+"""By how much the threads give way, as nice(2) counts. It weighs them a tenth of the event loop."""
 
 Result = TypeVar("Result")
 
@@ -40,7 +47,10 @@ class Crypto:
         self._threads = threads
         self._most_waiting = most_waiting
         self._hasher = hasher
-        self._executor = ThreadPoolExecutor(threads, thread_name_prefix="crypto")
+        self._executor = ThreadPoolExecutor(threads, thread_name_prefix="crypto", initializer=_give_way)
+        # One task more than can run: a thread that is done finds the next at hand.
+        self._at_once = threads + 1
+        self._turns = asyncio.Semaphore(self._at_once)
         self._waiting = 0
 
     async def hash_passwords(self, passwords: Sequence[str]) -> list[str]:
@@ -64,14 +74,37 @@ class Crypto:
         if self._waiting and self._waiting + len(tasks) > self._most_waiting:
             raise TooManyRequests(max(1.0, self._waiting * SECONDS_A_TASK / self._threads))
         self._waiting += len(tasks)
-        loop = asyncio.get_running_loop()
+        results: dict[int, Result] = {}
+        left = iter(enumerate(tasks))
+
+        async def take_turns() -> None:
+            loop = asyncio.get_running_loop()
+            for place, task in left:
+                # Whoever has had a turn goes to the end of the line: one password need not wait for a hundred.
+                async with self._turns:
+                    results[place] = await loop.run_in_executor(self._executor, task)
+
+        runners = [asyncio.create_task(take_turns()) for _ in range(min(self._at_once, len(tasks)))]
         try:
-            return list(await asyncio.gather(*(loop.run_in_executor(self._executor, task) for task in tasks)))
+            await asyncio.gather(*runners)
         finally:
+            for runner in runners:
+                runner.cancel()
             self._waiting -= len(tasks)
+        return [results[place] for place in range(len(tasks))]
+
+
+def _give_way() -> None:
+    """Lower this thread's priority, where threads have one of their own: elsewhere it would be the process's."""
+    if sys.platform == "linux":
+        os.nice(NICENESS)
 
 
 def _new_dkim_key() -> DkimKey:
+    # 7 MB of memory, and a good part of the start, that a process without a new domain has no use for.
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric import rsa
+
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     private = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()

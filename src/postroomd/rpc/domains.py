@@ -8,10 +8,12 @@ from uuid import uuid4
 
 from postroom.v1alpha1 import domain_pb2 as pb
 from postroomd.domain.lifecycle import begin_validation, delete_domain
-from postroomd.domain.model import Domain, DomainQuery, DomainRecord, DomainStatus, Page, RecordStatus
+from postroomd.domain.model import Domain, DomainQuery, DomainRecord, DomainStatus, RecordStatus
+from postroomd.domain.provisioning import create_domain_on_platform
 from postroomd.domain.records import MailHosts, plan_records
+from postroomd.domain.terms import Terms
 from postroomd.domain.validation import MAX_SEARCH, check_domain_name, check_id, checking
-from postroomd.rpc import convert
+from postroomd.rpc import convert, page_tokens
 from postroomd.rpc.authentication import CALLER
 from postroomd.rpc.boundary import Rpc
 from postroomd.rpc.crypto import Crypto
@@ -30,6 +32,7 @@ class DomainServicer:
     hosts: MailHosts
     urls: convert.ServiceUrls
     dkim_selector: str
+    terms: Terms
     clock: Callable[[], datetime]
 
     async def CreateDomain(self, request: pb.CreateDomainRequest) -> Domain:
@@ -53,6 +56,8 @@ class DomainServicer:
             created_at=now,
             updated_at=now,
         )
+        if self.terms.provisioning:
+            domain = create_domain_on_platform(domain)
         plans = plan_records(
             name, self.hosts, token=token, dkim_selector=self.dkim_selector, dkim_key=key.public_base64
         )
@@ -75,8 +80,9 @@ class DomainServicer:
         secrets = DomainSecrets(token, self.dkim_selector, key.private_pem)
         return await self.domains.create(caller.scope, domain, records, secrets)
 
-    async def ListDomains(self, request: pb.ListDomainsRequest) -> Page[Domain]:
+    async def ListDomains(self, request: pb.ListDomainsRequest) -> page_tokens.Answer[Domain]:
         """One page of domains."""
+        scope = CALLER.get().scope
         with checking() as check:
             page, page_size = check.page(request.page, request.page_size, MAX_PAGE_SIZE)
             query = DomainQuery(
@@ -87,7 +93,8 @@ class DomainServicer:
                 statuses=convert.several_members(check, "statuses", request.statuses, convert.DOMAIN_STATUSES),
                 search=check.text("search", request.search, MAX_SEARCH),
             )
-        return await self.domains.list(CALLER.get().scope, query)
+            query = page_tokens.resumed(check, request, scope, query)
+        return page_tokens.answer(await self.domains.list(scope, query), scope, query)
 
     async def GetDomain(self, request: pb.GetDomainRequest) -> Domain:
         """One domain."""
@@ -130,8 +137,12 @@ class DomainServicer:
     def _message(self, domain: Domain) -> pb.Domain:
         return convert.domain_message(domain, self.urls)
 
-    def _page(self, page: Page[Domain]) -> pb.ListDomainsResponse:
-        return pb.ListDomainsResponse(total_count=page.total_count, domains=map(self._message, page.items))
+    def _page(self, answer: page_tokens.Answer[Domain]) -> pb.ListDomainsResponse:
+        return pb.ListDomainsResponse(
+            total_count=answer.page.total_count,
+            domains=map(self._message, answer.page.items),
+            next_page_token=answer.next_page_token,
+        )
 
     def _etag(self, domain: Domain) -> str:
         return convert.domain_etag(domain, self.urls)

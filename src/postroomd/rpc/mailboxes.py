@@ -7,8 +7,10 @@ from functools import partial
 from uuid import uuid4
 
 from postroom.v1alpha1 import mailbox_pb2 as pb
-from postroomd.domain import lifecycle
-from postroomd.domain.model import DomainStatus, Mailbox, MailboxQuery, Page
+from postroomd.domain import mailboxes as rules
+from postroomd.domain.lifecycle import require_mailboxes_allowed
+from postroomd.domain.model import DomainStatus, Mailbox, MailboxQuery
+from postroomd.domain.terms import Terms
 from postroomd.domain.validation import (
     MAX_SEARCH,
     check_addresses,
@@ -18,11 +20,11 @@ from postroomd.domain.validation import (
     check_password_beside,
     checking,
 )
-from postroomd.rpc import convert
+from postroomd.rpc import convert, page_tokens
 from postroomd.rpc.authentication import CALLER
 from postroomd.rpc.boundary import Rpc
 from postroomd.rpc.crypto import Crypto
-from postroomd.storage.repository import Domains, Mailboxes, NewMailbox
+from postroomd.storage.repository import Domains, Mailboxes, NewMailbox, quarantine_of
 
 MAX_PAGE_SIZE = 1_000
 
@@ -34,7 +36,7 @@ class MailboxServicer:
     mailboxes: Mailboxes
     domains: Domains
     crypto: Crypto
-    retention: timedelta
+    terms: Terms
     clock: Callable[[], datetime]
 
     async def BatchCreateMailboxes(self, request: pb.BatchCreateMailboxesRequest) -> Sequence[Mailbox]:
@@ -49,20 +51,21 @@ class MailboxServicer:
             period = check_new_period(check, sent_period)
         # Hashing is what a batch costs: what can be refused without it is refused before it.
         domain = await self.domains.get(scope, domain_id)
-        lifecycle.require_mailboxes_allowed(domain)
+        require_mailboxes_allowed(domain)
         with checking() as check:
             check_addresses(check, domain.name, batch)
         hashes = await self.crypto.hash_passwords([mailbox.password for mailbox in batch])
         now = self.clock()
-        make = partial(lifecycle.new_mailbox, period=period, now=now)
+        make = partial(rules.new_mailbox, period=period, terms=self.terms, now=now)
         new = [
             NewMailbox(partial(make, mailbox_id=str(uuid4()), local_part=mailbox.local_part), password_hash)
             for mailbox, password_hash in zip(batch, hashes, strict=True)
         ]
-        return await self.mailboxes.create(scope, domain_id, new)
+        return await self.mailboxes.create(scope, domain_id, new, quarantine_of(self.terms, now))
 
-    async def ListMailboxes(self, request: pb.ListMailboxesRequest) -> Page[Mailbox]:
+    async def ListMailboxes(self, request: pb.ListMailboxesRequest) -> page_tokens.Answer[Mailbox]:
         """One page of mailboxes."""
+        scope = CALLER.get().scope
         with checking() as check:
             page, page_size = check.page(request.page, request.page_size, MAX_PAGE_SIZE)
             query = MailboxQuery(
@@ -74,7 +77,8 @@ class MailboxServicer:
                 statuses=convert.several_members(check, "statuses", request.statuses, convert.MAILBOX_STATUSES),
                 search=check.text("search", request.search, MAX_SEARCH),
             )
-        return await self.mailboxes.list(CALLER.get().scope, query)
+            query = page_tokens.resumed(check, request, scope, query)
+        return page_tokens.answer(await self.mailboxes.list(scope, query), scope, query)
 
     async def GetMailbox(self, request: pb.GetMailboxRequest) -> Mailbox:
         """One mailbox."""
@@ -91,7 +95,11 @@ class MailboxServicer:
             if new_password is not None:
                 check.password("new_password", new_password)
         update = partial(
-            lifecycle.update_mailbox, period=period, new_password=new_password is not None, now=self.clock()
+            rules.update_mailbox,
+            period=period,
+            new_password=new_password is not None,
+            terms=self.terms,
+            now=self.clock(),
         )
         rule = convert.guarded(request.etag, convert.etag, "mailbox", update)
         password_hash = None
@@ -108,14 +116,14 @@ class MailboxServicer:
     async def DeleteMailbox(self, request: pb.DeleteMailboxRequest) -> Mailbox:
         """Schedule a mailbox for deletion."""
         mailbox_id = check_id("mailbox_id", request.mailbox_id)
-        delete = partial(_delete, retention=self.retention, now=self.clock())
+        delete = partial(_delete, retention=self.terms.retention, now=self.clock())
         rule = convert.guarded(request.etag, convert.etag, "mailbox", delete)
         return await self.mailboxes.change(CALLER.get().scope, mailbox_id, rule)
 
     async def RestoreMailbox(self, request: pb.RestoreMailboxRequest) -> Mailbox:
         """Bring a mailbox back that is scheduled for deletion."""
         mailbox_id = check_id("mailbox_id", request.mailbox_id)
-        rule = partial(lifecycle.restore_mailbox, now=self.clock())
+        rule = partial(rules.restore_mailbox, terms=self.terms, now=self.clock())
         return await self.mailboxes.change(CALLER.get().scope, mailbox_id, rule)
 
     def rpcs(self) -> Mapping[str, Rpc]:
@@ -131,12 +139,16 @@ class MailboxServicer:
 
 
 def _delete(mailbox: Mailbox, _domain_status: DomainStatus, retention: timedelta, now: datetime) -> Mailbox:
-    return lifecycle.delete_mailbox(mailbox, retention, now)
+    return rules.delete_mailbox(mailbox, retention, now)
 
 
 def _batch(mailboxes: Sequence[Mailbox]) -> pb.BatchCreateMailboxesResponse:
     return pb.BatchCreateMailboxesResponse(mailboxes=map(convert.mailbox_message, mailboxes))
 
 
-def _page(page: Page[Mailbox]) -> pb.ListMailboxesResponse:
-    return pb.ListMailboxesResponse(total_count=page.total_count, mailboxes=map(convert.mailbox_message, page.items))
+def _page(answer: page_tokens.Answer[Mailbox]) -> pb.ListMailboxesResponse:
+    return pb.ListMailboxesResponse(
+        total_count=answer.page.total_count,
+        mailboxes=map(convert.mailbox_message, answer.page.items),
+        next_page_token=answer.next_page_token,
+    )

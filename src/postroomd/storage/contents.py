@@ -8,7 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from postroomd.storage.tables import metadata
+from postroomd.storage.tables import DERIVED_TABLES, metadata
 
 Key = Sequence[str | int]
 """The values of a row's primary key."""
@@ -29,6 +29,8 @@ class RawTable:
 
     table: sa.TableClause
     keys: Sequence[sa.ColumnClause[Any]]
+    derived: bool
+    """Whether triggers make its rows of other tables' rows."""
 
     @property
     def name(self) -> str:
@@ -56,7 +58,7 @@ def _raw(table: sa.Table) -> RawTable:
         return sa.column(column.name, kind.impl_instance if isinstance(kind, sa.TypeDecorator) else kind)
 
     light = sa.table(table.name, *map(raw, table.columns))
-    return RawTable(light, [light.c[column.name] for column in table.primary_key])
+    return RawTable(light, [light.c[column.name] for column in table.primary_key], table in DERIVED_TABLES)
 
 
 async def count_rows(connection: AsyncConnection, table: RawTable) -> int:

@@ -1,4 +1,4 @@
-"""What differs between the engines, and nothing else: how each is opened, entered for a tenant, and how it fails.
+"""What differs between the engines, and nothing else: how each is opened, and entered for a tenant.
 
 SQLite runs in WAL mode with one writer connection a process and a few readers. SQLite before 3.51.3 can lose committed
 writes when two connections checkpoint the write-ahead log at the same time, so only the writer of the process that
@@ -8,22 +8,25 @@ PostgreSQL, and engines that speak its protocol, are asked for nothing that outl
 statements: those have connections of their own, with statements that stay prepared, and the tenants' role for good.
 """
 
-import asyncio
 import sqlite3
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from sqlalchemy import (
+    CTE,
     ColumnElement,
     Dialect,
+    FromClause,
     NullPool,
     Select,
+    SelectBase,
+    Table,
     Text,
+    UnaryExpression,
     bindparam,
     cast,
     event,
-    exc,
     func,
     literal_column,
     make_url,
@@ -31,16 +34,21 @@ from sqlalchemy import (
     text,
     true,
 )
+from sqlalchemy import column as lightcolumn
+from sqlalchemy import table as lightweight
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.sql.operators import custom_op
 
 from postroomd.domain.model import Scope
 from postroomd.storage.hot import HotReader, Way
 from postroomd.storage.lines import Line, Lines, PostgresqlLine, QueuingLines, TurnTakingLines
 from postroomd.storage.sqlite_thread import SqliteThread
-from postroomd.storage.tables import ID
+from postroomd.storage.tables import ID, LIST_INDEXES, OCTETS
 
 BUSY_TIMEOUT_MS = 5_000
 SQLITE_READERS = 4
+# What a reader keeps for itself, the system keeps for all of them: 512 KiB hold the inner pages of the indexes.
+READING = {"wal_autocheckpoint": 0, "cache_size": -512}
 SQLITE_BY_KEY = (2, 32)  # lines, and how many statements wait for the first before the second is used
 SQLITE_OTHERS = (3, 1)
 POSTGRESQL_OWN = 1  # line for hot statements of ours, API keys; half of all connections are for those of tenants
@@ -74,7 +82,7 @@ def open_engines(url: str, *, owner: bool, pool_size: int, isolation: str | None
     """The engines for a URL; nothing is connected yet. `owner` may checkpoint an SQLite file."""
     if is_sqlite(url):
         checkpoints = {} if owner else {"wal_autocheckpoint": 0}
-        reader = _sqlite(url, SQLITE_READERS, begin="BEGIN", pragmas={"wal_autocheckpoint": 0})
+        reader = _sqlite(url, SQLITE_READERS, begin="BEGIN", pragmas=READING)
         connect = partial(SqliteThread.open, partial(_hot_sqlite_connection, url))
         way = Way(QueuingLines(connect, *SQLITE_BY_KEY), QueuingLines(connect, *SQLITE_OTHERS))
         writer = _sqlite(url, 1, begin="BEGIN IMMEDIATE", pragmas=checkpoints)
@@ -128,84 +136,60 @@ def tenants_statement(statement: Select[Any]) -> Select[Any]:
     return select(*found.c).select_from(entered.join(found, true()))
 
 
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What the index of substrings finds. Its parameters: `pattern`, for LIKE, and `phrase`, for FTS5."""
+
+    ids: CTE
+    """What it is known by, on SQLite whoever's it is. Both engines look once, since `rows` and `count` both use it."""
+    rows: FromClause
+    """The rows."""
+
+    @property
+    def count(self) -> ColumnElement[int]:
+        """How many they are."""
+        return select(func.count()).select_from(self.ids).scalar_subquery()
+
+
+def found_by_index(dialect: str, table: Table, column: str, most: int) -> Found:
+    """What the index of a column that is searched (migration 0004) finds, up to so many rows."""
+    name = f"search_{table.name}"
+    if dialect == "sqlite":
+        search = lightweight(name, lightcolumn(name), lightcolumn("rowid"))
+        numbers = lightweight(f"{name}_numbers", lightcolumn("number"), lightcolumn("id", ID))
+        found = select(search.c.rowid).where(search.c[name].op("MATCH")(bindparam("phrase", type_=Text)))
+        ids = found.limit(most).cte("found")
+        return Found(ids, rows_by_id(dialect, table, select(numbers.c.id).where(numbers.c.number.in_(select(ids)))))
+    filters, orders = next((filters, orders) for listed, filters, orders in LIST_INDEXES if listed is table)
+    columns = [table.c[each] for each in ("id", *filters, *orders, "status")]
+    view = lightweight(name, *(lightcolumn(each.name, each.type) for each in columns))
+    pattern = bindparam("pattern", type_=OCTETS)
+    own = view.c.organization_id == bindparam("organization_id", type_=ID)
+    rows = select(view).where(own, view.c[column].like(pattern, escape="\\")).limit(most).cte("found")
+    return Found(rows, rows)
+
+
+def rows_by_id(dialect: str, table: Table, ids: SelectBase) -> FromClause:
+    """The rows of a table with these ids, looked up by their ids, whatever more is asked of them."""
+    columns = [each if each is table.c.id else checked(dialect, each).label(each.name) for each in table.c]
+    return select(*columns).where(table.c.id.in_(ids)).subquery("by_id")
+
+
+def checked(dialect: str, column: ColumnElement[Any]) -> ColumnElement[Any]:
+    """A column whose value is to be checked where the rows are known, rather than looked for.
+
+    SQLite keeps no statistics: left to itself it takes an organization's index for better than a few ids. An
+    expression is in no index (https://sqlite.org/optoverview.html#uplus).
+    """
+    return UnaryExpression(column, operator=custom_op("+"), type_=column.type) if dialect == "sqlite" else column
+
+
 async def checkpoint(engine: AsyncEngine) -> None:
     """Move what the write-ahead log holds into the SQLite file, as far as readers permit."""
     async with engine.connect() as connection:
         # On the driver's connection: SQLAlchemy would begin a transaction, inside which no checkpoint can be made.
         pooled = await connection.get_raw_connection()
         await connection.run_sync(lambda _: pooled.cursor().execute("PRAGMA wal_checkpoint(PASSIVE)"))
-
-
-def is_out_of_reach(error: BaseException) -> bool:
-    """Whether an error says that the database can't be reached, or can't write, for now."""
-    if isinstance(error, exc.TimeoutError | OSError | asyncio.TimeoutError):
-        return True
-    if isinstance(error, exc.DBAPIError) and error.connection_invalidated:
-        return True
-    code = _sqlite_extended_code(error)
-    if code is not None:
-        return code & 0xFF in _SQLITE_OUT_OF_REACH
-    state = _sqlstate(error)
-    return state in _SQLSTATES_OUT_OF_REACH or state[:2] == "08"
-
-
-def is_no_database(error: BaseException) -> bool:
-    """Whether a file is damaged, or something else than an SQLite database."""
-    code = _sqlite_extended_code(error)
-    return code is not None and code & 0xFF in {sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT}
-
-
-def lost_to_another(error: BaseException) -> bool:
-    """Whether a transaction was ended for the sake of another: a serialization failure, or a deadlock."""
-    return _sqlstate(error) in {"40001", "40P01"}
-
-
-def found_key_taken(error: BaseException) -> bool:
-    """Whether a unique key was there already.
-
-    Where another transaction took it between this one's look and its write, the look will see it the next time.
-    """
-    return _sqlstate(error) == "23505" or _sqlite_extended_code(error) in {
-        sqlite3.SQLITE_CONSTRAINT_UNIQUE,
-        sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY,
-    }
-
-
-# Primary result codes (https://sqlite.org/rescode.html); any other is a fault of ours.
-_SQLITE_OUT_OF_REACH = {
-    sqlite3.SQLITE_BUSY,
-    sqlite3.SQLITE_CANTOPEN,
-    sqlite3.SQLITE_FULL,
-    sqlite3.SQLITE_IOERR,
-    sqlite3.SQLITE_LOCKED,
-    sqlite3.SQLITE_NOMEM,
-    sqlite3.SQLITE_PROTOCOL,
-    sqlite3.SQLITE_READONLY,
-}
-
-# PostgreSQL's Appendix A, besides class 08, connection exceptions.
-_SQLSTATES_OUT_OF_REACH = {
-    "25006",  # read_only_sql_transaction: a primary that has become a replica
-    "53100",  # disk_full
-    "53200",  # out_of_memory
-    "53300",  # too_many_connections
-    "57P01",  # admin_shutdown
-    "57P02",  # crash_shutdown
-    "57P03",  # cannot_connect_now
-    "57P05",  # idle_session_timeout
-}
-
-
-def _sqlstate(error: BaseException) -> str:
-    """The SQLSTATE of a PostgreSQL driver's error, wrapped or not; "" for others."""
-    original = getattr(error, "orig", None) or error
-    return str(getattr(original, "sqlstate", None) or "")
-
-
-def _sqlite_extended_code(error: BaseException) -> int | None:
-    """The extended result code of an SQLite driver's error, wrapped or not; None for others."""
-    code = getattr(getattr(error, "orig", None) or error, "sqlite_errorcode", None)
-    return code if isinstance(code, int) else None
 
 
 async def _own_line(engine: AsyncEngine) -> Line:
@@ -257,7 +241,7 @@ def _sqlite(url: str, pool_size: int, *, begin: str, pragmas: dict[str, int]) ->
 
 def _hot_sqlite_connection(url: str) -> sqlite3.Connection:
     connection = sqlite3.connect(make_url(url).database or "")
-    _set_up_sqlite(connection, {"wal_autocheckpoint": 0, "query_only": 1})
+    _set_up_sqlite(connection, {**READING, "query_only": 1})
     return connection
 
 

@@ -16,17 +16,8 @@ from tenacity import AsyncRetrying, RetryCallState, wait_random_exponential
 from postroomd.domain.errors import PostroomError, SchemaMismatch, StorageUnavailable
 from postroomd.domain.model import Scope
 from postroomd.storage import once
-from postroomd.storage.dialects import (
-    Engines,
-    checkpoint,
-    enter_tenant,
-    found_key_taken,
-    is_no_database,
-    is_out_of_reach,
-    is_sqlite,
-    lost_to_another,
-    open_engines,
-)
+from postroomd.storage.dialects import Engines, checkpoint, enter_tenant, is_sqlite, open_engines
+from postroomd.storage.failures import found_key_taken, is_no_database, is_out_of_reach, lost_to_another
 from postroomd.storage.hot import HotStatement, Values, plainly
 from postroomd.storage.lines import Rows
 from postroomd.storage.replica import Replica
@@ -41,6 +32,9 @@ RETRY_SECONDS = 10.0  # where the caller names no deadline
 
 STRONG: ContextVar[bool] = ContextVar("strong", default=False)
 """Whether the caller wants to read what was last committed, and not what a replica has of it."""
+
+ACTOR: ContextVar[str] = ContextVar("actor", default="worker")
+"""Who causes what is written, as the history tells it: `key:ACCESS_KEY`, `admin:NAME` or `worker`."""
 
 DEADLINE: ContextVar[float] = ContextVar("deadline")
 """When the caller stops waiting, by the monotonic clock. A transaction is not begun again after that."""
@@ -59,6 +53,11 @@ class Database:
         self._replica = replica
         self._running: set[asyncio.Task[Any]] = set()
         self._checkpoints = asyncio.create_task(self._keep_log_short()) if keeps_log_short else None
+
+    @property
+    def dialect(self) -> str:
+        """The engine's name, as SQLAlchemy has it."""
+        return self._engines.reader.dialect.name
 
     async def read(
         self, work: Transaction[Result], scope: Scope | None = None, *, may_be_stale: bool = False

@@ -11,10 +11,11 @@ caller; returning the same object writes nothing. It may be applied more than on
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Protocol
 
 from postroomd.domain.model import (
+    AdminKey,
     Alias,
     AliasQuery,
     ApiKey,
@@ -29,11 +30,20 @@ from postroomd.domain.model import (
     Project,
     Scope,
 )
+from postroomd.domain.operations import Payment, Provision, Slice, Tombstone, Transition
+from postroomd.domain.provisioning import Subject
 from postroomd.domain.records import Finding
+from postroomd.domain.terms import Terms
 
 DomainRule = Callable[[Domain], Domain]
 MailboxRule = Callable[[Mailbox, DomainStatus], Mailbox]
 AliasRule = Callable[[Alias], Alias]
+MailboxStep = Callable[[Mailbox, DomainStatus], Mailbox | None]
+PurgeRule = Callable[[Mailbox], Mailbox | None]
+DomainPurgeRule = Callable[[Domain], Domain | None]
+PaymentRule = Callable[[Payment, Mailbox | None, DomainStatus], tuple[Payment, Mailbox | None]]
+ProvisionRule = Callable[[Provision, Subject | None, DomainStatus], tuple[Provision, Subject | None]]
+"""A rule of the operator's side is given the subject too, None where it is gone; it answers None for one that goes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +70,50 @@ class NewMailbox:
 
     def __repr__(self) -> str:
         return "NewMailbox(…)"
+
+
+@dataclass(frozen=True, slots=True)
+class Quarantine:
+    """How long after a purge an address can't be used again within its organization, and what time it is."""
+
+    length: timedelta
+    now: datetime
+
+
+def quarantine_of(terms: Terms, now: datetime) -> Quarantine | None:
+    """The quarantine that is in force, if there is one."""
+    return Quarantine(terms.quarantine, now) if terms.quarantine else None
+
+
+@dataclass(frozen=True, slots=True)
+class MailboxClaim:
+    """A mailbox that a worker has been given, to move before another is given it.
+
+    `generation` tells this claim from the next one: once there is one, this one moves nothing.
+    """
+
+    mailbox: Mailbox
+    domain_status: DomainStatus
+    generation: int
+    failures: int
+
+
+@dataclass(frozen=True, slots=True)
+class DomainClaim:
+    """A domain whose records a worker has been given to look up, as with MailboxClaim."""
+
+    domain: Domain
+    records: Mapping[str, DomainRecord]
+    generation: int
+    failures: int
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """When there is something to do next: domains to look up, and all else. None: nothing is to come."""
+
+    look_ups: datetime | None
+    steps: datetime | None
 
 
 class Tenancy(Protocol):
@@ -90,6 +144,22 @@ class Tenancy(Protocol):
         """The key with this digest of its secret, revoked and expired ones included."""
 
 
+class AdminKeys(Protocol):
+    """The operator's own keys, which are no tenant's."""
+
+    async def create(self, key: AdminKey, secret_hash: bytes) -> None:
+        """Store a new key. Raises Conflict where there is one of its name, a revoked one included."""
+
+    async def list(self) -> Sequence[AdminKey]:
+        """All of them: oldest first."""
+
+    async def revoke(self, name: str, now: datetime) -> AdminKey:
+        """Revoke a key; one that is revoked stays as it is. Raises NotFound."""
+
+    async def find(self, secret_hash: bytes) -> AdminKey | None:
+        """The key with this digest of its secret, revoked and expired ones included."""
+
+
 class Domains(Protocol):
     """The domains of tenants, and their DNS records."""
 
@@ -117,10 +187,12 @@ class Domains(Protocol):
 class Mailboxes(Protocol):
     """The mailboxes of tenants."""
 
-    async def create(self, scope: Scope, domain_id: str, batch: Sequence[NewMailbox]) -> Sequence[Mailbox]:
+    async def create(
+        self, scope: Scope, domain_id: str, batch: Sequence[NewMailbox], quarantine: Quarantine | None = None
+    ) -> Sequence[Mailbox]:
         """Store new mailboxes of one domain, all or none, and take their project's quota with them.
 
-        Raises NotFound for the domain, Conflict with every address that is taken, QuotaExceeded.
+        Raises NotFound for the domain, Conflict with every address that is taken or in quarantine, QuotaExceeded.
         """
 
     async def get(self, scope: Scope, mailbox_id: str) -> Mailbox:
@@ -138,8 +210,13 @@ class Mailboxes(Protocol):
 class Aliases(Protocol):
     """The aliases of tenants."""
 
-    async def create(self, scope: Scope, mailbox_id: str, make: Callable[[Mailbox], Alias]) -> Alias:
-        """Store a new alias, made from its mailbox. Raises NotFound for the mailbox, Conflict for the address."""
+    async def create(
+        self, scope: Scope, mailbox_id: str, make: Callable[[Mailbox], Alias], quarantine: Quarantine | None = None
+    ) -> Alias:
+        """Store a new alias, made from its mailbox.
+
+        Raises NotFound for the mailbox, Conflict for an address that is taken or in quarantine.
+        """
 
     async def get(self, scope: Scope, alias_id: str) -> Alias:
         """One alias. Raises NotFound."""
@@ -151,42 +228,98 @@ class Aliases(Protocol):
         """Apply a rule to an alias. Raises NotFound."""
 
     async def delete(self, scope: Scope, alias_id: str, rule: AliasRule) -> Alias:
-        """Remove an alias, and answer what a rule makes of it. Raises NotFound."""
+        """Apply a rule that deletes an alias, and remove it unless its mail platform has to first. Raises NotFound.
+
+        The platform has to where the rule leaves it with a `provision_id`.
+        """
 
 
 class Work(Protocol):
-    """What the worker does by itself, for every tenant. Limits bound one transaction, not the work."""
+    """What the worker does by itself, for every tenant. Limits bound one transaction, not the work.
 
-    async def domains_to_validate(self, limit: int) -> Sequence[tuple[Domain, Mapping[str, DomainRecord]]]:
-        """Domains whose records a caller has asked to be looked up, longest waiting first."""
+    What takes a worker long is claimed for a while, the lease; no other worker is given it until that is over. What
+    another has been given since is changed by none of the former's steps.
+    """
 
-    async def settle_validation(self, domain: Domain, findings: Mapping[str, Finding], now: datetime) -> Domain:
+    async def next_due(self) -> Due:
+        """When there is something to do next: one look, which an index answers."""
+
+    async def claim_domains(self, now: datetime, lease: timedelta, limit: int) -> Sequence[DomainClaim]:
+        """Domains whose records are to be looked up by now, the longest waiting first."""
+
+    async def settle_validation(
+        self, claim: DomainClaim, findings: Mapping[str, Finding], interval: timedelta, now: datetime
+    ) -> Domain:
         """Store what was found of a domain's records by kind, and move the domain where it still waits for that.
 
         A validating domain goes on to provisioning where every required record is valid and no other organization
-        has the name, else to validation_failed. Answers the domain as it is then; a domain gone meanwhile, as it was.
+        has the name, else to validation_failed; a ready one stays, and is looked up again after the interval. Answers
+        the domain as it is then; as it was where it is gone, or another worker has it.
         """
 
-    async def finish_provisioning(self, now: datetime, limit: int) -> int:
-        """Make provisioned domains ready. Answers how many."""
+    async def put_off_domain(self, claim: DomainClaim, until: datetime) -> None:
+        """Count a failed look-up, and have the domain looked up again at an instant."""
 
-    async def admit_waiting(self, now: datetime, limit: int) -> int:
-        """Make mailboxes ready that waited for their domain, which is. Answers how many."""
+    async def finish_provisioning(self, interval: timedelta, now: datetime, limit: int) -> int:
+        """Make provisioned domains ready, and the mailboxes due that wait for them.
 
-    async def due_mailboxes(self, now: datetime, limit: int) -> Sequence[Mailbox]:
-        """Mailboxes whose next step by the calendar is due, the longest overdue first."""
+        The mail platform is asked for their aliases. Their records are looked up again after the interval. Answers of
+        how many domains some of that was done: a domain that has more aliases than the limit takes several calls.
+        """
 
-    async def advance(self, mailbox: Mailbox, rule: Callable[[Mailbox], Mailbox | None]) -> bool:
-        """Apply a rule to a mailbox in one transaction; None purges it. False where it is gone meanwhile."""
+    async def claim_mailboxes(self, now: datetime, lease: timedelta, limit: int) -> Sequence[MailboxClaim]:
+        """Mailboxes whose next step is due, the longest overdue first."""
 
-    async def purge_domains(self, limit: int) -> int:
-        """Purge up to `limit` mailboxes of deleting domains, or such domains that have none left.
+    async def advance(self, claim: MailboxClaim, rule: MailboxStep, now: datetime) -> bool:
+        """Apply a rule to a mailbox in one transaction; None purges it.
 
-        Answers how many mailboxes and domains went.
+        False where it is gone, or another worker has it.
+        """
+
+    async def put_off_mailbox(self, claim: MailboxClaim, until: datetime) -> None:
+        """Count a failed step, and have the mailbox taken up again at an instant."""
+
+    async def purge_domains(
+        self, mailbox_rule: PurgeRule, domain_rule: DomainPurgeRule, now: datetime, limit: int
+    ) -> int:
+        """Apply a rule to up to `limit` mailboxes of a deleting domain, or one to such a domain that has none left.
+
+        None purges them. Answers how many mailboxes and domains changed or went.
         """
 
     async def forget_answers(self, now: datetime, limit: int) -> int:
         """Drop answers under idempotency keys that have expired. Answers how many."""
+
+
+class Operations(Protocol):
+    """The operator's side of every tenant's mailboxes. A cursor is "" for the start of a list, and opaque."""
+
+    async def pending_payments(self, cursor: str, limit: int) -> Slice[Payment]:
+        """Payments that are pending, refused or overdue, oldest first, but for those of mailboxes that are to go.
+
+        Raises InvalidArguments for a cursor that no list gave.
+        """
+
+    async def settle_payment(self, payment_id: str, rule: PaymentRule) -> Payment:
+        """Apply a rule to a payment and its mailbox. Raises NotFound."""
+
+    async def pending_provisions(self, now: datetime, cursor: str, limit: int) -> Slice[Provision]:
+        """The mail platform's work that may be tried by now, the longest due first. Raises as `pending_payments`."""
+
+    async def settle_provision(self, provision_id: str, rule: ProvisionRule) -> Provision:
+        """Apply a rule to a piece of work and what it is about. Raises NotFound."""
+
+    async def change_mailbox(self, mailbox_id: str, rule: MailboxRule) -> Mailbox:
+        """Apply a rule to a mailbox of any tenant. Raises NotFound, also for a purged one."""
+
+    async def get_mailbox(self, mailbox_id: str) -> Mailbox | Tombstone:
+        """A mailbox of any tenant, or what is left of it. Raises NotFound for one that never was."""
+
+    async def transitions(self, mailbox_id: str, after: int, limit: int) -> Sequence[Transition]:
+        """A mailbox's history beyond a revision, in order. Raises NotFound for a mailbox that never was."""
+
+    async def mailboxes_with_address(self, address: str) -> Sequence[str]:
+        """The ids of all mailboxes that have the address, or had it when they were purged: newest last."""
 
 
 class Repository(Protocol):
@@ -195,6 +328,10 @@ class Repository(Protocol):
     @property
     def tenancy(self) -> Tenancy:
         """Organizations, projects and API keys."""
+
+    @property
+    def admin_keys(self) -> AdminKeys:
+        """The operator's keys."""
 
     @property
     def domains(self) -> Domains:
@@ -211,6 +348,10 @@ class Repository(Protocol):
     @property
     def work(self) -> Work:
         """The worker's side of all of these."""
+
+    @property
+    def operations(self) -> Operations:
+        """The operator's side of all of these."""
 
     async def require_unused(self, scope: Scope) -> None:
         """Raise Replayed where the call under way has been done before: a look ahead of its work.

@@ -10,8 +10,18 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from postroomd.domain.errors import Conflict, NotFound, PostroomError, TransientState
+from postroomd.domain.facts import MailboxEvent
 from postroomd.domain.lifecycle import begin_validation, delete_domain
-from postroomd.domain.model import AliasStatus, Domain, DomainQuery, DomainStatus, MailboxStatus, Ordering, Scope
+from postroomd.domain.model import (
+    AliasStatus,
+    Domain,
+    DomainQuery,
+    DomainStatus,
+    MailboxStatus,
+    Ordering,
+    RecordStatus,
+    Scope,
+)
 from postroomd.domain.records import RECORD_KINDS
 from postroomd.storage import tables as t
 from postroomd.storage.repository import Repository
@@ -33,6 +43,8 @@ from ..made import (
 )
 
 LATER = NOW + timedelta(hours=1)
+FAR = NOW + timedelta(days=4_000)
+LEASE = timedelta(minutes=1)
 
 validating = partial(begin_validation, now=LATER)
 deleting = partial(delete_domain, now=LATER)
@@ -153,13 +165,15 @@ class DomainsContract:
         self, repository: Repository, tenant: Tenant
     ) -> None:
         made = await new_domain(repository, tenant, status=DomainStatus.WAITING_VALIDATION)
-        assert await repository.work.domains_to_validate(10) == []
+        assert await repository.work.claim_domains(FAR, LEASE, 10) == []
         begun = await repository.domains.begin_validation(tenant.scope, made.id, validating, LATER)
         assert begun == replace(made, status=DomainStatus.VALIDATING, updated_at=LATER, revision=2)
         assert await repository.domains.get(tenant.scope, made.id) == begun
-        ((waiting, published),) = await repository.work.domains_to_validate(10)
-        assert waiting == begun
-        assert published == await repository.domains.records(tenant.scope, made.id)
+        (claimed,) = await repository.work.claim_domains(FAR, LEASE, 10)
+        assert claimed.domain == begun
+        looked_up = await repository.domains.records(tenant.scope, made.id)
+        assert claimed.records.keys() == looked_up.keys()
+        assert {record.status for record in looked_up.values()} == {RecordStatus.VALIDATING}
 
     async def test_validation_of_a_ready_domain_asks_the_worker_and_leaves_the_domain(
         self, repository: Repository, tenant: Tenant
@@ -167,7 +181,7 @@ class DomainsContract:
         made = await new_domain(repository, tenant, status=DomainStatus.READY)
         assert await repository.domains.begin_validation(tenant.scope, made.id, validating, LATER) == made
         assert await repository.domains.get(tenant.scope, made.id) == made
-        assert [found for found, _ in await repository.work.domains_to_validate(10)] == [made]
+        assert [each.domain for each in await repository.work.claim_domains(FAR, LEASE, 10)] == [made]
 
     async def test_a_rule_that_refuses_validation_leaves_nothing(
         self, repository: Repository, tenant: Tenant, raw: AsyncEngine
@@ -177,7 +191,7 @@ class DomainsContract:
         with pytest.raises(TransientState):
             await repository.domains.begin_validation(tenant.scope, made.id, validating, LATER)
         assert await dump(raw) == before
-        assert await repository.work.domains_to_validate(10) == []
+        assert await repository.work.claim_domains(FAR, LEASE, 10) == []
 
     async def test_the_longest_waiting_domain_is_validated_first(self, repository: Repository, tenant: Tenant) -> None:
         made = {
@@ -188,9 +202,8 @@ class DomainsContract:
             await asks(repository, one, NOW + timedelta(hours=hours))
         # One that is asked for again keeps its place.
         await asks(repository, made[1], NOW + timedelta(hours=9))
-        waiting = [found.name for found, _ in await repository.work.domains_to_validate(10)]
-        assert waiting == ["1.test", "2.test", "3.test"]
-        assert [found.name for found, _ in await repository.work.domains_to_validate(2)] == ["1.test", "2.test"]
+        assert [each.domain.name for each in await repository.work.claim_domains(FAR, LEASE, 2)] == ["1.test", "2.test"]
+        assert [each.domain.name for each in await repository.work.claim_domains(FAR, LEASE, 9)] == ["3.test"]
 
     # --- Deletion -----------------------------------------------------------------------------------------------------
 
@@ -213,14 +226,21 @@ class DomainsContract:
         assert await repository.domains.get(tenant.scope, made.id) == deleted
         for one in (ada, bob):
             gone = await repository.mailboxes.get(tenant.scope, one.id)
-            assert gone == replace(one, status=MailboxStatus.DELETING, updated_at=LATER, revision=2)
+            assert gone == replace(
+                one,
+                status=MailboxStatus.DELETING,
+                purging=True,
+                cause=MailboxEvent.DOMAIN_DELETED,
+                updated_at=LATER,
+                revision=2,
+            )
         statuses = await rows_of(raw, select(t.aliases.c.status, t.aliases.c.updated_at, t.aliases.c.revision))
         assert statuses == [(AliasStatus.DELETING, LATER, 2)]
         assert await repository.mailboxes.get(tenant.scope, untouched.id) == untouched
         # Nothing of it is due or waiting any more.
-        assert await repository.work.domains_to_validate(10) == []
-        due = await repository.work.due_mailboxes(NOW + timedelta(days=4_000), 10)
-        assert [one.id for one in due] == [untouched.id]
+        assert await repository.work.claim_domains(FAR, LEASE, 10) == []
+        due = await repository.work.claim_mailboxes(FAR, LEASE, 10)
+        assert [each.mailbox.id for each in due] == [untouched.id]
         await check_invariants(raw)
 
     async def test_a_domain_is_deleted_once(self, repository: Repository, tenant: Tenant, raw: AsyncEngine) -> None:

@@ -10,7 +10,7 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from postroomd.domain.errors import Conflict, NotFound, PostroomError, QuotaExceeded
-from postroomd.domain.lifecycle import delete_mailbox
+from postroomd.domain.mailboxes import delete_mailbox
 from postroomd.domain.model import (
     Domain,
     DomainStatus,

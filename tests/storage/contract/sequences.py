@@ -10,16 +10,18 @@ from functools import partial
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from postroomd.domain.aliases import delete_alias
 from postroomd.domain.errors import PostroomError
-from postroomd.domain.lifecycle import begin_validation, delete_domain, delete_mailbox, restore_mailbox, update_mailbox
+from postroomd.domain.lifecycle import begin_validation, delete_domain
+from postroomd.domain.mailboxes import delete_mailbox, restore_mailbox, update_mailbox
 from postroomd.domain.model import Alias, Domain, DomainStatus, Mailbox, SubscriptionPeriod
 from postroomd.storage.repository import Repository
 from postroomd.worker import TrustingProber, Worker
+from tests.life import FREE, RETENTION
 
 from ..looks import check_invariants
 from ..made import NOW, Tenant, alias, mailbox, new_domain, new_id, new_tenant
 
-RETENTION = timedelta(days=30)
 NAMES = [f"{letter}{number}" for letter in "abc" for number in range(4)]
 
 
@@ -60,7 +62,8 @@ class Callers:
 
     async def remove_alias(self) -> None:
         tenant, one = self.chance.choice(self.aliases)
-        await self.repository.aliases.delete(tenant.scope, one.id, lambda stored: stored)
+        rule = partial(delete_alias, terms=FREE, now=self.now)
+        await self.repository.aliases.delete(tenant.scope, one.id, rule)
 
     async def change(self) -> None:
         tenant, one = self.chance.choice(self.mailboxes)
@@ -68,8 +71,10 @@ class Callers:
         rule = self.chance.choice(
             [
                 lambda stored, _: delete_mailbox(stored, RETENTION, now),
-                lambda stored, status: restore_mailbox(stored, status, now),
-                lambda stored, status: update_mailbox(stored, status, period=period, new_password=False, now=now),
+                lambda stored, status: restore_mailbox(stored, status, FREE, now),
+                lambda stored, status: update_mailbox(
+                    stored, status, period=period, new_password=False, terms=FREE, now=now
+                ),
             ]
         )
         await self.repository.mailboxes.change(tenant.scope, one.id, rule)
@@ -81,7 +86,7 @@ class Callers:
             await self.repository.domains.delete(tenant.scope, of.id, rule, self.now)
 
     async def work(self) -> None:
-        worker = Worker(work=self.repository.work, prober=TrustingProber(), retention=RETENTION)
+        worker = Worker(work=self.repository.work, prober=TrustingProber(), terms=FREE)
         await worker.run_once(self.now)
 
     def choose(self) -> Callable[[], Awaitable[None]]:

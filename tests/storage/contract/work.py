@@ -1,7 +1,7 @@
 """What the worker does by itself."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -11,7 +11,9 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from postroomd.domain.errors import NotFound, PostroomError
-from postroomd.domain.lifecycle import advance_mailbox, begin_validation, delete_domain, delete_mailbox
+from postroomd.domain.facts import MailboxEvent
+from postroomd.domain.lifecycle import begin_validation, delete_domain
+from postroomd.domain.mailboxes import advance_mailbox, delete_mailbox, restore_mailbox
 from postroomd.domain.model import (
     Domain,
     DomainStatus,
@@ -21,8 +23,10 @@ from postroomd.domain.model import (
     SubscriptionPeriod,
 )
 from postroomd.domain.records import NAME_IS_PROVED_ELSEWHERE, RECORD_KINDS, Finding
+from postroomd.domain.terms import Terms
 from postroomd.storage import tables as t
-from postroomd.storage.repository import Repository
+from postroomd.storage.repository import Due, MailboxClaim, MailboxStep, Repository
+from tests.life import FREE, MICROSECOND
 
 from ..looks import check_invariants, count_of, dump, rows_of
 from ..made import NOW, Tenant, mailbox, new_alias, new_domain, new_mailboxes, new_one
@@ -30,6 +34,8 @@ from ..made import NOW, Tenant, mailbox, new_alias, new_domain, new_mailboxes, n
 LATER = NOW + timedelta(hours=1)
 RETENTION = timedelta(days=30)
 FAR = NOW + timedelta(days=4_000)
+LEASE = timedelta(minutes=1)
+INTERVAL = timedelta(days=1)
 
 ALL_VALID: Mapping[str, Finding] = {kind: Finding(RecordStatus.VALID) for kind in RECORD_KINDS}
 MX_MISSING: Mapping[str, Finding] = {**ALL_VALID, "mx": Finding(RecordStatus.NOT_FOUND, "no MX record")}
@@ -41,8 +47,48 @@ async def validating_domain(repository: Repository, tenant: Tenant, name: str = 
     return await repository.domains.begin_validation(tenant.scope, made.id, partial(begin_validation, now=NOW), NOW)
 
 
-def advancing(now: datetime) -> partial[Mailbox | None]:
-    return partial(advance_mailbox, retention=RETENTION, now=now)
+def advancing(now: datetime, terms: Terms = FREE) -> MailboxStep:
+    return partial(advance_mailbox, terms=terms, now=now)
+
+
+def gone(_mailbox: object, _status: object = None) -> None:
+    """A rule that purges whatever it is given."""
+
+
+async def due(repository: Repository, now: datetime, limit: int = 10) -> Sequence[MailboxClaim]:
+    """The mailboxes that are due, given to a worker."""
+    return await repository.work.claim_mailboxes(now, LEASE, limit)
+
+
+async def claim(repository: Repository, mailbox: Mailbox, now: datetime = FAR) -> MailboxClaim:
+    """A mailbox, given to a worker."""
+    (found,) = [each for each in await due(repository, now, 100) if each.mailbox.id == mailbox.id]
+    return found
+
+
+async def step(
+    repository: Repository, mailbox: Mailbox, now: datetime, rule: MailboxStep | None = None, claimed: datetime = FAR
+) -> bool:
+    """Give a mailbox to a worker, and have it take the step that is due at an instant."""
+    return await repository.work.advance(await claim(repository, mailbox, claimed), rule or advancing(now), now)
+
+
+async def settle(
+    repository: Repository, domain: Domain, findings: Mapping[str, Finding], now: datetime = LATER
+) -> Domain:
+    """Give a domain to a worker, and store what it has found."""
+    claims = await repository.work.claim_domains(FAR, LEASE, 100)
+    (found,) = [each for each in claims if each.domain.id == domain.id]
+    return await repository.work.settle_validation(found, findings, INTERVAL, now)
+
+
+async def to_look_up(repository: Repository, now: datetime = LATER) -> list[Domain]:
+    return [each.domain for each in await repository.work.claim_domains(now, LEASE, 10)]
+
+
+async def purge(repository: Repository, limit: int) -> int:
+    """Purge what there is of deleted domains, as without a mail platform."""
+    return await repository.work.purge_domains(gone, gone, LATER, limit)
 
 
 class WorkContract:
@@ -52,7 +98,7 @@ class WorkContract:
         self, repository: Repository, tenant: Tenant
     ) -> None:
         made = await validating_domain(repository, tenant)
-        settled = await repository.work.settle_validation(made, ALL_VALID, LATER)
+        settled = await settle(repository, made, ALL_VALID, LATER)
         assert replace(settled, revision=made.revision) == replace(
             made, status=DomainStatus.PROVISIONING, updated_at=LATER
         )
@@ -61,32 +107,33 @@ class WorkContract:
         assert {(record.status, record.error, record.updated_at) for record in found.values()} == {
             (RecordStatus.VALID, None, LATER)
         }
-        assert await repository.work.domains_to_validate(10) == []
+        assert await to_look_up(repository) == []
 
     async def test_a_domain_with_a_missing_record_fails_and_is_told_which(
         self, repository: Repository, tenant: Tenant
     ) -> None:
         made = await validating_domain(repository, tenant)
         before = await repository.domains.records(tenant.scope, made.id)
-        settled = await repository.work.settle_validation(made, {"mx": MX_MISSING["mx"]}, LATER)
+        settled = await settle(repository, made, {"mx": MX_MISSING["mx"]}, LATER)
         assert settled.status is DomainStatus.VALIDATION_FAILED
         assert await repository.domains.get(tenant.scope, made.id) == settled
         found = await repository.domains.records(tenant.scope, made.id)
+        shown = {kind: replace(record, status=RecordStatus.UNKNOWN_STATUS) for kind, record in before.items()}
         mx = replace(before["mx"], status=RecordStatus.NOT_FOUND, error="no MX record", updated_at=LATER)
-        assert found == {**before, "mx": mx}
-        assert await repository.work.domains_to_validate(10) == []
+        assert found == {**shown, "mx": mx}
+        assert await to_look_up(repository) == []
 
     async def test_a_finding_that_is_known_leaves_its_record_as_it_is(
         self, repository: Repository, tenant: Tenant
     ) -> None:
         made = await validating_domain(repository, tenant)
-        await repository.work.settle_validation(made, MX_MISSING, LATER)
+        await settle(repository, made, MX_MISSING, LATER)
         before = await repository.domains.records(tenant.scope, made.id)
         again = await repository.domains.begin_validation(
             tenant.scope, made.id, partial(begin_validation, now=LATER), LATER
         )
         much_later = LATER + timedelta(days=1)
-        await repository.work.settle_validation(again, ALL_VALID, much_later)
+        await settle(repository, again, ALL_VALID, much_later)
         after = await repository.domains.records(tenant.scope, made.id)
         mx = replace(before["mx"], status=RecordStatus.VALID, error=None, updated_at=much_later)
         assert after == {**before, "mx": mx}
@@ -98,26 +145,28 @@ class WorkContract:
     ) -> None:
         made = await new_domain(repository, tenant, status=status)
         await repository.domains.begin_validation(tenant.scope, made.id, lambda stored: stored, NOW)
-        settled = await repository.work.settle_validation(made, findings, LATER)
+        settled = await settle(repository, made, findings, LATER)
         assert settled == made
         assert await repository.domains.get(tenant.scope, made.id) == made
         mx = (await repository.domains.records(tenant.scope, made.id))["mx"]
         assert (mx.status, mx.error) == (findings["mx"].status, findings["mx"].error)
-        assert await repository.work.domains_to_validate(10) == []
+        assert await to_look_up(repository) == []
 
     async def test_a_domain_deleted_meanwhile_stays_deleted(self, repository: Repository, tenant: Tenant) -> None:
         made = await validating_domain(repository, tenant)
+        (claimed,) = await repository.work.claim_domains(LATER, LEASE, 10)
         deleted = await repository.domains.delete(tenant.scope, made.id, partial(delete_domain, now=NOW), NOW)
-        assert await repository.work.settle_validation(made, ALL_VALID, LATER) == deleted
+        assert await repository.work.settle_validation(claimed, ALL_VALID, INTERVAL, LATER) == deleted
         assert await repository.domains.get(tenant.scope, made.id) == deleted
 
     async def test_a_domain_purged_meanwhile_is_answered_as_it_was(
         self, repository: Repository, tenant: Tenant, raw: AsyncEngine
     ) -> None:
         made = await validating_domain(repository, tenant)
+        (claimed,) = await repository.work.claim_domains(LATER, LEASE, 10)
         await repository.domains.delete(tenant.scope, made.id, partial(delete_domain, now=NOW), NOW)
-        assert await repository.work.purge_domains(10) == 1
-        assert await repository.work.settle_validation(made, ALL_VALID, LATER) is made
+        assert await purge(repository, 10) == 1
+        assert await repository.work.settle_validation(claimed, ALL_VALID, INTERVAL, LATER) is claimed.domain
         assert await count_of(raw, t.domains) == 0
 
     @pytest.mark.parametrize("proved", [DomainStatus.PROVISIONING, DomainStatus.READY])
@@ -126,7 +175,7 @@ class WorkContract:
     ) -> None:
         first = await new_domain(repository, other, status=proved)
         second = await validating_domain(repository, tenant)
-        settled = await repository.work.settle_validation(second, ALL_VALID, LATER)
+        settled = await settle(repository, second, ALL_VALID, LATER)
         assert settled.status is DomainStatus.VALIDATION_FAILED
         found = dict(await repository.domains.records(tenant.scope, second.id))
         validation = found.pop("domain_validation")
@@ -144,14 +193,17 @@ class WorkContract:
     ) -> None:
         await new_domain(repository, other, status=unproved)
         made = await validating_domain(repository, tenant)
-        settled = await repository.work.settle_validation(made, ALL_VALID, LATER)
+        settled = await settle(repository, made, ALL_VALID, LATER)
         assert settled.status is DomainStatus.PROVISIONING
 
     async def test_of_two_organizations_that_prove_one_name_at_once_one_has_it(
         self, repository: Repository, tenant: Tenant, other: Tenant
     ) -> None:
         domains = [await validating_domain(repository, one) for one in (tenant, other)]
-        settled = await asyncio.gather(*(repository.work.settle_validation(made, ALL_VALID, LATER) for made in domains))
+        claims = {each.domain.id: each for each in await repository.work.claim_domains(LATER, LEASE, 10)}
+        settled = await asyncio.gather(
+            *(repository.work.settle_validation(claims[made.id], ALL_VALID, INTERVAL, LATER) for made in domains)
+        )
         assert sorted(one.status for one in settled) == [DomainStatus.PROVISIONING, DomainStatus.VALIDATION_FAILED]
         for one, owner in zip(settled, (tenant, other), strict=True):
             assert await repository.domains.get(owner.scope, one.id) == one
@@ -167,20 +219,20 @@ class WorkContract:
         again = await repository.domains.begin_validation(
             scopes[loser.organization_id], loser.id, partial(begin_validation, now=LATER), LATER
         )
-        assert (await repository.work.settle_validation(again, ALL_VALID, LATER)).status is DomainStatus.PROVISIONING
+        assert (await settle(repository, again, ALL_VALID, LATER)).status is DomainStatus.PROVISIONING
 
     async def test_provisioned_domains_become_ready(self, repository: Repository, tenant: Tenant) -> None:
         provisioned = [
             await new_domain(repository, tenant, f"{number}.test", DomainStatus.PROVISIONING) for number in range(3)
         ]
         waiting = await new_domain(repository, tenant, "waiting.test", DomainStatus.VALIDATING)
-        assert [await repository.work.finish_provisioning(LATER, 2) for _ in range(3)] == [2, 1, 0]
+        assert [await repository.work.finish_provisioning(INTERVAL, LATER, 2) for _ in range(3)] == [2, 1, 0]
         for made in provisioned:
             found = await repository.domains.get(tenant.scope, made.id)
             assert replace(found, revision=1) == replace(made, status=DomainStatus.READY, updated_at=LATER)
         assert await repository.domains.get(tenant.scope, waiting.id) == waiting
 
-    async def test_mailboxes_are_admitted_once_their_domain_is_ready(
+    async def test_mailboxes_are_due_once_their_domain_is_ready(
         self, repository: Repository, tenant: Tenant, raw: AsyncEngine
     ) -> None:
         provisioned = await new_domain(repository, tenant, status=DomainStatus.PROVISIONING)
@@ -189,15 +241,140 @@ class WorkContract:
         locked = await new_one(repository, provisioned, mailbox("locked", status=MailboxStatus.LOCKED))
         (kept,) = await new_mailboxes(repository, unready, "dave")
         assert {one.status for one in (*waiting, kept)} == {MailboxStatus.WAITING_DOMAIN}
-        assert await repository.work.admit_waiting(LATER, 10) == 0
-        await repository.work.finish_provisioning(LATER, 10)
-        assert [await repository.work.admit_waiting(LATER, 2) for _ in range(3)] == [2, 1, 0]
+        assert await due(repository, LATER) == []
+        await repository.work.finish_provisioning(INTERVAL, LATER, 10)
+        claims = await due(repository, LATER)
+        assert {each.mailbox.id for each in claims} == {one.id for one in waiting}
+        for each in claims:
+            assert await repository.work.advance(each, advancing(LATER), LATER) is True
+        assert await due(repository, LATER) == []
         for one in waiting:
             found = await repository.mailboxes.get(tenant.scope, one.id)
-            assert replace(found, revision=1) == replace(one, status=MailboxStatus.READY, updated_at=LATER)
+            assert found == replace(
+                one, status=MailboxStatus.READY, updated_at=LATER, cause=MailboxEvent.DOMAIN_READY, revision=2
+            )
         for one in (locked, kept):
             assert await repository.mailboxes.get(tenant.scope, one.id) == one
         await check_invariants(raw)
+
+    async def test_a_mailbox_that_comes_to_wait_for_its_domain_is_looked_at_once(
+        self, repository: Repository, tenant: Tenant
+    ) -> None:
+        within = await new_domain(repository, tenant, status=DomainStatus.VALIDATING)
+        (ada,) = await new_mailboxes(repository, within, "ada")
+        await repository.mailboxes.change(tenant.scope, ada.id, lambda one, _: delete_mailbox(one, RETENTION, NOW))
+        # As a restore has it whose look at the domain came before that was ready.
+        await repository.mailboxes.change(
+            tenant.scope, ada.id, lambda one, _: restore_mailbox(one, DomainStatus.VALIDATING, FREE, NOW)
+        )
+        (found,) = await due(repository, NOW)
+        assert await repository.work.advance(found, advancing(NOW), NOW) is True
+        assert await due(repository, LATER) == []
+
+    async def test_ready_domains_are_looked_up_again_and_others_are_not(
+        self, repository: Repository, tenant: Tenant, raw: AsyncEngine
+    ) -> None:
+        made = await validating_domain(repository, tenant)
+        await settle(repository, made, ALL_VALID)
+        assert await to_look_up(repository, FAR) == []
+        await repository.work.finish_provisioning(INTERVAL, LATER, 10)
+        assert await to_look_up(repository, LATER + INTERVAL * 0.89) == []
+        (ready,) = await to_look_up(repository, LATER + INTERVAL * 1.11)
+        assert ready.status is DomainStatus.READY
+        drifted = await settle(repository, ready, MX_MISSING, LATER + INTERVAL)
+        assert drifted == ready
+        mx = (await repository.domains.records(tenant.scope, made.id))["mx"]
+        assert (mx.status, mx.error) == (RecordStatus.NOT_FOUND, "no MX record")
+        assert len(await to_look_up(repository, LATER + 3 * INTERVAL)) == 1
+
+    # --- Claims -------------------------------------------------------------------------------------------------------
+
+    async def test_what_is_claimed_is_given_to_nobody_else_until_its_lease_is_over(
+        self, repository: Repository, tenant: Tenant
+    ) -> None:
+        await new_mailboxes(repository, await new_domain(repository, tenant), "ada", "bob", "carol")
+        first, second = await due(repository, FAR, 2), await due(repository, FAR, 2)
+        assert len({each.mailbox.id for each in (*first, *second)}) == len(first) + len(second) == 3
+        assert await due(repository, FAR + LEASE - MICROSECOND) == []
+        again = await due(repository, FAR + LEASE)
+        assert [each.generation for each in again] == [2, 2, 2]
+
+    async def test_many_workers_claim_each_mailbox_once(self, repository: Repository, tenant: Tenant) -> None:
+        await new_mailboxes(
+            repository, await new_domain(repository, tenant), *(f"m{number:02}" for number in range(30))
+        )
+        claims = await asyncio.gather(*(due(repository, FAR, 10) for _ in range(6)))
+        ids = [each.mailbox.id for some in claims for each in some]
+        assert len(ids) == len(set(ids))
+        while more := await due(repository, FAR):
+            ids += [each.mailbox.id for each in more]
+        assert len(ids) == len(set(ids)) == 30
+
+    async def test_a_worker_that_stalls_past_its_lease_changes_nothing(
+        self, repository: Repository, tenant: Tenant, raw: AsyncEngine
+    ) -> None:
+        (ada,) = await new_mailboxes(repository, await new_domain(repository, tenant), "ada")
+        stalled = await claim(repository, ada, FAR)
+        other = await claim(repository, ada, FAR + LEASE)
+        before = await dump(raw)
+        assert await repository.work.advance(stalled, advancing(FAR), FAR) is False
+        await repository.work.put_off_mailbox(stalled, FAR)
+        assert await dump(raw) == before
+        assert await repository.work.advance(other, advancing(FAR), FAR) is True
+
+    async def test_a_look_up_that_stalls_past_its_lease_changes_nothing(
+        self, repository: Repository, tenant: Tenant, raw: AsyncEngine
+    ) -> None:
+        made = await validating_domain(repository, tenant)
+        (stalled,) = await repository.work.claim_domains(LATER, LEASE, 10)
+        assert await repository.work.claim_domains(LATER, LEASE, 10) == []
+        (other,) = await repository.work.claim_domains(LATER + LEASE, LEASE, 10)
+        before = await dump(raw)
+        assert await repository.work.settle_validation(stalled, ALL_VALID, INTERVAL, LATER) == made
+        await repository.work.put_off_domain(stalled, FAR)
+        assert await dump(raw) == before
+        settled = await repository.work.settle_validation(other, ALL_VALID, INTERVAL, LATER)
+        assert settled.status is DomainStatus.PROVISIONING
+
+    async def test_what_fails_is_put_off_and_counted_until_it_succeeds(
+        self, repository: Repository, tenant: Tenant
+    ) -> None:
+        (ada,) = await new_mailboxes(repository, await new_domain(repository, tenant), "ada")
+        failed = await claim(repository, ada)
+        await repository.work.put_off_mailbox(failed, FAR + timedelta(hours=1))
+        assert await due(repository, FAR + timedelta(minutes=59)) == []
+        (again,) = await due(repository, FAR + timedelta(hours=1))
+        assert (failed.failures, again.failures) == (0, 1)
+        assert await repository.work.advance(again, advancing(NOW), NOW) is True  # which finds nothing due
+        assert (await claim(repository, ada)).failures == 0
+
+        made = await validating_domain(repository, tenant, "other.test")
+        (look_up,) = await repository.work.claim_domains(LATER, LEASE, 10)
+        await repository.work.put_off_domain(look_up, FAR)
+        (again_looked,) = await repository.work.claim_domains(FAR, LEASE, 10)
+        assert (look_up.domain.id, look_up.failures, again_looked.failures) == (made.id, 0, 1)
+
+    async def test_the_next_due_instant_is_the_earliest_of_all(self, repository: Repository, tenant: Tenant) -> None:
+        assert await repository.work.next_due() == Due(None, None)
+        within = await new_domain(repository, tenant)
+        (ada,) = await new_mailboxes(repository, within, "ada")
+        await new_one(repository, within, mailbox("yearly", period=SubscriptionPeriod.YEARLY))
+        assert await repository.work.next_due() == Due(None, ada.next_subscription_period_starts_at)
+        validating = await validating_domain(repository, tenant, "validating.test")
+        assert (await repository.work.next_due()).look_ups == NOW
+        await settle(repository, validating, ALL_VALID)
+        found = await repository.work.next_due()
+        assert found.steps is not None
+        assert found.steps <= LATER  # to finish its provisioning
+        await repository.work.finish_provisioning(INTERVAL, LATER, 10)
+        await repository.domains.delete(tenant.scope, validating.id, partial(delete_domain, now=LATER), LATER)
+        found = await repository.work.next_due()
+        assert found.look_ups is None
+        assert found.steps is not None
+        assert found.steps <= LATER  # to purge it
+        while await purge(repository, 10):
+            pass
+        assert await repository.work.next_due() == Due(None, ada.next_subscription_period_starts_at)
 
     # --- The calendar -------------------------------------------------------------------------------------------------
 
@@ -210,17 +387,17 @@ class WorkContract:
             await new_one(repository, ours, mailbox(name, now=NOW + timedelta(hours=hours)))
         await new_one(repository, theirs, mailbox("second", now=NOW + timedelta(hours=2)))
         await new_one(repository, ours, mailbox("yearly", period=SubscriptionPeriod.YEARLY))
-        await new_one(repository, ours, mailbox("renewing", status=MailboxStatus.RENEWING))
+        await new_one(repository, ours, mailbox("deleting", status=MailboxStatus.DELETING))
         last = datetime(2024, 2, 29, 16, 30, 15, 123_456, tzinfo=NOW.tzinfo)  # when the fourth is due
 
-        async def due(now: datetime, limit: int = 10) -> list[str]:
-            return [one.email.partition("@")[0] for one in await repository.work.due_mailboxes(now, limit)]
+        async def named(now: datetime, limit: int = 10) -> list[str]:
+            return [each.mailbox.email.partition("@")[0] for each in await due(repository, now, limit)]
 
-        assert await due(last) == ["first", "second", "third", "fourth"]
-        assert await due(last - timedelta(microseconds=1)) == ["first", "second", "third"]
-        assert await due(last, 2) == ["first", "second"]
-        assert await due(NOW) == []
-        assert await due(FAR) == ["first", "second", "third", "fourth", "yearly"]
+        assert await named(NOW) == []
+        assert await named(last - MICROSECOND, 2) == ["first", "second"]
+        assert await named(last - MICROSECOND) == ["third"]
+        assert await named(last) == ["fourth"]
+        assert sorted(await named(FAR)) == ["first", "fourth", "second", "third", "yearly"]  # whose leases are over
 
     async def test_a_scheduled_deletion_is_due_at_its_date_and_not_at_the_renewal(
         self, repository: Repository, tenant: Tenant
@@ -229,9 +406,8 @@ class WorkContract:
         await repository.mailboxes.change(tenant.scope, ada.id, lambda one, _: delete_mailbox(one, RETENTION, NOW))
         renewal = bob.next_subscription_period_starts_at
         assert renewal is not None
-        assert [one.id for one in await repository.work.due_mailboxes(renewal, 10)] == [bob.id]
-        purge = NOW + RETENTION
-        assert [one.id for one in await repository.work.due_mailboxes(purge, 10)] == [bob.id, ada.id]
+        assert [each.mailbox.id for each in await due(repository, renewal)] == [bob.id]
+        assert [each.mailbox.id for each in await due(repository, NOW + RETENTION)] == [bob.id, ada.id]
 
     async def test_a_step_of_the_calendar_is_stored(
         self, repository: Repository, tenant: Tenant, raw: AsyncEngine
@@ -239,9 +415,9 @@ class WorkContract:
         ada, bob = await new_mailboxes(repository, await new_domain(repository, tenant), "ada", "bob")
         renewal = ada.next_subscription_period_starts_at
         assert renewal is not None
-        assert await repository.work.advance(ada, advancing(renewal)) is True
+        assert await step(repository, ada, renewal) is True
         found = await repository.mailboxes.get(tenant.scope, ada.id)
-        renewed = advancing(renewal)(ada)
+        renewed = advancing(renewal)(ada, DomainStatus.READY)
         assert renewed is not None
         assert replace(found, revision=1) == renewed
         assert await repository.mailboxes.get(tenant.scope, bob.id) == bob
@@ -251,31 +427,35 @@ class WorkContract:
         self, repository: Repository, tenant: Tenant
     ) -> None:
         (ada,) = await new_mailboxes(repository, await new_domain(repository, tenant), "ada")
+        claimed = await claim(repository, ada)
         deleted = await repository.mailboxes.change(
             tenant.scope, ada.id, lambda stored, _: delete_mailbox(stored, RETENTION, LATER)
         )
         seen: list[Mailbox] = []
 
-        def rule(stored: Mailbox) -> Mailbox:
+        def rule(stored: Mailbox, _status: DomainStatus) -> Mailbox:
             seen.append(stored)
             return stored
 
-        assert await repository.work.advance(ada, rule) is True
-        assert seen == [deleted]
+        assert await repository.work.advance(claimed, rule, LATER) is True
+        assert seen == [ada, deleted]  # first as it was claimed, to foresee a purge
 
     async def test_a_step_that_changes_nothing_or_raises_writes_nothing(
         self, repository: Repository, tenant: Tenant, raw: AsyncEngine
     ) -> None:
         (ada,) = await new_mailboxes(repository, await new_domain(repository, tenant), "ada")
+        claimed = await claim(repository, ada)
         before = await dump(raw)
 
-        def refuse(_stored: Mailbox) -> Mailbox:
+        def refuse(_stored: Mailbox, _status: DomainStatus) -> Mailbox:
             raise PostroomError("no")
 
-        assert await repository.work.advance(ada, advancing(NOW)) is True
         with pytest.raises(PostroomError, match="no"):
-            await repository.work.advance(ada, refuse)
+            await repository.work.advance(claimed, refuse, NOW)
         assert await dump(raw) == before
+        assert await repository.work.advance(claimed, advancing(NOW), NOW) is True
+        assert await repository.mailboxes.get(tenant.scope, ada.id) == ada
+        await check_invariants(raw)
 
     async def test_a_purge_takes_the_aliases_addresses_and_counts_of_the_mailbox(
         self, repository: Repository, tenant: Tenant, raw: AsyncEngine
@@ -285,10 +465,10 @@ class WorkContract:
         gone = [await new_alias(repository, ada, name) for name in ("countess", "lovelace")]
         kept = await new_alias(repository, bob, "robert")
         await repository.mailboxes.change(tenant.scope, ada.id, lambda one, _: delete_mailbox(one, RETENTION, NOW))
-        assert await repository.work.advance(ada, advancing(NOW + RETENTION - timedelta(microseconds=1))) is True
+        assert await step(repository, ada, NOW + RETENTION - MICROSECOND) is True
         assert (await repository.mailboxes.get(tenant.scope, ada.id)).status is MailboxStatus.DELETION_SCHEDULED
 
-        assert await repository.work.advance(ada, advancing(NOW + RETENTION)) is True
+        assert await step(repository, ada, NOW + RETENTION) is True
 
         with pytest.raises(NotFound):
             await repository.mailboxes.get(tenant.scope, ada.id)
@@ -306,28 +486,36 @@ class WorkContract:
     async def test_a_mailbox_gone_meanwhile_is_told(self, repository: Repository, tenant: Tenant) -> None:
         within = await new_domain(repository, tenant)
         ada, bob = await new_mailboxes(repository, within, "ada", "bob")
-        assert await repository.work.advance(ada, lambda _: None) is True
-        assert await repository.work.advance(ada, lambda _: None) is False
+        for one in (ada, bob):
+            await repository.mailboxes.change(tenant.scope, one.id, lambda it, _: delete_mailbox(it, RETENTION, NOW))
+        first, second = await due(repository, FAR)
+        assert await repository.work.advance(first, gone, FAR) is True
+        assert await repository.work.advance(first, gone, FAR) is False
         await repository.domains.delete(tenant.scope, within.id, partial(delete_domain, now=NOW), NOW)
-        while await repository.work.purge_domains(10):
+        while await purge(repository, 10):
             pass
-        assert await repository.work.advance(bob, lambda _: None) is False
+        assert await repository.work.advance(second, gone, FAR) is False
 
-    async def test_many_workers_purge_a_mailbox_once(
+    async def test_many_steps_under_one_claim_purge_a_mailbox_once(
         self, repository: Repository, tenant: Tenant, raw: AsyncEngine
     ) -> None:
         ada, _bob = await new_mailboxes(repository, await new_domain(repository, tenant), "ada", "bob")
-        outcomes = await asyncio.gather(*(repository.work.advance(ada, lambda _: None) for _ in range(6)))
+        await repository.mailboxes.change(tenant.scope, ada.id, lambda it, _: delete_mailbox(it, RETENTION, NOW))
+        claimed = await claim(repository, ada)
+        outcomes = await asyncio.gather(*(repository.work.advance(claimed, gone, FAR) for _ in range(6)))
         assert sorted(outcomes) == [False] * 5 + [True]
         await check_invariants(raw)
 
-    async def test_many_workers_renew_a_mailbox_once(self, repository: Repository, tenant: Tenant) -> None:
+    async def test_many_steps_under_one_claim_renew_a_mailbox_once(
+        self, repository: Repository, tenant: Tenant
+    ) -> None:
         (ada,) = await new_mailboxes(repository, await new_domain(repository, tenant), "ada")
         renewal = ada.next_subscription_period_starts_at
         assert renewal is not None
-        await asyncio.gather(*(repository.work.advance(ada, advancing(renewal)) for _ in range(6)))
+        claimed = await claim(repository, ada)
+        await asyncio.gather(*(repository.work.advance(claimed, advancing(renewal), renewal) for _ in range(6)))
         found = await repository.mailboxes.get(tenant.scope, ada.id)
-        assert found.subscription_period_started_at == renewal
+        assert (found.subscription_period_started_at, found.revision) == (renewal, 2)
 
     # --- Deleted domains ----------------------------------------------------------------------------------------------
 
@@ -338,18 +526,18 @@ class WorkContract:
         ada, *_rest = await new_mailboxes(repository, within, *(f"m{number}" for number in range(5)))
         await new_alias(repository, ada, "alias")
         (other_ada,) = await new_mailboxes(repository, kept, "ada")
-        assert await repository.work.purge_domains(2) == 0
+        assert await purge(repository, 2) == 0
         await repository.domains.delete(tenant.scope, within.id, partial(delete_domain, now=NOW), NOW)
         counts = []
         for purged in (2, 2, 1):
-            assert await repository.work.purge_domains(2) == purged
+            assert await purge(repository, 2) == purged
             counts.append((await repository.domains.get(tenant.scope, within.id)).mailbox_total_count)
             await check_invariants(raw)
         assert counts == [3, 1, 0]
-        assert await repository.work.purge_domains(2) == 1
+        assert await purge(repository, 2) == 1
         with pytest.raises(NotFound):
             await repository.domains.get(tenant.scope, within.id)
-        assert await repository.work.purge_domains(2) == 0
+        assert await purge(repository, 2) == 0
         assert await count_of(raw, t.domain_records) == len(RECORD_KINDS)
         assert await repository.mailboxes.get(tenant.scope, other_ada.id) == other_ada
         assert await count_of(raw, t.aliases) == 0
@@ -365,7 +553,7 @@ class WorkContract:
                 await new_mailboxes(repository, within, "ada", "bob")
                 await repository.domains.delete(one.scope, within.id, partial(delete_domain, now=NOW), NOW)
         purged = 0
-        while done := await repository.work.purge_domains(100):
+        while done := await purge(repository, 100):
             purged += done
         assert purged == 4 * 3
         for table in (t.domains, t.domain_records, t.mailboxes, t.addresses):
@@ -382,7 +570,7 @@ class WorkContract:
 
         async def drain() -> int:
             total = 0
-            while done := await repository.work.purge_domains(2):
+            while done := await purge(repository, 2):
                 total += done
             return total
 

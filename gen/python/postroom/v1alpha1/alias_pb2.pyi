@@ -190,10 +190,13 @@ class ListAliasesRequest(_message.Message):
     MAILBOX_ID_FIELD_NUMBER: _builtins.int
     STATUS_FIELD_NUMBER: _builtins.int
     PROJECT_ID_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     order_by: Global___ListAliasesRequest.OrderBy.ValueType
     """The order of the answer."""
     page: _builtins.int
-    """The page to answer, from 1. 0 means 1."""
+    """The page to answer, from 1. 0 means 1. The further on a page is, the longer it takes to find: follow page_token
+    where everything is to be read.
+    """
     page_size: _builtins.int
     """How many aliases a page holds, 1 to 100. 0 means 50."""
     mailbox_id: _builtins.str
@@ -202,6 +205,10 @@ class ListAliasesRequest(_message.Message):
     """Only aliases in this status."""
     project_id: _builtins.str
     """Only aliases of this project's mailboxes, a UUID."""
+    page_token: _builtins.str
+    """Where to go on: the next_page_token of an answer to the same request, in which page_size alone may differ. Not
+    together with page. What comes and goes between two answers makes no other item appear twice, or be passed over.
+    """
     def __init__(
         self,
         *,
@@ -211,10 +218,11 @@ class ListAliasesRequest(_message.Message):
         mailbox_id: _builtins.str = ...,
         status: Global___Alias.Status.ValueType = ...,
         project_id: _builtins.str = ...,
+        page_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["mailbox_id", b"mailbox_id", "order_by", b"order_by", "page", b"page", "page_size", b"page_size", "project_id", b"project_id", "status", b"status"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["mailbox_id", b"mailbox_id", "order_by", b"order_by", "page", b"page", "page_size", b"page_size", "page_token", b"page_token", "project_id", b"project_id", "status", b"status"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -228,8 +236,11 @@ class ListAliasesResponse(_message.Message):
 
     TOTAL_COUNT_FIELD_NUMBER: _builtins.int
     ALIASES_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     total_count: _builtins.int
     """How many aliases match, on all pages together."""
+    next_page_token: _builtins.str
+    """Send it as page_token to go on after this page. Empty where this is the last one."""
     @_builtins.property
     def aliases(self) -> _containers.RepeatedCompositeFieldContainer[Global___Alias]:
         """The aliases of the page asked for."""
@@ -239,10 +250,11 @@ class ListAliasesResponse(_message.Message):
         *,
         total_count: _builtins.int = ...,
         aliases: _abc.Iterable[Global___Alias] | None = ...,
+        next_page_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["aliases", b"aliases", "total_count", b"total_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["aliases", b"aliases", "next_page_token", b"next_page_token", "total_count", b"total_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -393,10 +393,13 @@ class ListDomainsRequest(_message.Message):
     PROJECT_ID_FIELD_NUMBER: _builtins.int
     STATUSES_FIELD_NUMBER: _builtins.int
     SEARCH_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     order_by: Global___ListDomainsRequest.OrderBy.ValueType
     """The order of the answer."""
     page: _builtins.int
-    """The page to answer, from 1. 0 means 1."""
+    """The page to answer, from 1. 0 means 1. The further on a page is, the longer it takes to find: follow page_token
+    where everything is to be read.
+    """
     page_size: _builtins.int
     """How many domains a page holds, 1 to 1000. 0 means 50."""
     project_id: _builtins.str
@@ -404,6 +407,10 @@ class ListDomainsRequest(_message.Message):
     search: _builtins.str
     """Only domains whose name contains this text, case-insensitively; `%` and `_` are themselves. At most
     320 characters.
+    """
+    page_token: _builtins.str
+    """Where to go on: the next_page_token of an answer to the same request, in which page_size alone may differ. Not
+    together with page. What comes and goes between two answers makes no other item appear twice, or be passed over.
     """
     @_builtins.property
     def statuses(self) -> _containers.RepeatedScalarFieldContainer[Global___Domain.Status.ValueType]:
@@ -418,10 +425,11 @@ class ListDomainsRequest(_message.Message):
         project_id: _builtins.str = ...,
         statuses: _abc.Iterable[Global___Domain.Status.ValueType] | None = ...,
         search: _builtins.str = ...,
+        page_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["order_by", b"order_by", "page", b"page", "page_size", b"page_size", "project_id", b"project_id", "search", b"search", "statuses", b"statuses"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["order_by", b"order_by", "page", b"page", "page_size", b"page_size", "page_token", b"page_token", "project_id", b"project_id", "search", b"search", "statuses", b"statuses"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -435,8 +443,11 @@ class ListDomainsResponse(_message.Message):
 
     TOTAL_COUNT_FIELD_NUMBER: _builtins.int
     DOMAINS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     total_count: _builtins.int
     """How many domains match, on all pages together."""
+    next_page_token: _builtins.str
+    """Send it as page_token to go on after this page. Empty where this is the last one."""
     @_builtins.property
     def domains(self) -> _containers.RepeatedCompositeFieldContainer[Global___Domain]:
         """The domains of the page asked for."""
@@ -446,10 +457,11 @@ class ListDomainsResponse(_message.Message):
         *,
         total_count: _builtins.int = ...,
         domains: _abc.Iterable[Global___Domain] | None = ...,
+        next_page_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["domains", b"domains", "total_count", b"total_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["domains", b"domains", "next_page_token", b"next_page_token", "total_count", b"total_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

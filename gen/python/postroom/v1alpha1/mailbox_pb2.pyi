@@ -333,10 +333,13 @@ class ListMailboxesRequest(_message.Message):
     STATUSES_FIELD_NUMBER: _builtins.int
     SEARCH_FIELD_NUMBER: _builtins.int
     PROJECT_ID_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     order_by: Global___ListMailboxesRequest.OrderBy.ValueType
     """The order of the answer."""
     page: _builtins.int
-    """The page to answer, from 1. 0 means 1."""
+    """The page to answer, from 1. 0 means 1. The further on a page is, the longer it takes to find: follow page_token
+    where everything is to be read.
+    """
     page_size: _builtins.int
     """How many mailboxes a page holds, 1 to 1000. 0 means 50."""
     domain_id: _builtins.str
@@ -347,6 +350,10 @@ class ListMailboxesRequest(_message.Message):
     """
     project_id: _builtins.str
     """Only mailboxes of this project, a UUID."""
+    page_token: _builtins.str
+    """Where to go on: the next_page_token of an answer to the same request, in which page_size alone may differ. Not
+    together with page. What comes and goes between two answers makes no other item appear twice, or be passed over.
+    """
     @_builtins.property
     def statuses(self) -> _containers.RepeatedScalarFieldContainer[Global___Mailbox.Status.ValueType]:
         """Only mailboxes in one of these statuses."""
@@ -361,10 +368,11 @@ class ListMailboxesRequest(_message.Message):
         statuses: _abc.Iterable[Global___Mailbox.Status.ValueType] | None = ...,
         search: _builtins.str = ...,
         project_id: _builtins.str = ...,
+        page_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["domain_id", b"domain_id", "order_by", b"order_by", "page", b"page", "page_size", b"page_size", "project_id", b"project_id", "search", b"search", "statuses", b"statuses"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["domain_id", b"domain_id", "order_by", b"order_by", "page", b"page", "page_size", b"page_size", "page_token", b"page_token", "project_id", b"project_id", "search", b"search", "statuses", b"statuses"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -378,8 +386,11 @@ class ListMailboxesResponse(_message.Message):
 
     TOTAL_COUNT_FIELD_NUMBER: _builtins.int
     MAILBOXES_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     total_count: _builtins.int
     """How many mailboxes match, on all pages together."""
+    next_page_token: _builtins.str
+    """Send it as page_token to go on after this page. Empty where this is the last one."""
     @_builtins.property
     def mailboxes(self) -> _containers.RepeatedCompositeFieldContainer[Global___Mailbox]:
         """The mailboxes of the page asked for."""
@@ -389,10 +400,11 @@ class ListMailboxesResponse(_message.Message):
         *,
         total_count: _builtins.int = ...,
         mailboxes: _abc.Iterable[Global___Mailbox] | None = ...,
+        next_page_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["mailboxes", b"mailboxes", "total_count", b"total_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["mailboxes", b"mailboxes", "next_page_token", b"next_page_token", "total_count", b"total_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

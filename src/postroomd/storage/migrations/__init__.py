@@ -16,7 +16,7 @@ Result = TypeVar("Result")
 COPY_PROGRESS = "copy_progress"
 """A table that is there while a copy into the database is unfinished."""
 
-HEAD = "0002"
+HEAD = "0005"
 """The revision that this version works with. It stands here so that a start need not load Alembic to compare."""
 
 

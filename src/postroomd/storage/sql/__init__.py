@@ -6,9 +6,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from postroomd.domain.model import Scope
 from postroomd.storage.engine import Database
 from postroomd.storage.once import ONCE, require_unused
+from postroomd.storage.sql.admin_keys import SqlAdminKeys
 from postroomd.storage.sql.aliases import SqlAliases
 from postroomd.storage.sql.domains import SqlDomains
 from postroomd.storage.sql.mailboxes import SqlMailboxes
+from postroomd.storage.sql.operations import SqlOperations
 from postroomd.storage.sql.tenancy import SqlTenancy
 from postroomd.storage.sql.work import SqlWork
 
@@ -19,10 +21,12 @@ class SqlRepository:
     def __init__(self, database: Database) -> None:
         self._database = database
         self.tenancy = SqlTenancy(database)
+        self.admin_keys = SqlAdminKeys(database)
         self.domains = SqlDomains(database)
         self.mailboxes = SqlMailboxes(database)
         self.aliases = SqlAliases(database)
         self.work = SqlWork(database)
+        self.operations = SqlOperations(database)
 
     async def require_unused(self, scope: Scope) -> None:
         """Raise Replayed where the call under way has been done before: a look ahead of its work.

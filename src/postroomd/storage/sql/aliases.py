@@ -1,18 +1,22 @@
 """Aliases, and the addresses that they hold."""
 
 from collections.abc import Callable
+from datetime import datetime
 
 from sqlalchemy import delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from postroomd.domain.aliases import request_alias
 from postroomd.domain.errors import NotFound
-from postroomd.domain.model import Alias, AliasQuery, Mailbox, Page, Scope
+from postroomd.domain.model import Alias, AliasQuery, DomainStatus, Mailbox, Page, Scope
 from postroomd.storage import tables as t
 from postroomd.storage.engine import Database
-from postroomd.storage.repository import AliasRule
+from postroomd.storage.repository import AliasRule, Quarantine
 from postroomd.storage.sql.domains import fetch_domain
+from postroomd.storage.sql.lists import Lists
 from postroomd.storage.sql.mailboxes import fetch_mailbox, require_free
-from postroomd.storage.sql.rows import ById, columns_of, counted, made, page_of, this_row, values_of, within
+from postroomd.storage.sql.provisions import store_provisions, void_provisions
+from postroomd.storage.sql.rows import ById, columns_of, counted, made, this_row, values_of, within
 
 ALIAS = columns_of(Alias, t.aliases)
 _BY_ID = ById(Alias, t.aliases)
@@ -27,14 +31,32 @@ async def fetch_alias(connection: AsyncConnection, scope: Scope, alias_id: str, 
     return made(Alias, row)
 
 
+async def store_alias(connection: AsyncConnection, before: Alias, after: Alias, now: datetime) -> None:
+    """Write an alias that a rule has changed, with the mail platform's work on it."""
+    await connection.execute(update(t.aliases).where(*this_row(t.aliases, before)).values(values_of(after)))
+    await store_provisions(connection, [(before, after)], now)
+
+
+async def remove_alias(connection: AsyncConnection, alias: Alias, now: datetime) -> None:
+    """Delete an alias, whose address goes with it; nobody waits for work on it any more."""
+    await connection.execute(delete(t.aliases).where(*this_row(t.aliases, alias)))
+    await void_provisions(connection, [alias.provision_id] if alias.provision_id else [], now)
+
+
 class SqlAliases:
     """The aliases of tenants."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._lists = Lists(database, Alias, t.aliases)
 
-    async def create(self, scope: Scope, mailbox_id: str, make: Callable[[Mailbox], Alias]) -> Alias:
-        """Store a new alias, made from its mailbox. Raises NotFound for the mailbox, Conflict for the address."""
+    async def create(
+        self, scope: Scope, mailbox_id: str, make: Callable[[Mailbox], Alias], quarantine: Quarantine | None = None
+    ) -> Alias:
+        """Store a new alias, made from its mailbox.
+
+        Raises NotFound for the mailbox, Conflict for an address that is taken or in quarantine.
+        """
 
         async def work(connection: AsyncConnection) -> Alias:
             # The domain's row is locked first, as in every write that takes both: two orders could deadlock.
@@ -42,8 +64,11 @@ class SqlAliases:
             domain = await fetch_domain(connection, scope, unlocked.domain_id, lock=True)
             alias = make(await fetch_mailbox(connection, scope, mailbox_id, lock=True))
             local_part = alias.email.partition("@")[0]
-            await require_free(connection, scope, domain, [local_part])
+            await require_free(connection, scope, domain, [local_part], quarantine)
+            if domain.status is DomainStatus.READY:
+                alias = request_alias(alias)
             await connection.execute(insert(t.aliases).values(values_of(alias)))
+            await store_provisions(connection, [(None, alias)], alias.created_at)
             address = {
                 "domain_id": alias.domain_id,
                 "local_part": local_part,
@@ -61,16 +86,7 @@ class SqlAliases:
 
     async def list(self, scope: Scope, query: AliasQuery) -> Page[Alias]:
         """One page of aliases."""
-        conditions = [*within(t.aliases, scope)]
-        if query.mailbox_id:
-            conditions.append(t.aliases.c.mailbox_id == query.mailbox_id)
-        if query.project_id:
-            conditions.append(t.aliases.c.project_id == query.project_id)
-        if query.status:
-            conditions.append(t.aliases.c.status == query.status)
-        return await self._database.read(
-            lambda connection: page_of(connection, Alias, t.aliases, conditions, query), scope, may_be_stale=True
-        )
+        return await self._lists.page(scope, query)
 
     async def change(self, scope: Scope, alias_id: str, rule: AliasRule) -> Alias:
         """Apply a rule to an alias. Raises NotFound."""
@@ -80,19 +96,24 @@ class SqlAliases:
             changed = rule(alias)
             if changed is not alias:
                 changed = counted(changed)
-                changing = update(t.aliases).where(*this_row(t.aliases, alias))
-                await connection.execute(changing.values(values_of(changed)))
+                await store_alias(connection, alias, changed, changed.updated_at)
             return changed
 
         return await self._database.write(work, scope)
 
     async def delete(self, scope: Scope, alias_id: str, rule: AliasRule) -> Alias:
-        """Remove an alias, and answer what a rule makes of it. Raises NotFound."""
+        """Apply a rule that deletes an alias, and remove it unless its mail platform has to first. Raises NotFound."""
 
         async def work(connection: AsyncConnection) -> Alias:
             alias = await fetch_alias(connection, scope, alias_id, lock=True)
             deleted = rule(alias)
-            await connection.execute(delete(t.aliases).where(*this_row(t.aliases, alias)))
+            if deleted is alias:
+                return alias
+            if deleted.provision_id is not None:
+                deleted = counted(deleted)
+                await store_alias(connection, alias, deleted, deleted.updated_at)
+            else:
+                await remove_alias(connection, alias, deleted.updated_at)
             return deleted
 
         return await self._database.write(work, scope)

@@ -3,30 +3,30 @@
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
-from sqlalchemy import func, insert, literal, select, update
+from sqlalchemy import ColumnElement, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from postroomd.domain.errors import Conflict, NotFound, ResourceName
-from postroomd.domain.lifecycle import MAILBOX_TRANSITIONS, MailboxEvent
 from postroomd.domain.model import (
     AliasStatus,
     Domain,
     DomainQuery,
     DomainRecord,
-    MailboxStatus,
     Page,
     Scope,
 )
+from postroomd.domain.records import shown
 from postroomd.storage import tables as t
 from postroomd.storage.engine import Database
 from postroomd.storage.repository import DomainRule, DomainSecrets
+from postroomd.storage.sql.changes import delete_mailboxes_of
+from postroomd.storage.sql.lists import Lists
+from postroomd.storage.sql.provisions import store_provisions
 from postroomd.storage.sql.rows import (
     ById,
     columns_of,
     counted,
     made,
-    page_of,
-    search_condition,
     this_row,
     values_of,
     within,
@@ -47,6 +47,13 @@ async def fetch_domain(connection: AsyncConnection, scope: Scope, domain_id: str
     return made(Domain, row)
 
 
+async def lock_domain(connection: AsyncConnection, domain_id: str, *conditions: ColumnElement[bool]) -> Domain | None:
+    """A domain of any tenant, with its row locked; None where there is none that meets the conditions."""
+    found = select(*DOMAIN).where(t.domains.c.id == domain_id, *conditions).with_for_update()
+    row = (await connection.execute(found)).one_or_none()
+    return made(Domain, row) if row else None
+
+
 async def fetch_records(connection: AsyncConnection, domain: Domain) -> Mapping[str, DomainRecord]:
     """A domain's DNS records by kind."""
     listing = select(*RECORD).where(
@@ -56,12 +63,18 @@ async def fetch_records(connection: AsyncConnection, domain: Domain) -> Mapping[
     return {row.kind: made(DomainRecord, row) for row in rows}
 
 
-async def store_domain_status(connection: AsyncConnection, domain: Domain) -> None:
-    """Write what a rule can change of a domain."""
-    changing = update(t.domains).where(*this_row(t.domains, domain))
+async def store_domain(connection: AsyncConnection, before: Domain, after: Domain) -> None:
+    """Write what a rule can change of a domain, with the mail platform's work on it."""
+    changing = update(t.domains).where(*this_row(t.domains, after))
     await connection.execute(
-        changing.values(status=domain.status, updated_at=domain.updated_at, revision=domain.revision)
+        changing.values(
+            status=after.status,
+            updated_at=after.updated_at,
+            revision=after.revision,
+            provision_id=after.provision_id,
+        )
     )
+    await store_provisions(connection, [(before, after)], after.updated_at)
 
 
 class SqlDomains:
@@ -69,6 +82,7 @@ class SqlDomains:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._lists = Lists(database, Domain, t.domains)
 
     async def create(
         self, scope: Scope, domain: Domain, records: Sequence[DomainRecord], secrets: DomainSecrets
@@ -94,6 +108,7 @@ class SqlDomains:
             await connection.execute(insert(t.domains).values(values_of(domain) | secret_columns))
             rows = [values_of(record) | {"organization_id": domain.organization_id} for record in records]
             await connection.execute(insert(t.domain_records), rows)
+            await store_provisions(connection, [(None, domain)], domain.created_at)
             return domain
 
         return await self._database.write(work, scope)
@@ -104,22 +119,15 @@ class SqlDomains:
 
     async def list(self, scope: Scope, query: DomainQuery) -> Page[Domain]:
         """One page of domains."""
-        conditions = [*within(t.domains, scope)]
-        if query.project_id:
-            conditions.append(t.domains.c.project_id == query.project_id)
-        if query.statuses:
-            conditions.append(t.domains.c.status.in_(query.statuses))
-        if query.search:
-            conditions.append(search_condition(t.domains.c.name, query.search))
-        return await self._database.read(
-            lambda connection: page_of(connection, Domain, t.domains, conditions, query), scope, may_be_stale=True
-        )
+        return await self._lists.page(scope, query)
 
     async def records(self, scope: Scope, domain_id: str) -> Mapping[str, DomainRecord]:
         """A domain's DNS records by kind. Raises NotFound."""
 
         async def work(connection: AsyncConnection) -> Mapping[str, DomainRecord]:
-            return await fetch_records(connection, await fetch_domain(connection, scope, domain_id))
+            domain = await fetch_domain(connection, scope, domain_id)
+            records = await fetch_records(connection, domain)
+            return {kind: shown(record, domain.status) for kind, record in records.items()}
 
         return await self._database.read(work, scope)
 
@@ -131,11 +139,11 @@ class SqlDomains:
             changed = rule(domain)
             if changed is not domain:
                 changed = counted(changed)
-                await store_domain_status(connection, changed)
-            # A request that comes while a look-up is due or under way is answered by that one.
-            asked_at = func.coalesce(t.domains.c.validation_requested_at, literal(now, t.Instant))
-            requesting = update(t.domains).where(*this_row(t.domains, domain))
-            await connection.execute(requesting.values(validation_requested_at=asked_at))
+                await store_domain(connection, domain, changed)
+            # A request that comes while one waits for its look-up is answered by that one.
+            unasked = t.domains.c.validation_requested_at.is_(None)
+            requesting = update(t.domains).where(*this_row(t.domains, domain), unasked)
+            await connection.execute(requesting.values(validation_requested_at=now, next_check_at=now, failures=0))
             return changed
 
         return await self._database.write(work, scope)
@@ -149,24 +157,13 @@ class SqlDomains:
             if deleted is domain:
                 return domain
             deleted = counted(deleted)
-            await store_domain_status(connection, deleted)
+            await store_domain(connection, domain, deleted)
             await connection.execute(
-                update(t.domains).where(*this_row(t.domains, domain)).values(validation_requested_at=None)
+                update(t.domains)
+                .where(*this_row(t.domains, domain))
+                .values(validation_requested_at=None, next_check_at=None)
             )
-            await connection.execute(
-                update(t.mailboxes)
-                .where(
-                    t.mailboxes.c.organization_id == domain.organization_id,
-                    t.mailboxes.c.domain_id == domain.id,
-                    t.mailboxes.c.status.in_(MAILBOX_TRANSITIONS[MailboxEvent.DOMAIN_DELETED]),
-                )
-                .values(
-                    status=MailboxStatus.DELETING,
-                    updated_at=now,
-                    due_at=None,
-                    revision=t.mailboxes.c.revision + 1,
-                )
-            )
+            await delete_mailboxes_of(connection, domain, now)
             await connection.execute(
                 update(t.aliases)
                 .where(t.aliases.c.organization_id == domain.organization_id, t.aliases.c.domain_id == domain.id)

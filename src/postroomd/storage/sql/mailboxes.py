@@ -6,21 +6,20 @@ from sqlalchemy import insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from postroomd.domain.errors import Conflict, NotFound, QuotaExceeded, ResourceName, listed
-from postroomd.domain.lifecycle import due_at
 from postroomd.domain.model import Domain, Mailbox, MailboxQuery, Page, Scope
+from postroomd.domain.operations import address_hash
 from postroomd.storage import tables as t
 from postroomd.storage.engine import Database
-from postroomd.storage.repository import MailboxRule, NewMailbox
+from postroomd.storage.repository import MailboxRule, NewMailbox, Quarantine
+from postroomd.storage.sql.changes import insert_mailboxes, store_mailbox
 from postroomd.storage.sql.domains import fetch_domain
+from postroomd.storage.sql.lists import Lists
 from postroomd.storage.sql.rows import (
     ById,
     columns_of,
     counted,
     made,
-    page_of,
-    search_condition,
     this_row,
-    values_of,
     within,
 )
 
@@ -37,16 +36,14 @@ async def fetch_mailbox(connection: AsyncConnection, scope: Scope, mailbox_id: s
     return made(Mailbox, row)
 
 
-async def store_mailbox(connection: AsyncConnection, mailbox: Mailbox, password_hash: str | None = None) -> None:
-    """Write a mailbox that a rule has changed, and its password where there is a new one."""
-    values = values_of(mailbox) | {"due_at": due_at(mailbox)}
-    if password_hash is not None:
-        values["password_hash"] = password_hash
-    await connection.execute(update(t.mailboxes).where(*this_row(t.mailboxes, mailbox)).values(values))
-
-
-async def require_free(connection: AsyncConnection, scope: Scope, domain: Domain, local_parts: Collection[str]) -> None:
-    """Raise Conflict, with every address of the domain that a mailbox or an alias has already."""
+async def require_free(
+    connection: AsyncConnection,
+    scope: Scope,
+    domain: Domain,
+    local_parts: Collection[str],
+    quarantine: Quarantine | None,
+) -> None:
+    """Raise Conflict, with every address of the domain that a mailbox or an alias has already, or had too lately."""
     has_them = select(t.addresses.c.local_part, t.addresses.c.mailbox_id, t.addresses.c.alias_id).where(
         t.addresses.c.organization_id == scope.organization_id,
         t.addresses.c.domain_id == domain.id,
@@ -60,6 +57,30 @@ async def require_free(connection: AsyncConnection, scope: Scope, domain: Domain
         ]
         addresses = listed([f"{row.local_part}@{domain.name}" for row in taken])
         raise Conflict(f"already in use: {addresses}", names)
+    if quarantine is not None:
+        await _require_out_of_quarantine(connection, domain, local_parts, quarantine)
+
+
+async def _require_out_of_quarantine(
+    connection: AsyncConnection, domain: Domain, local_parts: Collection[str], quarantine: Quarantine
+) -> None:
+    addresses = {
+        address_hash(domain.organization_id, address): address
+        for address in (f"{local_part}@{domain.name}" for local_part in sorted(local_parts))
+    }
+    kept = select(t.tombstones.c.address_hash, t.tombstones.c.purged_at).where(
+        t.tombstones.c.organization_id == domain.organization_id,
+        t.tombstones.c.address_hash.in_(addresses),
+        t.tombstones.c.purged_at > quarantine.now - quarantine.length,
+    )
+    found = (await connection.execute(kept)).all()
+    if found:
+        until = max(row.purged_at for row in found) + quarantine.length
+        names = sorted({addresses[row.address_hash] for row in found})
+        raise Conflict(
+            f"purged not long ago, and kept from use until {until:%Y-%m-%dT%H:%M:%SZ}: {listed(names)}",
+            [ResourceName("mailbox", name) for name in names],
+        )
 
 
 class SqlMailboxes:
@@ -67,11 +88,14 @@ class SqlMailboxes:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._lists = Lists(database, Mailbox, t.mailboxes)
 
-    async def create(self, scope: Scope, domain_id: str, batch: Sequence[NewMailbox]) -> Sequence[Mailbox]:
+    async def create(
+        self, scope: Scope, domain_id: str, batch: Sequence[NewMailbox], quarantine: Quarantine | None = None
+    ) -> Sequence[Mailbox]:
         """Store new mailboxes of one domain, all or none, and take their project's quota with them.
 
-        Raises NotFound for the domain, Conflict with every address that is taken, QuotaExceeded.
+        Raises NotFound for the domain, Conflict with every address that is taken or in quarantine, QuotaExceeded.
         """
 
         async def work(connection: AsyncConnection) -> list[Mailbox]:
@@ -79,12 +103,8 @@ class SqlMailboxes:
             domain = await fetch_domain(connection, scope, domain_id, lock=True)
             created = [new.make(domain) for new in batch]
             local_parts = [mailbox.email.partition("@")[0] for mailbox in created]
-            await require_free(connection, scope, domain, local_parts)
+            await require_free(connection, scope, domain, local_parts, quarantine)
             await _take_quota(connection, domain, len(created))
-            mailboxes = [
-                values_of(mailbox) | {"password_hash": new.password_hash, "due_at": due_at(mailbox)}
-                for mailbox, new in zip(created, batch, strict=True)
-            ]
             addresses = [
                 {
                     "domain_id": domain.id,
@@ -94,7 +114,7 @@ class SqlMailboxes:
                 }
                 for mailbox, local_part in zip(created, local_parts, strict=True)
             ]
-            await connection.execute(insert(t.mailboxes), mailboxes)
+            await insert_mailboxes(connection, created, [new.password_hash for new in batch])
             await connection.execute(insert(t.addresses), addresses)
             return created
 
@@ -106,18 +126,7 @@ class SqlMailboxes:
 
     async def list(self, scope: Scope, query: MailboxQuery) -> Page[Mailbox]:
         """One page of mailboxes."""
-        conditions = [*within(t.mailboxes, scope)]
-        if query.domain_id:
-            conditions.append(t.mailboxes.c.domain_id == query.domain_id)
-        if query.project_id:
-            conditions.append(t.mailboxes.c.project_id == query.project_id)
-        if query.statuses:
-            conditions.append(t.mailboxes.c.status.in_(query.statuses))
-        if query.search:
-            conditions.append(search_condition(t.mailboxes.c.email, query.search))
-        return await self._database.read(
-            lambda connection: page_of(connection, Mailbox, t.mailboxes, conditions, query), scope, may_be_stale=True
-        )
+        return await self._lists.page(scope, query)
 
     async def change(
         self, scope: Scope, mailbox_id: str, rule: MailboxRule, password_hash: str | None = None
@@ -130,7 +139,7 @@ class SqlMailboxes:
             changed = rule(mailbox, domain.status)
             if changed is not mailbox:
                 changed = counted(changed)
-                await store_mailbox(connection, changed, password_hash)
+                await store_mailbox(connection, mailbox, changed, password_hash)
             return changed
 
         return await self._database.write(work, scope)

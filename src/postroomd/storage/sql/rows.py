@@ -1,14 +1,14 @@
-"""What the statements of every resource share: columns of a model, the tenant's scope, and pages."""
+"""What the statements of every resource share: columns of a model, and the tenant's scope."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import fields, replace
 from typing import Any, Generic, TypeVar
 
-from sqlalchemy import ColumnElement, Row, Table, bindparam, func, select
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import ColumnElement, Row, Table, bindparam, select
 
 from postroomd.domain.errors import NotFound
-from postroomd.domain.model import AliasQuery, DomainQuery, MailboxQuery, Page, Scope
+from postroomd.domain.model import Scope
+from postroomd.domain.operations import Payment, Provision
 from postroomd.storage.engine import Database
 from postroomd.storage.hot import HotStatement
 
@@ -25,9 +25,21 @@ def made(model: type[Model], row: Row[Any]) -> Model:
     return model(**row._mapping)
 
 
+def made_of(model: type[Model], row: Row[Any]) -> Model:
+    """The model of a row that has other columns too."""
+    return model(**{field.name: row._mapping[field.name] for field in fields(model)})  # type: ignore[arg-type]
+
+
 def values_of(model: Any) -> dict[str, Any]:
     """The columns of a frozen model, to be written."""
     return {field.name: getattr(model, field.name) for field in fields(model)}
+
+
+def stored_values_of(model: Payment | Provision) -> dict[str, Any]:
+    """The columns of what the operator's side sees, without the address that is joined to it."""
+    values = values_of(model)
+    del values["address"]
+    return values
 
 
 def within(table: Table, scope: Scope) -> Iterable[ColumnElement[bool]]:
@@ -78,31 +90,3 @@ def this_row(table: Table, model: Any) -> Iterable[ColumnElement[bool]]:
 def counted(model: Model) -> Model:
     """The value with its next revision: a change that is about to be written."""
     return replace(model, revision=model.revision + 1)  # type: ignore[attr-defined, type-var]
-
-
-def search_condition(column: ColumnElement[str], search: str) -> ColumnElement[bool]:
-    """Whether a lower-case column contains the text, whose `%` and `_` are themselves."""
-    return column.contains(search.lower(), autoescape=True)
-
-
-async def page_of(
-    connection: AsyncConnection,
-    model: type[Model],
-    table: Table,
-    conditions: Sequence[ColumnElement[bool]],
-    query: DomainQuery | MailboxQuery | AliasQuery,
-) -> Page[Model]:
-    """One page of the rows that match, and how many match in all."""
-    order = table.c[query.ordering.field]
-    keys = (order.desc(), table.c.id.desc()) if query.ordering.descending else (order, table.c.id)
-    counting = select(func.count()).select_from(table).where(*conditions)
-    listing = (
-        select(*columns_of(model, table))
-        .where(*conditions)
-        .order_by(*keys)
-        .limit(query.page_size)
-        .offset((query.page - 1) * query.page_size)
-    )
-    total = (await connection.execute(counting)).scalar_one()
-    rows = (await connection.execute(listing)).all() if total else []
-    return Page([made(model, row) for row in rows], total)

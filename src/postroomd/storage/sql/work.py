@@ -1,19 +1,26 @@
 """What the worker does by itself, for every tenant."""
 
-from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
 
-from sqlalchemy import bindparam, delete, select, tuple_, update
+from sqlalchemy import ColumnElement, bindparam, delete, func, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from postroomd.domain.lifecycle import DOMAIN_TRANSITIONS, DomainEvent, admit_mailbox, move_domain
-from postroomd.domain.model import Domain, DomainRecord, DomainStatus, Mailbox, MailboxStatus, RecordStatus, Scope
+from postroomd.domain.aliases import request_alias
+from postroomd.domain.facts import DomainEvent
+from postroomd.domain.lifecycle import DOMAIN_TRANSITIONS, move_domain, next_check_at
+from postroomd.domain.mailboxes import due_at
+from postroomd.domain.model import Alias, Domain, DomainStatus, Mailbox, RecordStatus
 from postroomd.domain.records import NAME_IS_PROVED_ELSEWHERE, Finding, validation_event
 from postroomd.storage import tables as t
 from postroomd.storage.engine import Database
-from postroomd.storage.sql.domains import DOMAIN, fetch_records, store_domain_status
-from postroomd.storage.sql.mailboxes import MAILBOX, fetch_mailbox, store_mailbox
-from postroomd.storage.sql.rows import counted, made, this_row
+from postroomd.storage.repository import DomainClaim, DomainPurgeRule, Due, MailboxClaim, MailboxStep, PurgeRule
+from postroomd.storage.sql.aliases import ALIAS, store_alias
+from postroomd.storage.sql.changes import purge_mailboxes, store_mailbox
+from postroomd.storage.sql.domains import DOMAIN, fetch_records, lock_domain, store_domain
+from postroomd.storage.sql.mailboxes import MAILBOX
+from postroomd.storage.sql.rows import counted, made, made_of, this_row
 
 
 class SqlWork:
@@ -22,25 +29,60 @@ class SqlWork:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def domains_to_validate(self, limit: int) -> Sequence[tuple[Domain, Mapping[str, DomainRecord]]]:
-        """Domains whose records a caller has asked to be looked up, longest waiting first."""
+    async def next_due(self) -> Due:
+        """When there is something to do next: one look, which an index answers."""
+        mailboxes, keys = t.mailboxes.c.due_at, t.idempotency_keys.c.expires_at
 
-        async def work(connection: AsyncConnection) -> list[tuple[Domain, Mapping[str, DomainRecord]]]:
-            asked_at = t.domains.c.validation_requested_at
-            waiting = select(*DOMAIN).where(asked_at.is_not(None)).order_by(asked_at).limit(limit)
-            domains = [made(Domain, row) for row in (await connection.execute(waiting)).all()]
-            return [(domain, await fetch_records(connection, domain)) for domain in domains]
+        async def work(connection: AsyncConnection) -> Due:
+            row = (
+                await connection.execute(
+                    select(
+                        _first(t.domains.c.next_check_at).label("look_ups"),
+                        _first(mailboxes).label("mailboxes"),
+                        _first(keys).label("keys"),
+                        _some(_of_status(DomainStatus.PROVISIONING)).label("provisioning"),
+                        _some(*_PURGEABLE).label("purges"),
+                    )
+                )
+            ).one()
+            if row.provisioning or row.purges:
+                return Due(row.look_ups, t.EPOCH)  # these wait for nothing
+            return Due(row.look_ups, min(filter(None, (row.mailboxes, row.keys)), default=None))
 
         return await self._database.read(work)
 
-    async def settle_validation(self, domain: Domain, findings: Mapping[str, Finding], now: datetime) -> Domain:
+    # --- Domains ------------------------------------------------------------------------------------------------------
+
+    async def claim_domains(self, now: datetime, lease: timedelta, limit: int) -> Sequence[DomainClaim]:
+        """Domains whose records are to be looked up by now, the longest waiting first."""
+
+        async def work(connection: AsyncConnection) -> list[DomainClaim]:
+            due = t.domains.c.next_check_at
+            listing = select(*[*DOMAIN, t.domains.c.claim, t.domains.c.failures]).where(due <= now).order_by(due)
+            rows = (await connection.execute(listing.limit(limit).with_for_update(skip_locked=True))).all()
+            if not rows:
+                return []
+            leased = {"next_check_at": now + lease, "claim": t.domains.c.claim + 1}
+            claimed = t.domains.c.id.in_([row.id for row in rows])
+            await connection.execute(update(t.domains).where(claimed).values(leased))
+            domains = [made_of(Domain, row) for row in rows]
+            return [
+                DomainClaim(domain, await fetch_records(connection, domain), row.claim + 1, row.failures)
+                for domain, row in zip(domains, rows, strict=True)
+            ]
+
+        return await self._database.write(work)
+
+    async def settle_validation(
+        self, claim: DomainClaim, findings: Mapping[str, Finding], interval: timedelta, now: datetime
+    ) -> Domain:
         """Store what was found of a domain's records by kind, and move the domain where it still waits for that."""
 
         async def work(connection: AsyncConnection) -> Domain:
-            stored = await _lock_domain(connection, domain.id)
+            stored = await lock_domain(connection, claim.domain.id, t.domains.c.claim == claim.generation)
             if stored is None:
-                return domain
-            records = await fetch_records(connection, domain)
+                return claim.domain
+            records = await fetch_records(connection, stored)
             found = dict(findings)
             event = validation_event(records, found)
             claims = event is DomainEvent.RECORDS_VALID and stored.status in DOMAIN_TRANSITIONS[event]
@@ -57,89 +99,141 @@ class SqlWork:
             settled = move_domain(stored, event, now)
             if settled is not stored:
                 settled = counted(settled)
-                await store_domain_status(connection, settled)
-            answered = update(t.domains).where(*this_row(t.domains, stored)).values(validation_requested_at=None)
-            await connection.execute(answered)
+                await store_domain(connection, stored, settled)
+            answered = {
+                "validation_requested_at": None,
+                "next_check_at": next_check_at(settled, interval, now),
+                "failures": 0,
+            }
+            await connection.execute(update(t.domains).where(*this_row(t.domains, stored)).values(answered))
             return settled
 
         return await self._database.write(work)
 
-    async def finish_provisioning(self, now: datetime, limit: int) -> int:
-        """Make provisioned domains ready. Answers how many."""
+    async def put_off_domain(self, claim: DomainClaim, until: datetime) -> None:
+        """Count a failed look-up, and have the domain looked up again at an instant."""
+        columns = t.domains.c
+        held = (*this_row(t.domains, claim.domain), columns.claim == claim.generation)
+        await self._put_off(update(t.domains).where(*held, columns.next_check_at.is_not(None)), next_check_at=until)
+
+    async def finish_provisioning(self, interval: timedelta, now: datetime, limit: int) -> int:
+        """Make provisioned domains ready, and the mailboxes due that wait for them. Answers how many domains."""
 
         async def work(connection: AsyncConnection) -> int:
             waiting = select(*DOMAIN).where(t.domains.c.status == DomainStatus.PROVISIONING).limit(limit)
             rows = (await connection.execute(waiting.with_for_update(skip_locked=True))).all()
             for row in rows:
-                provisioned = move_domain(made(Domain, row), DomainEvent.PROVISIONED, now)
-                await store_domain_status(connection, counted(provisioned))
+                domain = made(Domain, row)
+                if await _request_aliases(connection, domain, now, limit) == limit:
+                    continue  # the rest comes with the next call
+                ready = counted(move_domain(domain, DomainEvent.PROVISIONED, now))
+                await store_domain(connection, domain, ready)
+                checking = update(t.domains).where(*this_row(t.domains, ready))
+                await connection.execute(checking.values(next_check_at=next_check_at(ready, interval, now)))
+                admitting = update(t.mailboxes).where(t.mailboxes.c.domain_id == ready.id, t.WAITING)
+                await connection.execute(admitting.values(due_at=now))
             return len(rows)
 
         return await self._database.write(work)
 
-    async def admit_waiting(self, now: datetime, limit: int) -> int:
-        """Make mailboxes ready that waited for their domain, which is. Answers how many."""
+    # --- Mailboxes ----------------------------------------------------------------------------------------------------
 
-        async def work(connection: AsyncConnection) -> int:
-            waiting = (
-                select(*MAILBOX)
-                .join(t.domains, t.domains.c.id == t.mailboxes.c.domain_id)
-                .where(t.mailboxes.c.status == MailboxStatus.WAITING_DOMAIN, t.domains.c.status == DomainStatus.READY)
+    async def claim_mailboxes(self, now: datetime, lease: timedelta, limit: int) -> Sequence[MailboxClaim]:
+        """Mailboxes whose next step is due, the longest overdue first."""
+
+        async def work(connection: AsyncConnection) -> list[MailboxClaim]:
+            columns = t.mailboxes.c
+            domain_status = t.domains.c.status.label("domain_status")
+            listing = (
+                select(*[*MAILBOX, columns.claim, columns.failures, domain_status])
+                .join(t.domains, t.domains.c.id == columns.domain_id)
+                .where(columns.due_at <= now)
+                .order_by(columns.due_at)
                 .limit(limit)
                 .with_for_update(of=t.mailboxes, skip_locked=True)
             )
-            rows = (await connection.execute(waiting)).all()
-            for row in rows:
-                await store_mailbox(connection, counted(admit_mailbox(made(Mailbox, row), now)))
-            return len(rows)
+            rows = (await connection.execute(listing)).all()
+            if rows:
+                leased = update(t.mailboxes).where(columns.id.in_([row.id for row in rows]))
+                await connection.execute(leased.values(due_at=now + lease, claim=columns.claim + 1))
+            return [MailboxClaim(made_of(Mailbox, row), row.domain_status, row.claim + 1, row.failures) for row in rows]
 
         return await self._database.write(work)
 
-    async def due_mailboxes(self, now: datetime, limit: int) -> Sequence[Mailbox]:
-        """Mailboxes whose next step by the calendar is due, the longest overdue first."""
+    async def advance(self, claim: MailboxClaim, rule: MailboxStep, now: datetime) -> bool:
+        """Apply a rule to a mailbox in one transaction; None purges it.
 
-        async def work(connection: AsyncConnection) -> list[Mailbox]:
-            due = t.mailboxes.c.due_at
-            listing = select(*MAILBOX).where(due <= now).order_by(due).limit(limit)
-            return [made(Mailbox, row) for row in await connection.execute(listing)]
-
-        return await self._database.read(work)
-
-    async def advance(self, mailbox: Mailbox, rule: Callable[[Mailbox], Mailbox | None]) -> bool:
-        """Apply a rule to a mailbox in one transaction; None purges it. False where it is gone meanwhile."""
-        scope = Scope(organization_id=mailbox.organization_id)
+        False where it is gone, or another worker has it.
+        """
 
         async def work(connection: AsyncConnection) -> bool:
-            # The counts' rows come first, as where mailboxes are created: two orders could deadlock.
-            domain = await _lock_domain(connection, mailbox.domain_id)
-            found = select(t.mailboxes.c.id).where(t.mailboxes.c.id == mailbox.id)
-            if domain is None or (await connection.execute(found)).one_or_none() is None:
+            if rule(claim.mailbox, claim.domain_status) is None:
+                # It will be purged, if nothing has come in between. The row of the counts comes first, as where
+                # mailboxes are created: two orders could deadlock.
+                await lock_domain(connection, claim.mailbox.domain_id)
+            held = (*this_row(t.mailboxes, claim.mailbox), t.mailboxes.c.claim == claim.generation)
+            finding = select(*MAILBOX).where(*held).with_for_update()
+            row = (await connection.execute(finding)).one_or_none()
+            if row is None:
                 return False
-            stored = await fetch_mailbox(connection, scope, mailbox.id, lock=True)
-            changed = rule(stored)
+            stored = made(Mailbox, row)
+            domain = await _domain_of(connection, stored)
+            changed = rule(stored, domain.status)
             if changed is None:
-                await _purge(connection, domain, [stored.id])
+                await lock_domain(connection, domain.id)
+                await purge_mailboxes(connection, domain, [stored], now)
             elif changed is not stored:
-                await store_mailbox(connection, counted(changed))
+                await store_mailbox(connection, stored, counted(changed))
+            else:
+                resting = update(t.mailboxes).where(*this_row(t.mailboxes, stored))
+                await connection.execute(resting.values(due_at=due_at(stored), failures=0))
             return True
 
         return await self._database.write(work)
 
-    async def purge_domains(self, limit: int) -> int:
-        """Purge up to `limit` mailboxes of deleting domains, or such domains that have none left."""
+    async def put_off_mailbox(self, claim: MailboxClaim, until: datetime) -> None:
+        """Count a failed step, and have the mailbox taken up again at an instant."""
+        columns = t.mailboxes.c
+        held = (*this_row(t.mailboxes, claim.mailbox), columns.claim == claim.generation)
+        await self._put_off(update(t.mailboxes).where(*held, columns.due_at.is_not(None)), due_at=until)
+
+    async def _put_off(self, changing: Any, **until: datetime) -> None:
+        async def work(connection: AsyncConnection) -> None:
+            await connection.execute(changing.values(failures=changing.table.c.failures + 1, **until))
+
+        await self._database.write(work)
+
+    # --- What goes ----------------------------------------------------------------------------------------------------
+
+    async def purge_domains(
+        self, mailbox_rule: PurgeRule, domain_rule: DomainPurgeRule, now: datetime, limit: int
+    ) -> int:
+        """Apply a rule to up to `limit` mailboxes of a deleting domain, or one to such a domain that has none left."""
 
         async def work(connection: AsyncConnection) -> int:
-            deleting = select(*DOMAIN).where(t.domains.c.status == DomainStatus.DELETING).limit(1)
-            row = (await connection.execute(deleting.with_for_update(skip_locked=True))).one_or_none()
+            deleting = select(*DOMAIN).where(*_PURGEABLE).limit(1)
+            row = (await connection.execute(deleting.with_for_update(of=t.domains, skip_locked=True))).one_or_none()
             if row is None:
                 return 0
             domain = made(Domain, row)
-            chunk = select(t.mailboxes.c.id).where(t.mailboxes.c.domain_id == domain.id).limit(limit)
-            mailbox_ids = [row.id for row in await connection.execute(chunk)]
-            if mailbox_ids:
-                await _purge(connection, domain, mailbox_ids)
-                return len(mailbox_ids)
-            await connection.execute(delete(t.domains).where(*this_row(t.domains, domain)))
+            chunk = select(*MAILBOX).where(t.mailboxes.c.domain_id == domain.id, *t.TO_PURGE).limit(limit)
+            mailboxes = [made(Mailbox, row) for row in await connection.execute(chunk.with_for_update())]
+            gone = []
+            for mailbox in mailboxes:
+                changed = mailbox_rule(mailbox)
+                if changed is None:
+                    gone.append(mailbox)
+                elif changed is not mailbox:
+                    await store_mailbox(connection, mailbox, counted(changed))
+            if gone:
+                await purge_mailboxes(connection, domain, gone, now)
+            if mailboxes:
+                return len(mailboxes)
+            left = domain_rule(domain)
+            if left is None:
+                await connection.execute(delete(t.domains).where(*this_row(t.domains, domain)))
+            else:
+                await store_domain(connection, domain, counted(left))
             return 1
 
         return await self._database.write(work)
@@ -159,10 +253,20 @@ class SqlWork:
         return await self._database.write(work)
 
 
-async def _lock_domain(connection: AsyncConnection, domain_id: str) -> Domain | None:
-    found = select(*DOMAIN).where(t.domains.c.id == domain_id).with_for_update()
-    row = (await connection.execute(found)).one_or_none()
-    return made(Domain, row) if row else None
+async def _request_aliases(connection: AsyncConnection, domain: Domain, now: datetime, limit: int) -> int:
+    """Ask the mail platform for aliases that waited for their domain. Its row is locked: none is made meanwhile."""
+    waiting = select(*ALIAS).where(t.aliases.c.domain_id == domain.id, *t.TO_REQUEST).limit(limit).with_for_update()
+    aliases = [made(Alias, row) for row in await connection.execute(waiting)]
+    for alias in aliases:
+        await store_alias(connection, alias, counted(request_alias(alias)), now)
+    return len(aliases)
+
+
+async def _domain_of(connection: AsyncConnection, mailbox: Mailbox) -> Domain:
+    found = select(*DOMAIN).where(
+        t.domains.c.id == mailbox.domain_id, t.domains.c.organization_id == mailbox.organization_id
+    )
+    return made(Domain, (await connection.execute(found)).one())
 
 
 async def _proved_elsewhere(connection: AsyncConnection, domain: Domain) -> bool:
@@ -172,19 +276,22 @@ async def _proved_elsewhere(connection: AsyncConnection, domain: Domain) -> bool
     return (await connection.execute(others)).first() is not None
 
 
-async def _purge(connection: AsyncConnection, domain: Domain, mailbox_ids: Sequence[str]) -> None:
-    """Delete mailboxes of a domain, whose aliases and addresses go with them, and count them off."""
-    purging = delete(t.mailboxes).where(
-        t.mailboxes.c.organization_id == domain.organization_id, t.mailboxes.c.id.in_(mailbox_ids)
-    )
-    gone = (await connection.execute(purging)).rowcount
-    await connection.execute(
-        update(t.projects)
-        .where(t.projects.c.id == domain.project_id, t.projects.c.organization_id == domain.organization_id)
-        .values(mailbox_count=t.projects.c.mailbox_count - gone)
-    )
-    await connection.execute(
-        update(t.domains)
-        .where(*this_row(t.domains, domain))
-        .values(mailbox_total_count=t.domains.c.mailbox_total_count - gone, revision=t.domains.c.revision + 1)
-    )
+def _first(column: Any) -> Any:
+    """The earliest instant of a column."""
+    return select(func.min(column)).where(column.is_not(None)).scalar_subquery()
+
+
+def _some(*conditions: ColumnElement[bool]) -> Any:
+    """The id of some domain that meets the conditions."""
+    return select(t.domains.c.id).where(*conditions).limit(1).scalar_subquery()
+
+
+def _of_status(status: DomainStatus) -> ColumnElement[bool]:
+    return t.domains.c.status == status
+
+
+_its_mailboxes = select(t.mailboxes.c.id).where(t.mailboxes.c.domain_id == t.domains.c.id)
+_PURGEABLE = (
+    _of_status(DomainStatus.DELETING),
+    _its_mailboxes.where(*t.TO_PURGE).exists() | (~_its_mailboxes.exists() & t.domains.c.provision_id.is_(None)),
+)

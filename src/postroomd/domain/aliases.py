@@ -1,0 +1,48 @@
+"""The rules of aliases."""
+
+from dataclasses import replace
+from datetime import datetime
+
+from postroomd.domain.facts import AliasEvent
+from postroomd.domain.lifecycle import ALIAS_TRANSITIONS, provision_id, require_aliases_allowed, require_tabled
+from postroomd.domain.model import Alias, AliasStatus, Mailbox
+from postroomd.domain.operations import ProvisionKind
+from postroomd.domain.terms import Terms
+
+
+def new_alias(
+    mailbox: Mailbox, *, alias_id: str, local_part: str, description: str, terms: Terms, now: datetime
+) -> Alias:
+    """An alias of the mailbox. Raises as `require_aliases_allowed`."""
+    require_aliases_allowed(mailbox)
+    status = AliasStatus.PROVISIONING if terms.provisioning else AliasStatus.READY
+    require_tabled(ALIAS_TRANSITIONS, AliasEvent.CREATE, None, status)
+    return Alias(
+        id=alias_id,
+        organization_id=mailbox.organization_id,
+        project_id=mailbox.project_id,
+        domain_id=mailbox.domain_id,
+        mailbox_id=mailbox.id,
+        email=f"{local_part}@{mailbox.email.partition('@')[2]}",
+        description=description,
+        status=status,
+        created_at=now,
+        updated_at=now,
+    )
+
+
+def request_alias(alias: Alias) -> Alias:
+    """The alias asked of the mail platform, where that has to make it: its domain is ready."""
+    if alias.status is not AliasStatus.PROVISIONING or alias.provision_id is not None:
+        return alias
+    return replace(alias, provision_id=provision_id(alias, ProvisionKind.CREATE))
+
+
+def delete_alias(alias: Alias, terms: Terms, now: datetime) -> Alias:
+    """The alias being deleted: it goes at once, unless `provision_id` says that the mail platform has to let it go."""
+    if alias.status is AliasStatus.DELETING:
+        return alias
+    require_tabled(ALIAS_TRANSITIONS, AliasEvent.DELETE, alias.status, AliasStatus.DELETING)
+    known = alias.status is AliasStatus.READY or alias.provision_id is not None
+    work = provision_id(alias, ProvisionKind.DELETE) if terms.provisioning and known else None
+    return replace(alias, status=AliasStatus.DELETING, provision_id=work, updated_at=now)

@@ -1,0 +1,131 @@
+"""The admin contract's messages, made of the domain's values: as convert.py does for the tenants' contract."""
+
+from postroom.admin.v1alpha1 import mailbox_pb2, payment_pb2, provision_pb2
+from postroom.v1alpha1 import mailbox_pb2 as tenant_pb2
+from postroomd.domain.facts import PaymentStanding, ProvisionStanding
+from postroomd.domain.model import Mailbox, MailboxStatus, SubscriptionPeriod
+from postroomd.domain.operations import (
+    Payment,
+    PaymentStatus,
+    Provision,
+    ProvisionKind,
+    ProvisionStatus,
+    Slice,
+    Tombstone,
+    Transition,
+)
+from postroomd.rpc.convert import mailbox_message, numbers, optional_timestamp, timestamp
+
+_MAILBOX_STATUS = numbers(MailboxStatus, tenant_pb2.Mailbox.Status)
+_PERIOD = numbers(SubscriptionPeriod, tenant_pb2.Mailbox.SubscriptionPeriod)
+_PAYMENT_STATUS = numbers(PaymentStatus, payment_pb2.Payment.Status)
+_PROVISION_KIND = numbers(ProvisionKind, provision_pb2.Provision.Kind)
+_PROVISION_STATUS = numbers(ProvisionStatus, provision_pb2.Provision.Status)
+_PAYMENT_STANDING = numbers(PaymentStanding, mailbox_pb2.Mailbox.PaymentStanding)
+_PROVISION_STANDING = numbers(ProvisionStanding, mailbox_pb2.Mailbox.ProvisionStanding)
+
+
+def payment_message(payment: Payment) -> payment_pb2.Payment:
+    """A payment as the contract has it."""
+    return payment_pb2.Payment(
+        id=payment.id,
+        mailbox_id=payment.mailbox_id,
+        project_id=payment.project_id,
+        organization_id=payment.organization_id,
+        status=_PAYMENT_STATUS[payment.status],
+        period=_PERIOD[payment.period],
+        period_started_at=timestamp(payment.period_started_at),
+        requested_at=timestamp(payment.requested_at),
+        overdue_at=timestamp(payment.overdue_at),
+        settled_at=optional_timestamp(payment.settled_at),
+        reason=payment.reason or "",
+        address=payment.address,
+    )
+
+
+def payments_message(payments: Slice[Payment]) -> payment_pb2.ListPendingPaymentsResponse:
+    """A page of payments as the contract has it."""
+    return payment_pb2.ListPendingPaymentsResponse(
+        payments=map(payment_message, payments.items), next_page_token=payments.next_cursor
+    )
+
+
+def provision_message(provision: Provision) -> provision_pb2.Provision:
+    """A provision as the contract has it."""
+    return provision_pb2.Provision(
+        id=provision.id,
+        kind=_PROVISION_KIND[provision.kind],
+        status=_PROVISION_STATUS[provision.status],
+        mailbox_id=provision.mailbox_id or "",
+        alias_id=provision.alias_id or "",
+        domain_id=provision.domain_id,
+        project_id=provision.project_id,
+        organization_id=provision.organization_id,
+        attempts=provision.attempts,
+        error=provision.error or "",
+        requested_at=timestamp(provision.requested_at),
+        next_attempt_at=timestamp(provision.next_attempt_at),
+        settled_at=optional_timestamp(provision.settled_at),
+        address=provision.address,
+    )
+
+
+def provisions_message(provisions: Slice[Provision]) -> provision_pb2.ListPendingProvisionsResponse:
+    """A page of provisions as the contract has it."""
+    return provision_pb2.ListPendingProvisionsResponse(
+        provisions=map(provision_message, provisions.items), next_page_token=provisions.next_cursor
+    )
+
+
+def administered_mailbox_message(mailbox: Mailbox) -> mailbox_pb2.Mailbox:
+    """A mailbox as the admin contract has it."""
+    return mailbox_pb2.Mailbox(
+        mailbox=mailbox_message(mailbox),
+        lock_reason=mailbox.lock_reason,
+        payment_standing=_PAYMENT_STANDING[mailbox.payment],
+        payment_step_at=optional_timestamp(mailbox.payment_step_at),
+        provision_standing=_PROVISION_STANDING[mailbox.provision],
+    )
+
+
+def found_message(found: Mailbox | Tombstone) -> mailbox_pb2.GetMailboxResponse:
+    """A mailbox, or what is left of it, as the contract has it."""
+    if isinstance(found, Tombstone):
+        return mailbox_pb2.GetMailboxResponse(tombstone=tombstone_message(found))
+    return mailbox_pb2.GetMailboxResponse(mailbox=administered_mailbox_message(found))
+
+
+def tombstone_message(tombstone: Tombstone) -> mailbox_pb2.Tombstone:
+    """What is left of a mailbox as the contract has it."""
+    return mailbox_pb2.Tombstone(
+        mailbox_id=tombstone.mailbox_id,
+        domain_id=tombstone.domain_id,
+        project_id=tombstone.project_id,
+        organization_id=tombstone.organization_id,
+        purged_at=timestamp(tombstone.purged_at),
+        cause=tombstone.cause.value,
+    )
+
+
+def transition_message(transition: Transition) -> mailbox_pb2.Transition:
+    """A transition as the contract has it."""
+    return mailbox_pb2.Transition(
+        mailbox_id=transition.mailbox_id,
+        revision=transition.revision,
+        from_status=_status(transition.from_status),
+        to_status=_status(transition.to_status),
+        at=timestamp(transition.at),
+        cause=transition.cause.value,
+        actor=transition.actor,
+    )
+
+
+def _status(status: MailboxStatus | None) -> "tenant_pb2.Mailbox.Status.ValueType":
+    return _MAILBOX_STATUS[status] if status else tenant_pb2.Mailbox.UNKNOWN_STATUS
+
+
+def transitions_message(transitions: Slice[Transition]) -> mailbox_pb2.ListTransitionsResponse:
+    """A page of transitions as the contract has it."""
+    return mailbox_pb2.ListTransitionsResponse(
+        transitions=map(transition_message, transitions.items), next_page_token=transitions.next_cursor
+    )

@@ -1,0 +1,78 @@
+"""The operator's keys."""
+
+import asyncio
+from collections import Counter
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from postroomd.domain.errors import Conflict, NotFound, ResourceName
+from postroomd.storage import tables as t
+from postroomd.storage.repository import Repository
+
+from ..looks import count_of, dump
+from ..made import NOW, Tenant, admin_key, api_key, digest
+
+
+class AdminKeysContract:
+    async def test_an_admin_key_is_found_by_the_digest_of_its_secret(self, repository: Repository) -> None:
+        key = replace(admin_key("billing"), read_only=True, expires_at=NOW + timedelta(days=30))
+        await repository.admin_keys.create(key, digest("a secret"))
+        assert await repository.admin_keys.find(digest("a secret")) == key
+        assert await repository.admin_keys.find(digest("another secret")) is None
+
+    async def test_admin_keys_whose_digests_begin_alike_are_told_apart(self, repository: Repository) -> None:
+        start = digest("a secret")[:31]
+        keys = {start + bytes([last]): admin_key(f"key{last}") for last in range(3)}
+        for secret_hash, key in keys.items():
+            await repository.admin_keys.create(key, secret_hash)
+        for secret_hash, key in keys.items():
+            assert await repository.admin_keys.find(secret_hash) == key
+        assert await repository.admin_keys.find(start + bytes([3])) is None
+
+    async def test_admin_keys_are_listed_oldest_first(self, repository: Repository) -> None:
+        assert await repository.admin_keys.list() == []
+        made = [admin_key(f"key{hours}", hours) for hours in (2, 1, 3)]
+        for key in made:
+            await repository.admin_keys.create(key, digest(key.name))
+        assert await repository.admin_keys.list() == sorted(made, key=lambda key: key.created_at)
+
+    async def test_an_admin_key_keeps_its_name_for_ever(self, repository: Repository, raw: AsyncEngine) -> None:
+        await repository.admin_keys.create(admin_key("billing"), digest("a secret"))
+        await repository.admin_keys.revoke("billing", NOW)
+        before = await dump(raw)
+        with pytest.raises(Conflict) as caught:
+            await repository.admin_keys.create(admin_key("billing", 1), digest("another secret"))
+        assert caught.value.resources == (ResourceName("admin_key", "billing"),)
+        assert await dump(raw) == before
+
+    async def test_of_admin_keys_that_are_made_at_once_one_gets_the_name(
+        self, repository: Repository, raw: AsyncEngine
+    ) -> None:
+        making = (repository.admin_keys.create(admin_key("billing"), digest(str(number))) for number in range(5))
+        answers = await asyncio.gather(*making, return_exceptions=True)
+        assert Counter(map(type, answers)) == {type(None): 1, Conflict: 4}
+        assert await count_of(raw, t.admin_keys) == 1
+
+    async def test_an_admin_key_is_revoked_once_and_still_found(self, repository: Repository) -> None:
+        key, kept = admin_key("billing"), admin_key("support")
+        await repository.admin_keys.create(key, digest("a secret"))
+        await repository.admin_keys.create(kept, digest("another secret"))
+        revoked = replace(key, revoked_at=NOW)
+        assert await repository.admin_keys.revoke("billing", NOW) == revoked
+        assert await repository.admin_keys.revoke("billing", NOW + timedelta(days=1)) == revoked
+        assert await repository.admin_keys.find(digest("a secret")) == revoked
+        assert await repository.admin_keys.find(digest("another secret")) == kept
+
+    async def test_an_unknown_admin_key_is_not_revoked(self, repository: Repository) -> None:
+        with pytest.raises(NotFound) as caught:
+            await repository.admin_keys.revoke("billing", NOW)
+        assert caught.value.resource == ResourceName("admin_key", "billing")
+
+    async def test_neither_kind_of_key_is_found_as_the_other(self, repository: Repository, tenant: Tenant) -> None:
+        await repository.admin_keys.create(admin_key("billing"), digest("the operator's"))
+        await repository.tenancy.create_key(api_key(tenant), digest("the tenant's"))
+        assert await repository.admin_keys.find(digest("the tenant's")) is None
+        assert await repository.tenancy.find_key(digest("the operator's")) is None

@@ -1,0 +1,414 @@
+"""The operator's side: payments, the mail platform's work, locks, history, tombstones."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import timedelta
+from functools import partial
+
+import pytest
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from postroomd.domain.aliases import delete_alias, new_alias
+from postroomd.domain.errors import Conflict, InvalidArguments, NotFound, PreconditionFailed
+from postroomd.domain.facts import MailboxEvent
+from postroomd.domain.lifecycle import delete_domain
+from postroomd.domain.mailboxes import delete_mailbox, lock_mailbox, restore_mailbox, unlock_mailbox
+from postroomd.domain.model import Alias, AliasStatus, DomainStatus, Mailbox, MailboxStatus
+from postroomd.domain.operations import (
+    Payment,
+    PaymentStatus,
+    Provision,
+    ProvisionKind,
+    ProvisionStatus,
+    Tombstone,
+    Transition,
+    address_hash,
+)
+from postroomd.domain.payments import confirm_payment, refuse_payment
+from postroomd.domain.provisioning import (
+    FIRST_RETRY,
+    confirm_provision,
+    create_domain_on_platform,
+    fail_provision,
+)
+from postroomd.domain.terms import Terms
+from postroomd.storage.engine import ACTOR
+from postroomd.storage.repository import Quarantine, Repository
+from postroomd.worker import TrustingProber, Worker
+from tests.life import BILLED, FREE, PLATFORM, RETENTION
+
+from ..looks import check_invariants, dump
+from ..made import (
+    NOW,
+    SECRETS,
+    Tenant,
+    domain,
+    mailbox,
+    new_domain,
+    new_id,
+    new_mailboxes,
+    new_neighbor,
+    new_one,
+    new_tenant,
+    records,
+)
+
+E, M = MailboxEvent, MailboxStatus
+LATER = NOW + timedelta(hours=1)
+DAY = timedelta(days=1)
+
+
+async def payments(repository: Repository) -> Sequence[Payment]:
+    return (await repository.operations.pending_payments("", 100)).items
+
+
+async def work(repository: Repository, at: timedelta = timedelta(0)) -> Sequence[Provision]:
+    """What the mail platform is asked for."""
+    return (await repository.operations.pending_provisions(LATER + at, "", 100)).items
+
+
+async def confirm_all(repository: Repository) -> int:
+    """Do all that the mail platform is asked for."""
+    asked = await work(repository, timedelta(days=4_000))
+    for each in asked:
+        await repository.operations.settle_provision(each.id, partial(confirm_provision, now=LATER))
+    return len(asked)
+
+
+def worker(repository: Repository, terms: Terms) -> Worker:
+    return Worker(work=repository.work, prober=TrustingProber(), terms=terms)
+
+
+async def told(repository: Repository, mailbox_id: str) -> list[tuple[str, MailboxStatus | None, str]]:
+    """A mailbox's history: what caused each step, where it led, and who did it."""
+    found = await repository.operations.transitions(mailbox_id, 0, 100)
+    assert [step.from_status for step in found] == [None, *(step.to_status for step in found[:-1])]
+    assert [step.revision for step in found] == sorted({step.revision for step in found})
+    return [(step.cause, step.to_status, step.actor) for step in found]
+
+
+class OperationsContract:
+    # --- Payments -----------------------------------------------------------------------------------------------------
+
+    async def test_a_payment_is_asked_for_and_confirmed_once(self, repository: Repository, tenant: Tenant) -> None:
+        ada = await new_one(repository, await new_domain(repository, tenant), mailbox("ada", terms=BILLED))
+        (asked,) = await payments(repository)
+        assert (asked.mailbox_id, asked.address, asked.status) == (ada.id, "ada@example.com", PaymentStatus.PENDING)
+        assert (asked.period_started_at, asked.overdue_at) == (NOW, NOW + BILLED.payment_term)
+        rule = partial(confirm_payment, now=LATER)
+        confirmed = await repository.operations.settle_payment(asked.id, rule)
+        assert confirmed == replace(asked, status=PaymentStatus.CONFIRMED, settled_at=LATER)
+        assert (await repository.mailboxes.get(tenant.scope, ada.id)).status is M.READY
+        assert await payments(repository) == []
+        again = await repository.operations.settle_payment(asked.id, partial(confirm_payment, now=LATER + DAY))
+        assert again == confirmed
+        with pytest.raises(NotFound):
+            await repository.operations.settle_payment(new_id(), rule)
+
+    async def test_the_unpaid_are_listed_until_they_are_to_go_and_again_once_restored(
+        self, repository: Repository, tenant: Tenant
+    ) -> None:
+        ada = await new_one(repository, await new_domain(repository, tenant), mailbox("ada", terms=BILLED))
+        (asked,) = await payments(repository)
+        await worker(repository, BILLED).run_once(NOW + 7 * DAY)
+        assert [each.status for each in await payments(repository)] == [PaymentStatus.OVERDUE]
+        refuse = partial(refuse_payment, reason="no cover", terms=BILLED, now=NOW + 8 * DAY)
+        refused = await repository.operations.settle_payment(asked.id, refuse)
+        assert (refused.status, refused.reason) == (PaymentStatus.REFUSED, "no cover")
+        await worker(repository, BILLED).run_once(NOW + 27 * DAY)
+        assert (await repository.mailboxes.get(tenant.scope, ada.id)).status is M.LOCKED
+        assert len(await payments(repository)) == 1
+        await worker(repository, BILLED).run_once(NOW + 28 * DAY)
+        assert (await repository.mailboxes.get(tenant.scope, ada.id)).status is M.DELETION_SCHEDULED
+        assert await payments(repository) == []
+        restore = partial(restore_mailbox, terms=BILLED, now=NOW + 28 * DAY)
+        await repository.mailboxes.change(tenant.scope, ada.id, restore)
+        (anew,) = await payments(repository)
+        assert (anew.id, anew.status) == (asked.id, PaymentStatus.PENDING)
+        assert anew.overdue_at == NOW + 28 * DAY + BILLED.payment_term
+        assert [cause for cause, _, _ in await told(repository, ada.id)] == [
+            E.CREATE,
+            E.PAYMENT_OVERDUE,
+            E.PAYMENT_GRACE_OVER,
+            E.SUSPENSION_OVER,
+            E.RESTORE,
+        ]
+
+    async def test_the_payment_of_a_period_that_is_given_up_is_void(
+        self, repository: Repository, tenant: Tenant
+    ) -> None:
+        within = await new_domain(repository, tenant)
+        ada = await new_one(repository, within, mailbox("ada", terms=BILLED))
+        bob = await new_one(repository, within, mailbox("bob", terms=BILLED))
+        first = {each.mailbox_id: each for each in await payments(repository)}
+        for one in (ada, bob):
+            await repository.mailboxes.change(tenant.scope, one.id, lambda it, _: delete_mailbox(it, 40 * DAY, NOW))
+        restore = partial(restore_mailbox, terms=BILLED, now=NOW + 35 * DAY)  # after the period's end
+        await repository.mailboxes.change(tenant.scope, ada.id, restore)
+        (second,) = await payments(repository)
+        assert (second.mailbox_id, second.period_started_at) == (ada.id, NOW + 35 * DAY)
+        await worker(repository, BILLED).run_once(NOW + 40 * DAY)  # which purges the other
+        for one in (ada, bob):
+            with pytest.raises(PreconditionFailed, match="is void"):
+                await repository.operations.settle_payment(first[one.id].id, partial(confirm_payment, now=LATER))
+
+    async def test_each_renewal_has_a_payment_and_no_period_has_two(
+        self, repository: Repository, tenant: Tenant, raw: AsyncEngine
+    ) -> None:
+        ada = await new_one(repository, await new_domain(repository, tenant), mailbox("ada", terms=BILLED))
+        now = NOW
+        for _ in range(4):
+            (asked,) = await payments(repository)
+            await repository.operations.settle_payment(asked.id, partial(confirm_payment, now=now))
+            renewal = (await repository.mailboxes.get(tenant.scope, ada.id)).next_subscription_period_starts_at
+            assert renewal is not None
+            now = renewal
+            await worker(repository, BILLED).run_once(now)
+        stored = (await dump(raw))["payments"]
+        assert len(stored) == len({row[5] for row in stored}) == 5
+
+    async def test_lists_go_on_from_their_cursor(self, repository: Repository, tenant: Tenant) -> None:
+        both = replace(BILLED, provisioning=True)
+        within = await new_domain(repository, tenant)
+        for hour in range(5):
+            await new_one(repository, within, mailbox(f"paid{hour}", terms=BILLED, now=NOW - timedelta(hours=hour)))
+            await new_one(repository, within, mailbox(f"made{hour}", terms=PLATFORM, now=NOW - timedelta(hours=hour)))
+        await new_one(repository, within, mailbox("unpaid", terms=both))
+        operations = repository.operations
+        for listing, prefix in (
+            (operations.pending_payments, "paid"),
+            (partial(operations.pending_provisions, LATER), "made"),
+        ):
+            seen, cursor = [], ""
+            while True:
+                part = await listing(cursor, 2)
+                seen += [item.address.partition("@")[0] for item in part.items]
+                cursor = part.next_cursor
+                if not cursor:
+                    break
+            assert [name for name in seen if name != "unpaid"] == [f"{prefix}{hour}" for hour in (4, 3, 2, 1, 0)]
+            for bad in ("x", "bm8=", "MTIvbm8="):
+                with pytest.raises(InvalidArguments):
+                    await listing(bad, 2)
+
+    # --- The mail platform --------------------------------------------------------------------------------------------
+
+    async def test_a_mailbox_is_made_restored_and_deleted_by_the_platform(
+        self, repository: Repository, tenant: Tenant, raw: AsyncEngine
+    ) -> None:
+        ada = await new_one(repository, await new_domain(repository, tenant), mailbox("ada", terms=PLATFORM))
+        ids = []
+        for kind, status, done in (
+            (ProvisionKind.CREATE, M.CREATING, M.READY),
+            (ProvisionKind.RESTORE, M.RESTORING, M.READY),
+        ):
+            (asked,) = await work(repository)
+            assert (asked.kind, asked.mailbox_id, asked.address) == (kind, ada.id, "ada@example.com")
+            assert (await repository.mailboxes.get(tenant.scope, ada.id)).status is status
+            assert await confirm_all(repository) == 1
+            assert (await repository.mailboxes.get(tenant.scope, ada.id)).status is done
+            ids.append(asked.id)
+            await repository.mailboxes.change(tenant.scope, ada.id, lambda it, _: delete_mailbox(it, RETENTION, NOW))
+            if kind is ProvisionKind.CREATE:
+                restore = partial(restore_mailbox, terms=PLATFORM, now=NOW)
+                await repository.mailboxes.change(tenant.scope, ada.id, restore)
+        await worker(repository, PLATFORM).run_once(NOW + RETENTION)
+        assert (await repository.mailboxes.get(tenant.scope, ada.id)).status is M.DELETING
+        (asked,) = await work(repository, RETENTION)
+        assert asked.kind is ProvisionKind.DELETE
+        await confirm_all(repository)
+        await check_invariants(raw)
+        again = await repository.operations.settle_provision(asked.id, partial(confirm_provision, now=LATER + DAY))
+        assert (again.status, again.settled_at, again.address) == (ProvisionStatus.CONFIRMED, LATER, "")
+        left = await repository.operations.get_mailbox(ada.id)
+        assert isinstance(left, Tombstone)
+        assert left.cause is E.PURGE_DUE
+        assert [cause for cause, _, _ in await told(repository, ada.id)][-2:] == [E.PURGE_DUE, E.PURGED]
+        assert len({*ids, asked.id}) == 3
+
+    async def test_a_failure_is_shown_and_listed_again_later(self, repository: Repository, tenant: Tenant) -> None:
+        ada = await new_one(repository, await new_domain(repository, tenant), mailbox("ada", terms=PLATFORM))
+        (asked,) = await work(repository)
+        rule = partial(fail_provision, reason="disk full", now=LATER)
+        failed = await repository.operations.settle_provision(asked.id, rule)
+        assert (failed.attempts, failed.error, failed.next_attempt_at) == (1, "disk full", LATER + FIRST_RETRY)
+        assert await work(repository) == []
+        assert await work(repository, FIRST_RETRY) == [failed]
+        assert await repository.mailboxes.get(tenant.scope, ada.id) == ada
+        with pytest.raises(NotFound):
+            await repository.operations.settle_provision(new_id(), rule)
+
+    async def test_an_alias_is_asked_for_once_its_domain_is_ready(
+        self, repository: Repository, tenant: Tenant, raw: AsyncEngine
+    ) -> None:
+        within = await new_domain(repository, tenant, status=DomainStatus.PROVISIONING)
+        (ada,) = await new_mailboxes(repository, within, "ada")
+
+        def make(of: Mailbox, alias_id: str, local_part: str) -> Alias:
+            return new_alias(of, alias_id=alias_id, local_part=local_part, description="", terms=PLATFORM, now=NOW)
+
+        early = await repository.aliases.create(
+            tenant.scope, ada.id, partial(make, alias_id=new_id(), local_part="early")
+        )
+        assert (early.status, await work(repository)) == (AliasStatus.PROVISIONING, [])
+        while await repository.work.finish_provisioning(DAY, LATER, 1):  # with a limit that one alias fills
+            pass
+        late = await repository.aliases.create(
+            tenant.scope, ada.id, partial(make, alias_id=new_id(), local_part="late")
+        )
+        asked = await work(repository)
+        assert {(each.alias_id, each.kind, each.address) for each in asked} == {
+            (early.id, ProvisionKind.CREATE, "early@example.com"),
+            (late.id, ProvisionKind.CREATE, "late@example.com"),
+        }
+        await confirm_all(repository)
+        assert (await repository.aliases.get(tenant.scope, early.id)).status is AliasStatus.READY
+        going = partial(delete_alias, terms=PLATFORM, now=LATER)
+        deleting = await repository.aliases.delete(tenant.scope, early.id, going)
+        assert await repository.aliases.get(tenant.scope, early.id) == deleting
+        assert await repository.aliases.delete(tenant.scope, early.id, going) == deleting
+        with pytest.raises(Conflict):
+            await new_mailboxes(repository, within, "early")
+        await confirm_all(repository)
+        with pytest.raises(NotFound):
+            await repository.aliases.get(tenant.scope, early.id)
+        await new_mailboxes(repository, within, "early")
+        await check_invariants(raw)
+
+    async def test_a_domain_is_made_and_deleted_by_the_platform_its_mailboxes_first(
+        self, repository: Repository, tenant: Tenant, raw: AsyncEngine
+    ) -> None:
+        made = create_domain_on_platform(domain(tenant))
+        await repository.domains.create(tenant.scope, made, records(made), SECRETS)
+        assert (await repository.domains.get(tenant.scope, made.id)).status is DomainStatus.CREATING
+        (asked,) = await work(repository)
+        assert (asked.kind, asked.domain_id, asked.mailbox_id, asked.address) == (
+            ProvisionKind.CREATE,
+            made.id,
+            None,
+            "example.com",
+        )
+        await confirm_all(repository)
+        found = await repository.domains.get(tenant.scope, made.id)
+        assert found.status is DomainStatus.WAITING_VALIDATION
+        ready = await new_domain(repository, tenant, "ready.test")
+        ada, bob = [await new_one(repository, ready, mailbox(name, terms=PLATFORM)) for name in ("ada", "bob")]
+        (of_ada,) = [each for each in await work(repository) if each.mailbox_id == ada.id]
+        await repository.operations.settle_provision(of_ada.id, partial(confirm_provision, now=LATER))
+        await repository.domains.delete(tenant.scope, ready.id, partial(delete_domain, now=LATER), LATER)
+        counts = []
+        for _ in range(3):
+            await worker(repository, PLATFORM).run_once(LATER)
+            counts.append([each.kind for each in await work(repository)])
+            await confirm_all(repository)
+            await check_invariants(raw)
+        assert counts == [[ProvisionKind.DELETE] * 2, [ProvisionKind.DELETE], []]
+        with pytest.raises(NotFound):
+            await repository.domains.get(tenant.scope, ready.id)
+        for one in (ada, bob):
+            left = await repository.operations.get_mailbox(one.id)
+            assert isinstance(left, Tombstone)
+            assert left.cause is E.DOMAIN_DELETED
+
+    # --- History and tombstones ---------------------------------------------------------------------------------------
+
+    async def test_every_step_is_told_with_its_cause_and_actor(self, repository: Repository, tenant: Tenant) -> None:
+        within = await new_domain(repository, tenant, status=DomainStatus.PROVISIONING)
+        token = ACTOR.set("key:SCWADA")
+        (ada,) = await new_mailboxes(repository, within, "ada")
+        ACTOR.reset(token)
+        await worker(repository, FREE).run_once(LATER)
+        token = ACTOR.set("admin:eve")
+        operations = repository.operations
+        await operations.change_mailbox(ada.id, partial(lock_mailbox, reason="abuse", now=LATER))
+        locked = await operations.get_mailbox(ada.id)
+        assert isinstance(locked, Mailbox)
+        assert (locked.status, locked.lock_reason) == (M.LOCKED, "abuse")
+        await operations.change_mailbox(ada.id, partial(unlock_mailbox, now=LATER))
+        ACTOR.set("key:SCWADA")
+        await repository.domains.delete(tenant.scope, within.id, partial(delete_domain, now=LATER), LATER)
+        ACTOR.reset(token)
+        await worker(repository, FREE).run_once(LATER)
+        assert await told(repository, ada.id) == [
+            (E.CREATE, M.WAITING_DOMAIN, "key:SCWADA"),
+            (E.DOMAIN_READY, M.READY, "worker"),
+            (E.LOCK, M.LOCKED, "admin:eve"),
+            (E.UNLOCK, M.READY, "admin:eve"),
+            (E.DOMAIN_DELETED, M.DELETING, "key:SCWADA"),
+            (E.PURGED, None, "worker"),
+        ]
+        first, second = await operations.transitions(ada.id, 0, 2)
+        assert await operations.transitions(ada.id, first.revision, 1) == [second]
+        assert first == Transition(
+            mailbox_id=ada.id,
+            revision=1,
+            organization_id=ada.organization_id,
+            project_id=ada.project_id,
+            domain_id=ada.domain_id,
+            from_status=None,
+            to_status=M.WAITING_DOMAIN,
+            at=NOW,
+            cause=E.CREATE,
+            actor="key:SCWADA",
+        )
+
+    async def test_a_purged_mailbox_is_told_from_one_that_never_was(
+        self, repository: Repository, tenant: Tenant, other: Tenant
+    ) -> None:
+        (ada,) = await new_mailboxes(repository, await new_domain(repository, tenant), "ada")
+        (theirs,) = await new_mailboxes(
+            repository, await new_domain(repository, other, status=DomainStatus.VALIDATING), "ada"
+        )
+        await repository.mailboxes.change(tenant.scope, ada.id, lambda it, _: delete_mailbox(it, RETENTION, NOW))
+        await worker(repository, FREE).run_once(NOW + RETENTION)
+        assert await repository.operations.get_mailbox(ada.id) == Tombstone(
+            mailbox_id=ada.id,
+            organization_id=ada.organization_id,
+            project_id=ada.project_id,
+            domain_id=ada.domain_id,
+            address_hash=address_hash(ada.organization_id, "ada@example.com"),
+            purged_at=NOW + RETENTION,
+            cause=E.PURGE_DUE,
+        )
+        assert await repository.operations.mailboxes_with_address("ada@example.com") == [ada.id, theirs.id]
+        assert await repository.operations.mailboxes_with_address("bob@example.com") == []
+        for call in (
+            repository.operations.get_mailbox(new_id()),
+            repository.operations.transitions(new_id(), 0, 10),
+            repository.operations.change_mailbox(ada.id, lambda it, _: it),
+        ):
+            with pytest.raises(NotFound):
+                await call
+
+    async def test_an_address_is_kept_from_use_for_its_quarantine_within_its_organization(
+        self, repository: Repository, tenant: Tenant, other: Tenant, raw: AsyncEngine
+    ) -> None:
+        within = await new_domain(repository, tenant)
+        theirs = await new_domain(repository, other, status=DomainStatus.VALIDATING)
+        ada, bob = await new_mailboxes(repository, within, "ada", "bob")
+        await repository.mailboxes.change(tenant.scope, ada.id, lambda it, _: delete_mailbox(it, RETENTION, NOW))
+        purged_at = NOW + RETENTION
+        await worker(repository, FREE).run_once(purged_at)
+        over = Quarantine(10 * DAY, purged_at + 10 * DAY)
+        still = replace(over, now=over.now - timedelta(microseconds=1))
+        before = await dump(raw)
+        with pytest.raises(Conflict, match=r"kept from use until 2024-03-11T12:30:15Z: ada@example\.com"):
+            await repository.mailboxes.create(tenant.scope, within.id, [mailbox("ada"), mailbox("carol")], still)
+
+        def make(of: Mailbox) -> Alias:
+            return new_alias(of, alias_id=new_id(), local_part="ada", description="", terms=FREE, now=NOW)
+
+        with pytest.raises(Conflict, match="kept from use"):
+            await repository.aliases.create(tenant.scope, bob.id, make, still)
+        assert await dump(raw) == before
+        await repository.mailboxes.create(other.scope, theirs.id, [mailbox("ada")], still)
+        await repository.mailboxes.create(tenant.scope, within.id, [mailbox("ada")], over)
+
+    async def test_what_is_left_is_its_tenants_alone(self, repository: Repository, tenant: Tenant) -> None:
+        neighbor = await new_neighbor(repository, await new_tenant(repository))
+        ada = await new_one(repository, await new_domain(repository, neighbor), mailbox("ada", terms=BILLED))
+        (asked,) = await payments(repository)
+        (step,) = await repository.operations.transitions(ada.id, 0, 10)
+        for row in (asked, step):
+            assert (row.organization_id, row.project_id) == (neighbor.organization.id, neighbor.project.id)
+            assert row.organization_id != tenant.organization.id
