@@ -6,7 +6,8 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any, get_type_hints
+from types import UnionType
+from typing import Any, get_args, get_origin, get_type_hints
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -33,21 +34,24 @@ READS = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCh
 INSTANTS = st.datetimes(timezones=st.just(UTC))
 OF_TYPE: dict[Any, st.SearchStrategy[Any]] = {
     datetime: INSTANTS,
-    datetime | None: st.none() | INSTANTS,
     int: st.integers(1, 2**31 - 1),
-    str: st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])),
     bool: st.booleans(),
+    str: st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=32),
 }
 
 
-def any_of(hint: Any) -> st.SearchStrategy[Any]:
+def any_of(name: str, hint: Any) -> st.SearchStrategy[Any]:
     """Any value of a model's field."""
+    if get_origin(hint) is UnionType:
+        return st.none() | any_of(name, get_args(hint)[0])
+    if name == "id" or name.endswith("_id"):
+        return st.uuids().map(str)
     if isinstance(hint, type) and issubclass(hint, StrEnum):
         return st.sampled_from(hint)
     return OF_TYPE[hint]
 
 
-MAILBOXES = st.builds(Mailbox, **{name: any_of(hint) for name, hint in get_type_hints(Mailbox).items()})
+MAILBOXES = st.builds(Mailbox, **{name: any_of(name, hint) for name, hint in get_type_hints(Mailbox).items()})
 
 
 @pytest.fixture
