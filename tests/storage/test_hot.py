@@ -3,7 +3,7 @@
 import asyncio
 import random
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import replace
+from dataclasses import FrozenInstanceError, dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from types import UnionType
@@ -24,7 +24,7 @@ from postroomd.storage.hot import HotStatement, plainly
 from postroomd.storage.lines import Line, Rows, TurnTakingLines
 from postroomd.storage.sql import SqlRepository
 from postroomd.storage.sql.mailboxes import fetch_mailbox
-from postroomd.storage.sql.rows import reached, values_of
+from postroomd.storage.sql.rows import maker, reached, values_of
 
 from .looks import eventually
 from .made import Tenant, api_key, digest, new_domain, new_id, new_mailboxes, new_neighbor, new_tenant
@@ -176,6 +176,28 @@ async def test_a_value_that_is_missing_is_an_error(database: Database, repositor
     tenant = await new_tenant(repository)
     with pytest.raises(KeyError, match="id"):
         await database.fetch(STATEMENTS[False], {}, tenant.scope)
+
+
+@given(mailbox=MAILBOXES)
+def test_a_model_made_of_its_slots_is_what_its_own_init_makes(mailbox: Mailbox) -> None:
+    values = [getattr(mailbox, name) for name in get_type_hints(Mailbox)]
+    made = maker(Mailbox)([*values, "what follows"])
+    assert made == mailbox
+    assert (hash(made), repr(made), replace(made)) == (hash(mailbox), repr(mailbox), mailbox)
+    with pytest.raises(FrozenInstanceError):
+        made.email = "another"  # type: ignore[misc]
+
+
+def test_a_model_whose_init_does_more_is_not_made_of_its_slots() -> None:
+    @dataclass(frozen=True, slots=True)
+    class More:
+        name: str
+
+        def __post_init__(self) -> None:
+            """Do more."""
+
+    with pytest.raises(TypeError, match="more than its fields"):
+        maker(More)
 
 
 # --- Kept inside an organization --------------------------------------------------------------------------------------
