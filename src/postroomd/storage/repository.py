@@ -241,8 +241,11 @@ class Work(Protocol):
     another has been given since is changed by none of the former's steps.
     """
 
-    async def next_due(self) -> Due:
-        """When there is something to do next: one look, which an index answers."""
+    async def next_due(self, *, platform: bool = True) -> Due:
+        """When there is something to do next: one look, which an index answers.
+
+        Without a mail platform what one was asked for is to be done too.
+        """
 
     async def claim_domains(self, now: datetime, lease: timedelta, limit: int) -> Sequence[DomainClaim]:
         """Domains whose records are to be looked up by now, the longest waiting first."""
