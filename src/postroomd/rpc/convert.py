@@ -114,9 +114,16 @@ def _refuse_number(check: Checker, field: str, members: Any) -> None:
 
 def timestamp(instant: datetime) -> Timestamp:
     """A protobuf timestamp, to the microsecond."""
+    message = Timestamp()
+    _set(message, instant)
+    return message
+
+
+def _set(field: Timestamp, instant: datetime) -> None:
     # A float can't hold microseconds since 1970 exactly.
     since = instant - _EPOCH
-    return Timestamp(seconds=since.days * 86_400 + since.seconds, nanos=since.microseconds * 1_000)
+    field.seconds = since.days * 86_400 + since.seconds
+    field.nanos = since.microseconds * 1_000  # set even to 0, which is what makes the field there at the epoch
 
 
 def optional_timestamp(instant: datetime | None) -> Timestamp | None:
@@ -195,7 +202,7 @@ def records_message(records: Mapping[str, DomainRecord]) -> domain_pb2.GetDomain
 
 def mailbox_message(mailbox: Mailbox) -> mailbox_pb2.Mailbox:
     """A mailbox as the contract has it."""
-    return mailbox_pb2.Mailbox(
+    message = mailbox_pb2.Mailbox(
         id=mailbox.id,
         project_id=mailbox.project_id,
         organization_id=mailbox.organization_id,
@@ -203,14 +210,18 @@ def mailbox_message(mailbox: Mailbox) -> mailbox_pb2.Mailbox:
         email=mailbox.email,
         status=_MAILBOX_STATUS[mailbox.status],
         subscription_period=_PERIOD[mailbox.subscription_period],
-        subscription_period_started_at=timestamp(mailbox.subscription_period_started_at),
         next_subscription_period=_PERIOD[mailbox.next_subscription_period],
-        next_subscription_period_starts_at=optional_timestamp(mailbox.next_subscription_period_starts_at),
-        created_at=timestamp(mailbox.created_at),
-        updated_at=timestamp(mailbox.updated_at),
-        deletion_scheduled_at=optional_timestamp(mailbox.deletion_scheduled_at),
         etag=etag(mailbox),
     )
+    # In place, which takes half the time of making timestamps that the message then copies.
+    _set(message.subscription_period_started_at, mailbox.subscription_period_started_at)
+    if mailbox.next_subscription_period_starts_at is not None:
+        _set(message.next_subscription_period_starts_at, mailbox.next_subscription_period_starts_at)
+    _set(message.created_at, mailbox.created_at)
+    _set(message.updated_at, mailbox.updated_at)
+    if mailbox.deletion_scheduled_at is not None:
+        _set(message.deletion_scheduled_at, mailbox.deletion_scheduled_at)
+    return message
 
 
 def alias_message(alias: Alias) -> alias_pb2.Alias:

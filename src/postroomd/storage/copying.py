@@ -35,7 +35,8 @@ from postroomd.storage.contents import (
     rows_after,
     see_every_row,
 )
-from postroomd.storage.dialects import found_key_taken, is_out_of_reach, is_sqlite, lost_to_another, open_engines
+from postroomd.storage.dialects import is_sqlite, open_engines
+from postroomd.storage.failures import found_key_taken, is_out_of_reach, lost_to_another
 from postroomd.storage.migrations import COPY_PROGRESS, HEAD, current_revision, migrate
 
 CHUNK_ROWS = 1_000

@@ -1,4 +1,4 @@
-"""What differs between the engines, and nothing else: how each is opened, entered for a tenant, and how it fails.
+"""What differs between the engines, and nothing else: how each is opened, and entered for a tenant.
 
 SQLite runs in WAL mode with one writer connection a process and a few readers. SQLite before 3.51.3 can lose committed
 writes when two connections checkpoint the write-ahead log at the same time, so only the writer of the process that
@@ -8,9 +8,7 @@ PostgreSQL, and engines that speak its protocol, are asked for nothing that outl
 statements: those have connections of their own, with statements that stay prepared, and the tenants' role for good.
 """
 
-import asyncio
 import sqlite3
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -29,7 +27,6 @@ from sqlalchemy import (
     bindparam,
     cast,
     event,
-    exc,
     func,
     literal_column,
     make_url,
@@ -44,11 +41,14 @@ from sqlalchemy.sql.operators import custom_op
 
 from postroomd.domain.model import Scope
 from postroomd.storage.hot import HotReader, Way
-from postroomd.storage.lines import Line, Lines, PostgresqlLine, QueuingLines, SqliteLine, TurnTakingLines
+from postroomd.storage.lines import Line, Lines, PostgresqlLine, QueuingLines, TurnTakingLines
+from postroomd.storage.sqlite_thread import SqliteThread
 from postroomd.storage.tables import ID, LIST_INDEXES, OCTETS
 
 BUSY_TIMEOUT_MS = 5_000
 SQLITE_READERS = 4
+# What a reader keeps for itself, the system keeps for all of them: 512 KiB hold the inner pages of the indexes.
+READING = {"wal_autocheckpoint": 0, "cache_size": -512}
 SQLITE_BY_KEY = (2, 32)  # lines, and how many statements wait for the first before the second is used
 SQLITE_OTHERS = (3, 1)
 POSTGRESQL_OWN = 1  # line for hot statements of ours, API keys; half of all connections are for those of tenants
@@ -82,14 +82,11 @@ def open_engines(url: str, *, owner: bool, pool_size: int, isolation: str | None
     """The engines for a URL; nothing is connected yet. `owner` may checkpoint an SQLite file."""
     if is_sqlite(url):
         checkpoints = {} if owner else {"wal_autocheckpoint": 0}
-        # What a reader keeps for itself, the system keeps for all of them: 512 KiB hold the inner pages of the indexes.
-        reading = {"wal_autocheckpoint": 0, "cache_size": -512}
-        reader = _sqlite(url, begin="BEGIN", pragmas=reading, **_pool(SQLITE_READERS))
-        hot = _sqlite(url, begin="BEGIN", pragmas=reading, poolclass=NullPool)
-        connect = partial(_own_line, hot, SqliteLine)
+        reader = _sqlite(url, SQLITE_READERS, begin="BEGIN", pragmas=READING)
+        connect = partial(SqliteThread.open, partial(_hot_sqlite_connection, url))
         way = Way(QueuingLines(connect, *SQLITE_BY_KEY), QueuingLines(connect, *SQLITE_OTHERS))
-        writer = _sqlite(url, begin="BEGIN IMMEDIATE", pragmas=checkpoints, **_pool(1))
-        return Engines(reader, writer, HotReader(hot.dialect, way, way))
+        writer = _sqlite(url, 1, begin="BEGIN IMMEDIATE", pragmas=checkpoints)
+        return Engines(reader, writer, HotReader(reader.dialect, way, way))
     options: dict[str, Any] = {"isolation_level": isolation} if isolation else {}
     if _behind_pooler(url):
         engine = _postgresql(url, **options, **_pool(pool_size))
@@ -195,82 +192,10 @@ async def checkpoint(engine: AsyncEngine) -> None:
         await connection.run_sync(lambda _: pooled.cursor().execute("PRAGMA wal_checkpoint(PASSIVE)"))
 
 
-def is_out_of_reach(error: BaseException) -> bool:
-    """Whether an error says that the database can't be reached, or can't write, for now."""
-    if isinstance(error, exc.TimeoutError | OSError | asyncio.TimeoutError):
-        return True
-    if isinstance(error, exc.DBAPIError) and error.connection_invalidated:
-        return True
-    code = _sqlite_extended_code(error)
-    if code is not None:
-        return code & 0xFF in _SQLITE_OUT_OF_REACH
-    state = _sqlstate(error)
-    return state in _SQLSTATES_OUT_OF_REACH or state[:2] == "08"
-
-
-def is_no_database(error: BaseException) -> bool:
-    """Whether a file is damaged, or something else than an SQLite database."""
-    code = _sqlite_extended_code(error)
-    return code is not None and code & 0xFF in {sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT}
-
-
-def lost_to_another(error: BaseException) -> bool:
-    """Whether a transaction was ended for the sake of another: a serialization failure, or a deadlock."""
-    return _sqlstate(error) in {"40001", "40P01"}
-
-
-def found_key_taken(error: BaseException) -> bool:
-    """Whether a unique key was there already.
-
-    Where another transaction took it between this one's look and its write, the look will see it the next time.
-    """
-    return _sqlstate(error) == "23505" or _sqlite_extended_code(error) in {
-        sqlite3.SQLITE_CONSTRAINT_UNIQUE,
-        sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY,
-    }
-
-
-# Primary result codes (https://sqlite.org/rescode.html); any other is a fault of ours.
-_SQLITE_OUT_OF_REACH = {
-    sqlite3.SQLITE_BUSY,
-    sqlite3.SQLITE_CANTOPEN,
-    sqlite3.SQLITE_FULL,
-    sqlite3.SQLITE_IOERR,
-    sqlite3.SQLITE_LOCKED,
-    sqlite3.SQLITE_NOMEM,
-    sqlite3.SQLITE_PROTOCOL,
-    sqlite3.SQLITE_READONLY,
-}
-
-# PostgreSQL's Appendix A, besides class 08, connection exceptions.
-_SQLSTATES_OUT_OF_REACH = {
-    "25006",  # read_only_sql_transaction: a primary that has become a replica
-    "53100",  # disk_full
-    "53200",  # out_of_memory
-    "53300",  # too_many_connections
-    "57P01",  # admin_shutdown
-    "57P02",  # crash_shutdown
-    "57P03",  # cannot_connect_now
-    "57P05",  # idle_session_timeout
-}
-
-
-def _sqlstate(error: BaseException) -> str:
-    """The SQLSTATE of a PostgreSQL driver's error, wrapped or not; "" for others."""
-    original = getattr(error, "orig", None) or error
-    return str(getattr(original, "sqlstate", None) or "")
-
-
-def _sqlite_extended_code(error: BaseException) -> int | None:
-    """The extended result code of an SQLite driver's error, wrapped or not; None for others."""
-    code = getattr(getattr(error, "orig", None) or error, "sqlite_errorcode", None)
-    return code if isinstance(code, int) else None
-
-
-async def _own_line(engine: AsyncEngine, line: Callable[[Any], Line]) -> Line:
+async def _own_line(engine: AsyncEngine) -> Line:
     """A new connection, as SQLAlchemy opens it, for us alone."""
     pooled = await engine.raw_connection()
-    opened = line(pooled.driver_connection)
+    opened = PostgresqlLine(pooled.driver_connection)
     pooled.detach()
     return opened
 
@@ -280,7 +205,7 @@ def _postgresql_hot(url: str, dialect: Dialect, tenants: int) -> HotReader:
 
     def lines(count: int, **settings: str) -> Lines:
         engine = _postgresql(url, settings, poolclass=NullPool)
-        return TurnTakingLines(partial(_own_line, engine, PostgresqlLine), count, POOL_SECONDS)
+        return TurnTakingLines(partial(_own_line, engine), count, POOL_SECONDS)
 
     own, inside = lines(POSTGRESQL_OWN), lines(tenants, role=TENANT_ROLE)
     return HotReader(dialect, Way(own, own), Way(inside, inside, tenants_statement))
@@ -300,8 +225,28 @@ def _postgresql(url: str, server_settings: dict[str, str] | None = None, **optio
     )
 
 
-def _sqlite(url: str, *, begin: str, pragmas: dict[str, int], **options: Any) -> AsyncEngine:
-    engine = create_async_engine(url, hide_parameters=True, **options)
+def _sqlite(url: str, pool_size: int, *, begin: str, pragmas: dict[str, int]) -> AsyncEngine:
+    engine = create_async_engine(url, hide_parameters=True, **_pool(pool_size))
+
+    @event.listens_for(engine.sync_engine, "connect")
+    def connected(connection: Any, _record: object) -> None:
+        _set_up_sqlite(connection, pragmas)
+
+    @event.listens_for(engine.sync_engine, "begin")
+    def began(connection: Any) -> None:
+        connection.exec_driver_sql(begin)
+
+    return engine
+
+
+def _hot_sqlite_connection(url: str) -> sqlite3.Connection:
+    connection = sqlite3.connect(make_url(url).database or "")
+    _set_up_sqlite(connection, {**READING, "query_only": 1})
+    return connection
+
+
+def _set_up_sqlite(connection: Any, pragmas: dict[str, int]) -> None:
+    connection.isolation_level = None  # the driver is not to begin transactions by itself
     settings = {
         "busy_timeout": BUSY_TIMEOUT_MS,
         "journal_mode": "WAL",
@@ -309,17 +254,7 @@ def _sqlite(url: str, *, begin: str, pragmas: dict[str, int], **options: Any) ->
         "foreign_keys": "ON",
         **pragmas,
     }
-
-    @event.listens_for(engine.sync_engine, "connect")
-    def connected(connection: Any, _record: object) -> None:
-        connection.isolation_level = None  # the driver is not to begin transactions by itself
-        cursor = connection.cursor()
-        for name, value in settings.items():
-            cursor.execute(f"PRAGMA {name} = {value}")
-        cursor.close()
-
-    @event.listens_for(engine.sync_engine, "begin")
-    def began(connection: Any) -> None:
-        connection.exec_driver_sql(begin)
-
-    return engine
+    cursor = connection.cursor()
+    for name, value in settings.items():
+        cursor.execute(f"PRAGMA {name} = {value}")
+    cursor.close()

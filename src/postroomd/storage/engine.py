@@ -16,17 +16,8 @@ from tenacity import AsyncRetrying, RetryCallState, wait_random_exponential
 from postroomd.domain.errors import PostroomError, SchemaMismatch, StorageUnavailable
 from postroomd.domain.model import Scope
 from postroomd.storage import once
-from postroomd.storage.dialects import (
-    Engines,
-    checkpoint,
-    enter_tenant,
-    found_key_taken,
-    is_no_database,
-    is_out_of_reach,
-    is_sqlite,
-    lost_to_another,
-    open_engines,
-)
+from postroomd.storage.dialects import Engines, checkpoint, enter_tenant, is_sqlite, open_engines
+from postroomd.storage.failures import found_key_taken, is_no_database, is_out_of_reach, lost_to_another
 from postroomd.storage.hot import HotStatement, Values, plainly
 from postroomd.storage.lines import Rows
 from postroomd.storage.replica import Replica
@@ -87,7 +78,12 @@ class Database:
         """
         if scope is not None:
             values = {"organization_id": scope.organization_id, "project_id": scope.project_id, **values}
-        return await self._served(lambda engines: _fetch(engines, statement, values, scope), may_be_stale)
+        if may_be_stale or (hot := self._engines.hot) is None:
+            return await self._served(lambda engines: _fetch(engines, statement, values, scope), may_be_stale)
+        try:
+            return await hot.fetch(statement, values, for_tenant=scope is not None)
+        except Exception as error:
+            raise_translated(error)
 
     async def _served(self, reading: Callable[[Engines], Awaitable[Result]], may_be_stale: bool) -> Result:
         replica = self._replica

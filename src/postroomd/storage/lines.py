@@ -146,26 +146,6 @@ def _give_up(turn: "asyncio.Future[Line | None]") -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class SqliteLine:
-    """aiosqlite's connection: a thread of its own, to which a statement is one hop."""
-
-    connection: Any
-
-    async def fetch(self, sql: str, arguments: Sequence[Any]) -> Rows:
-        """All rows of a statement. A caller that is canceled leaves it to run to its end, before the next one."""
-        rows: Rows = await self.connection.execute_fetchall(sql, arguments)
-        return rows
-
-    def is_closed(self) -> bool:
-        """Never: a file does not hang up."""
-        return False
-
-    async def close(self) -> None:
-        """End the thread."""
-        await self.connection.close()
-
-
-@dataclass(frozen=True, slots=True)
 class PostgresqlLine:
     """asyncpg's connection, which prepares each statement once."""
 

@@ -13,7 +13,8 @@ import structlog
 from sqlalchemy import TextClause, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from postroomd.storage.dialects import Engines, is_out_of_reach
+from postroomd.storage.dialects import Engines
+from postroomd.storage.failures import is_out_of_reach
 
 PROBE_SECONDS = 0.5
 
