@@ -4,8 +4,7 @@ import asyncio
 import random
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
-from enum import StrEnum
+from datetime import datetime
 from typing import Any, get_type_hints
 
 import pytest
@@ -15,7 +14,7 @@ from sqlalchemy import Integer, bindparam, func, insert, literal, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from postroomd.domain.errors import NotFound, StorageUnavailable
-from postroomd.domain.model import Domain, Mailbox, Scope
+from postroomd.domain.model import Domain, Mailbox, MailboxQuery, Ordering, Scope
 from postroomd.storage import dialects
 from postroomd.storage import tables as t
 from postroomd.storage.engine import Database, open_database
@@ -25,29 +24,11 @@ from postroomd.storage.sql import SqlRepository
 from postroomd.storage.sql.mailboxes import fetch_mailbox
 from postroomd.storage.sql.rows import reached, values_of
 
+from ..models import INSTANTS, MAILBOXES
 from .looks import eventually
 from .made import Tenant, api_key, digest, new_domain, new_id, new_mailboxes, new_neighbor, new_tenant
 
 READS = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-
-INSTANTS = st.datetimes(timezones=st.just(UTC))
-OF_TYPE: dict[Any, st.SearchStrategy[Any]] = {
-    datetime: INSTANTS,
-    datetime | None: st.none() | INSTANTS,
-    int: st.integers(1, 2**31 - 1),
-    str: st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])),
-    bool: st.booleans(),
-}
-
-
-def any_of(hint: Any) -> st.SearchStrategy[Any]:
-    """Any value of a model's field."""
-    if isinstance(hint, type) and issubclass(hint, StrEnum):
-        return st.sampled_from(hint)
-    return OF_TYPE[hint]
-
-
-MAILBOXES = st.builds(Mailbox, **{name: any_of(hint) for name, hint in get_type_hints(Mailbox).items()})
 
 
 @pytest.fixture
@@ -68,6 +49,7 @@ def mailbox_statement(*, limited: bool) -> HotStatement:
     return HotStatement(found, by_key=True)
 
 
+ALL = MailboxQuery(ordering=Ordering(field="created_at", descending=True), page=1, page_size=10)
 STATEMENTS = {limited: mailbox_statement(limited=limited) for limited in (False, True)}
 
 
@@ -96,6 +78,7 @@ async def test_any_mailbox_reads_the_same_hot_and_plain_for_whoever_asks(
         organization_id=tenant.organization.id,
         project_id=tenant.project.id,
         domain_id=within.id,
+        provision_id=None if mailbox.provision_id is None else new_id(),
     )
 
     async def store(connection: AsyncConnection) -> None:
@@ -120,6 +103,7 @@ async def test_any_mailbox_reads_the_same_hot_and_plain_for_whoever_asks(
             assert len(hot) == visible
             if visible:
                 assert await repository.mailboxes.get(scope, asked) == stored
+                assert (await repository.mailboxes.list(scope, ALL)).items == [stored]
                 assert await database.read(lambda c, s=scope: fetch_mailbox(c, s, stored.id), scope) == stored  # type: ignore[misc]
             else:
                 with pytest.raises(NotFound):

@@ -3,6 +3,7 @@
 import asyncio
 import random
 from datetime import timedelta
+from time import monotonic
 
 import pytest
 import structlog
@@ -14,7 +15,7 @@ from postroomd.domain.errors import Conflict, QuotaExceeded
 from postroomd.domain.mailboxes import delete_mailbox
 from postroomd.domain.model import Scope
 from postroomd.storage import tables as t
-from postroomd.storage.engine import Database, open_database
+from postroomd.storage.engine import DEADLINE, Database, open_database
 from postroomd.storage.sql import SqlRepository
 from tests.conftest import NewDatabase
 
@@ -132,6 +133,8 @@ async def test_every_table_that_holds_tenants_rows_is_isolated(new_postgres_data
 RETENTION = timedelta(days=30)
 WRITERS = 16
 CALLS = 12
+PATIENCE_SECONDS = 120.0
+"""They all write the counts of one project, and few machines are quick: none of them is to give up."""
 
 
 async def test_sixteen_serializable_writers_retry_and_keep_every_invariant(
@@ -143,6 +146,7 @@ async def test_sixteen_serializable_writers_retry_and_keep_every_invariant(
     tenant = await new_tenant(repository, quota=quota)
     domain = await new_domain(repository, tenant)
     outcomes: list[str] = []
+    DEADLINE.set(monotonic() + PATIENCE_SECONDS)
 
     async def writer(number: int) -> None:
         chance = random.Random(number)

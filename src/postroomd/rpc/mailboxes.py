@@ -143,12 +143,12 @@ def _delete(mailbox: Mailbox, _domain_status: DomainStatus, retention: timedelta
 
 
 def _batch(mailboxes: Sequence[Mailbox]) -> pb.BatchCreateMailboxesResponse:
-    return pb.BatchCreateMailboxesResponse(mailboxes=map(convert.mailbox_message, mailboxes))
+    return pb.BatchCreateMailboxesResponse(mailboxes=convert.mailbox_messages(mailboxes))
 
 
 def _page(answer: page_tokens.Answer[Mailbox]) -> pb.ListMailboxesResponse:
     return pb.ListMailboxesResponse(
         total_count=answer.page.total_count,
-        mailboxes=map(convert.mailbox_message, answer.page.items),
+        mailboxes=convert.mailbox_messages(answer.page.items),
         next_page_token=answer.next_page_token,
     )

@@ -41,7 +41,7 @@ from postroomd.storage.dialects import checked, found_by_index, rows_by_id
 from postroomd.storage.engine import Database
 from postroomd.storage.hot import HotStatement, Values
 from postroomd.storage.lines import Rows
-from postroomd.storage.sql.rows import columns_of
+from postroomd.storage.sql.rows import all_made, columns_of
 
 Model = TypeVar("Model")
 Query = DomainQuery | MailboxQuery | AliasQuery
@@ -177,7 +177,7 @@ class Lists(Generic[Model]):
         self._database = database
         self._model = model
         self._table = table
-        self._names = [field.name for field in fields(model)]  # type: ignore[arg-type]
+        self._width = len(fields(model))  # type: ignore[arg-type]
         self._searched = dict(t.SEARCHED).get(table)
 
     async def page(self, scope: Scope, query: Query) -> Page[Model]:
@@ -214,12 +214,12 @@ class Lists(Generic[Model]):
         if not rows and start is not Start.FIRST:  # past the end: how many there are stands on any other page
             rows = await self._rows(shape, query.ordering, Start.FIRST, {**values, "limit": 1}, scope)
             return Page([], self._total(rows))
-        items = [self._model(**dict(zip(self._names, row, strict=False))) for row in rows[: query.page_size]]
+        items = all_made(self._model, rows[: query.page_size])
         return Page(items, self._total(rows), has_more=len(rows) > query.page_size)
 
     def _total(self, rows: Rows) -> int:
         """How many match on all pages: it stands in every row, behind the model's columns."""
-        return int(rows[0][len(self._names)]) if rows else 0
+        return int(rows[0][self._width]) if rows else 0
 
     async def _rows(self, shape: Shape, ordering: Ordering, start: Start, values: Values, scope: Scope) -> Rows:
         """The rows of a page, by the way that finds them soonest."""

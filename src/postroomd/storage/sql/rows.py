@@ -1,5 +1,6 @@
 """What the statements of every resource share: columns of a model, and the tenant's scope."""
 
+from collections import deque
 from collections.abc import Iterable
 from dataclasses import fields, replace
 from typing import Any, Generic, TypeVar
@@ -11,6 +12,7 @@ from postroomd.domain.model import Scope
 from postroomd.domain.operations import Payment, Provision
 from postroomd.storage.engine import Database
 from postroomd.storage.hot import HotStatement
+from postroomd.storage.lines import Rows
 
 Model = TypeVar("Model")
 
@@ -28,6 +30,17 @@ def made(model: type[Model], row: Row[Any]) -> Model:
 def made_of(model: type[Model], row: Row[Any]) -> Model:
     """The model of a row that has other columns too."""
     return model(**{field.name: row._mapping[field.name] for field in fields(model)})  # type: ignore[arg-type]
+
+
+def all_made(model: type[Model], rows: Rows) -> list[Model]:
+    """The models of rows that begin with `columns_of`, a page of them: column by column.
+
+    A frozen model's constructor sets each field of each by a call in Python, which takes four times as long.
+    """
+    found = [object.__new__(model) for _ in rows]
+    for field, column in zip(fields(model), zip(*rows, strict=True), strict=False):  # type: ignore[arg-type]
+        deque(map(getattr(model, field.name).__set__, found, column), maxlen=0)
+    return found
 
 
 def values_of(model: Any) -> dict[str, Any]:
