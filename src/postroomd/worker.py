@@ -84,15 +84,19 @@ class Worker:
         return len(claims)
 
     async def move_once(self, now: datetime) -> int:
-        """Take the steps that need nobody outside. Answers how many."""
+        """Take all steps that are due and need nobody outside. Answers how many."""
+        return await _drain(partial(self.move_some, now))
+
+    async def move_some(self, now: datetime) -> int:
+        """Take some of those steps: as many of each kind as are claimed, or done, in one transaction."""
         mailbox_rule = partial(purge_with_domain, terms=self.terms)
         domain_rule = partial(delete_domain_on_platform, terms=self.terms)
         return (
-            await _drain(partial(self.work.finish_provisioning, self.revalidation, now, CHUNK))
-            + await _drain(partial(self._advance_due, now))
-            + await _drain(partial(self.work.purge_domains, mailbox_rule, domain_rule, now, CHUNK))
-            + await _drain(partial(self._provide, now))
-            + await _drain(partial(self.work.forget_answers, now, CHUNK))
+            await self.work.finish_provisioning(self.revalidation, now, CHUNK)
+            + await self._advance_due(now)
+            + await self.work.purge_domains(mailbox_rule, domain_rule, now, CHUNK)
+            + await self._provide(now)
+            + await self.work.forget_answers(now, CHUNK)
         )
 
     async def _validate(self, prober: Prober, claim: DomainClaim, now: datetime) -> None:
@@ -214,7 +218,8 @@ async def _work(worker: Worker, stop: asyncio.Event, clock: Clock, interval: tim
                 if looking is None and due.look_ups is not None and due.look_ups <= now:
                     looking = asyncio.create_task(worker.validate_once(now))
                 if due.steps is not None and due.steps <= now:
-                    done = await worker.move_once(now)
+                    # No more than some: a stop is to be heeded, and the next leases run from the time that it is then.
+                    done = await worker.move_some(now)
                 coming = [instant - now for instant in (due.steps, due.look_ups) if instant and instant > now]
                 rest = min([rest, *coming])
                 if looking is None and not any(instant and instant <= now for instant in (due.steps, due.look_ups)):
