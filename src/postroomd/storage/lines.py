@@ -9,8 +9,6 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-import orjson
-
 CLOSE_SECONDS = 5.0
 
 Rows = Sequence[Sequence[Any]]
@@ -165,16 +163,6 @@ class SqliteLine:
     async def close(self) -> None:
         """End the thread."""
         await self.connection.close()
-
-
-class SqliteTextLine(SqliteLine):
-    """One whose statements answer all their rows as one text of JSON (`dialects.as_text`)."""
-
-    async def fetch(self, sql: str, arguments: Sequence[Any]) -> Rows:
-        """All rows of such a statement."""
-        ((text,),) = await self.connection.execute_fetchall(sql, arguments)
-        rows: Rows = orjson.loads(text)
-        return rows
 
 
 @dataclass(frozen=True, slots=True)
