@@ -11,7 +11,7 @@ from postroom.v1alpha1 import mailbox_pb2 as pb
 from postroomd.domain.model import Mailbox
 from postroomd.rpc import convert
 
-from ..models import MAILBOXES
+from ..models import MAILBOXES, listed
 
 
 def plainly(mailbox: Mailbox) -> pb.Mailbox:
@@ -33,4 +33,5 @@ def plainly(mailbox: Mailbox) -> pb.Mailbox:
 def test_mailboxes_are_told_as_they_are(mailboxes: list[Mailbox]) -> None:
     expected = [plainly(mailbox) for mailbox in mailboxes]
     assert [convert.mailbox_message(mailbox) for mailbox in mailboxes] == expected
-    assert list(pb.ListMailboxesResponse(mailboxes=convert.mailbox_messages(mailboxes)).mailboxes) == expected
+    page = convert.listed_mailboxes([listed(mailbox) for mailbox in mailboxes])
+    assert list(pb.ListMailboxesResponse(mailboxes=page).mailboxes) == expected

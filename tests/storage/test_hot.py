@@ -24,7 +24,7 @@ from postroomd.storage.sql import SqlRepository
 from postroomd.storage.sql.mailboxes import fetch_mailbox
 from postroomd.storage.sql.rows import reached, values_of
 
-from ..models import INSTANTS, MAILBOXES
+from ..models import INSTANTS, MAILBOXES, listed
 from .looks import eventually
 from .made import Tenant, api_key, digest, new_domain, new_id, new_mailboxes, new_neighbor, new_tenant
 
@@ -104,6 +104,7 @@ async def test_any_mailbox_reads_the_same_hot_and_plain_for_whoever_asks(
             if visible:
                 assert await repository.mailboxes.get(scope, asked) == stored
                 assert (await repository.mailboxes.list(scope, ALL)).items == [stored]
+                assert (await repository.mailboxes.listed(scope, ALL)).items == [listed(stored)]
                 assert await database.read(lambda c, s=scope: fetch_mailbox(c, s, stored.id), scope) == stored  # type: ignore[misc]
             else:
                 with pytest.raises(NotFound):

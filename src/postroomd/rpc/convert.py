@@ -20,6 +20,7 @@ from postroomd.domain.model import (
     Domain,
     DomainRecord,
     DomainStatus,
+    ListedMailbox,
     Mailbox,
     MailboxStatus,
     Ordering,
@@ -125,7 +126,7 @@ def optional_timestamp(instant: datetime | None) -> Any:
     return None if instant is None else timestamp(instant)
 
 
-def etag(value: Mailbox | Alias) -> str:
+def etag(value: Mailbox | ListedMailbox | Alias) -> str:
     """The etag of a value: another one with every change of it."""
     return f"{value.revision:x}"
 
@@ -196,15 +197,25 @@ def records_message(records: Mapping[str, DomainRecord]) -> domain_pb2.GetDomain
 
 def mailbox_message(mailbox: Mailbox) -> mailbox_pb2.Mailbox:
     """A mailbox as the contract has it."""
-    return mailbox_pb2.Mailbox(**_mailbox_fields(mailbox))
+    return mailbox_pb2.Mailbox(**_mailbox_fields(mailbox, optional_timestamp))
 
 
-def mailbox_messages(mailboxes: Sequence[Mailbox]) -> Any:
-    """Mailboxes as the contract has them, as a message's constructor takes them: made with it, and not copied to it."""
-    return list(map(_mailbox_fields, mailboxes))
+def listed_mailboxes(mailboxes: Sequence[ListedMailbox]) -> Any:
+    """Mailboxes of a list as the contract has them, as a message's constructor takes them.
+
+    They are made with the message that holds them, rather than first and copied into it.
+    """
+    return [_mailbox_fields(mailbox, _stored_timestamp) for mailbox in mailboxes]
 
 
-def _mailbox_fields(mailbox: Mailbox) -> dict[str, Any]:
+def _stored_timestamp(microseconds: int | None) -> Any:
+    if microseconds is None:
+        return None
+    seconds, rest = divmod(microseconds, 1_000_000)
+    return {"seconds": seconds, "nanos": rest * 1_000}
+
+
+def _mailbox_fields(mailbox: Mailbox | ListedMailbox, instant: Callable[[Any], Any]) -> dict[str, Any]:
     return {
         "id": mailbox.id,
         "project_id": mailbox.project_id,
@@ -213,12 +224,12 @@ def _mailbox_fields(mailbox: Mailbox) -> dict[str, Any]:
         "email": mailbox.email,
         "status": _MAILBOX_STATUS[mailbox.status],
         "subscription_period": _PERIOD[mailbox.subscription_period],
-        "subscription_period_started_at": timestamp(mailbox.subscription_period_started_at),
+        "subscription_period_started_at": instant(mailbox.subscription_period_started_at),
         "next_subscription_period": _PERIOD[mailbox.next_subscription_period],
-        "next_subscription_period_starts_at": optional_timestamp(mailbox.next_subscription_period_starts_at),
-        "created_at": timestamp(mailbox.created_at),
-        "updated_at": timestamp(mailbox.updated_at),
-        "deletion_scheduled_at": optional_timestamp(mailbox.deletion_scheduled_at),
+        "next_subscription_period_starts_at": instant(mailbox.next_subscription_period_starts_at),
+        "created_at": instant(mailbox.created_at),
+        "updated_at": instant(mailbox.updated_at),
+        "deletion_scheduled_at": instant(mailbox.deletion_scheduled_at),
         "etag": etag(mailbox),
     }
 

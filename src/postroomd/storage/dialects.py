@@ -42,7 +42,7 @@ from sqlalchemy.sql.operators import custom_op
 from postroomd.domain.model import Scope
 from postroomd.storage.hot import HotReader, Way
 from postroomd.storage.lines import Line, Lines, PostgresqlLine, QueuingLines, TurnTakingLines
-from postroomd.storage.sqlite_thread import SqliteTextLine, SqliteThread
+from postroomd.storage.sqlite_thread import SqliteThread
 from postroomd.storage.tables import ID, LIST_INDEXES, OCTETS
 
 BUSY_TIMEOUT_MS = 5_000
@@ -83,10 +83,8 @@ def open_engines(url: str, *, owner: bool, pool_size: int, isolation: str | None
     if is_sqlite(url):
         checkpoints = {} if owner else {"wal_autocheckpoint": 0}
         reader = _sqlite(url, SQLITE_READERS, begin="BEGIN", pragmas=READING)
-        connect = partial(_hot_sqlite_connection, url)
-        by_key = QueuingLines(partial(SqliteThread.open, connect), *SQLITE_BY_KEY)
-        others = QueuingLines(partial(SqliteTextLine.open, connect), *SQLITE_OTHERS)
-        way = Way(by_key, others, wrap_others=as_text)
+        connect = partial(SqliteThread.open, partial(_hot_sqlite_connection, url))
+        way = Way(QueuingLines(connect, *SQLITE_BY_KEY), QueuingLines(connect, *SQLITE_OTHERS))
         writer = _sqlite(url, 1, begin="BEGIN IMMEDIATE", pragmas=checkpoints)
         return Engines(reader, writer, HotReader(reader.dialect, way, way))
     options: dict[str, Any] = {"isolation_level": isolation} if isolation else {}
@@ -136,16 +134,6 @@ def tenants_statement(statement: Select[Any]) -> Select[Any]:
         inside = inside.offset(literal_column("0"))
     found = inside.lateral("found")
     return select(*found.c).select_from(entered.join(found, true()))
-
-
-def as_text(statement: Select[Any]) -> Select[Any]:
-    """One statement that answers all rows of another, in their order, as one text of JSON. No value may be octets.
-
-    For each row that it steps to, SQLite's driver gives the interpreter lock away, and waits for whoever has taken it:
-    under load a page of 100 rows takes three times as long as one text does.
-    """
-    found = statement.subquery("found")
-    return select(func.json_group_array(func.json_array(*found.c)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,7 +208,7 @@ def _postgresql_hot(url: str, dialect: Dialect, tenants: int) -> HotReader:
         return TurnTakingLines(partial(_own_line, engine), count, POOL_SECONDS)
 
     own, inside = lines(POSTGRESQL_OWN), lines(tenants, role=TENANT_ROLE)
-    return HotReader(dialect, Way(own, own), Way(inside, inside, tenants_statement, tenants_statement))
+    return HotReader(dialect, Way(own, own), Way(inside, inside, tenants_statement))
 
 
 def _behind_pooler(url: str) -> bool:

@@ -40,7 +40,7 @@ class HotStatement:
         """The statement for a dialect, put into what `wrap` gives where there is one; made at its first use."""
         key = (dialect.name, wrap)
         if (found := self._compiled.get(key)) is None:
-            found = self._compiled[key] = Compiled.of(self.select, wrap, dialect)
+            found = self._compiled[key] = Compiled.of(wrap(self.select) if wrap else self.select, dialect)
         return found
 
 
@@ -56,15 +56,14 @@ class Compiled:
     """By column; a column that is not here needs nothing done."""
 
     @classmethod
-    def of(cls, statement: Select[Any], wrap: Wrap | None, dialect: Dialect) -> "Compiled":
+    def of(cls, select: Select[Any], dialect: Dialect) -> "Compiled":
         """A statement, compiled for a dialect. Raises ValueError for one whose SQL depends on its values."""
-        select = wrap(statement) if wrap else statement
         if any(parameter.expanding for parameter in select.compile(dialect=dialect).binds.values()):
             raise ValueError("a hot statement has one SQL, whatever the values of its parameters")
         compiled = select.compile(dialect=dialect, compile_kwargs={"render_postcompile": True})
         names = compiled.positiontup or ()
         types = {name: compiled.binds[name].type.dialect_impl(dialect) for name in names}
-        columns = [column.type.dialect_impl(dialect) for column in statement.selected_columns]
+        columns = [column.type.dialect_impl(dialect) for column in select.selected_columns]
         return cls(
             sql=compiled.string,
             parameters=[(name, types[name].bind_processor(dialect)) for name in names],
@@ -98,9 +97,8 @@ class Way:
 
     by_key: Lines
     others: Lines
-    wrap_by_key: Wrap | None = None
-    wrap_others: Wrap | None = None
-    """What a statement is put into first. The lines give the rows of the statement itself all the same."""
+    wrap: Wrap | None = None
+    """What a statement is put into first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,8 +112,8 @@ class HotReader:
     async def fetch(self, statement: HotStatement, values: Values, *, for_tenant: bool) -> Rows:
         """The rows of a statement. Raises what the driver raises, and TimeoutError where all lines stay taken."""
         way = self.tenants if for_tenant else self.own
-        lines, wrap = (way.by_key, way.wrap_by_key) if statement.by_key else (way.others, way.wrap_others)
-        compiled = statement.compiled(self.dialect, wrap)
+        compiled = statement.compiled(self.dialect, way.wrap)
+        lines = way.by_key if statement.by_key else way.others
         return compiled.values(await lines.fetch(compiled.sql, compiled.arguments(values)))
 
     async def close(self) -> None:

@@ -23,6 +23,7 @@ from postroomd.domain.model import (
     DomainQuery,
     DomainRecord,
     DomainStatus,
+    ListedMailbox,
     Mailbox,
     MailboxQuery,
     Organization,
@@ -200,6 +201,9 @@ class Mailboxes(Protocol):
 
     async def list(self, scope: Scope, query: MailboxQuery) -> Page[Mailbox]:
         """One page of mailboxes."""
+
+    async def listed(self, scope: Scope, query: MailboxQuery) -> Page[ListedMailbox]:
+        """The same page, of what callers see: it is read in a quarter of the time."""
 
     async def change(
         self, scope: Scope, mailbox_id: str, rule: MailboxRule, password_hash: str | None = None

@@ -7,12 +7,9 @@ at its logger and a wake-up of the loop, costs as much as to find a row by its k
 import asyncio
 import sqlite3
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from queue import SimpleQueue
 from threading import Thread
 from typing import Any
-
-import orjson
 
 from postroomd.storage.lines import Rows
 
@@ -82,32 +79,6 @@ class SqliteThread:
             self._loop.call_soon_threadsafe(_tell, outcomes)
         except RuntimeError:  # the loop has ended, and whoever waited with it
             self._jobs.put(None)
-
-
-@dataclass(frozen=True, slots=True)
-class SqliteTextLine:
-    """A thread whose statements answer all their rows as one text of JSON (`dialects.as_text`)."""
-
-    thread: SqliteThread
-
-    @classmethod
-    async def open(cls, connect: Callable[[], sqlite3.Connection]) -> "SqliteTextLine":
-        """A new thread, as `SqliteThread.open` has it."""
-        return cls(await SqliteThread.open(connect))
-
-    async def fetch(self, sql: str, arguments: Sequence[Any]) -> Rows:
-        """All rows of such a statement."""
-        ((text,),) = await self.thread.fetch(sql, arguments)
-        rows: Rows = orjson.loads(text)
-        return rows
-
-    def is_closed(self) -> bool:
-        """Whether the thread has been told to end."""
-        return self.thread.is_closed()
-
-    async def close(self) -> None:
-        """End the thread, once all that is queued has run."""
-        await self.thread.close()
 
 
 def _outcome(connection: sqlite3.Connection, job: Job) -> Rows | BaseException:

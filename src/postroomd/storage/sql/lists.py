@@ -13,7 +13,7 @@ address of the tenant, from an index.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from enum import Enum, auto
 from functools import cache
 from typing import Any, Generic, TypeVar
@@ -177,7 +177,7 @@ class Lists(Generic[Model]):
         self._database = database
         self._model = model
         self._table = table
-        self._width = len(fields(model))  # type: ignore[arg-type]
+        self._width = len(columns_of(model, table))
         self._searched = dict(t.SEARCHED).get(table)
 
     async def page(self, scope: Scope, query: Query) -> Page[Model]:
