@@ -3,6 +3,9 @@
 `GET /now` answers `{"now": …}`. `POST /advance` moves the time on and answers the same, once the worker has done all
 that fell due: by `{"seconds": 86400}`, by `{"duration": "P1M"}` (ISO 8601; months and years as the calendar has them)
 or to `{"to": "2030-01-31T00:00:00Z"}`. It never goes back. What can't be read is 400 with a `message`.
+
+Whoever runs a trial has a browser on the same machine, which reaches loopback for any web page: what names another host
+than this machine, as where a page's own name has come to point here, or comes from a page of another, is 403.
 """
 
 import json
@@ -13,10 +16,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from aiohttp import web
+from aiohttp.typedefs import Handler
 
 from postroomd.clock import TrialClock
 from postroomd.domain.calendar import add_months
-from postroomd.settings import join_address, split_address
+from postroomd.settings import is_loopback, join_address, split_address
 
 EXPECTED = 'one of {"seconds": 86400}, {"duration": "P1M"} and {"to": "2030-01-31T00:00:00Z"} is expected'
 LATEST = datetime(3000, 1, 1, tzinfo=UTC)
@@ -42,7 +46,7 @@ async def serving(clock: TrialClock, address: str) -> AsyncIterator[str]:
             return web.json_response({"message": str(error)}, status=web.HTTPBadRequest.status_code)
         return _told(await clock.advance(by))
 
-    app = web.Application()
+    app = web.Application(middlewares=[_keeping_to_this_machine])
     app.add_routes([web.get("/now", now), web.post("/advance", advance)])
     # An advance that is under way when all stops has no worker any more that would end it.
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0)
@@ -55,11 +59,25 @@ async def serving(clock: TrialClock, address: str) -> AsyncIterator[str]:
         await runner.cleanup()
 
 
+@web.middleware
+async def _keeping_to_this_machine(request: web.Request, handler: Handler) -> web.StreamResponse:
+    origin = request.headers.get("Origin")
+    if not _is_here(request.host) or (origin is not None and not _is_here(origin.rpartition("//")[2])):
+        message = "this clock is for callers on its own machine, and for no web page of another"
+        return web.json_response({"message": message}, status=web.HTTPForbidden.status_code)
+    return await handler(request)
+
+
+def _is_here(host: str) -> bool:
+    """Whether a host, with its port or without, is this machine by a name that nobody else can give it."""
+    return is_loopback(host) or is_loopback(f"{host}:80")
+
+
 def asked(body: bytes, now: datetime) -> timedelta:
     """By how much to move the time on. Raises ValueError, with a text for the caller."""
     try:
         sent = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         sent = None
     if not isinstance(sent, Mapping) or len(sent) != 1 or not sent.keys() <= _READERS.keys():
         raise ValueError(EXPECTED)

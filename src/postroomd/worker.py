@@ -16,16 +16,16 @@ from typing import Protocol
 import structlog
 
 from postroomd.clock import Clock
-from postroomd.domain.errors import StorageUnavailable
+from postroomd.domain.errors import PostroomError, StorageUnavailable
 from postroomd.domain.mailboxes import advance_mailbox, purge_with_domain
 from postroomd.domain.model import Domain, DomainRecord, DomainStatus, Mailbox, RecordStatus
-from postroomd.domain.provisioning import delete_domain_on_platform
+from postroomd.domain.provisioning import confirm_provision, delete_domain_on_platform, fail_provision
 from postroomd.domain.records import Finding
 from postroomd.domain.terms import Terms
 from postroomd.settings import Settings
 from postroomd.storage.engine import open_repository
 from postroomd.storage.migrations import require_current
-from postroomd.storage.repository import DomainClaim, MailboxClaim, Work
+from postroomd.storage.repository import DomainClaim, MailboxClaim, Operations, Work
 from postroomd.terms import terms_of
 
 CHUNK = 200  # rows a transaction: few enough that a request waits for none of them
@@ -54,13 +54,22 @@ class TrustingProber:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Worker:
-    """One worker over the storage. Without a prober it leaves look-ups to another worker."""
+    """One worker over the storage. Without a prober it leaves look-ups to another worker.
+
+    With the operator's side of it, it does what a mail platform was asked for before there was none any more.
+    """
 
     work: Work
     prober: Prober | None
     terms: Terms
+    operations: Operations | None = None
     revalidation: timedelta = timedelta(days=1)
     look_up_lease: timedelta = LEASE
+
+    @property
+    def providing(self) -> Operations | None:
+        """The operator's side, where what a mail platform was asked for is this worker's to do."""
+        return None if self.terms.provisioning else self.operations
 
     async def run_once(self, now: datetime) -> int:
         """Do all that is due at `now`. Answers how many steps were taken."""
@@ -75,14 +84,19 @@ class Worker:
         return len(claims)
 
     async def move_once(self, now: datetime) -> int:
-        """Take the steps that need nobody outside. Answers how many."""
+        """Take all steps that are due and need nobody outside. Answers how many."""
+        return await _drain(partial(self.move_some, now))
+
+    async def move_some(self, now: datetime) -> int:
+        """Take some of those steps: as many of each kind as are claimed, or done, in one transaction."""
         mailbox_rule = partial(purge_with_domain, terms=self.terms)
         domain_rule = partial(delete_domain_on_platform, terms=self.terms)
         return (
-            await _drain(partial(self.work.finish_provisioning, self.revalidation, now, CHUNK))
-            + await _drain(partial(self._advance_due, now))
-            + await _drain(partial(self.work.purge_domains, mailbox_rule, domain_rule, now, CHUNK))
-            + await _drain(partial(self.work.forget_answers, now, CHUNK))
+            await self.work.finish_provisioning(self.revalidation, now, CHUNK)
+            + await self._advance_due(now)
+            + await self.work.purge_domains(mailbox_rule, domain_rule, now, CHUNK)
+            + await self._provide(now)
+            + await self.work.forget_answers(now, CHUNK)
         )
 
     async def _validate(self, prober: Prober, claim: DomainClaim, now: datetime) -> None:
@@ -118,6 +132,25 @@ class Worker:
             log.exception("step failed", mailbox_id=claim.mailbox.id, failures=claim.failures + 1)
             await self.work.put_off_mailbox(claim, now + _retry_after(claim.failures))
 
+    async def _provide(self, now: datetime) -> int:
+        """Take as done what a mail platform was asked for: without one, what is stored is provided."""
+        operations = self.providing
+        if operations is None:
+            return 0
+        asked = (await operations.pending_provisions(now, "", CHUNK)).items
+        for provision in asked:
+            try:
+                await operations.settle_provision(provision.id, partial(confirm_provision, now=now))
+            except StorageUnavailable:
+                raise
+            except PostroomError:
+                continue  # it went before it with what it was about, or nobody waits for it any more
+            except Exception:
+                log.exception("provision failed", provision_id=provision.id)
+                failing = partial(fail_provision, reason="a fault of Postroom's: see the worker's log", now=now)
+                await operations.settle_provision(provision.id, failing)
+        return len(asked)
+
 
 async def run(settings: Settings, stop: asyncio.Event, ready: Callable[[], None], clock: Clock) -> None:
     """Work until `stop` is set. Raises SchemaMismatch, StorageUnavailable at the start alone."""
@@ -130,6 +163,7 @@ async def run(settings: Settings, stop: asyncio.Event, ready: Callable[[], None]
             work=repository.work,
             prober=_prober(settings),
             terms=terms_of(settings),
+            operations=repository.operations,
             revalidation=settings.revalidation_interval,
             look_up_lease=max(LEASE, 2 * timedelta(seconds=settings.dns_deadline_seconds)),
         )
@@ -180,11 +214,12 @@ async def _work(worker: Worker, stop: asyncio.Event, clock: Clock, interval: tim
                 looking = None
             now, rest, done = clock.now(), interval, 0
             try:
-                due = await worker.work.next_due()
+                due = await worker.work.next_due(platform=worker.providing is None)
                 if looking is None and due.look_ups is not None and due.look_ups <= now:
                     looking = asyncio.create_task(worker.validate_once(now))
                 if due.steps is not None and due.steps <= now:
-                    done = await worker.move_once(now)
+                    # No more than some: a stop is to be heeded, and the next leases run from the time that it is then.
+                    done = await worker.move_some(now)
                 coming = [instant - now for instant in (due.steps, due.look_ups) if instant and instant > now]
                 rest = min([rest, *coming])
                 if looking is None and not any(instant and instant <= now for instant in (due.steps, due.look_ups)):

@@ -343,6 +343,25 @@ def test_a_migration_that_fails_leaves_the_schema_as_it_was(
     require_current(empty)
 
 
+def test_a_mailbox_that_waits_for_a_domain_that_is_ready_is_looked_at(empty: str) -> None:
+    """Before 0003 a worker looked for those by itself: one may have stopped between a domain and its mailboxes."""
+    migrate_to(empty, "0002")
+    run(empty, insert_rows)
+
+    def waiting(connection: Connection) -> None:
+        connection.execute(text("UPDATE mailboxes SET status = 'waiting_domain', updated_at = 1, due_at = 9"))
+        connection.execute(text("UPDATE domains SET status = 'ready' WHERE name = 'name 0'"))
+
+    run(empty, waiting)
+    migrate(empty)
+
+    def due(connection: Connection) -> list[Any]:
+        statement = "SELECT d.status = 'ready', m.due_at FROM mailboxes m JOIN domains d ON d.id = m.domain_id"
+        return sorted(tuple(row) for row in connection.execute(text(statement)))
+
+    assert run(empty, due) == [(False, 9), (False, 9), (True, 1)]
+
+
 def test_a_migration_counts_and_indexes_the_rows_that_are_there(empty: str) -> None:
     migrate_to(empty, "0002")
     run(empty, insert_rows)

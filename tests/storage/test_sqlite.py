@@ -108,7 +108,7 @@ async def test_every_look_for_work_is_served_by_an_index(
     findings = {kind: Finding(RecordStatus.VALID) for kind in RECORD_KINDS}
     with statements() as executed:
         await repository.domains.begin_validation(tenant.scope, made.id, partial(begin_validation, now=NOW), NOW)
-        await work.next_due()
+        await work.next_due(platform=False)
         (look_up,) = await work.claim_domains(NOW, LEASE, 10)
         settled = await work.settle_validation(look_up, findings, LEASE, NOW)
         assert settled.status is DomainStatus.PROVISIONING

@@ -109,7 +109,19 @@ def test_how_far_to_go_can_be_said_in_three_ways(sent: object, until: datetime) 
 
 @pytest.mark.parametrize(
     "sent",
-    [b"", b"x", b"[]", b"{}", b'{"seconds": 1, "duration": "P1D"}', b'{"minutes": 1}', b"\xff", b'{"seconds": 1'],
+    [
+        b"",
+        b"x",
+        b"[]",
+        b"{}",
+        b'{"seconds": 1, "duration": "P1D"}',
+        b'{"minutes": 1}',
+        b"\xff",
+        b'{"seconds": 1',
+        b"[" * 100_000,
+        b'{"seconds": ' + b"9" * 5_000 + b"}",
+    ],
+    ids=lambda sent: sent[:40],
 )
 def test_what_says_nothing_of_the_kind_is_told_what_would(sent: bytes) -> None:
     with pytest.raises(ValueError, match="is expected"):

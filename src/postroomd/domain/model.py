@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 from postroomd.domain.facts import MailboxEvent, PaymentStanding, ProvisionStanding
 
@@ -215,6 +215,28 @@ class Mailbox:
     provision: ProvisionStanding = ProvisionStanding.PROVIDED
     provision_id: str | None = None
     cause: MailboxEvent = MailboxEvent.CREATE
+
+
+class ListedMailbox(NamedTuple):
+    """What callers see of a mailbox, for reads. Instants are microseconds since 1970, as they are stored.
+
+    A page of mailboxes takes four times as long to read, most of it for values that are taken apart again at once.
+    """
+
+    id: str
+    organization_id: str
+    project_id: str
+    domain_id: str
+    email: str
+    status: MailboxStatus
+    subscription_period: SubscriptionPeriod
+    subscription_period_started_at: int
+    next_subscription_period: SubscriptionPeriod
+    next_subscription_period_starts_at: int | None
+    created_at: int
+    updated_at: int
+    deletion_scheduled_at: int | None
+    revision: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,8 +11,6 @@ from functools import cache
 from typing import Any, Concatenate, ParamSpec, TypeVar
 from zlib import crc32
 
-from google.protobuf.timestamp_pb2 import Timestamp
-
 from postroom.v1alpha1 import alias_pb2, domain_pb2, mailbox_pb2
 from postroomd.domain.errors import Reason, ResourceName, Stale
 from postroomd.domain.model import (
@@ -22,6 +20,7 @@ from postroomd.domain.model import (
     Domain,
     DomainRecord,
     DomainStatus,
+    ListedMailbox,
     Mailbox,
     MailboxStatus,
     Ordering,
@@ -112,26 +111,22 @@ def _refuse_number(check: Checker, field: str, members: Any) -> None:
     check.refuse(field, Reason.CONSTRAINT, f"one of {known}" if known else "a value of the enum")
 
 
-def timestamp(instant: datetime) -> Timestamp:
-    """A protobuf timestamp, to the microsecond."""
-    message = Timestamp()
-    _set(message, instant)
-    return message
+def timestamp(instant: datetime) -> Any:
+    """A protobuf timestamp, to the microsecond, as a message's constructor takes it.
 
-
-def _set(field: Timestamp, instant: datetime) -> None:
+    It takes a mapping too, at half the cost of a message that is made first and copied then.
+    """
     # A float can't hold microseconds since 1970 exactly.
     since = instant - _EPOCH
-    field.seconds = since.days * 86_400 + since.seconds
-    field.nanos = since.microseconds * 1_000  # set even to 0, which is what makes the field there at the epoch
+    return {"seconds": since.days * 86_400 + since.seconds, "nanos": since.microseconds * 1_000}
 
 
-def optional_timestamp(instant: datetime | None) -> Timestamp | None:
+def optional_timestamp(instant: datetime | None) -> Any:
     """A protobuf timestamp, or none."""
     return None if instant is None else timestamp(instant)
 
 
-def etag(value: Mailbox | Alias) -> str:
+def etag(value: Mailbox | ListedMailbox | Alias) -> str:
     """The etag of a value: another one with every change of it."""
     return f"{value.revision:x}"
 
@@ -202,26 +197,46 @@ def records_message(records: Mapping[str, DomainRecord]) -> domain_pb2.GetDomain
 
 def mailbox_message(mailbox: Mailbox) -> mailbox_pb2.Mailbox:
     """A mailbox as the contract has it."""
-    message = mailbox_pb2.Mailbox(
-        id=mailbox.id,
-        project_id=mailbox.project_id,
-        organization_id=mailbox.organization_id,
-        domain_id=mailbox.domain_id,
-        email=mailbox.email,
-        status=_MAILBOX_STATUS[mailbox.status],
-        subscription_period=_PERIOD[mailbox.subscription_period],
-        next_subscription_period=_PERIOD[mailbox.next_subscription_period],
-        etag=etag(mailbox),
-    )
-    # In place, which takes half the time of making timestamps that the message then copies.
-    _set(message.subscription_period_started_at, mailbox.subscription_period_started_at)
-    if mailbox.next_subscription_period_starts_at is not None:
-        _set(message.next_subscription_period_starts_at, mailbox.next_subscription_period_starts_at)
-    _set(message.created_at, mailbox.created_at)
-    _set(message.updated_at, mailbox.updated_at)
-    if mailbox.deletion_scheduled_at is not None:
-        _set(message.deletion_scheduled_at, mailbox.deletion_scheduled_at)
-    return message
+    return mailbox_pb2.Mailbox(**_mailbox_fields(mailbox, optional_timestamp))
+
+
+def shown_mailbox(mailbox: ListedMailbox) -> mailbox_pb2.Mailbox:
+    """What callers see of a mailbox, as the contract has it."""
+    return mailbox_pb2.Mailbox(**_mailbox_fields(mailbox, _stored_timestamp))
+
+
+def listed_mailboxes(mailboxes: Sequence[ListedMailbox]) -> Any:
+    """Mailboxes of a list as the contract has them, as a message's constructor takes them.
+
+    They are made with the message that holds them, rather than first and copied into it.
+    """
+    return [_mailbox_fields(mailbox, _stored_timestamp) for mailbox in mailboxes]
+
+
+def _stored_timestamp(microseconds: int | None) -> Any:
+    if microseconds is None:
+        return None
+    seconds, rest = divmod(microseconds, 1_000_000)
+    return {"seconds": seconds, "nanos": rest * 1_000}
+
+
+def _mailbox_fields(mailbox: Mailbox | ListedMailbox, instant: Callable[[Any], Any]) -> dict[str, Any]:
+    return {
+        "id": mailbox.id,
+        "project_id": mailbox.project_id,
+        "organization_id": mailbox.organization_id,
+        "domain_id": mailbox.domain_id,
+        "email": mailbox.email,
+        "status": _MAILBOX_STATUS[mailbox.status],
+        "subscription_period": _PERIOD[mailbox.subscription_period],
+        "subscription_period_started_at": instant(mailbox.subscription_period_started_at),
+        "next_subscription_period": _PERIOD[mailbox.next_subscription_period],
+        "next_subscription_period_starts_at": instant(mailbox.next_subscription_period_starts_at),
+        "created_at": instant(mailbox.created_at),
+        "updated_at": instant(mailbox.updated_at),
+        "deletion_scheduled_at": instant(mailbox.deletion_scheduled_at),
+        "etag": etag(mailbox),
+    }
 
 
 def alias_message(alias: Alias) -> alias_pb2.Alias:

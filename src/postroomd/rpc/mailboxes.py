@@ -9,7 +9,7 @@ from uuid import uuid4
 from postroom.v1alpha1 import mailbox_pb2 as pb
 from postroomd.domain import mailboxes as rules
 from postroomd.domain.lifecycle import require_mailboxes_allowed
-from postroomd.domain.model import DomainStatus, Mailbox, MailboxQuery
+from postroomd.domain.model import DomainStatus, ListedMailbox, Mailbox, MailboxQuery
 from postroomd.domain.terms import Terms
 from postroomd.domain.validation import (
     MAX_SEARCH,
@@ -63,7 +63,7 @@ class MailboxServicer:
         ]
         return await self.mailboxes.create(scope, domain_id, new, quarantine_of(self.terms, now))
 
-    async def ListMailboxes(self, request: pb.ListMailboxesRequest) -> page_tokens.Answer[Mailbox]:
+    async def ListMailboxes(self, request: pb.ListMailboxesRequest) -> page_tokens.Answer[ListedMailbox]:
         """One page of mailboxes."""
         scope = CALLER.get().scope
         with checking() as check:
@@ -78,12 +78,12 @@ class MailboxServicer:
                 search=check.text("search", request.search, MAX_SEARCH),
             )
             query = page_tokens.resumed(check, request, scope, query)
-        return page_tokens.answer(await self.mailboxes.list(scope, query), scope, query)
+        return page_tokens.answer(await self.mailboxes.listed(scope, query), scope, query)
 
-    async def GetMailbox(self, request: pb.GetMailboxRequest) -> Mailbox:
+    async def GetMailbox(self, request: pb.GetMailboxRequest) -> ListedMailbox:
         """One mailbox."""
         mailbox_id = check_id("mailbox_id", request.mailbox_id)
-        return await self.mailboxes.get(CALLER.get().scope, mailbox_id)
+        return await self.mailboxes.shown(CALLER.get().scope, mailbox_id)
 
     async def UpdateMailbox(self, request: pb.UpdateMailboxRequest) -> Mailbox:
         """Change what follows the running period, the password, or both."""
@@ -131,7 +131,7 @@ class MailboxServicer:
         return {
             "BatchCreateMailboxes": Rpc(self.BatchCreateMailboxes, _batch),
             "ListMailboxes": Rpc(self.ListMailboxes, _page),
-            "GetMailbox": Rpc(self.GetMailbox, convert.mailbox_message),
+            "GetMailbox": Rpc(self.GetMailbox, convert.shown_mailbox),
             "UpdateMailbox": Rpc(self.UpdateMailbox, convert.mailbox_message),
             "DeleteMailbox": Rpc(self.DeleteMailbox, convert.mailbox_message),
             "RestoreMailbox": Rpc(self.RestoreMailbox, convert.mailbox_message),
@@ -146,9 +146,9 @@ def _batch(mailboxes: Sequence[Mailbox]) -> pb.BatchCreateMailboxesResponse:
     return pb.BatchCreateMailboxesResponse(mailboxes=map(convert.mailbox_message, mailboxes))
 
 
-def _page(answer: page_tokens.Answer[Mailbox]) -> pb.ListMailboxesResponse:
+def _page(answer: page_tokens.Answer[ListedMailbox]) -> pb.ListMailboxesResponse:
     return pb.ListMailboxesResponse(
         total_count=answer.page.total_count,
-        mailboxes=map(convert.mailbox_message, answer.page.items),
+        mailboxes=convert.listed_mailboxes(answer.page.items),
         next_page_token=answer.next_page_token,
     )

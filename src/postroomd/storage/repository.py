@@ -23,6 +23,7 @@ from postroomd.domain.model import (
     DomainQuery,
     DomainRecord,
     DomainStatus,
+    ListedMailbox,
     Mailbox,
     MailboxQuery,
     Organization,
@@ -198,8 +199,14 @@ class Mailboxes(Protocol):
     async def get(self, scope: Scope, mailbox_id: str) -> Mailbox:
         """One mailbox. Raises NotFound."""
 
+    async def shown(self, scope: Scope, mailbox_id: str) -> ListedMailbox:
+        """What callers see of one mailbox. Raises NotFound."""
+
     async def list(self, scope: Scope, query: MailboxQuery) -> Page[Mailbox]:
         """One page of mailboxes."""
+
+    async def listed(self, scope: Scope, query: MailboxQuery) -> Page[ListedMailbox]:
+        """The same page, of what callers see: it is read in a quarter of the time."""
 
     async def change(
         self, scope: Scope, mailbox_id: str, rule: MailboxRule, password_hash: str | None = None
@@ -241,8 +248,11 @@ class Work(Protocol):
     another has been given since is changed by none of the former's steps.
     """
 
-    async def next_due(self) -> Due:
-        """When there is something to do next: one look, which an index answers."""
+    async def next_due(self, *, platform: bool = True) -> Due:
+        """When there is something to do next: one look, which an index answers.
+
+        Without a mail platform what one was asked for is to be done too.
+        """
 
     async def claim_domains(self, now: datetime, lease: timedelta, limit: int) -> Sequence[DomainClaim]:
         """Domains whose records are to be looked up by now, the longest waiting first."""

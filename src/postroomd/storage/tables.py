@@ -66,7 +66,8 @@ class Instant(TypeDecorator[datetime]):
 
 
 def _instant(value: int | None) -> datetime | None:
-    return None if value is None else EPOCH + timedelta(microseconds=value)
+    # By position: by its name it would take half as long again.
+    return None if value is None else EPOCH + timedelta(0, 0, value)
 
 
 Member = TypeVar("Member", bound=StrEnum)

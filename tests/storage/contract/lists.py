@@ -26,6 +26,7 @@ from postroomd.storage import tables as t
 from postroomd.storage.repository import Repository
 from postroomd.storage.sql import lists
 
+from ...models import listed
 from ..looks import check_lists
 from ..made import NOW, Tenant, new_alias, new_domain, new_mailboxes, new_neighbor, new_tenant
 
@@ -181,6 +182,9 @@ class ListsContract:
                 assert page.total_count == len(found), query
                 assert page.items == found[followed : followed + query.page_size], query
                 assert page.has_more == (followed + query.page_size < len(found)), query
+                if kind == "mailboxes":
+                    same = await repository.mailboxes.listed(scope, replace(query, page=page_number))
+                    assert same == replace(page, items=list(map(listed, page.items))), query
                 if followed:
                     last = found[min(followed, len(found)) - 1]
                     after = Position(getattr(last, query.ordering.field), last.id)

@@ -125,7 +125,8 @@ class OperationsContract:
         await repository.mailboxes.change(tenant.scope, ada.id, restore)
         (anew,) = await payments(repository)
         assert (anew.id, anew.status) == (asked.id, PaymentStatus.PENDING)
-        assert anew.overdue_at == NOW + 28 * DAY + BILLED.payment_term
+        assert (anew.requested_at, anew.overdue_at) == (NOW + 28 * DAY, NOW + 28 * DAY + BILLED.payment_term)
+        assert (anew.settled_at, anew.reason) == (None, None)
         assert [cause for cause, _, _ in await told(repository, ada.id)] == [
             E.CREATE,
             E.PAYMENT_OVERDUE,

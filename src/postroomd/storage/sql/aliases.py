@@ -19,7 +19,7 @@ from postroomd.storage.sql.provisions import store_provisions, void_provisions
 from postroomd.storage.sql.rows import ById, columns_of, counted, made, this_row, values_of, within
 
 ALIAS = columns_of(Alias, t.aliases)
-_BY_ID = ById(Alias, t.aliases)
+_BY_ID = ById(Alias, t.aliases, "alias")
 
 
 async def fetch_alias(connection: AsyncConnection, scope: Scope, alias_id: str, *, lock: bool = False) -> Alias:

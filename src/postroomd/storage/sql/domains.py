@@ -34,7 +34,7 @@ from postroomd.storage.sql.rows import (
 from postroomd.storage.sql.tenancy import fetch_project
 
 DOMAIN = columns_of(Domain, t.domains)
-_BY_ID = ById(Domain, t.domains)
+_BY_ID = ById(Domain, t.domains, "domain")
 RECORD = columns_of(DomainRecord, t.domain_records)
 
 

@@ -13,7 +13,7 @@ address of the tenant, from an index.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from enum import Enum, auto
 from functools import cache
 from typing import Any, Generic, TypeVar
@@ -41,7 +41,7 @@ from postroomd.storage.dialects import checked, found_by_index, rows_by_id
 from postroomd.storage.engine import Database
 from postroomd.storage.hot import HotStatement, Values
 from postroomd.storage.lines import Rows
-from postroomd.storage.sql.rows import columns_of, maker
+from postroomd.storage.sql.rows import all_made, columns_of
 
 Model = TypeVar("Model")
 Query = DomainQuery | MailboxQuery | AliasQuery
@@ -177,8 +177,7 @@ class Lists(Generic[Model]):
         self._database = database
         self._model = model
         self._table = table
-        self._width = len(fields(model))  # type: ignore[arg-type]
-        self._make = maker(model)
+        self._width = len(columns_of(model, table))
         self._searched = dict(t.SEARCHED).get(table)
 
     async def page(self, scope: Scope, query: Query) -> Page[Model]:
@@ -215,7 +214,7 @@ class Lists(Generic[Model]):
         if not rows and start is not Start.FIRST:  # past the end: how many there are stands on any other page
             rows = await self._rows(shape, query.ordering, Start.FIRST, {**values, "limit": 1}, scope)
             return Page([], self._total(rows))
-        items = [self._make(row) for row in rows[: query.page_size]]
+        items = all_made(self._model, rows[: query.page_size])
         return Page(items, self._total(rows), has_more=len(rows) > query.page_size)
 
     def _total(self, rows: Rows) -> int:

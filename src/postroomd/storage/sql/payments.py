@@ -32,7 +32,8 @@ async def store_payment_of(connection: AsyncConnection, before: Mailbox, after: 
         await _change(connection, payment_id(before), status=PaymentStatus.VOID, settled_at=after.updated_at)
     payment = awaited_payment(after)
     if payment is not None and unpaid and same_period:
-        await _change(connection, payment.id, status=PaymentStatus.PENDING, overdue_at=payment.overdue_at)
+        # Asked for anew, as it was when it had just been asked for.
+        await _change(connection, payment.id, **stored_values_of(payment))
     elif payment is not None:
         await connection.execute(insert(t.payments).values(stored_values_of(payment)))
     elif before.payment in AWAITED and after.payment is PaymentStanding.FAILED:

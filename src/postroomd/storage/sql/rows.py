@@ -1,22 +1,30 @@
 """What the statements of every resource share: columns of a model, and the tenant's scope."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import fields, replace
 from typing import Any, Generic, TypeVar
 
-from sqlalchemy import ColumnElement, Row, Table, bindparam, select
+from sqlalchemy import BigInteger, ColumnElement, Row, Table, bindparam, select, type_coerce
 
 from postroomd.domain.errors import NotFound
 from postroomd.domain.model import Scope
 from postroomd.domain.operations import Payment, Provision
 from postroomd.storage.engine import Database
 from postroomd.storage.hot import HotStatement
+from postroomd.storage.lines import Rows
+from postroomd.storage.tables import Instant
 
 Model = TypeVar("Model")
 
 
 def columns_of(model: type[Any], table: Table) -> list[ColumnElement[Any]]:
-    """The columns of a table that a frozen model is made of: those named as its fields."""
+    """The columns of a table that a model is made of: those named as its fields.
+
+    A named tuple has instants as they are stored.
+    """
+    if issubclass(model, tuple):
+        columns = [table.c[name] for name in model._fields]  # type: ignore[attr-defined]
+        return [type_coerce(each, BigInteger) if isinstance(each.type, Instant) else each for each in columns]
     return [table.c[field.name] for field in fields(model)]
 
 
@@ -30,23 +38,13 @@ def made_of(model: type[Model], row: Row[Any]) -> Model:
     return model(**{field.name: row._mapping[field.name] for field in fields(model)})  # type: ignore[arg-type]
 
 
-def maker(model: type[Model]) -> Callable[[Sequence[Any]], Model]:
-    """What makes a frozen model of the values of `columns_of`, and of whatever follows them.
-
-    It fills the slots themselves. A frozen dataclass's own __init__ does so by way of object.__setattr__, which takes
-    thrice the time: that is felt in a page of them. Raises TypeError for a model whose __init__ does more.
-    """
-    if hasattr(model, "__post_init__"):
-        raise TypeError(f"{model.__name__} is more than its fields")
-    setters = [getattr(model, field.name).__set__ for field in fields(model)]  # type: ignore[arg-type]
-
-    def make(values: Sequence[Any]) -> Model:
-        made = object.__new__(model)
-        for put, value in zip(setters, values, strict=False):
-            put(made, value)
-        return made
-
-    return make
+def all_made(model: type[Model], rows: Rows) -> list[Model]:
+    """The models of rows that begin with `columns_of`."""
+    if issubclass(model, tuple):
+        width = len(model._fields)  # type: ignore[attr-defined]
+        return [model._make(row[:width]) for row in rows]  # type: ignore[attr-defined]
+    names = [field.name for field in fields(model)]  # type: ignore[arg-type]
+    return [model(**dict(zip(names, row, strict=False))) for row in rows]
 
 
 def values_of(model: Any) -> dict[str, Any]:
@@ -78,9 +76,9 @@ def reached(table: Table, *, limited: bool) -> Iterable[ColumnElement[bool]]:
 class ById(Generic[Model]):
     """How one value of the caller's is found by its id: by a hot statement."""
 
-    def __init__(self, model: type[Model], table: Table) -> None:
-        self._kind = model.__name__.lower()
-        self._make: Callable[[Sequence[Any]], Model] = maker(model)
+    def __init__(self, model: type[Model], table: Table, kind: str) -> None:
+        self._model = model
+        self._kind = kind
         self._in_organization, self._in_project = (
             HotStatement(
                 select(*columns_of(model, table)).where(
@@ -97,7 +95,7 @@ class ById(Generic[Model]):
         rows = await database.fetch(statement, {"id": value_id}, scope)
         if not rows:
             raise NotFound(self._kind, value_id)
-        return self._make(rows[0])
+        return all_made(self._model, rows)[0]
 
 
 def this_row(table: Table, model: Any) -> Iterable[ColumnElement[bool]]:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, bindparam, delete, func, select, tuple_, update
+from sqlalchemy import ColumnElement, bindparam, delete, func, null, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from postroomd.domain.aliases import request_alias
@@ -29,17 +29,18 @@ class SqlWork:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def next_due(self) -> Due:
+    async def next_due(self, *, platform: bool = True) -> Due:
         """When there is something to do next: one look, which an index answers."""
-        mailboxes, keys = t.mailboxes.c.due_at, t.idempotency_keys.c.expires_at
+        asked = null() if platform else _first(t.provisions.c.next_attempt_at, t.PENDING_PROVISION)
 
         async def work(connection: AsyncConnection) -> Due:
             row = (
                 await connection.execute(
                     select(
                         _first(t.domains.c.next_check_at).label("look_ups"),
-                        _first(mailboxes).label("mailboxes"),
-                        _first(keys).label("keys"),
+                        _first(t.mailboxes.c.due_at).label("mailboxes"),
+                        _first(t.idempotency_keys.c.expires_at).label("keys"),
+                        asked.label("provisions"),
                         _some(_of_status(DomainStatus.PROVISIONING)).label("provisioning"),
                         _some(*_PURGEABLE).label("purges"),
                     )
@@ -47,7 +48,7 @@ class SqlWork:
             ).one()
             if row.provisioning or row.purges:
                 return Due(row.look_ups, t.EPOCH)  # these wait for nothing
-            return Due(row.look_ups, min(filter(None, (row.mailboxes, row.keys)), default=None))
+            return Due(row.look_ups, min(filter(None, (row.mailboxes, row.keys, row.provisions)), default=None))
 
         return await self._database.read(work)
 
@@ -276,9 +277,9 @@ async def _proved_elsewhere(connection: AsyncConnection, domain: Domain) -> bool
     return (await connection.execute(others)).first() is not None
 
 
-def _first(column: Any) -> Any:
+def _first(column: Any, *conditions: ColumnElement[bool]) -> Any:
     """The earliest instant of a column."""
-    return select(func.min(column)).where(column.is_not(None)).scalar_subquery()
+    return select(func.min(column)).where(column.is_not(None), *conditions).scalar_subquery()
 
 
 def _some(*conditions: ColumnElement[bool]) -> Any:

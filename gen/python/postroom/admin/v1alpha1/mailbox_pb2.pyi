@@ -212,7 +212,9 @@ class Transition(_message.Message):
     """Who: `key:` and an access key, `admin:` and the name of an admin key, or `worker` for what happened by itself."""
     @_builtins.property
     def at(self) -> _timestamp_pb2.Timestamp:
-        """When. What falls due happens at the instant that it was due, also where nothing was running then."""
+        """When. What falls due happens at the instant that it was due, also where nothing was running then; a purge, at the
+        instant that it was made.
+        """
 
     def __init__(
         self,

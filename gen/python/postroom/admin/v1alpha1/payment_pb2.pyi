@@ -49,7 +49,9 @@ class Payment(_message.Message):
         CONFIRMED: Payment._Status.ValueType  # 4
         """Paid. This is final."""
         VOID: Payment._Status.ValueType  # 5
-        """Not owed any more: the mailbox was purged before it was paid. This is final."""
+        """Not owed any more: before it was paid the mailbox was purged, its subscription ended, a restore began another
+        period, or periods came to cost nothing. This is final.
+        """
 
     class Status(_Status, metaclass=_StatusEnumTypeWrapper):
         """Where the payment stands."""
@@ -65,7 +67,9 @@ class Payment(_message.Message):
     CONFIRMED: Payment.Status.ValueType  # 4
     """Paid. This is final."""
     VOID: Payment.Status.ValueType  # 5
-    """Not owed any more: the mailbox was purged before it was paid. This is final."""
+    """Not owed any more: before it was paid the mailbox was purged, its subscription ended, a restore began another
+    period, or periods came to cost nothing. This is final.
+    """
 
     ID_FIELD_NUMBER: _builtins.int
     MAILBOX_ID_FIELD_NUMBER: _builtins.int

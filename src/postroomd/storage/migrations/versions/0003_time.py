@@ -41,6 +41,11 @@ def upgrade() -> None:
     _partial_index("ix_mailboxes_to_purge", "mailboxes", ["domain_id", "id"], TO_PURGE)
     op.execute(sa.text("UPDATE mailboxes SET purging = :yes WHERE status = 'deleting'").bindparams(yes=True))
     op.execute("UPDATE mailboxes SET lock_reason = '' WHERE status = 'locked'")
+    # From here on a domain that becomes ready makes these due; one that is ready already would not.
+    op.execute(
+        "UPDATE mailboxes SET due_at = updated_at WHERE status = 'waiting_domain'"
+        " AND domain_id IN (SELECT id FROM domains WHERE status = 'ready')"
+    )
 
     op.add_column("aliases", sa.Column("provision_id", ID))
     _partial_index("ix_aliases_to_request", "aliases", ["domain_id"], TO_REQUEST)

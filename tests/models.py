@@ -1,0 +1,39 @@
+"""Any value of the domain's models, for property tests."""
+
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import Any, get_type_hints
+
+from hypothesis import strategies as st
+
+from postroomd.domain.model import ListedMailbox, Mailbox
+
+INSTANTS = st.datetimes(timezones=st.just(UTC))
+TEXTS = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]))
+_OF_TYPE: dict[Any, st.SearchStrategy[Any]] = {
+    datetime: INSTANTS,
+    datetime | None: st.none() | INSTANTS,
+    int: st.integers(1, 2**31 - 1),
+    str: TEXTS,
+    str | None: st.none() | TEXTS,
+    bool: st.booleans(),
+}
+
+
+def _any_of(hint: Any) -> st.SearchStrategy[Any]:
+    """Any value of a model's field."""
+    return st.sampled_from(hint) if isinstance(hint, type) and issubclass(hint, StrEnum) else _OF_TYPE[hint]
+
+
+def listed(mailbox: Mailbox) -> ListedMailbox:
+    """What lists tell of a mailbox."""
+    values = (getattr(mailbox, name) for name in ListedMailbox._fields)
+    stored: list[Any] = [_microseconds(value) if isinstance(value, datetime) else value for value in values]
+    return ListedMailbox(*stored)
+
+
+def _microseconds(instant: datetime) -> int:
+    return (instant - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
+
+
+MAILBOXES = st.builds(Mailbox, **{name: _any_of(hint) for name, hint in get_type_hints(Mailbox).items()})

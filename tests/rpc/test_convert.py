@@ -1,0 +1,38 @@
+"""Messages of mailboxes against such as are built field by field."""
+
+from datetime import datetime
+from typing import Any
+
+from google.protobuf.timestamp_pb2 import Timestamp
+from hypothesis import given
+from hypothesis import strategies as st
+
+from postroom.v1alpha1 import mailbox_pb2 as pb
+from postroomd.domain.model import Mailbox
+from postroomd.rpc import convert
+
+from ..models import MAILBOXES, listed
+
+
+def plainly(mailbox: Mailbox) -> pb.Mailbox:
+    message = pb.Mailbox(etag=f"{mailbox.revision:x}")
+    for field in pb.Mailbox.DESCRIPTOR.fields:
+        value: Any = getattr(mailbox, field.name, None)
+        if isinstance(value, datetime):
+            stamp: Timestamp = getattr(message, field.name)
+            stamp.SetInParent()
+            stamp.FromDatetime(value)
+        elif field.enum_type:
+            setattr(message, field.name, field.enum_type.values_by_name[value.name].number)
+        elif value is not None:
+            setattr(message, field.name, value)
+    return message
+
+
+@given(st.lists(MAILBOXES, max_size=3))
+def test_mailboxes_are_told_as_they_are(mailboxes: list[Mailbox]) -> None:
+    expected = [plainly(mailbox) for mailbox in mailboxes]
+    assert [convert.mailbox_message(mailbox) for mailbox in mailboxes] == expected
+    assert [convert.shown_mailbox(listed(mailbox)) for mailbox in mailboxes] == expected
+    page = convert.listed_mailboxes([listed(mailbox) for mailbox in mailboxes])
+    assert list(pb.ListMailboxesResponse(mailboxes=page).mailboxes) == expected
