@@ -28,8 +28,8 @@ from postroomd.storage.repository import Due, MailboxRule, Repository
 from postroomd.storage.sql.rows import columns_of, made
 from postroomd.worker import LEASE, TrustingProber, Worker
 
-from .looks import check_invariants
-from .made import NOW, Tenant, new_domain, new_tenant
+from ..looks import check_invariants
+from ..made import NOW, Tenant, new_domain, new_tenant
 
 M, P = MailboxStatus, SubscriptionPeriod
 FAR = timedelta(days=4_000)

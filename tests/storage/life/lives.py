@@ -29,8 +29,8 @@ from postroomd.domain.terms import Terms
 from postroomd.storage.engine import open_repository
 from postroomd.storage.repository import Repository
 
-from . import made
-from .made import mailbox
+from .. import made
+from ..made import mailbox
 from .world import World
 
 EXAMPLES = int(os.environ.get("POSTROOM_SOAK_EXAMPLES", "200"))
@@ -205,12 +205,13 @@ def _delete(stored: Mailbox, _status: object, *, retention: timedelta, now: Any)
     return delete_mailbox(stored, retention, now)
 
 
-def test_no_life_breaks_its_word(clean_store: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def live(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Live so many lives over a database, whose URL it is, and see that none breaks its word."""
     # Ids in a row, begun anew with each life: what is found once is found again.
     monkeypatch.setattr(made, "new_id", lambda: str(UUID(int=next(Life.ids))))
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        repositories = [runner.run(open_repository(clean_store)) for _ in range(2)]
-        raw = create_async_engine(clean_store)
+        repositories = [runner.run(open_repository(store)) for _ in range(2)]
+        raw = create_async_engine(store)
         kind = type("Life", (Life,), {"runner": runner, "repositories": repositories, "raw": raw})
         try:
             run_state_machine_as_test(

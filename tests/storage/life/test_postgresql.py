@@ -1,0 +1,9 @@
+"""Lives at random on PostgreSQL. Each engine has a file of its own: the two run side by side."""
+
+import pytest
+
+from .lives import live
+
+
+def test_no_life_breaks_its_word(postgresql_store: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    live(postgresql_store, monkeypatch)
