@@ -3,7 +3,7 @@
 import asyncio
 import os
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from datetime import datetime
 
 import argon2
@@ -93,17 +93,18 @@ async def serve(settings: Settings, stop: asyncio.Event, ready: Callable[..., No
             bound.append(f"{address.rpartition(':')[0]}:{_bind(server, address)}")
             await server.start()
             servers.append(server)
-        watch = asyncio.create_task(_watch_health(repository, health_servicer, names))
+        watch = asyncio.create_task(_watch_health(repository, health_servicer, names, stop))
         cleanups.callback(watch.cancel)
         tables = asyncio.create_task(asyncio.to_thread(load_tables))  # or the first CreateDomain would wait for them
         cleanups.callback(tables.cancel)
         ready(*bound)
         await stop.wait()
         log.info("draining")
-        watch.cancel()
         await health_servicer.enter_graceful_shutdown()
         # A call that gRPC has taken in and not handed on is CANCELLED by a stop: let callers turn away before it.
         await asyncio.sleep(min(NOTICE_SECONDS, settings.drain_seconds))
+        # Canceled in the middle of its look, the watch could leave a driver's thread behind that keeps the process.
+        await asyncio.wait({watch}, timeout=settings.drain_seconds)
 
 
 async def _stop(servers: Sequence[grpc.aio.Server], drain_seconds: float) -> None:
@@ -194,10 +195,12 @@ def _bind(server: grpc.aio.Server, address: str) -> int:
     return port
 
 
-async def _watch_health(repository: Repository, servicer: health.aio.HealthServicer, names: Iterable[str]) -> None:
-    """Tell the services' health by whether the database answers."""
+async def _watch_health(
+    repository: Repository, servicer: health.aio.HealthServicer, names: Iterable[str], stop: asyncio.Event
+) -> None:
+    """Tell the services' health by whether the database answers, until `stop` is set."""
     answers = health_pb2.HealthCheckResponse
-    while True:
+    while not stop.is_set():
         try:
             await repository.ping()
         except StorageUnavailable:
@@ -206,4 +209,5 @@ async def _watch_health(repository: Repository, servicer: health.aio.HealthServi
             serving = True
         for service in names:
             await servicer.set(service, answers.SERVING if serving else answers.NOT_SERVING)
-        await asyncio.sleep(HEALTH_SECONDS)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(stop.wait(), HEALTH_SECONDS)
