@@ -158,7 +158,8 @@ def _crypto(settings: Settings) -> Crypto:
         memory_cost=settings.argon2_memory_kib,
         parallelism=settings.argon2_parallelism,
     )
-    return Crypto(threads=settings.hash_threads or os.cpu_count() or 1, most_waiting=settings.hash_queue, hasher=hasher)
+    threads = settings.hash_threads or os.cpu_count() or 1
+    return Crypto(threads=threads, most_wait_seconds=settings.hash_wait_seconds, hasher=hasher)
 
 
 def mail_hosts(settings: Settings) -> MailHosts:

@@ -233,8 +233,12 @@ class Settings(BaseSettings):
     argon2_time_cost: int = _setting(2, _SERVICE, "Passes over that memory.", ge=1, le=100)
     argon2_parallelism: int = _setting(1, _SERVICE, "Lanes of a password hash.", ge=1, le=64)
     hash_threads: int = _setting(0, _SERVICE, "Threads that hash passwords; 0 for one per core.", ge=0, le=256)
-    hash_queue: int = _setting(
-        200, _SERVICE, "Passwords that may wait or be hashed before calls are refused.", ge=100, le=1_000_000
+    hash_wait_seconds: float = _setting(
+        0.5,
+        _SERVICE,
+        "How long a call may wait for others' passwords, in seconds, before it is refused; or as long as its own take.",
+        ge=0,
+        le=3_600,
     )
     max_calls: int = _setting(
         128,
