@@ -236,7 +236,7 @@ class Settings(BaseSettings):
     hash_wait_seconds: float = _setting(
         0.5,
         _SERVICE,
-        "How long a call may wait for others' passwords, in seconds, before it is refused; or as long as its own take.",
+        "Seconds of hashing for others that a call may wait for before it is refused; or as many as its own takes.",
         ge=0,
         le=3_600,
     )
