@@ -1,7 +1,6 @@
 """The gRPC process, put together: engine, repository, servicers, health; and taken apart in the opposite order."""
 
 import asyncio
-import os
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AsyncExitStack, suppress
 from datetime import datetime
@@ -22,7 +21,7 @@ from postroomd.rpc.aliases import AliasServicer
 from postroomd.rpc.authentication import Authenticator, operator_of, tenant_of
 from postroomd.rpc.boundary import Boundary, Rpc
 from postroomd.rpc.convert import ServiceUrls
-from postroomd.rpc.crypto import Crypto
+from postroomd.rpc.crypto import Crypto, usual_threads
 from postroomd.rpc.domains import DomainServicer
 from postroomd.rpc.mailboxes import MailboxServicer
 from postroomd.rpc.operations import OperationsServicer
@@ -158,8 +157,9 @@ def _crypto(settings: Settings) -> Crypto:
         memory_cost=settings.argon2_memory_kib,
         parallelism=settings.argon2_parallelism,
     )
-    threads = settings.hash_threads or os.cpu_count() or 1
-    return Crypto(threads=threads, most_wait_seconds=settings.hash_wait_seconds, hasher=hasher)
+    return Crypto(
+        threads=settings.hash_threads or usual_threads(), most_wait_seconds=settings.hash_wait_seconds, hasher=hasher
+    )
 
 
 def mail_hosts(settings: Settings) -> MailHosts:

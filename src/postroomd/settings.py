@@ -232,7 +232,7 @@ class Settings(BaseSettings):
     argon2_memory_kib: int = _setting(19_456, _SERVICE, "Memory of a password hash, in KiB.", ge=8, le=4_194_304)
     argon2_time_cost: int = _setting(2, _SERVICE, "Passes over that memory.", ge=1, le=100)
     argon2_parallelism: int = _setting(1, _SERVICE, "Lanes of a password hash.", ge=1, le=64)
-    hash_threads: int = _setting(0, _SERVICE, "Threads that hash passwords; 0 for one per core.", ge=0, le=256)
+    hash_threads: int = _setting(0, _SERVICE, "Threads that hash passwords; 0 for one per core but one.", ge=0, le=256)
     hash_wait_seconds: float = _setting(
         0.5,
         _SERVICE,

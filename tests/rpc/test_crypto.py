@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from postroomd.domain.errors import TooManyRequests
-from postroomd.rpc.crypto import NICENESS, SCHEME, SECONDS_A_TASK, Crypto, tasks_ahead
+from postroomd.rpc.crypto import NICENESS, SCHEME, SECONDS_A_TASK, Crypto, tasks_ahead, usual_threads
 
 
 class Hasher:
@@ -164,3 +164,12 @@ async def test_the_threads_give_way_and_the_event_loop_does_not(hasher: Hasher) 
     await crypto_of(hasher).hash_passwords(["one"])
     assert hasher.niceness == min(19, before + NICENESS)
     assert os.getpriority(os.PRIO_PROCESS, 0) == before
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a process has all the cores there are")
+@pytest.mark.parametrize(("cores", "threads"), [(1, 1), (2, 1), (3, 2), (64, 63)])
+def test_one_of_the_cores_that_the_process_may_use_is_left_for_calls(
+    monkeypatch: pytest.MonkeyPatch, cores: int, threads: int
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: set(range(cores)))
+    assert usual_threads() == threads

@@ -1,8 +1,9 @@
 """Work that burns a processor core for a while: password hashes and DKIM keys, in threads beside the event loop.
 
-The threads have what is left of the cores when calls have been served. Each holds the memory of one hash at most.
-Callers take turns, a task each; what waits is dropped with its caller. Nobody is let in who would wait for others much
-longer than for his own work: who is let in is answered about as soon on a busy day as on a calm one.
+The threads leave a core to the calls, and of the others they have what is left when calls have been served. Each holds
+the memory of one hash at most. Callers take turns, a task each; what waits is dropped with its caller. Nobody is let in
+who would wait for others much longer than for his own work: who is let in is answered about as soon on a busy day as
+on a calm one.
 """
 
 import asyncio
@@ -128,6 +129,16 @@ def _timed(task: Callable[[], Result]) -> tuple[float, Result]:
     started = thread_time()
     result = task()
     return thread_time() - started, result
+
+
+def usual_threads() -> int:
+    """How many threads a service hashes with that is not told: as many as it has cores, and one left for the rest.
+
+    A priority counts inside a container, or a session, and not beside it: to a database server of the same machine,
+    threads on all cores are its equals, and a read that waits for its answer waits for them.
+    """
+    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    return max(1, cores - 1)
 
 
 def _give_way() -> None:
