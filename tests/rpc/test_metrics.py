@@ -10,8 +10,9 @@ import pytest_asyncio
 
 from postroom.v1alpha1 import mailbox_pb2 as pb
 from postroomd import metrics
-from postroomd.domain.errors import StorageUnavailable
+from postroomd.domain.errors import StorageUnavailable, TooManyRequests
 from postroomd.rpc.authentication import Authenticator
+from postroomd.rpc.crypto import Crypto
 from tests.scraping import Scrape, here
 
 from .support import ABSENT_ID, PASSWORD, Service, Tenant, batch_request, failure_of, fresh_name, until
@@ -160,6 +161,29 @@ async def test_passwords_are_counted_one_by_one(tenant: Tenant) -> None:
     assert here().since(before, "postroom_password_hash_seconds_count") == 3
     assert here().value("postroom_passwords_waiting") == 0
     assert here().since(before, "postroom_passwords_refused_total") == 0
+
+
+async def test_passwords_that_there_is_no_room_for_are_counted_as_refused(
+    tenant: Tenant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refuse(*_: object) -> None:
+        raise TooManyRequests(1)
+
+    domain, before = await tenant.domain(), here()
+    monkeypatch.setattr(Crypto, "_run", refuse)
+    await failure_of(tenant.stub.BatchCreateMailboxes(batch_request(domain.id, "a", "b", "c")))
+    assert here().since(before, "postroom_passwords_refused_total") == 3
+    assert here().since(before, "postroom_password_hash_seconds_count") == 0
+    assert here().value("postroom_passwords_waiting") == 0
+    assert here().since(before, "postroom_calls_refused_total", kind="changes") == 0  # it had a place
+    counted = here().since(
+        before,
+        "grpc_server_handled_total",
+        grpc_service=SERVICE,
+        grpc_method="BatchCreateMailboxes",
+        grpc_code="RESOURCE_EXHAUSTED",
+    )
+    assert counted == 1
 
 
 async def test_the_database_is_up_or_down_as_health_has_it(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
