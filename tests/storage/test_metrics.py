@@ -14,15 +14,18 @@ from postroomd.clock import Clock
 from postroomd.domain.errors import StorageUnavailable
 from postroomd.domain.lifecycle import begin_validation, delete_domain
 from postroomd.domain.model import Domain, DomainRecord, DomainStatus, RecordStatus
+from postroomd.domain.operations import Provision
+from postroomd.domain.provisioning import confirm_provision
 from postroomd.domain.records import Finding
 from postroomd.storage.engine import open_database
+from postroomd.storage.once import ONCE, Once
 from postroomd.storage.repository import Repository
 from postroomd.worker import Prober, TrustingProber, Worker
-from tests.life import FREE
+from tests.life import FREE, PLATFORM
 from tests.scraping import Scrape, here
 
 from .conftest import Store
-from .made import NOW, Tenant, new_alias, new_domain, new_mailboxes
+from .made import NOW, Tenant, mailbox, new_alias, new_domain, new_mailboxes, new_one
 
 DUE = NOW + timedelta(days=40)  # later than a month
 STEPS, FAILURES, LOOKED_UP = (
@@ -118,7 +121,37 @@ async def test_a_step_that_fails_is_counted_as_failed_and_not_as_done(
     assert grown(before, FAILURES) == {"mailbox": 1}
 
 
-class Once(Clock):
+async def test_what_is_taken_as_provided_is_counted_and_what_fails_apart(
+    repository: Repository, tenant: Tenant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    within = await new_domain(repository, tenant)
+    failing, _ = [await new_one(repository, within, mailbox(name, terms=PLATFORM)) for name in ("ada", "bob")]
+
+    def faulty(provision: Provision, *arguments: Any, **others: Any) -> object:
+        if provision.mailbox_id == failing.id:
+            raise ZeroDivisionError
+        return confirm_provision(provision, *arguments, **others)
+
+    before = here()
+    monkeypatch.setattr(module, "confirm_provision", faulty)
+    await worker_of(repository).move_some(NOW)
+    assert grown(before, STEPS) == {"provision": 1}
+    assert grown(before, FAILURES) == {"provision": 1}
+
+
+async def test_answers_that_are_forgotten_are_counted(repository: Repository, tenant: Tenant) -> None:
+    once = Once(key="a key", digest=b"a digest", answer=lambda _: b"", expires_at=NOW + timedelta(hours=1), now=NOW)
+    token = ONCE.set(once)
+    await new_domain(repository, tenant)
+    ONCE.reset(token)
+    before, worker = here(), worker_of(repository)
+    await worker.move_once(NOW)
+    assert grown(before, STEPS) == {}
+    await worker.move_once(NOW + timedelta(hours=1))
+    assert grown(before, STEPS) == {"answer_forgotten": 1}
+
+
+class OneLook(Clock):
     """A clock that stands still; the worker is stopped when it comes to rest."""
 
     def __init__(self, now: datetime) -> None:
@@ -146,7 +179,7 @@ async def test_the_lag_is_that_of_what_is_most_overdue(
         return await move(*arguments)
 
     monkeypatch.setattr(Worker, "move_some", moving)
-    clock = Once(due + timedelta(hours=1))
+    clock = OneLook(due + timedelta(hours=1))
     await module._work(worker_of(repository), clock.stop, clock, timedelta(hours=1))
     assert seen == [3_600]
     assert here().value("postroom_worker_lag_seconds") == 0
@@ -165,7 +198,7 @@ async def test_what_waits_for_nothing_is_not_overdue_since_the_beginning_of_time
         return await move(*arguments)
 
     monkeypatch.setattr(Worker, "move_some", moving)
-    clock = Once(NOW)
+    clock = OneLook(NOW)
     await module._work(worker_of(repository), clock.stop, clock, timedelta(hours=1))
     assert seen == [0]
 
@@ -177,7 +210,7 @@ async def test_a_pass_without_a_database_is_counted_and_is_no_good_run(
         raise StorageUnavailable
 
     monkeypatch.setattr(repository.work, "next_due", fail)
-    before, clock = here(), Once(NOW)
+    before, clock = here(), OneLook(NOW)
     await module._work(worker_of(repository), clock.stop, clock, timedelta(hours=1))
     assert grown(before, FAILURES) == {"database": 1}
     assert here().since(before, "postroom_worker_last_run_timestamp_seconds") == 0
