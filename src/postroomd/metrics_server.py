@@ -54,6 +54,7 @@ def counted_together(*, wanted: bool) -> Iterator[None]:
         yield
     finally:
         stop_counting_together()
+        del os.environ[DIRECTORY_VARIABLE]
 
 
 def stop_counting_together() -> None:

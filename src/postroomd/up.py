@@ -66,11 +66,11 @@ def run(settings: UpSettings, env_file: Path | None, clock_address: str | None =
     With an address for it, all run by a clock that can be moved on there. Failures are said on stderr.
     """
     clock = TrialClock() if clock_address else Clock()
+    # A signal that comes while the children are made waits until each of them, and this process, can heed it.
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
     with counted_together(wanted=settings.metrics_address is not None):
-        import prometheus_client  # noqa: F401 # what all of them need, loaded once: not before this block
+        import prometheus_client  # noqa: F401 # what all of them need, loaded once; not before this block
 
-        # A signal that comes while the children are made waits until each of them, and this process, can heed it.
-        signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
         children = [_fork("gateway", settings, clock, [])]
         import postroomd.storage.sql  # noqa: F401 # what both of the others need
 

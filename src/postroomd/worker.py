@@ -256,7 +256,7 @@ async def _work(worker: Worker, stop: asyncio.Event, clock: Clock, interval: tim
 def _lag_seconds(due: Due, now: datetime) -> float:
     """How overdue the most overdue work is. What waits for nothing has no instant that it was due at."""
     instants = [instant for instant in (due.steps, due.look_ups) if instant and instant > EPOCH]
-    return max(0.0, *((now - instant).total_seconds() for instant in instants), 0.0)
+    return max([0.0, *((now - instant).total_seconds() for instant in instants)])
 
 
 def _looked(looking: asyncio.Task[int]) -> None:

@@ -11,7 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -48,9 +48,7 @@ def run_workers(name: str, settings: Settings) -> int:
             for setting in ADDRESSES[name]
             if (address := getattr(settings, setting))
         }
-        reservations.enter_context(counted_together(wanted=settings.metrics_address is not None))
-        environment = os.environ | environment_of(settings) | {variable(each): bound[each] for each in bound}
-        return asyncio.run(_supervise(name, settings, environment, list(bound.values())))
+        return asyncio.run(_supervise(name, settings, bound))
 
 
 @contextmanager
@@ -94,13 +92,17 @@ def _text(value: object) -> str:
             return str(value)
 
 
-async def _supervise(name: str, settings: Settings, environment: dict[str, str], bound: Sequence[str]) -> int:
-    async with serving_metrics(settings, collect_together) as metrics:
-        return await _run(name, settings, environment, {**named_addresses(bound), **metrics})
-
-
-async def _run(name: str, settings: Settings, environment: dict[str, str], addresses: Mapping[str, str]) -> int:
+async def _supervise(name: str, settings: Settings, bound: Mapping[str, str]) -> int:
     stop = stop_on_signals()
+    with counted_together(wanted=settings.metrics_address is not None):
+        environment = os.environ | environment_of(settings) | {variable(each): bound[each] for each in bound}
+        async with serving_metrics(settings, collect_together) as metrics:
+            return await _run(name, settings, environment, {**named_addresses([*bound.values()]), **metrics}, stop)
+
+
+async def _run(
+    name: str, settings: Settings, environment: dict[str, str], addresses: Mapping[str, str], stop: asyncio.Event
+) -> int:
     workers = [_spawn(name, environment) for _ in range(settings.workers)]
     ends = [asyncio.create_task(asyncio.to_thread(worker.process.wait)) for worker in workers]
     stopping = asyncio.create_task(stop.wait())
