@@ -165,12 +165,9 @@ class OneLook(Clock):
         self.stop.set()
 
 
-async def test_the_lag_is_that_of_what_is_most_overdue(
-    repository: Repository, tenant: Tenant, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    await new_mailboxes(repository, await new_domain(repository, tenant), "ada")
-    (due,) = [(await repository.work.next_due()).steps]
-    assert due is not None
+@pytest.fixture
+def lags(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """How far behind the worker says that it is, each time that it begins to take steps."""
     seen: list[float] = []
     move = Worker.move_some
 
@@ -179,28 +176,29 @@ async def test_the_lag_is_that_of_what_is_most_overdue(
         return await move(*arguments)
 
     monkeypatch.setattr(Worker, "move_some", moving)
+    return seen
+
+
+async def test_the_lag_is_that_of_what_is_most_overdue(
+    repository: Repository, tenant: Tenant, lags: list[float]
+) -> None:
+    await new_mailboxes(repository, await new_domain(repository, tenant), "ada")
+    (due,) = [(await repository.work.next_due()).steps]
+    assert due is not None
     clock = OneLook(due + timedelta(hours=1))
     await module._work(worker_of(repository), clock.stop, clock, timedelta(hours=1))
-    assert seen == [3_600]
+    assert lags == [3_600]
     assert here().value("postroom_worker_lag_seconds") == 0
     assert here().value("postroom_worker_last_run_timestamp_seconds") > due.timestamp()
 
 
 async def test_what_waits_for_nothing_is_not_overdue_since_the_beginning_of_time(
-    repository: Repository, tenant: Tenant, monkeypatch: pytest.MonkeyPatch
+    repository: Repository, tenant: Tenant, lags: list[float]
 ) -> None:
     await new_domain(repository, tenant, "provisioning.test", DomainStatus.PROVISIONING)
-    seen: list[float] = []
-    move = Worker.move_some
-
-    async def moving(*arguments: Any) -> int:
-        seen.append(here().value("postroom_worker_lag_seconds"))
-        return await move(*arguments)
-
-    monkeypatch.setattr(Worker, "move_some", moving)
     clock = OneLook(NOW)
     await module._work(worker_of(repository), clock.stop, clock, timedelta(hours=1))
-    assert seen == [0]
+    assert lags == [0]
 
 
 async def test_a_pass_without_a_database_is_counted_and_is_no_good_run(
