@@ -177,6 +177,9 @@ class Settings(BaseSettings):
         (*_GATEWAY, "keys create"),
         "`HOST:PORT` of the REST gateway. It takes a free port for port 0.",
     )
+    metrics_address: Address | None = _setting(
+        None, _PROCESSES, "`HOST:PORT` where Prometheus scrapes metrics, to be kept inside; off unless it is set."
+    )
     workers: int = _setting(
         1, ("serve", "gateway"), "Processes that share the address. SQLite has room for one `serve`.", ge=1, le=256
     )

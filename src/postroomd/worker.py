@@ -15,17 +15,18 @@ from typing import Protocol
 
 import structlog
 
-from postroomd.clock import Clock
+from postroomd.clock import EPOCH, Clock
 from postroomd.domain.errors import PostroomError, StorageUnavailable
 from postroomd.domain.mailboxes import advance_mailbox, purge_with_domain
 from postroomd.domain.model import Domain, DomainRecord, DomainStatus, Mailbox, RecordStatus
 from postroomd.domain.provisioning import confirm_provision, delete_domain_on_platform, fail_provision
 from postroomd.domain.records import Finding
 from postroomd.domain.terms import Terms
+from postroomd.metrics import DOMAINS_LOOKED_UP, WORKER_FAILURES, WORKER_LAG, WORKER_RAN, WORKER_STEPS
 from postroomd.settings import Settings
 from postroomd.storage.engine import open_repository
 from postroomd.storage.migrations import require_current
-from postroomd.storage.repository import DomainClaim, MailboxClaim, Operations, Work
+from postroomd.storage.repository import DomainClaim, Due, MailboxClaim, Operations, Work
 from postroomd.terms import terms_of
 
 CHUNK = 200  # rows a transaction: few enough that a request waits for none of them
@@ -92,11 +93,11 @@ class Worker:
         mailbox_rule = partial(purge_with_domain, terms=self.terms)
         domain_rule = partial(delete_domain_on_platform, terms=self.terms)
         return (
-            await self.work.finish_provisioning(self.revalidation, now, CHUNK)
+            await _counted("domain_provided", self.work.finish_provisioning(self.revalidation, now, CHUNK))
             + await self._advance_due(now)
-            + await self.work.purge_domains(mailbox_rule, domain_rule, now, CHUNK)
+            + await _counted("domain_purge", self.work.purge_domains(mailbox_rule, domain_rule, now, CHUNK))
             + await self._provide(now)
-            + await self.work.forget_answers(now, CHUNK)
+            + await _counted("answer_forgotten", self.work.forget_answers(now, CHUNK))
         )
 
     async def _validate(self, prober: Prober, claim: DomainClaim, now: datetime) -> None:
@@ -105,6 +106,7 @@ class Worker:
             findings = await prober.probe(claim.domain, claim.records)
         except Exception:
             log.exception("look-up failed", domain_id=domain_id)
+            WORKER_FAILURES.of("look_up").inc()
             if claim.domain.status is DomainStatus.READY:
                 await self.work.put_off_domain(claim, now + _retry_after(claim.failures))
                 return
@@ -112,6 +114,7 @@ class Worker:
             findings = dict.fromkeys(claim.records, LOOKUP_FAILED)
         settled = await self.work.settle_validation(claim, findings, self.revalidation, now)
         log.info("domain looked up", domain_id=domain_id, status=settled.status)
+        DOMAINS_LOOKED_UP.of(settled.status).inc()
 
     async def _advance_due(self, now: datetime) -> int:
         claims = await self.work.claim_mailboxes(now, LEASE, CHUNK)
@@ -124,12 +127,13 @@ class Worker:
             return advance_mailbox(mailbox, domain_status, self.terms, now)
 
         try:
-            await self.work.advance(claim, rule, now)
+            WORKER_STEPS.of("mailbox").inc(await self.work.advance(claim, rule, now))
         except StorageUnavailable:
             raise
         except Exception:
             # Whatever is wrong with one mailbox, the others are not to wait for it.
             log.exception("step failed", mailbox_id=claim.mailbox.id, failures=claim.failures + 1)
+            WORKER_FAILURES.of("mailbox").inc()
             await self.work.put_off_mailbox(claim, now + _retry_after(claim.failures))
 
     async def _provide(self, now: datetime) -> int:
@@ -141,12 +145,14 @@ class Worker:
         for provision in asked:
             try:
                 await operations.settle_provision(provision.id, partial(confirm_provision, now=now))
+                WORKER_STEPS.of("provision").inc()
             except StorageUnavailable:
                 raise
             except PostroomError:
                 continue  # it went before it with what it was about, or nobody waits for it any more
             except Exception:
                 log.exception("provision failed", provision_id=provision.id)
+                WORKER_FAILURES.of("provision").inc()
                 failing = partial(fail_provision, reason="a fault of Postroom's: see the worker's log", now=now)
                 await operations.settle_provision(provision.id, failing)
         return len(asked)
@@ -200,6 +206,13 @@ async def _drain(step: Callable[[], Awaitable[int]]) -> int:
     return total
 
 
+async def _counted(kind: str, step: Awaitable[int]) -> int:
+    """What a step answers: how many of its kind it has taken."""
+    done = await step
+    WORKER_STEPS.of(kind).inc(done)
+    return done
+
+
 async def _work(worker: Worker, stop: asyncio.Event, clock: Clock, interval: timedelta) -> None:
     """Do what is due until `stop` is set. Where nothing is, one look an interval tells; or when something will be.
 
@@ -215,6 +228,7 @@ async def _work(worker: Worker, stop: asyncio.Event, clock: Clock, interval: tim
             now, rest, done = clock.now(), interval, 0
             try:
                 due = await worker.work.next_due(platform=worker.providing is None)
+                WORKER_LAG.of().set(_lag_seconds(due, now))
                 if looking is None and due.look_ups is not None and due.look_ups <= now:
                     looking = asyncio.create_task(worker.validate_once(now))
                 if due.steps is not None and due.steps <= now:
@@ -224,8 +238,10 @@ async def _work(worker: Worker, stop: asyncio.Event, clock: Clock, interval: tim
                 rest = min([rest, *coming])
                 if looking is None and not any(instant and instant <= now for instant in (due.steps, due.look_ups)):
                     clock.settle(now)
+                WORKER_RAN.of().set_to_current_time()
             except StorageUnavailable:
                 log.warning("the database can't be reached: trying again")
+                WORKER_FAILURES.of("database").inc()
             if done:
                 continue
             awaited = {stopping, looking} if looking else {stopping}
@@ -237,10 +253,17 @@ async def _work(worker: Worker, stop: asyncio.Event, clock: Clock, interval: tim
             _looked(looking)
 
 
+def _lag_seconds(due: Due, now: datetime) -> float:
+    """How overdue the most overdue work is. What waits for nothing has no instant that it was due at."""
+    instants = [instant for instant in (due.steps, due.look_ups) if instant and instant > EPOCH]
+    return max([0.0, *((now - instant).total_seconds() for instant in instants)])
+
+
 def _looked(looking: asyncio.Task[int]) -> None:
     """Take in how look-ups ended. Raises what is none of the database's faults."""
     error = looking.exception()
     if isinstance(error, StorageUnavailable):
         log.warning("the database can't be reached: the look-ups are made again")
+        WORKER_FAILURES.of("database").inc()
     elif error is not None:
         raise error

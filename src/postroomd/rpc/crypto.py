@@ -20,6 +20,7 @@ from typing import TypeVar
 import argon2
 
 from postroomd.domain.errors import TooManyRequests
+from postroomd.metrics import PASSWORD_SECONDS, PASSWORDS_REFUSED, PASSWORDS_WAITING
 
 SCHEME = "{ARGON2ID}"  # the prefix by which Dovecot knows how a password is hashed
 SECONDS_A_TASK = 0.03
@@ -64,7 +65,14 @@ class Crypto:
 
     async def hash_passwords(self, passwords: Sequence[str]) -> list[str]:
         """The hashes of passwords as `{ARGON2ID}$argon2id$…`. Raises TooManyRequests."""
-        return await self._run([partial(self._hash, password) for password in passwords])
+        PASSWORDS_WAITING.of().inc(len(passwords))
+        try:
+            return await self._run([partial(self._hash, password) for password in passwords])
+        except TooManyRequests:
+            PASSWORDS_REFUSED.of().inc(len(passwords))
+            raise
+        finally:
+            PASSWORDS_WAITING.of().dec(len(passwords))
 
     async def new_dkim_key(self) -> DkimKey:
         """A new key pair. Raises TooManyRequests."""
@@ -76,7 +84,8 @@ class Crypto:
         self._executor.shutdown(wait=False, cancel_futures=True)
 
     def _hash(self, password: str) -> str:
-        return SCHEME + self._hasher.hash(password)
+        with PASSWORD_SECONDS.of().time():
+            return SCHEME + self._hasher.hash(password)
 
     def _seconds_for(self, tasks: int) -> float:
         return tasks * self._seconds_a_task / self._threads
