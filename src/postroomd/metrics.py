@@ -162,7 +162,7 @@ PASSWORDS_WAITING = Level(
 )
 PASSWORDS_REFUSED = Counts(
     name="postroom_passwords_refused_total",
-    meaning="Passwords that were not hashed because too many waited.",
+    meaning="Passwords not hashed because others' would have taken too long before them.",
     unit="passwords",
     processes=SERVE,
 )
