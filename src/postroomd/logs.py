@@ -10,8 +10,20 @@ from collections.abc import Mapping
 from time import monotonic
 from typing import Any, Literal
 
-import structlog
-from structlog.typing import EventDict, Processor, WrappedLogger
+# structlog loads rich where there is one, to show local variables in tracebacks. They may be secrets: none are shown,
+# and no process is to hold 7 MB for it. So everything that logs comes here for its logger.
+_rich = sys.modules.get("rich")
+sys.modules["rich"] = None  # type: ignore[assignment] # an import of it fails
+import structlog  # noqa: E402
+from structlog.typing import EventDict, Processor, WrappedLogger  # noqa: E402
+
+if _rich is None:
+    del sys.modules["rich"]
+else:
+    sys.modules["rich"] = _rich
+
+get_logger = structlog.get_logger
+bind = structlog.contextvars.bind_contextvars
 
 SECRET_NAMES = frozenset(
     {
@@ -57,7 +69,7 @@ class Tally:
         self._count += 1
         now = monotonic()
         if now - self._logged_at >= TALLY_SECONDS:
-            structlog.get_logger().warning(self._event, **self._fields, count=self._count)
+            get_logger().warning(self._event, **self._fields, count=self._count)
             self._logged_at, self._count = now, 0
 
 

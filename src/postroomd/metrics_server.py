@@ -16,8 +16,7 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import structlog
-
+from postroomd.logs import get_logger
 from postroomd.settings import join_address, split_address
 
 if TYPE_CHECKING:
@@ -34,7 +33,7 @@ MEMORY = Path("/dev/shm")  # noqa: S108 # a private directory is made in it
 
 Collect = Callable[[], Iterable["Metric"]]
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from typing import TypeVar
 
 from postroomd.clock import Clock
 from postroomd.domain.errors import PostroomError
+from postroomd.logs import get_logger
 from postroomd.metrics import begin
 from postroomd.metrics_server import Collect, collect_alone, counted_together, serving, stop_counting_together
 from postroomd.settings import Settings, join_address, split_address
@@ -124,12 +125,10 @@ def require_database(settings: Settings) -> None:
 
 def run_alone(name: str, settings: Settings) -> None:
     """Run one process until it is told to stop. Raises what `known_failure` knows."""
-    import structlog
-
     if name != "gateway":
         require_database(settings)
     _configure_logs(name, settings)
-    log = structlog.get_logger(__name__)
+    log = get_logger(__name__)
 
     async def run(main: Main) -> None:
         stop = stop_on_signals()
@@ -185,8 +184,6 @@ def run_as_child(name: str, settings: Settings, channel: socket.socket, clock: C
     It imports its modules, waits for `go GRPC_ADDRESS`, runs, and says `ready ADDRESS…`, or `failed TEXT`. It drains
     and ends when the other side is closed, which happens even where `up` is killed.
     """
-    import structlog
-
     name_process(f"postroom {name}")
     _configure_logs(name, settings)
     begin(name)
@@ -195,7 +192,7 @@ def run_as_child(name: str, settings: Settings, channel: socket.socket, clock: C
     except Exception as error:  # the boundary of the process
         line = known_failure(error)
         if line is None:
-            structlog.get_logger(__name__).exception("failed")
+            get_logger(__name__).exception("failed")
         else:
             channel.setblocking(True)
             with suppress(OSError):  # nobody is left to be told

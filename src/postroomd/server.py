@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 import argon2
 import grpc
-import structlog
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from postroom.admin.v1alpha1 import admin_service_pb2
@@ -18,6 +17,7 @@ from postroomd.clock import Clock
 from postroomd.domain.addresses import load_tables
 from postroomd.domain.errors import StorageUnavailable
 from postroomd.domain.records import MailHosts
+from postroomd.logs import get_logger
 from postroomd.metrics import CALLS_IN_PROGRESS, DATABASE_UP, KINDS_OF_CALLS, sampling
 from postroomd.rpc.admission import Admission
 from postroomd.rpc.aliases import AliasServicer
@@ -55,7 +55,7 @@ _OPTIONS = (
     ("grpc.max_connection_age_grace_ms", 60_000),
 )
 
-log = structlog.get_logger()
+log = get_logger()
 
 
 async def serve(settings: Settings, stop: asyncio.Event, ready: Callable[..., None], clock: Clock) -> None:

@@ -20,10 +20,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
-import structlog
-
 from postroomd.clock import Clock, TrialClock
 from postroomd.keys import api_url, connectable, issue_key, scw_environment
+from postroomd.logs import get_logger
 from postroomd.metrics_server import collect_together, counted_together, stop_counting_together
 from postroomd.processes import STOP_SIGNALS, Failed, known_failure, not_listening, run_as_child, serving_metrics
 from postroomd.settings import UpSettings, split_address
@@ -32,7 +31,7 @@ KILL_MARGIN_SECONDS = 2.0  # beyond drain_seconds
 READY_TIMEOUT_SECONDS = 60.0
 READY_POLL_SECONDS = 0.02
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 @dataclass(slots=True)

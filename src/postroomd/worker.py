@@ -13,8 +13,6 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Protocol
 
-import structlog
-
 from postroomd.clock import EPOCH, Clock
 from postroomd.domain.errors import PostroomError, StorageUnavailable
 from postroomd.domain.mailboxes import advance_mailbox, purge_with_domain
@@ -22,6 +20,7 @@ from postroomd.domain.model import Domain, DomainRecord, DomainStatus, Mailbox, 
 from postroomd.domain.provisioning import confirm_provision, delete_domain_on_platform, fail_provision
 from postroomd.domain.records import Finding
 from postroomd.domain.terms import Terms
+from postroomd.logs import get_logger
 from postroomd.metrics import DOMAINS_LOOKED_UP, WORKER_FAILURES, WORKER_LAG, WORKER_RAN, WORKER_STEPS
 from postroomd.settings import Settings
 from postroomd.storage.engine import open_repository
@@ -35,7 +34,7 @@ LEASE = timedelta(minutes=2)  # for what takes a chunk of steps moments, and all
 FIRST_RETRY, LAST_RETRY = timedelta(seconds=10), timedelta(hours=1)
 LOOKUP_FAILED = Finding(RecordStatus.INVALID, "the look-up failed: ask for another validation later")
 
-log = structlog.get_logger()
+log = get_logger()
 
 
 class Prober(Protocol):

@@ -16,10 +16,10 @@ from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 
-import structlog
 from pydantic import SecretStr
 
 from postroomd.clock import Clock
+from postroomd.logs import get_logger
 from postroomd.metrics_server import collect_together, counted_together
 from postroomd.processes import Failed, named_addresses, run_as_child, serving_metrics, stop_on_signals
 from postroomd.settings import (
@@ -35,7 +35,7 @@ from postroomd.settings import (
 ADDRESSES = {"serve": ("grpc_address", "admin_address"), "gateway": ("http_address",)}
 """What each process listens on, as settings; one that is not set is not listened on."""
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 def run_workers(name: str, settings: Settings) -> int:

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import subprocess
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 import structlog
 
 from postroomd import logs
+from postroomd.processes import LOADERS
 
 Capture = pytest.CaptureFixture[str]
 
@@ -110,3 +112,10 @@ def test_what_json_does_not_know_is_logged_all_the_same(capsys: Capture) -> None
     structlog.get_logger().info("odd", value={1: object(), "text": "\ud800"}, number=2**80)
     (line,) = lines(capsys)
     assert line["event"] == "odd"
+
+
+@pytest.mark.parametrize("process", LOADERS)
+def test_no_process_holds_what_only_the_command_line_shows(process: str) -> None:
+    program = f"import sys; from postroomd.processes import load; load({process!r}); print('rich' in sys.modules)"
+    loading = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert loading.stdout == "False\n"

@@ -7,7 +7,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import grpc
-import structlog
 from aiohttp import hdrs, web
 from google.protobuf.descriptor import ServiceDescriptor
 
@@ -26,7 +25,7 @@ from postroomd.gateway.json_codec import to_bytes
 from postroomd.gateway.measured import Measured
 from postroomd.gateway.routes import Found, NotAllowed, RouteTable, read_routes
 from postroomd.gateway.violations import printable
-from postroomd.logs import Tally
+from postroomd.logs import Tally, get_logger
 from postroomd.metrics import REQUESTS_REFUSED
 
 CLIENT_CLOSED_REQUEST = 499  # in the log alone: nobody is left to read it
@@ -34,7 +33,7 @@ TOO_MANY = problem("too_many_requests")
 REFUSED = TOO_MANY.status
 _SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
 
-logger = structlog.get_logger()
+logger = get_logger()
 
 
 @dataclass(slots=True)

@@ -7,7 +7,6 @@ from dataclasses import replace
 from functools import partial
 from http import HTTPStatus
 
-import structlog
 from aiohttp import web
 
 from postroomd.gateway.endpoints import JSON_HEADERS
@@ -16,10 +15,10 @@ from postroomd.gateway.handler import problem_response
 from postroomd.gateway.headers import new_request_id
 from postroomd.gateway.json_codec import to_bytes
 from postroomd.gateway.measured import measure_unreadable
-from postroomd.logs import Tally
+from postroomd.logs import Tally, get_logger
 from postroomd.metrics import CONNECTIONS_REFUSED
 
-logger = structlog.get_logger()
+logger = get_logger()
 
 _NOT_HTTP = replace(
     problem("invalid_arguments"),

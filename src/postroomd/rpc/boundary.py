@@ -15,7 +15,6 @@ from time import monotonic, perf_counter
 from typing import Any
 
 import grpc
-import structlog
 from google.api import annotations_pb2
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.descriptor_pb2 import MethodOptions
@@ -30,6 +29,7 @@ from postroomd.domain.errors import (
     TooManyRequests,
     Violation,
 )
+from postroomd.logs import bind, get_logger
 from postroomd.rpc.admission import RETRY_SECONDS, Admission, Refuse
 from postroomd.rpc.authentication import CALLER, Authenticator, Caller, Metadata, Operator, secret_of
 from postroomd.rpc.handled import Handled
@@ -50,7 +50,7 @@ _NOBODY = {"access_key": None, "organization_id": None}
 
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
 
-log = structlog.get_logger()
+log = get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +92,7 @@ class Boundary:
             started = perf_counter()
             metadata: Metadata = context.invocation_metadata()
             request_id = request_id_of(metadata)
-            structlog.contextvars.bind_contextvars(request_id=request_id, rpc=method.name)  # gone with the call's task
+            bind(request_id=request_id, rpc=method.name)  # gone with the call's task
             trailing: tuple[tuple[str, str | bytes], ...] = (("x-request-id", request_id),)
             caller: Caller | Operator | None = None
             try:

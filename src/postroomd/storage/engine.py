@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import Any, NoReturn, TypeVar
 
-import structlog
 from sqlalchemy import make_url
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from tenacity import AsyncRetrying, RetryCallState, wait_random_exponential
 
 from postroomd.domain.errors import PostroomError, SchemaMismatch, StorageUnavailable
 from postroomd.domain.model import Scope
+from postroomd.logs import get_logger
 from postroomd.metrics import TRANSACTIONS_RETRIED
 from postroomd.storage import once
 from postroomd.storage.dialects import Engines, checkpoint, enter_tenant, is_sqlite, open_engines
@@ -40,7 +40,7 @@ ACTOR: ContextVar[str] = ContextVar("actor", default="worker")
 DEADLINE: ContextVar[float] = ContextVar("deadline")
 """When the caller stops waiting, by the monotonic clock. A transaction is not begun again after that."""
 
-log = structlog.get_logger()
+log = get_logger()
 
 
 class Database:

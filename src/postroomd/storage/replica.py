@@ -9,10 +9,10 @@ import asyncio
 from collections import deque
 from time import monotonic
 
-import structlog
 from sqlalchemy import TextClause, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from postroomd.logs import get_logger
 from postroomd.storage.dialects import Engines
 from postroomd.storage.failures import is_out_of_reach
 
@@ -23,7 +23,7 @@ PROBE_SECONDS = 0.5
 _WRITTEN = text("SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0')::bigint")
 _REPLAYED = text("SELECT pg_wal_lsn_diff(pg_last_wal_replay_lsn(), '0/0')::bigint WHERE pg_is_in_recovery()")
 
-log = structlog.get_logger()
+log = get_logger()
 
 
 class Replica:
