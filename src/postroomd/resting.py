@@ -53,15 +53,18 @@ class Rests:
 
         Where a row has failed, the step is taken again without it.
         """
+        rows = self._rows.setdefault(kind, {})
+        for kept in (self._kinds, rows):
+            for key in [key for key, rest in kept.items() if rest.until + LAST_RETRY < now]:
+                del kept[key]  # it has been tried since, or there was no need
         if kind in self._kinds and self._kinds[kind].until > now:
             return None
         while True:
             try:
-                answer = await step(self._resting_rows(kind, now))
+                answer = await step([row_id for row_id, rest in rows.items() if rest.until > now])
             except StorageUnavailable:
                 raise
             except RowFails as failure:
-                rows = self._rows.setdefault(kind, {})
                 if len(rows) < MOST_ROWS or failure.row_id in rows:
                     _rest(rows, failure.row_id, now, kind=kind, row_id=failure.row_id)
                     continue
@@ -73,13 +76,6 @@ class Rests:
             if self._kinds.pop(kind, None):
                 log.info("steps are taken again", kind=kind)
             return answer
-
-    def _resting_rows(self, kind: str, now: datetime) -> Collection[str]:
-        rows = self._rows.get(kind, {})
-        for row_id, rest in list(rows.items()):
-            if rest.until + LAST_RETRY < now:  # it has been tried since, or is gone
-                del rows[row_id]
-        return [row_id for row_id, rest in rows.items() if rest.until > now]
 
 
 def _rest(kept: dict[str, Rest], key: str, now: datetime, **about: str) -> None:
