@@ -35,7 +35,7 @@ from postroomd.terms import terms_of
 CHUNK = 200  # rows a transaction: few enough that a request waits for none of them
 PROBES = 20  # domains that are looked up at a time
 LEASE = timedelta(minutes=2)  # for what takes a chunk of steps moments, and all look-ups but very patient ones
-LOOK_UPS, LOOK = "look domains up", "look for what is due"
+LOOK, LOOK_UPS, ADVANCE = "look for what is due", "look domains up", "advance mailboxes"  # as the log has them
 LOOKUP_FAILED = Finding(RecordStatus.INVALID, "the look-up failed: ask for another validation later")
 
 log = structlog.get_logger()
@@ -101,7 +101,7 @@ class Worker:
         """
         done = 0
         for kind, step in self.steps(now).items():
-            done += await (rests.take(kind, step, now) if rests else step(())) or 0
+            done += (await step(()) if rests is None else await rests.take(kind, step, now)) or 0
         return done
 
     def steps(self, now: datetime) -> Mapping[str, Step[int]]:
@@ -110,7 +110,7 @@ class Worker:
         domain_rule = partial(delete_domain_on_platform, terms=self.terms)
         return {
             "finish provisioning": partial(self.work.finish_provisioning, self.revalidation, now, CHUNK),
-            "advance mailboxes": partial(self._advance_due, now),
+            ADVANCE: partial(self._advance_due, now),
             "purge domains": partial(self.work.purge_domains, mailbox_rule, domain_rule, now, CHUNK),
             "provide": lambda _: self._provide(now),
             "forget answers": lambda _: self.work.forget_answers(now, CHUNK),
@@ -154,7 +154,7 @@ class Worker:
             raise
         except Exception:
             # Whatever is wrong with one mailbox, the others are not to wait for it.
-            log.exception("step failed", mailbox_id=claim.mailbox.id, failures=claim.failures + 1)
+            log.exception("step failed", kind=ADVANCE, mailbox_id=claim.mailbox.id, failures=claim.failures + 1)
             putting_off = partial(self.work.put_off_mailbox, claim, now + retry_after(claim.failures))
             await _put_off(putting_off, mailbox_id=claim.mailbox.id)
 
