@@ -1,6 +1,5 @@
 """What a batch of 100 costs beside the hashes in it, and what reads at a fixed rate notice of batches without pause."""
 
-import os
 from time import perf_counter
 from typing import Any
 
@@ -13,6 +12,7 @@ from bench.open_loop import Seen, at_rate
 from bench.rest import spread_ids
 from bench.stand import METADATA, Stand
 from postroom.v1alpha1 import mailbox_pb2
+from postroomd.rpc.crypto import usual_threads
 from postroomd.settings import Settings
 
 BATCHES = 3  # a run
@@ -22,10 +22,10 @@ SERIES = 2  # a run, in the time of one under load: a p99 wants its calls
 
 
 async def batch(stand: Stand) -> list[Figure]:
-    """One service with as many hashing threads as cores, which has nothing else to do."""
+    """One service with as many hashing threads as it has by itself, which has nothing else to do."""
     stub = stand.stub(await stand.service(await stand.copy(stand.plan.small)))
     await create(stub)
-    threads = os.cpu_count() or 1
+    threads = usual_threads()
     taken, hashed = await in_turns(
         stand.plan.runs, lambda: median_of(lambda _: create(stub), BATCHES), _milliseconds_a_hash
     )

@@ -15,7 +15,7 @@ OVERLOAD = 2.0  # times the capacity
 EASE = 0.5  # times the capacity: what the overload is held against
 MANY_CONNECTIONS = 400
 BATCH = 10
-SERIES = 3  # in the time of one run: until the queue is full
+SERIES = 3  # in the time of one run: a p99 wants its batches
 SERVED, REFUSED = 200, 429
 
 

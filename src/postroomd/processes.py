@@ -8,12 +8,14 @@ import gc
 import os
 import signal
 import socket
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import TypeVar
 
 from postroomd.clock import Clock
 from postroomd.domain.errors import PostroomError
+from postroomd.metrics import begin
+from postroomd.metrics_server import Collect, collect_alone, counted_together, serving, stop_counting_together
 from postroomd.settings import Settings, join_address, split_address
 
 Result = TypeVar("Result")
@@ -27,6 +29,26 @@ COMM_LENGTH = 15  # octets of a process's name, Linux
 
 class Failed(Exception):
     """A process can't do its work. The text is one line for the operator."""
+
+
+def not_listening(purpose: str, address: str, error: OSError) -> Failed:
+    """What to raise where an address can't be had."""
+    reason = (error.strerror or str(error)).rpartition(": ")[2]  # asyncio's text quotes the address
+    return Failed(f"can't listen for {purpose} on {address}: {reason}")
+
+
+@asynccontextmanager
+async def serving_metrics(settings: Settings, collect: Collect) -> AsyncIterator[Mapping[str, str]]:
+    """Serve metrics during the block, where there is an address for it, which the block is given. Raises Failed."""
+    if settings.metrics_address is None:
+        yield {}
+        return
+    async with AsyncExitStack() as stack:
+        try:
+            bound = await stack.enter_async_context(serving(settings.metrics_address, collect))
+        except OSError as error:
+            raise not_listening("metrics", settings.metrics_address, error) from error
+        yield {"metrics_address": bound}
 
 
 def load_serve() -> Main:
@@ -55,8 +77,7 @@ def load_gateway() -> Main:
         try:
             await run_gateway(config, (host, port), stop, lambda: ready(address), reuse_port=settings.workers > 1)
         except OSError as error:
-            reason = (error.strerror or str(error)).rpartition(": ")[2]  # asyncio's text quotes the address
-            raise Failed(f"can't listen for HTTP on {address}: {reason}") from error
+            raise not_listening("HTTP", address, error) from error
 
     return run
 
@@ -109,13 +130,17 @@ def run_alone(name: str, settings: Settings) -> None:
         require_database(settings)
     _configure_logs(name, settings)
     log = structlog.get_logger(__name__)
-    main = load(name)
 
-    async def run() -> None:
+    async def run(main: Main) -> None:
         stop = stop_on_signals()
-        await main(settings, stop, lambda *addresses: log.info("ready", **named_addresses(addresses)), Clock())
+        async with serving_metrics(settings, collect_alone) as metrics:
+            await main(
+                settings, stop, lambda *addresses: log.info("ready", **named_addresses(addresses), **metrics), Clock()
+            )
 
-    run_in_loop(run())
+    with counted_together(wanted=False):
+        begin(name)
+        run_in_loop(run(load(name)))
 
 
 def named_addresses(addresses: Sequence[str]) -> Mapping[str, str]:
@@ -164,6 +189,7 @@ def run_as_child(name: str, settings: Settings, channel: socket.socket, clock: C
 
     name_process(f"postroom {name}")
     _configure_logs(name, settings)
+    begin(name)
     try:
         run_in_loop(_child(name, settings, channel, clock))
     except Exception as error:  # the boundary of the process
@@ -226,4 +252,5 @@ async def _first_line(channel: socket.socket) -> str:
 async def _stop_at_end(channel: socket.socket, stop: asyncio.Event) -> None:
     while await asyncio.get_running_loop().sock_recv(channel, 1024):
         pass
+    stop_counting_together()  # what would have is gone
     stop.set()

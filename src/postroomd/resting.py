@@ -39,7 +39,8 @@ class Rest:
 class Rests:
     """Takes steps, each kind apart from the others: what fails unexpectedly is logged, and rests ever longer."""
 
-    def __init__(self) -> None:
+    def __init__(self, told: Callable[[str], None] = lambda _: None) -> None:
+        self._told = told  # of each failure, by its kind
         self._kinds: dict[str, Rest] = {}
         self._rows: dict[str, dict[str, Rest]] = {}  # by kind and id
 
@@ -66,20 +67,20 @@ class Rests:
                 raise
             except RowFails as failure:
                 if len(rows) < MOST_ROWS or failure.row_id in rows:
-                    _rest(rows, failure.row_id, now, kind=kind, row_id=failure.row_id)
+                    self._rest(rows, failure.row_id, now, kind=kind, row_id=failure.row_id)
                     continue
-                _rest(self._kinds, kind, now, kind=kind)
+                self._rest(self._kinds, kind, now, kind=kind)
                 return None
             except Exception:
-                _rest(self._kinds, kind, now, kind=kind)
+                self._rest(self._kinds, kind, now, kind=kind)
                 return None
             if self._kinds.pop(kind, None):
                 log.info("steps are taken again", kind=kind)
             return answer
 
-
-def _rest(kept: dict[str, Rest], key: str, now: datetime, **about: str) -> None:
-    """Log the failure that is being handled, and let what has failed rest."""
-    failures = kept[key].failures if key in kept else 0
-    kept[key] = Rest(failures + 1, now + retry_after(failures))
-    log.exception("step failed", failures=failures + 1, **about)
+    def _rest(self, kept: dict[str, Rest], key: str, now: datetime, *, kind: str, **about: str) -> None:
+        """Log the failure that is being handled, and let what has failed rest."""
+        failures = kept[key].failures if key in kept else 0
+        kept[key] = Rest(failures + 1, now + retry_after(failures))
+        log.exception("step failed", kind=kind, failures=failures + 1, **about)
+        self._told(kind)

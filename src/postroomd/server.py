@@ -1,10 +1,11 @@
 """The gRPC process, put together: engine, repository, servicers, health; and taken apart in the opposite order."""
 
 import asyncio
-import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AsyncExitStack, suppress
 from datetime import datetime
+from functools import partial
+from typing import TYPE_CHECKING
 
 import argon2
 import grpc
@@ -17,12 +18,13 @@ from postroomd.clock import Clock
 from postroomd.domain.addresses import load_tables
 from postroomd.domain.errors import StorageUnavailable
 from postroomd.domain.records import MailHosts
+from postroomd.metrics import CALLS_IN_PROGRESS, DATABASE_UP, KINDS_OF_CALLS, sampling
 from postroomd.rpc.admission import Admission
 from postroomd.rpc.aliases import AliasServicer
 from postroomd.rpc.authentication import Authenticator, operator_of, tenant_of
 from postroomd.rpc.boundary import Boundary, Rpc
 from postroomd.rpc.convert import ServiceUrls
-from postroomd.rpc.crypto import Crypto
+from postroomd.rpc.crypto import Crypto, usual_threads
 from postroomd.rpc.domains import DomainServicer
 from postroomd.rpc.mailboxes import MailboxServicer
 from postroomd.rpc.operations import OperationsServicer
@@ -31,6 +33,9 @@ from postroomd.storage.engine import ReplicaUrl, open_repository
 from postroomd.storage.migrations import require_current
 from postroomd.storage.repository import Repository
 from postroomd.terms import terms_of
+
+if TYPE_CHECKING:
+    from prometheus_client import Gauge
 
 SERVICE = mailbox_service_pb2.DESCRIPTOR.services_by_name["MailboxService"]
 ADMIN_SERVICE = admin_service_pb2.DESCRIPTOR.services_by_name["AdminService"]
@@ -70,14 +75,16 @@ async def serve(settings: Settings, stop: asyncio.Event, ready: Callable[..., No
         cleanups.callback(crypto.close)
 
         authenticator = Authenticator(repository.tenancy.find_key, tenant_of, now, settings.key_cache_seconds)
-        boundary = Boundary(
-            repository=repository, authenticator=authenticator, clock=now, admission=Admission(settings.max_calls)
-        )
+        admissions = [Admission(settings.max_calls)]
+        boundary = Boundary(repository=repository, authenticator=authenticator, clock=now, admission=admissions[0])
         services = [(settings.grpc_address, boundary.handlers(SERVICE, _rpcs(settings, repository, crypto, now)))]
         names = ["", SERVICE.full_name]
         if settings.admin_address:
-            services.append((settings.admin_address, _admin_handlers(settings, repository, now)))
+            # Places of its own: whatever tenants ask for, the operator gets through.
+            admissions.append(Admission(settings.max_calls))
+            services.append((settings.admin_address, _admin_handlers(settings, repository, now, admissions[1])))
             names.append(ADMIN_SERVICE.full_name)
+        await cleanups.enter_async_context(sampling(_levels(admissions)))
         health_servicer = health.aio.HealthServicer()
         await health_servicer.set("", health_pb2.HealthCheckResponse.NOT_SERVING)  # until the database has answered
         servers: list[grpc.aio.Server] = []
@@ -112,12 +119,10 @@ async def _stop(servers: Sequence[grpc.aio.Server], drain_seconds: float) -> Non
 
 
 def _admin_handlers(
-    settings: Settings, repository: Repository, clock: Callable[[], datetime]
+    settings: Settings, repository: Repository, clock: Callable[[], datetime], admission: Admission
 ) -> grpc.GenericRpcHandler:
     authenticator = Authenticator(repository.admin_keys.find, operator_of, clock, settings.key_cache_seconds)
     servicer = OperationsServicer(operations=repository.operations, terms=terms_of(settings), clock=clock)
-    # Places of its own: whatever tenants ask for, the operator gets through.
-    admission = Admission(settings.max_calls)
     boundary = Boundary(repository=repository, authenticator=authenticator, clock=clock, admission=admission)
     return boundary.handlers(ADMIN_SERVICE, servicer.rpcs())
 
@@ -145,6 +150,16 @@ def _rpcs(settings: Settings, repository: Repository, crypto: Crypto, clock: Cal
     return {**domains.rpcs(), **mailboxes.rpcs(), **aliases.rpcs()}
 
 
+def _levels(admissions: Sequence[Admission]) -> Iterator[tuple["Gauge", Callable[[], float]]]:
+    """The levels of calls in progress, and how to look at them."""
+
+    def look(kind: str) -> int:
+        return sum(admission.in_progress(kind) for admission in admissions)
+
+    for kind in KINDS_OF_CALLS:
+        yield CALLS_IN_PROGRESS.of(kind), partial(look, kind)
+
+
 def _replica(settings: Settings) -> ReplicaUrl | None:
     url = settings.database_replica_url
     if url is None:
@@ -158,7 +173,9 @@ def _crypto(settings: Settings) -> Crypto:
         memory_cost=settings.argon2_memory_kib,
         parallelism=settings.argon2_parallelism,
     )
-    return Crypto(threads=settings.hash_threads or os.cpu_count() or 1, most_waiting=settings.hash_queue, hasher=hasher)
+    return Crypto(
+        threads=settings.hash_threads or usual_threads(), most_wait_seconds=settings.hash_wait_seconds, hasher=hasher
+    )
 
 
 def mail_hosts(settings: Settings) -> MailHosts:
@@ -207,6 +224,7 @@ async def _watch_health(
             serving = False
         else:
             serving = True
+        DATABASE_UP.of().set(serving)
         for service in names:
             await servicer.set(service, answers.SERVING if serving else answers.NOT_SERVING)
         with suppress(TimeoutError):

@@ -177,6 +177,9 @@ class Settings(BaseSettings):
         (*_GATEWAY, "keys create"),
         "`HOST:PORT` of the REST gateway. It takes a free port for port 0.",
     )
+    metrics_address: Address | None = _setting(
+        None, _PROCESSES, "`HOST:PORT` where Prometheus scrapes metrics, to be kept inside; off unless it is set."
+    )
     workers: int = _setting(
         1, ("serve", "gateway"), "Processes that share the address. SQLite has room for one `serve`.", ge=1, le=256
     )
@@ -232,9 +235,13 @@ class Settings(BaseSettings):
     argon2_memory_kib: int = _setting(19_456, _SERVICE, "Memory of a password hash, in KiB.", ge=8, le=4_194_304)
     argon2_time_cost: int = _setting(2, _SERVICE, "Passes over that memory.", ge=1, le=100)
     argon2_parallelism: int = _setting(1, _SERVICE, "Lanes of a password hash.", ge=1, le=64)
-    hash_threads: int = _setting(0, _SERVICE, "Threads that hash passwords; 0 for one per core.", ge=0, le=256)
-    hash_queue: int = _setting(
-        200, _SERVICE, "Passwords that may wait or be hashed before calls are refused.", ge=100, le=1_000_000
+    hash_threads: int = _setting(0, _SERVICE, "Threads that hash passwords; 0 for one per core but one.", ge=0, le=256)
+    hash_wait_seconds: float = _setting(
+        0.5,
+        _SERVICE,
+        "Seconds of hashing for others that a call may wait for before it is refused; or as many as its own takes.",
+        ge=0,
+        le=3_600,
     )
     max_calls: int = _setting(
         128,

@@ -24,7 +24,8 @@ import structlog
 
 from postroomd.clock import Clock, TrialClock
 from postroomd.keys import api_url, connectable, issue_key, scw_environment
-from postroomd.processes import STOP_SIGNALS, Failed, known_failure, run_as_child
+from postroomd.metrics_server import collect_together, counted_together, stop_counting_together
+from postroomd.processes import STOP_SIGNALS, Failed, known_failure, not_listening, run_as_child, serving_metrics
 from postroomd.settings import UpSettings, split_address
 
 KILL_MARGIN_SECONDS = 2.0  # beyond drain_seconds
@@ -67,13 +68,16 @@ def run(settings: UpSettings, env_file: Path | None, clock_address: str | None =
     clock = TrialClock() if clock_address else Clock()
     # A signal that comes while the children are made waits until each of them, and this process, can heed it.
     signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
-    children = [_fork("gateway", settings, clock, [])]
-    import postroomd.storage.sql  # noqa: F401 # what both of the others need, loaded once
+    with counted_together(wanted=settings.metrics_address is not None):
+        import prometheus_client  # noqa: F401 # what all of them need, loaded once; not before this block
 
-    for name in ("serve", "worker"):
-        children.append(_fork(name, settings, clock, children))
-    gateway, serve, worker = children
-    return asyncio.run(_Supervisor(settings, env_file, clock, clock_address, gateway, serve, worker).run())
+        children = [_fork("gateway", settings, clock, [])]
+        import postroomd.storage.sql  # noqa: F401 # what both of the others need
+
+        for name in ("serve", "worker"):
+            children.append(_fork(name, settings, clock, children))
+        gateway, serve, worker = children
+        return asyncio.run(_Supervisor(settings, env_file, clock, clock_address, gateway, serve, worker).run())
 
 
 def _fork(name: str, settings: UpSettings, clock: Clock, siblings: list[Child]) -> Child:
@@ -119,6 +123,7 @@ class _Supervisor:
         self._clock = clock
         self._clock_address = clock_address
         self._cleanups = AsyncExitStack()
+        self._last_cleanups = AsyncExitStack()  # once the children have ended
         self._gateway, self._serve, self._worker = gateway, serve, worker
         self._children = (gateway, serve, worker)
         self._stop = asyncio.Event()
@@ -145,6 +150,7 @@ class _Supervisor:
         stopping.cancel()
         await self._cleanups.aclose()
         drained = await self._stop_children()
+        await self._last_cleanups.aclose()
         await asyncio.gather(starting, stopping, *listening, return_exceptions=True)
         return int(failed or not drained)
 
@@ -153,6 +159,7 @@ class _Supervisor:
             for child in self._children:
                 if not child.ended.done():
                     os.kill(child.pid, signal.SIGKILL)
+            stop_counting_together()
             os._exit(128 + number)
         self._stop.set()
 
@@ -193,6 +200,7 @@ class _Supervisor:
         url = self._settings.database_url.get_secret_value()
         address = self._settings.grpc_address
         known = split_address(address)[1] != 0
+        metrics = await self._last_cleanups.enter_async_context(serving_metrics(self._settings, collect_together))
         if known:
             self._gateway.go(connectable(address))
         await asyncio.to_thread(migrate, url)
@@ -228,6 +236,7 @@ class _Supervisor:
         lines += [f"# gRPC listens on {bound}", f"# REST listens on {http_address}"]
         lines += [f"# The admin service listens on {address}" for address in admin]
         lines += [f"# The clock listens on {address}" for address in clock_address]
+        lines += [f"# Metrics are served on {address}" for address in metrics.values()]
         sys.stdout.write("\n".join(lines) + "\n")
         sys.stdout.flush()
         if self._env_file:
@@ -242,8 +251,7 @@ class _Supervisor:
         try:
             return [await self._cleanups.enter_async_context(serving(self._clock, self._clock_address))]
         except OSError as error:
-            reason = (error.strerror or str(error)).rpartition(": ")[2]  # asyncio's text quotes the address
-            raise Failed(f"can't listen for the clock on {self._clock_address}: {reason}") from error
+            raise not_listening("the clock", self._clock_address, error) from error
 
     async def _stop_children(self) -> bool:
         """Stop the gateway, then the rest; answers whether all ended by themselves and well."""

@@ -18,13 +18,14 @@ from typing import Protocol
 
 import structlog
 
-from postroomd.clock import Clock
+from postroomd.clock import EPOCH, Clock
 from postroomd.domain.errors import PostroomError, StorageUnavailable
 from postroomd.domain.mailboxes import advance_mailbox, purge_with_domain
 from postroomd.domain.model import Domain, DomainRecord, DomainStatus, Mailbox, RecordStatus
 from postroomd.domain.provisioning import confirm_provision, delete_domain_on_platform, fail_provision
 from postroomd.domain.records import Finding
 from postroomd.domain.terms import Terms
+from postroomd.metrics import DOMAINS_LOOKED_UP, WORKER_FAILURES, WORKER_LAG, WORKER_RAN, WORKER_STEPS
 from postroomd.resting import Rests, Step, retry_after
 from postroomd.settings import Settings
 from postroomd.storage.engine import open_repository
@@ -35,7 +36,7 @@ from postroomd.terms import terms_of
 CHUNK = 200  # rows a transaction: few enough that a request waits for none of them
 PROBES = 20  # domains that are looked up at a time
 LEASE = timedelta(minutes=2)  # for what takes a chunk of steps moments, and all look-ups but very patient ones
-LOOK, LOOK_UPS, ADVANCE = "look for what is due", "look domains up", "advance mailboxes"  # as the log has them
+LOOK, LOOK_UPS, ADVANCE = "look", "look_up", "mailbox"  # kinds of step, as the log and the metrics have them
 LOOKUP_FAILED = Finding(RecordStatus.INVALID, "the look-up failed: ask for another validation later")
 
 log = structlog.get_logger()
@@ -108,12 +109,14 @@ class Worker:
         """How some steps of each kind are taken, apart from those of the other kinds. Each answers how many."""
         mailbox_rule = partial(purge_with_domain, terms=self.terms)
         domain_rule = partial(delete_domain_on_platform, terms=self.terms)
+        finishing = partial(self.work.finish_provisioning, self.revalidation, now, CHUNK)
+        purging = partial(self.work.purge_domains, mailbox_rule, domain_rule, now, CHUNK)
         return {
-            "finish provisioning": partial(self.work.finish_provisioning, self.revalidation, now, CHUNK),
+            "domain_provided": lambda skipping: _counted("domain_provided", finishing(skipping)),
             ADVANCE: partial(self._advance_due, now),
-            "purge domains": partial(self.work.purge_domains, mailbox_rule, domain_rule, now, CHUNK),
-            "provide": lambda _: self._provide(now),
-            "forget answers": lambda _: self.work.forget_answers(now, CHUNK),
+            "domain_purge": lambda skipping: _counted("domain_purge", purging(skipping)),
+            "provision": lambda _: self._provide(now),
+            "answer_forgotten": lambda _: _counted("answer_forgotten", self.work.forget_answers(now, CHUNK)),
         }
 
     async def _validate(self, prober: Prober, claim: DomainClaim, now: datetime) -> None:
@@ -123,6 +126,7 @@ class Worker:
             findings = await prober.probe(claim.domain, claim.records)
         except Exception:
             log.exception("look-up failed", domain_id=domain_id)
+            WORKER_FAILURES.of(LOOK_UPS).inc()
             if claim.domain.status is DomainStatus.READY:
                 await _put_off(putting_off, domain_id=domain_id)
                 return
@@ -134,9 +138,11 @@ class Worker:
             raise
         except Exception:
             log.exception("step failed", kind=LOOK_UPS, domain_id=domain_id, failures=claim.failures + 1)
+            WORKER_FAILURES.of(LOOK_UPS).inc()
             await _put_off(putting_off, domain_id=domain_id)
             return
         log.info("domain looked up", domain_id=domain_id, status=settled.status)
+        DOMAINS_LOOKED_UP.of(settled.status).inc()
 
     async def _advance_due(self, now: datetime, skipping: Collection[str]) -> int:
         claims = await self.work.claim_mailboxes(now, LEASE, CHUNK, skipping)
@@ -149,12 +155,13 @@ class Worker:
             return advance_mailbox(mailbox, domain_status, self.terms, now)
 
         try:
-            await self.work.advance(claim, rule, now)
+            WORKER_STEPS.of("mailbox").inc(await self.work.advance(claim, rule, now))
         except StorageUnavailable:
             raise
         except Exception:
             # Whatever is wrong with one mailbox, the others are not to wait for it.
             log.exception("step failed", kind=ADVANCE, mailbox_id=claim.mailbox.id, failures=claim.failures + 1)
+            WORKER_FAILURES.of(ADVANCE).inc()
             putting_off = partial(self.work.put_off_mailbox, claim, now + retry_after(claim.failures))
             await _put_off(putting_off, mailbox_id=claim.mailbox.id)
 
@@ -167,6 +174,7 @@ class Worker:
         for provision in (await operations.pending_provisions(now, "", CHUNK)).items:
             try:
                 await operations.settle_provision(provision.id, partial(confirm_provision, now=now))
+                WORKER_STEPS.of("provision").inc()
                 settled += 1
             except StorageUnavailable:
                 raise
@@ -174,6 +182,7 @@ class Worker:
                 continue  # it went before it with what it was about, or nobody waits for it any more
             except Exception:
                 log.exception("provision failed", provision_id=provision.id)
+                WORKER_FAILURES.of("provision").inc()
                 failing = partial(fail_provision, reason="a fault of Postroom's: see the worker's log", now=now)
                 await _put_off(partial(operations.settle_provision, provision.id, failing), provision_id=provision.id)
         return settled
@@ -232,6 +241,13 @@ async def _drain(step: Callable[[], Awaitable[int]]) -> int:
     return total
 
 
+async def _counted(kind: str, step: Awaitable[int]) -> int:
+    """What a step answers: how many of its kind it has taken."""
+    done = await step
+    WORKER_STEPS.of(kind).inc(done)
+    return done
+
+
 async def _work(worker: Worker, stop: asyncio.Event, clock: Clock, interval: timedelta) -> None:
     """Do what is due until `stop` is set. Where nothing is, one look an interval tells; or when something will be.
 
@@ -240,7 +256,7 @@ async def _work(worker: Worker, stop: asyncio.Event, clock: Clock, interval: tim
     stopping, loop = asyncio.create_task(stop.wait()), asyncio.get_running_loop()
     looking: asyncio.Task[int | None] | None = None
     look_again_at = loop.time()
-    rests = Rests()
+    rests = Rests(lambda kind: WORKER_FAILURES.of(kind).inc())
 
     async def next_due(_: Collection[str]) -> Due:
         return await worker.work.next_due(platform=worker.providing is None)
@@ -253,7 +269,10 @@ async def _work(worker: Worker, stop: asyncio.Event, clock: Clock, interval: tim
                 looking = None
             now, rest, done = clock.now(), interval, 0
             try:
-                due = await rests.take(LOOK, next_due, now) or Due(now, now)  # for all that is known
+                found = await rests.take(LOOK, next_due, now)
+                if found:
+                    WORKER_LAG.of().set(_lag_seconds(found, now))
+                due = found or Due(now, now)  # for all that is known
                 if looking is None and look_again_at <= loop.time() and due.look_ups and due.look_ups <= now:
                     looking = asyncio.create_task(rests.take(LOOK_UPS, partial(worker.validate_once, now), now))
                 if due.steps is not None and due.steps <= now:
@@ -265,8 +284,11 @@ async def _work(worker: Worker, stop: asyncio.Event, clock: Clock, interval: tim
                 left = any(instant and instant <= now for instant in (due.steps, due.look_ups))
                 if looking is None and not done and (resting or not left):
                     clock.settle(now)
+                if found:
+                    WORKER_RAN.of().set_to_current_time()
             except StorageUnavailable:
                 log.warning("the database can't be reached: trying again")
+                WORKER_FAILURES.of("database").inc()
             if done:
                 continue
             awaited = {stopping, looking} if looking else {stopping}
@@ -278,10 +300,17 @@ async def _work(worker: Worker, stop: asyncio.Event, clock: Clock, interval: tim
             _looked(looking)
 
 
+def _lag_seconds(due: Due, now: datetime) -> float:
+    """How overdue the most overdue work is. What waits for nothing has no instant that it was due at."""
+    instants = [instant for instant in (due.steps, due.look_ups) if instant and instant > EPOCH]
+    return max([0.0, *((now - instant).total_seconds() for instant in instants)])
+
+
 def _looked(looking: asyncio.Task[int | None]) -> int:
     """How many domains were looked up."""
     error = looking.exception()
     if isinstance(error, StorageUnavailable):
         log.warning("the database can't be reached: the look-ups are made again")
+        WORKER_FAILURES.of("database").inc()
         return 0
     return looking.result() or 0

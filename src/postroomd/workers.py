@@ -11,7 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -20,7 +20,8 @@ import structlog
 from pydantic import SecretStr
 
 from postroomd.clock import Clock
-from postroomd.processes import Failed, named_addresses, run_as_child, stop_on_signals
+from postroomd.metrics_server import collect_together, counted_together
+from postroomd.processes import Failed, named_addresses, run_as_child, serving_metrics, stop_on_signals
 from postroomd.settings import (
     BadSetting,
     Settings,
@@ -47,8 +48,7 @@ def run_workers(name: str, settings: Settings) -> int:
             for setting in ADDRESSES[name]
             if (address := getattr(settings, setting))
         }
-        environment = os.environ | environment_of(settings) | {variable(each): bound[each] for each in bound}
-        return asyncio.run(_supervise(name, settings, environment, list(bound.values())))
+        return asyncio.run(_supervise(name, settings, bound))
 
 
 @contextmanager
@@ -92,8 +92,17 @@ def _text(value: object) -> str:
             return str(value)
 
 
-async def _supervise(name: str, settings: Settings, environment: dict[str, str], bound: Sequence[str]) -> int:
+async def _supervise(name: str, settings: Settings, bound: Mapping[str, str]) -> int:
     stop = stop_on_signals()
+    with counted_together(wanted=settings.metrics_address is not None):
+        environment = os.environ | environment_of(settings) | {variable(each): bound[each] for each in bound}
+        async with serving_metrics(settings, collect_together) as metrics:
+            return await _run(name, settings, environment, {**named_addresses([*bound.values()]), **metrics}, stop)
+
+
+async def _run(
+    name: str, settings: Settings, environment: dict[str, str], addresses: Mapping[str, str], stop: asyncio.Event
+) -> int:
     workers = [_spawn(name, environment) for _ in range(settings.workers)]
     ends = [asyncio.create_task(asyncio.to_thread(worker.process.wait)) for worker in workers]
     stopping = asyncio.create_task(stop.wait())
@@ -101,7 +110,7 @@ async def _supervise(name: str, settings: Settings, environment: dict[str, str],
     try:
         await asyncio.wait({ready, stopping, *ends}, return_when=asyncio.FIRST_COMPLETED)
         if ready.done() and ready.result():
-            log.info("ready", workers=settings.workers, **named_addresses(bound))
+            log.info("ready", workers=settings.workers, **addresses)
             await asyncio.wait({stopping, *ends}, return_when=asyncio.FIRST_COMPLETED)
         failed = not stop.is_set()
         if failed:

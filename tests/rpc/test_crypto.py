@@ -5,12 +5,13 @@ import os
 import sys
 import threading
 from collections.abc import Iterator
+from time import thread_time
 from typing import Any
 
 import pytest
 
 from postroomd.domain.errors import TooManyRequests
-from postroomd.rpc.crypto import NICENESS, SCHEME, Crypto
+from postroomd.rpc.crypto import NICENESS, SCHEME, SECONDS_A_TASK, Crypto, tasks_ahead, usual_threads
 
 
 class Hasher:
@@ -43,8 +44,8 @@ def hasher() -> Iterator[Hasher]:
     made.permits.release(10_000)  # or its threads would keep the process alive
 
 
-def crypto_of(hasher: Any, *, threads: int = 1, most_waiting: int = 400) -> Crypto:
-    return Crypto(threads=threads, most_waiting=most_waiting, hasher=hasher)
+def crypto_of(hasher: Any, *, threads: int = 1, most_wait_seconds: float = 60) -> Crypto:
+    return Crypto(threads=threads, most_wait_seconds=most_wait_seconds, hasher=hasher)
 
 
 def passwords(count: int) -> list[str]:
@@ -82,27 +83,65 @@ async def test_one_password_does_not_wait_for_a_batch_that_came_before(hasher: H
 
 
 async def test_what_waits_is_dropped_with_its_caller_and_makes_room(hasher: Hasher) -> None:
-    crypto = crypto_of(hasher, most_waiting=100)
-    gone = asyncio.create_task(crypto.hash_passwords(passwords(100)))
+    crypto = crypto_of(hasher, most_wait_seconds=0)
+    gone = [asyncio.create_task(crypto.hash_passwords(passwords(100))) for _ in range(2)]
     await begun(hasher, 1)
     with pytest.raises(TooManyRequests):
         await crypto.hash_passwords(["late"])
-    gone.cancel()
-    await asyncio.gather(gone, return_exceptions=True)
+    for each in gone:
+        each.cancel()
+    await asyncio.gather(*gone, return_exceptions=True)
     hasher.permits.release(100)
     assert await crypto.hash_passwords(["next"]) == [f"{SCHEME}NEXT"]
-    assert hasher.begun == ["password 0", "next"]
+    assert set(hasher.begun) == {"password 0", "next"}
 
 
-async def test_many_small_requests_are_bounded_as_one_large_is(hasher: Hasher) -> None:
-    crypto = crypto_of(hasher, threads=2, most_waiting=100)
+@pytest.mark.parametrize(
+    ("left", "tasks", "ahead"), [([], 5, 0), ([100], 1, 1), ([1], 100, 1), ([100, 3], 5, 8), ([100, 100], 100, 200)]
+)
+def test_of_each_other_caller_no_more_tasks_come_first_than_one_has_oneself(
+    left: list[int], tasks: int, ahead: int
+) -> None:
+    assert tasks_ahead(left, tasks) == ahead
+
+
+async def test_a_caller_is_refused_who_would_wait_longer_than_is_allowed(hasher: Hasher) -> None:
+    crypto = crypto_of(hasher, threads=2, most_wait_seconds=50 * SECONDS_A_TASK)
     small = [asyncio.create_task(crypto.hash_passwords([password])) for password in passwords(150)]
     await begun(hasher, 2)
     refused = [each for each in small if each.done() and isinstance(each.exception(), TooManyRequests)]
-    assert len(refused) == 50
-    hasher.permits.release(100)
+    assert len(refused) == 150 - 101  # a hundred take as long on two threads, and one comes after them
+    hasher.permits.release(101)
     answers = await asyncio.gather(*small, return_exceptions=True)
-    assert sum(isinstance(answer, list) for answer in answers) == 100
+    assert sum(isinstance(answer, list) for answer in answers) == 101
+
+
+async def test_a_batch_may_wait_for_others_as_long_as_its_own_hashes_take(hasher: Hasher) -> None:
+    crypto = crypto_of(hasher, most_wait_seconds=0)
+    first, second, third = (asyncio.create_task(crypto.hash_passwords(passwords(100))) for _ in range(3))
+    await begun(hasher, 1)
+    with pytest.raises(TooManyRequests) as refusal:
+        await third
+    assert refusal.value.retry_after_seconds == pytest.approx(200 * SECONDS_A_TASK)
+    hasher.permits.release(200)
+    assert [len(answer) for answer in await asyncio.gather(first, second)] == [100, 100]
+
+
+async def test_what_tasks_take_is_measured() -> None:
+    class Slow:
+        def hash(self, password: str) -> str:
+            until = thread_time() + 0.2
+            while thread_time() < until:
+                pass
+            return password
+
+    crypto = crypto_of(Slow(), most_wait_seconds=2 * SECONDS_A_TASK)
+    await crypto.hash_passwords(passwords(3))
+    allowed = [asyncio.create_task(crypto.hash_passwords(["in time"])) for _ in range(2)]
+    await asyncio.sleep(0)
+    with pytest.raises(TooManyRequests):  # one task was taken to be as long as this may wait, and is longer
+        await crypto.hash_passwords(["late"])
+    await asyncio.gather(*allowed)
 
 
 async def test_a_hash_that_fails_fails_its_batch_alone(hasher: Hasher) -> None:
@@ -125,3 +164,12 @@ async def test_the_threads_give_way_and_the_event_loop_does_not(hasher: Hasher) 
     await crypto_of(hasher).hash_passwords(["one"])
     assert hasher.niceness == min(19, before + NICENESS)
     assert os.getpriority(os.PRIO_PROCESS, 0) == before
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a process has all the cores there are")
+@pytest.mark.parametrize(("cores", "threads"), [(1, 1), (2, 1), (3, 2), (64, 63)])
+def test_one_of_the_cores_that_the_process_may_use_is_left_for_calls(
+    monkeypatch: pytest.MonkeyPatch, cores: int, threads: int
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: set(range(cores)))
+    assert usual_threads() == threads

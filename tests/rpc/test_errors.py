@@ -533,24 +533,25 @@ async def test_a_locked_mailbox_can_not_be_changed(
 # --- too_many_requests
 
 
-async def test_what_does_not_fit_the_queue_of_hashes_is_refused_at_once_and_does_nothing(tmp_path: Path) -> None:
-    slow = {"argon2_memory_kib": "65536", "argon2_time_cost": "1", "hash_threads": "1", "hash_queue": "100"}
+async def test_what_would_wait_too_long_for_hashes_is_refused_at_once_and_does_nothing(tmp_path: Path) -> None:
+    slow = {"argon2_memory_kib": "65536", "argon2_time_cost": "1", "hash_threads": "1", "hash_wait_seconds": "0"}
     async with running(tmp_path, slow, work=False) as service:
         tenant = await service.tenant()
         domain = await tenant.domain()
         batches = [
             asyncio.ensure_future(tenant.mailboxes(domain, *(f"{prefix}{number}" for number in range(100))))
-            for prefix in "ab"
+            for prefix in "abc"
         ]
-        (refused,), (hashing,) = await asyncio.wait(batches, return_when=asyncio.FIRST_COMPLETED)
+        (refused,), hashing = await asyncio.wait(batches, return_when=asyncio.FIRST_COMPLETED)
         for failure in (await failure_of(refused), await failure_of(tenant.domain())):
             assert failure.code is grpc.StatusCode.RESOURCE_EXHAUSTED
             assert failure.info == ErrorInfo(reason="TOO_MANY_REQUESTS", domain="postroom")
             assert failure.only(RetryInfo).retry_delay.ToNanoseconds() >= 10**9
             assert len(failure.details) == 2
-        assert not hashing.done()
-        hashing.cancel()
-        await asyncio.gather(hashing, return_exceptions=True)
+        for batch in hashing:
+            assert not batch.done()
+            batch.cancel()
+        await asyncio.gather(*hashing, return_exceptions=True)
         assert await service.sql("SELECT * FROM mailboxes") == []
         assert len(await service.sql("SELECT * FROM domains")) == 1
         quick = await until(lambda: accepted(tenant, domain))

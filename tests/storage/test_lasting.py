@@ -189,7 +189,7 @@ async def test_a_mailbox_that_cannot_be_claimed_keeps_nobody_elses_renewal_waiti
         assert await renewed(repository, tenant, others) == [True] * 4
         assert await renewed(repository, tenant, [bad]) == [False]
         assert await answers(raw) == 0
-        assert worker.failures() == [("advance mailboxes", bad.id, 1)]
+        assert worker.failures() == [("mailbox", bad.id, 1)]
         await worker.lift_fault()
         await worker.pass_time(FIRST_RETRY)
         assert await renewed(repository, tenant, [bad]) == [True]
@@ -204,7 +204,7 @@ async def test_a_mailbox_that_cannot_be_read_keeps_nobody_elses_renewal_waiting(
     async with worker_on(clean_store) as worker:
         await worker.rounds()
         assert await renewed(repository, tenant, others) == [True] * 4
-        assert worker.failures() == [("advance mailboxes", bad.id, 1)]
+        assert worker.failures() == [("mailbox", bad.id, 1)]
         await execute(raw, text(its_status.format("ready", bad.id)))
         await worker.pass_time(FIRST_RETRY)
         assert await renewed(repository, tenant, [bad]) == [True]
@@ -220,7 +220,7 @@ async def test_a_domain_that_cannot_be_purged_keeps_no_other_from_it(
     async with worker_on(clean_store, refused(raw, event, table, condition)) as worker:
         await worker.rounds()
         assert await statuses(raw, *domains) == [DomainStatus.DELETING, None, None]
-        assert worker.failures() == [("purge domains", bad.id, 1)]
+        assert worker.failures() == [("domain_purge", bad.id, 1)]
         await worker.lift_fault()
         await worker.pass_time(FIRST_RETRY)
         assert await statuses(raw, bad) == [None]
@@ -234,7 +234,7 @@ async def test_a_domain_that_cannot_be_taken_into_use_keeps_no_other_from_it(
     async with worker_on(clean_store, refused(raw, "UPDATE", t.domains, row(bad))) as worker:
         await worker.rounds()
         assert await statuses(raw, *domains) == [DomainStatus.READY, DomainStatus.PROVISIONING, DomainStatus.READY]
-        assert worker.failures() == [("finish provisioning", bad.id, 1)]
+        assert worker.failures() == [("domain_provided", bad.id, 1)]
         await worker.lift_fault()
         await worker.pass_time(FIRST_RETRY)
         assert await statuses(raw, bad) == [DomainStatus.READY]
@@ -250,7 +250,7 @@ async def test_a_domain_whose_look_up_cannot_be_stored_keeps_no_other_from_it(
     async with worker_on(clean_store, refused(raw, "UPDATE", table, condition)) as worker:
         await worker.rounds()
         assert await statuses(raw, *domains) == [DomainStatus.READY, DomainStatus.VALIDATING, DomainStatus.READY]
-        assert worker.failures() == [("look domains up", bad.id, 1)]
+        assert worker.failures() == [("look_up", bad.id, 1)]
         await worker.lift_fault()
         await worker.pass_time(FIRST_RETRY)
         await eventually(lambda: is_ready(raw, bad))
@@ -271,7 +271,7 @@ async def test_a_kind_of_step_that_fails_rests_ever_longer_while_the_others_go_o
     going = await going_domain(repository, tenant, "going.test")
     made = await new_mailboxes(repository, await new_domain(repository, tenant), "ada")
     await keep_answer(raw, tenant)
-    kind = "forget answers"
+    kind = "answer_forgotten"
     async with worker_on(clean_store, refused(raw, "DELETE", t.idempotency_keys)) as worker:
         await worker.rounds()
         assert await renewed(repository, tenant, made) == [True]
@@ -303,12 +303,12 @@ async def test_where_it_cannot_be_looked_for_work_all_is_tried(
             await worker.rounds()
             assert await renewed(repository, tenant, made) == [True]
             await eventually(lambda: is_ready(raw, validating))
-            assert {kind for kind, _, _ in worker.failures()} == {"look for what is due", "forget answers"}
+            assert {kind for kind, _, _ in worker.failures()} == {"look", "answer_forgotten"}
             await execute(raw, text(back))
             await worker.pass_time(4 * FIRST_RETRY)
             await worker.rounds()
             again = [each["kind"] for each in worker.logs if each["event"] == "steps are taken again"]
-            assert again == ["look for what is due"]  # there is nothing to forget
+            assert again == ["look"]  # there is nothing to forget
     finally:
         if not await exists(raw, "idempotency_keys"):
             await execute(raw, text(back))

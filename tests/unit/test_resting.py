@@ -86,6 +86,15 @@ async def test_where_too_many_rows_fail_the_kind_rests() -> None:
     assert await rests.take("a", working, NOW) is None
 
 
+async def test_each_failure_is_told_of_by_its_kind() -> None:
+    told: list[str] = []
+    rests = Rests(told.append)
+    await rests.take("a", failing, NOW)
+    await rests.take("b", Rows("x", "y").step, NOW)
+    await rests.take("c", working, NOW)
+    assert told == ["a", "b", "b"]
+
+
 async def test_a_database_out_of_reach_is_no_fault_of_a_kind() -> None:
     async def out_of_reach(_: Collection[str]) -> int:
         raise StorageUnavailable

@@ -129,7 +129,7 @@ def test_addresses(address: str, host: str, port: int) -> None:
         ("deletion_retention", "3651d"),
         ("key_cache_seconds", "5.1"),
         ("key_cache_seconds", "nan"),
-        ("hash_queue", "99"),
+        ("hash_wait_seconds", "-1"),
         ("argon2_memory_kib", "7"),
         ("mx_host", "mail example"),
         ("mx_host", "-mx.example.org"),
@@ -160,8 +160,8 @@ def test_wrong_value_is_refused_in_one_line_that_does_not_repeat_it(
 
 def test_every_wrong_setting_is_named_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("POSTROOM_LOG_LEVEL", "loud")
-    with pytest.raises(BadSetting, match=r"--hash-queue: .*; POSTROOM_LOG_LEVEL: .*"):
-        load_settings({"hash_queue": "0"})
+    with pytest.raises(BadSetting, match=r"--hash-wait-seconds: .*; POSTROOM_LOG_LEVEL: .*"):
+        load_settings({"hash_wait_seconds": "-0.1"})
 
 
 def test_argon2_has_memory_for_its_lanes() -> None:

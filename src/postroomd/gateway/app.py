@@ -13,6 +13,7 @@ from postroomd.gateway.channel import open_channel
 from postroomd.gateway.endpoints import Timeouts
 from postroomd.gateway.handler import Gateway
 from postroomd.gateway.http_server import listen, serving
+from postroomd.metrics import HTTP_CONNECTIONS, sampling
 
 SERVICES: Sequence[ServiceDescriptor] = tuple(mailbox_service_pb2.DESCRIPTOR.services_by_name.values())
 # What drains ends before this begins: within it aiohttp would read no more of a body.
@@ -74,6 +75,7 @@ async def run_gateway(
         gateway, server = await stack.enter_async_context(open_gateway(config, services))
         listener = await listen(server, *http_address, most=config.max_connections, reuse_port=reuse_port)
         stack.callback(listener.close)
+        await stack.enter_async_context(sampling([(HTTP_CONNECTIONS.of(), lambda: len(server.connections))]))
         ready()
         await stop.wait()
         listener.close()

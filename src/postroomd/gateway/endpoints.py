@@ -221,8 +221,11 @@ def json_response(status: int, body: bytes) -> web.Response:
 
 def _metadata(request_id: str, token: str | None, key: str | None, consistency: str | None) -> grpc.aio.Metadata:
     """What a call carries besides its message."""
-    carried = grpc.aio.Metadata(("x-request-id", request_id), ACCEPT_DETAILS)
-    for name, value in (("x-auth-token", token), ("idempotency-key", key), ("x-consistency", consistency)):
-        if value is not None:
-            carried.add(name, value)
-    return carried
+    carried = [("x-request-id", request_id), ACCEPT_DETAILS]
+    if token is not None:
+        carried.append(("x-auth-token", token))
+    if key is not None:
+        carried.append(("idempotency-key", key))
+    if consistency is not None:
+        carried.append(("x-consistency", consistency))
+    return grpc.aio.Metadata(*carried)

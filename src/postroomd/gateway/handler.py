@@ -23,9 +23,11 @@ from postroomd.gateway.endpoints import (
 )
 from postroomd.gateway.errors import Problem, Refused, internal, problem
 from postroomd.gateway.json_codec import to_bytes
+from postroomd.gateway.measured import Measured
 from postroomd.gateway.routes import Found, NotAllowed, RouteTable, read_routes
 from postroomd.gateway.violations import printable
 from postroomd.logs import Tally
+from postroomd.metrics import REQUESTS_REFUSED
 
 CLIENT_CLOSED_REQUEST = 499  # in the log alone: nobody is left to read it
 TOO_MANY = problem("too_many_requests")
@@ -60,11 +62,16 @@ class Gateway:
         self._under_way = {True: 0, False: 0}  # by whether they only read
         self._most_requests = most_requests
         self._refused = Tally("requests refused")  # here, or by the service
+        self._measured = Measured()
         self._table = RouteTable[Endpoint]()
-        self._table.add("GET", "/healthz", Liveness())
-        self._table.add("GET", "/readyz", Readiness())
+        self._add("GET", "/healthz", Liveness())
+        self._add("GET", "/readyz", Readiness())
         for route in read_routes(services):
-            self._table.add(route.http_method, route.template, RpcEndpoint(route, timeouts))
+            self._add(route.http_method, route.template, RpcEndpoint(route, timeouts))
+
+    def _add(self, http_method: str, template: str, endpoint: Endpoint) -> None:
+        self._table.add(http_method, template, endpoint)
+        self._measured.expect(http_method, template)
 
     def connect(self, channel: grpc.aio.Channel) -> None:
         """Lead every route to the service behind the channel."""
@@ -94,8 +101,10 @@ class Gateway:
             self._under_way[reads] -= 1
             if not any(self._under_way.values()):
                 self.idle.set()
+            self._measured.ended(request.method, outcome.route, outcome.status, started)
             if outcome.status == REFUSED:
                 self._refused.add()
+                REQUESTS_REFUSED.of().inc()
             else:
                 _log(request, request_id, outcome, started)
 

@@ -15,7 +15,9 @@ from postroomd.gateway.errors import Problem, internal, problem
 from postroomd.gateway.handler import problem_response
 from postroomd.gateway.headers import new_request_id
 from postroomd.gateway.json_codec import to_bytes
+from postroomd.gateway.measured import measure_unreadable
 from postroomd.logs import Tally
+from postroomd.metrics import CONNECTIONS_REFUSED
 
 logger = structlog.get_logger()
 
@@ -57,6 +59,7 @@ class JsonRequestHandler(web.RequestHandler):
         response = problem_response(refusal)
         response.headers["X-Request-Id"] = request_id
         response.force_close()
+        measure_unreadable(response.status)
         logger.info("call", request_id=request_id, status=response.status, type=refusal.type)
         return response
 
@@ -100,6 +103,7 @@ async def listen(
     def connection() -> asyncio.Protocol:
         if len(server.connections) >= most:
             refused.add()
+            CONNECTIONS_REFUSED.of().inc()
             return Refusal()
         return JsonRequestHandler(
             server,

@@ -1,9 +1,9 @@
 """The REST routes of a service, read from the google.api.http annotations of its descriptor and from nothing else."""
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from google.api import annotations_pb2
 from google.protobuf.descriptor import Descriptor, MethodDescriptor, ServiceDescriptor
@@ -94,8 +94,7 @@ def _path_fields(template: str, request: Descriptor) -> tuple[str, ...]:
     return tuple(names)
 
 
-@dataclass(frozen=True)
-class Found(Generic[Endpoint]):
+class Found(NamedTuple, Generic[Endpoint]):
     """The endpoint of a request, and the path's variable segments, still percent-encoded."""
 
     endpoint: Endpoint
@@ -113,7 +112,7 @@ class NotAllowed:
 
 @dataclass
 class _Node(Generic[Endpoint]):
-    literals: "dict[str, _Node[Endpoint]]" = field(default_factory=dict)
+    literals: "dict[str | None, _Node[Endpoint]]" = field(default_factory=dict)
     variable: "_Node[Endpoint] | None" = None
     template: str = ""
     endpoints: dict[str, Endpoint] = field(default_factory=dict)
@@ -147,7 +146,7 @@ class RouteTable(Generic[Endpoint]):
         """Look up a request's path as it came, percent-encoded. HEAD is served as GET; None: no such path."""
         allow: set[str] = set()
         template = ""
-        for node, captured in self._walk(self._root, raw_path.split("/")[1:], ()):
+        for node, captured in self._walk(raw_path.split("/")[1:]):
             served = "GET" if http_method == "HEAD" and "HEAD" not in node.endpoints else http_method
             if served in node.endpoints:
                 return Found(node.endpoints[served], node.template, captured)
@@ -155,19 +154,25 @@ class RouteTable(Generic[Endpoint]):
             allow |= node.endpoints.keys() | ({"HEAD"} if "GET" in node.endpoints else set())
         return NotAllowed(template, tuple(sorted(allow))) if allow else None
 
-    def _walk(
-        self, node: _Node[Endpoint], segments: list[str], captured: tuple[str, ...]
-    ) -> Iterator[tuple[_Node[Endpoint], tuple[str, ...]]]:
-        if not segments:
-            if node.endpoints:
-                yield node, captured
-            return
-        segment, rest = segments[0], segments[1:]
-        try:
-            literal = node.literals.get(unquote(segment))
-        except ValueError:
-            literal = None
-        if literal is not None:
-            yield from self._walk(literal, rest, captured)
-        if node.variable is not None and segment:
-            yield from self._walk(node.variable, rest, (*captured, segment))
+    def _walk(self, segments: Sequence[str]) -> Iterator[tuple[_Node[Endpoint], tuple[str, ...]]]:
+        """Every node that the segments lead to, by literals first, and what was captured on the way."""
+        ways: list[tuple[_Node[Endpoint], int, tuple[str, ...]]] = [(self._root, 0, ())]
+        while ways:
+            node, at, captured = ways.pop()
+            if at == len(segments):
+                if node.endpoints:
+                    yield node, captured
+                continue
+            segment = segments[at]
+            if node.variable is not None and segment:
+                ways.append((node.variable, at + 1, (*captured, segment)))
+            if (literal := node.literals.get(_decoded(segment))) is not None:
+                ways.append((literal, at + 1, captured))
+
+
+def _decoded(segment: str) -> str | None:
+    """A segment as literals are spelled; None where it can't be one."""
+    try:
+        return unquote(segment)
+    except ValueError:
+        return None

@@ -60,6 +60,8 @@ class Transcoder:
 
     def _from_query(self, raw_query: str, violations: Violations) -> dict[str, Any]:
         values: dict[str, Any] = {}
+        if not raw_query:
+            return values
         for name, texts in parse_query(raw_query, violations).items():
             if name not in self._query:
                 violations.add(name, "unknown", "is not an argument of this call")

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from postroomd.logs import Tally
+from postroomd.metrics import CALLS_REFUSED
 
 RETRY_SECONDS = 1.0
 """What a refused caller is told to wait."""
@@ -27,6 +28,11 @@ class Admission:
         self._reads = _Places(most_calls, "reads")
         self._changes = _Places(most_calls, "changes")
 
+    def in_progress(self, kind: str) -> int:
+        """How many `reads`, or `changes`, hold a place."""
+        places = self._changes if kind == "changes" else self._reads
+        return places.most - places.free
+
     def admitting(self, call: Call, refuse: Refuse, *, changes: bool) -> Call:
         """The same call where there is a place for it; else `refuse`, which raises."""
         places = self._changes if changes else self._reads
@@ -34,6 +40,7 @@ class Admission:
         async def admitted(raw: bytes, context: Any) -> bytes:
             if places.free <= 0:
                 places.refused.add()
+                places.counted.inc()
                 await refuse(context)
             places.free -= 1
             try:
@@ -48,5 +55,6 @@ class _Places:
     """The places for calls of one kind."""
 
     def __init__(self, most: int, kind: str) -> None:
-        self.free = most
+        self.most = self.free = most
         self.refused = Tally("calls refused", kind=kind, most=most)
+        self.counted = CALLS_REFUSED.of(kind)

@@ -32,6 +32,7 @@ from postroomd.domain.errors import (
 )
 from postroomd.rpc.admission import RETRY_SECONDS, Admission, Refuse
 from postroomd.rpc.authentication import CALLER, Authenticator, Caller, Metadata, Operator, secret_of
+from postroomd.rpc.handled import Handled
 from postroomd.rpc.status import status_of
 from postroomd.storage.engine import ACTOR, DEADLINE, STRONG
 from postroomd.storage.once import ONCE, Once, Replayed
@@ -85,6 +86,7 @@ class Boundary:
         parse = GetMessageClass(method.input_type).FromString
         mutates = changes_something(method)
         subject = next(name for name in _RESOURCES if name in method.name).lower()
+        handled = Handled(method)
 
         async def call(raw: bytes, context: Any) -> bytes:
             started = perf_counter()
@@ -114,6 +116,7 @@ class Boundary:
                 response = replayed.answer
                 trailing += (("idempotency-replayed", "true"),)
             except asyncio.CancelledError:
+                handled.ended("CANCELLED", started)
                 _log(caller, "CANCELLED", started)
                 raise
             except Exception as error:
@@ -121,15 +124,17 @@ class Boundary:
                     log.exception("unexpected error")
                 status = status_of(error, request_id, all_details=("x-accept-details", "all") in metadata)
                 code = _CODES[status.code]
+                handled.ended(code.name, started)
                 _log(caller, code.name, started)
                 await context.abort(code, status.message, (*trailing, (STATUS_DETAILS, status.SerializeToString())))
+            handled.ended("OK", started)
             if mutates:
                 _log(caller, "OK", started)
             context.set_trailing_metadata(trailing)
             return response
 
         # Octets go through as they are: what can't be parsed is the caller's fault, and told by us.
-        return grpc.unary_unary_rpc_method_handler(self.admission.admitting(call, _refusing(), changes=mutates))
+        return grpc.unary_unary_rpc_method_handler(self.admission.admitting(call, _refusing(handled), changes=mutates))
 
     def _once(self, key: str, method: MethodDescriptor, rpc: Rpc, raw: bytes, secret: str) -> Once:
         now = self.clock()
@@ -145,12 +150,13 @@ class Boundary:
         )
 
 
-def _refusing() -> Refuse:
+def _refusing(handled: Handled) -> Refuse:
     """What refuses a call that there is no place for. Its status is made once."""
     status = status_of(TooManyRequests(RETRY_SECONDS), "")
     code, details = _CODES[status.code], (STATUS_DETAILS, status.SerializeToString())
 
     async def refuse(context: Any) -> None:
+        handled.refused(code.name)
         request_id = request_id_of(context.invocation_metadata())
         await context.abort(code, status.message, (("x-request-id", request_id), details))
 

@@ -15,6 +15,7 @@ from tenacity import AsyncRetrying, RetryCallState, wait_random_exponential
 
 from postroomd.domain.errors import PostroomError, SchemaMismatch, StorageUnavailable
 from postroomd.domain.model import Scope
+from postroomd.metrics import TRANSACTIONS_RETRIED
 from postroomd.storage import once
 from postroomd.storage.dialects import Engines, checkpoint, enter_tenant, is_sqlite, open_engines
 from postroomd.storage.failures import found_key_taken, is_no_database, is_out_of_reach, lost_to_another
@@ -133,7 +134,7 @@ class Database:
             retry=_may_end_otherwise,
             wait=wait_random_exponential(multiplier=0.005, max=0.5),
             stop=lambda state: monotonic() + state.upcoming_sleep > deadline,
-            before_sleep=_log_retry,
+            before_sleep=_note_retry,
             reraise=True,
         )
         try:
@@ -259,5 +260,6 @@ def _may_end_otherwise(state: RetryCallState) -> bool:
     return lost_to_another(error) or (found_key_taken(error) and state.attempt_number < KEY_TAKEN_ATTEMPTS)
 
 
-def _log_retry(state: RetryCallState) -> None:
+def _note_retry(state: RetryCallState) -> None:
+    TRANSACTIONS_RETRIED.of().inc()
     log.info("transaction begun again", attempt=state.attempt_number)

@@ -1,0 +1,119 @@
+"""What is measured of requests: each once, by its method, its route's template and its status."""
+
+import asyncio
+from typing import Any
+
+import grpc
+import pytest
+
+from postroomd import metrics
+from postroomd.gateway import GatewayConfig, run_gateway
+from tests.postgres import free_port
+from tests.scraping import Scrape, here
+
+from .conftest import PREFIX, Client, Start
+from .stub_service import StubService
+from .test_overload import taken, until
+
+COUNT = "http_server_request_duration_seconds_count"
+DOMAINS = f"{PREFIX}/domains"
+
+
+def measured(before: Scrape) -> dict[tuple[str, str, str], float]:
+    """The requests since, by method, route and status."""
+    labels = ("http_request_method", "http_route", "http_response_status_code")
+    earlier, now = before.counted(COUNT, *labels), here().counted(COUNT, *labels)
+    return {of: value - earlier.get(of, 0) for of, value in now.items() if value != earlier.get(of)}  # type: ignore[misc]
+
+
+async def test_answers_are_measured_by_template(call: Client) -> None:
+    before = here()
+    call.stub.fail("DeleteDomain", grpc.StatusCode.NOT_FOUND, "no")
+    for number in range(3):
+        assert (await call("GET", f"/domains/{number}")).status == 200
+    assert (await call("DELETE", "/domains/1")).status == 404
+    assert (await call("POST", "/domains", json={"nam": 1})).status == 400
+    assert (await call("HEAD", "/healthz")).status == 200
+    assert measured(before) == {
+        ("GET", f"{DOMAINS}/{{domain_id}}", "200"): 3,
+        ("DELETE", f"{DOMAINS}/{{domain_id}}", "404"): 1,
+        ("POST", DOMAINS, "400"): 1,
+        ("HEAD", "/healthz", "200"): 1,
+    }
+
+
+async def test_routes_are_there_before_their_first_request(call: Client) -> None:
+    samples = here().samples[COUNT]
+    labels = {
+        "http_request_method": "GET",
+        "http_route": f"{DOMAINS}/{{domain_id}}",
+        "http_response_status_code": "200",
+    }
+    assert frozenset(labels.items()) in samples
+
+
+async def test_what_a_client_makes_up_becomes_no_label(call: Client) -> None:
+    before = here()
+    for number in range(20):
+        assert (await call("GET", f"/made-up-{number}")).status == 404
+        assert (await call(("PROPFIND", "MKCOL")[number % 2], "/domains")).status == 405  # none of HTTP's own
+    assert (await call("BREW", "/domains")).status == 400  # not read as HTTP
+    assert measured(before) == {
+        ("GET", "unmatched", "404"): 20,
+        ("_OTHER", DOMAINS, "405"): 20,
+        ("_OTHER", "unmatched", "400"): 1,
+    }
+    assert not {word for word in ("made-up", "PROPFIND", "MKCOL", "BREW") if word in here().text}
+
+
+async def test_a_request_that_is_no_http_is_counted(call: Client) -> None:
+    before = here()
+    reader, writer = await asyncio.open_connection("127.0.0.1", call.port)
+    writer.write(b"GET /s\x00cret HTTP/9\r\nbad\r\n\r\n")
+    assert b" 400 " in await reader.readline()
+    await reader.read()
+    writer.close()
+    assert measured(before) == {("_OTHER", "unmatched", "400"): 1}
+
+
+async def test_refused_requests_are_counted_apart_too(start: Start) -> None:
+    call, before = await start(max_requests=1), here()
+    release, held = await taken(call, 1)
+    for _ in range(3):
+        assert (await call("GET", "/mailboxes")).status == 429
+    release.set()
+    await asyncio.gather(*held)
+    assert here().since(before, "postroom_http_requests_refused_total") == 3
+    assert measured(before) == {("GET", f"{PREFIX}/mailboxes", "429"): 3, ("GET", DOMAINS, "200"): 1}
+
+
+async def test_a_client_that_hangs_up_is_measured_once(call: Client) -> None:
+    before = here()
+    _, (held,) = await taken(call, 1)
+    held.cancel()
+    await until(lambda: bool(measured(before)))
+    assert measured(before) == {("GET", DOMAINS, "499"): 1}
+
+
+async def test_connections_are_counted_open_and_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metrics, "SAMPLE_SECONDS", 0.02)
+    stub, port, before = StubService(()), free_port(), here()
+    await stub.start()
+    config = GatewayConfig(grpc_address=stub.address, max_connections=2)
+    stop, ready = asyncio.Event(), asyncio.Event()
+    running: asyncio.Task[Any] = asyncio.create_task(run_gateway(config, ("127.0.0.1", port), stop, ready.set))
+    await ready.wait()
+    try:
+        held = [await asyncio.open_connection("127.0.0.1", port) for _ in range(2)]
+        await until(lambda: here().value("postroom_http_connections") == 2)
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        assert b" 429 " in await reader.readline()
+        for _, each in [*held, (reader, writer)]:
+            each.close()
+        await until(lambda: here().value("postroom_http_connections") == 0)
+    finally:
+        stop.set()
+        await running
+        await stub.stop()
+    assert here().since(before, "postroom_http_connections_refused_total") == 1
+    assert here().since(before, "postroom_http_requests_refused_total") == 0
