@@ -113,7 +113,7 @@ class Times(Metric["Histogram"]):
 SERVE, GATEWAY, WORKER = ("serve",), ("gateway",), ("worker",)
 KINDS_OF_CALLS = ("reads", "changes")
 STEPS = ("mailbox", "domain_provided", "domain_purge", "provision", "answer_forgotten")
-FAILURES = ("mailbox", "look_up", "provision", "database")
+FAILURES = (*STEPS, "look_up", "look", "database")
 
 # --- The service ------------------------------------------------------------------------------------------------------
 

@@ -3,10 +3,13 @@
 `run_once` does all that is due at one instant, in small transactions; `run` does so whenever something is. Any number
 of workers may run: each claims what it is about to do, and where it stalls for longer than its lease it changes
 nothing more of that.
+
+What fails unexpectedly ends no worker that runs: that kind of step, or the one row, rests (`resting`), and all else
+goes on.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -22,6 +25,7 @@ from postroomd.domain.records import Finding
 from postroomd.domain.terms import Terms
 from postroomd.logs import get_logger
 from postroomd.metrics import DOMAINS_LOOKED_UP, WORKER_FAILURES, WORKER_LAG, WORKER_RAN, WORKER_STEPS
+from postroomd.resting import Rests, Step, retry_after
 from postroomd.settings import Settings
 from postroomd.storage.engine import open_repository
 from postroomd.storage.migrations import require_current
@@ -31,7 +35,7 @@ from postroomd.terms import terms_of
 CHUNK = 200  # rows a transaction: few enough that a request waits for none of them
 PROBES = 20  # domains that are looked up at a time
 LEASE = timedelta(minutes=2)  # for what takes a chunk of steps moments, and all look-ups but very patient ones
-FIRST_RETRY, LAST_RETRY = timedelta(seconds=10), timedelta(hours=1)
+LOOK, LOOK_UPS, ADVANCE = "look", "look_up", "mailbox"  # kinds of step, as the log and the metrics have them
 LOOKUP_FAILED = Finding(RecordStatus.INVALID, "the look-up failed: ask for another validation later")
 
 log = get_logger()
@@ -75,48 +79,72 @@ class Worker:
         """Do all that is due at `now`. Answers how many steps were taken."""
         return await self.validate_once(now) + await self.move_once(now)
 
-    async def validate_once(self, now: datetime) -> int:
+    async def validate_once(self, now: datetime, skipping: Collection[str] = ()) -> int:
         """Look up the records of domains whose look-up is due, several at a time. Answers how many domains."""
         if self.prober is None:
             return 0
-        claims = await self.work.claim_domains(now, self.look_up_lease, PROBES)
-        await asyncio.gather(*(self._validate(self.prober, claim, now) for claim in claims))
+        claims = await self.work.claim_domains(now, self.look_up_lease, PROBES, skipping)
+        looked_up = (self._validate(self.prober, claim, now) for claim in claims)
+        for error in await asyncio.gather(*looked_up, return_exceptions=True):  # each of them comes to its end
+            if error is not None:
+                raise error
         return len(claims)
 
     async def move_once(self, now: datetime) -> int:
         """Take all steps that are due and need nobody outside. Answers how many."""
         return await _drain(partial(self.move_some, now))
 
-    async def move_some(self, now: datetime) -> int:
-        """Take some of those steps: as many of each kind as are claimed, or done, in one transaction."""
+    async def move_some(self, now: datetime, rests: Rests | None = None) -> int:
+        """Take some of those steps: as many of each kind as are claimed, or done, in one transaction.
+
+        With rests, a kind or a row that fails rests; without, the failure is raised.
+        """
+        done = 0
+        for kind, step in self.steps(now).items():
+            done += (await step(()) if rests is None else await rests.take(kind, step, now)) or 0
+        return done
+
+    def steps(self, now: datetime) -> Mapping[str, Step[int]]:
+        """How some steps of each kind are taken, apart from those of the other kinds. Each answers how many."""
         mailbox_rule = partial(purge_with_domain, terms=self.terms)
         domain_rule = partial(delete_domain_on_platform, terms=self.terms)
-        return (
-            await _counted("domain_provided", self.work.finish_provisioning(self.revalidation, now, CHUNK))
-            + await self._advance_due(now)
-            + await _counted("domain_purge", self.work.purge_domains(mailbox_rule, domain_rule, now, CHUNK))
-            + await self._provide(now)
-            + await _counted("answer_forgotten", self.work.forget_answers(now, CHUNK))
-        )
+        finishing = partial(self.work.finish_provisioning, self.revalidation, now, CHUNK)
+        purging = partial(self.work.purge_domains, mailbox_rule, domain_rule, now, CHUNK)
+        return {
+            "domain_provided": lambda skipping: _counted("domain_provided", finishing(skipping)),
+            ADVANCE: partial(self._advance_due, now),
+            "domain_purge": lambda skipping: _counted("domain_purge", purging(skipping)),
+            "provision": lambda _: self._provide(now),
+            "answer_forgotten": lambda _: _counted("answer_forgotten", self.work.forget_answers(now, CHUNK)),
+        }
 
     async def _validate(self, prober: Prober, claim: DomainClaim, now: datetime) -> None:
         domain_id = claim.domain.id
+        putting_off = partial(self.work.put_off_domain, claim, now + retry_after(claim.failures))
         try:
             findings = await prober.probe(claim.domain, claim.records)
         except Exception:
             log.exception("look-up failed", domain_id=domain_id)
-            WORKER_FAILURES.of("look_up").inc()
+            WORKER_FAILURES.of(LOOK_UPS).inc()
             if claim.domain.status is DomainStatus.READY:
-                await self.work.put_off_domain(claim, now + _retry_after(claim.failures))
+                await _put_off(putting_off, domain_id=domain_id)
                 return
             # A domain that can't be looked up for a fault of ours is told so, rather than tried for ever.
             findings = dict.fromkeys(claim.records, LOOKUP_FAILED)
-        settled = await self.work.settle_validation(claim, findings, self.revalidation, now)
+        try:
+            settled = await self.work.settle_validation(claim, findings, self.revalidation, now)
+        except StorageUnavailable:
+            raise
+        except Exception:
+            log.exception("step failed", kind=LOOK_UPS, domain_id=domain_id, failures=claim.failures + 1)
+            WORKER_FAILURES.of(LOOK_UPS).inc()
+            await _put_off(putting_off, domain_id=domain_id)
+            return
         log.info("domain looked up", domain_id=domain_id, status=settled.status)
         DOMAINS_LOOKED_UP.of(settled.status).inc()
 
-    async def _advance_due(self, now: datetime) -> int:
-        claims = await self.work.claim_mailboxes(now, LEASE, CHUNK)
+    async def _advance_due(self, now: datetime, skipping: Collection[str]) -> int:
+        claims = await self.work.claim_mailboxes(now, LEASE, CHUNK, skipping)
         for claim in claims:
             await self._advance(claim, now)
         return len(claims)
@@ -131,20 +159,22 @@ class Worker:
             raise
         except Exception:
             # Whatever is wrong with one mailbox, the others are not to wait for it.
-            log.exception("step failed", mailbox_id=claim.mailbox.id, failures=claim.failures + 1)
-            WORKER_FAILURES.of("mailbox").inc()
-            await self.work.put_off_mailbox(claim, now + _retry_after(claim.failures))
+            log.exception("step failed", kind=ADVANCE, mailbox_id=claim.mailbox.id, failures=claim.failures + 1)
+            WORKER_FAILURES.of(ADVANCE).inc()
+            putting_off = partial(self.work.put_off_mailbox, claim, now + retry_after(claim.failures))
+            await _put_off(putting_off, mailbox_id=claim.mailbox.id)
 
     async def _provide(self, now: datetime) -> int:
         """Take as done what a mail platform was asked for: without one, what is stored is provided."""
         operations = self.providing
         if operations is None:
             return 0
-        asked = (await operations.pending_provisions(now, "", CHUNK)).items
-        for provision in asked:
+        settled = 0
+        for provision in (await operations.pending_provisions(now, "", CHUNK)).items:
             try:
                 await operations.settle_provision(provision.id, partial(confirm_provision, now=now))
                 WORKER_STEPS.of("provision").inc()
+                settled += 1
             except StorageUnavailable:
                 raise
             except PostroomError:
@@ -153,8 +183,8 @@ class Worker:
                 log.exception("provision failed", provision_id=provision.id)
                 WORKER_FAILURES.of("provision").inc()
                 failing = partial(fail_provision, reason="a fault of Postroom's: see the worker's log", now=now)
-                await operations.settle_provision(provision.id, failing)
-        return len(asked)
+                await _put_off(partial(operations.settle_provision, provision.id, failing), provision_id=provision.id)
+        return settled
 
 
 async def run(settings: Settings, stop: asyncio.Event, ready: Callable[[], None], clock: Clock) -> None:
@@ -192,9 +222,14 @@ def _prober(settings: Settings) -> Prober:
     )
 
 
-def _retry_after(failures: int) -> timedelta:
-    """How long a step rests that has failed once more: ever longer."""
-    return min(FIRST_RETRY * (1 << min(failures, 16)), LAST_RETRY)
+async def _put_off(putting_off: Callable[[], Awaitable[object]], **about: str) -> None:
+    """Put off what has failed. Where that fails too, it comes again by itself: a lease, for one, runs out."""
+    try:
+        await putting_off()
+    except StorageUnavailable:
+        raise
+    except Exception:
+        log.exception("putting off failed", **about)
 
 
 async def _drain(step: Callable[[], Awaitable[int]]) -> int:
@@ -217,27 +252,39 @@ async def _work(worker: Worker, stop: asyncio.Event, clock: Clock, interval: tim
 
     Domains are looked up beside all else: one whose servers are silent must not keep anybody's renewal waiting.
     """
-    stopping = asyncio.create_task(stop.wait())
-    looking: asyncio.Task[int] | None = None
+    stopping, loop = asyncio.create_task(stop.wait()), asyncio.get_running_loop()
+    looking: asyncio.Task[int | None] | None = None
+    look_again_at = loop.time()
+    rests = Rests(lambda kind: WORKER_FAILURES.of(kind).inc())
+
+    async def next_due(_: Collection[str]) -> Due:
+        return await worker.work.next_due(platform=worker.providing is None)
+
     try:
         while not stop.is_set():
             if looking is not None and looking.done():
-                _looked(looking)
+                # Those that were due and could not be had rest, or are another worker's.
+                look_again_at = loop.time() + (0 if _looked(looking) else interval.total_seconds())
                 looking = None
             now, rest, done = clock.now(), interval, 0
             try:
-                due = await worker.work.next_due(platform=worker.providing is None)
-                WORKER_LAG.of().set(_lag_seconds(due, now))
-                if looking is None and due.look_ups is not None and due.look_ups <= now:
-                    looking = asyncio.create_task(worker.validate_once(now))
+                found = await rests.take(LOOK, next_due, now)
+                if found:
+                    WORKER_LAG.of().set(_lag_seconds(found, now))
+                due = found or Due(now, now)  # for all that is known
+                if looking is None and look_again_at <= loop.time() and due.look_ups and due.look_ups <= now:
+                    looking = asyncio.create_task(rests.take(LOOK_UPS, partial(worker.validate_once, now), now))
                 if due.steps is not None and due.steps <= now:
                     # No more than some: a stop is to be heeded, and the next leases run from the time that it is then.
-                    done = await worker.move_some(now)
-                coming = [instant - now for instant in (due.steps, due.look_ups) if instant and instant > now]
+                    done = await worker.move_some(now, rests)
+                resting = rests.ends(now)
+                coming = [instant - now for instant in (due.steps, due.look_ups, *resting) if instant and instant > now]
                 rest = min([rest, *coming])
-                if looking is None and not any(instant and instant <= now for instant in (due.steps, due.look_ups)):
+                left = any(instant and instant <= now for instant in (due.steps, due.look_ups))
+                if looking is None and not done and (resting or not left):
                     clock.settle(now)
-                WORKER_RAN.of().set_to_current_time()
+                if found:
+                    WORKER_RAN.of().set_to_current_time()
             except StorageUnavailable:
                 log.warning("the database can't be reached: trying again")
                 WORKER_FAILURES.of("database").inc()
@@ -258,11 +305,11 @@ def _lag_seconds(due: Due, now: datetime) -> float:
     return max([0.0, *((now - instant).total_seconds() for instant in instants)])
 
 
-def _looked(looking: asyncio.Task[int]) -> None:
-    """Take in how look-ups ended. Raises what is none of the database's faults."""
+def _looked(looking: asyncio.Task[int | None]) -> int:
+    """How many domains were looked up."""
     error = looking.exception()
     if isinstance(error, StorageUnavailable):
         log.warning("the database can't be reached: the look-ups are made again")
         WORKER_FAILURES.of("database").inc()
-    elif error is not None:
-        raise error
+        return 0
+    return looking.result() or 0

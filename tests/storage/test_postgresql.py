@@ -3,6 +3,7 @@
 import asyncio
 import random
 from datetime import timedelta
+from functools import partial
 from time import monotonic
 
 import pytest
@@ -12,8 +13,9 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
 from postroomd.domain.errors import Conflict, QuotaExceeded
+from postroomd.domain.lifecycle import delete_domain
 from postroomd.domain.mailboxes import delete_mailbox
-from postroomd.domain.model import Scope
+from postroomd.domain.model import DomainStatus, Scope
 from postroomd.storage import tables as t
 from postroomd.storage.engine import DEADLINE, Database, open_database
 from postroomd.storage.sql import SqlRepository
@@ -21,6 +23,7 @@ from postroomd.worker import Worker
 from tests.conftest import NewDatabase
 from tests.life import BILLED, FREE, PLATFORM
 
+from .looks import eventually
 from .made import NOW, Tenant, mailbox, new_alias, new_domain, new_mailboxes, new_one, new_tenant
 
 pytestmark = pytest.mark.xdist_group("postgresql")
@@ -197,3 +200,26 @@ async def _require_counts_equal_a_recount(database: Database, scope: Scope, quot
     mailboxes, addresses, of_project, of_domain = await database.read(one, scope)
     assert 0 < mailboxes <= quota
     assert mailboxes == addresses == of_project == of_domain
+
+
+async def test_while_a_domain_is_deleted_its_projects_other_domains_wait_for_nothing(database: Database) -> None:
+    tenant, _ = await two_tenants(database)
+    repository = SqlRepository(database)
+    going = await new_domain(repository, tenant, "going.test")
+    (ada,) = await new_mailboxes(repository, going, "ada")
+    blocked = text(
+        "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+    )
+
+    async def waits() -> bool:
+        return bool(await database.read(lambda connection: connection.scalar(blocked)))
+
+    deletion = partial(delete_domain, now=NOW)
+    async with database._engines.writer.begin() as holding:
+        await holding.execute(select(t.mailboxes.c.id).where(t.mailboxes.c.id == ada.id).with_for_update())
+        deleting = asyncio.create_task(repository.domains.delete(tenant.scope, going.id, deletion, NOW))
+        await eventually(waits)
+        await asyncio.wait_for(new_domain(repository, tenant, "new.test"), PATIENCE_SECONDS)
+        assert not deleting.done()
+    assert (await deleting).status is DomainStatus.DELETING
+    await database.close()

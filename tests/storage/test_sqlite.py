@@ -4,7 +4,7 @@ import asyncio
 import shutil
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import AsyncExitStack, contextmanager
+from contextlib import AsyncExitStack, contextmanager, suppress
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import Engine, Pool, event
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from postroomd.domain.errors import StorageUnavailable
 from postroomd.domain.lifecycle import begin_validation, delete_domain
@@ -27,7 +27,7 @@ from postroomd.domain.records import RECORD_KINDS, Finding
 from postroomd.storage import dialects
 from postroomd.storage import engine as storage_engine
 from postroomd.storage import tables as t
-from postroomd.storage.dialects import open_engines
+from postroomd.storage.dialects import in_memory, open_engines
 from postroomd.storage.engine import open_repository
 from postroomd.storage.migrations import migrate, require_current
 from postroomd.storage.repository import Repository
@@ -155,6 +155,27 @@ async def test_only_the_owners_writer_checkpoints_and_every_connection_is_durabl
             "wal_autocheckpoint": 1_000 if checkpoints else 0,
         }
         await engine.dispose()
+
+
+async def cache_size(connection: AsyncConnection) -> int:
+    """In pages; in KiB where it is negative."""
+    return int((await connection.exec_driver_sql("PRAGMA cache_size")).scalar_one())
+
+
+@pytest.mark.parametrize("fault", [None, ZeroDivisionError])
+async def test_very_many_changes_have_more_memory_for_as_long_as_they_take(
+    sqlite_store: str, fault: type[Exception] | None
+) -> None:
+    engines = open_engines(sqlite_store, owner=True, pool_size=10)
+    async with engines.writer.begin() as connection:
+        usual = await cache_size(connection)
+        with suppress(ZeroDivisionError):
+            async with in_memory(connection):
+                assert await cache_size(connection) == -dialects.SQLITE_BULK_KIB != usual
+                if fault:
+                    raise fault
+        assert await cache_size(connection) == usual
+    await engines.close()
 
 
 async def test_the_owner_checkpoints_what_other_processes_write(

@@ -71,8 +71,8 @@ async def test_a_lease_runs_from_the_time_that_it_is(
     claimed_at: list[datetime] = []
     claimed: list[MailboxClaim] = []
 
-    async def claiming(now: datetime, lease: timedelta, limit: int) -> Sequence[MailboxClaim]:
-        claims = await claim(now, lease, limit)
+    async def claiming(now: datetime, *arguments: Any) -> Sequence[MailboxClaim]:
+        claims = await claim(now, *arguments)
         claimed_at.append(now)
         claimed.extend(claims)
         if len(claimed) == MAILBOXES:

@@ -9,6 +9,8 @@ statements: those have connections of their own, with statements that stay prepa
 """
 
 import sqlite3
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -49,6 +51,7 @@ BUSY_TIMEOUT_MS = 5_000
 SQLITE_READERS = 4
 # What a reader keeps for itself, the system keeps for all of them: 512 KiB hold the inner pages of the indexes.
 READING = {"wal_autocheckpoint": 0, "cache_size": -512}
+SQLITE_BULK_KIB = 128 * 1024  # of pages: more makes the deletion of a domain with 100,000 mailboxes hardly quicker
 SQLITE_BY_KEY = (2, 32)  # lines, and how many statements wait for the first before the second is used
 SQLITE_OTHERS = (3, 1)
 POSTGRESQL_OWN = 1  # line for hot statements of ours, API keys; half of all connections are for those of tenants
@@ -182,6 +185,24 @@ def checked(dialect: str, column: ColumnElement[Any]) -> ColumnElement[Any]:
     expression is in no index (https://sqlite.org/optoverview.html#uplus).
     """
     return UnaryExpression(column, operator=custom_op("+"), type_=column.type) if dialect == "sqlite" else column
+
+
+@asynccontextmanager
+async def in_memory(connection: AsyncConnection) -> AsyncIterator[None]:
+    """Keep what very many changes touch in memory, as far as there is room.
+
+    SQLite's page cache is small. Once it is full of changed pages, each further one has another written to the log,
+    to be read from there for the next row that belongs on it: half of the time of changing 100,000 mailboxes.
+    """
+    if connection.dialect.name != "sqlite":
+        yield
+        return
+    usual = (await connection.exec_driver_sql("PRAGMA cache_size")).scalar_one()
+    await connection.exec_driver_sql(f"PRAGMA cache_size = -{SQLITE_BULK_KIB}")
+    try:
+        yield
+    finally:
+        await connection.exec_driver_sql(f"PRAGMA cache_size = {usual}")
 
 
 async def checkpoint(engine: AsyncEngine) -> None:

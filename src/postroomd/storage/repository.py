@@ -9,7 +9,7 @@ that read the value, so that no other write comes in between; what it raises end
 caller; returning the same object writes nothing. It may be applied more than once, and must give the same answer.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol
@@ -84,6 +84,14 @@ class Quarantine:
 def quarantine_of(terms: Terms, now: datetime) -> Quarantine | None:
     """The quarantine that is in force, if there is one."""
     return Quarantine(terms.quarantine, now) if terms.quarantine else None
+
+
+class RowFails(Exception):
+    """What the worker was to do with a row, and it alone, has failed unexpectedly."""
+
+    def __init__(self, row_id: str) -> None:
+        super().__init__(row_id)
+        self.row_id = row_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,6 +254,9 @@ class Work(Protocol):
 
     What takes a worker long is claimed for a while, the lease; no other worker is given it until that is over. What
     another has been given since is changed by none of the former's steps.
+
+    What takes rows passes over those that it is told to skip, by their ids. A fault of one row keeps no other waiting:
+    where a chunk fails unexpectedly, one row is taken alone, and RowFails says which one it is that fails.
     """
 
     async def next_due(self, *, platform: bool = True) -> Due:
@@ -254,8 +265,10 @@ class Work(Protocol):
         Without a mail platform what one was asked for is to be done too.
         """
 
-    async def claim_domains(self, now: datetime, lease: timedelta, limit: int) -> Sequence[DomainClaim]:
-        """Domains whose records are to be looked up by now, the longest waiting first."""
+    async def claim_domains(
+        self, now: datetime, lease: timedelta, limit: int, skipping: Collection[str] = ()
+    ) -> Sequence[DomainClaim]:
+        """Domains whose records are to be looked up by now, the longest waiting first. Raises RowFails."""
 
     async def settle_validation(
         self, claim: DomainClaim, findings: Mapping[str, Finding], interval: timedelta, now: datetime
@@ -270,15 +283,20 @@ class Work(Protocol):
     async def put_off_domain(self, claim: DomainClaim, until: datetime) -> None:
         """Count a failed look-up, and have the domain looked up again at an instant."""
 
-    async def finish_provisioning(self, interval: timedelta, now: datetime, limit: int) -> int:
+    async def finish_provisioning(
+        self, interval: timedelta, now: datetime, limit: int, skipping: Collection[str] = ()
+    ) -> int:
         """Make provisioned domains ready, and the mailboxes due that wait for them.
 
         The mail platform is asked for their aliases. Their records are looked up again after the interval. Answers of
         how many domains some of that was done: a domain that has more aliases than the limit takes several calls.
+        Raises RowFails.
         """
 
-    async def claim_mailboxes(self, now: datetime, lease: timedelta, limit: int) -> Sequence[MailboxClaim]:
-        """Mailboxes whose next step is due, the longest overdue first."""
+    async def claim_mailboxes(
+        self, now: datetime, lease: timedelta, limit: int, skipping: Collection[str] = ()
+    ) -> Sequence[MailboxClaim]:
+        """Mailboxes whose next step is due, the longest overdue first. Raises RowFails."""
 
     async def advance(self, claim: MailboxClaim, rule: MailboxStep, now: datetime) -> bool:
         """Apply a rule to a mailbox in one transaction; None purges it.
@@ -290,11 +308,16 @@ class Work(Protocol):
         """Count a failed step, and have the mailbox taken up again at an instant."""
 
     async def purge_domains(
-        self, mailbox_rule: PurgeRule, domain_rule: DomainPurgeRule, now: datetime, limit: int
+        self,
+        mailbox_rule: PurgeRule,
+        domain_rule: DomainPurgeRule,
+        now: datetime,
+        limit: int,
+        skipping: Collection[str] = (),
     ) -> int:
         """Apply a rule to up to `limit` mailboxes of a deleting domain, or one to such a domain that has none left.
 
-        None purges them. Answers how many mailboxes and domains changed or went.
+        None purges them. Answers how many mailboxes and domains changed or went. Raises RowFails for the domain.
         """
 
     async def forget_answers(self, now: datetime, limit: int) -> int:

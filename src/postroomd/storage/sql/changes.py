@@ -13,6 +13,7 @@ from postroomd.domain.mailboxes import due_at
 from postroomd.domain.model import Domain, Mailbox, MailboxStatus
 from postroomd.domain.operations import Tombstone, Transition, address_hash
 from postroomd.storage import tables as t
+from postroomd.storage.dialects import checked
 from postroomd.storage.engine import ACTOR
 from postroomd.storage.sql.payments import insert_payments, store_payment_of, void_payments_of
 from postroomd.storage.sql.provisions import store_provisions, void_provisions_of
@@ -55,7 +56,8 @@ async def delete_mailboxes_of(connection: AsyncConnection, domain: Domain, now: 
     """Make all mailboxes of a domain deleting at once: its row is locked, and theirs are locked with the first look."""
     event, status, columns = MailboxEvent.DOMAIN_DELETED, MailboxStatus.DELETING, t.mailboxes.c
     concerned = (
-        columns.organization_id == domain.organization_id,
+        # Found by the domain alone: in the order of the table, and so of what was created together.
+        checked(connection.dialect.name, columns.organization_id) == domain.organization_id,
         columns.domain_id == domain.id,
         columns.status.in_(MAILBOX_TRANSITIONS[event]),
     )

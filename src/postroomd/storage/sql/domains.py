@@ -17,6 +17,7 @@ from postroomd.domain.model import (
 )
 from postroomd.domain.records import shown
 from postroomd.storage import tables as t
+from postroomd.storage.dialects import in_memory
 from postroomd.storage.engine import Database
 from postroomd.storage.repository import DomainRule, DomainSecrets
 from postroomd.storage.sql.changes import delete_mailboxes_of
@@ -157,17 +158,19 @@ class SqlDomains:
             if deleted is domain:
                 return domain
             deleted = counted(deleted)
+            async with in_memory(connection):
+                await delete_mailboxes_of(connection, domain, now)
+                await connection.execute(
+                    update(t.aliases)
+                    .where(t.aliases.c.organization_id == domain.organization_id, t.aliases.c.domain_id == domain.id)
+                    .values(status=AliasStatus.DELETING, updated_at=now, revision=t.aliases.c.revision + 1)
+                )
+            # Last, since from here on the project's other domains wait for the commit, where one is created or moves.
             await store_domain(connection, domain, deleted)
             await connection.execute(
                 update(t.domains)
                 .where(*this_row(t.domains, domain))
                 .values(validation_requested_at=None, next_check_at=None)
-            )
-            await delete_mailboxes_of(connection, domain, now)
-            await connection.execute(
-                update(t.aliases)
-                .where(t.aliases.c.organization_id == domain.organization_id, t.aliases.c.domain_id == domain.id)
-                .values(status=AliasStatus.DELETING, updated_at=now, revision=t.aliases.c.revision + 1)
             )
             return deleted
 

@@ -1,10 +1,10 @@
 """What the worker does by itself, for every tenant."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, bindparam, delete, func, null, select, tuple_, update
+from sqlalchemy import ColumnElement, Row, bindparam, delete, func, null, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from postroomd.domain.aliases import request_alias
@@ -18,6 +18,7 @@ from postroomd.storage.engine import Database
 from postroomd.storage.repository import DomainClaim, DomainPurgeRule, Due, MailboxClaim, MailboxStep, PurgeRule
 from postroomd.storage.sql.aliases import ALIAS, store_alias
 from postroomd.storage.sql.changes import purge_mailboxes, store_mailbox
+from postroomd.storage.sql.chunks import Chunk, write_chunk
 from postroomd.storage.sql.domains import DOMAIN, fetch_records, lock_domain, store_domain
 from postroomd.storage.sql.mailboxes import MAILBOX
 from postroomd.storage.sql.rows import counted, made, made_of, this_row
@@ -54,25 +55,28 @@ class SqlWork:
 
     # --- Domains ------------------------------------------------------------------------------------------------------
 
-    async def claim_domains(self, now: datetime, lease: timedelta, limit: int) -> Sequence[DomainClaim]:
-        """Domains whose records are to be looked up by now, the longest waiting first."""
+    async def claim_domains(
+        self, now: datetime, lease: timedelta, limit: int, skipping: Collection[str] = ()
+    ) -> Sequence[DomainClaim]:
+        """Domains whose records are to be looked up by now, the longest waiting first. Raises RowFails."""
 
-        async def work(connection: AsyncConnection) -> list[DomainClaim]:
-            due = t.domains.c.next_check_at
-            listing = select(*[*DOMAIN, t.domains.c.claim, t.domains.c.failures]).where(due <= now).order_by(due)
-            rows = (await connection.execute(listing.limit(limit).with_for_update(skip_locked=True))).all()
-            if not rows:
+        async def work(connection: AsyncConnection, chunk: Chunk) -> list[DomainClaim]:
+            columns = t.domains.c
+            waiting = select(columns.id).where(columns.next_check_at <= now).order_by(columns.next_check_at)
+            ids = await chunk.take(connection, waiting, t.domains)
+            if not ids:
                 return []
-            leased = {"next_check_at": now + lease, "claim": t.domains.c.claim + 1}
-            claimed = t.domains.c.id.in_([row.id for row in rows])
-            await connection.execute(update(t.domains).where(claimed).values(leased))
+            leased = update(t.domains).where(columns.id.in_(ids))
+            await connection.execute(leased.values(next_check_at=now + lease, claim=columns.claim + 1))
+            listing = select(*[*DOMAIN, columns.claim, columns.failures]).where(columns.id.in_(ids))
+            rows = _in_order(ids, (await connection.execute(listing)).all())
             domains = [made_of(Domain, row) for row in rows]
             return [
-                DomainClaim(domain, await fetch_records(connection, domain), row.claim + 1, row.failures)
+                DomainClaim(domain, await fetch_records(connection, domain), row.claim, row.failures)
                 for domain, row in zip(domains, rows, strict=True)
             ]
 
-        return await self._database.write(work)
+        return await write_chunk(self._database, work, limit, skipping)
 
     async def settle_validation(
         self, claim: DomainClaim, findings: Mapping[str, Finding], interval: timedelta, now: datetime
@@ -117,13 +121,18 @@ class SqlWork:
         held = (*this_row(t.domains, claim.domain), columns.claim == claim.generation)
         await self._put_off(update(t.domains).where(*held, columns.next_check_at.is_not(None)), next_check_at=until)
 
-    async def finish_provisioning(self, interval: timedelta, now: datetime, limit: int) -> int:
-        """Make provisioned domains ready, and the mailboxes due that wait for them. Answers how many domains."""
+    async def finish_provisioning(
+        self, interval: timedelta, now: datetime, limit: int, skipping: Collection[str] = ()
+    ) -> int:
+        """Make provisioned domains ready, and the mailboxes due that wait for them. Answers how many domains.
 
-        async def work(connection: AsyncConnection) -> int:
-            waiting = select(*DOMAIN).where(t.domains.c.status == DomainStatus.PROVISIONING).limit(limit)
-            rows = (await connection.execute(waiting.with_for_update(skip_locked=True))).all()
-            for row in rows:
+        Raises RowFails.
+        """
+
+        async def work(connection: AsyncConnection, chunk: Chunk) -> int:
+            waiting = select(t.domains.c.id).where(_of_status(DomainStatus.PROVISIONING))
+            ids = await chunk.take(connection, waiting, t.domains)
+            for row in (await connection.execute(select(*DOMAIN).where(t.domains.c.id.in_(ids)))).all():
                 domain = made(Domain, row)
                 if await _request_aliases(connection, domain, now, limit) == limit:
                     continue  # the rest comes with the next call
@@ -133,33 +142,35 @@ class SqlWork:
                 await connection.execute(checking.values(next_check_at=next_check_at(ready, interval, now)))
                 admitting = update(t.mailboxes).where(t.mailboxes.c.domain_id == ready.id, t.WAITING)
                 await connection.execute(admitting.values(due_at=now))
-            return len(rows)
+            return len(ids)
 
-        return await self._database.write(work)
+        return await write_chunk(self._database, work, limit, skipping)
 
     # --- Mailboxes ----------------------------------------------------------------------------------------------------
 
-    async def claim_mailboxes(self, now: datetime, lease: timedelta, limit: int) -> Sequence[MailboxClaim]:
-        """Mailboxes whose next step is due, the longest overdue first."""
+    async def claim_mailboxes(
+        self, now: datetime, lease: timedelta, limit: int, skipping: Collection[str] = ()
+    ) -> Sequence[MailboxClaim]:
+        """Mailboxes whose next step is due, the longest overdue first. Raises RowFails."""
 
-        async def work(connection: AsyncConnection) -> list[MailboxClaim]:
+        async def work(connection: AsyncConnection, chunk: Chunk) -> list[MailboxClaim]:
             columns = t.mailboxes.c
+            waiting = select(columns.id).where(columns.due_at <= now).order_by(columns.due_at)
+            ids = await chunk.take(connection, waiting, t.mailboxes)
+            if not ids:
+                return []
+            leased = update(t.mailboxes).where(columns.id.in_(ids))
+            await connection.execute(leased.values(due_at=now + lease, claim=columns.claim + 1))
             domain_status = t.domains.c.status.label("domain_status")
             listing = (
                 select(*[*MAILBOX, columns.claim, columns.failures, domain_status])
                 .join(t.domains, t.domains.c.id == columns.domain_id)
-                .where(columns.due_at <= now)
-                .order_by(columns.due_at)
-                .limit(limit)
-                .with_for_update(of=t.mailboxes, skip_locked=True)
+                .where(columns.id.in_(ids))
             )
-            rows = (await connection.execute(listing)).all()
-            if rows:
-                leased = update(t.mailboxes).where(columns.id.in_([row.id for row in rows]))
-                await connection.execute(leased.values(due_at=now + lease, claim=columns.claim + 1))
-            return [MailboxClaim(made_of(Mailbox, row), row.domain_status, row.claim + 1, row.failures) for row in rows]
+            rows = _in_order(ids, (await connection.execute(listing)).all())
+            return [MailboxClaim(made_of(Mailbox, row), row.domain_status, row.claim, row.failures) for row in rows]
 
-        return await self._database.write(work)
+        return await write_chunk(self._database, work, limit, skipping)
 
     async def advance(self, claim: MailboxClaim, rule: MailboxStep, now: datetime) -> bool:
         """Apply a rule to a mailbox in one transaction; None purges it.
@@ -207,18 +218,25 @@ class SqlWork:
     # --- What goes ----------------------------------------------------------------------------------------------------
 
     async def purge_domains(
-        self, mailbox_rule: PurgeRule, domain_rule: DomainPurgeRule, now: datetime, limit: int
+        self,
+        mailbox_rule: PurgeRule,
+        domain_rule: DomainPurgeRule,
+        now: datetime,
+        limit: int,
+        skipping: Collection[str] = (),
     ) -> int:
-        """Apply a rule to up to `limit` mailboxes of a deleting domain, or one to such a domain that has none left."""
+        """Apply a rule to up to `limit` mailboxes of a deleting domain, or one to such a domain that has none left.
 
-        async def work(connection: AsyncConnection) -> int:
-            deleting = select(*DOMAIN).where(*_PURGEABLE).limit(1)
-            row = (await connection.execute(deleting.with_for_update(of=t.domains, skip_locked=True))).one_or_none()
-            if row is None:
+        Raises RowFails for the domain.
+        """
+
+        async def work(connection: AsyncConnection, chunk: Chunk) -> int:
+            ids = await chunk.take(connection, select(t.domains.c.id).where(*_PURGEABLE), t.domains)
+            if not ids:
                 return 0
-            domain = made(Domain, row)
-            chunk = select(*MAILBOX).where(t.mailboxes.c.domain_id == domain.id, *t.TO_PURGE).limit(limit)
-            mailboxes = [made(Mailbox, row) for row in await connection.execute(chunk.with_for_update())]
+            domain = made(Domain, (await connection.execute(select(*DOMAIN).where(t.domains.c.id.in_(ids)))).one())
+            listing = select(*MAILBOX).where(t.mailboxes.c.domain_id == domain.id, *t.TO_PURGE).limit(limit)
+            mailboxes = [made(Mailbox, row) for row in await connection.execute(listing.with_for_update())]
             gone = []
             for mailbox in mailboxes:
                 changed = mailbox_rule(mailbox)
@@ -237,7 +255,7 @@ class SqlWork:
                 await store_domain(connection, domain, counted(left))
             return 1
 
-        return await self._database.write(work)
+        return await write_chunk(self._database, work, 1, skipping)
 
     async def forget_answers(self, now: datetime, limit: int) -> int:
         """Drop answers under idempotency keys that have expired. Answers how many."""
@@ -252,6 +270,12 @@ class SqlWork:
             return len(rows)
 
         return await self._database.write(work)
+
+
+def _in_order(ids: Sequence[str], rows: Sequence[Row[Any]]) -> list[Row[Any]]:
+    """Rows in the order of their ids."""
+    found = {row.id: row for row in rows}
+    return [found[each] for each in ids]
 
 
 async def _request_aliases(connection: AsyncConnection, domain: Domain, now: datetime, limit: int) -> int:
