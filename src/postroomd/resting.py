@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TypeVar
 
-import structlog
-
 from postroomd.domain.errors import StorageUnavailable
+from postroomd.logs import get_logger
 from postroomd.storage.repository import RowFails
 
 FIRST_RETRY, LAST_RETRY = timedelta(seconds=10), timedelta(hours=1)
@@ -20,7 +19,7 @@ Result = TypeVar("Result")
 Step = Callable[[Collection[str]], Awaitable[Result]]
 """Takes a step that passes over the rows with these ids."""
 
-log = structlog.get_logger()
+log = get_logger()
 
 
 def retry_after(failures: int) -> timedelta:
