@@ -33,6 +33,7 @@ CHEAP_HASHES = {
     "POSTROOM_ARGON2_MEMORY_KIB": "8",
     "POSTROOM_ARGON2_TIME_COST": "1",
     "POSTROOM_ARGON2_PARALLELISM": "1",
+    "POSTROOM_HASH_WAIT_SECONDS": "60",  # nobody is refused for how many they are
 }
 
 _numbers = count(1)  # of servers

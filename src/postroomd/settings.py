@@ -237,7 +237,7 @@ class Settings(BaseSettings):
     argon2_parallelism: int = _setting(1, _SERVICE, "Lanes of a password hash.", ge=1, le=64)
     hash_threads: int = _setting(0, _SERVICE, "Threads that hash passwords; 0 for one per core but one.", ge=0, le=256)
     hash_wait_seconds: float = _setting(
-        0.5,
+        1.0,
         _SERVICE,
         "Seconds of hashing for others that a call may wait for before it is refused; or as many as its own takes.",
         ge=0,

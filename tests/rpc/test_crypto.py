@@ -11,11 +11,17 @@ from typing import Any
 import pytest
 
 from postroomd.domain.errors import TooManyRequests
-from postroomd.rpc.crypto import NICENESS, SCHEME, SECONDS_A_TASK, Crypto, tasks_ahead, usual_threads
+from postroomd.rpc.crypto import NICENESS, SCHEME, SECONDS_A_PASS, Crypto, tasks_ahead, usual_threads
+
+PASSES, KIB = 3, 10_000
+SECONDS_A_HASH = SECONDS_A_PASS * PASSES * KIB
 
 
 class Hasher:
     """Hashes when it is told to, one password a permit."""
+
+    time_cost = PASSES
+    memory_cost = KIB
 
     def __init__(self) -> None:
         self.permits = threading.Semaphore(0)
@@ -106,7 +112,7 @@ def test_of_each_other_caller_no_more_tasks_come_first_than_one_has_oneself(
 
 
 async def test_a_caller_is_refused_who_would_wait_longer_than_is_allowed(hasher: Hasher) -> None:
-    crypto = crypto_of(hasher, threads=2, most_wait_seconds=50 * SECONDS_A_TASK)
+    crypto = crypto_of(hasher, threads=2, most_wait_seconds=50 * SECONDS_A_HASH)
     small = [asyncio.create_task(crypto.hash_passwords([password])) for password in passwords(150)]
     await begun(hasher, 2)
     refused = [each for each in small if each.done() and isinstance(each.exception(), TooManyRequests)]
@@ -122,20 +128,20 @@ async def test_a_batch_may_wait_for_others_as_long_as_its_own_hashes_take(hasher
     await begun(hasher, 1)
     with pytest.raises(TooManyRequests) as refusal:
         await third
-    assert refusal.value.retry_after_seconds == pytest.approx(200 * SECONDS_A_TASK)
+    assert refusal.value.retry_after_seconds == pytest.approx(200 * SECONDS_A_HASH)
     hasher.permits.release(200)
     assert [len(answer) for answer in await asyncio.gather(first, second)] == [100, 100]
 
 
 async def test_what_tasks_take_is_measured() -> None:
-    class Slow:
+    class Slow(Hasher):
         def hash(self, password: str) -> str:
             until = thread_time() + 0.2
             while thread_time() < until:
                 pass
             return password
 
-    crypto = crypto_of(Slow(), most_wait_seconds=2 * SECONDS_A_TASK)
+    crypto = crypto_of(Slow(), most_wait_seconds=2 * SECONDS_A_HASH)
     await crypto.hash_passwords(passwords(3))
     allowed = [asyncio.create_task(crypto.hash_passwords(["in time"])) for _ in range(2)]
     await asyncio.sleep(0)

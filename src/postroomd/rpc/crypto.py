@@ -23,8 +23,8 @@ from postroomd.domain.errors import TooManyRequests
 from postroomd.metrics import PASSWORD_SECONDS, PASSWORDS_REFUSED, PASSWORDS_WAITING, Times
 
 SCHEME = "{ARGON2ID}"  # the prefix by which Dovecot knows how a password is hashed
-SECONDS_A_TASK = 0.03
-"""About what one Argon2id hash takes at the default cost. What tasks take is measured, beginning with this."""
+SECONDS_A_PASS = 0.03 / (2 * 19_456)
+"""About what Argon2id takes for one pass over one KiB. What hashes take is measured, beginning with this."""
 
 WEIGHT = 0.1
 """Of the last task, in what tasks are taken to last."""
@@ -61,7 +61,7 @@ class Crypto:
         self._at_once = threads + 1
         self._turns = asyncio.Semaphore(self._at_once)
         self._left: dict[object, int] = {}  # tasks of each caller
-        self._seconds_a_task = SECONDS_A_TASK
+        self._seconds_a_task = SECONDS_A_PASS * hasher.time_cost * hasher.memory_cost
 
     async def hash_passwords(self, passwords: Sequence[str]) -> list[str]:
         """The hashes of passwords as `{ARGON2ID}$argon2id$…`. Raises TooManyRequests."""
