@@ -2,7 +2,6 @@
 
 import asyncio
 from dataclasses import dataclass
-from functools import partial
 from http import HTTPStatus
 from typing import Any, NamedTuple, Protocol
 
@@ -133,12 +132,13 @@ class RpcEndpoint:
         return answer
 
     async def _decode(self, incoming: Incoming) -> Message:
-        # Most reads have no body: there is nothing to wait for, and no clock to set.
         body = await read_body(incoming.http, self._timeouts.body_seconds) if incoming.http.body_exists else b""
         if self._transcoder.reads_body:
             headers.check_media_type(incoming.http, body)
-        decode = partial(self._transcoder.decode, incoming.captured, incoming.http.rel_url.raw_query_string, body)
-        return await asyncio.to_thread(decode) if len(body) > LARGE_BODY else decode()
+        parts = (incoming.captured, incoming.http.rel_url.raw_query_string, body)
+        if len(body) > LARGE_BODY:
+            return await asyncio.to_thread(self._transcoder.decode, *parts)
+        return self._transcoder.decode(*parts)
 
 
 class Liveness:

@@ -35,11 +35,11 @@ class Transcoder:
         Raises InvalidArguments, with every fault of all three.
         """
         violations = Violations()
-        values = {
-            **self._from_path(captured, violations),
-            **self._from_query(raw_query, violations),
-            **self._from_body(body, violations),
-        }
+        values = self._from_path(captured, violations)
+        if raw_query:
+            values |= self._from_query(raw_query, violations)
+        if body and self.reads_body:
+            values |= self._from_body(body, violations)
         violations.check()
         return self.request_class(**values)
 
@@ -60,8 +60,6 @@ class Transcoder:
 
     def _from_query(self, raw_query: str, violations: Violations) -> dict[str, Any]:
         values: dict[str, Any] = {}
-        if not raw_query:
-            return values
         for name, texts in parse_query(raw_query, violations).items():
             if name not in self._query:
                 violations.add(name, "unknown", "is not an argument of this call")
@@ -75,8 +73,6 @@ class Transcoder:
         return _set_ones(values)
 
     def _from_body(self, body: bytes, violations: Violations) -> dict[str, Any]:
-        if not (self.reads_body and body):
-            return {}
         value = parse_body(body, violations)
         if value is NOT_SET:
             return {}
