@@ -121,14 +121,16 @@ class Authenticator(Generic[Key, Who]):
 
 def secret_of(metadata: Metadata) -> str:
     """The one secret that the metadata carries. Raises Unauthenticated."""
-    secrets = [value for name, value in metadata if name == "x-auth-token"]
+    secrets = []
     for name, value in metadata:
-        if name == "authorization":
+        if name == "x-auth-token":
+            secrets.append(str(value))
+        elif name == "authorization":
             scheme, _, secret = str(value).partition(" ")
             secrets.append(secret.strip() if scheme.lower() == "bearer" else "")
     if len(secrets) != 1:
         raise Unauthenticated(KeyRefusal.INVALID_ARGUMENT)
-    return str(secrets[0])
+    return secrets[0]
 
 
 def _secret_hash(metadata: Metadata) -> bytes:

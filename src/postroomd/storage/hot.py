@@ -77,11 +77,14 @@ class Compiled:
 
     def arguments(self, values: Values) -> list[Any]:
         """The driver's arguments, in their order. Raises KeyError for a value that is missing."""
-        values = {**self.given, **values}
+        if self.given:
+            values = {**self.given, **values}
         return [values[name] if process is None else process(values[name]) for name, process in self.parameters]
 
     def values(self, rows: Rows) -> Rows:
         """The driver's rows as Python values."""
+        if not self.processors:
+            return rows
         found = []
         for row in rows:
             made = list(row)

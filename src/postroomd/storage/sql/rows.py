@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import fields, replace
 from typing import Any, Generic, TypeVar
 
-from sqlalchemy import BigInteger, ColumnElement, Row, Table, bindparam, select, type_coerce
+from sqlalchemy import BigInteger, Column, ColumnElement, Row, Table, Text, bindparam, cast, select, type_coerce
 
 from postroomd.domain.errors import NotFound
 from postroomd.domain.model import Scope
@@ -12,7 +12,7 @@ from postroomd.domain.operations import Payment, Provision
 from postroomd.storage.engine import Database
 from postroomd.storage.hot import HotStatement
 from postroomd.storage.lines import Rows
-from postroomd.storage.tables import Instant
+from postroomd.storage.tables import ID, Instant
 
 Model = TypeVar("Model")
 
@@ -20,12 +20,18 @@ Model = TypeVar("Model")
 def columns_of(model: type[Any], table: Table) -> list[ColumnElement[Any]]:
     """The columns of a table that a model is made of: those named as its fields.
 
-    A named tuple has instants as they are stored.
+    A named tuple has them as they cost the least: instants as they are stored, ids as the database writes them.
     """
     if issubclass(model, tuple):
-        columns = [table.c[name] for name in model._fields]  # type: ignore[attr-defined]
-        return [type_coerce(each, BigInteger) if isinstance(each.type, Instant) else each for each in columns]
+        return [_plain(table.c[name]) for name in model._fields]  # type: ignore[attr-defined]
     return [table.c[field.name] for field in fields(model)]
+
+
+def _plain(column: Column[Any]) -> ColumnElement[Any]:
+    if isinstance(column.type, Instant):
+        return type_coerce(column, BigInteger)
+    # PostgreSQL's driver would make a UUID of each, only to have a text made of it again.
+    return cast(column, Text).label(column.name) if column.type is ID else column
 
 
 def made(model: type[Model], row: Row[Any]) -> Model:
