@@ -7,6 +7,7 @@ defence, not a licence to log secrets.
 import logging
 import sys
 from collections.abc import Mapping
+from contextvars import ContextVar
 from time import monotonic
 from typing import Any, Literal
 
@@ -23,7 +24,9 @@ else:
     sys.modules["rich"] = _rich
 
 get_logger = structlog.get_logger
-bind = structlog.contextvars.bind_contextvars
+
+CALL: ContextVar[tuple[str, str]] = ContextVar("call")
+"""The request id and the RPC of the call that is being handled, which stand in its log lines."""
 
 SECRET_NAMES = frozenset(
     {
@@ -102,7 +105,7 @@ def configure(level: str, form: Literal["auto", "json", "console"] = "auto", *, 
         return event
 
     shared: list[Processor] = [
-        structlog.contextvars.merge_contextvars,
+        _name_call,
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -134,6 +137,13 @@ def configure(level: str, form: Literal["auto", "json", "console"] = "auto", *, 
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=False,
     )
+
+
+def _name_call(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    if call := CALL.get(None):
+        event.setdefault("request_id", call[0])
+        event.setdefault("rpc", call[1])
+    return event
 
 
 def _renderers(*, console: bool) -> list[Processor]:

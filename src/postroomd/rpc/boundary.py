@@ -29,7 +29,7 @@ from postroomd.domain.errors import (
     TooManyRequests,
     Violation,
 )
-from postroomd.logs import bind, get_logger
+from postroomd.logs import CALL, get_logger
 from postroomd.rpc.admission import RETRY_SECONDS, Admission, Refuse
 from postroomd.rpc.authentication import CALLER, Authenticator, Caller, Metadata, Operator, secret_of
 from postroomd.rpc.handled import Handled
@@ -92,7 +92,7 @@ class Boundary:
             started = perf_counter()
             metadata: Metadata = context.invocation_metadata()
             request_id = request_id_of(metadata)
-            bind(request_id=request_id, rpc=method.name)  # gone with the call's task
+            CALL.set((request_id, method.name))  # gone with the call's task
             trailing: tuple[tuple[str, str | bytes], ...] = (("x-request-id", request_id),)
             caller: Caller | Operator | None = None
             try:
