@@ -79,11 +79,6 @@ async def run_gateway(
         ready()
         await stop.wait()
         listener.close()
-        await _drain(gateway, config.drain_seconds)
-
-
-async def _drain(gateway: Gateway, seconds: float) -> None:
-    gateway.draining = True
-    with suppress(TimeoutError):
-        async with asyncio.timeout(seconds):
-            await gateway.idle.wait()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(config.drain_seconds):
+                await gateway.drain()

@@ -55,9 +55,8 @@ class Gateway:
         Of the reads that come while `most_requests` are under way, only probes are answered, and of changes none while
         as many are: those may wait long, and reads are not to be refused for it.
         """
-        self.draining = False  # once set, each answer ends its connection
-        self.idle = asyncio.Event()
-        self.idle.set()
+        self._draining = False  # once set, each answer ends its connection
+        self._idle = asyncio.Event()  # set once nothing is under way and that is waited for
         self._under_way = {True: 0, False: 0}  # by whether they only read
         self._most_requests = most_requests
         self._refused = Tally("requests refused")  # here, or by the service
@@ -77,6 +76,16 @@ class Gateway:
         for endpoint in self._table:
             endpoint.connect(channel)
 
+    @property
+    def _busy(self) -> bool:
+        return any(self._under_way.values())
+
+    async def drain(self) -> None:
+        """Have each answer end its connection from now on, and wait until nothing is under way."""
+        self._draining = True
+        if self._busy:
+            await self._idle.wait()
+
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request, whatever happens."""
         started = time.perf_counter()
@@ -84,7 +93,6 @@ class Gateway:
         outcome = Outcome()
         reads = request.method in _SAFE_METHODS
         self._under_way[reads] += 1
-        self.idle.clear()
         try:
             response = await self._answer(request, request_id, outcome)
         except asyncio.CancelledError:  # the client has gone, or the drain's time is up; the call ends with us
@@ -93,13 +101,13 @@ class Gateway:
         else:
             outcome.status = response.status
             response.headers[headers.X_REQUEST_ID] = request_id
-            if self.draining:
+            if self._draining:
                 response.force_close()
             return response
         finally:
             self._under_way[reads] -= 1
-            if not any(self._under_way.values()):
-                self.idle.set()
+            if self._draining and not self._busy:
+                self._idle.set()
             self._measured.ended(request.method, outcome.route, outcome.status, started)
             if outcome.status == REFUSED:
                 self._refused.add()
