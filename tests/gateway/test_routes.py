@@ -1,9 +1,12 @@
 from collections.abc import Callable
+from contextlib import suppress
 
 import pytest
 from google.api import annotations_pb2
 from google.protobuf import descriptor_pb2
 from google.protobuf.descriptor import MethodDescriptor
+from hypothesis import given
+from hypothesis import strategies as st
 
 from postroomd.gateway.endpoints import Timeouts
 from postroomd.gateway.handler import Gateway
@@ -174,3 +177,23 @@ def test_an_object_in_a_query_is_refused_at_start() -> None:
     )
     with pytest.raises(Unsupported, match=r"Odd.stamp is an object, which only a body can hold"):
         Gateway([made], Timeouts())
+
+
+SEGMENTS = st.sampled_from(["a", "b", "{x}", "{y}"])
+TEMPLATES = st.lists(SEGMENTS, min_size=1, max_size=4).map(lambda segments: "".join(f"/{each}" for each in segments))
+PATHS = st.lists(st.sampled_from(["a", "b", "c", "", "%61", "%2", "é"]), max_size=5).map("/".join)
+
+
+@given(
+    st.dictionaries(st.tuples(st.sampled_from(["GET", "PUT"]), TEMPLATES), st.integers(), max_size=8),
+    st.sampled_from(["GET", "HEAD", "PUT", "BREW"]),
+    PATHS,
+)
+def test_the_straight_way_leads_where_the_plain_one_does(
+    routes: dict[tuple[str, str], int], http_method: str, path: str
+) -> None:
+    table = RouteTable[int]()
+    for (served, template), endpoint in routes.items():
+        with suppress(Unsupported):  # the same path under other names
+            table.add(served, template, endpoint)
+    assert table.find(http_method, f"/{path}") == table.find_plainly(http_method, f"/{path}")
