@@ -5,7 +5,7 @@ import pytest
 from google.api import annotations_pb2
 from google.protobuf import descriptor_pb2
 from google.protobuf.descriptor import MethodDescriptor
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from postroomd.gateway.endpoints import Timeouts
@@ -179,13 +179,14 @@ def test_an_object_in_a_query_is_refused_at_start() -> None:
         Gateway([made], Timeouts())
 
 
-SEGMENTS = st.sampled_from(["a", "b", "{x}", "{y}"])
-TEMPLATES = st.lists(SEGMENTS, min_size=1, max_size=4).map(lambda segments: "".join(f"/{each}" for each in segments))
-PATHS = st.lists(st.sampled_from(["a", "b", "c", "", "%61", "%2", "é"]), max_size=5).map("/".join)
+# Few of each, so that many paths are served in several ways.
+TEMPLATES = st.lists(st.sampled_from(["a", "{x}"]), min_size=1, max_size=3).map(lambda found: "/" + "/".join(found))
+PATHS = st.lists(st.sampled_from(["a", "b", "", "%61", "%2"]), max_size=4).map("/".join)
 
 
+@settings(max_examples=500)
 @given(
-    st.dictionaries(st.tuples(st.sampled_from(["GET", "PUT"]), TEMPLATES), st.integers(), max_size=8),
+    st.dictionaries(st.tuples(st.sampled_from(["GET", "PUT"]), TEMPLATES), st.integers(), min_size=3),
     st.sampled_from(["GET", "HEAD", "PUT", "BREW"]),
     PATHS,
 )
