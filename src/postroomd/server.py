@@ -174,7 +174,9 @@ def _crypto(settings: Settings) -> Crypto:
         parallelism=settings.argon2_parallelism,
     )
     return Crypto(
-        threads=settings.hash_threads or usual_threads(), most_wait_seconds=settings.hash_wait_seconds, hasher=hasher
+        threads=settings.hash_threads or usual_threads(settings.workers),
+        most_wait_seconds=settings.hash_wait_seconds,
+        hasher=hasher,
     )
 
 

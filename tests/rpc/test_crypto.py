@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from postroomd.domain.errors import TooManyRequests
-from postroomd.rpc.crypto import NICENESS, SCHEME, SECONDS_A_PASS, Crypto, tasks_ahead, usual_threads
+from postroomd.rpc.crypto import NICENESS, SCHEME, SECONDS_A_PASS, Crypto, usual_threads
 
 PASSES, KIB = 3, 10_000
 SECONDS_A_HASH = SECONDS_A_PASS * PASSES * KIB
@@ -22,6 +22,7 @@ class Hasher:
 
     time_cost = PASSES
     memory_cost = KIB
+    parallelism = 1
 
     def __init__(self) -> None:
         self.permits = threading.Semaphore(0)
@@ -102,15 +103,6 @@ async def test_what_waits_is_dropped_with_its_caller_and_makes_room(hasher: Hash
     assert set(hasher.begun) == {"password 0", "next"}
 
 
-@pytest.mark.parametrize(
-    ("left", "tasks", "ahead"), [([], 5, 0), ([100], 1, 1), ([1], 100, 1), ([100, 3], 5, 8), ([100, 100], 100, 200)]
-)
-def test_of_each_other_caller_no_more_tasks_come_first_than_one_has_oneself(
-    left: list[int], tasks: int, ahead: int
-) -> None:
-    assert tasks_ahead(left, tasks) == ahead
-
-
 async def test_a_caller_is_refused_who_would_wait_longer_than_is_allowed(hasher: Hasher) -> None:
     crypto = crypto_of(hasher, threads=2, most_wait_seconds=50 * SECONDS_A_HASH)
     small = [asyncio.create_task(crypto.hash_passwords([password])) for password in passwords(150)]
@@ -133,21 +125,57 @@ async def test_a_batch_may_wait_for_others_as_long_as_its_own_hashes_take(hasher
     assert [len(answer) for answer in await asyncio.gather(first, second)] == [100, 100]
 
 
-async def test_what_tasks_take_is_measured() -> None:
+async def test_who_comes_later_does_not_keep_a_batch_waiting_for_ever(hasher: Hasher) -> None:
+    crypto = crypto_of(hasher, most_wait_seconds=0)
+    loop = asyncio.get_running_loop()
+    batch = asyncio.create_task(crypto.hash_passwords(passwords(5)))
+    await begun(hasher, 1)
+    singles = []
+    since = loop.time()
+    while loop.time() < since + 11 * SECONDS_A_HASH:  # twice what the batch's own hashes take, and a little more
+        singles.append(asyncio.create_task(crypto.hash_passwords(["single"])))
+        await asyncio.sleep(SECONDS_A_HASH / 4)
+    waiting = [each for each in singles if not each.done()]
+    late = asyncio.create_task(crypto.hash_passwords(["late"] * 5))
+    await asyncio.sleep(0)
+    hasher.permits.release(1_000)
+    await asyncio.gather(batch, late, *waiting)
+    assert hasher.begun.index("late") > hasher.begun.index("password 4")
+
+
+@pytest.mark.parametrize(("lanes", "learns"), [(1, True), (2, False)])
+async def test_what_hashes_take_is_measured_where_it_can_be(lanes: int, learns: bool) -> None:
     class Slow(Hasher):
+        parallelism = lanes
+
         def hash(self, password: str) -> str:
             until = thread_time() + 0.2
             while thread_time() < until:
                 pass
             return password
 
-    crypto = crypto_of(Slow(), most_wait_seconds=2 * SECONDS_A_HASH)
+    crypto = crypto_of(Slow(), most_wait_seconds=2.5 * SECONDS_A_HASH / lanes)
     await crypto.hash_passwords(passwords(3))
-    allowed = [asyncio.create_task(crypto.hash_passwords(["in time"])) for _ in range(2)]
-    await asyncio.sleep(0)
-    with pytest.raises(TooManyRequests):  # one task was taken to be as long as this may wait, and is longer
-        await crypto.hash_passwords(["late"])
-    await asyncio.gather(*allowed)
+    # Each was taken to be so short that two more may come first, and is so long that only one may.
+    together = [asyncio.create_task(crypto.hash_passwords([password])) for password in passwords(3)]
+    answers = await asyncio.gather(*together, return_exceptions=True)
+    assert [isinstance(answer, TooManyRequests) for answer in answers] == [False, False, learns]
+
+
+async def test_a_key_teaches_nothing_of_how_long_a_hash_takes(hasher: Hasher) -> None:
+    crypto = crypto_of(hasher)
+    await crypto.new_dkim_key()
+    assert crypto._seconds_a_task == SECONDS_A_HASH
+
+
+async def test_what_waits_when_the_pool_is_closed_is_dropped(hasher: Hasher) -> None:
+    crypto = crypto_of(hasher)
+    batch = asyncio.create_task(crypto.hash_passwords(passwords(10)))
+    await begun(hasher, 1)
+    crypto.close()
+    hasher.permits.release(10)
+    with pytest.raises(asyncio.CancelledError):
+        await batch
 
 
 async def test_a_hash_that_fails_fails_its_batch_alone(hasher: Hasher) -> None:
@@ -173,9 +201,11 @@ async def test_the_threads_give_way_and_the_event_loop_does_not(hasher: Hasher) 
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a process has all the cores there are")
-@pytest.mark.parametrize(("cores", "threads"), [(1, 1), (2, 1), (3, 2), (64, 63)])
-def test_one_of_the_cores_that_the_process_may_use_is_left_for_calls(
-    monkeypatch: pytest.MonkeyPatch, cores: int, threads: int
+@pytest.mark.parametrize(
+    ("cores", "processes", "threads"), [(1, 1, 1), (2, 1, 1), (3, 1, 2), (64, 1, 63), (9, 4, 2), (4, 4, 1)]
+)
+def test_one_of_the_cores_that_the_processes_may_use_is_left_for_calls(
+    monkeypatch: pytest.MonkeyPatch, cores: int, processes: int, threads: int
 ) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: set(range(cores)))
-    assert usual_threads() == threads
+    assert usual_threads(processes) == threads

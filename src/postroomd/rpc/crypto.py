@@ -1,21 +1,25 @@
 """Work that burns a processor core for a while: password hashes and DKIM keys, in threads beside the event loop.
 
 The threads leave a core to the calls, and of the others they have what is left when calls have been served. Each holds
-the memory of one hash at most. Callers take turns, a task each; what waits is dropped with its caller. Nobody is let in
-who would wait for others much longer than for his own work: who is let in is answered about as soon on a busy day as
-on a calm one.
+the memory of one hash at most.
+
+A call is let in that need not wait for others much longer than for its own work. It is given an instant by which it
+ought to be done, and what has the earliest is done first: one password goes before a hundred that came earlier, and
+those who come later can't keep the hundred waiting for ever. What waits is dropped with its caller.
 """
 
 import asyncio
 import base64
 import os
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
+from heapq import heappop, heappush
+from itertools import count
 from time import perf_counter, thread_time
-from typing import Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import argon2
 
@@ -48,6 +52,17 @@ class DkimKey:
         return "DkimKey(…)"
 
 
+@dataclass(order=True, slots=True)
+class _Waiting:
+    """A task that waits for a thread. They are in the order in which they are done."""
+
+    due: float  # by the loop's time
+    number: int
+    task: Callable[[], Any] = field(compare=False)
+    answer: "asyncio.Future[Any]" = field(compare=False)
+    times: Times | None = field(compare=False)
+
+
 class Crypto:
     """A bounded pool of threads. What would wait too long is refused at once."""
 
@@ -57,11 +72,11 @@ class Crypto:
         self._most_wait_seconds = most_wait_seconds
         self._hasher = hasher
         self._executor = ThreadPoolExecutor(threads, thread_name_prefix="crypto", initializer=_give_way)
-        # One task more than can run: a thread that is done finds the next at hand.
-        self._at_once = threads + 1
-        self._turns = asyncio.Semaphore(self._at_once)
-        self._left: dict[object, int] = {}  # tasks of each caller
-        self._seconds_a_task = SECONDS_A_PASS * hasher.time_cost * hasher.memory_cost
+        self._free = threads + 1  # one more than can run: a thread that is done finds the next at hand
+        self._waiting: list[_Waiting] = []  # a heap
+        self._numbers = count()
+        self._seconds_a_task = SECONDS_A_PASS * hasher.time_cost * hasher.memory_cost / hasher.parallelism
+        self._learns = hasher.parallelism == 1  # more lanes have threads of their own, whose time is not seen
 
     async def hash_passwords(self, passwords: Sequence[str]) -> list[str]:
         """The hashes of passwords as `{ARGON2ID}$argon2id$…`. Raises TooManyRequests."""
@@ -81,63 +96,86 @@ class Crypto:
 
     def close(self) -> None:
         """Drop what waits, and let the threads end."""
+        for waiting in self._waiting:
+            waiting.answer.cancel()
+        self._waiting.clear()
         self._executor.shutdown(wait=False, cancel_futures=True)
 
     def _hash(self, password: str) -> str:
         return SCHEME + self._hasher.hash(password)
 
+    async def _run(self, tasks: Sequence[Callable[[], Result]], times: Times | None) -> list[Result]:
+        loop = asyncio.get_running_loop()
+        due = self._due(len(tasks), loop.time())
+        answers: list[asyncio.Future[Result]] = [loop.create_future() for _ in tasks]
+        for task, answer in zip(tasks, answers, strict=True):
+            heappush(self._waiting, _Waiting(due, next(self._numbers), task, answer, times))
+        self._fill()
+        try:
+            return await asyncio.gather(*answers)
+        finally:
+            for answer in answers:
+                answer.cancel()
+
+    def _due(self, tasks: int, now: float) -> float:
+        """By when a caller with so many tasks ought to be done. Raises TooManyRequests where it would wait too long."""
+        own = self._seconds_for(tasks)
+        patience = max(self._most_wait_seconds, own)
+        due = now + patience + own
+        before = sum(each.due <= due and not each.answer.done() for each in self._waiting)
+        wait = self._seconds_for(before + self._threads + 1 - self._free)
+        if wait > patience:
+            raise TooManyRequests(max(SHORTEST_RETRY, wait))
+        return due
+
     def _seconds_for(self, tasks: int) -> float:
         return tasks * self._seconds_a_task / self._threads
 
-    def _require_room(self, tasks: int) -> None:
-        """Raise TooManyRequests where a caller with so many tasks would wait too long for others."""
-        wait = self._seconds_for(tasks_ahead(self._left.values(), tasks))
-        if wait > max(self._most_wait_seconds, self._seconds_for(tasks)):
-            raise TooManyRequests(max(SHORTEST_RETRY, wait))
+    def _fill(self) -> None:
+        """Give the threads what they have room for."""
+        while self._free and self._waiting:
+            waiting = heappop(self._waiting)
+            if waiting.answer.done():  # its caller has gone
+                continue
+            self._free -= 1
+            running = asyncio.get_running_loop().run_in_executor(self._executor, partial(_timed, waiting.task))
+            running.add_done_callback(partial(self._ended, waiting))
+            waiting.answer.add_done_callback(partial(_drop, running))
 
-    async def _run(self, tasks: Sequence[Callable[[], Result]], times: Times | None) -> list[Result]:
-        self._require_room(len(tasks))
-        caller = object()
-        self._left[caller] = len(tasks)
-        results: dict[int, Result] = {}
-        queue = iter(enumerate(tasks))
+    def _ended(self, waiting: _Waiting, running: "asyncio.Future[_Done[Any]]") -> None:
+        self._free += 1
+        answer = waiting.answer
+        if running.cancelled():  # the pool is closed, or the caller has gone
+            answer.cancel()
+        elif error := running.exception():
+            if not answer.done():
+                answer.set_exception(error)
+        else:
+            self._learn(running.result(), waiting.times)
+            if not answer.done():
+                answer.set_result(running.result().value)
+        self._fill()
 
-        async def take_turns() -> None:
-            loop = asyncio.get_running_loop()
-            for place, task in queue:
-                # Whoever has had a turn goes to the end of the line: one password need not wait for a hundred.
-                async with self._turns:
-                    done = await loop.run_in_executor(self._executor, partial(_timed, task))
-                results[place] = done.result
-                self._left[caller] -= 1
-                self._seconds_a_task += (done.processor_seconds - self._seconds_a_task) * WEIGHT
-                if times:  # counted here: metrics have locks, and a thread that gives way must hold none
-                    times.of().observe(done.seconds)
-
-        runners = [asyncio.create_task(take_turns()) for _ in range(min(self._at_once, len(tasks)))]
-        try:
-            await asyncio.gather(*runners)
-        finally:
-            for runner in runners:
-                runner.cancel()
-            del self._left[caller]
-        return [results[place] for place in range(len(tasks))]
-
-
-def tasks_ahead(left: Iterable[int], tasks: int) -> int:
-    """How many tasks of other callers, by what each has left, are done before the last of so many of one's own.
-
-    Callers take turns: of each other one, no more than as many come between.
-    """
-    return sum(min(others, tasks) for others in left)
+    def _learn(self, done: "_Done[Any]", times: Times | None) -> None:
+        """Take in how long a hash took. The thread does not: it gives way, and is to hold no metric's lock."""
+        if times is None:
+            return
+        times.of().observe(done.seconds)
+        if self._learns:
+            self._seconds_a_task += (done.processor_seconds - self._seconds_a_task) * WEIGHT
 
 
 class _Done(NamedTuple, Generic[Result]):
     """A task's result, and how long it took by the clock and in the thread's processor time."""
 
-    result: Result
+    value: Result
     seconds: float
     processor_seconds: float
+
+
+def _drop(running: "asyncio.Future[Any]", _answer: "asyncio.Future[Any]") -> None:
+    """Don't begin what nobody waits for any more."""
+    running.cancel()
 
 
 def _timed(task: Callable[[], Result]) -> _Done[Result]:
@@ -147,14 +185,14 @@ def _timed(task: Callable[[], Result]) -> _Done[Result]:
     return _Done(result, perf_counter() - started, thread_time() - begun)
 
 
-def usual_threads() -> int:
-    """How many threads a service hashes with that is not told: as many as it has cores, and one left for the rest.
+def usual_threads(processes: int = 1) -> int:
+    """How many threads a service hashes with that is not told: together, all processes leave a core for the rest.
 
     A priority counts inside a container, or a session, and not beside it: to a database server of the same machine,
     threads on all cores are its equals, and a read that waits for its answer waits for them.
     """
     cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
-    return max(1, cores - 1)
+    return max(1, (cores - 1) // processes)
 
 
 def _give_way() -> None:
