@@ -16,7 +16,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Protocol
 
-from postroomd.clock import EPOCH, Clock
+from postroomd.clock import Clock
 from postroomd.domain.errors import PostroomError, StorageUnavailable
 from postroomd.domain.mailboxes import advance_mailbox, purge_with_domain
 from postroomd.domain.model import Domain, DomainRecord, DomainStatus, Mailbox, RecordStatus
@@ -272,15 +272,15 @@ async def _work(worker: Worker, stop: asyncio.Event, clock: Clock, interval: tim
                 if found:
                     WORKER_LAG.of().set(_lag_seconds(found, now))
                 due = found or Due(now, now)  # for all that is known
-                if looking is None and look_again_at <= loop.time() and due.look_ups and due.look_ups <= now:
+                if looking is None and look_again_at <= loop.time() and due.has_look_ups(now):
                     looking = asyncio.create_task(rests.take(LOOK_UPS, partial(worker.validate_once, now), now))
-                if due.steps is not None and due.steps <= now:
+                if due.has_steps(now):
                     # No more than some: a stop is to be heeded, and the next leases run from the time that it is then.
                     done = await worker.move_some(now, rests)
                 resting = rests.ends(now)
                 coming = [instant - now for instant in (due.steps, due.look_ups, *resting) if instant and instant > now]
                 rest = min([rest, *coming])
-                left = any(instant and instant <= now for instant in (due.steps, due.look_ups))
+                left = due.has_steps(now) or due.has_look_ups(now)
                 if looking is None and not done and (resting or not left):
                     clock.settle(now)
                 if found:
@@ -300,9 +300,8 @@ async def _work(worker: Worker, stop: asyncio.Event, clock: Clock, interval: tim
 
 
 def _lag_seconds(due: Due, now: datetime) -> float:
-    """How overdue the most overdue work is. What waits for nothing has no instant that it was due at."""
-    instants = [instant for instant in (due.steps, due.look_ups) if instant and instant > EPOCH]
-    return max([0.0, *((now - instant).total_seconds() for instant in instants)])
+    """How overdue the most overdue work is. What waits for no instant is not counted."""
+    return max([0.0, *((now - instant).total_seconds() for instant in (due.steps, due.look_ups) if instant)])
 
 
 def _looked(looking: asyncio.Task[int | None]) -> int:

@@ -192,13 +192,20 @@ async def test_the_lag_is_that_of_what_is_most_overdue(
     assert here().value("postroom_worker_last_run_timestamp_seconds") > due.timestamp()
 
 
-async def test_what_waits_for_nothing_is_not_overdue_since_the_beginning_of_time(
+async def test_what_waits_for_no_instant_is_not_overdue_and_hides_nothing_that_is(
     repository: Repository, tenant: Tenant, lags: list[float]
 ) -> None:
+    await new_mailboxes(repository, await new_domain(repository, tenant), "ada")
+    due = (await repository.work.next_due()).steps
+    assert due is not None
     await new_domain(repository, tenant, "provisioning.test", DomainStatus.PROVISIONING)
-    clock = OneLook(NOW)
+    clock = OneLook(due - timedelta(hours=1))
     await module._work(worker_of(repository), clock.stop, clock, timedelta(hours=1))
     assert lags == [0]
+    await new_domain(repository, tenant, "another.test", DomainStatus.PROVISIONING)
+    clock = OneLook(due + timedelta(hours=1))
+    await module._work(worker_of(repository), clock.stop, clock, timedelta(hours=1))
+    assert lags == [0, 3_600]
 
 
 async def test_a_pass_without_a_database_is_counted_and_is_no_good_run(

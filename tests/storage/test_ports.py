@@ -36,7 +36,7 @@ async def rest(repository: Repository, terms: Terms, now: datetime) -> None:
     worker = Worker(work=repository.work, prober=TrustingProber(), terms=terms, operations=repository.operations)
     for _ in range(20):
         due = await repository.work.next_due(platform=worker.providing is None)
-        if not any(instant is not None and instant <= now for instant in (due.look_ups, due.steps)):
+        if not (due.has_look_ups(now) or due.has_steps(now)):
             return
         await worker.run_once(now)
     raise AssertionError("it never comes to rest")

@@ -123,6 +123,16 @@ class Due:
 
     look_ups: datetime | None
     steps: datetime | None
+    at_once: bool = False
+    """Whether there are steps besides that wait for no instant."""
+
+    def has_look_ups(self, now: datetime) -> bool:
+        """Whether there is a domain to look up by now."""
+        return self.look_ups is not None and self.look_ups <= now
+
+    def has_steps(self, now: datetime) -> bool:
+        """Whether there is anything else to do by now."""
+        return self.at_once or (self.steps is not None and self.steps <= now)
 
 
 class Tenancy(Protocol):

@@ -363,15 +363,12 @@ class WorkContract:
         validating = await validating_domain(repository, tenant, "validating.test")
         assert (await repository.work.next_due()).look_ups == NOW
         await settle(repository, validating, ALL_VALID)
-        found = await repository.work.next_due()
-        assert found.steps is not None
-        assert found.steps <= LATER  # to finish its provisioning
+        # To finish its provisioning, which waits for nothing.
+        assert await repository.work.next_due() == Due(None, ada.next_subscription_period_starts_at, at_once=True)
         await repository.work.finish_provisioning(INTERVAL, LATER, 10)
         await repository.domains.delete(tenant.scope, validating.id, partial(delete_domain, now=LATER), LATER)
-        found = await repository.work.next_due()
-        assert found.look_ups is None
-        assert found.steps is not None
-        assert found.steps <= LATER  # to purge it
+        # To purge it.
+        assert await repository.work.next_due() == Due(None, ada.next_subscription_period_starts_at, at_once=True)
         while await purge(repository, 10):
             pass
         assert await repository.work.next_due() == Due(None, ada.next_subscription_period_starts_at)

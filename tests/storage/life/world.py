@@ -144,7 +144,7 @@ class World:
             await Worker(work=repository.work, prober=TrustingProber(), terms=self.terms).run_once(self.now)
 
     def _is_due(self, due: Due) -> bool:
-        return any(instant is not None and instant <= self.now for instant in (due.look_ups, due.steps))
+        return due.has_look_ups(self.now) or due.has_steps(self.now)
 
     # --- What must hold -----------------------------------------------------------------------------------------------
 

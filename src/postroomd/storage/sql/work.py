@@ -47,9 +47,8 @@ class SqlWork:
                     )
                 )
             ).one()
-            if row.provisioning or row.purges:
-                return Due(row.look_ups, t.EPOCH)  # these wait for nothing
-            return Due(row.look_ups, min(filter(None, (row.mailboxes, row.keys, row.provisions)), default=None))
+            steps = min(filter(None, (row.mailboxes, row.keys, row.provisions)), default=None)
+            return Due(row.look_ups, steps, at_once=bool(row.provisioning or row.purges))
 
         return await self._database.read(work)
 
