@@ -65,7 +65,7 @@ class Rests:
             except StorageUnavailable:
                 raise
             except RowFails as failure:
-                if len(rows) < MOST_ROWS or failure.row_id in rows:
+                if sum(rest.until > now for rest in rows.values()) < MOST_ROWS:
                     self._rest(rows, failure.row_id, now, kind=kind, row_id=failure.row_id)
                     continue
                 self._rest(self._kinds, kind, now, kind=kind)

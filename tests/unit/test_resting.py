@@ -103,3 +103,15 @@ async def test_a_database_out_of_reach_is_no_fault_of_a_kind() -> None:
     with pytest.raises(StorageUnavailable):
         await rests.take("a", out_of_reach, NOW)
     assert rests.ends(NOW) == []
+
+
+async def test_rows_that_have_recovered_do_not_count_among_those_that_fail() -> None:
+    rests = Rests()
+    once = Rows(*(f"row {number}" for number in range(MOST_ROWS)))
+    assert await rests.take("a", once.step, NOW) == 1
+    once.failing = []
+    later = NOW + FIRST_RETRY
+    assert await rests.take("a", once.step, later) == 1
+    once.failing = ["another"]
+    assert await rests.take("a", once.step, later) == 1
+    assert rests.ends(later) == [later + FIRST_RETRY]  # the row's, and not the kind's
