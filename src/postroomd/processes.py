@@ -186,8 +186,8 @@ def run_as_child(name: str, settings: Settings, channel: socket.socket, clock: C
     """
     name_process(f"postroom {name}")
     _configure_logs(name, settings)
-    begin(name)
     try:
+        begin(name)
         run_in_loop(_child(name, settings, channel, clock))
     except Exception as error:  # the boundary of the process
         line = known_failure(error)
@@ -220,6 +220,8 @@ async def _child(name: str, settings: Settings, channel: socket.socket, clock: C
     await asyncio.wait({going, stopping}, return_when=asyncio.FIRST_COMPLETED)
     if stop.is_set() or not (order := going.result()):
         going.cancel()
+        if not stop.is_set():  # whoever would have said so is gone
+            stop_counting_together()
         return
     watching = asyncio.create_task(_stop_at_end(channel, stop))
     address = order.removeprefix("go ")
@@ -247,7 +249,8 @@ async def _first_line(channel: socket.socket) -> str:
 
 
 async def _stop_at_end(channel: socket.socket, stop: asyncio.Event) -> None:
-    while await asyncio.get_running_loop().sock_recv(channel, 1024):
-        pass
+    with suppress(ConnectionError):  # what was to be told has ended with something unread
+        while await asyncio.get_running_loop().sock_recv(channel, 1024):
+            pass
     stop_counting_together()  # what would have is gone
     stop.set()
