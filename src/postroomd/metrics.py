@@ -10,12 +10,11 @@ imports it any sooner. `python -m postroomd.metrics` prints the table as docs/me
 
 import asyncio
 import sys
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from itertools import product
-from threading import Lock
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar
 
 from postroomd import __version__
@@ -37,11 +36,10 @@ OPEN: tuple[str, ...] = ()
 Made = TypeVar("Made", "Counter", "Gauge", "Histogram")
 
 _made: dict[str, Any] = {}
-_making = Lock()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Metric(Generic[Made]):
+class Metric(ABC, Generic[Made]):
     """What there is to know of a metric. `labels` has the values that a label begins with, `OPEN` for none."""
 
     kind: ClassVar[str]
@@ -56,9 +54,8 @@ class Metric(Generic[Made]):
         """The metric itself, with these values of its labels. Where it counts often, it is to be kept."""
         made = _made.get(self.name)
         if made is None:
-            with _making:  # passwords are hashed in threads
-                made = _made.get(self.name) or _made.setdefault(self.name, self._make())
-        return made.labels(*values) if values else made  # type: ignore[no-any-return]
+            made = _made[self.name] = self._make()
+        return made.labels(*values) if values else made
 
     def begin(self) -> None:
         """Make it, so that a scrape has it before anything has happened: at 0, where its labels are known."""
@@ -204,7 +201,7 @@ CONNECTIONS_REFUSED = Counts(
 )
 REQUESTS_REFUSED = Counts(
     name="postroom_http_requests_refused_total",
-    meaning="Requests answered 429: for their number, or by the service for that of its calls.",
+    meaning="Requests answered 429: for their number, or by the service, for that of its calls or passwords.",
     unit="requests",
     processes=GATEWAY,
 )
@@ -213,8 +210,9 @@ REQUESTS_REFUSED = Counts(
 
 WORKER_STEPS = Counts(
     name="postroom_worker_steps_total",
-    meaning="Steps done: mailboxes moved on or purged when due, domains made ready, mailboxes and domains purged with"
-    " their domain, provisions confirmed without a mail platform, answers under idempotency keys forgotten.",
+    meaning="Steps taken: mailboxes that were due, moved on or left as they are; domains on the way to ready; what is"
+    " in deleted domains, purged or handed to the mail platform; provisions confirmed where there is none; answers"
+    " under idempotency keys forgotten.",
     unit="steps",
     processes=WORKER,
     labels={"kind": STEPS},

@@ -28,7 +28,7 @@ EXCHANGE_SECONDS = 10.0  # for a request to arrive, and its answer to be read
 REST_SECONDS = 0.05  # between two pages
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
-DIRECTORY_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
+DIRECTORY_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"  # the library heeds it in lower case too
 MEMORY = Path("/dev/shm")  # noqa: S108 # a private directory is made in it
 
 Collect = Callable[[], Iterable["Metric"]]
@@ -42,7 +42,8 @@ def counted_together(*, wanted: bool) -> Iterator[None]:
 
     Else each counts for itself, whatever directory the environment names.
     """
-    os.environ.pop(DIRECTORY_VARIABLE, None)
+    for variable in (DIRECTORY_VARIABLE, DIRECTORY_VARIABLE.lower()):
+        os.environ.pop(variable, None)
     if not wanted:
         yield
         return

@@ -17,6 +17,7 @@ import grpc
 import pytest
 
 from postroom.v1alpha1 import domain_pb2, mailbox_pb2, mailbox_service_pb2_grpc
+from postroomd import __version__
 from postroomd.metrics import METRICS
 from tests.conftest import NewDatabase
 from tests.scraping import Scrape, scrape
@@ -144,7 +145,7 @@ def test_a_service_alone(launch: Launch, database: Mapping[str, str], key: Mappi
     before = service.scrape()
     assert own(before) == names_of("serve")
     assert {name for name in before.names if name.startswith("process_")} >= {"process_resident_memory_bytes"}
-    assert before.value("postroom_build_info", version="0.1.0") == 1
+    assert before.value("postroom_build_info", version=__version__) == 1
     assert handled(before) == {}
 
     channel, stub, metadata = stub_at(service.ready["address"], key["SCW_SECRET_KEY"])
@@ -271,7 +272,7 @@ def test_up_exposes_all_of_its_processes_at_one_address(
     }
     eventually(lambda: scrape(address).value("postroom_database_up"), 1)
     eventually(lambda: scrape(address).value("postroom_worker_last_run_timestamp_seconds") > 0, True)
-    assert scraped.value("postroom_build_info", version="0.1.0") == 1
+    assert scraped.value("postroom_build_info", version=__version__) == 1
     assert not {label for samples in scraped.samples.values() for of in samples for label, _ in of} & {"pid"}
     for private in (*up.environment.values(), "secretive", ABSENT_ID):
         assert private not in scraped.text
@@ -369,7 +370,12 @@ def test_an_address_in_use_is_one_line(launch: Launch, database: Mapping[str, st
 def test_nothing_is_shared_and_no_address_is_named_where_none_is_set(launch: Launch, tmp_path: Path) -> None:
     elsewhere = tmp_path / "metrics"
     elsewhere.mkdir()
-    gateway = launch("gateway", f"--http-address={ANYWHERE}", PROMETHEUS_MULTIPROC_DIR=str(elsewhere))
+    gateway = launch(
+        "gateway",
+        f"--http-address={ANYWHERE}",
+        PROMETHEUS_MULTIPROC_DIR=str(elsewhere),
+        prometheus_multiproc_dir=str(elsewhere),
+    )
     assert "metrics_address" not in gateway.ready
     assert request(f"http://{gateway.ready['address']}/healthz") == 200
     assert list(elsewhere.iterdir()) == []

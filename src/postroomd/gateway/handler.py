@@ -28,7 +28,7 @@ from postroomd.gateway.violations import printable
 from postroomd.logs import Tally, get_logger
 from postroomd.metrics import REQUESTS_REFUSED
 
-CLIENT_CLOSED_REQUEST = 499  # in the log alone: nobody is left to read it
+CLIENT_CLOSED_REQUEST = 499  # in the log and the metrics alone: nobody is left to read it
 TOO_MANY = problem("too_many_requests")
 REFUSED = TOO_MANY.status
 _SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
