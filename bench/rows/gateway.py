@@ -2,6 +2,7 @@
 
 from bench.figures import Figure, at_least, compared, in_turns
 from bench.h2load import Shape, press
+from bench.process import Process
 from bench.rest import mailboxes
 from bench.stand import Stand
 
@@ -10,11 +11,22 @@ CONNECTIONS = 32
 
 async def run(stand: Stand) -> list[Figure]:
     """One service and one gateway on 100,000 mailboxes."""
-    count = stand.plan.middle
-    gateway = await stand.gateway(await stand.service(await stand.seeded(count)))
-    floor = await stand.floor_gateway(await stand.floor_service())
-    product, bare = [await mailboxes(process, count) for process in (gateway, floor)]
-    shape = Shape(stand.plan.seconds, connections=CONNECTIONS)
-    loads, floors = await in_turns(stand.plan.runs, lambda: press(product, shape), lambda: press(bare, shape))
+    count, url = stand.plan.middle, await stand.seeded(stand.plan.middle)
+
+    async def product() -> float:
+        service = await stand.service(url)
+        return await pressed(service, await stand.gateway(service))
+
+    async def floor() -> float:
+        service = await stand.floor_service()
+        return await pressed(service, await stand.floor_gateway(service))
+
+    async def pressed(service: Process, gateway: Process) -> float:
+        load = await press(await mailboxes(gateway, count), Shape(stand.plan.seconds, connections=CONNECTIONS))
+        await gateway.kill()
+        await service.kill()
+        return load.rate
+
+    rates, floors = await in_turns(stand.plan.starts, product, floor)
     what = f"GET a mailbox through the gateway, {count:,} mailboxes"
-    return [compared(what, "req/s", [load.rate for load in loads], [load.rate for load in floors], at_least(0.70))]
+    return [compared(what, "req/s", rates, floors, at_least(0.70))]

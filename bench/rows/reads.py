@@ -27,16 +27,20 @@ async def first_page(stand: Stand) -> list[Figure]:
 
 
 async def _share(stand: Stand, count: int, rpc: str, request: Message, what: str, target: Target) -> Figure:
-    shape = Shape(stand.plan.seconds)
-    targets = [
-        await _calls(stand, process, rpc, request)
-        for process in (await stand.service(await stand.seeded(count)), await stand.floor_service())
-    ]
-    loads = await in_turns(stand.plan.runs, *(lambda target=target: press(target, shape) for target in targets))
-    products, floors = ([load.rate for load in side] for side in loads)
-    return compared(f"{what} over gRPC, {count:,} mailboxes", "req/s", products, floors, target)
+    url = await stand.seeded(count)
 
+    async def product() -> float:
+        return await pressed(await stand.service(url))
 
-async def _calls(stand: Stand, process: Process, rpc: str, request: Message) -> Calls:
-    answer = await getattr(stand.stub(process), rpc)(request, metadata=METADATA)
-    return Calls(process.address, f"{RPC_PREFIX}/{rpc}", request, answer, SECRET)
+    async def floor() -> float:
+        return await pressed(await stand.floor_service())
+
+    async def pressed(process: Process) -> float:
+        answer = await getattr(stand.stub(process), rpc)(request, metadata=METADATA)
+        calls = Calls(process.address, f"{RPC_PREFIX}/{rpc}", request, answer, SECRET)
+        load = await press(calls, Shape(stand.plan.seconds))
+        await process.kill()
+        return load.rate
+
+    rates, floors = await in_turns(stand.plan.starts, product, floor)
+    return compared(f"{what} over gRPC, {count:,} mailboxes", "req/s", rates, floors, target)
