@@ -218,9 +218,10 @@ class Mailbox:
 
 
 class ListedMailbox(NamedTuple):
-    """What callers see of a mailbox, for reads. Instants are microseconds since 1970, as they are stored.
+    """What callers see of a mailbox, for reads: as it is stored, and so instants are microseconds since 1970.
 
-    A page of mailboxes takes four times as long to read, most of it for values that are taken apart again at once.
+    `status` is the value of a MailboxStatus, the periods are those of a SubscriptionPeriod.
+    A page of Mailbox takes four times as long to read, most of it for values that are taken apart again at once.
     """
 
     id: str
@@ -228,10 +229,10 @@ class ListedMailbox(NamedTuple):
     project_id: str
     domain_id: str
     email: str
-    status: MailboxStatus
-    subscription_period: SubscriptionPeriod
+    status: str
+    subscription_period: str
     subscription_period_started_at: int
-    next_subscription_period: SubscriptionPeriod
+    next_subscription_period: str
     next_subscription_period_starts_at: int | None
     created_at: int
     updated_at: int

@@ -47,13 +47,13 @@ class ServiceUrls:
     smtp: str
 
 
-def numbers(enum: type[Member], wrapper: Any) -> Mapping[Member, Any]:
-    """The numbers of an enum's members, by their names in protobuf."""
-    return {member: wrapper.Value(member.name) for member in enum}
+def numbers(enum: type[Member], wrapper: Any) -> Mapping[str, Any]:
+    """The numbers that an enum's members have in protobuf, by their values: a member finds its own too."""
+    return {member.value: wrapper.Value(member.name) for member in enum}
 
 
-def _members(numbers: Mapping[Member, Any]) -> Mapping[int, Member]:
-    return {number: member for member, number in numbers.items()}
+def _members(enum: type[Member], numbers: Mapping[str, Any]) -> Mapping[int, Member]:
+    return {numbers[member]: member for member in enum}
 
 
 _DOMAIN_STATUS = numbers(DomainStatus, domain_pb2.Domain.Status)
@@ -64,10 +64,10 @@ _MAILBOX_STATUS = numbers(MailboxStatus, mailbox_pb2.Mailbox.Status)
 _PERIOD = numbers(SubscriptionPeriod, mailbox_pb2.Mailbox.SubscriptionPeriod)
 _ALIAS_STATUS = numbers(AliasStatus, alias_pb2.Alias.Status)
 
-DOMAIN_STATUSES = _members(_DOMAIN_STATUS)
-MAILBOX_STATUSES = _members(_MAILBOX_STATUS)
-ALIAS_STATUSES = _members(_ALIAS_STATUS)
-PERIODS = _members(_PERIOD)
+DOMAIN_STATUSES = _members(DomainStatus, _DOMAIN_STATUS)
+MAILBOX_STATUSES = _members(MailboxStatus, _MAILBOX_STATUS)
+ALIAS_STATUSES = _members(AliasStatus, _ALIAS_STATUS)
+PERIODS = _members(SubscriptionPeriod, _PERIOD)
 
 
 def _orderings(wrapper: Any, renamed: Mapping[str, str]) -> Mapping[int, Ordering]:

@@ -12,7 +12,7 @@ from postroomd.domain.operations import Payment, Provision
 from postroomd.storage.engine import Database
 from postroomd.storage.hot import HotStatement
 from postroomd.storage.lines import Rows
-from postroomd.storage.tables import ID, Instant
+from postroomd.storage.tables import ID, Instant, Named
 
 Model = TypeVar("Model")
 
@@ -20,7 +20,7 @@ Model = TypeVar("Model")
 def columns_of(model: type[Any], table: Table) -> list[ColumnElement[Any]]:
     """The columns of a table that a model is made of: those named as its fields.
 
-    A named tuple has them as they cost the least: instants as they are stored, ids as the database writes them.
+    A named tuple has them as they cost the least: as they are stored, and ids as the database writes them.
     """
     if issubclass(model, tuple):
         return [_plain(table.c[name]) for name in model._fields]  # type: ignore[attr-defined]
@@ -30,6 +30,8 @@ def columns_of(model: type[Any], table: Table) -> list[ColumnElement[Any]]:
 def _plain(column: Column[Any]) -> ColumnElement[Any]:
     if isinstance(column.type, Instant):
         return type_coerce(column, BigInteger)
+    if isinstance(column.type, Named):
+        return type_coerce(column, Text)
     # PostgreSQL's driver would make a UUID of each, only to have a text made of it again.
     return cast(column, Text).label(column.name) if column.type is ID else column
 
