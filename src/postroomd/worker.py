@@ -136,9 +136,7 @@ class Worker:
         except StorageUnavailable:
             raise
         except Exception:
-            log.exception("step failed", kind=LOOK_UPS, domain_id=domain_id, failures=claim.failures + 1)
-            WORKER_FAILURES.of(LOOK_UPS).inc()
-            await _put_off(putting_off, domain_id=domain_id)
+            await _failed(LOOK_UPS, claim.failures, putting_off, domain_id=domain_id)
             return
         log.info("domain looked up", domain_id=domain_id, status=settled.status)
         DOMAINS_LOOKED_UP.of(settled.status).inc()
@@ -159,10 +157,8 @@ class Worker:
             raise
         except Exception:
             # Whatever is wrong with one mailbox, the others are not to wait for it.
-            log.exception("step failed", kind=ADVANCE, mailbox_id=claim.mailbox.id, failures=claim.failures + 1)
-            WORKER_FAILURES.of(ADVANCE).inc()
             putting_off = partial(self.work.put_off_mailbox, claim, now + retry_after(claim.failures))
-            await _put_off(putting_off, mailbox_id=claim.mailbox.id)
+            await _failed(ADVANCE, claim.failures, putting_off, mailbox_id=claim.mailbox.id)
 
     async def _provide(self, now: datetime) -> int:
         """Take as done what a mail platform was asked for: without one, what is stored is provided."""
@@ -220,6 +216,13 @@ def _prober(settings: Settings) -> Prober:
             allow_private=settings.dns_allow_private,
         )
     )
+
+
+async def _failed(kind: str, failures: int, putting_off: Callable[[], Awaitable[object]], **about: str) -> None:
+    """Log the failure that is being handled, after so many before it, count it, and put off what has failed."""
+    log.exception("step failed", kind=kind, failures=failures + 1, **about)
+    WORKER_FAILURES.of(kind).inc()
+    await _put_off(putting_off, **about)
 
 
 async def _put_off(putting_off: Callable[[], Awaitable[object]], **about: str) -> None:

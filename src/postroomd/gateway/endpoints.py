@@ -132,6 +132,7 @@ class RpcEndpoint:
         return answer
 
     async def _decode(self, incoming: Incoming) -> Message:
+        # Most reads have no body: there is nothing to wait for, and no clock to set.
         body = await read_body(incoming.http, self._timeouts.body_seconds) if incoming.http.body_exists else b""
         if self._transcoder.reads_body:
             headers.check_media_type(incoming.http, body)

@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, bindparam, delete, func, null, select, tuple_, update
+from sqlalchemy import Column, ColumnElement, Row, Table, bindparam, delete, func, null, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from postroomd.domain.aliases import request_alias
@@ -61,12 +61,9 @@ class SqlWork:
 
         async def work(connection: AsyncConnection, chunk: Chunk) -> list[DomainClaim]:
             columns = t.domains.c
-            waiting = select(columns.id).where(columns.next_check_at <= now).order_by(columns.next_check_at)
-            ids = await chunk.take(connection, waiting, t.domains)
+            ids = await _leased(connection, chunk, t.domains, columns.next_check_at, now, lease)
             if not ids:
                 return []
-            leased = update(t.domains).where(columns.id.in_(ids))
-            await connection.execute(leased.values(next_check_at=now + lease, claim=columns.claim + 1))
             listing = select(*[*DOMAIN, columns.claim, columns.failures]).where(columns.id.in_(ids))
             rows = _in_order(ids, (await connection.execute(listing)).all())
             domains = [made_of(Domain, row) for row in rows]
@@ -154,12 +151,9 @@ class SqlWork:
 
         async def work(connection: AsyncConnection, chunk: Chunk) -> list[MailboxClaim]:
             columns = t.mailboxes.c
-            waiting = select(columns.id).where(columns.due_at <= now).order_by(columns.due_at)
-            ids = await chunk.take(connection, waiting, t.mailboxes)
+            ids = await _leased(connection, chunk, t.mailboxes, columns.due_at, now, lease)
             if not ids:
                 return []
-            leased = update(t.mailboxes).where(columns.id.in_(ids))
-            await connection.execute(leased.values(due_at=now + lease, claim=columns.claim + 1))
             domain_status = t.domains.c.status.label("domain_status")
             listing = (
                 select(*[*MAILBOX, columns.claim, columns.failures, domain_status])
@@ -269,6 +263,17 @@ class SqlWork:
             return len(rows)
 
         return await self._database.write(work)
+
+
+async def _leased(
+    connection: AsyncConnection, chunk: Chunk, table: Table, due: Column[Any], now: datetime, lease: timedelta
+) -> Sequence[str]:
+    """The ids of rows that are due, the longest overdue first, each given away once more until the lease ends."""
+    ids = await chunk.take(connection, select(table.c.id).where(due <= now).order_by(due), table)
+    if ids:
+        given = {due: now + lease, table.c.claim: table.c.claim + 1}
+        await connection.execute(update(table).where(table.c.id.in_(ids)).values(given))
+    return ids
 
 
 def _in_order(ids: Sequence[str], rows: Sequence[Row[Any]]) -> list[Row[Any]]:
