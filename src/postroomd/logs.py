@@ -9,7 +9,7 @@ import sys
 from collections.abc import Mapping
 from contextvars import ContextVar
 from time import monotonic
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 # structlog loads rich where there is one, to show local variables in tracebacks. They may be secrets: none are shown,
 # and no process is to hold 7 MB for it. So everything that logs comes here for its logger.
@@ -22,6 +22,9 @@ if _rich is None:
     del sys.modules["rich"]
 else:
     sys.modules["rich"] = _rich
+
+if TYPE_CHECKING:
+    from prometheus_client import Counter
 
 get_logger = structlog.get_logger
 
@@ -56,19 +59,21 @@ TALLY_SECONDS = 1.0
 
 
 class Tally:
-    """Counts what may happen too often for a line each, and logs the count: at first at once, then once a second.
+    """Counts what may happen too often for a line each, in a metric, and logs the count: at once, then once a second.
 
     What it counts comes when the process has least time for it, such as calls that are refused for their number.
     """
 
-    def __init__(self, event: str, **fields: object) -> None:
+    def __init__(self, event: str, counter: "Counter", **fields: object) -> None:
         self._event = event
+        self._counter = counter
         self._fields = fields
         self._count = 0
         self._logged_at = -TALLY_SECONDS
 
     def add(self) -> None:
         """Count one more."""
+        self._counter.inc()
         self._count += 1
         now = monotonic()
         if now - self._logged_at >= TALLY_SECONDS:

@@ -59,7 +59,7 @@ class Gateway:
         self._idle = asyncio.Event()  # set once nothing is under way and that is waited for
         self._under_way = {True: 0, False: 0}  # by whether they only read
         self._most_requests = most_requests
-        self._refused = Tally("requests refused")  # here, or by the service
+        self._refused = Tally("requests refused", REQUESTS_REFUSED.of())  # here, or by the service
         self._measured = Measured()
         self._table = RouteTable[Endpoint]()
         self._add("GET", "/healthz", Liveness())
@@ -111,7 +111,6 @@ class Gateway:
             self._measured.ended(request.method, outcome.route, outcome.status, started)
             if outcome.status == REFUSED:
                 self._refused.add()
-                REQUESTS_REFUSED.of().inc()
             else:
                 _log(request, request_id, outcome, started)
 

@@ -97,12 +97,11 @@ async def listen(
 ) -> asyncio.Server:
     """Accept `most` connections at a time for the server. Raises OSError where the address can't be had."""
     loop = asyncio.get_running_loop()
-    refused = Tally("connections refused", most=most)
+    refused = Tally("connections refused", CONNECTIONS_REFUSED.of(), most=most)
 
     def connection() -> asyncio.Protocol:
         if len(server.connections) >= most:
             refused.add()
-            CONNECTIONS_REFUSED.of().inc()
             return Refusal()
         return JsonRequestHandler(
             server,

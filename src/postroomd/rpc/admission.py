@@ -40,7 +40,6 @@ class Admission:
         async def admitted(raw: bytes, context: Any) -> bytes:
             if places.free <= 0:
                 places.refused.add()
-                places.counted.inc()
                 await refuse(context)
             places.free -= 1
             try:
@@ -56,5 +55,4 @@ class _Places:
 
     def __init__(self, most: int, kind: str) -> None:
         self.most = self.free = most
-        self.refused = Tally("calls refused", kind=kind, most=most)
-        self.counted = CALLS_REFUSED.of(kind)
+        self.refused = Tally("calls refused", CALLS_REFUSED.of(kind), kind=kind, most=most)
