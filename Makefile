@@ -61,7 +61,7 @@ define generate
 endef
 
 diagram: $(VENV)/.run  ## Write the transition tables into docs/lifecycle.md
-	$(BIN)/python -m postroomd.diagram docs/lifecycle.md
+	$(BIN)/python -m tools.lifecycle_diagram docs/lifecycle.md
 
 chaos: $(VENV)/.dev compiled  ## Break everything on purpose, and look what is left: takes hours in full; see --help
 	$(BIN)/python -m bench.chaos $(ARGUMENTS)

@@ -22,7 +22,7 @@ from bench.picture import PICTURE, draw
 from bench.plan import FULL, QUICK, Plan
 from bench.report import Result, keep, load, show
 from bench.stand import open_stand
-from postroomd import logs
+from postroomd.observability import logs
 
 
 def arguments() -> argparse.Namespace:

@@ -5,17 +5,17 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from postroomd.domain.facts import PaymentStanding, ProvisionStanding
+from postroomd.domain.events import PaymentStanding, ProvisionStanding
 from postroomd.domain.mailboxes import new_mailbox
 from postroomd.domain.model import Domain, DomainStatus, Mailbox, MailboxStatus, SubscriptionPeriod
-from postroomd.domain.terms import Terms
+from postroomd.domain.policy import LifecyclePolicy
 
 M, P = MailboxStatus, SubscriptionPeriod
 
-FREE = Terms()
-BILLED = Terms(billing=True)
-PLATFORM = Terms(provisioning=True)
-BOTH = Terms(billing=True, provisioning=True)
+FREE = LifecyclePolicy()
+BILLED = LifecyclePolicy(billing=True)
+PLATFORM = LifecyclePolicy(provisioning=True)
+BOTH = LifecyclePolicy(billing=True, provisioning=True)
 
 RETENTION = FREE.retention
 MICROSECOND = timedelta(microseconds=1)
@@ -61,7 +61,7 @@ def mailbox(status: MailboxStatus = M.READY, period: SubscriptionPeriod = P.MONT
         mailbox_id="b0000000-0000-4000-8000-000000000000",
         local_part="ada",
         period=period,
-        terms=FREE,
+        policy=FREE,
         now=START,
     )
     return replace(made, status=status, **FACTS[status])

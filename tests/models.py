@@ -6,7 +6,7 @@ from typing import Any, get_type_hints
 
 from hypothesis import strategies as st
 
-from postroomd.domain.model import ListedMailbox, Mailbox
+from postroomd.domain.model import Mailbox, MailboxView
 
 INSTANTS = st.datetimes(timezones=st.just(UTC))
 TEXTS = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]))
@@ -25,11 +25,11 @@ def _any_of(hint: Any) -> st.SearchStrategy[Any]:
     return st.sampled_from(hint) if isinstance(hint, type) and issubclass(hint, StrEnum) else _OF_TYPE[hint]
 
 
-def listed(mailbox: Mailbox) -> ListedMailbox:
+def listed(mailbox: Mailbox) -> MailboxView:
     """What lists tell of a mailbox."""
-    values = (getattr(mailbox, name) for name in ListedMailbox._fields)
+    values = (getattr(mailbox, name) for name in MailboxView._fields)
     stored: list[Any] = [_microseconds(value) if isinstance(value, datetime) else value for value in values]
-    return ListedMailbox(*stored)
+    return MailboxView(*stored)
 
 
 def _microseconds(instant: datetime) -> int:

@@ -16,7 +16,7 @@ from bench.chaos.report import Result, keep, show
 from bench.chaos.space import NeedsRoot
 from bench.choice import add_choice, chosen
 from bench.engine import Engine
-from postroomd import logs
+from postroomd.observability import logs
 
 
 def arguments() -> argparse.Namespace:

@@ -17,9 +17,9 @@ from bench.chaos.postgres import kill_server
 from bench.chaos.writes import Writes
 from bench.engine import Engine
 from bench.process import POSTROOM, Process
-from postroomd.keys import issue_key
-from postroomd.storage.engine import open_repository
+from postroomd.runtime.keys import issue_key
 from postroomd.storage.migrations import migrate
+from postroomd.storage.opening import open_repository
 from tests.postgres import PostgresServer, free_port, reachable_directory
 
 DOMAINS = 4

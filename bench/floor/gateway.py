@@ -16,8 +16,8 @@ from google.protobuf import json_format
 
 from bench.floor.messages import message, rows
 from postroom.v1alpha1 import mailbox_pb2, mailbox_service_pb2_grpc
-from postroomd import logs
-from postroomd.settings import split_address
+from postroomd.net import split_address
+from postroomd.observability import logs
 
 
 async def main(address: str, service: str) -> None:

@@ -6,7 +6,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from bench.seed import mailbox_rows
 from postroom.v1alpha1 import mailbox_pb2
-from postroomd.storage.tables import EPOCH, MICROSECOND
+from postroomd.storage.schema import EPOCH, MICROSECOND
 
 MICROSECONDS = 1_000_000  # a second
 

@@ -13,7 +13,7 @@ import uvloop
 
 from bench.floor.messages import message, rows
 from postroom.v1alpha1 import mailbox_pb2
-from postroomd import logs
+from postroomd.observability import logs
 
 LONGEST_PAGE = 1_000
 

@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_asyn
 from sqlalchemy.orm import DeclarativeBase
 
 from postroomd.domain.keys import hash_secret
-from postroomd.storage import tables as t
+from postroomd.storage import schema as t
 
 sessions = async_sessionmaker(create_async_engine(os.environ["PEER_DATABASE_URL"]), expire_on_commit=False)
 

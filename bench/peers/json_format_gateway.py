@@ -7,7 +7,7 @@ from google.protobuf import json_format
 from google.protobuf.message import Message
 
 from postroomd.gateway.transcode import Transcoder
-from postroomd.processes import run_alone
+from postroomd.runtime.processes import run_alone
 from postroomd.settings import load_settings
 
 

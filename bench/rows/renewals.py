@@ -21,8 +21,8 @@ from bench.rows.creating import READS_PER_SECOND, reads_at_rate
 from bench.stand import Stand
 from postroomd.domain.calendar import period_end
 from postroomd.domain.model import SubscriptionPeriod
-from postroomd.storage import tables as t
-from postroomd.storage.dialects import open_engines
+from postroomd.storage import schema as t
+from postroomd.storage.drivers.engines import open_engines
 
 MOST_SECONDS = 120.0
 """For one set of workers: where they take longer, their rate is that of what they did by then."""

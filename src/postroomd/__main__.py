@@ -1,6 +1,6 @@
 """`python -m postroomd` is `postroom`."""
 
-from postroomd.cli import main
+from postroomd.cli.app import main
 
 if __name__ == "__main__":
     main()

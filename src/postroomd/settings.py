@@ -9,7 +9,6 @@ import re
 import sys
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
-from ipaddress import IPv6Address, ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -17,60 +16,20 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, Validati
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from postroomd.domain.policy import LifecyclePolicy
+from postroomd.durations import format_duration, parse_duration
+from postroomd.net import join_address, split_address
+
 PREFIX = "POSTROOM_"
 SQLITE_PREFIX = "sqlite+aiosqlite:///"
 POSTGRESQL_PREFIX = "postgresql+asyncpg://"
 
-_UNITS = {"d": 86_400, "h": 3_600, "m": 60, "s": 1}  # seconds
-_DURATION = re.compile(r"(\d{1,9})([dhms]?)", re.ASCII)
 _LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9])?"
 _HOST_NAME = re.compile(rf"(?=.{{1,253}}\Z){_LABEL}(?:\.{_LABEL})*")
-_ADDRESS = re.compile(r"(?:\[(?P<ipv6>[0-9A-Fa-f:.]+)\]|(?P<host>[A-Za-z0-9._-]+)):(?P<port>\d{1,5})", re.ASCII)
 
 
 class BadSetting(ValueError):
     """A setting is wrong. The text names its flag or variable, and repeats nothing of its value."""
-
-
-def parse_duration(text: str | float | timedelta) -> timedelta:
-    """`30d`, `12h`, `15m`, `90s` or a number of seconds. Raises ValueError for anything else."""
-    if isinstance(text, timedelta):
-        return text
-    match = _DURATION.fullmatch(str(text).strip())
-    if not match:
-        raise ValueError("a duration is expected, such as 30d, 12h, 15m, or a number of seconds")
-    return timedelta(seconds=int(match[1]) * _UNITS[match[2] or "s"])
-
-
-def format_duration(duration: timedelta) -> str:
-    """The shortest text that `parse_duration` reads as this whole number of seconds."""
-    seconds = int(duration.total_seconds())
-    unit = next(unit for unit, length in _UNITS.items() if seconds % length == 0)
-    return f"{seconds // _UNITS[unit]}{unit}"
-
-
-def split_address(address: str) -> tuple[str, int]:
-    """Host, without brackets, and port of `HOST:PORT` or `[IPv6]:PORT`. Raises ValueError for anything else."""
-    match = _ADDRESS.fullmatch(address)
-    if not match or int(match["port"]) > 65_535:
-        raise ValueError("HOST:PORT is expected, such as 127.0.0.1:8080 or [::1]:8080")
-    if match["ipv6"]:
-        IPv6Address(match["ipv6"])
-    return match["ipv6"] or match["host"], int(match["port"])
-
-
-def join_address(host: str, port: int) -> str:
-    """`HOST:PORT`, with an IPv6 host in brackets."""
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-def is_loopback(address: str) -> bool:
-    """Whether `HOST:PORT` is one that this machine alone reaches."""
-    try:
-        host = split_address(address)[0]
-        return host == "localhost" or ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _checked_address(address: str) -> str:
@@ -323,6 +282,18 @@ class Settings(BaseSettings):
         if info.data.get("argon2_memory_kib", sys.maxsize) < 8 * lanes:  # RFC 9106, section 3.1
             raise ValueError("Argon2 needs 8 KiB of memory or more a lane")
         return lanes
+
+    def lifecycle_policy(self) -> LifecyclePolicy:
+        """Return the part of the settings that the rules of mailboxes and domains depend on."""
+        return LifecyclePolicy(
+            retention=self.deletion_retention,
+            billing=self.billing == "manual",
+            payment_term=self.payment_term,
+            payment_grace=self.payment_grace,
+            suspension_grace=self.suspension_grace,
+            provisioning=self.provisioning == "manual",
+            quarantine=self.address_quarantine,
+        )
 
     @property
     def is_sqlite(self) -> bool:

@@ -8,11 +8,12 @@ from sqlalchemy import func, inspect, select
 from bench.floor.messages import message, rows
 from bench.seed import NAMESPACE, RARE, RARE_NUMBER, SECRET, seed, seeded_id
 from postroomd.domain.keys import hash_secret
-from postroomd.domain.model import MailboxQuery, Ordering, Scope
+from postroomd.domain.queries import MailboxQuery, Ordering
+from postroomd.domain.tenancy import Scope
 from postroomd.rpc.convert import mailbox_message
-from postroomd.storage import tables as t
-from postroomd.storage.dialects import open_engines
-from postroomd.storage.engine import open_repository
+from postroomd.storage import schema as t
+from postroomd.storage.drivers.engines import open_engines
+from postroomd.storage.opening import open_repository
 from tests.conftest import NewDatabase
 
 COUNT = 100

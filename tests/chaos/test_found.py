@@ -7,7 +7,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from bench.chaos.arena import open_arena
 from bench.chaos.client import Client
 from bench.engine import Engine
-from postroomd.storage.engine import open_database
+from postroomd.storage.opening import open_database
 from tests.conftest import NewDatabase
 
 CALLERS = 10

@@ -9,12 +9,14 @@ from uuid import uuid4
 import pytest
 
 from postroomd.dns import DnsProber
-from postroomd.domain.lifecycle import begin_validation
-from postroomd.domain.model import Domain, DomainRecord, DomainStatus, Organization, Project, RecordStatus, Scope
+from postroomd.domain.domains import begin_validation
+from postroomd.domain.model import Domain, DomainRecord, DomainStatus, RecordStatus
 from postroomd.domain.records import NAME_IS_PROVED_ELSEWHERE
-from postroomd.storage.engine import open_repository
-from postroomd.storage.repository import DomainSecrets, Repository
-from postroomd.worker import Worker
+from postroomd.domain.tenancy import Organization, Project, Scope
+from postroomd.storage.opening import open_repository
+from postroomd.storage.protocols.domains import DomainSecrets
+from postroomd.storage.protocols.repository import Repository
+from postroomd.worker.steps import Worker
 from tests.conftest import NewDatabase
 from tests.life import FREE
 
@@ -29,7 +31,7 @@ class House:
         self.repository = repository
         self.internet = internet
         prober = DnsProber(config(internet))
-        self.worker = Worker(work=repository.work, prober=prober, terms=FREE)
+        self.worker = Worker(work=repository.work, prober=prober, policy=FREE)
         self.now = NOW
 
     async def register(self, token: str, name: str = NAME) -> "Registered":
@@ -141,7 +143,7 @@ async def test_a_domain_whose_servers_are_silent_fails_and_says_so(house: House)
     for server in house.internet.servers.values():
         server.answering = silent
     prober = DnsProber(config(house.internet, timeout_seconds=0.8))
-    house.worker = Worker(work=house.repository.work, prober=prober, terms=FREE)
+    house.worker = Worker(work=house.repository.work, prober=prober, policy=FREE)
     await registered.ask_for_validation()
     await house.work()
     assert await registered.status() is DomainStatus.VALIDATION_FAILED

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from postroomd import __version__, cli
+from postroomd import __version__
+from postroomd.cli import app as cli
 
 from .support import POSTROOM, VARIABLES, Up, clean_environment, database_url, run, wait_until
 

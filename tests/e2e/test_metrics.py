@@ -18,7 +18,7 @@ import pytest
 
 from postroom.v1alpha1 import domain_pb2, mailbox_pb2, mailbox_service_pb2_grpc
 from postroomd import __version__
-from postroomd.metrics import METRICS
+from postroomd.observability.metrics import METRICS
 from tests.conftest import NewDatabase
 from tests.scraping import Scrape, scrape
 

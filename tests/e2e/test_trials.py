@@ -12,7 +12,7 @@ from scaleway.mailbox.v1alpha1 import Mailbox, MailboxSubscriptionPeriod
 from scaleway_core.api import ScalewayException
 
 from postroom.admin.v1alpha1 import mailbox_pb2, payment_pb2, provision_pb2
-from postroomd import cli
+from postroomd.cli import app as cli
 from postroomd.domain.calendar import add_months
 
 from .conftest import Starter

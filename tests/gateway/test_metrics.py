@@ -6,8 +6,8 @@ from typing import Any
 import grpc
 import pytest
 
-from postroomd import metrics
 from postroomd.gateway import GatewayConfig, run_gateway
+from postroomd.observability import metrics
 from tests.postgres import free_port
 from tests.scraping import Scrape, here
 

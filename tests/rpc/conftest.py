@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from postroomd.storage import dialects
+from postroomd.storage.drivers import engines as dialects
 
 from .support import Service, Tenant, logging_to, running
 

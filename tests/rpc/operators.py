@@ -17,7 +17,7 @@ from postroom.admin.v1alpha1 import (
     payment_pb2,
     provision_pb2,
 )
-from postroomd.keys import issue_admin_key
+from postroomd.runtime.keys import issue_admin_key
 
 from .support import Service
 

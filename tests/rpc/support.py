@@ -25,15 +25,15 @@ from google.rpc.error_details_pb2 import ErrorInfo
 from grpc_status import rpc_status
 
 from postroom.v1alpha1 import alias_pb2, domain_pb2, mailbox_pb2, mailbox_service_pb2, mailbox_service_pb2_grpc
-from postroomd import server, worker
 from postroomd.clock import Clock
-from postroomd.keys import issue_key, new_project
-from postroomd.logs import QUIET_LIBRARIES, configure
+from postroomd.observability.logs import QUIET_LIBRARIES, configure
+from postroomd.runtime import service, worker
+from postroomd.runtime.keys import issue_key, new_project
 from postroomd.settings import SQLITE_PREFIX, Settings, load_settings
-from postroomd.storage import dialects
-from postroomd.storage.engine import open_repository
+from postroomd.storage.drivers import engines as dialects
 from postroomd.storage.migrations import migrate
-from postroomd.storage.repository import Repository
+from postroomd.storage.opening import open_repository
+from postroomd.storage.protocols.repository import Repository
 
 if TYPE_CHECKING:
     from postroom.v1alpha1.mailbox_service_pb2_grpc import MailboxServiceAsyncStub
@@ -341,7 +341,7 @@ async def running(
 
         cleanups.push_async_callback(halt)
         bound: asyncio.Future[tuple[str, ...]] = asyncio.get_running_loop().create_future()
-        serving = server.serve(settings, stop, lambda *addresses: bound.set_result(addresses), Clock())
+        serving = service.serve(settings, stop, lambda *addresses: bound.set_result(addresses), Clock())
         tasks.append(asyncio.create_task(serving))
         waited: list[asyncio.Future[Any]] = [bound, *tasks]
         await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)

@@ -51,8 +51,8 @@ def hasher() -> Iterator[Hasher]:
     made.permits.release(10_000)  # or its threads would keep the process alive
 
 
-def crypto_of(hasher: Any, *, threads: int = 1, most_wait_seconds: float = 60) -> Crypto:
-    return Crypto(threads=threads, most_wait_seconds=most_wait_seconds, hasher=hasher)
+def crypto_of(hasher: Any, *, threads: int = 1, max_wait_seconds: float = 60) -> Crypto:
+    return Crypto(threads=threads, max_wait_seconds=max_wait_seconds, hasher=hasher)
 
 
 def passwords(count: int) -> list[str]:
@@ -90,7 +90,7 @@ async def test_one_password_does_not_wait_for_a_batch_that_came_before(hasher: H
 
 
 async def test_what_waits_is_dropped_with_its_caller_and_makes_room(hasher: Hasher) -> None:
-    crypto = crypto_of(hasher, most_wait_seconds=0)
+    crypto = crypto_of(hasher, max_wait_seconds=0)
     gone = [asyncio.create_task(crypto.hash_passwords(passwords(100))) for _ in range(2)]
     await begun(hasher, 1)
     with pytest.raises(TooManyRequests):
@@ -104,7 +104,7 @@ async def test_what_waits_is_dropped_with_its_caller_and_makes_room(hasher: Hash
 
 
 async def test_a_caller_is_refused_who_would_wait_longer_than_is_allowed(hasher: Hasher) -> None:
-    crypto = crypto_of(hasher, threads=2, most_wait_seconds=50 * SECONDS_A_HASH)
+    crypto = crypto_of(hasher, threads=2, max_wait_seconds=50 * SECONDS_A_HASH)
     small = [asyncio.create_task(crypto.hash_passwords([password])) for password in passwords(150)]
     await begun(hasher, 2)
     refused = [each for each in small if each.done() and isinstance(each.exception(), TooManyRequests)]
@@ -115,7 +115,7 @@ async def test_a_caller_is_refused_who_would_wait_longer_than_is_allowed(hasher:
 
 
 async def test_a_batch_may_wait_for_others_as_long_as_its_own_hashes_take(hasher: Hasher) -> None:
-    crypto = crypto_of(hasher, most_wait_seconds=0)
+    crypto = crypto_of(hasher, max_wait_seconds=0)
     first, second, third = (asyncio.create_task(crypto.hash_passwords(passwords(100))) for _ in range(3))
     await begun(hasher, 1)
     with pytest.raises(TooManyRequests) as refusal:
@@ -126,7 +126,7 @@ async def test_a_batch_may_wait_for_others_as_long_as_its_own_hashes_take(hasher
 
 
 async def test_who_comes_later_does_not_keep_a_batch_waiting_for_ever(hasher: Hasher) -> None:
-    crypto = crypto_of(hasher, most_wait_seconds=0)
+    crypto = crypto_of(hasher, max_wait_seconds=0)
     loop = asyncio.get_running_loop()
     batch = asyncio.create_task(crypto.hash_passwords(passwords(5)))
     await begun(hasher, 1)
@@ -154,7 +154,7 @@ async def test_what_hashes_take_is_measured_where_it_can_be(lanes: int, learns: 
                 pass
             return password
 
-    crypto = crypto_of(Slow(), most_wait_seconds=2.5 * SECONDS_A_HASH / lanes)
+    crypto = crypto_of(Slow(), max_wait_seconds=2.5 * SECONDS_A_HASH / lanes)
     await crypto.hash_passwords(passwords(3))
     # Each was taken to be so short that two more may come first, and is so long that only one may.
     together = [asyncio.create_task(crypto.hash_passwords([password])) for password in passwords(3)]

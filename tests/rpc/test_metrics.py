@@ -9,8 +9,8 @@ import pytest
 import pytest_asyncio
 
 from postroom.v1alpha1 import mailbox_pb2 as pb
-from postroomd import metrics
 from postroomd.domain.errors import StorageUnavailable, TooManyRequests
+from postroomd.observability import metrics
 from postroomd.rpc.authentication import Authenticator
 from postroomd.rpc.crypto import Crypto
 from tests.scraping import Scrape, here

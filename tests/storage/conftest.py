@@ -10,10 +10,10 @@ import pytest
 from sqlalchemy import Pool, event
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from postroomd.storage.engine import open_repository
 from postroomd.storage.migrations import migrate
-from postroomd.storage.repository import Repository
-from postroomd.storage.tables import metadata
+from postroomd.storage.opening import open_repository
+from postroomd.storage.protocols.repository import Repository
+from postroomd.storage.schema import metadata
 from tests.conftest import MIGRATED
 from tests.postgres import PostgresServer
 

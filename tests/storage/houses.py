@@ -10,16 +10,17 @@ from pathlib import Path
 
 from sqlalchemy import inspect, make_url, select
 
-from postroomd.domain.lifecycle import begin_validation
+from postroomd.domain.domains import begin_validation
 from postroomd.domain.mailboxes import delete_mailbox
-from postroomd.domain.model import Alias, DomainStatus, Mailbox, RecordStatus, Scope
+from postroomd.domain.model import Alias, DomainStatus, Mailbox, RecordStatus
 from postroomd.domain.records import Finding
-from postroomd.storage.dialects import is_sqlite, open_engines
-from postroomd.storage.engine import open_repository
-from postroomd.storage.once import ONCE, Once
-from postroomd.storage.repository import Repository
-from postroomd.storage.tables import metadata
-from postroomd.worker import Worker
+from postroomd.domain.tenancy import Scope
+from postroomd.storage.drivers.engines import is_sqlite, open_engines
+from postroomd.storage.idempotency import ONCE, Once
+from postroomd.storage.opening import open_repository
+from postroomd.storage.protocols.repository import Repository
+from postroomd.storage.schema import metadata
+from postroomd.worker.steps import Worker
 from tests.life import BILLED, FREE, PLATFORM, RETENTION
 from tests.postgres import PostgresServer
 
@@ -69,7 +70,7 @@ async def fill(repository: Repository) -> None:
     scope = tenant.scope
     validating = partial(begin_validation, now=LATER)
     await repository.domains.begin_validation(scope, within.id, validating, LATER)
-    (claimed,) = await repository.work.claim_domains(LATER, LEASE, 1)
+    (claimed,) = await repository.work.lease_domains(LATER, LEASE, 1)
     await repository.work.settle_validation(claimed, finding, LEASE, LATER)
     await repository.domains.begin_validation(scope, within.id, validating, LATER)
 
@@ -78,8 +79,8 @@ async def fill(repository: Repository) -> None:
     made = await new_mailboxes(repository, within, *(f"m{number:03}" for number in range(MAILBOXES - 1)))
     await repository.mailboxes.change(scope, made[3].id, lambda found, _: delete_mailbox(found, RETENTION, LATER))
     await repository.mailboxes.change(scope, made[7].id, lambda found, _: delete_mailbox(found, LEASE, NOW))
-    await Worker(work=repository.work, prober=None, terms=FREE).run_once(NOW + LEASE)  # which purges it
-    unpaid, creating = mailbox("unpaid", terms=BILLED), mailbox("creating", terms=PLATFORM)
+    await Worker(work=repository.work, prober=None, policy=FREE).run_once(NOW + LEASE)  # which purges it
+    unpaid, creating = mailbox("unpaid", policy=BILLED), mailbox("creating", policy=PLATFORM)
     await repository.mailboxes.create(scope, within.id, [unpaid, creating])
     for number, mailbox_of in enumerate(made[4:7]):
         token = ONCE.set(Once(f"key {number}", digest("a request"), _answer, LATER, NOW))

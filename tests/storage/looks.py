@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from postroomd.domain.mailboxes import due_at
 from postroomd.domain.model import Mailbox, MailboxStatus
-from postroomd.storage import tables as t
+from postroomd.storage import schema as t
 from postroomd.storage.sql.rows import columns_of, made
 
 PATIENCE_SECONDS = 10.0

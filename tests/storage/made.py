@@ -9,24 +9,22 @@ from uuid import uuid4
 
 from postroomd.domain.mailboxes import new_mailbox
 from postroomd.domain.model import (
-    AdminKey,
     Alias,
     AliasStatus,
-    ApiKey,
     Domain,
     DomainRecord,
     DomainStatus,
     Mailbox,
     MailboxStatus,
-    Organization,
-    Project,
     RecordStatus,
-    Scope,
     SubscriptionPeriod,
 )
+from postroomd.domain.policy import LifecyclePolicy
 from postroomd.domain.records import MailHosts, plan_records
-from postroomd.domain.terms import Terms
-from postroomd.storage.repository import DomainSecrets, NewMailbox, Repository
+from postroomd.domain.tenancy import AdminKey, ApiKey, Organization, Project, Scope
+from postroomd.storage.protocols.domains import DomainSecrets
+from postroomd.storage.protocols.mailboxes import NewMailbox
+from postroomd.storage.protocols.repository import Repository
 from tests.life import FACTS, FREE
 
 NOW = datetime(2024, 1, 31, 12, 30, 15, 123_456, tzinfo=UTC)
@@ -169,7 +167,7 @@ def mailbox(
     *,
     status: MailboxStatus | None = None,
     period: SubscriptionPeriod = SubscriptionPeriod.MONTHLY,
-    terms: Terms = FREE,
+    policy: LifecyclePolicy = FREE,
     now: datetime = NOW,
     change: Callable[[Mailbox], Mailbox] | None = None,
 ) -> NewMailbox:
@@ -177,7 +175,7 @@ def mailbox(
     mailbox_id = new_id()
 
     def make(within: Domain) -> Mailbox:
-        made = new_mailbox(within, mailbox_id=mailbox_id, local_part=local_part, period=period, terms=terms, now=now)
+        made = new_mailbox(within, mailbox_id=mailbox_id, local_part=local_part, period=period, policy=policy, now=now)
         made = made if status is None else replace(made, status=status, **FACTS[status])
         return change(made) if change else made
 

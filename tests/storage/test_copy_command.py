@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy import make_url
 
-from postroomd.cli import run
-from postroomd.storage.copying import CopyFailed, copy_database
+from postroomd.cli.app import run
+from postroomd.storage.copy.copying import CopyFailed, copy_database
 from postroomd.storage.migrations import HEAD, migrate
 from tests.conftest import NewDatabase
 from tests.postgres import PostgresServer, free_port

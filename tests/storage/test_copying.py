@@ -15,9 +15,9 @@ import asyncpg.prepared_stmt  # type: ignore[import-untyped]
 import pytest
 from sqlalchemy import Engine, event, make_url
 
-from postroomd.storage.copying import CopyFailed, Stage, Watch, copy_database
+from postroomd.storage.copy.copying import CopyFailed, Stage, Watch, copy_database
 from postroomd.storage.migrations import migrate, require_current
-from postroomd.storage.tables import DERIVED_TABLES, TENANT_TABLES, metadata
+from postroomd.storage.schema import DERIVED_TABLES, TENANT_TABLES, metadata
 from tests.conftest import NewDatabase
 from tests.postgres import PostgresServer
 
@@ -106,7 +106,7 @@ async def test_a_copy_goes_on_however_often_it_is_interrupted(
 
 KILLED = f"""
 import asyncio, os, signal
-from postroomd.storage.copying import Stage, copy_database
+from postroomd.storage.copy.copying import Stage, copy_database
 def watch(stage, total, table, rows):
     if stage is Stage.COPYING and table == "mailboxes" and rows == {CHUNK}:
         os.kill(os.getpid(), signal.SIGKILL)

@@ -14,12 +14,15 @@ from sqlalchemy import Integer, bindparam, func, insert, literal, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from postroomd.domain.errors import NotFound, StorageUnavailable
-from postroomd.domain.model import Domain, Mailbox, MailboxQuery, Ordering, Scope
-from postroomd.storage import dialects
-from postroomd.storage import tables as t
-from postroomd.storage.engine import Database, open_database
-from postroomd.storage.hot import HotStatement, plainly
-from postroomd.storage.lines import Line, Rows, TurnTakingLines
+from postroomd.domain.model import Domain, Mailbox
+from postroomd.domain.queries import MailboxQuery, Ordering
+from postroomd.domain.tenancy import Scope
+from postroomd.storage import schema as t
+from postroomd.storage.compiled import CompiledRead, via_sqlalchemy
+from postroomd.storage.database import Database
+from postroomd.storage.drivers import engines as dialects
+from postroomd.storage.drivers.pools import Line, Rows, TurnTakingLines
+from postroomd.storage.opening import open_database
 from postroomd.storage.sql import SqlRepository
 from postroomd.storage.sql.mailboxes import fetch_mailbox
 from postroomd.storage.sql.rows import reached, values_of
@@ -43,10 +46,10 @@ def repository(database: Database) -> SqlRepository:
     return SqlRepository(database)
 
 
-def mailbox_statement(*, limited: bool) -> HotStatement:
+def mailbox_statement(*, limited: bool) -> CompiledRead:
     columns = [t.mailboxes.c[name] for name in get_type_hints(Mailbox)]
     found = select(*columns).where(t.mailboxes.c.id == bindparam("id"), *reached(t.mailboxes, limited=limited))
-    return HotStatement(found, by_key=True)
+    return CompiledRead(found, by_key=True)
 
 
 ALL = MailboxQuery(ordering=Ordering(field="created_at", descending=True), page=1, page_size=10)
@@ -94,7 +97,7 @@ async def test_any_mailbox_reads_the_same_hot_and_plain_for_whoever_asks(
             values = {"organization_id": scope.organization_id, "project_id": scope.project_id, "id": asked}
 
             async def plain(connection: AsyncConnection, values: Any = values, one: Any = statement) -> Rows:
-                return await plainly(connection, one, values)
+                return await via_sqlalchemy(connection, one, values)
 
             hot = await database.fetch(statement, {"id": asked}, scope)
             expected = as_values(await database.read(plain, scope))
@@ -140,17 +143,17 @@ async def test_a_page_with_a_limit_and_an_order_reads_the_same(database: Databas
     await new_mailboxes(repository, within, *(f"m{number}" for number in range(20)))
     order = t.mailboxes.c.email.desc()
     listing = select(t.mailboxes.c.email).where(*reached(t.mailboxes, limited=True)).order_by(order)
-    page = HotStatement(listing.limit(bindparam("size", type_=Integer)).offset(bindparam("skip", type_=Integer)))
+    page = CompiledRead(listing.limit(bindparam("size", type_=Integer)).offset(bindparam("skip", type_=Integer)))
     values = {"size": 5, "skip": 3}
     hot = await database.fetch(page, values, tenant.project_scope)
     scope = {"organization_id": tenant.organization.id, "project_id": tenant.project.id}
-    expected = await database.read(lambda c: plainly(c, page, values | scope), tenant.project_scope)
+    expected = await database.read(lambda c: via_sqlalchemy(c, page, values | scope), tenant.project_scope)
     assert as_values(hot) == as_values(expected)
     assert len(hot) == 5
 
 
 async def test_a_statement_whose_sql_depends_on_its_values_is_refused(database: Database) -> None:
-    several = HotStatement(select(t.mailboxes.c.id).where(t.mailboxes.c.id.in_(bindparam("ids", expanding=True))))
+    several = CompiledRead(select(t.mailboxes.c.id).where(t.mailboxes.c.id.in_(bindparam("ids", expanding=True))))
     with pytest.raises(ValueError, match="one SQL"):
         await database.fetch(several, {"ids": [new_id()]})
 
@@ -169,7 +172,7 @@ async def two_domains(repository: SqlRepository) -> tuple[Tenant, Domain, Domain
     return tenant, await new_domain(repository, tenant, "own.test"), await new_domain(repository, other, "other.test")
 
 
-FORGETFUL = HotStatement(select(t.domains.c.id).where(literal(1) == bindparam("one", type_=Integer)))
+FORGETFUL = CompiledRead(select(t.domains.c.id).where(literal(1) == bindparam("one", type_=Integer)))
 
 
 @pytest.fixture
@@ -212,7 +215,7 @@ async def test_behind_a_pooler_statements_run_plainly(postgresql_store: str) -> 
 
 # --- Failing, waiting and ending --------------------------------------------------------------------------------------
 
-SLEEPING = HotStatement(select(func.pg_sleep(bindparam("seconds"))))
+SLEEPING = CompiledRead(select(func.pg_sleep(bindparam("seconds"))))
 
 
 @pytest.mark.xdist_group("postgresql")

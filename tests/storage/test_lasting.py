@@ -18,13 +18,13 @@ from sqlalchemy import Table, insert, inspect, select, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from postroomd.clock import Clock
-from postroomd.domain.lifecycle import begin_validation, delete_domain
+from postroomd.domain.domains import begin_validation, delete_domain
 from postroomd.domain.model import Domain, DomainStatus, Mailbox
-from postroomd.resting import FIRST_RETRY
+from postroomd.runtime.worker import run
 from postroomd.settings import Settings
-from postroomd.storage import tables as t
-from postroomd.storage.repository import Repository
-from postroomd.worker import run
+from postroomd.storage import schema as t
+from postroomd.storage.protocols.repository import Repository
+from postroomd.worker.backoff import FIRST_RETRY
 
 from .looks import eventually, rows_of
 from .made import NOW, Tenant, new_domain, new_id, new_mailboxes

@@ -6,26 +6,18 @@ import pytest
 from sqlalchemy import Table
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from postroomd.domain.model import (
-    AliasQuery,
-    AliasStatus,
-    DomainQuery,
-    DomainStatus,
-    MailboxQuery,
-    MailboxStatus,
-    Ordering,
-    Position,
-)
-from postroomd.storage import tables as t
-from postroomd.storage.engine import Database
-from postroomd.storage.hot import HotStatement, Values
-from postroomd.storage.repository import Repository
+from postroomd.domain.model import AliasStatus, DomainStatus, MailboxStatus
+from postroomd.domain.queries import AliasQuery, DomainQuery, MailboxQuery, Ordering, Position
+from postroomd.storage import schema as t
+from postroomd.storage.compiled import CompiledRead, Values
+from postroomd.storage.database import Database
+from postroomd.storage.protocols.repository import Repository
 from postroomd.storage.sql import lists
 
 from .looks import check_lists
 from .made import NOW, Tenant, new_alias, new_domain, new_id, new_mailboxes
 
-Executed = list[tuple[HotStatement, Values]]
+Executed = list[tuple[CompiledRead, Values]]
 SORT = "USE TEMP B-TREE FOR ORDER BY"
 UNIQUE_NAMES = "INDEX sqlite_autoindex_domains_2 (organization_id=? AND name"
 """The key of domains, whose order is that of names: it serves as well from a name on."""
@@ -43,7 +35,7 @@ def executed(monkeypatch: pytest.MonkeyPatch) -> Executed:
     found: Executed = []
     fetch = Database.fetch
 
-    async def fetching(self: Database, statement: HotStatement, values: Values, *scope: Any, **options: Any) -> Any:
+    async def fetching(self: Database, statement: CompiledRead, values: Values, *scope: Any, **options: Any) -> Any:
         found.append((statement, values))
         return await fetch(self, statement, values, *scope, **options)
 

@@ -9,18 +9,19 @@ from typing import Any
 import pytest
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from postroomd import worker as module
 from postroomd.clock import Clock
+from postroomd.domain.domains import begin_validation, delete_domain
 from postroomd.domain.errors import StorageUnavailable
-from postroomd.domain.lifecycle import begin_validation, delete_domain
 from postroomd.domain.model import Domain, DomainRecord, DomainStatus, RecordStatus
-from postroomd.domain.operations import Provision
 from postroomd.domain.provisioning import confirm_provision
+from postroomd.domain.provisions import Provision
 from postroomd.domain.records import Finding
-from postroomd.storage.engine import open_database
-from postroomd.storage.once import ONCE, Once
-from postroomd.storage.repository import Repository
-from postroomd.worker import Prober, TrustingProber, Worker
+from postroomd.storage.idempotency import ONCE, Once
+from postroomd.storage.opening import open_database
+from postroomd.storage.protocols.repository import Repository
+from postroomd.worker import loop, steps
+from postroomd.worker.probers import Prober, TrustingProber
+from postroomd.worker.steps import Worker
 from tests.life import FREE, PLATFORM
 from tests.scraping import Scrape, here
 
@@ -42,7 +43,7 @@ def grown(before: Scrape, name: str, label: str = "kind") -> dict[str, float]:
 
 
 def worker_of(repository: Repository, prober: Prober | None = None) -> Worker:
-    return Worker(work=repository.work, prober=prober, terms=FREE, operations=repository.operations)
+    return Worker(work=repository.work, prober=prober, policy=FREE, administration=repository.administration)
 
 
 async def validating(repository: Repository, tenant: Tenant) -> Domain:
@@ -125,7 +126,7 @@ async def test_what_is_taken_as_provided_is_counted_and_what_fails_apart(
     repository: Repository, tenant: Tenant, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     within = await new_domain(repository, tenant)
-    failing, _ = [await new_one(repository, within, mailbox(name, terms=PLATFORM)) for name in ("ada", "bob")]
+    failing, _ = [await new_one(repository, within, mailbox(name, policy=PLATFORM)) for name in ("ada", "bob")]
 
     def faulty(provision: Provision, *arguments: Any, **others: Any) -> object:
         if provision.mailbox_id == failing.id:
@@ -133,7 +134,7 @@ async def test_what_is_taken_as_provided_is_counted_and_what_fails_apart(
         return confirm_provision(provision, *arguments, **others)
 
     before = here()
-    monkeypatch.setattr(module, "confirm_provision", faulty)
+    monkeypatch.setattr(steps, "confirm_provision", faulty)
     await worker_of(repository).move_some(NOW)
     assert grown(before, STEPS) == {"provision": 1}
     assert grown(before, FAILURES) == {"provision": 1}
@@ -186,7 +187,7 @@ async def test_the_lag_is_that_of_what_is_most_overdue(
     (due,) = [(await repository.work.next_due()).steps]
     assert due is not None
     clock = OneLook(due + timedelta(hours=1))
-    await module._work(worker_of(repository), clock.stop, clock, timedelta(hours=1))
+    await loop.run_loop(worker_of(repository), clock.stop, clock, timedelta(hours=1))
     assert lags == [3_600]
     assert here().value("postroom_worker_lag_seconds") == 0
     assert here().value("postroom_worker_last_run_timestamp_seconds") > due.timestamp()
@@ -200,11 +201,11 @@ async def test_what_waits_for_no_instant_is_not_overdue_and_hides_nothing_that_i
     assert due is not None
     await new_domain(repository, tenant, "provisioning.test", DomainStatus.PROVISIONING)
     clock = OneLook(due - timedelta(hours=1))
-    await module._work(worker_of(repository), clock.stop, clock, timedelta(hours=1))
+    await loop.run_loop(worker_of(repository), clock.stop, clock, timedelta(hours=1))
     assert lags == [0]
     await new_domain(repository, tenant, "another.test", DomainStatus.PROVISIONING)
     clock = OneLook(due + timedelta(hours=1))
-    await module._work(worker_of(repository), clock.stop, clock, timedelta(hours=1))
+    await loop.run_loop(worker_of(repository), clock.stop, clock, timedelta(hours=1))
     assert lags == [0, 3_600]
 
 
@@ -216,7 +217,7 @@ async def test_a_pass_without_a_database_is_counted_and_is_no_good_run(
 
     monkeypatch.setattr(repository.work, "next_due", fail)
     before, clock = here(), OneLook(NOW)
-    await module._work(worker_of(repository), clock.stop, clock, timedelta(hours=1))
+    await loop.run_loop(worker_of(repository), clock.stop, clock, timedelta(hours=1))
     assert grown(before, FAILURES) == {"database": 1}
     assert here().since(before, "postroom_worker_last_run_timestamp_seconds") == 0
 

@@ -12,14 +12,16 @@ from sqlalchemy import func, insert, select, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
+from postroomd.domain.domains import delete_domain
 from postroomd.domain.errors import Conflict, QuotaExceeded
-from postroomd.domain.lifecycle import delete_domain
 from postroomd.domain.mailboxes import delete_mailbox
-from postroomd.domain.model import DomainStatus, Scope
-from postroomd.storage import tables as t
-from postroomd.storage.engine import DEADLINE, Database, open_database
+from postroomd.domain.model import DomainStatus
+from postroomd.domain.tenancy import Scope
+from postroomd.storage import schema as t
+from postroomd.storage.database import DEADLINE, Database
+from postroomd.storage.opening import open_database
 from postroomd.storage.sql import SqlRepository
-from postroomd.worker import Worker
+from postroomd.worker.steps import Worker
 from tests.conftest import NewDatabase
 from tests.life import BILLED, FREE, PLATFORM
 
@@ -48,10 +50,10 @@ async def test_a_statement_that_forgets_its_scope_finds_the_callers_rows_alone(d
     repository = SqlRepository(database)
     for each in (tenant, other):
         within = await new_domain(repository, each, f"{each.project.id}.com")
-        gone = await new_one(repository, within, mailbox("gone", terms=BILLED))
+        gone = await new_one(repository, within, mailbox("gone", policy=BILLED))
         await repository.mailboxes.change(each.scope, gone.id, lambda it, _: delete_mailbox(it, timedelta(0), NOW))
-        await Worker(work=repository.work, prober=None, terms=FREE).run_once(NOW)
-        await new_alias(repository, await new_one(repository, within, mailbox("creating", terms=PLATFORM)), "alias")
+        await Worker(work=repository.work, prober=None, policy=FREE).run_once(NOW)
+        await new_alias(repository, await new_one(repository, within, mailbox("creating", policy=PLATFORM)), "alias")
 
     async def forgetful(connection: AsyncConnection) -> dict[str, set[str]]:
         seen = {}

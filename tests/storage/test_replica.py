@@ -6,9 +6,10 @@ from time import monotonic
 
 import pytest
 
-from postroomd.domain.model import DomainQuery, Ordering
-from postroomd.storage.engine import STRONG, ReplicaUrl, open_database
+from postroomd.domain.queries import DomainQuery, Ordering
+from postroomd.storage.database import STRONG
 from postroomd.storage.migrations import migrate
+from postroomd.storage.opening import ReplicaUrl, open_database
 from postroomd.storage.sql import SqlRepository
 from tests.postgres import FAST, PostgresServer, running_server
 

@@ -15,22 +15,18 @@ import pytest
 from sqlalchemy import Engine, Pool, event
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from postroomd.domain.domains import begin_validation, delete_domain
 from postroomd.domain.errors import StorageUnavailable
-from postroomd.domain.lifecycle import begin_validation, delete_domain
 from postroomd.domain.mailboxes import advance_mailbox
-from postroomd.domain.model import (
-    AliasStatus,
-    DomainStatus,
-    RecordStatus,
-)
+from postroomd.domain.model import AliasStatus, DomainStatus, RecordStatus
 from postroomd.domain.records import RECORD_KINDS, Finding
-from postroomd.storage import dialects
-from postroomd.storage import engine as storage_engine
-from postroomd.storage import tables as t
-from postroomd.storage.dialects import in_memory, open_engines
-from postroomd.storage.engine import open_repository
+from postroomd.storage import database as storage_engine
+from postroomd.storage import schema as t
+from postroomd.storage.drivers import engines as dialects
+from postroomd.storage.drivers.engines import in_memory, open_engines
 from postroomd.storage.migrations import migrate, require_current
-from postroomd.storage.repository import Repository
+from postroomd.storage.opening import open_repository
+from postroomd.storage.protocols.repository import Repository
 from tests.life import BOTH
 
 from .conftest import Store
@@ -104,25 +100,25 @@ async def test_every_look_for_work_is_served_by_an_index(
     (waiting,) = await new_mailboxes(repository, provisioning, "waiting")
     its_alias = replace(alias(waiting, local_part="also"), status=AliasStatus.PROVISIONING)
     await repository.aliases.create(tenant.scope, waiting.id, lambda _: its_alias)
-    await new_one(repository, going, mailbox("unpaid", terms=BOTH))
+    await new_one(repository, going, mailbox("unpaid", policy=BOTH))
     findings = {kind: Finding(RecordStatus.VALID) for kind in RECORD_KINDS}
     with statements() as executed:
         await repository.domains.begin_validation(tenant.scope, made.id, partial(begin_validation, now=NOW), NOW)
         await work.next_due(platform=False)
-        (look_up,) = await work.claim_domains(NOW, LEASE, 10)
+        (look_up,) = await work.lease_domains(NOW, LEASE, 10)
         settled = await work.settle_validation(look_up, findings, LEASE, NOW)
         assert settled.status is DomainStatus.PROVISIONING
         assert await work.finish_provisioning(LEASE, NOW, 10) == 2
-        claims = await work.claim_mailboxes(NOW + timedelta(days=40), LEASE, 10)
+        claims = await work.lease_mailboxes(NOW + timedelta(days=40), LEASE, 10)
         assert len(claims) == 3
         for claim in claims:
-            assert await work.advance(claim, partial(advance_mailbox, terms=BOTH, now=NOW), NOW) is True
+            assert await work.advance(claim, partial(advance_mailbox, policy=BOTH, now=NOW), NOW) is True
             await work.put_off_mailbox(claim, NOW)
         await repository.domains.delete(tenant.scope, going.id, partial(delete_domain, now=NOW), NOW)
         purge = partial(work.purge_domains, lambda _: None, lambda _: None, NOW, 10)
         assert [await purge() for _ in range(3)] == [2, 1, 0]
         assert await work.forget_answers(NOW, 10) == 0
-        operations = repository.operations
+        operations = repository.administration
         await operations.pending_payments("", 10)
         await operations.pending_provisions(NOW, "", 10)
         await operations.transitions(ada.id, 0, 10)

@@ -5,14 +5,15 @@ from datetime import timedelta
 from functools import partial
 
 from postroomd.domain.aliases import delete_alias, new_alias
-from postroomd.domain.lifecycle import begin_validation, delete_domain
+from postroomd.domain.domains import begin_validation, delete_domain
 from postroomd.domain.mailboxes import delete_mailbox, restore_mailbox
 from postroomd.domain.model import AliasStatus, Domain, DomainRecord, DomainStatus, Mailbox, MailboxStatus, RecordStatus
 from postroomd.domain.payments import confirm_payment
 from postroomd.domain.provisioning import confirm_provision, create_domain_on_platform
 from postroomd.domain.records import Finding
-from postroomd.storage.repository import Repository
-from postroomd.worker import TrustingProber, Worker
+from postroomd.storage.protocols.repository import Repository
+from postroomd.worker.probers import TrustingProber
+from postroomd.worker.steps import Worker
 from tests.life import BOTH
 
 from .made import NOW, SECRETS, Tenant, domain, mailbox, new_domain, new_id, new_mailboxes, new_one, records
@@ -40,7 +41,7 @@ class Seen:
     def __init__(self, repository: Repository, tenant: Tenant) -> None:
         self.repository, self.tenant = repository, tenant
         self.published = Published()
-        self.worker = Worker(work=repository.work, prober=self.published, terms=BOTH)
+        self.worker = Worker(work=repository.work, prober=self.published, policy=BOTH)
         self.domains: set[DomainStatus] = set()
         self.records: set[RecordStatus] = set()
         self.mailboxes: set[MailboxStatus] = set()
@@ -58,12 +59,12 @@ class Seen:
         await self.worker.run_once(self.now)
 
     async def pay(self) -> None:
-        for payment in (await self.repository.operations.pending_payments("", 100)).items:
-            await self.repository.operations.settle_payment(payment.id, partial(confirm_payment, now=self.now))
+        for payment in (await self.repository.administration.pending_payments("", 100)).items:
+            await self.repository.administration.settle_payment(payment.id, partial(confirm_payment, now=self.now))
 
     async def provide(self) -> None:
-        for each in (await self.repository.operations.pending_provisions(self.now, "", 100)).items:
-            await self.repository.operations.settle_provision(each.id, partial(confirm_provision, now=self.now))
+        for each in (await self.repository.administration.pending_provisions(self.now, "", 100)).items:
+            await self.repository.administration.settle_provision(each.id, partial(confirm_provision, now=self.now))
 
     async def validate(self, of: Domain) -> None:
         rule = partial(begin_validation, now=self.now)
@@ -74,7 +75,7 @@ async def test_every_status_is_reached(repository: Repository, tenant: Tenant) -
     seen = Seen(repository, tenant)
     made = create_domain_on_platform(domain(tenant))
     await repository.domains.create(tenant.scope, made, records(made), SECRETS)
-    ada = await new_one(repository, made, mailbox("ada", terms=BOTH))
+    ada = await new_one(repository, made, mailbox("ada", policy=BOTH))
     await seen.look(made, ada)  # creating, unknown_status, waiting_payment
 
     await seen.provide()
@@ -94,12 +95,12 @@ async def test_every_status_is_reached(repository: Repository, tenant: Tenant) -
     await seen.work()
     await seen.look(made, ada)  # ready, creating
 
-    make = partial(new_alias, alias_id=new_id(), local_part="countess", description="", terms=BOTH, now=seen.now)
+    make = partial(new_alias, alias_id=new_id(), local_part="countess", description="", policy=BOTH, now=seen.now)
     alias = await repository.aliases.create(tenant.scope, ada.id, make)
     seen.aliases.add(alias.status)
     await seen.provide()
     seen.aliases.add((await repository.aliases.get(tenant.scope, alias.id)).status)
-    going = partial(delete_alias, terms=BOTH, now=seen.now)
+    going = partial(delete_alias, policy=BOTH, now=seen.now)
     await repository.aliases.delete(tenant.scope, alias.id, going)
     seen.aliases.add((await repository.aliases.get(tenant.scope, alias.id)).status)
     await seen.provide()
@@ -115,7 +116,7 @@ async def test_every_status_is_reached(repository: Repository, tenant: Tenant) -
     now = seen.now
     await repository.mailboxes.change(tenant.scope, ada.id, lambda it, _: delete_mailbox(it, BOTH.retention, now))
     await seen.look(made, ada)  # deletion_scheduled
-    await repository.mailboxes.change(tenant.scope, ada.id, partial(restore_mailbox, terms=BOTH, now=now))
+    await repository.mailboxes.change(tenant.scope, ada.id, partial(restore_mailbox, policy=BOTH, now=now))
     await seen.look(made, ada)  # restoring
 
     await repository.domains.delete(tenant.scope, made.id, partial(delete_domain, now=now), now)
@@ -129,7 +130,7 @@ async def test_every_status_is_reached(repository: Repository, tenant: Tenant) -
     for _ in range(3):
         await seen.provide()
         await seen.work()
-    assert await repository.operations.mailboxes_with_address(ada.email) == [ada.id]
+    assert await repository.administration.mailboxes_with_address(ada.email) == [ada.id]
 
 
 class Stumbling:
@@ -153,11 +154,11 @@ async def test_what_fails_holds_up_nobody_and_is_tried_again(repository: Reposit
     ada, bob = await new_mailboxes(repository, within, "ada", "bob")
     renewal = ada.next_subscription_period_starts_at
     assert renewal is not None
-    stumbling = Worker(work=Stumbling(repository, ada.id), prober=None, terms=BOTH)  # type: ignore[arg-type]
+    stumbling = Worker(work=Stumbling(repository, ada.id), prober=None, policy=BOTH)  # type: ignore[arg-type]
     await stumbling.run_once(renewal)
     assert await repository.mailboxes.get(tenant.scope, ada.id) == ada
     assert (await repository.mailboxes.get(tenant.scope, bob.id)).status is MailboxStatus.RENEWING
-    mended = Worker(work=repository.work, prober=None, terms=BOTH)
+    mended = Worker(work=repository.work, prober=None, policy=BOTH)
     await mended.run_once(renewal + timedelta(seconds=9))  # it rests for ten
     assert await repository.mailboxes.get(tenant.scope, ada.id) == ada
     await mended.run_once(renewal + timedelta(seconds=10))

@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
-from postroomd import worker as module
 from postroomd.clock import Clock
 from postroomd.domain.model import Mailbox
-from postroomd.storage.repository import MailboxClaim, Repository
-from postroomd.worker import Worker
+from postroomd.storage.protocols.repository import Repository
+from postroomd.storage.protocols.work import MailboxLease
+from postroomd.worker import loop, steps
+from postroomd.worker.steps import Worker
 from tests.life import FREE
 
 from .made import NOW, Tenant, new_domain, new_mailboxes
@@ -35,14 +36,14 @@ class BusyClock(Clock):
 
 async def backlog(repository: Repository, tenant: Tenant, monkeypatch: pytest.MonkeyPatch) -> Sequence[Mailbox]:
     """Mailboxes that are due, of which a worker takes two at a time."""
-    monkeypatch.setattr(module, "CHUNK", 2)
+    monkeypatch.setattr(steps, "CHUNK", 2)
     return await new_mailboxes(repository, await new_domain(repository, tenant), *(f"m{n}" for n in range(MAILBOXES)))
 
 
 def working(repository: Repository, stop: asyncio.Event) -> Any:
     """A worker at work until a stop."""
-    worker = Worker(work=repository.work, prober=None, terms=FREE)
-    return module._work(worker, stop, BusyClock(), timedelta(hours=1))
+    worker = Worker(work=repository.work, prober=None, policy=FREE)
+    return loop.run_loop(worker, stop, BusyClock(), timedelta(hours=1))
 
 
 async def test_a_stop_is_heeded_with_much_still_to_do(
@@ -67,11 +68,11 @@ async def test_a_lease_runs_from_the_time_that_it_is(
     repository: Repository, tenant: Tenant, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await backlog(repository, tenant, monkeypatch)
-    stop, claim = asyncio.Event(), repository.work.claim_mailboxes
+    stop, claim = asyncio.Event(), repository.work.lease_mailboxes
     claimed_at: list[datetime] = []
-    claimed: list[MailboxClaim] = []
+    claimed: list[MailboxLease] = []
 
-    async def claiming(now: datetime, *arguments: Any) -> Sequence[MailboxClaim]:
+    async def claiming(now: datetime, *arguments: Any) -> Sequence[MailboxLease]:
         claims = await claim(now, *arguments)
         claimed_at.append(now)
         claimed.extend(claims)
@@ -79,7 +80,7 @@ async def test_a_lease_runs_from_the_time_that_it_is(
             stop.set()
         return claims
 
-    monkeypatch.setattr(repository.work, "claim_mailboxes", claiming)
+    monkeypatch.setattr(repository.work, "lease_mailboxes", claiming)
     await working(repository, stop)
     assert len(claimed_at) == MAILBOXES / 2
     assert all(later - earlier >= CALL_TAKES for earlier, later in pairwise(claimed_at))

@@ -11,8 +11,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from postroomd.clock import Clock, TrialClock
-from postroomd.clock_server import LATEST, asked
-from postroomd.settings import is_loopback
+from postroomd.net import is_loopback
+from postroomd.runtime.trial_clock import LATEST, asked
 
 DAY = timedelta(days=1)
 NOW = datetime(2026, 1, 31, 12, 30, tzinfo=UTC)

@@ -7,7 +7,7 @@ import aiohttp
 import pytest
 
 from postroomd.clock import TrialClock
-from postroomd.clock_server import serving
+from postroomd.runtime.trial_clock import serving
 
 
 @pytest.fixture

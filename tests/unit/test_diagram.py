@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from postroomd.diagram import LIFECYCLES, Edge, edges_of, rewritten
+from tools.lifecycle_diagram import LIFECYCLES, Edge, edges_of, rewritten
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "lifecycle.md"
 ARROW = re.compile(r"^    (\S+) --> (\S+): (.+)$", re.MULTILINE)

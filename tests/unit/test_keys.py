@@ -12,10 +12,11 @@ import pytest
 
 from postroomd.domain.errors import NotFound
 from postroomd.domain.keys import ACCESS_KEY, hash_secret
-from postroomd.keys import IssuedKey, api_url, connectable, issue_key, new_project, scw_environment
-from postroomd.storage.engine import open_repository
+from postroomd.net import connectable
+from postroomd.runtime.keys import IssuedKey, api_url, issue_key, new_project, scw_environment
 from postroomd.storage.migrations import migrate
-from postroomd.storage.repository import Tenancy
+from postroomd.storage.opening import open_repository
+from postroomd.storage.protocols.tenancy import Tenancy
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 SECRET = "0b2c6a0e-5f0d-4b0a-9a39-0d7d3f1d2c4b"

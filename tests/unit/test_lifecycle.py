@@ -4,18 +4,13 @@ from dataclasses import replace
 
 import pytest
 
+from postroomd.domain.aliases import require_aliases_allowed
+from postroomd.domain.domains import begin_validation, move_domain, require_mailboxes_allowed
 from postroomd.domain.errors import Precondition, PreconditionFailed, TransientState
-from postroomd.domain.facts import DomainEvent, MailboxEvent
-from postroomd.domain.lifecycle import (
-    DOMAIN_TRANSITIONS,
-    MAILBOX_TRANSITIONS,
-    begin_validation,
-    move_domain,
-    require_aliases_allowed,
-    require_mailboxes_allowed,
-)
+from postroomd.domain.events import DomainEvent, MailboxEvent
 from postroomd.domain.mailboxes import new_mailbox
 from postroomd.domain.model import DomainStatus, MailboxStatus, SubscriptionPeriod
+from postroomd.domain.transitions import DOMAIN_TRANSITIONS, MAILBOX_TRANSITIONS
 from tests.life import DOMAIN, FREE, NOW, domain, mailbox
 
 D, M, P = DomainStatus, MailboxStatus, SubscriptionPeriod
@@ -153,7 +148,7 @@ def test_mailboxes_are_made_in_a_domain_of_any_status_but_deleting(status: Domai
     assert caught.value.subject.id == DOMAIN.id
     assert caught.value.precondition is Precondition.UNKNOWN_PRECONDITION
     with pytest.raises(PreconditionFailed):
-        new_mailbox(domain(status), mailbox_id="b", local_part="ada", period=P.MONTHLY, terms=FREE, now=NOW)
+        new_mailbox(domain(status), mailbox_id="b", local_part="ada", period=P.MONTHLY, policy=FREE, now=NOW)
 
 
 @pytest.mark.parametrize("status", MailboxStatus)

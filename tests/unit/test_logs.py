@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import structlog
 
-from postroomd import logs
-from postroomd.processes import LOADERS
+from postroomd.observability import logs
+from postroomd.runtime.processes import LOADERS
 
 Capture = pytest.CaptureFixture[str]
 
@@ -116,6 +116,8 @@ def test_what_json_does_not_know_is_logged_all_the_same(capsys: Capture) -> None
 
 @pytest.mark.parametrize("process", LOADERS)
 def test_no_process_holds_what_only_the_command_line_shows(process: str) -> None:
-    program = f"import sys; from postroomd.processes import load; load({process!r}); print('rich' in sys.modules)"
+    program = (
+        f"import sys; from postroomd.runtime.processes import load; load({process!r}); print('rich' in sys.modules)"
+    )
     loading = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert loading.stdout == "False\n"

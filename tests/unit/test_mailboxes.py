@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from postroomd.domain.calendar import add_months
 from postroomd.domain.errors import Locked, PostroomError, PreconditionFailed, TransientState
-from postroomd.domain.facts import MailboxEvent
+from postroomd.domain.events import MailboxEvent
 from postroomd.domain.mailboxes import (
     admit_mailbox,
     advance_mailbox,
@@ -23,7 +23,7 @@ from postroomd.domain.mailboxes import (
     update_mailbox,
 )
 from postroomd.domain.model import DomainStatus, Mailbox, MailboxStatus, SubscriptionPeriod
-from postroomd.domain.terms import Terms
+from postroomd.domain.policy import LifecyclePolicy
 from tests.life import (
     BILLED,
     BOTH,
@@ -69,7 +69,7 @@ def canceled(period: SubscriptionPeriod = P.MONTHLY) -> Mailbox:
 def test_a_new_mailbox_starts_its_first_period_at_once(
     status: DomainStatus, period: SubscriptionPeriod, ends: datetime
 ) -> None:
-    made = new_mailbox(domain(status), mailbox_id="b", local_part="ada", period=period, terms=FREE, now=START)
+    made = new_mailbox(domain(status), mailbox_id="b", local_part="ada", period=period, policy=FREE, now=START)
     assert made == Mailbox(
         id="b",
         organization_id=DOMAIN.organization_id,
@@ -101,7 +101,7 @@ def test_a_mailbox_is_admitted_only_where_it_waited_for_its_domain(status: Mailb
 
 # --- UpdateMailbox ----------------------------------------------------------------------------------------------------
 
-change = partial(update_mailbox, domain_status=D.READY, new_password=False, terms=FREE, now=NOW)
+change = partial(update_mailbox, domain_status=D.READY, new_password=False, policy=FREE, now=NOW)
 
 
 @pytest.mark.parametrize("status", MailboxStatus)
@@ -187,7 +187,7 @@ def test_a_period_set_before_the_purge_undoes_a_cancellation(
     left = canceled()
     assert left.deletion_scheduled_at is not None
     last_moment = left.deletion_scheduled_at - MICROSECOND
-    back = update_mailbox(left, domain_status, period=period, new_password=False, terms=FREE, now=last_moment)
+    back = update_mailbox(left, domain_status, period=period, new_password=False, policy=FREE, now=last_moment)
     assert back == replace(
         left,
         status=status,
@@ -207,7 +207,7 @@ def test_a_cancellation_is_not_undone_once_the_purge_is_due() -> None:
     left = canceled()
     assert left.deletion_scheduled_at is not None
     with pytest.raises(TransientState) as caught:
-        update_mailbox(left, D.READY, period=P.MONTHLY, new_password=False, terms=FREE, now=left.deletion_scheduled_at)
+        update_mailbox(left, D.READY, period=P.MONTHLY, new_password=False, policy=FREE, now=left.deletion_scheduled_at)
     assert caught.value.current_state == "deleting"
 
 
@@ -376,9 +376,11 @@ def test_another_length_begins_with_the_next_period() -> None:
     assert advanced.period_anchor_at == START
 
 
-def caught_up(before: Mailbox | None, now: datetime, terms: Terms, domain_status: DomainStatus) -> Mailbox | None:
+def caught_up(
+    before: Mailbox | None, now: datetime, policy: LifecyclePolicy, domain_status: DomainStatus
+) -> Mailbox | None:
     """The mailbox after every step that is due at `now`; None once it is purged."""
-    while before is not None and (after := advance_mailbox(before, domain_status, terms, now)) is not before:
+    while before is not None and (after := advance_mailbox(before, domain_status, policy, now)) is not before:
         before = after
     return before
 
@@ -390,7 +392,7 @@ def caught_up(before: Mailbox | None, now: datetime, terms: Terms, domain_status
     period=st.sampled_from([P.MONTHLY, P.YEARLY]),
     following=st.sampled_from(sorted(P)),
     days=st.integers(min_value=1, max_value=800),
-    terms=st.sampled_from([FREE, BILLED, PLATFORM, BOTH]),
+    policy=st.sampled_from([FREE, BILLED, PLATFORM, BOTH]),
 )
 def test_one_catch_up_ends_where_daily_steps_do(
     start: datetime,
@@ -398,9 +400,9 @@ def test_one_catch_up_ends_where_daily_steps_do(
     period: SubscriptionPeriod,
     following: SubscriptionPeriod,
     days: int,
-    terms: Terms,
+    policy: LifecyclePolicy,
 ) -> None:
-    first = new_mailbox(DOMAIN, mailbox_id="b", local_part="ada", period=period, terms=FREE, now=start)
+    first = new_mailbox(DOMAIN, mailbox_id="b", local_part="ada", period=period, policy=FREE, now=start)
     shift = start - START
     facts: dict[str, Any] = {
         name: fact + shift if isinstance(fact, datetime) else fact for name, fact in FACTS[status].items()
@@ -410,11 +412,11 @@ def test_one_catch_up_ends_where_daily_steps_do(
     for day in range(1, days + 1):
         now = start + timedelta(days=day)
         purge = daily.deletion_scheduled_at if daily else None
-        daily = caught_up(daily, now, terms, domain_of(status))
+        daily = caught_up(daily, now, policy, domain_of(status))
         if purge is not None:
             purged = daily is None or daily.purging
             assert purged == (purge <= now)
-    assert caught_up(first, start + timedelta(days=days), terms, domain_of(status)) == daily
+    assert caught_up(first, start + timedelta(days=days), policy, domain_of(status)) == daily
 
 
 RULES: list[tuple[str, Callable[[Mailbox, datetime], Mailbox | None]]] = [

@@ -15,13 +15,13 @@ from prometheus_client import CollectorRegistry, Counter
 from prometheus_client.core import Metric as Family
 
 import postroomd
-from postroomd import metrics, metrics_server
-from postroomd.metrics import METRICS, Counts, Metric, Times, markdown_table, sampling
-from postroomd.metrics_server import DIRECTORY_VARIABLE, MOST_CONNECTIONS, counted_together, serving
+from postroomd.observability import exposition, metrics
+from postroomd.observability.exposition import DIRECTORY_VARIABLE, MOST_CONNECTIONS, counted_together, serving
+from postroomd.observability.metrics import METRICS, Counts, Metric, Times, markdown_table, sampling
 
 SOURCE = Path(postroomd.__file__).parent
 PAGE = Path(__file__).parents[2] / "docs" / "metrics.md"
-BEGIN, END = "<!-- metrics: python -m postroomd.metrics -->\n", "<!-- end of metrics -->\n"
+BEGIN, END = "<!-- metrics: python -m postroomd.observability.metrics -->\n", "<!-- end of metrics -->\n"
 TENANTS_WORDS = {"organization", "project", "tenant", "id", "email", "address", "name", "path", "url", "access_key"}
 
 
@@ -112,7 +112,7 @@ def test_a_process_alone_shares_nothing_whatever_the_environment_says(monkeypatc
 def test_where_memory_can_not_be_had_the_directory_is_made_on_disk(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(metrics_server, "MEMORY", tmp_path / "none")
+    monkeypatch.setattr(exposition, "MEMORY", tmp_path / "none")
     with counted_together(wanted=True):
         assert Path(os.environ[DIRECTORY_VARIABLE]).is_dir()
 
@@ -229,7 +229,7 @@ async def test_a_head_without_end_is_cut_off(registry: Registry, port: int) -> N
 async def test_who_says_nothing_keeps_nobody_waiting_and_is_cut_off(
     registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(metrics_server, "EXCHANGE_SECONDS", 1.0)
+    monkeypatch.setattr(exposition, "EXCHANGE_SECONDS", 1.0)
     async with AsyncExitStack() as stack:
         port = port_of(await stack.enter_async_context(serving("127.0.0.1:0", registry.collect)))
         silent = [await stack.enter_async_context(connected(port)) for _ in range(MOST_CONNECTIONS - 1)]
@@ -251,7 +251,7 @@ def exchanges() -> int:
 
 
 async def test_who_reads_nothing_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(metrics_server, "EXCHANGE_SECONDS", 1.0)
+    monkeypatch.setattr(exposition, "EXCHANGE_SECONDS", 1.0)
     length = 20_000_000  # more than the buffers of both ends take
     family = Family("long", "x" * length, "counter")
     async with serving("127.0.0.1:0", lambda: [family]) as address, connected(port_of(address)) as (reader, writer):

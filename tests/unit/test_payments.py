@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from postroomd.domain.errors import PreconditionFailed
-from postroomd.domain.facts import MailboxEvent, PaymentStanding
+from postroomd.domain.events import MailboxEvent, PaymentStanding
 from postroomd.domain.mailboxes import (
     advance_mailbox,
     delete_mailbox,
@@ -20,9 +20,15 @@ from postroomd.domain.mailboxes import (
     update_mailbox,
 )
 from postroomd.domain.model import DomainStatus, Mailbox, MailboxStatus, SubscriptionPeriod
-from postroomd.domain.operations import Payment, PaymentStatus
-from postroomd.domain.payments import awaited_payment, confirm_payment, payment_id, refuse_payment
-from postroomd.domain.terms import Terms
+from postroomd.domain.payments import (
+    Payment,
+    PaymentStatus,
+    awaited_payment,
+    confirm_payment,
+    payment_id,
+    refuse_payment,
+)
+from postroomd.domain.policy import LifecyclePolicy
 from tests.life import BILLED, DOMAIN, FREE, MICROSECOND, START, domain
 
 D, E, M, P, S = DomainStatus, MailboxEvent, MailboxStatus, SubscriptionPeriod, PaymentStanding
@@ -30,13 +36,13 @@ DAY = timedelta(days=1)
 TERM, GRACE, SUSPENSION = BILLED.payment_term, BILLED.payment_grace, BILLED.suspension_grace
 
 
-def billed(period: SubscriptionPeriod = P.MONTHLY, terms: Terms = BILLED) -> Mailbox:
+def billed(period: SubscriptionPeriod = P.MONTHLY, policy: LifecyclePolicy = BILLED) -> Mailbox:
     return new_mailbox(
         DOMAIN,
         mailbox_id="b0000000-0000-4000-8000-000000000000",
         local_part="ada",
         period=period,
-        terms=terms,
+        policy=policy,
         now=START,
     )
 
@@ -55,14 +61,14 @@ def paid(mailbox: Mailbox, now: datetime = START, payment: Payment | None = None
 
 
 def refused(mailbox: Mailbox, now: datetime = START) -> Mailbox:
-    _, after = refuse_payment(asked(mailbox), mailbox, D.READY, reason="no cover", terms=BILLED, now=now)
+    _, after = refuse_payment(asked(mailbox), mailbox, D.READY, reason="no cover", policy=BILLED, now=now)
     assert after is not None
     return after
 
 
-def after(mailbox: Mailbox, now: datetime, terms: Terms = BILLED) -> Mailbox:
+def after(mailbox: Mailbox, now: datetime, policy: LifecyclePolicy = BILLED) -> Mailbox:
     """The mailbox once every step has been taken that is due at `now`."""
-    while (moved := advance_mailbox(mailbox, D.READY, terms, now)) is not mailbox:
+    while (moved := advance_mailbox(mailbox, D.READY, policy, now)) is not mailbox:
         assert moved is not None
         mailbox = moved
     return mailbox
@@ -93,7 +99,7 @@ def test_a_new_mailbox_waits_for_its_first_payment() -> None:
 
 
 def test_without_billing_nothing_is_awaited() -> None:
-    made = billed(terms=FREE)
+    made = billed(policy=FREE)
     assert made.status is M.READY
     assert awaited_payment(made) is None
     assert awaited_payment(after(made, ends(made), FREE)) is None
@@ -123,11 +129,11 @@ def test_a_payment_is_confirmed_and_refused_once() -> None:
     assert again is confirmed
     assert same is settled
     with pytest.raises(PreconditionFailed, match="is confirmed"):
-        refuse_payment(confirmed, settled, D.READY, reason="no", terms=BILLED, now=START)
+        refuse_payment(confirmed, settled, D.READY, reason="no", policy=BILLED, now=START)
 
-    no, failed = refuse_payment(asked(made), made, D.READY, reason="no cover", terms=BILLED, now=START)
+    no, failed = refuse_payment(asked(made), made, D.READY, reason="no cover", policy=BILLED, now=START)
     assert (no.status, no.reason, no.settled_at) == (PaymentStatus.REFUSED, "no cover", START)
-    again, same = refuse_payment(no, failed, D.READY, reason="another", terms=BILLED, now=START + DAY)
+    again, same = refuse_payment(no, failed, D.READY, reason="another", policy=BILLED, now=START + DAY)
     assert again is no
     assert same is failed
 
@@ -138,7 +144,7 @@ def test_a_void_payment_is_neither_confirmed_nor_refused() -> None:
     with pytest.raises(PreconditionFailed, match="is void"):
         confirm_payment(void, made, D.READY, now=START)
     with pytest.raises(PreconditionFailed, match="is void"):
-        refuse_payment(void, made, D.READY, reason="no", terms=BILLED, now=START)
+        refuse_payment(void, made, D.READY, reason="no", policy=BILLED, now=START)
 
 
 def test_a_payment_of_a_period_that_is_over_leaves_the_mailbox_as_it_is() -> None:
@@ -147,7 +153,7 @@ def test_a_payment_of_a_period_that_is_over_leaves_the_mailbox_as_it_is() -> Non
     payment, same = confirm_payment(asked(made), later, D.READY, now=ends(made))
     assert payment.status is PaymentStatus.CONFIRMED
     assert same is later
-    _, same = refuse_payment(asked(made), later, D.READY, reason="no", terms=BILLED, now=ends(made))
+    _, same = refuse_payment(asked(made), later, D.READY, reason="no", policy=BILLED, now=ends(made))
     assert same is later
     assert confirm_payment(asked(made), None, D.DELETING, now=START)[1] is None
 
@@ -175,7 +181,7 @@ def test_a_refusal_fails_at_once_and_does_not_lengthen_what_is_failing() -> None
     assert (failed.status, failed.payment_step_at) == (M.PAYMENT_FAILED, START + DAY + GRACE)
     overdue = after(billed(), START + TERM)
     payment = replace(asked(billed()), status=PaymentStatus.OVERDUE)
-    _, same = refuse_payment(payment, overdue, D.READY, reason="no", terms=BILLED, now=START + TERM + DAY)
+    _, same = refuse_payment(payment, overdue, D.READY, reason="no", policy=BILLED, now=START + TERM + DAY)
     assert same is overdue
 
 
@@ -203,7 +209,7 @@ def test_a_payment_settles_what_is_scheduled_for_deletion_and_leaves_it_there() 
 def test_a_refusal_while_deletion_is_scheduled_starts_no_clock() -> None:
     made = billed()
     gone = delete_mailbox(made, BILLED.retention, START)
-    _, failed = refuse_payment(asked(made), gone, D.READY, reason="no", terms=BILLED, now=START)
+    _, failed = refuse_payment(asked(made), gone, D.READY, reason="no", policy=BILLED, now=START)
     assert failed is not None
     assert due_at(failed) == failed.deletion_scheduled_at == START + BILLED.retention
 
@@ -226,10 +232,10 @@ def test_a_new_period_after_a_restore_has_a_new_payment() -> None:
 
 
 def test_a_reactivation_has_a_new_payment() -> None:
-    leaving = update_mailbox(paid(billed()), D.READY, period=P.CANCELED, new_password=False, terms=BILLED, now=START)
+    leaving = update_mailbox(paid(billed()), D.READY, period=P.CANCELED, new_password=False, policy=BILLED, now=START)
     left = after(leaving, ends(leaving))
     assert left.status is M.DELETION_SCHEDULED
-    back = update_mailbox(left, D.READY, period=P.YEARLY, new_password=False, terms=BILLED, now=ends(leaving))
+    back = update_mailbox(left, D.READY, period=P.YEARLY, new_password=False, policy=BILLED, now=ends(leaving))
     assert (back.status, back.payment) == (M.WAITING_PAYMENT, S.FIRST_AWAITED)
     assert asked(back).period is P.YEARLY
 
@@ -255,7 +261,7 @@ def test_a_renewal_is_awaited_from_its_instant() -> None:
 
 def test_no_further_period_begins_while_one_is_not_paid_and_what_is_paid_late_catches_up() -> None:
     patient = replace(BILLED, payment_term=timedelta(days=200))
-    made = billed(terms=patient)
+    made = billed(policy=patient)
     assert after(made, START + 150 * DAY, patient) is made
     charged = [payment_id(made)]
     now = START + 150 * DAY
@@ -267,7 +273,7 @@ def test_no_further_period_begins_while_one_is_not_paid_and_what_is_paid_late_ca
 
 
 def test_a_cancellation_that_is_due_costs_nothing() -> None:
-    leaving = update_mailbox(paid(billed()), D.READY, period=P.CANCELED, new_password=False, terms=BILLED, now=START)
+    leaving = update_mailbox(paid(billed()), D.READY, period=P.CANCELED, new_password=False, policy=BILLED, now=START)
     left = after(leaving, ends(leaving))
     assert left.payment is S.SETTLED
     assert awaited_payment(left) is None
@@ -275,8 +281,8 @@ def test_a_cancellation_that_is_due_costs_nothing() -> None:
 
 def test_a_last_period_ends_also_while_it_is_not_paid() -> None:
     patient = replace(BILLED, payment_term=timedelta(days=200))
-    made = billed(terms=patient)
-    leaving = update_mailbox(made, D.READY, period=P.CANCELED, new_password=False, terms=patient, now=START)
+    made = billed(policy=patient)
+    leaving = update_mailbox(made, D.READY, period=P.CANCELED, new_password=False, policy=patient, now=START)
     left = after(leaving, ends(made), patient)
     assert (left.status, left.updated_at) == (M.DELETION_SCHEDULED, ends(made))
 
@@ -303,7 +309,7 @@ def test_unlocking_does_not_lift_a_suspension() -> None:
 
 def test_a_mailbox_of_an_unproved_domain_is_paid_for_all_the_same() -> None:
     made = new_mailbox(
-        domain(D.WAITING_VALIDATION), mailbox_id="b", local_part="ada", period=P.MONTHLY, terms=BILLED, now=START
+        domain(D.WAITING_VALIDATION), mailbox_id="b", local_part="ada", period=P.MONTHLY, policy=BILLED, now=START
     )
     assert made.status is M.WAITING_PAYMENT
 
@@ -334,7 +340,7 @@ def test_a_worker_that_was_down_ends_where_one_does_that_ran_all_along(
 
     def run(every: timedelta) -> tuple[Mailbox | None, list[str]]:
         mailbox: Mailbox | None = replace(
-            new_mailbox(DOMAIN, mailbox_id="b", local_part="a", period=period, terms=BILLED, now=start),
+            new_mailbox(DOMAIN, mailbox_id="b", local_part="a", period=period, policy=BILLED, now=start),
             next_subscription_period=following,
         )
         now, end, charged = start, start + timedelta(hours=hours), []
@@ -349,7 +355,7 @@ def test_a_worker_that_was_down_ends_where_one_does_that_ran_all_along(
                             confirm_payment(payment, mailbox, D.READY, now=payment.requested_at)
                             if pay
                             else refuse_payment(
-                                payment, mailbox, D.READY, reason="no", terms=BILLED, now=payment.requested_at
+                                payment, mailbox, D.READY, reason="no", policy=BILLED, now=payment.requested_at
                             )
                         )
                         mailbox = outcome[1]

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from postroomd.metrics_server import DIRECTORY_VARIABLE
-from postroomd.processes import _stop_at_end
+from postroomd.observability.exposition import DIRECTORY_VARIABLE
+from postroomd.runtime.processes import _stop_at_end
 
 
 @pytest.mark.parametrize("unread", [b"", b"ready 127.0.0.1:1\n"])

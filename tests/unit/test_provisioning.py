@@ -6,9 +6,9 @@ from datetime import timedelta
 import pytest
 
 from postroomd.domain.aliases import delete_alias, new_alias, request_alias
+from postroomd.domain.domains import delete_domain
 from postroomd.domain.errors import PreconditionFailed
-from postroomd.domain.facts import MailboxEvent, ProvisionStanding
-from postroomd.domain.lifecycle import delete_domain
+from postroomd.domain.events import MailboxEvent, ProvisionStanding
 from postroomd.domain.mailboxes import (
     admit_mailbox,
     advance_mailbox,
@@ -19,8 +19,8 @@ from postroomd.domain.mailboxes import (
     restore_mailbox,
 )
 from postroomd.domain.model import AliasStatus, DomainStatus, Mailbox, MailboxStatus, SubscriptionPeriod
-from postroomd.domain.operations import Provision, ProvisionKind, ProvisionStatus
 from postroomd.domain.payments import awaited_payment, confirm_payment
+from postroomd.domain.policy import LifecyclePolicy
 from postroomd.domain.provisioning import (
     FIRST_RETRY,
     LAST_RETRY,
@@ -31,19 +31,19 @@ from postroomd.domain.provisioning import (
     fail_provision,
     purge_on_platform,
 )
-from postroomd.domain.terms import Terms
+from postroomd.domain.provisions import Provision, ProvisionKind, ProvisionStatus
 from tests.life import BOTH, DOMAIN, FREE, NOW, PLATFORM, RETENTION, START, domain, mailbox
 
 D, E, M, S = DomainStatus, MailboxEvent, MailboxStatus, ProvisionStanding
 
 
-def made(domain_status: DomainStatus = D.READY, terms: Terms = PLATFORM) -> Mailbox:
+def made(domain_status: DomainStatus = D.READY, policy: LifecyclePolicy = PLATFORM) -> Mailbox:
     return new_mailbox(
         domain(domain_status),
         mailbox_id="b0000000-0000-4000-8000-000000000000",
         local_part="ada",
         period=SubscriptionPeriod.MONTHLY,
-        terms=terms,
+        policy=policy,
         now=START,
     )
 
@@ -96,8 +96,8 @@ def test_the_platform_is_asked_once_the_domain_is_proved_and_the_payment_settled
 
 
 def test_without_a_platform_what_is_stored_is_provided() -> None:
-    assert made(terms=FREE).status is M.READY
-    assert awaited_provision(made(terms=FREE), NOW) is None
+    assert made(policy=FREE).status is M.READY
+    assert awaited_provision(made(policy=FREE), NOW) is None
 
 
 def test_a_restore_is_the_platforms_work() -> None:
@@ -148,17 +148,17 @@ def test_what_the_platform_never_heard_of_is_purged_at_once() -> None:
     assert advance_mailbox(delete_mailbox(mailbox(), RETENTION, NOW), D.READY, FREE, NOW + RETENTION) is None
 
 
-@pytest.mark.parametrize(("terms", "asks"), [(PLATFORM, True), (FREE, False)])
-def test_the_mailboxes_of_a_deleted_domain_go_by_the_platform(terms: Terms, asks: bool) -> None:
+@pytest.mark.parametrize(("policy", "asks"), [(PLATFORM, True), (FREE, False)])
+def test_the_mailboxes_of_a_deleted_domain_go_by_the_platform(policy: LifecyclePolicy, asks: bool) -> None:
     deleting = replace(mailbox(), purging=True, status=M.DELETING)
-    going = purge_with_domain(deleting, terms)
+    going = purge_with_domain(deleting, policy)
     if not asks:
         assert going is None
         return
     assert going is not None
     assert asked(going).kind is ProvisionKind.DELETE
-    assert purge_with_domain(going, terms) is going
-    assert purge_with_domain(replace(made(D.VALIDATING), purging=True, status=M.DELETING), terms) is None
+    assert purge_with_domain(going, policy) is going
+    assert purge_with_domain(replace(made(D.VALIDATING), purging=True, status=M.DELETING), policy) is None
 
 
 # --- Failures ---------------------------------------------------------------------------------------------------------
@@ -198,7 +198,7 @@ def test_what_is_settled_does_not_fail_and_what_is_void_is_not_confirmed(status:
 
 
 def test_an_alias_is_provisioning_until_the_platform_has_it_and_deleting_until_it_has_not() -> None:
-    alias = new_alias(mailbox(), alias_id="a", local_part="countess", description="", terms=PLATFORM, now=START)
+    alias = new_alias(mailbox(), alias_id="a", local_part="countess", description="", policy=PLATFORM, now=START)
     assert (alias.status, alias.provision_id) == (AliasStatus.PROVISIONING, None)
     requested = request_alias(alias)
     assert request_alias(requested) is requested
@@ -214,16 +214,16 @@ def test_an_alias_is_provisioning_until_the_platform_has_it_and_deleting_until_i
 
 
 def test_an_alias_made_after_its_domain_was_deleted_goes_with_its_mailbox() -> None:
-    alias = new_alias(mailbox(), alias_id="a", local_part="countess", description="", terms=PLATFORM, now=START)
+    alias = new_alias(mailbox(), alias_id="a", local_part="countess", description="", policy=PLATFORM, now=START)
     deleting = replace(request_alias(alias), status=AliasStatus.DELETING)
     work = replace(asked(deleting), kind=ProvisionKind.CREATE)
     assert confirm_provision(work, deleting, D.DELETING, now=NOW)[1] == replace(deleting, provision_id=None)
 
 
 def test_an_alias_that_the_platform_never_heard_of_goes_at_once() -> None:
-    alias = new_alias(mailbox(), alias_id="a", local_part="countess", description="", terms=PLATFORM, now=START)
+    alias = new_alias(mailbox(), alias_id="a", local_part="countess", description="", policy=PLATFORM, now=START)
     assert delete_alias(alias, PLATFORM, NOW).provision_id is None
-    ready = new_alias(mailbox(), alias_id="a", local_part="countess", description="", terms=FREE, now=START)
+    ready = new_alias(mailbox(), alias_id="a", local_part="countess", description="", policy=FREE, now=START)
     assert ready.status is AliasStatus.READY
     assert delete_alias(ready, FREE, NOW).provision_id is None
 

@@ -5,8 +5,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from postroomd.domain.errors import PostroomError
-from postroomd.domain.facts import MailboxEvent, PaymentStanding
-from postroomd.domain.lifecycle import MAILBOX_TRANSITIONS
+from postroomd.domain.events import MailboxEvent, PaymentStanding
 from postroomd.domain.mailboxes import (
     admit_mailbox,
     advance_mailbox,
@@ -20,10 +19,10 @@ from postroomd.domain.mailboxes import (
     update_mailbox,
 )
 from postroomd.domain.model import DomainStatus, Mailbox, MailboxStatus, SubscriptionPeriod
-from postroomd.domain.operations import Payment
-from postroomd.domain.payments import confirm_payment, payment_id, refuse_payment
+from postroomd.domain.payments import Payment, confirm_payment, payment_id, refuse_payment
+from postroomd.domain.policy import LifecyclePolicy
 from postroomd.domain.provisioning import awaited_provision, confirm_provision
-from postroomd.domain.terms import Terms
+from postroomd.domain.transitions import MAILBOX_TRANSITIONS
 from tests.life import BILLED, BOTH, DOMAIN, FREE, PLATFORM, START
 
 D, M, P = DomainStatus, MailboxStatus, SubscriptionPeriod
@@ -51,7 +50,7 @@ class Place:
         return (self.domain_status, periods, facts, box.provision, box.provision_id is None, over)
 
 
-def neighbors(place: Place, terms: Terms) -> Iterator[Place | MailboxEvent]:
+def neighbors(place: Place, policy: LifecyclePolicy) -> Iterator[Place | MailboxEvent]:
     """Where each rule leads from a place: to another, or, as the event alone, to where the mailbox is no more."""
     box, status, now = place.mailbox, place.domain_status, place.now
     payment = Payment(
@@ -71,27 +70,27 @@ def neighbors(place: Place, terms: Terms) -> Iterator[Place | MailboxEvent]:
         return replace(place, mailbox=replace(mailbox, revision=1))
 
     def periods(period: SubscriptionPeriod) -> Mailbox:
-        return update_mailbox(box, status, period=period, new_password=False, terms=terms, now=now)
+        return update_mailbox(box, status, period=period, new_password=False, policy=policy, now=now)
 
     rules: list[Callable[[], Mailbox | None]] = [
-        lambda: delete_mailbox(box, terms.retention, now),
-        lambda: restore_mailbox(box, status, terms, now),
+        lambda: delete_mailbox(box, policy.retention, now),
+        lambda: restore_mailbox(box, status, policy, now),
         lambda: lock_mailbox(box, status, reason="abuse", now=now),
         lambda: unlock_mailbox(box, status, now=now),
         lambda: periods(P.CANCELED),
         lambda: periods(P.MONTHLY),
-        lambda: advance_mailbox(box, status, terms, now),
+        lambda: advance_mailbox(box, status, policy, now),
     ]
     if box.payment is not PaymentStanding.SETTLED:
         rules.append(lambda: confirm_payment(payment, box, status, now=now)[1])
-        rules.append(lambda: refuse_payment(payment, box, status, reason="no", terms=terms, now=now)[1])
+        rules.append(lambda: refuse_payment(payment, box, status, reason="no", policy=policy, now=now)[1])
     work = awaited_provision(box, now)
     if work is not None:
         rules.append(lambda: confirm_provision(work, box, status, now=now)[1])  # type: ignore[arg-type, return-value]
     if status is D.READY:
         rules.append(lambda: admit_mailbox(box, now))
     if box.purging:
-        rules.append(lambda: purge_with_domain(box, terms))
+        rules.append(lambda: purge_with_domain(box, policy))
     for rule in rules:
         try:
             yield after(rule())
@@ -107,14 +106,14 @@ def neighbors(place: Place, terms: Terms) -> Iterator[Place | MailboxEvent]:
         yield replace(place, now=ends)
 
 
-def reached(created: Terms, terms: Terms, domain_status: DomainStatus) -> set[Step]:
-    """Every step that some sequence of rules takes, of a mailbox that may have been created on other terms."""
+def reached(created: LifecyclePolicy, policy: LifecyclePolicy, domain_status: DomainStatus) -> set[Step]:
+    """Every step that some sequence of rules takes, of a mailbox that may have been created on other policy."""
     first = new_mailbox(
         replace(DOMAIN, status=domain_status),
         mailbox_id="b",
         local_part="a",
         period=P.MONTHLY,
-        terms=created,
+        policy=created,
         now=START,
     )
     steps: set[Step] = {(MailboxEvent.CREATE, None, first.status)}
@@ -122,7 +121,7 @@ def reached(created: Terms, terms: Terms, domain_status: DomainStatus) -> set[St
     seen = {places[0].kind}
     while places:
         place = places.pop()
-        for neighbor in neighbors(place, terms):
+        for neighbor in neighbors(place, policy):
             if isinstance(neighbor, MailboxEvent):
                 steps.add((neighbor, place.mailbox.status, None))
                 continue
@@ -137,10 +136,10 @@ def reached(created: Terms, terms: Terms, domain_status: DomainStatus) -> set[St
 def test_the_rules_take_every_step_of_the_table_and_no_other() -> None:
     taken = {
         step
-        for terms in (FREE, BILLED, PATIENT, PLATFORM, BOTH, replace(PATIENT, provisioning=True))
-        for created in (FREE, terms)
+        for policy in (FREE, BILLED, PATIENT, PLATFORM, BOTH, replace(PATIENT, provisioning=True))
+        for created in (FREE, policy)
         for status in (D.READY, D.VALIDATING)
-        for step in reached(created, terms, status)
+        for step in reached(created, policy, status)
     }
     tabled = {
         (event, before, after)

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from postroomd.domain.facts import DomainEvent
+from postroomd.domain.events import DomainEvent
 from postroomd.domain.model import DnsType, DomainRecord, RecordLevel, RecordStatus
 from postroomd.domain.records import (
     RECORD_KINDS,

@@ -6,8 +6,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from postroomd.domain.errors import StorageUnavailable
-from postroomd.resting import FIRST_RETRY, LAST_RETRY, MOST_ROWS, Rests, retry_after
-from postroomd.storage.repository import RowFails
+from postroomd.storage.protocols.work import RowFailed
+from postroomd.worker.backoff import FIRST_RETRY, LAST_RETRY, MOST_ROWS, Rests, retry_after
 
 NOW = datetime(2024, 1, 31, tzinfo=UTC)
 MOMENT = timedelta(microseconds=1)
@@ -25,7 +25,7 @@ class Rows:
         self.taken += 1
         for row in self.failing:
             if row not in skipping:
-                raise RowFails(row)
+                raise RowFailed(row)
         return 1
 
 

@@ -6,20 +6,9 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from postroomd.settings import (
-    BadSetting,
-    Settings,
-    UpSettings,
-    default_text,
-    fields_of,
-    flag,
-    format_duration,
-    join_address,
-    load_settings,
-    parse_duration,
-    split_address,
-    variable,
-)
+from postroomd.durations import format_duration, parse_duration
+from postroomd.net import join_address, split_address
+from postroomd.settings import BadSetting, Settings, UpSettings, default_text, fields_of, flag, load_settings, variable
 
 
 @pytest.fixture(autouse=True)

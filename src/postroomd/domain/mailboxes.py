@@ -5,27 +5,27 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from postroomd.domain.calendar import period_end
+from postroomd.domain.domains import require_mailboxes_allowed
 from postroomd.domain.errors import Locked, Precondition, PreconditionFailed, ResourceName, TransientState
-from postroomd.domain.facts import MailboxEvent, PaymentStanding, ProvisionStanding
-from postroomd.domain.lifecycle import (
-    MAILBOX_TRANSITIONS,
-    ask_platform,
-    move_mailbox,
-    require_mailboxes_allowed,
-    require_tabled,
-    schedule_deletion,
-    status_of,
-)
+from postroomd.domain.events import MailboxEvent, PaymentStanding, ProvisionStanding
+from postroomd.domain.mailbox_status import ask_platform, move_mailbox, schedule_deletion, status_of
 from postroomd.domain.model import Domain, DomainStatus, Mailbox, MailboxStatus, SubscriptionPeriod
 from postroomd.domain.payments import await_payment, awaited, take_payment_step
+from postroomd.domain.policy import LifecyclePolicy
 from postroomd.domain.provisioning import is_off_platform, purge_on_platform
-from postroomd.domain.terms import Terms
+from postroomd.domain.transitions import MAILBOX_TRANSITIONS, check_transition
 
 M, P = MailboxStatus, SubscriptionPeriod
 
 
 def new_mailbox(
-    domain: Domain, *, mailbox_id: str, local_part: str, period: SubscriptionPeriod, terms: Terms, now: datetime
+    domain: Domain,
+    *,
+    mailbox_id: str,
+    local_part: str,
+    period: SubscriptionPeriod,
+    policy: LifecyclePolicy,
+    now: datetime,
 ) -> Mailbox:
     """A mailbox of the domain whose first period starts now. Raises as `require_mailboxes_allowed`."""
     require_mailboxes_allowed(domain)
@@ -38,11 +38,11 @@ def new_mailbox(
         status=M.READY,
         created_at=now,
         updated_at=now,
-        provision=ProvisionStanding.CREATE_AWAITED if terms.provisioning else ProvisionStanding.PROVIDED,
-        **_new_period(period, terms, now),
+        provision=ProvisionStanding.CREATE_AWAITED if policy.provisioning else ProvisionStanding.PROVIDED,
+        **_new_period(period, policy, now),
     )
     made = replace(made, status=status_of(made, domain.status))
-    require_tabled(MAILBOX_TRANSITIONS, MailboxEvent.CREATE, None, made.status)
+    check_transition(MAILBOX_TRANSITIONS, MailboxEvent.CREATE, None, made.status)
     return ask_platform(made)
 
 
@@ -52,7 +52,7 @@ def update_mailbox(
     *,
     period: SubscriptionPeriod | None,
     new_password: bool,
-    terms: Terms,
+    policy: LifecyclePolicy,
     now: datetime,
 ) -> Mailbox:
     """The mailbox with another next period, a new password (which is stored beside it), or both.
@@ -77,7 +77,7 @@ def update_mailbox(
     if period is not None and canceled and period is not P.CANCELED:
         if _purge_is_due(mailbox, now):
             raise TransientState(name, M.DELETING)
-        facts = _reopened(mailbox, terms) | _new_period(period, terms, now)
+        facts = _reopened(mailbox, policy) | _new_period(period, policy, now)
         changed = move_mailbox(mailbox, MailboxEvent.REACTIVATE, domain_status, now, **facts)
     elif period is not None and not canceled and period is not mailbox.next_subscription_period:
         changed = replace(mailbox, next_subscription_period=period)
@@ -93,7 +93,7 @@ def delete_mailbox(mailbox: Mailbox, retention: timedelta, now: datetime) -> Mai
     return schedule_deletion(mailbox, MailboxEvent.DELETE, now + retention, now)
 
 
-def restore_mailbox(mailbox: Mailbox, domain_status: DomainStatus, terms: Terms, now: datetime) -> Mailbox:
+def restore_mailbox(mailbox: Mailbox, domain_status: DomainStatus, policy: LifecyclePolicy, now: datetime) -> Mailbox:
     """The mailbox brought back; the running period goes on where it has not ended, else a new one starts now.
 
     The payment of a period that goes on is awaited anew where it is not settled. Raises PreconditionFailed on a
@@ -106,12 +106,12 @@ def restore_mailbox(mailbox: Mailbox, domain_status: DomainStatus, terms: Terms,
     if _purge_is_due(mailbox, now):
         message = "the mailbox can't be restored any more: the date of its deletion has passed"
         raise PreconditionFailed(name, Precondition.UNKNOWN_PRECONDITION, message)
-    facts = _reopened(mailbox, terms)
+    facts = _reopened(mailbox, policy)
     ends = mailbox.next_subscription_period_starts_at
     if ends is None or ends <= now:
-        facts |= _new_period(mailbox.last_paid_period, terms, now)
+        facts |= _new_period(mailbox.last_paid_period, policy, now)
     elif mailbox.payment is not PaymentStanding.SETTLED:
-        facts |= awaited(PaymentStanding.FIRST_AWAITED, terms, now)
+        facts |= awaited(PaymentStanding.FIRST_AWAITED, policy, now)
     return move_mailbox(mailbox, MailboxEvent.RESTORE, domain_status, now, **facts)
 
 
@@ -154,7 +154,9 @@ def due_at(mailbox: Mailbox) -> datetime | None:
     return step
 
 
-def advance_mailbox(mailbox: Mailbox, domain_status: DomainStatus, terms: Terms, now: datetime) -> Mailbox | None:
+def advance_mailbox(
+    mailbox: Mailbox, domain_status: DomainStatus, policy: LifecyclePolicy, now: datetime
+) -> Mailbox | None:
     """The mailbox after the one step that is due, or None where that purges it. It is admitted to a ready domain first.
 
     Each step happens at the instant that it was due: a worker that was down for a year takes the steps of that year
@@ -166,12 +168,12 @@ def advance_mailbox(mailbox: Mailbox, domain_status: DomainStatus, terms: Terms,
     if due is None or due > now:
         return mailbox
     if mailbox.deletion_scheduled_at is not None:
-        return None if is_off_platform(mailbox, terms) else purge_on_platform(mailbox, due)
+        return None if is_off_platform(mailbox, policy) else purge_on_platform(mailbox, due)
     if mailbox.payment_step_at is not None and due == mailbox.payment_step_at:
-        return take_payment_step(mailbox, domain_status, terms, due)
+        return take_payment_step(mailbox, domain_status, policy, due)
     if mailbox.next_subscription_period is P.CANCELED:
         return replace(
-            schedule_deletion(mailbox, MailboxEvent.CANCELLATION_DUE, due + terms.retention, due),
+            schedule_deletion(mailbox, MailboxEvent.CANCELLATION_DUE, due + policy.retention, due),
             subscription_period=P.CANCELED,
             subscription_period_started_at=due,
             next_subscription_period_starts_at=None,
@@ -186,12 +188,12 @@ def advance_mailbox(mailbox: Mailbox, domain_status: DomainStatus, terms: Terms,
         updated_at=due,
     )
     # What costs nothing moves nothing: a mailbox that waits for its domain is admitted in its own time.
-    return await_payment(renewed, domain_status, terms, due) if terms.billing else renewed
+    return await_payment(renewed, domain_status, policy, due) if policy.billing else renewed
 
 
-def purge_with_domain(mailbox: Mailbox, terms: Terms) -> Mailbox | None:
+def purge_with_domain(mailbox: Mailbox, policy: LifecyclePolicy) -> Mailbox | None:
     """A mailbox of a domain that is being deleted, with its deletion asked of the mail platform; None to purge it."""
-    if is_off_platform(mailbox, terms):
+    if is_off_platform(mailbox, policy):
         return None
     if mailbox.provision is ProvisionStanding.DELETE_AWAITED:
         return mailbox
@@ -207,15 +209,15 @@ def _purge_is_due(mailbox: Mailbox, now: datetime) -> bool:
     return mailbox.deletion_scheduled_at is not None and mailbox.deletion_scheduled_at <= now
 
 
-def _reopened(mailbox: Mailbox, terms: Terms) -> dict[str, Any]:
+def _reopened(mailbox: Mailbox, policy: LifecyclePolicy) -> dict[str, Any]:
     """The facts of a mailbox that is not to be deleted any more, which its mail platform has to bring back."""
     facts: dict[str, Any] = {"deletion_scheduled_at": None}
-    if terms.provisioning and mailbox.provision is ProvisionStanding.PROVIDED:
+    if policy.provisioning and mailbox.provision is ProvisionStanding.PROVIDED:
         facts["provision"] = ProvisionStanding.RESTORE_AWAITED
     return facts
 
 
-def _new_period(period: SubscriptionPeriod, terms: Terms, now: datetime) -> dict[str, Any]:
+def _new_period(period: SubscriptionPeriod, policy: LifecyclePolicy, now: datetime) -> dict[str, Any]:
     """The facts of a subscription that starts now, with a payment to be awaited."""
     return {
         "subscription_period": period,
@@ -224,5 +226,5 @@ def _new_period(period: SubscriptionPeriod, terms: Terms, now: datetime) -> dict
         "subscription_period_started_at": now,
         "next_subscription_period": period,
         "next_subscription_period_starts_at": period_end(now, now, period),
-        **awaited(PaymentStanding.FIRST_AWAITED, terms, now),
+        **awaited(PaymentStanding.FIRST_AWAITED, policy, now),
     }

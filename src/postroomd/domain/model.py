@@ -5,13 +5,12 @@ one in protobuf. Times are aware datetimes in UTC. Ids are lower-case UUIDs as t
 writes of what callers see of a value, from 1: two reads with one revision saw the same.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Generic, NamedTuple, TypeVar
+from typing import NamedTuple
 
-from postroomd.domain.facts import MailboxEvent, PaymentStanding, ProvisionStanding
+from postroomd.domain.events import MailboxEvent, PaymentStanding, ProvisionStanding
 
 
 class DomainStatus(StrEnum):
@@ -82,66 +81,6 @@ class AliasStatus(StrEnum):
     PROVISIONING = "provisioning"
     DELETING = "deleting"
     READY = "ready"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Organization:
-    """A tenant: nothing of one organization is visible to another."""
-
-    id: str
-    created_at: datetime
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Project:
-    """A part of an organization, with its own mailbox quota.
-
-    `mailbox_count` counts the mailboxes that are not purged yet.
-    """
-
-    id: str
-    organization_id: str
-    name: str
-    mailbox_quota: int
-    mailbox_count: int
-    created_at: datetime
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ApiKey:
-    """A key of an organization; its secret is kept as a SHA-256 digest alone.
-
-    `project_id` limits the key to one project where it is set. `default_project_id` is the project of what it creates
-    without naming one.
-    """
-
-    access_key: str
-    organization_id: str
-    project_id: str | None
-    default_project_id: str
-    read_only: bool
-    created_at: datetime
-    expires_at: datetime | None
-    revoked_at: datetime | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AdminKey:
-    """A key of the operator's; its secret is kept as a SHA-256 digest alone. `name` is no other admin key's."""
-
-    name: str
-    read_only: bool
-    created_at: datetime
-    expires_at: datetime | None
-    revoked_at: datetime | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Scope:
-    """What a caller can reach: one organization, or one project of it."""
-
-    organization_id: str
-    project_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -217,7 +156,7 @@ class Mailbox:
     cause: MailboxEvent = MailboxEvent.CREATE
 
 
-class ListedMailbox(NamedTuple):
+class MailboxView(NamedTuple):
     """What callers see of a mailbox, for reads: as it is stored, and so instants are microseconds since 1970.
 
     `status` is the value of a MailboxStatus, the periods are those of a SubscriptionPeriod.
@@ -259,71 +198,3 @@ class Alias:
     updated_at: datetime
     revision: int = 1
     provision_id: str | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ordering:
-    """The order of a list: by one field, ties broken by id in the same direction."""
-
-    field: str
-    descending: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Position:
-    """A place in an ordered list: right after the item with this value of the order's field, and this id."""
-
-    value: datetime | str | int
-    id: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DomainQuery:
-    """Which domains to list. Empty filters match everything; `page` counts from 1, and is 1 where `after` is set."""
-
-    ordering: Ordering
-    page: int
-    page_size: int
-    after: Position | None = None
-    project_id: str | None = None
-    statuses: tuple[DomainStatus, ...] = ()
-    search: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MailboxQuery:
-    """Which mailboxes to list. Empty filters match everything; `page` counts from 1, and is 1 where `after` is set."""
-
-    ordering: Ordering
-    page: int
-    page_size: int
-    after: Position | None = None
-    domain_id: str | None = None
-    project_id: str | None = None
-    statuses: tuple[MailboxStatus, ...] = ()
-    search: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AliasQuery:
-    """Which aliases to list. Empty filters match everything; `page` counts from 1, and is 1 where `after` is set."""
-
-    ordering: Ordering
-    page: int
-    page_size: int
-    after: Position | None = None
-    mailbox_id: str | None = None
-    project_id: str | None = None
-    status: AliasStatus | None = None
-
-
-Item = TypeVar("Item")
-
-
-@dataclass(frozen=True, slots=True)
-class Page(Generic[Item]):
-    """One page of a list; `total_count` counts the matches on all pages, and `has_more` tells of further ones."""
-
-    items: Sequence[Item]
-    total_count: int
-    has_more: bool = False

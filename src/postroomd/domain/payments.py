@@ -4,23 +4,59 @@ A payment that is awaited goes overdue; what is unpaid fails, is suspended and s
 at its instant. It can be settled until the mailbox is purged.
 """
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
+from enum import StrEnum
 from typing import Any
 from uuid import UUID, uuid5
 
 from postroomd.domain.errors import Precondition, PreconditionFailed, ResourceName
-from postroomd.domain.facts import MailboxEvent, PaymentStanding
-from postroomd.domain.lifecycle import move_mailbox, schedule_deletion
-from postroomd.domain.model import DomainStatus, Mailbox
-from postroomd.domain.operations import Payment, PaymentStatus
-from postroomd.domain.terms import Terms
+from postroomd.domain.events import MailboxEvent, PaymentStanding
+from postroomd.domain.mailbox_status import move_mailbox, schedule_deletion
+from postroomd.domain.model import DomainStatus, Mailbox, SubscriptionPeriod
+from postroomd.domain.policy import LifecyclePolicy
+
+
+class PaymentStatus(StrEnum):
+    """Where the payment of one period stands."""
+
+    PENDING = "pending"
+    REFUSED = "refused"
+    OVERDUE = "overdue"
+    CONFIRMED = "confirmed"
+    VOID = "void"  # nobody waits for it any more
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Payment:
+    """What one period of a mailbox costs its owner. The id is made of the mailbox and the period's start.
+
+    `overdue_at` is until when it is waited for; `settled_at` when it was last confirmed, refused or made void.
+    """
+
+    id: str
+    organization_id: str
+    project_id: str
+    mailbox_id: str
+    period: SubscriptionPeriod
+    period_started_at: datetime
+    requested_at: datetime
+    overdue_at: datetime
+    status: PaymentStatus = PaymentStatus.PENDING
+    settled_at: datetime | None = None
+    reason: str | None = None
+    address: str = ""
+
 
 S = PaymentStanding
+
+
 _PAYMENTS = UUID("b7a0c9f4-7d0e-4d57-8c55-2f6f0d1c9e38")
+
 
 AWAITED = frozenset({S.FIRST_AWAITED, S.RENEWAL_AWAITED})
 """The standings in which a payment is waited for."""
+
 
 OPEN = (PaymentStatus.PENDING, PaymentStatus.REFUSED, PaymentStatus.OVERDUE)
 """The statuses of a payment that can still be confirmed."""
@@ -47,32 +83,32 @@ def awaited_payment(mailbox: Mailbox) -> Payment | None:
     )
 
 
-def awaited(standing: PaymentStanding, terms: Terms, now: datetime) -> dict[str, Any]:
+def awaited(standing: PaymentStanding, policy: LifecyclePolicy, now: datetime) -> dict[str, Any]:
     """The facts of a mailbox whose payment is awaited from now on; settled ones where periods cost nothing."""
-    if not terms.billing:
+    if not policy.billing:
         return {"payment": S.SETTLED, "payment_step_at": None}
-    return {"payment": standing, "payment_step_at": now + terms.payment_term}
+    return {"payment": standing, "payment_step_at": now + policy.payment_term}
 
 
-def await_payment(mailbox: Mailbox, domain_status: DomainStatus, terms: Terms, now: datetime) -> Mailbox:
+def await_payment(mailbox: Mailbox, domain_status: DomainStatus, policy: LifecyclePolicy, now: datetime) -> Mailbox:
     """The mailbox with the payment of the period awaited that has just begun."""
-    facts = awaited(S.RENEWAL_AWAITED, terms, now)
+    facts = awaited(S.RENEWAL_AWAITED, policy, now)
     return move_mailbox(mailbox, MailboxEvent.RENEWAL_DUE, domain_status, now, **facts)
 
 
-def take_payment_step(mailbox: Mailbox, domain_status: DomainStatus, terms: Terms, due: datetime) -> Mailbox:
+def take_payment_step(mailbox: Mailbox, domain_status: DomainStatus, policy: LifecyclePolicy, due: datetime) -> Mailbox:
     """The unpaid mailbox after the step that was due: failed, suspended, or scheduled for deletion.
 
     Where periods have come to cost nothing it is settled instead.
     """
-    if not terms.billing:
+    if not policy.billing:
         return _settled(mailbox, domain_status, due)
     if mailbox.payment is S.SUSPENDED:
-        return schedule_deletion(mailbox, MailboxEvent.SUSPENSION_OVER, due + terms.retention, due)
+        return schedule_deletion(mailbox, MailboxEvent.SUSPENSION_OVER, due + policy.retention, due)
     if mailbox.payment is S.FAILED:
-        event, standing, then = MailboxEvent.PAYMENT_GRACE_OVER, S.SUSPENDED, terms.suspension_grace
+        event, standing, then = MailboxEvent.PAYMENT_GRACE_OVER, S.SUSPENDED, policy.suspension_grace
     else:
-        event, standing, then = MailboxEvent.PAYMENT_OVERDUE, S.FAILED, terms.payment_grace
+        event, standing, then = MailboxEvent.PAYMENT_OVERDUE, S.FAILED, policy.payment_grace
     return move_mailbox(mailbox, event, domain_status, due, payment=standing, payment_step_at=due + then)
 
 
@@ -90,7 +126,13 @@ def confirm_payment(
 
 
 def refuse_payment(
-    payment: Payment, mailbox: Mailbox | None, domain_status: DomainStatus, *, reason: str, terms: Terms, now: datetime
+    payment: Payment,
+    mailbox: Mailbox | None,
+    domain_status: DomainStatus,
+    *,
+    reason: str,
+    policy: LifecyclePolicy,
+    now: datetime,
 ) -> tuple[Payment, Mailbox | None]:
     """The payment refused, and its mailbox to go the way of unpaid ones, unless it goes it already.
 
@@ -102,7 +144,7 @@ def refuse_payment(
     refused = replace(payment, status=PaymentStatus.REFUSED, settled_at=now, reason=reason)
     if mailbox is not None and _is_of_running_period(payment, mailbox) and mailbox.payment in AWAITED:
         # While its deletion is scheduled no step is to come: a restore awaits the payment anew.
-        step = None if mailbox.payment_step_at is None else now + terms.payment_grace
+        step = None if mailbox.payment_step_at is None else now + policy.payment_grace
         facts = {"payment": S.FAILED, "payment_step_at": step}
         mailbox = move_mailbox(mailbox, MailboxEvent.PAYMENT_REFUSED, domain_status, now, **facts)
     return refused, mailbox

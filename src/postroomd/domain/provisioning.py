@@ -8,12 +8,14 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TypeAlias
 
+from postroomd.domain.domains import move_domain
 from postroomd.domain.errors import Precondition, PreconditionFailed, ResourceName
-from postroomd.domain.facts import AliasEvent, DomainEvent, MailboxEvent, ProvisionStanding
-from postroomd.domain.lifecycle import ALIAS_TRANSITIONS, move_domain, move_mailbox, provision_id, require_tabled
+from postroomd.domain.events import AliasEvent, DomainEvent, MailboxEvent, ProvisionStanding
+from postroomd.domain.mailbox_status import move_mailbox
 from postroomd.domain.model import Alias, AliasStatus, Domain, DomainStatus, Mailbox
-from postroomd.domain.operations import Provision, ProvisionKind, ProvisionStatus
-from postroomd.domain.terms import Terms
+from postroomd.domain.policy import LifecyclePolicy
+from postroomd.domain.provisions import Provision, ProvisionKind, ProvisionStatus, provision_id
+from postroomd.domain.transitions import ALIAS_TRANSITIONS, check_transition
 
 FIRST_RETRY = timedelta(minutes=1)
 LAST_RETRY = timedelta(hours=6)
@@ -22,10 +24,10 @@ Subject: TypeAlias = Domain | Mailbox | Alias
 """What the mail platform works on."""
 
 
-def is_off_platform(mailbox: Mailbox, terms: Terms) -> bool:
+def is_off_platform(mailbox: Mailbox, policy: LifecyclePolicy) -> bool:
     """Whether the mail platform has nothing of a mailbox, and has never been asked for it."""
     never_asked = mailbox.provision is ProvisionStanding.CREATE_AWAITED and mailbox.provision_id is None
-    return never_asked or not terms.provisioning
+    return never_asked or not policy.provisioning
 
 
 def purge_on_platform(mailbox: Mailbox, now: datetime) -> Mailbox:
@@ -74,7 +76,7 @@ def confirm_provision(
         return confirmed, replace(move_domain(subject, DomainEvent.CREATED, now), provision_id=None)
     if subject.status is AliasStatus.DELETING:  # with its domain, by way of its mailbox
         return confirmed, replace(subject, provision_id=None)
-    require_tabled(ALIAS_TRANSITIONS, AliasEvent.PROVISIONED, subject.status, AliasStatus.READY)
+    check_transition(ALIAS_TRANSITIONS, AliasEvent.PROVISIONED, subject.status, AliasStatus.READY)
     return confirmed, replace(subject, status=AliasStatus.READY, provision_id=None, updated_at=now)
 
 
@@ -99,9 +101,9 @@ def create_domain_on_platform(domain: Domain) -> Domain:
     return replace(domain, status=DomainStatus.CREATING, provision_id=provision_id(domain, ProvisionKind.CREATE))
 
 
-def delete_domain_on_platform(domain: Domain, terms: Terms) -> Domain | None:
+def delete_domain_on_platform(domain: Domain, policy: LifecyclePolicy) -> Domain | None:
     """A deleting domain without mailboxes, with its deletion asked of the mail platform; None to remove it."""
-    if not terms.provisioning:
+    if not policy.provisioning:
         return None
     if domain.provision_id is not None:
         return domain

@@ -7,7 +7,7 @@ Sources: RFC 5321 (MX), 7208 (SPF), 6376 (DKIM), 7489 (DMARC), 6186 and 8314 (SR
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from postroomd.domain.facts import DomainEvent
+from postroomd.domain.events import DomainEvent
 from postroomd.domain.model import DnsType, DomainRecord, DomainStatus, RecordLevel, RecordStatus
 
 VALIDATION_LABEL = "_postroom-challenge"

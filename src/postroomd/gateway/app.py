@@ -13,7 +13,7 @@ from postroomd.gateway.channel import open_channel
 from postroomd.gateway.endpoints import Timeouts
 from postroomd.gateway.handler import Gateway
 from postroomd.gateway.http_server import listen, serving
-from postroomd.metrics import HTTP_CONNECTIONS, sampling
+from postroomd.observability.metrics import HTTP_CONNECTIONS, sampling
 
 SERVICES: Sequence[ServiceDescriptor] = tuple(mailbox_service_pb2.DESCRIPTOR.services_by_name.values())
 # What drains ends before this begins: within it aiohttp would read no more of a body.

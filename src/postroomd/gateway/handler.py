@@ -22,11 +22,11 @@ from postroomd.gateway.endpoints import (
 )
 from postroomd.gateway.errors import Problem, Refused, internal, problem
 from postroomd.gateway.json_codec import to_bytes
-from postroomd.gateway.measured import Measured
+from postroomd.gateway.metrics import Measured
 from postroomd.gateway.routes import Found, NotAllowed, RouteTable, read_routes
 from postroomd.gateway.violations import printable
-from postroomd.logs import Tally, get_logger
-from postroomd.metrics import REQUESTS_REFUSED
+from postroomd.observability.logs import Tally, get_logger
+from postroomd.observability.metrics import REQUESTS_REFUSED
 
 CLIENT_CLOSED_REQUEST = 499  # in the log and the metrics alone: nobody is left to read it
 TOO_MANY = problem("too_many_requests")

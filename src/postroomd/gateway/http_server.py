@@ -14,9 +14,9 @@ from postroomd.gateway.errors import Problem, internal, problem
 from postroomd.gateway.handler import problem_response
 from postroomd.gateway.headers import new_request_id
 from postroomd.gateway.json_codec import to_bytes
-from postroomd.gateway.measured import measure_unreadable
-from postroomd.logs import Tally, get_logger
-from postroomd.metrics import CONNECTIONS_REFUSED
+from postroomd.gateway.metrics import measure_unreadable
+from postroomd.observability.logs import Tally, get_logger
+from postroomd.observability.metrics import CONNECTIONS_REFUSED
 
 logger = get_logger()
 

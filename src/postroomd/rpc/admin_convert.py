@@ -2,18 +2,12 @@
 
 from postroom.admin.v1alpha1 import mailbox_pb2, payment_pb2, provision_pb2
 from postroom.v1alpha1 import mailbox_pb2 as tenant_pb2
-from postroomd.domain.facts import PaymentStanding, ProvisionStanding
+from postroomd.domain.events import PaymentStanding, ProvisionStanding
+from postroomd.domain.history import Tombstone, Transition
 from postroomd.domain.model import Mailbox, MailboxStatus, SubscriptionPeriod
-from postroomd.domain.operations import (
-    Payment,
-    PaymentStatus,
-    Provision,
-    ProvisionKind,
-    ProvisionStatus,
-    Slice,
-    Tombstone,
-    Transition,
-)
+from postroomd.domain.payments import Payment, PaymentStatus
+from postroomd.domain.provisions import Provision, ProvisionKind, ProvisionStatus
+from postroomd.domain.queries import Slice
 from postroomd.rpc.convert import mailbox_message, numbers, optional_timestamp, timestamp
 
 _MAILBOX_STATUS = numbers(MailboxStatus, tenant_pb2.Mailbox.Status)

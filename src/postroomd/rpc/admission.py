@@ -11,8 +11,8 @@ not to be refused for that. Health checks take no place, and are always answered
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from postroomd.logs import Tally
-from postroomd.metrics import CALLS_REFUSED
+from postroomd.observability.logs import Tally
+from postroomd.observability.metrics import CALLS_REFUSED
 
 RETRY_SECONDS = 1.0
 """What a refused caller is told to wait."""
@@ -22,11 +22,11 @@ Refuse = Callable[[Any], Awaitable[None]]
 
 
 class Admission:
-    """The places of one process: `most_calls` for reads, and as many for changes."""
+    """The places of one process: `max_calls` for reads, and as many for changes."""
 
-    def __init__(self, most_calls: int) -> None:
-        self._reads = _Places(most_calls, "reads")
-        self._changes = _Places(most_calls, "changes")
+    def __init__(self, max_calls: int) -> None:
+        self._reads = _Places(max_calls, "reads")
+        self._changes = _Places(max_calls, "changes")
 
     def in_progress(self, kind: str) -> int:
         """How many `reads`, or `changes`, hold a place."""

@@ -7,15 +7,16 @@ from functools import partial
 from uuid import uuid4
 
 from postroom.v1alpha1 import alias_pb2 as pb
-from postroomd.domain.aliases import delete_alias, new_alias
-from postroomd.domain.lifecycle import require_aliases_allowed
-from postroomd.domain.model import Alias, AliasQuery, Mailbox
-from postroomd.domain.terms import Terms
+from postroomd.domain.aliases import delete_alias, new_alias, require_aliases_allowed
+from postroomd.domain.model import Alias, Mailbox
+from postroomd.domain.policy import LifecyclePolicy
+from postroomd.domain.queries import AliasQuery
 from postroomd.domain.validation import MAX_DESCRIPTION, check_address, check_id, check_local_part, checking
 from postroomd.rpc import convert, page_tokens
 from postroomd.rpc.authentication import CALLER
 from postroomd.rpc.boundary import Rpc
-from postroomd.storage.repository import Aliases, quarantine_of
+from postroomd.storage.protocols.aliases import Aliases
+from postroomd.storage.protocols.mailboxes import quarantine_of
 
 MAX_PAGE_SIZE = 100
 
@@ -25,7 +26,7 @@ class AliasServicer:
     """The RPCs about aliases."""
 
     aliases: Aliases
-    terms: Terms
+    policy: LifecyclePolicy
     clock: Callable[[], datetime]
 
     async def CreateAlias(self, request: pb.CreateAliasRequest) -> Alias:
@@ -45,11 +46,11 @@ class AliasServicer:
                 alias_id=alias_id,
                 local_part=local_part,
                 description=description,
-                terms=self.terms,
+                policy=self.policy,
                 now=now,
             )
 
-        return await self.aliases.create(CALLER.get().scope, mailbox_id, make, quarantine_of(self.terms, now))
+        return await self.aliases.create(CALLER.get().scope, mailbox_id, make, quarantine_of(self.policy, now))
 
     async def ListAliases(self, request: pb.ListAliasesRequest) -> page_tokens.Answer[Alias]:
         """One page of aliases."""
@@ -91,7 +92,7 @@ class AliasServicer:
     async def DeleteAlias(self, request: pb.DeleteAliasRequest) -> Alias:
         """Remove an alias."""
         alias_id = check_id("alias_id", request.alias_id)
-        rule = partial(delete_alias, terms=self.terms, now=self.clock())
+        rule = partial(delete_alias, policy=self.policy, now=self.clock())
         guarded = convert.guarded(request.etag, convert.etag, "alias", rule)
         return await self.aliases.delete(CALLER.get().scope, alias_id, guarded)
 

@@ -9,7 +9,7 @@ from typing import Generic, TypeVar
 
 from postroomd.domain.errors import KeyRefusal, Unauthenticated
 from postroomd.domain.keys import hash_secret
-from postroomd.domain.model import AdminKey, ApiKey, Scope
+from postroomd.domain.tenancy import AdminKey, ApiKey, Scope
 
 CACHED_KEYS = 10_000
 

@@ -29,14 +29,14 @@ from postroomd.domain.errors import (
     TooManyRequests,
     Violation,
 )
-from postroomd.logs import CALL, get_logger
+from postroomd.observability.logs import CALL, get_logger
 from postroomd.rpc.admission import RETRY_SECONDS, Admission, Refuse
 from postroomd.rpc.authentication import CALLER, Authenticator, Caller, Metadata, Operator, secret_of
-from postroomd.rpc.handled import Handled
+from postroomd.rpc.metrics import Handled
 from postroomd.rpc.status import status_of
-from postroomd.storage.engine import ACTOR, DEADLINE, STRONG
-from postroomd.storage.once import ONCE, Once, Replayed
-from postroomd.storage.repository import Repository
+from postroomd.storage.database import ACTOR, DEADLINE, STRONG
+from postroomd.storage.idempotency import ONCE, Once, Replayed
+from postroomd.storage.protocols.repository import Repository
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 IDEMPOTENCY_KEY = re.compile(r"[!-~]{1,255}")

@@ -20,14 +20,14 @@ from postroomd.domain.model import (
     Domain,
     DomainRecord,
     DomainStatus,
-    ListedMailbox,
     Mailbox,
     MailboxStatus,
-    Ordering,
+    MailboxView,
     RecordLevel,
     RecordStatus,
     SubscriptionPeriod,
 )
+from postroomd.domain.queries import Ordering
 from postroomd.domain.validation import Checker
 
 Member = TypeVar("Member", bound=StrEnum)
@@ -126,7 +126,7 @@ def optional_timestamp(instant: datetime | None) -> Any:
     return None if instant is None else timestamp(instant)
 
 
-def etag(value: Mailbox | ListedMailbox | Alias) -> str:
+def etag(value: Mailbox | MailboxView | Alias) -> str:
     """The etag of a value: another one with every change of it."""
     return f"{value.revision:x}"
 
@@ -200,12 +200,12 @@ def mailbox_message(mailbox: Mailbox) -> mailbox_pb2.Mailbox:
     return mailbox_pb2.Mailbox(**_mailbox_fields(mailbox, optional_timestamp))
 
 
-def shown_mailbox(mailbox: ListedMailbox) -> mailbox_pb2.Mailbox:
+def shown_mailbox(mailbox: MailboxView) -> mailbox_pb2.Mailbox:
     """What callers see of a mailbox, as the contract has it."""
     return mailbox_pb2.Mailbox(**_mailbox_fields(mailbox, _stored_timestamp))
 
 
-def listed_mailboxes(mailboxes: Sequence[ListedMailbox]) -> Any:
+def listed_mailboxes(mailboxes: Sequence[MailboxView]) -> Any:
     """Mailboxes of a list as the contract has them, as a message's constructor takes them.
 
     They are made with the message that holds them, rather than first and copied into it.
@@ -220,7 +220,7 @@ def _stored_timestamp(microseconds: int | None) -> Any:
     return {"seconds": seconds, "nanos": rest * 1_000}
 
 
-def _mailbox_fields(mailbox: Mailbox | ListedMailbox, instant: Callable[[Any], Any]) -> dict[str, Any]:
+def _mailbox_fields(mailbox: Mailbox | MailboxView, instant: Callable[[Any], Any]) -> dict[str, Any]:
     return {
         "id": mailbox.id,
         "project_id": mailbox.project_id,

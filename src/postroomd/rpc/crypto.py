@@ -24,7 +24,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 import argon2
 
 from postroomd.domain.errors import TooManyRequests
-from postroomd.metrics import PASSWORD_SECONDS, PASSWORDS_REFUSED, PASSWORDS_WAITING, Times
+from postroomd.observability.metrics import PASSWORD_SECONDS, PASSWORDS_REFUSED, PASSWORDS_WAITING, Times
 
 SCHEME = "{ARGON2ID}"  # the prefix by which Dovecot knows how a password is hashed
 SECONDS_A_PASS = 0.03 / (2 * 19_456)
@@ -66,10 +66,10 @@ class _Waiting:
 class Crypto:
     """A bounded pool of threads. What would wait too long is refused at once."""
 
-    def __init__(self, *, threads: int, most_wait_seconds: float, hasher: argon2.PasswordHasher) -> None:
-        """`most_wait_seconds`: how long a caller may wait for others; as long as for its own, where that is longer."""
+    def __init__(self, *, threads: int, max_wait_seconds: float, hasher: argon2.PasswordHasher) -> None:
+        """`max_wait_seconds`: how long a caller may wait for others; as long as for its own, where that is longer."""
         self._threads = threads
-        self._most_wait_seconds = most_wait_seconds
+        self._most_wait_seconds = max_wait_seconds
         self._hasher = hasher
         self._executor = ThreadPoolExecutor(threads, thread_name_prefix="crypto", initializer=_give_way)
         self._free = threads + 1  # one more than can run: a thread that is done finds the next at hand

@@ -7,17 +7,19 @@ from secrets import token_hex
 from uuid import uuid4
 
 from postroom.v1alpha1 import domain_pb2 as pb
-from postroomd.domain.lifecycle import begin_validation, delete_domain
-from postroomd.domain.model import Domain, DomainQuery, DomainRecord, DomainStatus, RecordStatus
+from postroomd.domain.domains import begin_validation, delete_domain
+from postroomd.domain.model import Domain, DomainRecord, DomainStatus, RecordStatus
+from postroomd.domain.policy import LifecyclePolicy
 from postroomd.domain.provisioning import create_domain_on_platform
+from postroomd.domain.queries import DomainQuery
 from postroomd.domain.records import MailHosts, plan_records
-from postroomd.domain.terms import Terms
 from postroomd.domain.validation import MAX_SEARCH, check_domain_name, check_id, checking
 from postroomd.rpc import convert, page_tokens
 from postroomd.rpc.authentication import CALLER
 from postroomd.rpc.boundary import Rpc
 from postroomd.rpc.crypto import Crypto
-from postroomd.storage.repository import Domains, DomainSecrets, Tenancy
+from postroomd.storage.protocols.domains import Domains, DomainSecrets
+from postroomd.storage.protocols.tenancy import Tenancy
 
 MAX_PAGE_SIZE = 1_000
 
@@ -32,7 +34,7 @@ class DomainServicer:
     hosts: MailHosts
     urls: convert.ServiceUrls
     dkim_selector: str
-    terms: Terms
+    policy: LifecyclePolicy
     clock: Callable[[], datetime]
 
     async def CreateDomain(self, request: pb.CreateDomainRequest) -> Domain:
@@ -56,7 +58,7 @@ class DomainServicer:
             created_at=now,
             updated_at=now,
         )
-        if self.terms.provisioning:
+        if self.policy.provisioning:
             domain = create_domain_on_platform(domain)
         plans = plan_records(
             name, self.hosts, token=token, dkim_selector=self.dkim_selector, dkim_key=key.public_base64

@@ -8,9 +8,10 @@ from uuid import uuid4
 
 from postroom.v1alpha1 import mailbox_pb2 as pb
 from postroomd.domain import mailboxes as rules
-from postroomd.domain.lifecycle import require_mailboxes_allowed
-from postroomd.domain.model import DomainStatus, ListedMailbox, Mailbox, MailboxQuery
-from postroomd.domain.terms import Terms
+from postroomd.domain.domains import require_mailboxes_allowed
+from postroomd.domain.model import DomainStatus, Mailbox, MailboxView
+from postroomd.domain.policy import LifecyclePolicy
+from postroomd.domain.queries import MailboxQuery
 from postroomd.domain.validation import (
     MAX_SEARCH,
     check_addresses,
@@ -24,7 +25,8 @@ from postroomd.rpc import convert, page_tokens
 from postroomd.rpc.authentication import CALLER
 from postroomd.rpc.boundary import Rpc
 from postroomd.rpc.crypto import Crypto
-from postroomd.storage.repository import Domains, Mailboxes, NewMailbox, quarantine_of
+from postroomd.storage.protocols.domains import Domains
+from postroomd.storage.protocols.mailboxes import Mailboxes, NewMailbox, quarantine_of
 
 MAX_PAGE_SIZE = 1_000
 
@@ -36,7 +38,7 @@ class MailboxServicer:
     mailboxes: Mailboxes
     domains: Domains
     crypto: Crypto
-    terms: Terms
+    policy: LifecyclePolicy
     clock: Callable[[], datetime]
 
     async def BatchCreateMailboxes(self, request: pb.BatchCreateMailboxesRequest) -> Sequence[Mailbox]:
@@ -56,14 +58,14 @@ class MailboxServicer:
             check_addresses(check, domain.name, batch)
         hashes = await self.crypto.hash_passwords([mailbox.password for mailbox in batch])
         now = self.clock()
-        make = partial(rules.new_mailbox, period=period, terms=self.terms, now=now)
+        make = partial(rules.new_mailbox, period=period, policy=self.policy, now=now)
         new = [
             NewMailbox(partial(make, mailbox_id=str(uuid4()), local_part=mailbox.local_part), password_hash)
             for mailbox, password_hash in zip(batch, hashes, strict=True)
         ]
-        return await self.mailboxes.create(scope, domain_id, new, quarantine_of(self.terms, now))
+        return await self.mailboxes.create(scope, domain_id, new, quarantine_of(self.policy, now))
 
-    async def ListMailboxes(self, request: pb.ListMailboxesRequest) -> page_tokens.Answer[ListedMailbox]:
+    async def ListMailboxes(self, request: pb.ListMailboxesRequest) -> page_tokens.Answer[MailboxView]:
         """One page of mailboxes."""
         scope = CALLER.get().scope
         with checking() as check:
@@ -80,7 +82,7 @@ class MailboxServicer:
             query = page_tokens.resumed(check, request, scope, query)
         return page_tokens.answer(await self.mailboxes.listed(scope, query), scope, query)
 
-    async def GetMailbox(self, request: pb.GetMailboxRequest) -> ListedMailbox:
+    async def GetMailbox(self, request: pb.GetMailboxRequest) -> MailboxView:
         """One mailbox."""
         mailbox_id = check_id("mailbox_id", request.mailbox_id)
         return await self.mailboxes.shown(CALLER.get().scope, mailbox_id)
@@ -98,7 +100,7 @@ class MailboxServicer:
             rules.update_mailbox,
             period=period,
             new_password=new_password is not None,
-            terms=self.terms,
+            policy=self.policy,
             now=self.clock(),
         )
         rule = convert.guarded(request.etag, convert.etag, "mailbox", update)
@@ -116,14 +118,14 @@ class MailboxServicer:
     async def DeleteMailbox(self, request: pb.DeleteMailboxRequest) -> Mailbox:
         """Schedule a mailbox for deletion."""
         mailbox_id = check_id("mailbox_id", request.mailbox_id)
-        delete = partial(_delete, retention=self.terms.retention, now=self.clock())
+        delete = partial(_delete, retention=self.policy.retention, now=self.clock())
         rule = convert.guarded(request.etag, convert.etag, "mailbox", delete)
         return await self.mailboxes.change(CALLER.get().scope, mailbox_id, rule)
 
     async def RestoreMailbox(self, request: pb.RestoreMailboxRequest) -> Mailbox:
         """Bring a mailbox back that is scheduled for deletion."""
         mailbox_id = check_id("mailbox_id", request.mailbox_id)
-        rule = partial(rules.restore_mailbox, terms=self.terms, now=self.clock())
+        rule = partial(rules.restore_mailbox, policy=self.policy, now=self.clock())
         return await self.mailboxes.change(CALLER.get().scope, mailbox_id, rule)
 
     def rpcs(self) -> Mapping[str, Rpc]:
@@ -146,7 +148,7 @@ def _batch(mailboxes: Sequence[Mailbox]) -> pb.BatchCreateMailboxesResponse:
     return pb.BatchCreateMailboxesResponse(mailboxes=map(convert.mailbox_message, mailboxes))
 
 
-def _page(answer: page_tokens.Answer[ListedMailbox]) -> pb.ListMailboxesResponse:
+def _page(answer: page_tokens.Answer[MailboxView]) -> pb.ListMailboxesResponse:
     return pb.ListMailboxesResponse(
         total_count=answer.page.total_count,
         mailboxes=convert.listed_mailboxes(answer.page.items),

@@ -13,7 +13,8 @@ from typing import Generic, Protocol, TypeVar
 from uuid import UUID
 
 from postroomd.domain.errors import Reason
-from postroomd.domain.model import AliasQuery, DomainQuery, MailboxQuery, Page, Position, Scope
+from postroomd.domain.queries import AliasQuery, DomainQuery, MailboxQuery, Page, Position
+from postroomd.domain.tenancy import Scope
 from postroomd.domain.validation import Checker
 
 Query = TypeVar("Query", DomainQuery, MailboxQuery, AliasQuery)

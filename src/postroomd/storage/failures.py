@@ -25,12 +25,12 @@ def is_no_database(error: BaseException) -> bool:
     return code is not None and code & 0xFF in {sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT}
 
 
-def lost_to_another(error: BaseException) -> bool:
+def is_serialization_failure(error: BaseException) -> bool:
     """Whether a transaction was ended for the sake of another: a serialization failure, or a deadlock."""
     return _sqlstate(error) in {"40001", "40P01"}
 
 
-def found_key_taken(error: BaseException) -> bool:
+def is_unique_violation(error: BaseException) -> bool:
     """Whether a unique key was there already.
 
     Where another transaction took it between this one's look and its write, the look will see it the next time.

@@ -12,8 +12,8 @@ from time import monotonic
 from sqlalchemy import TextClause, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from postroomd.logs import get_logger
-from postroomd.storage.dialects import Engines
+from postroomd.observability.logs import get_logger
+from postroomd.storage.drivers.engines import Engines
 from postroomd.storage.failures import is_out_of_reach
 
 PROBE_SECONDS = 0.5

@@ -9,8 +9,8 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from postroomd.domain.errors import Conflict, NotFound, ResourceName
-from postroomd.storage import tables as t
-from postroomd.storage.repository import Repository
+from postroomd.storage import schema as t
+from postroomd.storage.protocols.repository import Repository
 
 from ..looks import count_of, dump
 from ..made import NOW, Tenant, admin_key, api_key, digest

@@ -9,9 +9,11 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from postroomd.domain.errors import Conflict, NotFound, PostroomError
-from postroomd.domain.model import Alias, AliasQuery, AliasStatus, Mailbox, Ordering, Scope
-from postroomd.storage import tables as t
-from postroomd.storage.repository import Repository
+from postroomd.domain.model import Alias, AliasStatus, Mailbox
+from postroomd.domain.queries import AliasQuery, Ordering
+from postroomd.domain.tenancy import Scope
+from postroomd.storage import schema as t
+from postroomd.storage.protocols.repository import Repository
 
 from ..looks import check_invariants, count_of, dump
 from ..made import NOW, Tenant, alias, new_alias, new_domain, new_id, new_mailboxes, new_neighbor

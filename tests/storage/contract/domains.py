@@ -9,22 +9,15 @@ import pytest
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from postroomd.domain.domains import begin_validation, delete_domain
 from postroomd.domain.errors import Conflict, NotFound, PostroomError, TransientState
-from postroomd.domain.facts import MailboxEvent
-from postroomd.domain.lifecycle import begin_validation, delete_domain
-from postroomd.domain.model import (
-    AliasStatus,
-    Domain,
-    DomainQuery,
-    DomainStatus,
-    MailboxStatus,
-    Ordering,
-    RecordStatus,
-    Scope,
-)
+from postroomd.domain.events import MailboxEvent
+from postroomd.domain.model import AliasStatus, Domain, DomainStatus, MailboxStatus, RecordStatus
+from postroomd.domain.queries import DomainQuery, Ordering
 from postroomd.domain.records import RECORD_KINDS
-from postroomd.storage import tables as t
-from postroomd.storage.repository import Repository
+from postroomd.domain.tenancy import Scope
+from postroomd.storage import schema as t
+from postroomd.storage.protocols.repository import Repository
 
 from ..looks import check_invariants, dump, rows_of
 from ..made import (
@@ -165,11 +158,11 @@ class DomainsContract:
         self, repository: Repository, tenant: Tenant
     ) -> None:
         made = await new_domain(repository, tenant, status=DomainStatus.WAITING_VALIDATION)
-        assert await repository.work.claim_domains(FAR, LEASE, 10) == []
+        assert await repository.work.lease_domains(FAR, LEASE, 10) == []
         begun = await repository.domains.begin_validation(tenant.scope, made.id, validating, LATER)
         assert begun == replace(made, status=DomainStatus.VALIDATING, updated_at=LATER, revision=2)
         assert await repository.domains.get(tenant.scope, made.id) == begun
-        (claimed,) = await repository.work.claim_domains(FAR, LEASE, 10)
+        (claimed,) = await repository.work.lease_domains(FAR, LEASE, 10)
         assert claimed.domain == begun
         looked_up = await repository.domains.records(tenant.scope, made.id)
         assert claimed.records.keys() == looked_up.keys()
@@ -181,7 +174,7 @@ class DomainsContract:
         made = await new_domain(repository, tenant, status=DomainStatus.READY)
         assert await repository.domains.begin_validation(tenant.scope, made.id, validating, LATER) == made
         assert await repository.domains.get(tenant.scope, made.id) == made
-        assert [each.domain for each in await repository.work.claim_domains(FAR, LEASE, 10)] == [made]
+        assert [each.domain for each in await repository.work.lease_domains(FAR, LEASE, 10)] == [made]
 
     async def test_a_rule_that_refuses_validation_leaves_nothing(
         self, repository: Repository, tenant: Tenant, raw: AsyncEngine
@@ -191,7 +184,7 @@ class DomainsContract:
         with pytest.raises(TransientState):
             await repository.domains.begin_validation(tenant.scope, made.id, validating, LATER)
         assert await dump(raw) == before
-        assert await repository.work.claim_domains(FAR, LEASE, 10) == []
+        assert await repository.work.lease_domains(FAR, LEASE, 10) == []
 
     async def test_the_longest_waiting_domain_is_validated_first(self, repository: Repository, tenant: Tenant) -> None:
         made = {
@@ -202,8 +195,8 @@ class DomainsContract:
             await asks(repository, one, NOW + timedelta(hours=hours))
         # One that is asked for again keeps its place.
         await asks(repository, made[1], NOW + timedelta(hours=9))
-        assert [each.domain.name for each in await repository.work.claim_domains(FAR, LEASE, 2)] == ["1.test", "2.test"]
-        assert [each.domain.name for each in await repository.work.claim_domains(FAR, LEASE, 9)] == ["3.test"]
+        assert [each.domain.name for each in await repository.work.lease_domains(FAR, LEASE, 2)] == ["1.test", "2.test"]
+        assert [each.domain.name for each in await repository.work.lease_domains(FAR, LEASE, 9)] == ["3.test"]
 
     # --- Deletion -----------------------------------------------------------------------------------------------------
 
@@ -238,8 +231,8 @@ class DomainsContract:
         assert statuses == [(AliasStatus.DELETING, LATER, 2)]
         assert await repository.mailboxes.get(tenant.scope, untouched.id) == untouched
         # Nothing of it is due or waiting any more.
-        assert await repository.work.claim_domains(FAR, LEASE, 10) == []
-        due = await repository.work.claim_mailboxes(FAR, LEASE, 10)
+        assert await repository.work.lease_domains(FAR, LEASE, 10) == []
+        due = await repository.work.lease_mailboxes(FAR, LEASE, 10)
         assert [each.mailbox.id for each in due] == [untouched.id]
         await check_invariants(raw)
 

@@ -11,19 +11,11 @@ import pytest
 from sqlalchemy import update
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from postroomd.domain.model import (
-    AliasQuery,
-    AliasStatus,
-    DomainQuery,
-    DomainStatus,
-    MailboxQuery,
-    MailboxStatus,
-    Ordering,
-    Position,
-    Scope,
-)
-from postroomd.storage import tables as t
-from postroomd.storage.repository import Repository
+from postroomd.domain.model import AliasStatus, DomainStatus, MailboxStatus
+from postroomd.domain.queries import AliasQuery, DomainQuery, MailboxQuery, Ordering, Position
+from postroomd.domain.tenancy import Scope
+from postroomd.storage import schema as t
+from postroomd.storage.protocols.repository import Repository
 from postroomd.storage.sql import lists
 
 from ...models import listed

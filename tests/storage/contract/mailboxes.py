@@ -11,18 +11,12 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from postroomd.domain.errors import Conflict, NotFound, PostroomError, QuotaExceeded
 from postroomd.domain.mailboxes import delete_mailbox
-from postroomd.domain.model import (
-    Domain,
-    DomainStatus,
-    Mailbox,
-    MailboxQuery,
-    MailboxStatus,
-    Ordering,
-    Scope,
-    SubscriptionPeriod,
-)
-from postroomd.storage import tables as t
-from postroomd.storage.repository import NewMailbox, Repository
+from postroomd.domain.model import Domain, DomainStatus, Mailbox, MailboxStatus, SubscriptionPeriod
+from postroomd.domain.queries import MailboxQuery, Ordering
+from postroomd.domain.tenancy import Scope
+from postroomd.storage import schema as t
+from postroomd.storage.protocols.mailboxes import NewMailbox
+from postroomd.storage.protocols.repository import Repository
 
 from ..looks import check_invariants, count_of, dump, password_hash, rows_of
 from ..made import (

@@ -9,32 +9,26 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from postroomd.domain.aliases import delete_alias, new_alias
+from postroomd.domain.domains import delete_domain
 from postroomd.domain.errors import Conflict, InvalidArguments, NotFound, PreconditionFailed
-from postroomd.domain.facts import MailboxEvent
-from postroomd.domain.lifecycle import delete_domain
+from postroomd.domain.events import MailboxEvent
+from postroomd.domain.history import Tombstone, Transition, address_hash
 from postroomd.domain.mailboxes import delete_mailbox, lock_mailbox, restore_mailbox, unlock_mailbox
 from postroomd.domain.model import Alias, AliasStatus, DomainStatus, Mailbox, MailboxStatus
-from postroomd.domain.operations import (
-    Payment,
-    PaymentStatus,
-    Provision,
-    ProvisionKind,
-    ProvisionStatus,
-    Tombstone,
-    Transition,
-    address_hash,
-)
-from postroomd.domain.payments import confirm_payment, refuse_payment
+from postroomd.domain.payments import Payment, PaymentStatus, confirm_payment, refuse_payment
+from postroomd.domain.policy import LifecyclePolicy
 from postroomd.domain.provisioning import (
     FIRST_RETRY,
     confirm_provision,
     create_domain_on_platform,
     fail_provision,
 )
-from postroomd.domain.terms import Terms
-from postroomd.storage.engine import ACTOR
-from postroomd.storage.repository import Quarantine, Repository
-from postroomd.worker import TrustingProber, Worker
+from postroomd.domain.provisions import Provision, ProvisionKind, ProvisionStatus
+from postroomd.storage.database import ACTOR
+from postroomd.storage.protocols.mailboxes import Quarantine
+from postroomd.storage.protocols.repository import Repository
+from postroomd.worker.probers import TrustingProber
+from postroomd.worker.steps import Worker
 from tests.life import BILLED, FREE, PLATFORM, RETENTION
 
 from ..looks import check_invariants, dump
@@ -59,29 +53,29 @@ DAY = timedelta(days=1)
 
 
 async def payments(repository: Repository) -> Sequence[Payment]:
-    return (await repository.operations.pending_payments("", 100)).items
+    return (await repository.administration.pending_payments("", 100)).items
 
 
 async def work(repository: Repository, at: timedelta = timedelta(0)) -> Sequence[Provision]:
     """What the mail platform is asked for."""
-    return (await repository.operations.pending_provisions(LATER + at, "", 100)).items
+    return (await repository.administration.pending_provisions(LATER + at, "", 100)).items
 
 
 async def confirm_all(repository: Repository) -> int:
     """Do all that the mail platform is asked for."""
     asked = await work(repository, timedelta(days=4_000))
     for each in asked:
-        await repository.operations.settle_provision(each.id, partial(confirm_provision, now=LATER))
+        await repository.administration.settle_provision(each.id, partial(confirm_provision, now=LATER))
     return len(asked)
 
 
-def worker(repository: Repository, terms: Terms) -> Worker:
-    return Worker(work=repository.work, prober=TrustingProber(), terms=terms)
+def worker(repository: Repository, policy: LifecyclePolicy) -> Worker:
+    return Worker(work=repository.work, prober=TrustingProber(), policy=policy)
 
 
 async def told(repository: Repository, mailbox_id: str) -> list[tuple[str, MailboxStatus | None, str]]:
     """A mailbox's history: what caused each step, where it led, and who did it."""
-    found = await repository.operations.transitions(mailbox_id, 0, 100)
+    found = await repository.administration.transitions(mailbox_id, 0, 100)
     assert [step.from_status for step in found] == [None, *(step.to_status for step in found[:-1])]
     assert [step.revision for step in found] == sorted({step.revision for step in found})
     return [(step.cause, step.to_status, step.actor) for step in found]
@@ -91,29 +85,29 @@ class OperationsContract:
     # --- Payments -----------------------------------------------------------------------------------------------------
 
     async def test_a_payment_is_asked_for_and_confirmed_once(self, repository: Repository, tenant: Tenant) -> None:
-        ada = await new_one(repository, await new_domain(repository, tenant), mailbox("ada", terms=BILLED))
+        ada = await new_one(repository, await new_domain(repository, tenant), mailbox("ada", policy=BILLED))
         (asked,) = await payments(repository)
         assert (asked.mailbox_id, asked.address, asked.status) == (ada.id, "ada@example.com", PaymentStatus.PENDING)
         assert (asked.period_started_at, asked.overdue_at) == (NOW, NOW + BILLED.payment_term)
         rule = partial(confirm_payment, now=LATER)
-        confirmed = await repository.operations.settle_payment(asked.id, rule)
+        confirmed = await repository.administration.settle_payment(asked.id, rule)
         assert confirmed == replace(asked, status=PaymentStatus.CONFIRMED, settled_at=LATER)
         assert (await repository.mailboxes.get(tenant.scope, ada.id)).status is M.READY
         assert await payments(repository) == []
-        again = await repository.operations.settle_payment(asked.id, partial(confirm_payment, now=LATER + DAY))
+        again = await repository.administration.settle_payment(asked.id, partial(confirm_payment, now=LATER + DAY))
         assert again == confirmed
         with pytest.raises(NotFound):
-            await repository.operations.settle_payment(new_id(), rule)
+            await repository.administration.settle_payment(new_id(), rule)
 
     async def test_the_unpaid_are_listed_until_they_are_to_go_and_again_once_restored(
         self, repository: Repository, tenant: Tenant
     ) -> None:
-        ada = await new_one(repository, await new_domain(repository, tenant), mailbox("ada", terms=BILLED))
+        ada = await new_one(repository, await new_domain(repository, tenant), mailbox("ada", policy=BILLED))
         (asked,) = await payments(repository)
         await worker(repository, BILLED).run_once(NOW + 7 * DAY)
         assert [each.status for each in await payments(repository)] == [PaymentStatus.OVERDUE]
-        refuse = partial(refuse_payment, reason="no cover", terms=BILLED, now=NOW + 8 * DAY)
-        refused = await repository.operations.settle_payment(asked.id, refuse)
+        refuse = partial(refuse_payment, reason="no cover", policy=BILLED, now=NOW + 8 * DAY)
+        refused = await repository.administration.settle_payment(asked.id, refuse)
         assert (refused.status, refused.reason) == (PaymentStatus.REFUSED, "no cover")
         await worker(repository, BILLED).run_once(NOW + 27 * DAY)
         assert (await repository.mailboxes.get(tenant.scope, ada.id)).status is M.LOCKED
@@ -121,7 +115,7 @@ class OperationsContract:
         await worker(repository, BILLED).run_once(NOW + 28 * DAY)
         assert (await repository.mailboxes.get(tenant.scope, ada.id)).status is M.DELETION_SCHEDULED
         assert await payments(repository) == []
-        restore = partial(restore_mailbox, terms=BILLED, now=NOW + 28 * DAY)
+        restore = partial(restore_mailbox, policy=BILLED, now=NOW + 28 * DAY)
         await repository.mailboxes.change(tenant.scope, ada.id, restore)
         (anew,) = await payments(repository)
         assert (anew.id, anew.status) == (asked.id, PaymentStatus.PENDING)
@@ -139,28 +133,28 @@ class OperationsContract:
         self, repository: Repository, tenant: Tenant
     ) -> None:
         within = await new_domain(repository, tenant)
-        ada = await new_one(repository, within, mailbox("ada", terms=BILLED))
-        bob = await new_one(repository, within, mailbox("bob", terms=BILLED))
+        ada = await new_one(repository, within, mailbox("ada", policy=BILLED))
+        bob = await new_one(repository, within, mailbox("bob", policy=BILLED))
         first = {each.mailbox_id: each for each in await payments(repository)}
         for one in (ada, bob):
             await repository.mailboxes.change(tenant.scope, one.id, lambda it, _: delete_mailbox(it, 40 * DAY, NOW))
-        restore = partial(restore_mailbox, terms=BILLED, now=NOW + 35 * DAY)  # after the period's end
+        restore = partial(restore_mailbox, policy=BILLED, now=NOW + 35 * DAY)  # after the period's end
         await repository.mailboxes.change(tenant.scope, ada.id, restore)
         (second,) = await payments(repository)
         assert (second.mailbox_id, second.period_started_at) == (ada.id, NOW + 35 * DAY)
         await worker(repository, BILLED).run_once(NOW + 40 * DAY)  # which purges the other
         for one in (ada, bob):
             with pytest.raises(PreconditionFailed, match="is void"):
-                await repository.operations.settle_payment(first[one.id].id, partial(confirm_payment, now=LATER))
+                await repository.administration.settle_payment(first[one.id].id, partial(confirm_payment, now=LATER))
 
     async def test_each_renewal_has_a_payment_and_no_period_has_two(
         self, repository: Repository, tenant: Tenant, raw: AsyncEngine
     ) -> None:
-        ada = await new_one(repository, await new_domain(repository, tenant), mailbox("ada", terms=BILLED))
+        ada = await new_one(repository, await new_domain(repository, tenant), mailbox("ada", policy=BILLED))
         now = NOW
         for _ in range(4):
             (asked,) = await payments(repository)
-            await repository.operations.settle_payment(asked.id, partial(confirm_payment, now=now))
+            await repository.administration.settle_payment(asked.id, partial(confirm_payment, now=now))
             renewal = (await repository.mailboxes.get(tenant.scope, ada.id)).next_subscription_period_starts_at
             assert renewal is not None
             now = renewal
@@ -172,10 +166,10 @@ class OperationsContract:
         both = replace(BILLED, provisioning=True)
         within = await new_domain(repository, tenant)
         for hour in range(5):
-            await new_one(repository, within, mailbox(f"paid{hour}", terms=BILLED, now=NOW - timedelta(hours=hour)))
-            await new_one(repository, within, mailbox(f"made{hour}", terms=PLATFORM, now=NOW - timedelta(hours=hour)))
-        await new_one(repository, within, mailbox("unpaid", terms=both))
-        operations = repository.operations
+            await new_one(repository, within, mailbox(f"paid{hour}", policy=BILLED, now=NOW - timedelta(hours=hour)))
+            await new_one(repository, within, mailbox(f"made{hour}", policy=PLATFORM, now=NOW - timedelta(hours=hour)))
+        await new_one(repository, within, mailbox("unpaid", policy=both))
+        operations = repository.administration
         for listing, prefix in (
             (operations.pending_payments, "paid"),
             (partial(operations.pending_provisions, LATER), "made"),
@@ -197,7 +191,7 @@ class OperationsContract:
     async def test_a_mailbox_is_made_restored_and_deleted_by_the_platform(
         self, repository: Repository, tenant: Tenant, raw: AsyncEngine
     ) -> None:
-        ada = await new_one(repository, await new_domain(repository, tenant), mailbox("ada", terms=PLATFORM))
+        ada = await new_one(repository, await new_domain(repository, tenant), mailbox("ada", policy=PLATFORM))
         ids = []
         for kind, status, done in (
             (ProvisionKind.CREATE, M.CREATING, M.READY),
@@ -211,7 +205,7 @@ class OperationsContract:
             ids.append(asked.id)
             await repository.mailboxes.change(tenant.scope, ada.id, lambda it, _: delete_mailbox(it, RETENTION, NOW))
             if kind is ProvisionKind.CREATE:
-                restore = partial(restore_mailbox, terms=PLATFORM, now=NOW)
+                restore = partial(restore_mailbox, policy=PLATFORM, now=NOW)
                 await repository.mailboxes.change(tenant.scope, ada.id, restore)
         await worker(repository, PLATFORM).run_once(NOW + RETENTION)
         assert (await repository.mailboxes.get(tenant.scope, ada.id)).status is M.DELETING
@@ -219,25 +213,25 @@ class OperationsContract:
         assert asked.kind is ProvisionKind.DELETE
         await confirm_all(repository)
         await check_invariants(raw)
-        again = await repository.operations.settle_provision(asked.id, partial(confirm_provision, now=LATER + DAY))
+        again = await repository.administration.settle_provision(asked.id, partial(confirm_provision, now=LATER + DAY))
         assert (again.status, again.settled_at, again.address) == (ProvisionStatus.CONFIRMED, LATER, "")
-        left = await repository.operations.get_mailbox(ada.id)
+        left = await repository.administration.get_mailbox(ada.id)
         assert isinstance(left, Tombstone)
         assert left.cause is E.PURGE_DUE
         assert [cause for cause, _, _ in await told(repository, ada.id)][-2:] == [E.PURGE_DUE, E.PURGED]
         assert len({*ids, asked.id}) == 3
 
     async def test_a_failure_is_shown_and_listed_again_later(self, repository: Repository, tenant: Tenant) -> None:
-        ada = await new_one(repository, await new_domain(repository, tenant), mailbox("ada", terms=PLATFORM))
+        ada = await new_one(repository, await new_domain(repository, tenant), mailbox("ada", policy=PLATFORM))
         (asked,) = await work(repository)
         rule = partial(fail_provision, reason="disk full", now=LATER)
-        failed = await repository.operations.settle_provision(asked.id, rule)
+        failed = await repository.administration.settle_provision(asked.id, rule)
         assert (failed.attempts, failed.error, failed.next_attempt_at) == (1, "disk full", LATER + FIRST_RETRY)
         assert await work(repository) == []
         assert await work(repository, FIRST_RETRY) == [failed]
         assert await repository.mailboxes.get(tenant.scope, ada.id) == ada
         with pytest.raises(NotFound):
-            await repository.operations.settle_provision(new_id(), rule)
+            await repository.administration.settle_provision(new_id(), rule)
 
     async def test_an_alias_is_asked_for_once_its_domain_is_ready(
         self, repository: Repository, tenant: Tenant, raw: AsyncEngine
@@ -246,7 +240,7 @@ class OperationsContract:
         (ada,) = await new_mailboxes(repository, within, "ada")
 
         def make(of: Mailbox, alias_id: str, local_part: str) -> Alias:
-            return new_alias(of, alias_id=alias_id, local_part=local_part, description="", terms=PLATFORM, now=NOW)
+            return new_alias(of, alias_id=alias_id, local_part=local_part, description="", policy=PLATFORM, now=NOW)
 
         early = await repository.aliases.create(
             tenant.scope, ada.id, partial(make, alias_id=new_id(), local_part="early")
@@ -264,7 +258,7 @@ class OperationsContract:
         }
         await confirm_all(repository)
         assert (await repository.aliases.get(tenant.scope, early.id)).status is AliasStatus.READY
-        going = partial(delete_alias, terms=PLATFORM, now=LATER)
+        going = partial(delete_alias, policy=PLATFORM, now=LATER)
         deleting = await repository.aliases.delete(tenant.scope, early.id, going)
         assert await repository.aliases.get(tenant.scope, early.id) == deleting
         assert await repository.aliases.delete(tenant.scope, early.id, going) == deleting
@@ -293,9 +287,9 @@ class OperationsContract:
         found = await repository.domains.get(tenant.scope, made.id)
         assert found.status is DomainStatus.WAITING_VALIDATION
         ready = await new_domain(repository, tenant, "ready.test")
-        ada, bob = [await new_one(repository, ready, mailbox(name, terms=PLATFORM)) for name in ("ada", "bob")]
+        ada, bob = [await new_one(repository, ready, mailbox(name, policy=PLATFORM)) for name in ("ada", "bob")]
         (of_ada,) = [each for each in await work(repository) if each.mailbox_id == ada.id]
-        await repository.operations.settle_provision(of_ada.id, partial(confirm_provision, now=LATER))
+        await repository.administration.settle_provision(of_ada.id, partial(confirm_provision, now=LATER))
         await repository.domains.delete(tenant.scope, ready.id, partial(delete_domain, now=LATER), LATER)
         counts = []
         for _ in range(3):
@@ -307,7 +301,7 @@ class OperationsContract:
         with pytest.raises(NotFound):
             await repository.domains.get(tenant.scope, ready.id)
         for one in (ada, bob):
-            left = await repository.operations.get_mailbox(one.id)
+            left = await repository.administration.get_mailbox(one.id)
             assert isinstance(left, Tombstone)
             assert left.cause is E.DOMAIN_DELETED
 
@@ -320,7 +314,7 @@ class OperationsContract:
         ACTOR.reset(token)
         await worker(repository, FREE).run_once(LATER)
         token = ACTOR.set("admin:eve")
-        operations = repository.operations
+        operations = repository.administration
         await operations.change_mailbox(ada.id, partial(lock_mailbox, reason="abuse", now=LATER))
         locked = await operations.get_mailbox(ada.id)
         assert isinstance(locked, Mailbox)
@@ -362,7 +356,7 @@ class OperationsContract:
         )
         await repository.mailboxes.change(tenant.scope, ada.id, lambda it, _: delete_mailbox(it, RETENTION, NOW))
         await worker(repository, FREE).run_once(NOW + RETENTION)
-        assert await repository.operations.get_mailbox(ada.id) == Tombstone(
+        assert await repository.administration.get_mailbox(ada.id) == Tombstone(
             mailbox_id=ada.id,
             organization_id=ada.organization_id,
             project_id=ada.project_id,
@@ -371,12 +365,12 @@ class OperationsContract:
             purged_at=NOW + RETENTION,
             cause=E.PURGE_DUE,
         )
-        assert await repository.operations.mailboxes_with_address("ada@example.com") == [ada.id, theirs.id]
-        assert await repository.operations.mailboxes_with_address("bob@example.com") == []
+        assert await repository.administration.mailboxes_with_address("ada@example.com") == [ada.id, theirs.id]
+        assert await repository.administration.mailboxes_with_address("bob@example.com") == []
         for call in (
-            repository.operations.get_mailbox(new_id()),
-            repository.operations.transitions(new_id(), 0, 10),
-            repository.operations.change_mailbox(ada.id, lambda it, _: it),
+            repository.administration.get_mailbox(new_id()),
+            repository.administration.transitions(new_id(), 0, 10),
+            repository.administration.change_mailbox(ada.id, lambda it, _: it),
         ):
             with pytest.raises(NotFound):
                 await call
@@ -397,7 +391,7 @@ class OperationsContract:
             await repository.mailboxes.create(tenant.scope, within.id, [mailbox("ada"), mailbox("carol")], still)
 
         def make(of: Mailbox) -> Alias:
-            return new_alias(of, alias_id=new_id(), local_part="ada", description="", terms=FREE, now=NOW)
+            return new_alias(of, alias_id=new_id(), local_part="ada", description="", policy=FREE, now=NOW)
 
         with pytest.raises(Conflict, match="kept from use"):
             await repository.aliases.create(tenant.scope, bob.id, make, still)
@@ -407,9 +401,9 @@ class OperationsContract:
 
     async def test_what_is_left_is_its_tenants_alone(self, repository: Repository, tenant: Tenant) -> None:
         neighbor = await new_neighbor(repository, await new_tenant(repository))
-        ada = await new_one(repository, await new_domain(repository, neighbor), mailbox("ada", terms=BILLED))
+        ada = await new_one(repository, await new_domain(repository, neighbor), mailbox("ada", policy=BILLED))
         (asked,) = await payments(repository)
-        (step,) = await repository.operations.transitions(ada.id, 0, 10)
+        (step,) = await repository.administration.transitions(ada.id, 0, 10)
         for row in (asked, step):
             assert (row.organization_id, row.project_id) == (neighbor.organization.id, neighbor.project.id)
             assert row.organization_id != tenant.organization.id

@@ -11,12 +11,13 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from postroomd.domain.aliases import delete_alias
+from postroomd.domain.domains import begin_validation, delete_domain
 from postroomd.domain.errors import PostroomError
-from postroomd.domain.lifecycle import begin_validation, delete_domain
 from postroomd.domain.mailboxes import delete_mailbox, restore_mailbox, update_mailbox
 from postroomd.domain.model import Alias, Domain, DomainStatus, Mailbox, SubscriptionPeriod
-from postroomd.storage.repository import Repository
-from postroomd.worker import TrustingProber, Worker
+from postroomd.storage.protocols.repository import Repository
+from postroomd.worker.probers import TrustingProber
+from postroomd.worker.steps import Worker
 from tests.life import FREE, RETENTION
 
 from ..looks import check_invariants
@@ -62,7 +63,7 @@ class Callers:
 
     async def remove_alias(self) -> None:
         tenant, one = self.chance.choice(self.aliases)
-        rule = partial(delete_alias, terms=FREE, now=self.now)
+        rule = partial(delete_alias, policy=FREE, now=self.now)
         await self.repository.aliases.delete(tenant.scope, one.id, rule)
 
     async def change(self) -> None:
@@ -73,7 +74,7 @@ class Callers:
                 lambda stored, _: delete_mailbox(stored, RETENTION, now),
                 lambda stored, status: restore_mailbox(stored, status, FREE, now),
                 lambda stored, status: update_mailbox(
-                    stored, status, period=period, new_password=False, terms=FREE, now=now
+                    stored, status, period=period, new_password=False, policy=FREE, now=now
                 ),
             ]
         )
@@ -86,7 +87,7 @@ class Callers:
             await self.repository.domains.delete(tenant.scope, of.id, rule, self.now)
 
     async def work(self) -> None:
-        worker = Worker(work=self.repository.work, prober=TrustingProber(), terms=FREE)
+        worker = Worker(work=self.repository.work, prober=TrustingProber(), policy=FREE)
         await worker.run_once(self.now)
 
     def choose(self) -> Callable[[], Awaitable[None]]:

@@ -8,9 +8,9 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from postroomd.domain.errors import NotFound
-from postroomd.domain.model import Scope
-from postroomd.storage import tables as t
-from postroomd.storage.repository import Repository
+from postroomd.domain.tenancy import Scope
+from postroomd.storage import schema as t
+from postroomd.storage.protocols.repository import Repository
 
 from ..looks import count_of, dump
 from ..made import NOW, Tenant, api_key, digest, new_id, new_neighbor, new_tenant, project

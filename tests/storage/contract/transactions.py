@@ -11,12 +11,15 @@ from functools import partial
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from postroomd.domain.domains import delete_domain
 from postroomd.domain.errors import InvalidArguments, PostroomError
-from postroomd.domain.lifecycle import delete_domain
-from postroomd.domain.model import Alias, Domain, DomainStatus, Mailbox, MailboxQuery, Ordering, Scope
-from postroomd.storage import tables as t
-from postroomd.storage.once import ONCE, Once, Replayed
-from postroomd.storage.repository import NewMailbox, Repository
+from postroomd.domain.model import Alias, Domain, DomainStatus, Mailbox
+from postroomd.domain.queries import MailboxQuery, Ordering
+from postroomd.domain.tenancy import Scope
+from postroomd.storage import schema as t
+from postroomd.storage.idempotency import ONCE, Once, Replayed
+from postroomd.storage.protocols.mailboxes import NewMailbox
+from postroomd.storage.protocols.repository import Repository
 
 from ..conftest import Store
 from ..looks import check_invariants, count_of, dump, eventually

@@ -10,22 +10,17 @@ import pytest
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from postroomd.domain.domains import begin_validation, delete_domain
 from postroomd.domain.errors import NotFound, PostroomError
-from postroomd.domain.facts import MailboxEvent
-from postroomd.domain.lifecycle import begin_validation, delete_domain
+from postroomd.domain.events import MailboxEvent
 from postroomd.domain.mailboxes import advance_mailbox, delete_mailbox, restore_mailbox
-from postroomd.domain.model import (
-    Domain,
-    DomainStatus,
-    Mailbox,
-    MailboxStatus,
-    RecordStatus,
-    SubscriptionPeriod,
-)
+from postroomd.domain.model import Domain, DomainStatus, Mailbox, MailboxStatus, RecordStatus, SubscriptionPeriod
+from postroomd.domain.policy import LifecyclePolicy
 from postroomd.domain.records import NAME_IS_PROVED_ELSEWHERE, RECORD_KINDS, Finding
-from postroomd.domain.terms import Terms
-from postroomd.storage import tables as t
-from postroomd.storage.repository import Due, MailboxClaim, MailboxStep, Repository
+from postroomd.storage import schema as t
+from postroomd.storage.protocols.repository import Repository
+from postroomd.storage.protocols.rules import MailboxStep
+from postroomd.storage.protocols.work import Due, MailboxLease
 from tests.life import FREE, MICROSECOND
 
 from ..looks import check_invariants, count_of, dump, rows_of
@@ -47,20 +42,20 @@ async def validating_domain(repository: Repository, tenant: Tenant, name: str = 
     return await repository.domains.begin_validation(tenant.scope, made.id, partial(begin_validation, now=NOW), NOW)
 
 
-def advancing(now: datetime, terms: Terms = FREE) -> MailboxStep:
-    return partial(advance_mailbox, terms=terms, now=now)
+def advancing(now: datetime, policy: LifecyclePolicy = FREE) -> MailboxStep:
+    return partial(advance_mailbox, policy=policy, now=now)
 
 
 def gone(_mailbox: object, _status: object = None) -> None:
     """A rule that purges whatever it is given."""
 
 
-async def due(repository: Repository, now: datetime, limit: int = 10) -> Sequence[MailboxClaim]:
+async def due(repository: Repository, now: datetime, limit: int = 10) -> Sequence[MailboxLease]:
     """The mailboxes that are due, given to a worker."""
-    return await repository.work.claim_mailboxes(now, LEASE, limit)
+    return await repository.work.lease_mailboxes(now, LEASE, limit)
 
 
-async def claim(repository: Repository, mailbox: Mailbox, now: datetime = FAR) -> MailboxClaim:
+async def claim(repository: Repository, mailbox: Mailbox, now: datetime = FAR) -> MailboxLease:
     """A mailbox, given to a worker."""
     (found,) = [each for each in await due(repository, now, 100) if each.mailbox.id == mailbox.id]
     return found
@@ -77,13 +72,13 @@ async def settle(
     repository: Repository, domain: Domain, findings: Mapping[str, Finding], now: datetime = LATER
 ) -> Domain:
     """Give a domain to a worker, and store what it has found."""
-    claims = await repository.work.claim_domains(FAR, LEASE, 100)
+    claims = await repository.work.lease_domains(FAR, LEASE, 100)
     (found,) = [each for each in claims if each.domain.id == domain.id]
     return await repository.work.settle_validation(found, findings, INTERVAL, now)
 
 
 async def to_look_up(repository: Repository, now: datetime = LATER) -> list[Domain]:
-    return [each.domain for each in await repository.work.claim_domains(now, LEASE, 10)]
+    return [each.domain for each in await repository.work.lease_domains(now, LEASE, 10)]
 
 
 async def purge(repository: Repository, limit: int) -> int:
@@ -154,7 +149,7 @@ class WorkContract:
 
     async def test_a_domain_deleted_meanwhile_stays_deleted(self, repository: Repository, tenant: Tenant) -> None:
         made = await validating_domain(repository, tenant)
-        (claimed,) = await repository.work.claim_domains(LATER, LEASE, 10)
+        (claimed,) = await repository.work.lease_domains(LATER, LEASE, 10)
         deleted = await repository.domains.delete(tenant.scope, made.id, partial(delete_domain, now=NOW), NOW)
         assert await repository.work.settle_validation(claimed, ALL_VALID, INTERVAL, LATER) == deleted
         assert await repository.domains.get(tenant.scope, made.id) == deleted
@@ -163,7 +158,7 @@ class WorkContract:
         self, repository: Repository, tenant: Tenant, raw: AsyncEngine
     ) -> None:
         made = await validating_domain(repository, tenant)
-        (claimed,) = await repository.work.claim_domains(LATER, LEASE, 10)
+        (claimed,) = await repository.work.lease_domains(LATER, LEASE, 10)
         await repository.domains.delete(tenant.scope, made.id, partial(delete_domain, now=NOW), NOW)
         assert await purge(repository, 10) == 1
         assert await repository.work.settle_validation(claimed, ALL_VALID, INTERVAL, LATER) is claimed.domain
@@ -200,7 +195,7 @@ class WorkContract:
         self, repository: Repository, tenant: Tenant, other: Tenant
     ) -> None:
         domains = [await validating_domain(repository, one) for one in (tenant, other)]
-        claims = {each.domain.id: each for each in await repository.work.claim_domains(LATER, LEASE, 10)}
+        claims = {each.domain.id: each for each in await repository.work.lease_domains(LATER, LEASE, 10)}
         settled = await asyncio.gather(
             *(repository.work.settle_validation(claims[made.id], ALL_VALID, INTERVAL, LATER) for made in domains)
         )
@@ -326,9 +321,9 @@ class WorkContract:
         self, repository: Repository, tenant: Tenant, raw: AsyncEngine
     ) -> None:
         made = await validating_domain(repository, tenant)
-        (stalled,) = await repository.work.claim_domains(LATER, LEASE, 10)
-        assert await repository.work.claim_domains(LATER, LEASE, 10) == []
-        (other,) = await repository.work.claim_domains(LATER + LEASE, LEASE, 10)
+        (stalled,) = await repository.work.lease_domains(LATER, LEASE, 10)
+        assert await repository.work.lease_domains(LATER, LEASE, 10) == []
+        (other,) = await repository.work.lease_domains(LATER + LEASE, LEASE, 10)
         before = await dump(raw)
         assert await repository.work.settle_validation(stalled, ALL_VALID, INTERVAL, LATER) == made
         await repository.work.put_off_domain(stalled, FAR)
@@ -349,9 +344,9 @@ class WorkContract:
         assert (await claim(repository, ada)).failures == 0
 
         made = await validating_domain(repository, tenant, "other.test")
-        (look_up,) = await repository.work.claim_domains(LATER, LEASE, 10)
+        (look_up,) = await repository.work.lease_domains(LATER, LEASE, 10)
         await repository.work.put_off_domain(look_up, FAR)
-        (again_looked,) = await repository.work.claim_domains(FAR, LEASE, 10)
+        (again_looked,) = await repository.work.lease_domains(FAR, LEASE, 10)
         assert (look_up.domain.id, look_up.failures, again_looked.failures) == (made.id, 0, 1)
 
     async def test_the_next_due_instant_is_the_earliest_of_all(self, repository: Repository, tenant: Tenant) -> None:

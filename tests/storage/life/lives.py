@@ -24,10 +24,10 @@ from postroomd.domain.errors import PreconditionFailed
 from postroomd.domain.mailboxes import delete_mailbox, lock_mailbox, restore_mailbox, unlock_mailbox, update_mailbox
 from postroomd.domain.model import Alias, Mailbox, MailboxStatus, SubscriptionPeriod
 from postroomd.domain.payments import confirm_payment, refuse_payment
+from postroomd.domain.policy import LifecyclePolicy
 from postroomd.domain.provisioning import confirm_provision, fail_provision
-from postroomd.domain.terms import Terms
-from postroomd.storage.engine import open_repository
-from postroomd.storage.repository import Repository
+from postroomd.storage.opening import open_repository
+from postroomd.storage.protocols.repository import Repository
 
 from .. import made
 from ..made import mailbox
@@ -40,7 +40,9 @@ PHASES = list(Phase) if "POSTROOM_SOAK_EXAMPLES" in os.environ else [Phase.reuse
 
 M, P = MailboxStatus, SubscriptionPeriod
 
-TERMS = [Terms(billing=billing, provisioning=platform) for billing in (False, True) for platform in (False, True)]
+TERMS = [
+    LifecyclePolicy(billing=billing, provisioning=platform) for billing in (False, True) for platform in (False, True)
+]
 STRIDES = [timedelta(0), timedelta(hours=5), timedelta(days=8), timedelta(days=31), timedelta(days=100)]
 SMALL_STEPS_BACK = [timedelta(microseconds=1), timedelta(seconds=1), timedelta(minutes=5)]
 
@@ -58,10 +60,10 @@ class Life(RuleBasedStateMachine):
     def run(self, work: Coroutine[Any, Any, Any]) -> Any:
         return self.runner.run(work)
 
-    @initialize(terms=st.sampled_from(TERMS))
-    def begin(self, terms: Terms) -> None:
+    @initialize(policy=st.sampled_from(TERMS))
+    def begin(self, policy: LifecyclePolicy) -> None:
         Life.ids = count(1)
-        self.world = World(self.repositories, self.raw, terms)
+        self.world = World(self.repositories, self.raw, policy)
         self.aliases: list[Alias] = []
         self.run(self.world.begin())
 
@@ -102,7 +104,7 @@ class Life(RuleBasedStateMachine):
     )
     def create(self, domain: int, names: set[str], period: SubscriptionPeriod) -> None:
         world = self.world
-        batch = [mailbox(name, period=period, terms=world.terms, now=world.now) for name in sorted(names)]
+        batch = [mailbox(name, period=period, policy=world.policy, now=world.now) for name in sorted(names)]
         creating = world.repository.mailboxes.create(world.tenant.scope, world.domains[domain].id, batch)
 
         created = self.run(world.attempt(creating))
@@ -112,14 +114,14 @@ class Life(RuleBasedStateMachine):
     @rule(number=which)
     def delete(self, number: int) -> None:
         if chosen := self.some(number):
-            deleting = partial(_delete, retention=self.world.terms.retention, now=self.world.now)
+            deleting = partial(_delete, retention=self.world.policy.retention, now=self.world.now)
             self.changed(self.run(self.world.change(chosen, deleting)))
 
     @rule(number=which)
     def restore(self, number: int) -> None:
         if (seen := self.some(number)) and (chosen := self.run(self.world.found(seen.id))):
             now = self.world.now
-            outcome = self.run(self.world.change(chosen, partial(restore_mailbox, terms=self.world.terms, now=now)))
+            outcome = self.run(self.world.change(chosen, partial(restore_mailbox, policy=self.world.policy, now=now)))
             scheduled = chosen.deletion_scheduled_at
             in_time = chosen.status is M.DELETION_SCHEDULED and scheduled is not None and now < scheduled
             assert isinstance(outcome, Mailbox) == in_time
@@ -130,7 +132,7 @@ class Life(RuleBasedStateMachine):
     def subscribe(self, number: int, period: SubscriptionPeriod) -> None:
         if chosen := self.some(number):
             update = partial(
-                update_mailbox, period=period, new_password=False, terms=self.world.terms, now=self.world.now
+                update_mailbox, period=period, new_password=False, policy=self.world.policy, now=self.world.now
             )
             self.changed(self.run(self.world.change(chosen, update)))
 
@@ -143,7 +145,7 @@ class Life(RuleBasedStateMachine):
                 alias_id=made.new_id(),
                 local_part=local_part,
                 description="",
-                terms=world.terms,
+                policy=world.policy,
                 now=world.now,
             )
             added = self.run(world.attempt(world.repository.aliases.create(world.tenant.scope, chosen.id, make)))
@@ -155,7 +157,7 @@ class Life(RuleBasedStateMachine):
         world = self.world
         if self.aliases:
             chosen = self.aliases[number % len(self.aliases)]
-            going = partial(delete_alias, terms=world.terms, now=world.now)
+            going = partial(delete_alias, policy=world.policy, now=world.now)
             self.run(world.attempt(world.repository.aliases.delete(world.tenant.scope, chosen.id, going)))
 
     @rule(number=st.integers(0, 1), deleted=st.sampled_from([False, False, False, True]))
@@ -171,7 +173,7 @@ class Life(RuleBasedStateMachine):
             lock = partial(lock_mailbox, reason="abuse") if locked else unlock_mailbox
             changing = partial(lock, now=self.world.now)
             self.changed(
-                self.run(self.world.attempt(self.world.repository.operations.change_mailbox(chosen.id, changing))),
+                self.run(self.world.attempt(self.world.repository.administration.change_mailbox(chosen.id, changing))),
             )
 
     @rule(number=which, paid=st.booleans())
@@ -179,9 +181,9 @@ class Life(RuleBasedStateMachine):
         async def settling() -> None:
             world = self.world
             if unpaid := await world.unpaid():
-                refuse = partial(refuse_payment, reason="no", terms=world.terms)
+                refuse = partial(refuse_payment, reason="no", policy=world.policy)
                 settle = partial(confirm_payment if paid else refuse, now=world.now)
-                await world.repository.operations.settle_payment(unpaid[number % len(unpaid)].id, settle)
+                await world.repository.administration.settle_payment(unpaid[number % len(unpaid)].id, settle)
 
         self.run(settling())
 
@@ -191,7 +193,7 @@ class Life(RuleBasedStateMachine):
             world = self.world
             if undone := await world.undone():
                 settle = partial(confirm_provision if done else partial(fail_provision, reason="no"), now=world.now)
-                await world.repository.operations.settle_provision(undone[number % len(undone)].id, settle)
+                await world.repository.administration.settle_provision(undone[number % len(undone)].id, settle)
 
         self.run(settling())
 

@@ -15,18 +15,21 @@ from typing import TypeVar
 from sqlalchemy import Engine, event, select, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from postroomd.domain.domains import begin_validation, delete_domain
 from postroomd.domain.errors import PostroomError
-from postroomd.domain.lifecycle import begin_validation, delete_domain
 from postroomd.domain.mailboxes import due_at
 from postroomd.domain.model import Domain, DomainStatus, Mailbox, MailboxStatus, SubscriptionPeriod
-from postroomd.domain.operations import Payment, Provision
-from postroomd.domain.payments import confirm_payment
+from postroomd.domain.payments import Payment, confirm_payment
+from postroomd.domain.policy import LifecyclePolicy
 from postroomd.domain.provisioning import confirm_provision
-from postroomd.domain.terms import Terms
-from postroomd.storage import tables as t
-from postroomd.storage.repository import Due, MailboxRule, Repository
+from postroomd.domain.provisions import Provision
+from postroomd.storage import schema as t
+from postroomd.storage.protocols.repository import Repository
+from postroomd.storage.protocols.rules import MailboxRule
+from postroomd.storage.protocols.work import Due
 from postroomd.storage.sql.rows import columns_of, made
-from postroomd.worker import LEASE, TrustingProber, Worker
+from postroomd.worker.probers import TrustingProber
+from postroomd.worker.steps import LEASE, Worker
 
 from ..looks import check_invariants
 from ..made import NOW, Tenant, new_domain, new_tenant
@@ -67,7 +70,7 @@ class World:
 
     repositories: Sequence[Repository]
     raw: AsyncEngine
-    terms: Terms
+    policy: LifecyclePolicy
     now: datetime = NOW
     tenant: Tenant = field(init=False)
     domains: list[Domain] = field(default_factory=list)
@@ -116,10 +119,10 @@ class World:
         await self.attempt(self.repository.domains.delete(self.tenant.scope, domain.id, rule, self.now))
 
     async def unpaid(self) -> Sequence[Payment]:
-        return (await self.repository.operations.pending_payments("", 100)).items
+        return (await self.repository.administration.pending_payments("", 100)).items
 
     async def undone(self) -> Sequence[Provision]:
-        return (await self.repository.operations.pending_provisions(self.now + FAR, "", 100)).items
+        return (await self.repository.administration.pending_provisions(self.now + FAR, "", 100)).items
 
     def learn(self, mailbox: Mailbox) -> None:
         """Take in what a call has answered of a mailbox."""
@@ -141,7 +144,7 @@ class World:
 
     async def _work(self, repository: Repository) -> None:
         if self._is_due(await repository.work.next_due()):
-            await Worker(work=repository.work, prober=TrustingProber(), terms=self.terms).run_once(self.now)
+            await Worker(work=repository.work, prober=TrustingProber(), policy=self.policy).run_once(self.now)
 
     def _is_due(self, due: Due) -> bool:
         return due.has_look_ups(self.now) or due.has_steps(self.now)
@@ -168,7 +171,7 @@ class World:
             if mailbox.subscription_period is not P.CANCELED:
                 self.periods.add((mailbox.id, mailbox.subscription_period_started_at))
             self._check_moves_on(mailbox, domains[mailbox.domain_id], pending)
-        if self.terms.billing:
+        if self.policy.billing:
             assert self.periods <= set(charged)
         else:
             assert not charged
@@ -181,7 +184,7 @@ class World:
             # It was last seen before it was scheduled: by its own calendar, which keeps to the retention too.
             coming = due_at(known)
             assert coming is not None
-            scheduled = coming + self.terms.retention
+            scheduled = coming + self.policy.retention
         assert gone_with_domain or known.purging or (scheduled is not None and scheduled <= self.now)
 
     def _check_moves_on(self, mailbox: Mailbox, domain_status: DomainStatus, pending: set[str]) -> None:
@@ -217,7 +220,7 @@ class World:
 
     async def _settle(self) -> None:
         """Have all that is awaited done, and time pass, until nothing is due any more."""
-        operations = self.repository.operations
+        operations = self.repository.administration
         for domain in self.domains:
             await self.validate(domain)
         for _ in range(400):  # enough for every period of the time that has passed

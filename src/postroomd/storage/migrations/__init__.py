@@ -8,8 +8,8 @@ from typing import TypeVar
 from sqlalchemy import Connection, inspect, text
 
 from postroomd.domain.errors import SchemaMismatch
-from postroomd.storage.dialects import migration_engine
-from postroomd.storage.engine import raise_translated
+from postroomd.storage.database import raise_translated
+from postroomd.storage.drivers.engines import migration_engine
 
 Result = TypeVar("Result")
 

@@ -3,14 +3,14 @@
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from postroomd.domain.model import Scope
-from postroomd.storage.engine import Database
-from postroomd.storage.once import ONCE, require_unused
+from postroomd.domain.tenancy import Scope
+from postroomd.storage.database import Database
+from postroomd.storage.idempotency import ONCE, require_unused
 from postroomd.storage.sql.admin_keys import SqlAdminKeys
+from postroomd.storage.sql.administration import SqlAdministration
 from postroomd.storage.sql.aliases import SqlAliases
 from postroomd.storage.sql.domains import SqlDomains
 from postroomd.storage.sql.mailboxes import SqlMailboxes
-from postroomd.storage.sql.operations import SqlOperations
 from postroomd.storage.sql.tenancy import SqlTenancy
 from postroomd.storage.sql.work import SqlWork
 
@@ -26,7 +26,7 @@ class SqlRepository:
         self.mailboxes = SqlMailboxes(database)
         self.aliases = SqlAliases(database)
         self.work = SqlWork(database)
-        self.operations = SqlOperations(database)
+        self.administration = SqlAdministration(database)
 
     async def require_unused(self, scope: Scope) -> None:
         """Raise Replayed where the call under way has been done before: a look ahead of its work.

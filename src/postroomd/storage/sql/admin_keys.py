@@ -8,9 +8,9 @@ from sqlalchemy import insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from postroomd.domain.errors import Conflict, NotFound, ResourceName
-from postroomd.domain.model import AdminKey
-from postroomd.storage import tables as t
-from postroomd.storage.engine import Database
+from postroomd.domain.tenancy import AdminKey
+from postroomd.storage import schema as t
+from postroomd.storage.database import Database
 from postroomd.storage.sql.rows import columns_of, made, values_of
 from postroomd.storage.sql.tenancy import SECRET_PREFIX
 

@@ -8,10 +8,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from postroomd.domain.aliases import request_alias
 from postroomd.domain.errors import NotFound
-from postroomd.domain.model import Alias, AliasQuery, DomainStatus, Mailbox, Page, Scope
-from postroomd.storage import tables as t
-from postroomd.storage.engine import Database
-from postroomd.storage.repository import AliasRule, Quarantine
+from postroomd.domain.model import Alias, DomainStatus, Mailbox
+from postroomd.domain.queries import AliasQuery, Page
+from postroomd.domain.tenancy import Scope
+from postroomd.storage import schema as t
+from postroomd.storage.database import Database
+from postroomd.storage.protocols.mailboxes import Quarantine
+from postroomd.storage.protocols.rules import AliasRule
 from postroomd.storage.sql.domains import fetch_domain
 from postroomd.storage.sql.lists import Lists
 from postroomd.storage.sql.mailboxes import fetch_mailbox, require_free

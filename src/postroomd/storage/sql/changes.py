@@ -7,14 +7,14 @@ from typing import Any
 from sqlalchemy import delete, func, insert, literal, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from postroomd.domain.facts import MailboxEvent
-from postroomd.domain.lifecycle import MAILBOX_TRANSITIONS, require_tabled
+from postroomd.domain.events import MailboxEvent
+from postroomd.domain.history import Tombstone, Transition, address_hash
 from postroomd.domain.mailboxes import due_at
 from postroomd.domain.model import Domain, Mailbox, MailboxStatus
-from postroomd.domain.operations import Tombstone, Transition, address_hash
-from postroomd.storage import tables as t
-from postroomd.storage.dialects import checked
-from postroomd.storage.engine import ACTOR
+from postroomd.domain.transitions import MAILBOX_TRANSITIONS, check_transition
+from postroomd.storage import schema as t
+from postroomd.storage.database import ACTOR
+from postroomd.storage.drivers.engines import checked
 from postroomd.storage.sql.payments import insert_payments, store_payment_of, void_payments_of
 from postroomd.storage.sql.provisions import store_provisions, void_provisions_of
 from postroomd.storage.sql.rows import this_row, values_of
@@ -143,7 +143,7 @@ async def _insert_history(connection: AsyncConnection, pairs: Sequence[tuple[Mai
 def _purge(mailbox: Mailbox, now: datetime) -> Transition:
     due = mailbox.status is MailboxStatus.DELETION_SCHEDULED
     event = MailboxEvent.PURGE_DUE if due else MailboxEvent.PURGED
-    require_tabled(MAILBOX_TRANSITIONS, event, mailbox.status, None)
+    check_transition(MAILBOX_TRANSITIONS, event, mailbox.status, None)
     return Transition(
         mailbox_id=mailbox.id,
         revision=mailbox.revision + 1,

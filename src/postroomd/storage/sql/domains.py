@@ -7,19 +7,15 @@ from sqlalchemy import ColumnElement, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from postroomd.domain.errors import Conflict, NotFound, ResourceName
-from postroomd.domain.model import (
-    AliasStatus,
-    Domain,
-    DomainQuery,
-    DomainRecord,
-    Page,
-    Scope,
-)
+from postroomd.domain.model import AliasStatus, Domain, DomainRecord
+from postroomd.domain.queries import DomainQuery, Page
 from postroomd.domain.records import shown
-from postroomd.storage import tables as t
-from postroomd.storage.dialects import in_memory
-from postroomd.storage.engine import Database
-from postroomd.storage.repository import DomainRule, DomainSecrets
+from postroomd.domain.tenancy import Scope
+from postroomd.storage import schema as t
+from postroomd.storage.database import Database
+from postroomd.storage.drivers.engines import in_memory
+from postroomd.storage.protocols.domains import DomainSecrets
+from postroomd.storage.protocols.rules import DomainRule
 from postroomd.storage.sql.changes import delete_mailboxes_of
 from postroomd.storage.sql.lists import Lists
 from postroomd.storage.sql.provisions import store_provisions

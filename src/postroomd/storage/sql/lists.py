@@ -35,13 +35,14 @@ from sqlalchemy import (
     union_all,
 )
 
-from postroomd.domain.model import AliasQuery, DomainQuery, MailboxQuery, Ordering, Page, Scope
-from postroomd.storage import tables as t
-from postroomd.storage.dialects import checked, found_by_index, rows_by_id
-from postroomd.storage.engine import Database
-from postroomd.storage.hot import HotStatement, Values
-from postroomd.storage.lines import Rows
-from postroomd.storage.sql.rows import all_made, columns_of
+from postroomd.domain.queries import AliasQuery, DomainQuery, MailboxQuery, Ordering, Page
+from postroomd.domain.tenancy import Scope
+from postroomd.storage import schema as t
+from postroomd.storage.compiled import CompiledRead, Values
+from postroomd.storage.database import Database
+from postroomd.storage.drivers.engines import checked, found_by_index, rows_by_id
+from postroomd.storage.drivers.pools import Rows
+from postroomd.storage.sql.rows import columns_of, from_rows
 
 Model = TypeVar("Model")
 Query = DomainQuery | MailboxQuery | AliasQuery
@@ -116,19 +117,19 @@ class Shape:
 
 
 @cache
-def counting(shape: Shape) -> HotStatement:
+def counting(shape: Shape) -> CompiledRead:
     """How many match, on all pages."""
-    return HotStatement(shape.total)
+    return CompiledRead(shape.total)
 
 
 @cache
-def paging(shape: Shape, ordering: Ordering, start: Start, way: Way) -> HotStatement:
+def paging(shape: Shape, ordering: Ordering, start: Start, way: Way) -> CompiledRead:
     """The rows of a page: the columns of the model, and how many match on all pages."""
     table = shape.table
     columns = columns_of(shape.model, table)
     if way is Way.WALK and start is not Start.OFFSET:
         walk = select(*columns, shape.total.scalar_subquery()).where(*shape.conditions(table))
-        return HotStatement(_cut(walk, table, ordering, start))
+        return CompiledRead(_cut(walk, table, ordering, start))
     # The rows themselves are looked up once it is known which ones they are.
     found = found_by_index(shape.dialect, table, str(shape.searched), FEW + 1) if way is Way.GATHER_FOUND else None
     if way is Way.WALK:
@@ -152,7 +153,7 @@ def paging(shape: Shape, ordering: Ordering, start: Start, way: Way) -> HotState
         paged = select(*columns, page.c.total, looked.c.found).select_from(looked.outerjoin(rows, true()))
         paged = paged.add_cte(found.ids, nest_here=True)
     # Once more in order: a join promises none.
-    return HotStatement(paged.order_by(*_order(table, ordering)))
+    return CompiledRead(paged.order_by(*_order(table, ordering)))
 
 
 def _cut(rows: Select[Any], source: FromClause, ordering: Ordering, start: Start) -> Select[Any]:
@@ -214,7 +215,7 @@ class Lists(Generic[Model]):
         if not rows and start is not Start.FIRST:  # past the end: how many there are stands on any other page
             rows = await self._rows(shape, query.ordering, Start.FIRST, {**values, "limit": 1}, scope)
             return Page([], self._total(rows))
-        items = all_made(self._model, rows[: query.page_size])
+        items = from_rows(self._model, rows[: query.page_size])
         return Page(items, self._total(rows), has_more=len(rows) > query.page_size)
 
     def _total(self, rows: Rows) -> int:
@@ -237,7 +238,7 @@ class Lists(Generic[Model]):
                 way = Way.GATHER
         return await self._fetch(paging(shape, ordering, start, way), values, scope)
 
-    async def _fetch(self, statement: HotStatement, values: Values, scope: Scope) -> Rows:
+    async def _fetch(self, statement: CompiledRead, values: Values, scope: Scope) -> Rows:
         return await self._database.fetch(statement, values, scope, may_be_stale=True)
 
 

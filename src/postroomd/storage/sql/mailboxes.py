@@ -6,11 +6,14 @@ from sqlalchemy import insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from postroomd.domain.errors import Conflict, NotFound, QuotaExceeded, ResourceName, listed
-from postroomd.domain.model import Domain, ListedMailbox, Mailbox, MailboxQuery, Page, Scope
-from postroomd.domain.operations import address_hash
-from postroomd.storage import tables as t
-from postroomd.storage.engine import Database
-from postroomd.storage.repository import MailboxRule, NewMailbox, Quarantine
+from postroomd.domain.history import address_hash
+from postroomd.domain.model import Domain, Mailbox, MailboxView
+from postroomd.domain.queries import MailboxQuery, Page
+from postroomd.domain.tenancy import Scope
+from postroomd.storage import schema as t
+from postroomd.storage.database import Database
+from postroomd.storage.protocols.mailboxes import NewMailbox, Quarantine
+from postroomd.storage.protocols.rules import MailboxRule
 from postroomd.storage.sql.changes import insert_mailboxes, store_mailbox
 from postroomd.storage.sql.domains import fetch_domain
 from postroomd.storage.sql.lists import Lists
@@ -25,7 +28,7 @@ from postroomd.storage.sql.rows import (
 
 MAILBOX = columns_of(Mailbox, t.mailboxes)
 _BY_ID = ById(Mailbox, t.mailboxes, "mailbox")
-_SHOWN_BY_ID = ById(ListedMailbox, t.mailboxes, "mailbox")
+_SHOWN_BY_ID = ById(MailboxView, t.mailboxes, "mailbox")
 
 
 async def fetch_mailbox(connection: AsyncConnection, scope: Scope, mailbox_id: str, *, lock: bool = False) -> Mailbox:
@@ -90,7 +93,7 @@ class SqlMailboxes:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._lists = Lists(database, Mailbox, t.mailboxes)
-        self._listed = Lists(database, ListedMailbox, t.mailboxes)
+        self._listed = Lists(database, MailboxView, t.mailboxes)
 
     async def create(
         self, scope: Scope, domain_id: str, batch: Sequence[NewMailbox], quarantine: Quarantine | None = None
@@ -126,7 +129,7 @@ class SqlMailboxes:
         """One mailbox. Raises NotFound."""
         return await _BY_ID.found(self._database, scope, mailbox_id)
 
-    async def shown(self, scope: Scope, mailbox_id: str) -> ListedMailbox:
+    async def shown(self, scope: Scope, mailbox_id: str) -> MailboxView:
         """What callers see of one mailbox. Raises NotFound."""
         return await _SHOWN_BY_ID.found(self._database, scope, mailbox_id)
 
@@ -134,7 +137,7 @@ class SqlMailboxes:
         """One page of mailboxes."""
         return await self._lists.page(scope, query)
 
-    async def listed(self, scope: Scope, query: MailboxQuery) -> Page[ListedMailbox]:
+    async def listed(self, scope: Scope, query: MailboxQuery) -> Page[MailboxView]:
         """The same page, of what callers see: it is read in a quarter of the time."""
         return await self._listed.page(scope, query)
 

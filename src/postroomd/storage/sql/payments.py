@@ -6,11 +6,10 @@ from datetime import datetime
 from sqlalchemy import insert, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from postroomd.domain.facts import PaymentStanding
+from postroomd.domain.events import PaymentStanding
 from postroomd.domain.model import Mailbox
-from postroomd.domain.operations import PaymentStatus
-from postroomd.domain.payments import AWAITED, awaited_payment, payment_id
-from postroomd.storage import tables as t
+from postroomd.domain.payments import AWAITED, PaymentStatus, awaited_payment, payment_id
+from postroomd.storage import schema as t
 from postroomd.storage.sql.rows import stored_values_of
 
 

@@ -6,9 +6,9 @@ from datetime import datetime
 from sqlalchemy import insert, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from postroomd.domain.operations import ProvisionStatus
 from postroomd.domain.provisioning import Subject, awaited_provision
-from postroomd.storage import tables as t
+from postroomd.domain.provisions import ProvisionStatus
+from postroomd.storage import schema as t
 from postroomd.storage.sql.rows import stored_values_of
 
 

@@ -7,12 +7,13 @@ from typing import Any, Generic, TypeVar
 from sqlalchemy import BigInteger, Column, ColumnElement, Row, Table, Text, bindparam, cast, select, type_coerce
 
 from postroomd.domain.errors import NotFound
-from postroomd.domain.model import Scope
-from postroomd.domain.operations import Payment, Provision
-from postroomd.storage.engine import Database
-from postroomd.storage.hot import HotStatement
-from postroomd.storage.lines import Rows
-from postroomd.storage.tables import ID, Instant, Named
+from postroomd.domain.payments import Payment
+from postroomd.domain.provisions import Provision
+from postroomd.domain.tenancy import Scope
+from postroomd.storage.compiled import CompiledRead
+from postroomd.storage.database import Database
+from postroomd.storage.drivers.pools import Rows
+from postroomd.storage.schema import ID, Instant, Named
 
 Model = TypeVar("Model")
 
@@ -41,12 +42,12 @@ def made(model: type[Model], row: Row[Any]) -> Model:
     return model(**row._mapping)
 
 
-def made_of(model: type[Model], row: Row[Any]) -> Model:
+def from_row(model: type[Model], row: Row[Any]) -> Model:
     """The model of a row that has other columns too."""
     return model(**{field.name: row._mapping[field.name] for field in fields(model)})  # type: ignore[arg-type]
 
 
-def all_made(model: type[Model], rows: Rows) -> list[Model]:
+def from_rows(model: type[Model], rows: Rows) -> list[Model]:
     """The models of rows that begin with `columns_of`."""
     if issubclass(model, tuple):
         width = len(model._fields)  # type: ignore[attr-defined]
@@ -88,7 +89,7 @@ class ById(Generic[Model]):
         self._model = model
         self._kind = kind
         self._in_organization, self._in_project = (
-            HotStatement(
+            CompiledRead(
                 select(*columns_of(model, table)).where(
                     table.c.id == bindparam("id"), *reached(table, limited=limited)
                 ),
@@ -103,7 +104,7 @@ class ById(Generic[Model]):
         rows = await database.fetch(statement, {"id": value_id}, scope)
         if not rows:
             raise NotFound(self._kind, value_id)
-        return all_made(self._model, rows)[0]
+        return from_rows(self._model, rows)[0]
 
 
 def this_row(table: Table, model: Any) -> Iterable[ColumnElement[bool]]:

@@ -8,17 +8,17 @@ from sqlalchemy import bindparam, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from postroomd.domain.errors import NotFound
-from postroomd.domain.model import ApiKey, Organization, Project, Scope
-from postroomd.storage import tables as t
-from postroomd.storage.engine import Database
-from postroomd.storage.hot import HotStatement
+from postroomd.domain.tenancy import ApiKey, Organization, Project, Scope
+from postroomd.storage import schema as t
+from postroomd.storage.compiled import CompiledRead
+from postroomd.storage.database import Database
 from postroomd.storage.sql.rows import columns_of, made, values_of
 
 PROJECT = columns_of(Project, t.projects)
 KEY = columns_of(ApiKey, t.api_keys)
 KEY_FIELDS = [column.name for column in KEY]
 SECRET_PREFIX = 8  # octets
-_BY_PREFIX = HotStatement(
+_BY_PREFIX = CompiledRead(
     select(t.api_keys.c.secret_hash, *KEY).where(t.api_keys.c.secret_prefix == bindparam("prefix")), by_key=True
 )
 

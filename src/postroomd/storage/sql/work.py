@@ -8,20 +8,22 @@ from sqlalchemy import Column, ColumnElement, Row, Table, bindparam, delete, fun
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from postroomd.domain.aliases import request_alias
-from postroomd.domain.facts import DomainEvent
-from postroomd.domain.lifecycle import DOMAIN_TRANSITIONS, move_domain, next_check_at
+from postroomd.domain.domains import move_domain, next_check_at
+from postroomd.domain.events import DomainEvent
 from postroomd.domain.mailboxes import due_at
 from postroomd.domain.model import Alias, Domain, DomainStatus, Mailbox, RecordStatus
 from postroomd.domain.records import NAME_IS_PROVED_ELSEWHERE, Finding, validation_event
-from postroomd.storage import tables as t
-from postroomd.storage.engine import Database
-from postroomd.storage.repository import DomainClaim, DomainPurgeRule, Due, MailboxClaim, MailboxStep, PurgeRule
+from postroomd.domain.transitions import DOMAIN_TRANSITIONS
+from postroomd.storage import schema as t
+from postroomd.storage.database import Database
+from postroomd.storage.protocols.rules import DomainPurgeRule, MailboxStep, PurgeRule
+from postroomd.storage.protocols.work import DomainLease, Due, MailboxLease
 from postroomd.storage.sql.aliases import ALIAS, store_alias
+from postroomd.storage.sql.batches import Chunk, write_batch
 from postroomd.storage.sql.changes import purge_mailboxes, store_mailbox
-from postroomd.storage.sql.chunks import Chunk, write_chunk
 from postroomd.storage.sql.domains import DOMAIN, fetch_records, lock_domain, store_domain
 from postroomd.storage.sql.mailboxes import MAILBOX
-from postroomd.storage.sql.rows import counted, made, made_of, this_row
+from postroomd.storage.sql.rows import counted, from_row, made, this_row
 
 
 class SqlWork:
@@ -54,28 +56,28 @@ class SqlWork:
 
     # --- Domains ------------------------------------------------------------------------------------------------------
 
-    async def claim_domains(
+    async def lease_domains(
         self, now: datetime, lease: timedelta, limit: int, skipping: Collection[str] = ()
-    ) -> Sequence[DomainClaim]:
-        """Domains whose records are to be looked up by now, the longest waiting first. Raises RowFails."""
+    ) -> Sequence[DomainLease]:
+        """Domains whose records are to be looked up by now, the longest waiting first. Raises RowFailed."""
 
-        async def work(connection: AsyncConnection, chunk: Chunk) -> list[DomainClaim]:
+        async def work(connection: AsyncConnection, chunk: Chunk) -> list[DomainLease]:
             columns = t.domains.c
             ids = await _leased(connection, chunk, t.domains, columns.next_check_at, now, lease)
             if not ids:
                 return []
             listing = select(*[*DOMAIN, columns.claim, columns.failures]).where(columns.id.in_(ids))
             rows = _in_order(ids, (await connection.execute(listing)).all())
-            domains = [made_of(Domain, row) for row in rows]
+            domains = [from_row(Domain, row) for row in rows]
             return [
-                DomainClaim(domain, await fetch_records(connection, domain), row.claim, row.failures)
+                DomainLease(domain, await fetch_records(connection, domain), row.claim, row.failures)
                 for domain, row in zip(domains, rows, strict=True)
             ]
 
-        return await write_chunk(self._database, work, limit, skipping)
+        return await write_batch(self._database, work, limit, skipping)
 
     async def settle_validation(
-        self, claim: DomainClaim, findings: Mapping[str, Finding], interval: timedelta, now: datetime
+        self, claim: DomainLease, findings: Mapping[str, Finding], interval: timedelta, now: datetime
     ) -> Domain:
         """Store what was found of a domain's records by kind, and move the domain where it still waits for that."""
 
@@ -111,7 +113,7 @@ class SqlWork:
 
         return await self._database.write(work)
 
-    async def put_off_domain(self, claim: DomainClaim, until: datetime) -> None:
+    async def put_off_domain(self, claim: DomainLease, until: datetime) -> None:
         """Count a failed look-up, and have the domain looked up again at an instant."""
         columns = t.domains.c
         held = (*this_row(t.domains, claim.domain), columns.claim == claim.generation)
@@ -122,7 +124,7 @@ class SqlWork:
     ) -> int:
         """Make provisioned domains ready, and the mailboxes due that wait for them. Answers how many domains.
 
-        Raises RowFails.
+        Raises RowFailed.
         """
 
         async def work(connection: AsyncConnection, chunk: Chunk) -> int:
@@ -140,16 +142,16 @@ class SqlWork:
                 await connection.execute(admitting.values(due_at=now))
             return len(ids)
 
-        return await write_chunk(self._database, work, limit, skipping)
+        return await write_batch(self._database, work, limit, skipping)
 
     # --- Mailboxes ----------------------------------------------------------------------------------------------------
 
-    async def claim_mailboxes(
+    async def lease_mailboxes(
         self, now: datetime, lease: timedelta, limit: int, skipping: Collection[str] = ()
-    ) -> Sequence[MailboxClaim]:
-        """Mailboxes whose next step is due, the longest overdue first. Raises RowFails."""
+    ) -> Sequence[MailboxLease]:
+        """Mailboxes whose next step is due, the longest overdue first. Raises RowFailed."""
 
-        async def work(connection: AsyncConnection, chunk: Chunk) -> list[MailboxClaim]:
+        async def work(connection: AsyncConnection, chunk: Chunk) -> list[MailboxLease]:
             columns = t.mailboxes.c
             ids = await _leased(connection, chunk, t.mailboxes, columns.due_at, now, lease)
             if not ids:
@@ -161,11 +163,11 @@ class SqlWork:
                 .where(columns.id.in_(ids))
             )
             rows = _in_order(ids, (await connection.execute(listing)).all())
-            return [MailboxClaim(made_of(Mailbox, row), row.domain_status, row.claim, row.failures) for row in rows]
+            return [MailboxLease(from_row(Mailbox, row), row.domain_status, row.claim, row.failures) for row in rows]
 
-        return await write_chunk(self._database, work, limit, skipping)
+        return await write_batch(self._database, work, limit, skipping)
 
-    async def advance(self, claim: MailboxClaim, rule: MailboxStep, now: datetime) -> bool:
+    async def advance(self, claim: MailboxLease, rule: MailboxStep, now: datetime) -> bool:
         """Apply a rule to a mailbox in one transaction; None purges it.
 
         False where it is gone, or another worker has it.
@@ -196,7 +198,7 @@ class SqlWork:
 
         return await self._database.write(work)
 
-    async def put_off_mailbox(self, claim: MailboxClaim, until: datetime) -> None:
+    async def put_off_mailbox(self, claim: MailboxLease, until: datetime) -> None:
         """Count a failed step, and have the mailbox taken up again at an instant."""
         columns = t.mailboxes.c
         held = (*this_row(t.mailboxes, claim.mailbox), columns.claim == claim.generation)
@@ -220,7 +222,7 @@ class SqlWork:
     ) -> int:
         """Apply a rule to up to `limit` mailboxes of a deleting domain, or one to such a domain that has none left.
 
-        Raises RowFails for the domain.
+        Raises RowFailed for the domain.
         """
 
         async def work(connection: AsyncConnection, chunk: Chunk) -> int:
@@ -248,7 +250,7 @@ class SqlWork:
                 await store_domain(connection, domain, counted(left))
             return 1
 
-        return await write_chunk(self._database, work, 1, skipping)
+        return await write_batch(self._database, work, 1, skipping)
 
     async def forget_answers(self, now: datetime, limit: int) -> int:
         """Drop answers under idempotency keys that have expired. Answers how many."""
@@ -300,7 +302,7 @@ async def _domain_of(connection: AsyncConnection, mailbox: Mailbox) -> Domain:
 
 async def _proved_elsewhere(connection: AsyncConnection, domain: Domain) -> bool:
     # As literals, or SQLite can't see that the index of proved names serves.
-    proved = t.domains.c.status.in_(bindparam("proved", t.PROVED, expanding=True, literal_execute=True))
+    proved = t.domains.c.status.in_(bindparam("proved", t.OWNING_STATUSES, expanding=True, literal_execute=True))
     others = select(t.domains.c.id).where(t.domains.c.name == domain.name, proved, t.domains.c.id != domain.id)
     return (await connection.execute(others)).first() is not None
 

@@ -1,0 +1,1 @@
+"""The command line, `postroom`: one module per command group."""

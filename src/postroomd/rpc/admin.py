@@ -1,0 +1,124 @@
+"""The RPCs of the admin service: what an operator, and an operator's systems, decide."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+
+from postroom.admin.v1alpha1 import mailbox_pb2, payment_pb2, provision_pb2
+from postroomd.domain.errors import Reason
+from postroomd.domain.history import Tombstone, Transition
+from postroomd.domain.mailboxes import lock_mailbox, unlock_mailbox
+from postroomd.domain.model import Mailbox
+from postroomd.domain.payments import Payment, confirm_payment, refuse_payment
+from postroomd.domain.policy import LifecyclePolicy
+from postroomd.domain.provisioning import confirm_provision, fail_provision
+from postroomd.domain.provisions import Provision
+from postroomd.domain.queries import Slice
+from postroomd.domain.validation import Checker, check_id, checking
+from postroomd.rpc import admin_convert as convert
+from postroomd.rpc.boundary import Rpc
+from postroomd.storage.protocols.administration import Administration
+
+MAX_PAGE_SIZE = 1_000
+MAX_REVISION = 2**31 - 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdminServicer:
+    """The RPCs of the admin service."""
+
+    administration: Administration
+    policy: LifecyclePolicy
+    clock: Callable[[], datetime]
+
+    async def ListPendingPayments(self, request: payment_pb2.ListPendingPaymentsRequest) -> Slice[Payment]:
+        """What is owed."""
+        with checking() as check:
+            limit = check.limit(request.page_size, MAX_PAGE_SIZE)
+        return await self.administration.pending_payments(request.page_token, limit)
+
+    async def ConfirmPayment(self, request: payment_pb2.ConfirmPaymentRequest) -> Payment:
+        """Take a payment as paid."""
+        payment_id = check_id("payment_id", request.payment_id)
+        return await self.administration.settle_payment(payment_id, partial(confirm_payment, now=self.clock()))
+
+    async def RefusePayment(self, request: payment_pb2.RefusePaymentRequest) -> Payment:
+        """Take a payment as refused."""
+        with checking() as check:
+            payment_id = check.uuid("payment_id", request.payment_id)
+            reason = check.reason(request.reason)
+        rule = partial(refuse_payment, reason=reason, policy=self.policy, now=self.clock())
+        return await self.administration.settle_payment(payment_id, rule)
+
+    async def LockMailbox(self, request: mailbox_pb2.LockMailboxRequest) -> Mailbox:
+        """Lock a mailbox."""
+        with checking() as check:
+            mailbox_id = check.uuid("mailbox_id", request.mailbox_id)
+            reason = check.reason(request.reason)
+        return await self.administration.change_mailbox(
+            mailbox_id, partial(lock_mailbox, reason=reason, now=self.clock())
+        )
+
+    async def UnlockMailbox(self, request: mailbox_pb2.UnlockMailboxRequest) -> Mailbox:
+        """Take a lock back."""
+        mailbox_id = check_id("mailbox_id", request.mailbox_id)
+        return await self.administration.change_mailbox(mailbox_id, partial(unlock_mailbox, now=self.clock()))
+
+    async def ListPendingProvisions(self, request: provision_pb2.ListPendingProvisionsRequest) -> Slice[Provision]:
+        """What the mail platform is to do now."""
+        with checking() as check:
+            limit = check.limit(request.page_size, MAX_PAGE_SIZE)
+        return await self.administration.pending_provisions(self.clock(), request.page_token, limit)
+
+    async def ConfirmProvision(self, request: provision_pb2.ConfirmProvisionRequest) -> Provision:
+        """Take a provision as done."""
+        provision_id = check_id("provision_id", request.provision_id)
+        return await self.administration.settle_provision(provision_id, partial(confirm_provision, now=self.clock()))
+
+    async def FailProvision(self, request: provision_pb2.FailProvisionRequest) -> Provision:
+        """Put a provision off."""
+        with checking() as check:
+            provision_id = check.uuid("provision_id", request.provision_id)
+            reason = check.reason(request.reason)
+        rule = partial(fail_provision, reason=reason, now=self.clock())
+        return await self.administration.settle_provision(provision_id, rule)
+
+    async def ListTransitions(self, request: mailbox_pb2.ListTransitionsRequest) -> Slice[Transition]:
+        """What became of a mailbox."""
+        with checking() as check:
+            mailbox_id = check.uuid("mailbox_id", request.mailbox_id)
+            limit = check.limit(request.page_size, MAX_PAGE_SIZE)
+            after = _revision(check, request.page_token)
+        found = await self.administration.transitions(mailbox_id, after, limit + 1)
+        page = found[:limit]
+        return Slice(page, str(page[-1].revision) if len(found) > limit else "")
+
+    async def GetMailbox(self, request: mailbox_pb2.GetMailboxRequest) -> Mailbox | Tombstone:
+        """One mailbox, or what is left of it."""
+        return await self.administration.get_mailbox(check_id("mailbox_id", request.mailbox_id))
+
+    def rpcs(self) -> Mapping[str, Rpc]:
+        """The RPCs by name, each with what makes its response of its result."""
+        return {
+            "ListPendingPayments": Rpc(self.ListPendingPayments, convert.payments_message),
+            "ConfirmPayment": Rpc(self.ConfirmPayment, convert.payment_message),
+            "RefusePayment": Rpc(self.RefusePayment, convert.payment_message),
+            "LockMailbox": Rpc(self.LockMailbox, convert.administered_mailbox_message),
+            "UnlockMailbox": Rpc(self.UnlockMailbox, convert.administered_mailbox_message),
+            "ListPendingProvisions": Rpc(self.ListPendingProvisions, convert.provisions_message),
+            "ConfirmProvision": Rpc(self.ConfirmProvision, convert.provision_message),
+            "FailProvision": Rpc(self.FailProvision, convert.provision_message),
+            "ListTransitions": Rpc(self.ListTransitions, convert.transitions_message),
+            "GetMailbox": Rpc(self.GetMailbox, convert.found_message),
+        }
+
+
+def _revision(check: Checker, token: str) -> int:
+    """The revision that a list of transitions goes on after, by its token."""
+    # Python refuses to read thousands of digits: what is longer than any revision is not read.
+    digits = token.isascii() and token.isdecimal() and len(token) <= len(str(MAX_REVISION))
+    if token and not (digits and int(token) <= MAX_REVISION):
+        check.refuse("page_token", Reason.FORMAT, "the next_page_token of the page before")
+        return 0
+    return int(token or 0)

@@ -1,0 +1,232 @@
+"""The gRPC process, put together: engine, repository, servicers, health; and taken apart in the opposite order."""
+
+import asyncio
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AsyncExitStack, suppress
+from datetime import datetime
+from functools import partial
+from typing import TYPE_CHECKING
+
+import argon2
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+
+from postroom.admin.v1alpha1 import admin_service_pb2
+from postroom.v1alpha1 import mailbox_service_pb2
+from postroomd.clock import Clock
+from postroomd.domain.addresses import load_tables
+from postroomd.domain.errors import StorageUnavailable
+from postroomd.domain.records import MailHosts
+from postroomd.observability.logs import get_logger
+from postroomd.observability.metrics import CALL_KINDS, CALLS_IN_PROGRESS, DATABASE_UP, sampling
+from postroomd.rpc.admin import AdminServicer
+from postroomd.rpc.admission import Admission
+from postroomd.rpc.aliases import AliasServicer
+from postroomd.rpc.authentication import Authenticator, operator_of, tenant_of
+from postroomd.rpc.boundary import Boundary, Rpc
+from postroomd.rpc.convert import ServiceUrls
+from postroomd.rpc.crypto import Crypto, usual_threads
+from postroomd.rpc.domains import DomainServicer
+from postroomd.rpc.mailboxes import MailboxServicer
+from postroomd.settings import Settings
+from postroomd.storage.migrations import require_current
+from postroomd.storage.opening import ReplicaUrl, open_repository
+from postroomd.storage.protocols.repository import Repository
+
+if TYPE_CHECKING:
+    from prometheus_client import Gauge
+
+SERVICE = mailbox_service_pb2.DESCRIPTOR.services_by_name["MailboxService"]
+ADMIN_SERVICE = admin_service_pb2.DESCRIPTOR.services_by_name["AdminService"]
+MAX_MESSAGE_BYTES = 4 * 1024 * 1024
+HEALTH_SECONDS = 1.0
+NOTICE_SECONDS = 0.5  # by when whoever watches our health sends its calls elsewhere
+
+_OPTIONS = (
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    # Clients may ask every 10 s, also between calls, whether we live; the default would cut them off for it.
+    ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.keepalive_time_ms", 60_000),
+    ("grpc.keepalive_timeout_ms", 20_000),
+    # Now and then a client connects anew, and so comes to the services that were added since.
+    ("grpc.max_connection_age_ms", 1_800_000),
+    ("grpc.max_connection_age_grace_ms", 60_000),
+)
+
+log = get_logger()
+
+
+async def serve(settings: Settings, stop: asyncio.Event, ready: Callable[..., None], clock: Clock) -> None:
+    """Serve gRPC until `stop` is set, then drain. Calls `ready` with the bound HOST:PORT, the admin service's second.
+
+    Raises SchemaMismatch, StorageUnavailable, and OSError where the address can't be bound.
+    """
+    now = clock.now
+    url = settings.database_url.get_secret_value()
+    await asyncio.to_thread(require_current, url)
+    async with AsyncExitStack() as cleanups:
+        repository = await open_repository(
+            url, owner=True, pool_size=settings.database_pool_size, replica=_replica(settings)
+        )
+        cleanups.push_async_callback(repository.close)
+        crypto = _crypto(settings)
+        cleanups.callback(crypto.close)
+
+        authenticator = Authenticator(repository.tenancy.find_key, tenant_of, now, settings.key_cache_seconds)
+        admissions = [Admission(settings.max_calls)]
+        boundary = Boundary(repository=repository, authenticator=authenticator, clock=now, admission=admissions[0])
+        services = [(settings.grpc_address, boundary.handlers(SERVICE, _rpcs(settings, repository, crypto, now)))]
+        names = ["", SERVICE.full_name]
+        if settings.admin_address:
+            # Places of its own: whatever tenants ask for, the operator gets through.
+            admissions.append(Admission(settings.max_calls))
+            services.append((settings.admin_address, _admin_handlers(settings, repository, now, admissions[1])))
+            names.append(ADMIN_SERVICE.full_name)
+        await cleanups.enter_async_context(sampling(_levels(admissions)))
+        health_servicer = health.aio.HealthServicer()
+        await health_servicer.set("", health_pb2.HealthCheckResponse.NOT_SERVING)  # until the database has answered
+        servers: list[grpc.aio.Server] = []
+        cleanups.push_async_callback(_stop, servers, settings.drain_seconds)
+        bound = []
+        for address, handlers in services:
+            server = grpc.aio.server(
+                # Where the port is not to be shared, a second server on it would be accepted and get half of the calls.
+                options=(*_OPTIONS, ("grpc.so_reuseport", int(settings.workers > 1)))
+            )
+            server.add_generic_rpc_handlers((handlers,))
+            health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
+            bound.append(f"{address.rpartition(':')[0]}:{_bind(server, address)}")
+            await server.start()
+            servers.append(server)
+        watch = asyncio.create_task(_watch_health(repository, health_servicer, names, stop))
+        cleanups.callback(watch.cancel)
+        tables = asyncio.create_task(asyncio.to_thread(load_tables))  # or the first CreateDomain would wait for them
+        cleanups.callback(tables.cancel)
+        ready(*bound)
+        await stop.wait()
+        log.info("draining")
+        await health_servicer.enter_graceful_shutdown()
+        # A call that gRPC has taken in and not handed on is CANCELLED by a stop: let callers turn away before it.
+        await asyncio.sleep(min(NOTICE_SECONDS, settings.drain_seconds))
+        # Canceled in the middle of its look, the watch could leave a driver's thread behind that keeps the process.
+        await asyncio.wait({watch}, timeout=settings.drain_seconds)
+
+
+async def _stop(servers: Sequence[grpc.aio.Server], drain_seconds: float) -> None:
+    await asyncio.gather(*(server.stop(drain_seconds) for server in servers))
+
+
+def _admin_handlers(
+    settings: Settings, repository: Repository, clock: Callable[[], datetime], admission: Admission
+) -> grpc.GenericRpcHandler:
+    authenticator = Authenticator(repository.admin_keys.find, operator_of, clock, settings.key_cache_seconds)
+    servicer = AdminServicer(administration=repository.administration, policy=settings.lifecycle_policy(), clock=clock)
+    boundary = Boundary(repository=repository, authenticator=authenticator, clock=clock, admission=admission)
+    return boundary.handlers(ADMIN_SERVICE, servicer.rpcs())
+
+
+def _rpcs(settings: Settings, repository: Repository, crypto: Crypto, clock: Callable[[], datetime]) -> dict[str, Rpc]:
+    policy = settings.lifecycle_policy()
+    domains = DomainServicer(
+        domains=repository.domains,
+        tenancy=repository.tenancy,
+        crypto=crypto,
+        hosts=mail_hosts(settings),
+        urls=_urls(settings),
+        dkim_selector=settings.dkim_selector,
+        policy=policy,
+        clock=clock,
+    )
+    mailboxes = MailboxServicer(
+        mailboxes=repository.mailboxes,
+        domains=repository.domains,
+        crypto=crypto,
+        policy=policy,
+        clock=clock,
+    )
+    aliases = AliasServicer(aliases=repository.aliases, policy=policy, clock=clock)
+    return {**domains.rpcs(), **mailboxes.rpcs(), **aliases.rpcs()}
+
+
+def _levels(admissions: Sequence[Admission]) -> Iterator[tuple["Gauge", Callable[[], float]]]:
+    """The levels of calls in progress, and how to look at them."""
+
+    def look(kind: str) -> int:
+        return sum(admission.in_progress(kind) for admission in admissions)
+
+    for kind in CALL_KINDS:
+        yield CALLS_IN_PROGRESS.of(kind), partial(look, kind)
+
+
+def _replica(settings: Settings) -> ReplicaUrl | None:
+    url = settings.database_replica_url
+    if url is None:
+        return None
+    return ReplicaUrl(url=url.get_secret_value(), max_staleness_seconds=settings.replica_staleness_seconds)
+
+
+def _crypto(settings: Settings) -> Crypto:
+    hasher = argon2.PasswordHasher(
+        time_cost=settings.argon2_time_cost,
+        memory_cost=settings.argon2_memory_kib,
+        parallelism=settings.argon2_parallelism,
+    )
+    return Crypto(
+        threads=settings.hash_threads or usual_threads(settings.workers),
+        max_wait_seconds=settings.hash_wait_seconds,
+        hasher=hasher,
+    )
+
+
+def mail_hosts(settings: Settings) -> MailHosts:
+    """The hosts that domains' DNS records point at."""
+    return MailHosts(
+        mx=settings.mx_host,
+        imap=settings.imap_host,
+        pop3=settings.pop3_host,
+        submission=settings.smtp_host,
+        dav=settings.dav_host,
+        autoconfig=settings.autoconfig_host,
+        autodiscover=settings.autodiscover_host,
+        spf_include=settings.spf_include,
+        dmarc_policy=settings.dmarc_policy,
+    )
+
+
+def _urls(settings: Settings) -> ServiceUrls:
+    return ServiceUrls(
+        webmail=f"https://{settings.webmail_host}",
+        imap=f"imaps://{settings.imap_host}:993",
+        pop3=f"pop3s://{settings.pop3_host}:995",
+        smtp=f"smtps://{settings.smtp_host}:465",
+    )
+
+
+def _bind(server: grpc.aio.Server, address: str) -> int:
+    try:
+        port = server.add_insecure_port(address)
+    except RuntimeError:
+        port = 0
+    if port == 0:
+        raise OSError(f"can't listen for gRPC on {address}: the address is in use, or not this machine's")
+    return port
+
+
+async def _watch_health(
+    repository: Repository, servicer: health.aio.HealthServicer, names: Iterable[str], stop: asyncio.Event
+) -> None:
+    """Tell the services' health by whether the database answers, until `stop` is set."""
+    answers = health_pb2.HealthCheckResponse
+    while not stop.is_set():
+        try:
+            await repository.ping()
+        except StorageUnavailable:
+            serving = False
+        else:
+            serving = True
+        DATABASE_UP.of().set(serving)
+        for service in names:
+            await servicer.set(service, answers.SERVING if serving else answers.NOT_SERVING)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(stop.wait(), HEALTH_SECONDS)

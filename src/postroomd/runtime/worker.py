@@ -1,0 +1,49 @@
+"""The worker process: repository, DNS prober and loop, put together."""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from datetime import timedelta
+
+from postroomd.clock import Clock
+from postroomd.settings import Settings
+from postroomd.storage.migrations import require_current
+from postroomd.storage.opening import open_repository
+from postroomd.worker.loop import run_loop
+from postroomd.worker.probers import Prober, TrustingProber
+from postroomd.worker.steps import LEASE, Worker
+
+
+async def run(settings: Settings, stop: asyncio.Event, ready: Callable[[], None], clock: Clock) -> None:
+    """Work until `stop` is set. Raises SchemaMismatch, StorageUnavailable at the start alone."""
+    url = settings.database_url.get_secret_value()
+    await asyncio.to_thread(require_current, url)
+    async with AsyncExitStack() as cleanups:
+        repository = await open_repository(url, pool_size=settings.database_pool_size)
+        cleanups.push_async_callback(repository.close)
+        worker = Worker(
+            work=repository.work,
+            prober=_prober(settings),
+            policy=settings.lifecycle_policy(),
+            administration=repository.administration,
+            revalidation=settings.revalidation_interval,
+            look_up_lease=max(LEASE, 2 * timedelta(seconds=settings.dns_deadline_seconds)),
+        )
+        ready()
+        await run_loop(worker, stop, clock, timedelta(seconds=settings.worker_interval_seconds))
+
+
+def _prober(settings: Settings) -> Prober:
+    if settings.domain_validation == "trust":
+        return TrustingProber()
+    from postroomd.dns import DnsConfig, DnsProber
+
+    return DnsProber(
+        DnsConfig(
+            resolvers=tuple(text.strip() for text in settings.dns_resolvers.split(",") if text.strip()),
+            timeout_seconds=settings.dns_timeout_seconds,
+            deadline_seconds=settings.dns_deadline_seconds,
+            authoritative_port=settings.dns_authoritative_port,
+            allow_private=settings.dns_allow_private,
+        )
+    )

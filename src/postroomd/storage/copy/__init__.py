@@ -1,0 +1,1 @@
+"""Copying a whole database into an empty one of either engine."""

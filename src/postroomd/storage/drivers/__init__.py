@@ -1,0 +1,1 @@
+"""One module per database engine: everything that differs between them."""

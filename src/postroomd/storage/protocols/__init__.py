@@ -1,0 +1,1 @@
+"""The storage as its callers see it: one small protocol per resource."""
