@@ -37,7 +37,9 @@ async def pending(repository: Repository) -> dict[str, Provision]:
 
 async def rest(repository: Repository, policy: LifecyclePolicy, now: datetime) -> None:
     """Have a worker work until it finds nothing that is due."""
-    worker = Worker(work=repository.work, prober=TrustingProber(), policy=policy, administration=repository.administration)
+    worker = Worker(
+        work=repository.work, prober=TrustingProber(), policy=policy, administration=repository.administration
+    )
     for _ in range(20):
         due = await repository.work.next_due(platform=worker.providing is None)
         if not (due.has_look_ups(now) or due.has_steps(now)):
