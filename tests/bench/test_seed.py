@@ -9,15 +9,15 @@ from bench.floor.messages import message, rows
 from bench.seed import NAMESPACE, RARE, RARE_NUMBER, SECRET, seed, seeded_id
 from postroomd.domain.keys import hash_secret
 from postroomd.domain.queries import MailboxQuery, Ordering
-from postroomd.domain.tenancy import Scope
 from postroomd.rpc.convert import mailbox_message
 from postroomd.storage import schema as t
 from postroomd.storage.drivers.engines import open_engines
 from postroomd.storage.opening import open_repository
 from tests.conftest import NewDatabase
+from tests.storage.made import tenant_context
 
 COUNT = 100
-SCOPE = Scope(organization_id=seeded_id("organization"))
+CONTEXT = tenant_context(organization_id=seeded_id("organization"))
 
 
 def test_ids_are_name_based_uuids() -> None:
@@ -31,7 +31,7 @@ async def test_floors_answer_what_is_seeded(new_database: NewDatabase) -> None:
     repository = await open_repository(url)
     try:
         for number, row in enumerate(rows(3)):
-            stored = await repository.mailboxes.get(SCOPE, seeded_id("mailbox", number))
+            stored = await repository.mailboxes.get(CONTEXT, seeded_id("mailbox", number))
             assert mailbox_message(stored) == message(row)
     finally:
         await repository.close()
@@ -44,11 +44,13 @@ async def test_key_totals_and_the_rare_address_are_found(new_database: NewDataba
     try:
         key = await repository.tenancy.find_key(hash_secret(SECRET))
         assert key is not None
-        assert key.organization_id == SCOPE.organization_id
+        assert key.organization_id == CONTEXT.scope.organization_id
         newest = Ordering(field="created_at", descending=True)
-        everything = await repository.mailboxes.list(SCOPE, MailboxQuery(ordering=newest, page=1, page_size=10))
+        everything = await repository.mailboxes.list(CONTEXT, MailboxQuery(ordering=newest, page=1, page_size=10))
         assert everything.total_count == COUNT
-        rare = await repository.mailboxes.list(SCOPE, MailboxQuery(ordering=newest, page=1, page_size=10, search=RARE))
+        rare = await repository.mailboxes.list(
+            CONTEXT, MailboxQuery(ordering=newest, page=1, page_size=10, search=RARE)
+        )
         assert [mailbox.id for mailbox in rare.items] == [seeded_id("mailbox", RARE_NUMBER)]
     finally:
         await repository.close()

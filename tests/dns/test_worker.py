@@ -9,16 +9,18 @@ from uuid import uuid4
 import pytest
 
 from postroomd.dns import DnsProber
+from postroomd.domain.context import CallContext
 from postroomd.domain.domains import begin_validation
 from postroomd.domain.model import Domain, DomainRecord, DomainStatus, RecordStatus
 from postroomd.domain.records import NAME_IS_PROVED_ELSEWHERE
-from postroomd.domain.tenancy import Organization, Project, Scope
+from postroomd.domain.tenancy import Organization, Project
 from postroomd.storage.opening import open_repository
 from postroomd.storage.protocols.domains import DomainSecrets
 from postroomd.storage.protocols.repository import Repository
 from postroomd.worker.steps import Worker
 from tests.conftest import NewDatabase
 from tests.life import FREE
+from tests.storage.made import tenant_context
 
 from .made import NAME, NOW, a_domain, config, records_of, zone
 from .server import Internet, silent
@@ -58,10 +60,10 @@ class House:
             updated_at=NOW,
         )
         records = records_of(domain, token)
-        scope = Scope(organization_id=organization.id)
+        context = tenant_context(organization_id=organization.id)
         secrets = DomainSecrets(token, "post", "a private key")
-        await self.repository.domains.create(scope, domain, list(records.values()), secrets)
-        return Registered(self, domain.id, scope, records)
+        await self.repository.domains.create(context, domain, list(records.values()), secrets)
+        return Registered(self, domain.id, context, records)
 
     async def work(self) -> None:
         self.now += timedelta(minutes=1)
@@ -71,22 +73,22 @@ class House:
 class Registered:
     """A domain, as its organization sees it."""
 
-    def __init__(self, house: House, domain_id: str, scope: Scope, records: dict[str, DomainRecord]) -> None:
+    def __init__(self, house: House, domain_id: str, context: CallContext, records: dict[str, DomainRecord]) -> None:
         self._house = house
         self._domain_id = domain_id
-        self._scope = scope
+        self._context = context
         self.records = records
 
     async def ask_for_validation(self) -> DomainStatus:
         rule = partial(begin_validation, now=self._house.now)
         domains = self._house.repository.domains
-        return (await domains.begin_validation(self._scope, self._domain_id, rule, self._house.now)).status
+        return (await domains.begin_validation(self._context, self._domain_id, rule, self._house.now)).status
 
     async def status(self) -> DomainStatus:
-        return (await self._house.repository.domains.get(self._scope, self._domain_id)).status
+        return (await self._house.repository.domains.get(self._context, self._domain_id)).status
 
     async def seen(self) -> dict[str, tuple[RecordStatus, str | None]]:
-        records = await self._house.repository.domains.records(self._scope, self._domain_id)
+        records = await self._house.repository.domains.records(self._context, self._domain_id)
         return {kind: (record.status, record.error) for kind, record in records.items()}
 
 

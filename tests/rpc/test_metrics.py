@@ -110,7 +110,7 @@ async def test_a_fault_of_ours_is_counted_as_internal(tenant: Tenant, monkeypatc
         raise RuntimeError
 
     before = here()
-    monkeypatch.setattr(Authenticator, "caller_of", fail)
+    monkeypatch.setattr(Authenticator, "authenticate", fail)
     await failure_of(tenant.stub.ListMailboxes(pb.ListMailboxesRequest()))
     assert endings(before, "ListMailboxes") == {"INTERNAL": 1}
 

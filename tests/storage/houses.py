@@ -10,19 +10,19 @@ from pathlib import Path
 
 from sqlalchemy import inspect, make_url, select
 
+from postroomd.domain.context import Idempotency
 from postroomd.domain.domains import begin_validation
 from postroomd.domain.mailboxes import delete_mailbox
 from postroomd.domain.model import Alias, DomainStatus, Mailbox, RecordStatus
 from postroomd.domain.records import Finding
-from postroomd.domain.tenancy import Scope
 from postroomd.storage.drivers.engines import is_sqlite, open_engines
-from postroomd.storage.idempotency import ONCE, Once
 from postroomd.storage.opening import open_repository
 from postroomd.storage.protocols.repository import Repository
 from postroomd.storage.schema import metadata
 from postroomd.worker.steps import Worker
 from tests.life import BILLED, FREE, PLATFORM, RETENTION
 from tests.postgres import PostgresServer
+from tests.storage.made import tenant_context
 
 from .made import (
     NOW,
@@ -67,26 +67,29 @@ async def fill(repository: Repository) -> None:
     for name, status in (("example.com", DomainStatus.READY), ("xn--bcher-kva.example", DomainStatus.VALIDATING)):
         within = await new_domain(repository, tenant, name, status)
     finding = {"mx": Finding(RecordStatus.INVALID, "it points at “mx.bücher.example”")}
-    scope = tenant.scope
+    context = tenant.context
     validating = partial(begin_validation, now=LATER)
-    await repository.domains.begin_validation(scope, within.id, validating, LATER)
+    await repository.domains.begin_validation(context, within.id, validating, LATER)
     (claimed,) = await repository.work.lease_domains(LATER, LEASE, 1)
     await repository.work.settle_validation(claimed, finding, LEASE, LATER)
-    await repository.domains.begin_validation(scope, within.id, validating, LATER)
+    await repository.domains.begin_validation(context, within.id, validating, LATER)
 
     within = await new_domain(repository, await new_tenant(repository), "example.org")
-    scope = Scope(organization_id=within.organization_id)
+    context = tenant_context(organization_id=within.organization_id)
     made = await new_mailboxes(repository, within, *(f"m{number:03}" for number in range(MAILBOXES - 1)))
-    await repository.mailboxes.change(scope, made[3].id, lambda found, _: delete_mailbox(found, RETENTION, LATER))
-    await repository.mailboxes.change(scope, made[7].id, lambda found, _: delete_mailbox(found, LEASE, NOW))
+    await repository.mailboxes.change(context, made[3].id, lambda found, _: delete_mailbox(found, RETENTION, LATER))
+    await repository.mailboxes.change(context, made[7].id, lambda found, _: delete_mailbox(found, LEASE, NOW))
     await Worker(work=repository.work, prober=None, policy=FREE).run_once(NOW + LEASE)  # which purges it
     unpaid, creating = mailbox("unpaid", policy=BILLED), mailbox("creating", policy=PLATFORM)
-    await repository.mailboxes.create(scope, within.id, [unpaid, creating])
+    await repository.mailboxes.create(context, within.id, [unpaid, creating])
     for number, mailbox_of in enumerate(made[4:7]):
-        token = ONCE.set(Once(f"key {number}", digest("a request"), _answer, LATER, NOW))
+        request = Idempotency(
+            key=f"key {number}", digest=digest("a request"), encode=_answer, now=NOW, expires_at=LATER
+        )
         described = replace(alias(mailbox_of, local_part=f"also{number}"), description="café 𝄞 ☃ 'quoted'")
-        await repository.aliases.create(scope, mailbox_of.id, partial(_given, described))
-        ONCE.reset(token)
+        await repository.aliases.create(
+            replace(context, idempotency=request), mailbox_of.id, partial(_given, described)
+        )
 
 
 def _given(made: Alias, _of: Mailbox) -> Alias:

@@ -5,8 +5,10 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from hashlib import sha256
+from typing import Any
 from uuid import uuid4
 
+from postroomd.domain.context import CallContext
 from postroomd.domain.mailboxes import new_mailbox
 from postroomd.domain.model import (
     Alias,
@@ -43,6 +45,15 @@ HOSTS = MailHosts(
 )
 
 
+OPERATOR = CallContext(actor="admin:test")
+
+
+def tenant_context(*, organization_id: str, project_id: str | None = None, **fields: Any) -> CallContext:
+    """The context of a call that reaches an organization, or one project of it."""
+    scope = Scope(organization_id=organization_id, project_id=project_id)
+    return CallContext(**{"actor": "key:TEST", "tenant": scope, **fields})
+
+
 def new_id() -> str:
     return str(uuid4())
 
@@ -55,14 +66,14 @@ class Tenant:
     project: Project
 
     @property
-    def scope(self) -> Scope:
-        """The whole organization."""
-        return Scope(organization_id=self.organization.id)
+    def context(self) -> CallContext:
+        """Calls that reach the whole organization."""
+        return tenant_context(organization_id=self.organization.id)
 
     @property
-    def project_scope(self) -> Scope:
-        """The one project."""
-        return Scope(organization_id=self.organization.id, project_id=self.project.id)
+    def project_context(self) -> CallContext:
+        """Calls that reach the one project."""
+        return tenant_context(organization_id=self.organization.id, project_id=self.project.id)
 
 
 def project(organization_id: str, *, quota: int = 1_000, now: datetime = NOW) -> Project:
@@ -157,9 +168,11 @@ async def new_domain(
     status: DomainStatus = DomainStatus.READY,
     *,
     now: datetime = NOW,
+    **fields: Any,
 ) -> Domain:
+    """A stored domain; `fields` are those of the call's context."""
     made = domain(tenant, name, status, now=now)
-    return await repository.domains.create(tenant.scope, made, records(made), SECRETS)
+    return await repository.domains.create(replace(tenant.context, **fields), made, records(made), SECRETS)
 
 
 def mailbox(
@@ -182,14 +195,17 @@ def mailbox(
     return NewMailbox(make, f"<{local_part}>")
 
 
-async def new_mailboxes(repository: Repository, within: Domain, *local_parts: str) -> Sequence[Mailbox]:
-    scope = Scope(organization_id=within.organization_id)
-    return await repository.mailboxes.create(scope, within.id, [mailbox(name) for name in local_parts])
+async def new_mailboxes(repository: Repository, within: Domain, *local_parts: str, **fields: Any) -> Sequence[Mailbox]:
+    """Stored mailboxes; `fields` are those of the call's context."""
+    context = tenant_context(organization_id=within.organization_id, **fields)
+    return await repository.mailboxes.create(context, within.id, [mailbox(name) for name in local_parts])
 
 
 async def new_one(repository: Repository, within: Domain, new: NewMailbox) -> Mailbox:
     """The one mailbox of a batch of one."""
-    (created,) = await repository.mailboxes.create(Scope(organization_id=within.organization_id), within.id, [new])
+    (created,) = await repository.mailboxes.create(
+        tenant_context(organization_id=within.organization_id), within.id, [new]
+    )
     return created
 
 
@@ -209,6 +225,6 @@ def alias(of: Mailbox, *, local_part: str, now: datetime = NOW, alias_id: str | 
 
 
 async def new_alias(repository: Repository, of: Mailbox, local_part: str, *, now: datetime = NOW) -> Alias:
-    scope = Scope(organization_id=of.organization_id)
+    context = tenant_context(organization_id=of.organization_id)
     make = partial(alias, local_part=local_part, now=now, alias_id=new_id())
-    return await repository.aliases.create(scope, of.id, make)
+    return await repository.aliases.create(context, of.id, make)

@@ -16,7 +16,6 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from postroomd.domain.errors import NotFound, StorageUnavailable
 from postroomd.domain.model import Domain, Mailbox
 from postroomd.domain.queries import MailboxQuery, Ordering
-from postroomd.domain.tenancy import Scope
 from postroomd.storage import schema as t
 from postroomd.storage.compiled import CompiledRead, via_sqlalchemy
 from postroomd.storage.database import Database
@@ -26,6 +25,7 @@ from postroomd.storage.opening import open_database
 from postroomd.storage.sql import SqlRepository
 from postroomd.storage.sql.mailboxes import fetch_mailbox
 from postroomd.storage.sql.rows import reached, values_of
+from tests.storage.made import tenant_context
 
 from ..models import INSTANTS, MAILBOXES, listed
 from .looks import eventually
@@ -89,31 +89,35 @@ async def test_any_mailbox_reads_the_same_hot_and_plain_for_whoever_asks(
         await connection.execute(insert(t.mailboxes).values(row))
 
     await database.write(store)
-    foreign = Scope(organization_id=other.organization.id, project_id=tenant.project.id)
-    seeing = (tenant.scope, tenant.project_scope)
-    for scope in (*seeing, neighbor.project_scope, other.scope, other.project_scope, foreign):
-        statement = STATEMENTS[scope.project_id is not None]
+    foreign = tenant_context(organization_id=other.organization.id, project_id=tenant.project.id)
+    seeing = (tenant.context, tenant.project_context)
+    for context in (*seeing, neighbor.project_context, other.context, other.project_context, foreign):
+        statement = STATEMENTS[context.scope.project_id is not None]
         for asked in (stored.id, new_id()):
-            values = {"organization_id": scope.organization_id, "project_id": scope.project_id, "id": asked}
+            values = {
+                "organization_id": context.scope.organization_id,
+                "project_id": context.scope.project_id,
+                "id": asked,
+            }
 
             async def plain(connection: AsyncConnection, values: Any = values, one: Any = statement) -> Rows:
                 return await via_sqlalchemy(connection, one, values)
 
-            hot = await database.fetch(statement, {"id": asked}, scope)
-            expected = as_values(await database.read(plain, scope))
+            hot = await database.fetch(statement, {"id": asked}, context)
+            expected = as_values(await database.read(plain, context))
             assert (as_values(hot), kinds(hot)) == (expected, kinds(expected))
-            visible = asked == stored.id and scope in seeing
+            visible = asked == stored.id and context in seeing
             assert len(hot) == visible
             if visible:
-                assert await repository.mailboxes.get(scope, asked) == stored
-                assert await repository.mailboxes.shown(scope, asked) == listed(stored)
-                assert (await repository.mailboxes.list(scope, ALL)).items == [stored]
-                assert (await repository.mailboxes.listed(scope, ALL)).items == [listed(stored)]
-                assert await database.read(lambda c, s=scope: fetch_mailbox(c, s, stored.id), scope) == stored  # type: ignore[misc]
+                assert await repository.mailboxes.get(context, asked) == stored
+                assert await repository.mailboxes.view(context, asked) == listed(stored)
+                assert (await repository.mailboxes.list(context, ALL)).items == [stored]
+                assert (await repository.mailboxes.list_views(context, ALL)).items == [listed(stored)]
+                assert await database.read(lambda c, s=context: fetch_mailbox(c, s.scope, stored.id), context) == stored  # type: ignore[misc]
             else:
-                for read in (repository.mailboxes.get, repository.mailboxes.shown):
+                for read in (repository.mailboxes.get, repository.mailboxes.view):
                     with pytest.raises(NotFound):
-                        await read(scope, asked)
+                        await read(context, asked)
 
 
 @READS
@@ -145,9 +149,9 @@ async def test_a_page_with_a_limit_and_an_order_reads_the_same(database: Databas
     listing = select(t.mailboxes.c.email).where(*reached(t.mailboxes, limited=True)).order_by(order)
     page = CompiledRead(listing.limit(bindparam("size", type_=Integer)).offset(bindparam("skip", type_=Integer)))
     values = {"size": 5, "skip": 3}
-    hot = await database.fetch(page, values, tenant.project_scope)
+    hot = await database.fetch(page, values, tenant.project_context)
     scope = {"organization_id": tenant.organization.id, "project_id": tenant.project.id}
-    expected = await database.read(lambda c: via_sqlalchemy(c, page, values | scope), tenant.project_scope)
+    expected = await database.read(lambda c: via_sqlalchemy(c, page, values | scope), tenant.project_context)
     assert as_values(hot) == as_values(expected)
     assert len(hot) == 5
 
@@ -161,7 +165,7 @@ async def test_a_statement_whose_sql_depends_on_its_values_is_refused(database: 
 async def test_a_value_that_is_missing_is_an_error(database: Database, repository: SqlRepository) -> None:
     tenant = await new_tenant(repository)
     with pytest.raises(KeyError, match="id"):
-        await database.fetch(STATEMENTS[False], {}, tenant.scope)
+        await database.fetch(STATEMENTS[False], {}, tenant.context)
 
 
 # --- Kept inside an organization --------------------------------------------------------------------------------------
@@ -185,7 +189,7 @@ async def on_postgresql(postgresql_store: str) -> AsyncIterator[Database]:
 @pytest.mark.xdist_group("postgresql")
 async def test_a_tenants_statement_that_forgets_its_scope_finds_nothing_of_others(on_postgresql: Database) -> None:
     tenant, own, other = await two_domains(SqlRepository(on_postgresql))
-    assert as_values(await on_postgresql.fetch(FORGETFUL, {"one": 1}, tenant.scope)) == [[own.id]]
+    assert as_values(await on_postgresql.fetch(FORGETFUL, {"one": 1}, tenant.context)) == [[own.id]]
     # Our own statements see all: what keeps a tenant's inside is its connection.
     assert {row[0] for row in await on_postgresql.fetch(FORGETFUL, {"one": 1})} == {own.id, other.id}
 
@@ -197,7 +201,7 @@ async def test_a_tenants_connection_sees_nothing_between_statements(on_postgresq
     assert hot is not None
     unwrapped = FORGETFUL.compiled(hot.dialect, None)
     for _ in range(8):  # past the point from which PostgreSQL keeps one plan
-        assert as_values(await on_postgresql.fetch(FORGETFUL, {"one": 1}, tenant.scope)) == [[own.id]]
+        assert as_values(await on_postgresql.fetch(FORGETFUL, {"one": 1}, tenant.context)) == [[own.id]]
         assert await hot.tenants.by_key.fetch(unwrapped.sql, unwrapped.arguments({"one": 1})) == []
     (row,) = await hot.tenants.by_key.fetch("SELECT current_user, current_setting('postroom.organization_id')", [])
     assert list(row) == [dialects.TENANT_ROLE, ""]
@@ -208,8 +212,8 @@ async def test_behind_a_pooler_statements_run_plainly(postgresql_store: str) -> 
     database = open_database(f"{postgresql_store}?prepared_statement_cache_size=0")
     assert database._engines.hot is None
     tenant, own, _ = await two_domains(SqlRepository(database))
-    assert await SqlRepository(database).domains.get(tenant.scope, own.id) == own
-    assert as_values(await database.fetch(FORGETFUL, {"one": 1}, tenant.scope)) == [[own.id]]
+    assert await SqlRepository(database).domains.get(tenant.context, own.id) == own
+    assert as_values(await database.fetch(FORGETFUL, {"one": 1}, tenant.context)) == [[own.id]]
     await database.close()
 
 
@@ -224,17 +228,17 @@ async def test_a_connection_that_is_lost_in_a_statement_is_out_of_reach_and_repl
 ) -> None:
     repository = SqlRepository(on_postgresql)
     tenant, own, _ = await two_domains(repository)
-    sleeping = asyncio.create_task(on_postgresql.fetch(SLEEPING, {"seconds": 60}, tenant.scope))
+    sleeping = asyncio.create_task(on_postgresql.fetch(SLEEPING, {"seconds": 60}, tenant.context))
     await end_all(raw_postgresql, "state = 'active' AND query LIKE '%pg_sleep%'")
     with pytest.raises(StorageUnavailable):
         await sleeping
-    assert await repository.domains.get(tenant.scope, own.id) == own
+    assert await repository.domains.get(tenant.context, own.id) == own
     # One that was lost while nothing ran on it is not even noticed.
     await end_all(raw_postgresql, "true")
     hot = on_postgresql._engines.hot
     assert hot is not None
     await eventually(lambda: all(line.is_closed() for line in hot.tenants.by_key._idle))  # type: ignore[attr-defined]
-    assert await repository.domains.get(tenant.scope, own.id) == own
+    assert await repository.domains.get(tenant.context, own.id) == own
 
 
 @pytest.fixture
@@ -264,14 +268,14 @@ async def test_when_every_line_stays_taken_the_database_is_out_of_reach(
     database = open_database(postgresql_store, pool_size=3)  # one line for tenants
     repository = SqlRepository(database)
     tenant, own, _ = await two_domains(repository)
-    assert await repository.domains.get(tenant.scope, own.id) == own
-    sleeping = asyncio.create_task(database.fetch(SLEEPING, {"seconds": 60}, tenant.scope))
+    assert await repository.domains.get(tenant.context, own.id) == own
+    sleeping = asyncio.create_task(database.fetch(SLEEPING, {"seconds": 60}, tenant.context))
     await asyncio.sleep(0)
     with pytest.raises(StorageUnavailable):
-        await repository.domains.get(tenant.scope, own.id)
+        await repository.domains.get(tenant.context, own.id)
     sleeping.cancel()
     assert await asyncio.gather(sleeping, return_exceptions=True)
-    assert await repository.domains.get(tenant.scope, own.id) == own
+    assert await repository.domains.get(tenant.context, own.id) == own
     await database.close()
 
 
@@ -285,7 +289,7 @@ async def test_callers_that_hang_up_at_any_time_leave_others_their_own_answers(
     cancelled = 0
     for _ in range(40):
         asked = [chance.choice(mailboxes) for _ in range(20)]
-        calls = [asyncio.create_task(repository.mailboxes.get(tenant.scope, one.id)) for one in asked]
+        calls = [asyncio.create_task(repository.mailboxes.get(tenant.context, one.id)) for one in asked]
         for call in chance.sample(calls, 10):
             await asyncio.sleep(chance.choice([0, 0, 0.0002, 0.001]))
             call.cancel()
@@ -296,18 +300,18 @@ async def test_callers_that_hang_up_at_any_time_leave_others_their_own_answers(
             else:
                 assert answer == one
     assert cancelled
-    assert [await repository.mailboxes.get(tenant.scope, one.id) for one in mailboxes] == list(mailboxes)
+    assert [await repository.mailboxes.get(tenant.context, one.id) for one in mailboxes] == list(mailboxes)
 
 
 async def test_a_database_is_closed_under_calls_and_opened_again_by_the_next(
     database: Database, repository: SqlRepository
 ) -> None:
     tenant, own, _ = await two_domains(repository)
-    calls = [asyncio.create_task(repository.domains.get(tenant.scope, own.id)) for _ in range(20)]
+    calls = [asyncio.create_task(repository.domains.get(tenant.context, own.id)) for _ in range(20)]
     await asyncio.sleep(0)
     await database.close()
     assert await asyncio.gather(*calls) == [own] * 20
-    assert await repository.domains.get(tenant.scope, own.id) == own
+    assert await repository.domains.get(tenant.context, own.id) == own
 
 
 class Held:

@@ -135,7 +135,7 @@ def row(model: Domain | Mailbox) -> str:
 
 async def renewed(repository: Repository, tenant: Tenant, mailboxes: Iterable[Mailbox]) -> list[bool]:
     """Whether each of some mailboxes is in its next period."""
-    found = [await repository.mailboxes.get(tenant.scope, each.id) for each in mailboxes]
+    found = [await repository.mailboxes.get(tenant.context, each.id) for each in mailboxes]
     return [each.subscription_period_started_at > NOW for each in found]
 
 
@@ -168,13 +168,13 @@ async def going_domain(repository: Repository, tenant: Tenant, name: str) -> Dom
     """A domain with mailboxes that has been deleted, and is to be purged."""
     made = await new_domain(repository, tenant, name)
     await new_mailboxes(repository, made, "ada", "bob")
-    return await repository.domains.delete(tenant.scope, made.id, partial(delete_domain, now=NOW), NOW)
+    return await repository.domains.delete(tenant.context, made.id, partial(delete_domain, now=NOW), NOW)
 
 
 async def validating_domain(repository: Repository, tenant: Tenant, name: str) -> Domain:
     """A domain whose records are to be looked up."""
     made = await new_domain(repository, tenant, name, DomainStatus.WAITING_VALIDATION)
-    return await repository.domains.begin_validation(tenant.scope, made.id, partial(begin_validation, now=NOW), NOW)
+    return await repository.domains.begin_validation(tenant.context, made.id, partial(begin_validation, now=NOW), NOW)
 
 
 async def test_a_mailbox_that_cannot_be_claimed_keeps_nobody_elses_renewal_waiting(
@@ -250,7 +250,7 @@ async def test_a_domain_whose_look_up_cannot_be_stored_keeps_no_other_from_it(
     async with worker_on(clean_store, refused(raw, "UPDATE", table, condition)) as worker:
         await worker.rounds()
         assert await statuses(raw, *domains) == [DomainStatus.READY, DomainStatus.VALIDATING, DomainStatus.READY]
-        assert worker.failures() == [("look_up", bad.id, 1)]
+        assert worker.failures() == [("dns_lookup", bad.id, 1)]
         await worker.lift_fault()
         await worker.pass_time(FIRST_RETRY)
         await eventually(lambda: is_ready(raw, bad))
@@ -303,12 +303,12 @@ async def test_where_it_cannot_be_looked_for_work_all_is_tried(
             await worker.rounds()
             assert await renewed(repository, tenant, made) == [True]
             await eventually(lambda: is_ready(raw, validating))
-            assert {kind for kind, _, _ in worker.failures()} == {"look", "answer_forgotten"}
+            assert {kind for kind, _, _ in worker.failures()} == {"poll", "answer_forgotten"}
             await execute(raw, text(back))
             await worker.pass_time(4 * FIRST_RETRY)
             await worker.rounds()
             again = [each["kind"] for each in worker.logs if each["event"] == "steps are taken again"]
-            assert again == ["look"]  # there is nothing to forget
+            assert again == ["poll"]  # there is nothing to forget
     finally:
         if not await exists(raw, "idempotency_keys"):
             await execute(raw, text(back))

@@ -95,7 +95,7 @@ async def test_every_list_walks_the_index_of_its_order_and_sorts_nothing(
             for start in (dict[str, Any](), {"after": after}, {"page": 2}):
                 ordering = Ordering(field=order, descending=descending)
                 asked = query(**{"ordering": ordering, "page": 1, "page_size": 1, **narrowing, **more, **start})
-                assert (await call(tenant.scope, asked)).total_count == 2
+                assert (await call(tenant.context, asked)).total_count == 2
                 steps = await plan_of(raw, executed)
                 index = f"INDEX ix_{table.name}_{narrowed}_{order} "
                 walked = (index, UNIQUE_NAMES) if "after" in start else (index,)
@@ -115,7 +115,7 @@ async def test_the_few_rows_of_some_statuses_are_gathered_by_one_index(
     call, query, by_status = listed[table]
     ordering = Ordering(field="updated_at", descending=True)
     narrowing = {name: listed["ids"][name] for name in narrowed}
-    await call(tenant.scope, query(ordering=ordering, page=1, page_size=1, **narrowing, **by_status))
+    await call(tenant.context, query(ordering=ordering, page=1, page_size=1, **narrowing, **by_status))
     steps = await plan_of(raw, executed)
     gathered = [step for step in steps if f"ix_{table}_gathered" in step]
     assert len(gathered) == len(by_status.get("statuses", [1]))
@@ -131,7 +131,7 @@ async def test_a_search_looks_a_substring_up_and_then_its_rows(
     call, query, _ = listed[table]
     ordering = Ordering(field="created_at", descending=True)
     for narrowing in ({}, {"project_id": tenant.project.id}):
-        await call(tenant.scope, query(ordering=ordering, page=1, page_size=1, search=search, **narrowing))
+        await call(tenant.context, query(ordering=ordering, page=1, page_size=1, search=search, **narrowing))
         steps = await plan_of(raw, executed)
         assert f"SCAN search_{table} VIRTUAL TABLE INDEX 0:M1" in steps
         rows = [step for step in steps if step.startswith(f"SEARCH {table} ")]

@@ -10,13 +10,13 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from postroomd.clock import Clock
+from postroomd.domain.context import Idempotency
 from postroomd.domain.domains import begin_validation, delete_domain
 from postroomd.domain.errors import StorageUnavailable
 from postroomd.domain.model import Domain, DomainRecord, DomainStatus, RecordStatus
 from postroomd.domain.provisioning import confirm_provision
 from postroomd.domain.provisions import Provision
 from postroomd.domain.records import Finding
-from postroomd.storage.idempotency import ONCE, Once
 from postroomd.storage.opening import open_database
 from postroomd.storage.protocols.repository import Repository
 from postroomd.worker import loop, steps
@@ -48,7 +48,7 @@ def worker_of(repository: Repository, prober: Prober | None = None) -> Worker:
 
 async def validating(repository: Repository, tenant: Tenant) -> Domain:
     made = await new_domain(repository, tenant, "validating.test", DomainStatus.WAITING_VALIDATION)
-    return await repository.domains.begin_validation(tenant.scope, made.id, partial(begin_validation, now=NOW), NOW)
+    return await repository.domains.begin_validation(tenant.context, made.id, partial(begin_validation, now=NOW), NOW)
 
 
 class Blind:
@@ -80,7 +80,7 @@ async def test_steps_are_counted_by_kind(repository: Repository, tenant: Tenant)
     await worker.move_once(NOW)
     await worker.move_once(DUE)  # both are renewed
     assert grown(before, STEPS) == {"domain_provided": 1, "mailbox": 4}
-    await repository.domains.delete(tenant.scope, domain.id, partial(delete_domain, now=DUE), DUE)
+    await repository.domains.delete(tenant.context, domain.id, partial(delete_domain, now=DUE), DUE)
     await worker.move_once(DUE)
     assert grown(before, STEPS) == {"domain_provided": 1, "mailbox": 4, "domain_purge": 3}
     assert grown(before, FAILURES) == {}
@@ -100,7 +100,7 @@ async def test_a_look_up_that_fails_for_a_fault_of_ours_is_counted_as_failed(
     before = here()
     await validating(repository, tenant)
     await worker_of(repository, Blind(fails=True)).run_once(NOW)
-    assert grown(before, FAILURES) == {"look_up": 1}
+    assert grown(before, FAILURES) == {"dns_lookup": 1}
     assert grown(before, LOOKED_UP, "status") == {"validation_failed": 1}
 
 
@@ -141,10 +141,9 @@ async def test_what_is_taken_as_provided_is_counted_and_what_fails_apart(
 
 
 async def test_answers_that_are_forgotten_are_counted(repository: Repository, tenant: Tenant) -> None:
-    once = Once(key="a key", digest=b"a digest", answer=lambda _: b"", expires_at=NOW + timedelta(hours=1), now=NOW)
-    token = ONCE.set(once)
-    await new_domain(repository, tenant)
-    ONCE.reset(token)
+    expires_at = NOW + timedelta(hours=1)
+    key = Idempotency(key="a key", digest=b"a digest", encode=lambda _: b"", now=NOW, expires_at=expires_at)
+    await new_domain(repository, tenant, idempotency=key)
     before, worker = here(), worker_of(repository)
     await worker.move_once(NOW)
     assert grown(before, STEPS) == {}

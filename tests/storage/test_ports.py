@@ -19,6 +19,7 @@ from postroomd.storage.protocols.repository import Repository
 from postroomd.worker.probers import TrustingProber
 from postroomd.worker.steps import LEASE, Worker
 from tests.life import BILLED, FREE, PLATFORM, RETENTION
+from tests.storage.made import OPERATOR
 
 from .looks import check_invariants, dump
 from .made import NOW, SECRETS, Tenant, domain, mailbox, new_domain, new_id, new_one, records
@@ -52,7 +53,9 @@ async def made(repository: Repository, within: Domain, name: str) -> Mailbox:
     """A mailbox that the mail platform has."""
     created = await new_one(repository, within, mailbox(name, policy=PLATFORM))
     if created.provision_id is not None:
-        await repository.administration.settle_provision(created.provision_id, partial(confirm_provision, now=NOW))
+        await repository.administration.settle_provision(
+            OPERATOR, created.provision_id, partial(confirm_provision, now=NOW)
+        )
     return created
 
 
@@ -63,7 +66,7 @@ def _delete(stored: Mailbox, _status: DomainStatus, *, retention: timedelta) -> 
 async def test_what_a_platform_was_asked_for_is_done_without_one(
     repository: Repository, tenant: Tenant, raw: AsyncEngine
 ) -> None:
-    scope, mailboxes = tenant.scope, repository.mailboxes
+    scope, mailboxes = tenant.context, repository.mailboxes
 
     async def new_alias_of(one: Mailbox, name: str) -> Alias:
         make = partial(new_alias, alias_id=new_id(), local_part=name, description="", policy=PLATFORM, now=NOW)
@@ -87,9 +90,9 @@ async def test_what_a_platform_was_asked_for_is_done_without_one(
     ]
 
     fail = partial(fail_provision, reason="no space", now=NOW)
-    await repository.administration.settle_provision((await pending(repository))[failing.email].id, fail)
+    await repository.administration.settle_provision(OPERATOR, (await pending(repository))[failing.email].id, fail)
     await repository.administration.settle_provision(
-        (await pending(repository))[dropped.email].id, partial(confirm_provision, now=NOW)
+        OPERATOR, (await pending(repository))[dropped.email].id, partial(confirm_provision, now=NOW)
     )
     await repository.aliases.delete(scope, dropped.id, partial(delete_alias, policy=PLATFORM, now=NOW))
     for one, retention in ((restoring, RETENTION), (leaving, timedelta(0)), (gone, RETENTION)):
@@ -130,7 +133,7 @@ async def test_what_a_platform_is_asked_for_is_its_own_where_there_is_one(
 ) -> None:
     ada = await new_one(repository, await new_domain(repository, tenant), mailbox("ada", policy=PLATFORM))
     await rest(repository, PLATFORM, LATER)
-    assert (await repository.mailboxes.get(tenant.scope, ada.id)).status is M.CREATING
+    assert (await repository.mailboxes.get(tenant.context, ada.id)).status is M.CREATING
     assert list(await pending(repository)) == [ada.email]
 
 
@@ -147,11 +150,11 @@ async def test_a_provision_that_can_not_be_settled_holds_up_no_other(
 
     monkeypatch.setattr("postroomd.worker.steps.confirm_provision", faulty)
     await rest(repository, FREE, LATER)
-    assert (await repository.mailboxes.get(tenant.scope, bob.id)).status is M.READY
+    assert (await repository.mailboxes.get(tenant.context, bob.id)).status is M.READY
     assert (await pending(repository))[ada.email].attempts == 1
     monkeypatch.undo()
     await rest(repository, FREE, LATER + LEASE)
-    assert (await repository.mailboxes.get(tenant.scope, ada.id)).status is M.READY
+    assert (await repository.mailboxes.get(tenant.context, ada.id)).status is M.READY
 
 
 async def test_what_is_owed_is_settled_in_its_time_once_periods_cost_nothing(
@@ -159,5 +162,5 @@ async def test_what_is_owed_is_settled_in_its_time_once_periods_cost_nothing(
 ) -> None:
     ada = await new_one(repository, await new_domain(repository, tenant), mailbox("ada", policy=BILLED))
     await rest(repository, FREE, NOW + BILLED.payment_term)
-    assert (await repository.mailboxes.get(tenant.scope, ada.id)).status is M.READY
+    assert (await repository.mailboxes.get(tenant.context, ada.id)).status is M.READY
     assert [row[8] for row in (await dump(raw))["payments"]] == [PaymentStatus.VOID]

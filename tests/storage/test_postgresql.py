@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from time import monotonic
@@ -12,13 +13,13 @@ from sqlalchemy import func, insert, select, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
+from postroomd.domain.context import CallContext
 from postroomd.domain.domains import delete_domain
 from postroomd.domain.errors import Conflict, QuotaExceeded
 from postroomd.domain.mailboxes import delete_mailbox
 from postroomd.domain.model import DomainStatus
-from postroomd.domain.tenancy import Scope
 from postroomd.storage import schema as t
-from postroomd.storage.database import DEADLINE, Database
+from postroomd.storage.database import Database
 from postroomd.storage.opening import open_database
 from postroomd.storage.sql import SqlRepository
 from postroomd.worker.steps import Worker
@@ -51,7 +52,7 @@ async def test_a_statement_that_forgets_its_scope_finds_the_callers_rows_alone(d
     for each in (tenant, other):
         within = await new_domain(repository, each, f"{each.project.id}.com")
         gone = await new_one(repository, within, mailbox("gone", policy=BILLED))
-        await repository.mailboxes.change(each.scope, gone.id, lambda it, _: delete_mailbox(it, timedelta(0), NOW))
+        await repository.mailboxes.change(each.context, gone.id, lambda it, _: delete_mailbox(it, timedelta(0), NOW))
         await Worker(work=repository.work, prober=None, policy=FREE).run_once(NOW)
         await new_alias(repository, await new_one(repository, within, mailbox("creating", policy=PLATFORM)), "alias")
 
@@ -62,7 +63,7 @@ async def test_a_statement_that_forgets_its_scope_finds_the_callers_rows_alone(d
             seen[table.name] = set(rows.scalars())
         return seen
 
-    for scope, expected in ((tenant.scope, tenant), (other.scope, other)):
+    for scope, expected in ((tenant.context, tenant), (other.context, other)):
         seen = await database.read(forgetful, scope)
         assert seen.pop("idempotency_keys") == set()
         for name, owners in seen.items():
@@ -76,7 +77,7 @@ async def test_a_forgetful_write_changes_the_callers_rows_alone(database: Databa
     async def forgetful(connection: AsyncConnection) -> int:
         return (await connection.execute(t.mailboxes.update().values(password_hash="changed"))).rowcount
 
-    assert await database.write(forgetful, tenant.scope) == 2
+    assert await database.write(forgetful, tenant.context) == 2
 
     async def unchanged(connection: AsyncConnection) -> int:
         counting = select(func.count()).where(
@@ -103,7 +104,7 @@ async def test_a_row_of_another_organization_cannot_be_written(database: Databas
         await connection.execute(insert(t.projects).values(row))
 
     with pytest.raises(DBAPIError, match="row-level security"):
-        await database.write(smuggle, tenant.scope)
+        await database.write(smuggle, tenant.context)
     await database.close()
 
 
@@ -117,7 +118,7 @@ async def test_tenants_statements_may_not_even_look_at_keys_and_organizations(
         await connection.execute(select(table))  # type: ignore[call-overload]
 
     with pytest.raises(DBAPIError, match="permission denied"):
-        await database.read(look, tenant.scope)
+        await database.read(look, tenant.context)
     await database.close()
 
 
@@ -161,14 +162,14 @@ async def test_sixteen_serializable_writers_retry_and_keep_every_invariant(
     tenant = await new_tenant(repository, quota=quota)
     domain = await new_domain(repository, tenant)
     outcomes: list[str] = []
-    DEADLINE.set(monotonic() + PATIENCE_SECONDS)
+    deadline = monotonic() + PATIENCE_SECONDS
 
     async def writer(number: int) -> None:
         chance = random.Random(number)
         for _ in range(CALLS):
             names = [f"m{chance.randrange(60)}" for _ in range(2)]
             try:
-                created = await new_mailboxes(repository, domain, *sorted(set(names)))
+                created = await new_mailboxes(repository, domain, *sorted(set(names)), deadline=deadline)
             except Conflict:
                 outcomes.append("conflict")
             except QuotaExceeded:
@@ -176,7 +177,9 @@ async def test_sixteen_serializable_writers_retry_and_keep_every_invariant(
             else:
                 outcomes.append("created")
                 await repository.mailboxes.change(
-                    tenant.scope, created[0].id, lambda mailbox, _: delete_mailbox(mailbox, RETENTION, NOW)
+                    replace(tenant.context, deadline=deadline),
+                    created[0].id,
+                    lambda mailbox, _: delete_mailbox(mailbox, RETENTION, NOW),
                 )
 
     with structlog.testing.capture_logs() as logs:
@@ -185,11 +188,11 @@ async def test_sixteen_serializable_writers_retry_and_keep_every_invariant(
     assert len(outcomes) == WRITERS * CALLS
     assert {"conflict", "created"} <= set(outcomes)
     assert [entry for entry in logs if entry["event"] == "transaction begun again"], "nothing was retried"
-    await _require_counts_equal_a_recount(database, tenant.scope, quota)
+    await _require_counts_equal_a_recount(database, tenant.context, quota)
     await database.close()
 
 
-async def _require_counts_equal_a_recount(database: Database, scope: Scope, quota: int) -> None:
+async def _require_counts_equal_a_recount(database: Database, scope: CallContext, quota: int) -> None:
     async def one(connection: AsyncConnection) -> tuple[int, int, int, int]:
         count = select(func.count()).select_from
         return (
@@ -219,7 +222,7 @@ async def test_while_a_domain_is_deleted_its_projects_other_domains_wait_for_not
     deletion = partial(delete_domain, now=NOW)
     async with database._engines.writer.begin() as holding:
         await holding.execute(select(t.mailboxes.c.id).where(t.mailboxes.c.id == ada.id).with_for_update())
-        deleting = asyncio.create_task(repository.domains.delete(tenant.scope, going.id, deletion, NOW))
+        deleting = asyncio.create_task(repository.domains.delete(tenant.context, going.id, deletion, NOW))
         await eventually(waits)
         await asyncio.wait_for(new_domain(repository, tenant, "new.test"), PATIENCE_SECONDS)
         assert not deleting.done()

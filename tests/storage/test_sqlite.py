@@ -99,11 +99,11 @@ async def test_every_look_for_work_is_served_by_an_index(
     await new_alias(repository, ada, "countess")
     (waiting,) = await new_mailboxes(repository, provisioning, "waiting")
     its_alias = replace(alias(waiting, local_part="also"), status=AliasStatus.PROVISIONING)
-    await repository.aliases.create(tenant.scope, waiting.id, lambda _: its_alias)
+    await repository.aliases.create(tenant.context, waiting.id, lambda _: its_alias)
     await new_one(repository, going, mailbox("unpaid", policy=BOTH))
     findings = {kind: Finding(RecordStatus.VALID) for kind in RECORD_KINDS}
     with statements() as executed:
-        await repository.domains.begin_validation(tenant.scope, made.id, partial(begin_validation, now=NOW), NOW)
+        await repository.domains.begin_validation(tenant.context, made.id, partial(begin_validation, now=NOW), NOW)
         await work.next_due(platform=False)
         (look_up,) = await work.lease_domains(NOW, LEASE, 10)
         settled = await work.settle_validation(look_up, findings, LEASE, NOW)
@@ -114,7 +114,7 @@ async def test_every_look_for_work_is_served_by_an_index(
         for claim in claims:
             assert await work.advance(claim, partial(advance_mailbox, policy=BOTH, now=NOW), NOW) is True
             await work.put_off_mailbox(claim, NOW)
-        await repository.domains.delete(tenant.scope, going.id, partial(delete_domain, now=NOW), NOW)
+        await repository.domains.delete(tenant.context, going.id, partial(delete_domain, now=NOW), NOW)
         purge = partial(work.purge_domains, lambda _: None, lambda _: None, NOW, 10)
         assert [await purge() for _ in range(3)] == [2, 1, 0]
         assert await work.forget_answers(NOW, 10) == 0
@@ -255,7 +255,7 @@ async def test_a_full_disk_is_out_of_reach_for_writes_alone_and_leaves_nothing(s
     with pytest.raises(StorageUnavailable):
         await new_mailboxes(repository, within, *(f"m{number}" for number in range(100)))
     event.remove(Pool, "connect", fill)
-    assert await repository.domains.get(tenant.scope, within.id) == within
+    assert await repository.domains.get(tenant.context, within.id) == within
     assert await dump(raw) == before
     await repository.close()
     # Space returns.

@@ -15,6 +15,7 @@ from postroomd.storage.protocols.repository import Repository
 from postroomd.worker.probers import TrustingProber
 from postroomd.worker.steps import Worker
 from tests.life import BOTH
+from tests.storage.made import OPERATOR
 
 from .made import NOW, SECRETS, Tenant, domain, mailbox, new_domain, new_id, new_mailboxes, new_one, records
 
@@ -49,7 +50,7 @@ class Seen:
         self.now = NOW
 
     async def look(self, of: Domain, *mailboxes: Mailbox) -> None:
-        scope = self.tenant.scope
+        scope = self.tenant.context
         self.domains.add((await self.repository.domains.get(scope, of.id)).status)
         self.records |= {each.status for each in (await self.repository.domains.records(scope, of.id)).values()}
         self.mailboxes |= {(await self.repository.mailboxes.get(scope, each.id)).status for each in mailboxes}
@@ -60,21 +61,25 @@ class Seen:
 
     async def pay(self) -> None:
         for payment in (await self.repository.administration.pending_payments("", 100)).items:
-            await self.repository.administration.settle_payment(payment.id, partial(confirm_payment, now=self.now))
+            await self.repository.administration.settle_payment(
+                OPERATOR, payment.id, partial(confirm_payment, now=self.now)
+            )
 
     async def provide(self) -> None:
         for each in (await self.repository.administration.pending_provisions(self.now, "", 100)).items:
-            await self.repository.administration.settle_provision(each.id, partial(confirm_provision, now=self.now))
+            await self.repository.administration.settle_provision(
+                OPERATOR, each.id, partial(confirm_provision, now=self.now)
+            )
 
     async def validate(self, of: Domain) -> None:
         rule = partial(begin_validation, now=self.now)
-        await self.repository.domains.begin_validation(self.tenant.scope, of.id, rule, self.now)
+        await self.repository.domains.begin_validation(self.tenant.context, of.id, rule, self.now)
 
 
 async def test_every_status_is_reached(repository: Repository, tenant: Tenant) -> None:
     seen = Seen(repository, tenant)
     made = create_domain_on_platform(domain(tenant))
-    await repository.domains.create(tenant.scope, made, records(made), SECRETS)
+    await repository.domains.create(tenant.context, made, records(made), SECRETS)
     ada = await new_one(repository, made, mailbox("ada", policy=BOTH))
     await seen.look(made, ada)  # creating, unknown_status, waiting_payment
 
@@ -96,13 +101,13 @@ async def test_every_status_is_reached(repository: Repository, tenant: Tenant) -
     await seen.look(made, ada)  # ready, creating
 
     make = partial(new_alias, alias_id=new_id(), local_part="countess", description="", policy=BOTH, now=seen.now)
-    alias = await repository.aliases.create(tenant.scope, ada.id, make)
+    alias = await repository.aliases.create(tenant.context, ada.id, make)
     seen.aliases.add(alias.status)
     await seen.provide()
-    seen.aliases.add((await repository.aliases.get(tenant.scope, alias.id)).status)
+    seen.aliases.add((await repository.aliases.get(tenant.context, alias.id)).status)
     going = partial(delete_alias, policy=BOTH, now=seen.now)
-    await repository.aliases.delete(tenant.scope, alias.id, going)
-    seen.aliases.add((await repository.aliases.get(tenant.scope, alias.id)).status)
+    await repository.aliases.delete(tenant.context, alias.id, going)
+    seen.aliases.add((await repository.aliases.get(tenant.context, alias.id)).status)
     await seen.provide()
     await seen.look(made, ada)  # ready
 
@@ -114,12 +119,12 @@ async def test_every_status_is_reached(repository: Repository, tenant: Tenant) -
     await seen.look(made, ada)  # locked
     await seen.pay()
     now = seen.now
-    await repository.mailboxes.change(tenant.scope, ada.id, lambda it, _: delete_mailbox(it, BOTH.retention, now))
+    await repository.mailboxes.change(tenant.context, ada.id, lambda it, _: delete_mailbox(it, BOTH.retention, now))
     await seen.look(made, ada)  # deletion_scheduled
-    await repository.mailboxes.change(tenant.scope, ada.id, partial(restore_mailbox, policy=BOTH, now=now))
+    await repository.mailboxes.change(tenant.context, ada.id, partial(restore_mailbox, policy=BOTH, now=now))
     await seen.look(made, ada)  # restoring
 
-    await repository.domains.delete(tenant.scope, made.id, partial(delete_domain, now=now), now)
+    await repository.domains.delete(tenant.context, made.id, partial(delete_domain, now=now), now)
     await seen.work()
     await seen.look(made, ada)  # deleting
 
@@ -156,11 +161,11 @@ async def test_what_fails_holds_up_nobody_and_is_tried_again(repository: Reposit
     assert renewal is not None
     stumbling = Worker(work=Stumbling(repository, ada.id), prober=None, policy=BOTH)  # type: ignore[arg-type]
     await stumbling.run_once(renewal)
-    assert await repository.mailboxes.get(tenant.scope, ada.id) == ada
-    assert (await repository.mailboxes.get(tenant.scope, bob.id)).status is MailboxStatus.RENEWING
+    assert await repository.mailboxes.get(tenant.context, ada.id) == ada
+    assert (await repository.mailboxes.get(tenant.context, bob.id)).status is MailboxStatus.RENEWING
     mended = Worker(work=repository.work, prober=None, policy=BOTH)
     await mended.run_once(renewal + timedelta(seconds=9))  # it rests for ten
-    assert await repository.mailboxes.get(tenant.scope, ada.id) == ada
+    assert await repository.mailboxes.get(tenant.context, ada.id) == ada
     await mended.run_once(renewal + timedelta(seconds=10))
-    found = await repository.mailboxes.get(tenant.scope, ada.id)
+    found = await repository.mailboxes.get(tenant.context, ada.id)
     assert (found.status, found.subscription_period_started_at) == (MailboxStatus.RENEWING, renewal)

@@ -59,7 +59,7 @@ async def test_a_stop_is_heeded_with_much_still_to_do(
 
     monkeypatch.setattr(repository.work, "advance", stopping)
     await working(repository, stop)
-    found = [await repository.mailboxes.get(tenant.scope, one.id) for one in made]
+    found = [await repository.mailboxes.get(tenant.context, one.id) for one in made]
     renewed = [one for one in found if one.subscription_period_started_at > NOW]
     assert len(renewed) == 2
 

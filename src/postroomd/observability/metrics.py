@@ -110,7 +110,7 @@ class Times(Metric["Histogram"]):
 SERVE, GATEWAY, WORKER = ("serve",), ("gateway",), ("worker",)
 CALL_KINDS = ("reads", "changes")
 STEPS = ("mailbox", "domain_provided", "domain_purge", "provision", "answer_forgotten")
-FAILURES = (*STEPS, "look_up", "look", "database")
+FAILURES = (*STEPS, "dns_lookup", "poll", "database")
 
 # --- The service ------------------------------------------------------------------------------------------------------
 

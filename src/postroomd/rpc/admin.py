@@ -6,6 +6,7 @@ from datetime import datetime
 from functools import partial
 
 from postroom.admin.v1alpha1 import mailbox_pb2, payment_pb2, provision_pb2
+from postroomd.domain.context import CallContext
 from postroomd.domain.errors import Reason
 from postroomd.domain.history import Tombstone, Transition
 from postroomd.domain.mailboxes import lock_mailbox, unlock_mailbox
@@ -32,59 +33,67 @@ class AdminServicer:
     policy: LifecyclePolicy
     clock: Callable[[], datetime]
 
-    async def ListPendingPayments(self, request: payment_pb2.ListPendingPaymentsRequest) -> Slice[Payment]:
+    async def ListPendingPayments(
+        self, request: payment_pb2.ListPendingPaymentsRequest, context: CallContext
+    ) -> Slice[Payment]:
         """What is owed."""
         with checking() as check:
             limit = check.limit(request.page_size, MAX_PAGE_SIZE)
         return await self.administration.pending_payments(request.page_token, limit)
 
-    async def ConfirmPayment(self, request: payment_pb2.ConfirmPaymentRequest) -> Payment:
+    async def ConfirmPayment(self, request: payment_pb2.ConfirmPaymentRequest, context: CallContext) -> Payment:
         """Take a payment as paid."""
         payment_id = check_id("payment_id", request.payment_id)
-        return await self.administration.settle_payment(payment_id, partial(confirm_payment, now=self.clock()))
+        return await self.administration.settle_payment(context, payment_id, partial(confirm_payment, now=self.clock()))
 
-    async def RefusePayment(self, request: payment_pb2.RefusePaymentRequest) -> Payment:
+    async def RefusePayment(self, request: payment_pb2.RefusePaymentRequest, context: CallContext) -> Payment:
         """Take a payment as refused."""
         with checking() as check:
             payment_id = check.uuid("payment_id", request.payment_id)
             reason = check.reason(request.reason)
         rule = partial(refuse_payment, reason=reason, policy=self.policy, now=self.clock())
-        return await self.administration.settle_payment(payment_id, rule)
+        return await self.administration.settle_payment(context, payment_id, rule)
 
-    async def LockMailbox(self, request: mailbox_pb2.LockMailboxRequest) -> Mailbox:
+    async def LockMailbox(self, request: mailbox_pb2.LockMailboxRequest, context: CallContext) -> Mailbox:
         """Lock a mailbox."""
         with checking() as check:
             mailbox_id = check.uuid("mailbox_id", request.mailbox_id)
             reason = check.reason(request.reason)
         return await self.administration.change_mailbox(
-            mailbox_id, partial(lock_mailbox, reason=reason, now=self.clock())
+            context, mailbox_id, partial(lock_mailbox, reason=reason, now=self.clock())
         )
 
-    async def UnlockMailbox(self, request: mailbox_pb2.UnlockMailboxRequest) -> Mailbox:
+    async def UnlockMailbox(self, request: mailbox_pb2.UnlockMailboxRequest, context: CallContext) -> Mailbox:
         """Take a lock back."""
         mailbox_id = check_id("mailbox_id", request.mailbox_id)
-        return await self.administration.change_mailbox(mailbox_id, partial(unlock_mailbox, now=self.clock()))
+        return await self.administration.change_mailbox(context, mailbox_id, partial(unlock_mailbox, now=self.clock()))
 
-    async def ListPendingProvisions(self, request: provision_pb2.ListPendingProvisionsRequest) -> Slice[Provision]:
+    async def ListPendingProvisions(
+        self, request: provision_pb2.ListPendingProvisionsRequest, context: CallContext
+    ) -> Slice[Provision]:
         """What the mail platform is to do now."""
         with checking() as check:
             limit = check.limit(request.page_size, MAX_PAGE_SIZE)
         return await self.administration.pending_provisions(self.clock(), request.page_token, limit)
 
-    async def ConfirmProvision(self, request: provision_pb2.ConfirmProvisionRequest) -> Provision:
+    async def ConfirmProvision(self, request: provision_pb2.ConfirmProvisionRequest, context: CallContext) -> Provision:
         """Take a provision as done."""
         provision_id = check_id("provision_id", request.provision_id)
-        return await self.administration.settle_provision(provision_id, partial(confirm_provision, now=self.clock()))
+        return await self.administration.settle_provision(
+            context, provision_id, partial(confirm_provision, now=self.clock())
+        )
 
-    async def FailProvision(self, request: provision_pb2.FailProvisionRequest) -> Provision:
+    async def FailProvision(self, request: provision_pb2.FailProvisionRequest, context: CallContext) -> Provision:
         """Put a provision off."""
         with checking() as check:
             provision_id = check.uuid("provision_id", request.provision_id)
             reason = check.reason(request.reason)
         rule = partial(fail_provision, reason=reason, now=self.clock())
-        return await self.administration.settle_provision(provision_id, rule)
+        return await self.administration.settle_provision(context, provision_id, rule)
 
-    async def ListTransitions(self, request: mailbox_pb2.ListTransitionsRequest) -> Slice[Transition]:
+    async def ListTransitions(
+        self, request: mailbox_pb2.ListTransitionsRequest, context: CallContext
+    ) -> Slice[Transition]:
         """What became of a mailbox."""
         with checking() as check:
             mailbox_id = check.uuid("mailbox_id", request.mailbox_id)
@@ -94,7 +103,7 @@ class AdminServicer:
         page = found[:limit]
         return Slice(page, str(page[-1].revision) if len(found) > limit else "")
 
-    async def GetMailbox(self, request: mailbox_pb2.GetMailboxRequest) -> Mailbox | Tombstone:
+    async def GetMailbox(self, request: mailbox_pb2.GetMailboxRequest, context: CallContext) -> Mailbox | Tombstone:
         """One mailbox, or what is left of it."""
         return await self.administration.get_mailbox(check_id("mailbox_id", request.mailbox_id))
 

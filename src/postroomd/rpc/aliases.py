@@ -8,12 +8,12 @@ from uuid import uuid4
 
 from postroom.v1alpha1 import alias_pb2 as pb
 from postroomd.domain.aliases import delete_alias, new_alias, require_aliases_allowed
+from postroomd.domain.context import CallContext
 from postroomd.domain.model import Alias, Mailbox
 from postroomd.domain.policy import LifecyclePolicy
 from postroomd.domain.queries import AliasQuery
 from postroomd.domain.validation import MAX_DESCRIPTION, check_address, check_id, check_local_part, checking
 from postroomd.rpc import convert, page_tokens
-from postroomd.rpc.authentication import CALLER
 from postroomd.rpc.boundary import Rpc
 from postroomd.storage.protocols.aliases import Aliases
 from postroomd.storage.protocols.mailboxes import quarantine_of
@@ -29,7 +29,7 @@ class AliasServicer:
     policy: LifecyclePolicy
     clock: Callable[[], datetime]
 
-    async def CreateAlias(self, request: pb.CreateAliasRequest) -> Alias:
+    async def CreateAlias(self, request: pb.CreateAliasRequest, context: CallContext) -> Alias:
         """Create an alias of a mailbox."""
         with checking() as check:
             mailbox_id = check.uuid("mailbox_id", request.mailbox_id)
@@ -50,11 +50,10 @@ class AliasServicer:
                 now=now,
             )
 
-        return await self.aliases.create(CALLER.get().scope, mailbox_id, make, quarantine_of(self.policy, now))
+        return await self.aliases.create(context, mailbox_id, make, quarantine_of(self.policy, now))
 
-    async def ListAliases(self, request: pb.ListAliasesRequest) -> page_tokens.Answer[Alias]:
+    async def ListAliases(self, request: pb.ListAliasesRequest, context: CallContext) -> page_tokens.Answer[Alias]:
         """One page of aliases."""
-        scope = CALLER.get().scope
         with checking() as check:
             page, page_size = check.page(request.page, request.page_size, MAX_PAGE_SIZE)
             query = AliasQuery(
@@ -65,15 +64,15 @@ class AliasServicer:
                 project_id=check.optional_uuid("project_id", request.project_id),
                 status=convert.optional_member(check, "status", request.status, convert.ALIAS_STATUSES),
             )
-            query = page_tokens.resumed(check, request, scope, query)
-        return page_tokens.answer(await self.aliases.list(scope, query), scope, query)
+            query = page_tokens.resumed(check, request, context.scope, query)
+        return page_tokens.answer(await self.aliases.list(context, query), context.scope, query)
 
-    async def GetAlias(self, request: pb.GetAliasRequest) -> Alias:
+    async def GetAlias(self, request: pb.GetAliasRequest, context: CallContext) -> Alias:
         """One alias."""
         alias_id = check_id("alias_id", request.alias_id)
-        return await self.aliases.get(CALLER.get().scope, alias_id)
+        return await self.aliases.get(context, alias_id)
 
-    async def UpdateAlias(self, request: pb.UpdateAliasRequest) -> Alias:
+    async def UpdateAlias(self, request: pb.UpdateAliasRequest, context: CallContext) -> Alias:
         """Change an alias's description."""
         sent = request.description if request.HasField("description") else None
         with checking() as check:
@@ -87,14 +86,14 @@ class AliasServicer:
             return replace(alias, description=sent, updated_at=now)
 
         guarded = convert.guarded(request.etag, convert.etag, "alias", rule)
-        return await self.aliases.change(CALLER.get().scope, alias_id, guarded)
+        return await self.aliases.change(context, alias_id, guarded)
 
-    async def DeleteAlias(self, request: pb.DeleteAliasRequest) -> Alias:
+    async def DeleteAlias(self, request: pb.DeleteAliasRequest, context: CallContext) -> Alias:
         """Remove an alias."""
         alias_id = check_id("alias_id", request.alias_id)
         rule = partial(delete_alias, policy=self.policy, now=self.clock())
         guarded = convert.guarded(request.etag, convert.etag, "alias", rule)
-        return await self.aliases.delete(CALLER.get().scope, alias_id, guarded)
+        return await self.aliases.delete(context, alias_id, guarded)
 
     def rpcs(self) -> Mapping[str, Rpc]:
         """The RPCs by name, each with what makes its response of its result."""

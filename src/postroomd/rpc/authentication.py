@@ -1,12 +1,12 @@
-"""Who calls: the API key, or the admin key, behind a call's metadata."""
+"""Authentication: the API key, or the admin key, that a call's metadata carries."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import datetime
 from time import monotonic
 from typing import Generic, TypeVar
 
+from postroomd.domain.context import CallContext
 from postroomd.domain.errors import KeyRefusal, Unauthenticated
 from postroomd.domain.keys import hash_secret
 from postroomd.domain.tenancy import AdminKey, ApiKey, Scope
@@ -15,87 +15,56 @@ CACHED_KEYS = 10_000
 
 Metadata = Sequence[tuple[str, str | bytes]]
 Key = TypeVar("Key", bound=ApiKey | AdminKey)
-Who = TypeVar("Who", bound="Caller | Operator")
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who makes a call, what it can reach, and whether it may change anything."""
+    """The caller of a call, by its key: the context that its calls begin with, and the fields of its log lines.
 
-    access_key: str
-    scope: Scope
-    default_project_id: str
+    `read_only` refuses every RPC that changes something.
+    """
+
+    context: CallContext
     read_only: bool
-
-    @property
-    def actor(self) -> str:
-        """What the history says of it."""
-        return f"key:{self.access_key}"
-
-    @property
-    def logged(self) -> Mapping[str, str]:
-        """What a log line says of it."""
-        return {"access_key": self.access_key, "organization_id": self.scope.organization_id}
+    log_fields: Mapping[str, str]
 
 
-@dataclass(frozen=True, slots=True)
-class Operator:
-    """Who makes a call to the admin service, which sees every tenant, and whether it may change anything."""
-
-    name: str
-    read_only: bool
-
-    @property
-    def actor(self) -> str:
-        """What the history says of it."""
-        return f"admin:{self.name}"
-
-    @property
-    def logged(self) -> Mapping[str, str]:
-        """What a log line says of it."""
-        return {"admin_key": self.name}
-
-
-CALLER: ContextVar[Caller] = ContextVar("caller")
-"""The caller of the call that is being handled."""
-
-
-def tenant_of(key: ApiKey) -> Caller:
-    """The caller that an API key stands for."""
-    return Caller(
-        access_key=key.access_key,
-        scope=Scope(organization_id=key.organization_id, project_id=key.project_id),
+def tenant_caller(key: ApiKey) -> Caller:
+    """Return the caller that an API key authenticates."""
+    context = CallContext(
+        actor=f"key:{key.access_key}",
+        tenant=Scope(organization_id=key.organization_id, project_id=key.project_id),
         default_project_id=key.default_project_id,
-        read_only=key.read_only,
     )
+    return Caller(context, key.read_only, {"access_key": key.access_key, "organization_id": key.organization_id})
 
 
-def operator_of(key: AdminKey) -> Operator:
-    """The caller that an admin key stands for."""
-    return Operator(name=key.name, read_only=key.read_only)
+def operator_caller(key: AdminKey) -> Caller:
+    """Return the caller that an admin key authenticates. Its calls reach every tenant."""
+    return Caller(CallContext(actor=f"admin:{key.name}"), key.read_only, {"admin_key": key.name})
 
 
-class Authenticator(Generic[Key, Who]):
-    """Finds the caller behind a secret, by a key that `find` finds by its digest.
+class Authenticator(Generic[Key]):
+    """Finds the caller of a secret. `find` returns the key with a digest of its secret, `caller_of` its caller.
 
-    A key that was found is not looked up again for `cache_seconds`.
+    A key that was found is cached for `cache_seconds`: a revoked key is refused within that time.
     """
 
     def __init__(
         self,
         find: Callable[[bytes], Awaitable[Key | None]],
-        who: Callable[[Key], Who],
+        caller_of: Callable[[Key], Caller],
         clock: Callable[[], datetime],
         cache_seconds: float,
     ) -> None:
         self._find = find
-        self._who = who
+        self._caller_of = caller_of
         self._clock = clock
         self._cache_seconds = cache_seconds
-        self._cache: dict[bytes, tuple[float, Key, Who]] = {}
+        self._cache: dict[bytes, tuple[float, Key, Caller]] = {}
 
-    async def caller_of(self, metadata: Metadata) -> Who:
-        """The caller whose secret the metadata carries. Raises Unauthenticated."""
+    async def authenticate(self, metadata: Metadata) -> Caller:
+        """Return the caller whose secret the metadata carries. Raises Unauthenticated."""
         secret_hash = _secret_hash(metadata)
         cached = self._cache.get(secret_hash)
         if cached is None or monotonic() >= cached[0]:
@@ -107,20 +76,20 @@ class Authenticator(Generic[Key, Who]):
             raise Unauthenticated(KeyRefusal.EXPIRED)
         return caller
 
-    async def _look_up(self, secret_hash: bytes) -> tuple[float, Key, Who]:
+    async def _look_up(self, secret_hash: bytes) -> tuple[float, Key, Caller]:
         until = monotonic() + self._cache_seconds
         self._cache.pop(secret_hash, None)
         key = await self._find(secret_hash)
         if key is None:
             raise Unauthenticated(KeyRefusal.NOT_FOUND)
         if len(self._cache) >= CACHED_KEYS:
-            self._cache.clear()  # they come back within one look-up each
-        self._cache[secret_hash] = found = (until, key, self._who(key))
+            self._cache.clear()  # each key returns with one lookup
+        self._cache[secret_hash] = found = (until, key, self._caller_of(key))
         return found
 
 
 def secret_of(metadata: Metadata) -> str:
-    """The one secret that the metadata carries. Raises Unauthenticated."""
+    """Return the one secret that the metadata carries. Raises Unauthenticated."""
     secrets = []
     for name, value in metadata:
         if name == "x-auth-token":
@@ -134,7 +103,7 @@ def secret_of(metadata: Metadata) -> str:
 
 
 def _secret_hash(metadata: Metadata) -> bytes:
-    """The digest of that secret. Raises Unauthenticated."""
+    """Return the digest of the secret. Raises Unauthenticated."""
     try:
         return hash_secret(secret_of(metadata))
     except ValueError:

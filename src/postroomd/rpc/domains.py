@@ -7,6 +7,7 @@ from secrets import token_hex
 from uuid import uuid4
 
 from postroom.v1alpha1 import domain_pb2 as pb
+from postroomd.domain.context import CallContext
 from postroomd.domain.domains import begin_validation, delete_domain
 from postroomd.domain.model import Domain, DomainRecord, DomainStatus, RecordStatus
 from postroomd.domain.policy import LifecyclePolicy
@@ -15,7 +16,6 @@ from postroomd.domain.queries import DomainQuery
 from postroomd.domain.records import MailHosts, plan_records
 from postroomd.domain.validation import MAX_SEARCH, check_domain_name, check_id, checking
 from postroomd.rpc import convert, page_tokens
-from postroomd.rpc.authentication import CALLER
 from postroomd.rpc.boundary import Rpc
 from postroomd.rpc.crypto import Crypto
 from postroomd.storage.protocols.domains import Domains, DomainSecrets
@@ -37,20 +37,19 @@ class DomainServicer:
     policy: LifecyclePolicy
     clock: Callable[[], datetime]
 
-    async def CreateDomain(self, request: pb.CreateDomainRequest) -> Domain:
+    async def CreateDomain(self, request: pb.CreateDomainRequest, context: CallContext) -> Domain:
         """Register a domain, and generate its DNS records."""
-        caller = CALLER.get()
         with checking() as check:
             name = check_domain_name(check, request.name)
-            project_id = check.optional_uuid("project_id", request.project_id) or caller.default_project_id
+            project_id = check.optional_uuid("project_id", request.project_id) or context.default_project_id
         # A key pair costs far more than this look: an unknown project is not to buy one.
-        await self.tenancy.get_project(caller.scope, project_id)
+        await self.tenancy.get_project(context, project_id)
         key = await self.crypto.new_dkim_key()
         token = token_hex(16)
         now = self.clock()
         domain = Domain(
             id=str(uuid4()),
-            organization_id=caller.scope.organization_id,
+            organization_id=context.scope.organization_id,
             project_id=project_id,
             name=name,
             status=DomainStatus.WAITING_VALIDATION,
@@ -80,11 +79,10 @@ class DomainServicer:
             for plan in plans
         ]
         secrets = DomainSecrets(token, self.dkim_selector, key.private_pem)
-        return await self.domains.create(caller.scope, domain, records, secrets)
+        return await self.domains.create(context, domain, records, secrets)
 
-    async def ListDomains(self, request: pb.ListDomainsRequest) -> page_tokens.Answer[Domain]:
+    async def ListDomains(self, request: pb.ListDomainsRequest, context: CallContext) -> page_tokens.Answer[Domain]:
         """One page of domains."""
-        scope = CALLER.get().scope
         with checking() as check:
             page, page_size = check.page(request.page, request.page_size, MAX_PAGE_SIZE)
             query = DomainQuery(
@@ -95,32 +93,34 @@ class DomainServicer:
                 statuses=convert.several_members(check, "statuses", request.statuses, convert.DOMAIN_STATUSES),
                 search=check.text("search", request.search, MAX_SEARCH),
             )
-            query = page_tokens.resumed(check, request, scope, query)
-        return page_tokens.answer(await self.domains.list(scope, query), scope, query)
+            query = page_tokens.resumed(check, request, context.scope, query)
+        return page_tokens.answer(await self.domains.list(context, query), context.scope, query)
 
-    async def GetDomain(self, request: pb.GetDomainRequest) -> Domain:
+    async def GetDomain(self, request: pb.GetDomainRequest, context: CallContext) -> Domain:
         """One domain."""
         domain_id = check_id("domain_id", request.domain_id)
-        return await self.domains.get(CALLER.get().scope, domain_id)
+        return await self.domains.get(context, domain_id)
 
-    async def DeleteDomain(self, request: pb.DeleteDomainRequest) -> Domain:
+    async def DeleteDomain(self, request: pb.DeleteDomainRequest, context: CallContext) -> Domain:
         """Delete a domain with all its mailboxes."""
         domain_id = check_id("domain_id", request.domain_id)
         now = self.clock()
         rule = convert.guarded(request.etag, self._etag, "domain", lambda domain: delete_domain(domain, now))
-        return await self.domains.delete(CALLER.get().scope, domain_id, rule, now)
+        return await self.domains.delete(context, domain_id, rule, now)
 
-    async def GetDomainRecords(self, request: pb.GetDomainRecordsRequest) -> Mapping[str, DomainRecord]:
+    async def GetDomainRecords(
+        self, request: pb.GetDomainRecordsRequest, context: CallContext
+    ) -> Mapping[str, DomainRecord]:
         """The DNS records of a domain."""
         domain_id = check_id("domain_id", request.domain_id)
-        return await self.domains.records(CALLER.get().scope, domain_id)
+        return await self.domains.records(context, domain_id)
 
-    async def ValidateDomainRecords(self, request: pb.ValidateDomainRecordsRequest) -> Domain:
+    async def ValidateDomainRecords(self, request: pb.ValidateDomainRecordsRequest, context: CallContext) -> Domain:
         """Have the worker look the domain's records up."""
         domain_id = check_id("domain_id", request.domain_id)
         now = self.clock()
         return await self.domains.begin_validation(
-            CALLER.get().scope, domain_id, lambda domain: begin_validation(domain, now), now
+            context, domain_id, lambda domain: begin_validation(domain, now), now
         )
 
     def rpcs(self) -> Mapping[str, Rpc]:

@@ -8,6 +8,7 @@ from uuid import uuid4
 
 from postroom.v1alpha1 import mailbox_pb2 as pb
 from postroomd.domain import mailboxes as rules
+from postroomd.domain.context import CallContext
 from postroomd.domain.domains import require_mailboxes_allowed
 from postroomd.domain.model import DomainStatus, Mailbox, MailboxView
 from postroomd.domain.policy import LifecyclePolicy
@@ -22,7 +23,6 @@ from postroomd.domain.validation import (
     checking,
 )
 from postroomd.rpc import convert, page_tokens
-from postroomd.rpc.authentication import CALLER
 from postroomd.rpc.boundary import Rpc
 from postroomd.rpc.crypto import Crypto
 from postroomd.storage.protocols.domains import Domains
@@ -41,9 +41,10 @@ class MailboxServicer:
     policy: LifecyclePolicy
     clock: Callable[[], datetime]
 
-    async def BatchCreateMailboxes(self, request: pb.BatchCreateMailboxesRequest) -> Sequence[Mailbox]:
+    async def BatchCreateMailboxes(
+        self, request: pb.BatchCreateMailboxesRequest, context: CallContext
+    ) -> Sequence[Mailbox]:
         """Create mailboxes of one domain, all or none."""
-        scope = CALLER.get().scope
         with checking() as check:
             domain_id = check.uuid("domain_id", request.domain_id)
             batch = check_batch(check, [(sent.local_part, sent.password) for sent in request.mailboxes])
@@ -52,7 +53,7 @@ class MailboxServicer:
             )
             period = check_new_period(check, sent_period)
         # Hashing is what a batch costs: what can be refused without it is refused before it.
-        domain = await self.domains.get(scope, domain_id)
+        domain = await self.domains.get(context, domain_id)
         require_mailboxes_allowed(domain)
         with checking() as check:
             check_addresses(check, domain.name, batch)
@@ -63,11 +64,12 @@ class MailboxServicer:
             NewMailbox(partial(make, mailbox_id=str(uuid4()), local_part=mailbox.local_part), password_hash)
             for mailbox, password_hash in zip(batch, hashes, strict=True)
         ]
-        return await self.mailboxes.create(scope, domain_id, new, quarantine_of(self.policy, now))
+        return await self.mailboxes.create(context, domain_id, new, quarantine_of(self.policy, now))
 
-    async def ListMailboxes(self, request: pb.ListMailboxesRequest) -> page_tokens.Answer[MailboxView]:
+    async def ListMailboxes(
+        self, request: pb.ListMailboxesRequest, context: CallContext
+    ) -> page_tokens.Answer[MailboxView]:
         """One page of mailboxes."""
-        scope = CALLER.get().scope
         with checking() as check:
             page, page_size = check.page(request.page, request.page_size, MAX_PAGE_SIZE)
             query = MailboxQuery(
@@ -79,17 +81,16 @@ class MailboxServicer:
                 statuses=convert.several_members(check, "statuses", request.statuses, convert.MAILBOX_STATUSES),
                 search=check.text("search", request.search, MAX_SEARCH),
             )
-            query = page_tokens.resumed(check, request, scope, query)
-        return page_tokens.answer(await self.mailboxes.listed(scope, query), scope, query)
+            query = page_tokens.resumed(check, request, context.scope, query)
+        return page_tokens.answer(await self.mailboxes.list_views(context, query), context.scope, query)
 
-    async def GetMailbox(self, request: pb.GetMailboxRequest) -> MailboxView:
+    async def GetMailbox(self, request: pb.GetMailboxRequest, context: CallContext) -> MailboxView:
         """One mailbox."""
         mailbox_id = check_id("mailbox_id", request.mailbox_id)
-        return await self.mailboxes.shown(CALLER.get().scope, mailbox_id)
+        return await self.mailboxes.view(context, mailbox_id)
 
-    async def UpdateMailbox(self, request: pb.UpdateMailboxRequest) -> Mailbox:
+    async def UpdateMailbox(self, request: pb.UpdateMailboxRequest, context: CallContext) -> Mailbox:
         """Change what follows the running period, the password, or both."""
-        scope = CALLER.get().scope
         new_password = request.new_password if request.HasField("new_password") else None
         with checking() as check:
             mailbox_id = check.uuid("mailbox_id", request.mailbox_id)
@@ -106,27 +107,27 @@ class MailboxServicer:
         rule = convert.guarded(request.etag, convert.etag, "mailbox", update)
         password_hash = None
         if new_password is not None:
-            mailbox = await self.mailboxes.get(scope, mailbox_id)
+            mailbox = await self.mailboxes.get(context, mailbox_id)
             local_part, _, domain_name = mailbox.email.partition("@")
             with checking() as check:
                 check_password_beside(check, "new_password", new_password, local_part, domain_name)
-            domain = await self.domains.get(scope, mailbox.domain_id)
+            domain = await self.domains.get(context, mailbox.domain_id)
             rule(mailbox, domain.status)  # what will be refused need not be hashed
             (password_hash,) = await self.crypto.hash_passwords([new_password])
-        return await self.mailboxes.change(scope, mailbox_id, rule, password_hash)
+        return await self.mailboxes.change(context, mailbox_id, rule, password_hash)
 
-    async def DeleteMailbox(self, request: pb.DeleteMailboxRequest) -> Mailbox:
+    async def DeleteMailbox(self, request: pb.DeleteMailboxRequest, context: CallContext) -> Mailbox:
         """Schedule a mailbox for deletion."""
         mailbox_id = check_id("mailbox_id", request.mailbox_id)
         delete = partial(_delete, retention=self.policy.retention, now=self.clock())
         rule = convert.guarded(request.etag, convert.etag, "mailbox", delete)
-        return await self.mailboxes.change(CALLER.get().scope, mailbox_id, rule)
+        return await self.mailboxes.change(context, mailbox_id, rule)
 
-    async def RestoreMailbox(self, request: pb.RestoreMailboxRequest) -> Mailbox:
+    async def RestoreMailbox(self, request: pb.RestoreMailboxRequest, context: CallContext) -> Mailbox:
         """Bring a mailbox back that is scheduled for deletion."""
         mailbox_id = check_id("mailbox_id", request.mailbox_id)
         rule = partial(rules.restore_mailbox, policy=self.policy, now=self.clock())
-        return await self.mailboxes.change(CALLER.get().scope, mailbox_id, rule)
+        return await self.mailboxes.change(context, mailbox_id, rule)
 
     def rpcs(self) -> Mapping[str, Rpc]:
         """The RPCs by name, each with what makes its response of its result."""

@@ -1,4 +1,4 @@
-"""What is counted of the calls of one RPC: what they ended with, and how long that took."""
+"""Metrics of RPCs: completed calls by status code, and their duration."""
 
 from time import perf_counter
 from typing import TYPE_CHECKING
@@ -11,25 +11,25 @@ if TYPE_CHECKING:
     from prometheus_client import Counter
 
 
-class Handled:
-    """The metrics of one RPC, looked up once: a call costs two of them."""
+class RpcMetrics:
+    """The metrics of one RPC, with its labels resolved once rather than with each call."""
 
     def __init__(self, method: MethodDescriptor) -> None:
         self._labels = (method.containing_service.full_name, method.name)
         self._seconds = GRPC_SECONDS.of(*self._labels)
         self._codes: dict[str, Counter] = {}
-        self._ending("OK")
+        self._counter("OK")
 
-    def ended(self, code: str, started: float) -> None:
-        """Count a call that was let in at an instant of `perf_counter`, and ends now."""
-        self._ending(code).inc()
+    def completed(self, code: str, started: float) -> None:
+        """Count an admitted call that ends now; `started` is an instant of `perf_counter`."""
+        self._counter(code).inc()
         self._seconds.observe(perf_counter() - started)
 
-    def refused(self, code: str) -> None:
-        """Count a call that was not let in."""
-        self._ending(code).inc()
+    def rejected(self, code: str) -> None:
+        """Count a call that was not admitted."""
+        self._counter(code).inc()
 
-    def _ending(self, code: str) -> "Counter":
+    def _counter(self, code: str) -> "Counter":
         counter = self._codes.get(code)
         if counter is None:
             counter = self._codes[code] = GRPC_HANDLED.of(*self._labels, code)

@@ -22,7 +22,7 @@ from postroomd.observability.metrics import CALL_KINDS, CALLS_IN_PROGRESS, DATAB
 from postroomd.rpc.admin import AdminServicer
 from postroomd.rpc.admission import Admission
 from postroomd.rpc.aliases import AliasServicer
-from postroomd.rpc.authentication import Authenticator, operator_of, tenant_of
+from postroomd.rpc.authentication import Authenticator, operator_caller, tenant_caller
 from postroomd.rpc.boundary import Boundary, Rpc
 from postroomd.rpc.convert import ServiceUrls
 from postroomd.rpc.crypto import Crypto, usual_threads
@@ -73,7 +73,7 @@ async def serve(settings: Settings, stop: asyncio.Event, ready: Callable[..., No
         crypto = _crypto(settings)
         cleanups.callback(crypto.close)
 
-        authenticator = Authenticator(repository.tenancy.find_key, tenant_of, now, settings.key_cache_seconds)
+        authenticator = Authenticator(repository.tenancy.find_key, tenant_caller, now, settings.key_cache_seconds)
         admissions = [Admission(settings.max_calls)]
         boundary = Boundary(repository=repository, authenticator=authenticator, clock=now, admission=admissions[0])
         services = [(settings.grpc_address, boundary.handlers(SERVICE, _rpcs(settings, repository, crypto, now)))]
@@ -120,7 +120,7 @@ async def _stop(servers: Sequence[grpc.aio.Server], drain_seconds: float) -> Non
 def _admin_handlers(
     settings: Settings, repository: Repository, clock: Callable[[], datetime], admission: Admission
 ) -> grpc.GenericRpcHandler:
-    authenticator = Authenticator(repository.admin_keys.find, operator_of, clock, settings.key_cache_seconds)
+    authenticator = Authenticator(repository.admin_keys.find, operator_caller, clock, settings.key_cache_seconds)
     servicer = AdminServicer(administration=repository.administration, policy=settings.lifecycle_policy(), clock=clock)
     boundary = Boundary(repository=repository, authenticator=authenticator, clock=clock, admission=admission)
     return boundary.handlers(ADMIN_SERVICE, servicer.rpcs())

@@ -2,22 +2,22 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from contextvars import ContextVar
 from time import monotonic
 from typing import Any, NoReturn, TypeVar
 
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from tenacity import AsyncRetrying, RetryCallState, wait_random_exponential
 
+from postroomd.domain.context import CallContext, Consistency
 from postroomd.domain.errors import PostroomError, SchemaMismatch, StorageUnavailable
 from postroomd.domain.tenancy import Scope
 from postroomd.observability.logs import get_logger
 from postroomd.observability.metrics import TRANSACTIONS_RETRIED
-from postroomd.storage import idempotency as once
 from postroomd.storage.compiled import CompiledRead, Values, via_sqlalchemy
 from postroomd.storage.drivers.engines import Engines, checkpoint, enter_tenant
 from postroomd.storage.drivers.pools import Rows
 from postroomd.storage.failures import is_no_database, is_out_of_reach, is_serialization_failure, is_unique_violation
+from postroomd.storage.idempotency import run_idempotently
 from postroomd.storage.replica import Replica
 
 Result = TypeVar("Result")
@@ -26,15 +26,6 @@ Transaction = Callable[[AsyncConnection], Awaitable[Result]]
 CHECKPOINT_SECONDS = 5.0
 KEY_TAKEN_ATTEMPTS = 3
 RETRY_SECONDS = 10.0  # where the caller names no deadline
-
-STRONG: ContextVar[bool] = ContextVar("strong", default=False)
-"""Whether the caller wants to read what was last committed, and not what a replica has of it."""
-
-ACTOR: ContextVar[str] = ContextVar("actor", default="worker")
-"""Who causes what is written, as the history tells it: `key:ACCESS_KEY`, `admin:NAME` or `worker`."""
-
-DEADLINE: ContextVar[float] = ContextVar("deadline")
-"""When the caller stops waiting, by the monotonic clock. A transaction is not begun again after that."""
 
 log = get_logger()
 
@@ -57,34 +48,39 @@ class Database:
         return self._engines.reader.dialect.name
 
     async def read(
-        self, work: Transaction[Result], scope: Scope | None = None, *, may_be_stale: bool = False
+        self, work: Transaction[Result], context: CallContext | None = None, *, may_be_stale: bool = False
     ) -> Result:
         """What `work` answers inside one read transaction. Raises StorageUnavailable.
 
         A read that may be stale is served by the replica, where there is one that is fresh enough and the caller has
         not refused it.
         """
-        return await self._served(lambda engines: _read(engines.reader, work, scope), may_be_stale)
+        scope = context.tenant if context else None
+        return await self._served(lambda engines: _read(engines.reader, work, scope), context, may_be_stale)
 
     async def fetch(
-        self, statement: CompiledRead, values: Values, scope: Scope | None = None, *, may_be_stale: bool = False
+        self, statement: CompiledRead, values: Values, context: CallContext | None = None, *, may_be_stale: bool = False
     ) -> Rows:
         """The rows of a hot statement: a read of that statement alone. Raises StorageUnavailable.
 
         The values of a statement with a scope have the scope's organization_id and project_id too.
         """
+        scope = context.tenant if context else None
         if scope is not None:
             values = {"organization_id": scope.organization_id, "project_id": scope.project_id, **values}
         if may_be_stale or (hot := self._engines.hot) is None:
-            return await self._served(lambda engines: _fetch(engines, statement, values, scope), may_be_stale)
+            return await self._served(lambda engines: _fetch(engines, statement, values, scope), context, may_be_stale)
         try:
             return await hot.fetch(statement, values, for_tenant=scope is not None)
         except Exception as error:
             raise_translated(error)
 
-    async def _served(self, reading: Callable[[Engines], Awaitable[Result]], may_be_stale: bool) -> Result:
+    async def _served(
+        self, reading: Callable[[Engines], Awaitable[Result]], context: CallContext | None, may_be_stale: bool
+    ) -> Result:
         replica = self._replica
-        if may_be_stale and replica and replica.usable() and not STRONG.get():
+        strong = context is not None and context.consistency is Consistency.STRONG
+        if may_be_stale and replica and replica.usable() and not strong:
             try:
                 return await reading(replica.engines)
             except Exception as error:
@@ -96,7 +92,7 @@ class Database:
         except Exception as error:
             raise_translated(error)
 
-    async def write(self, work: Transaction[Result], scope: Scope | None = None) -> Result:
+    async def write(self, work: Transaction[Result], context: CallContext | None = None) -> Result:
         """What `work` answers inside one write transaction, committed. Raises StorageUnavailable.
 
         A transaction that has begun runs to its end even when the caller is canceled: a client that hangs up can't
@@ -104,7 +100,7 @@ class Database:
         nobody else waiting. One that lost to another is run again, until the deadline.
         """
         begun = asyncio.Event()
-        task = asyncio.ensure_future(self._transaction(work, scope, begun))
+        task = asyncio.ensure_future(self._transaction(work, context, begun))
         self._running.add(task)
         task.add_done_callback(self._done)
         try:
@@ -124,8 +120,10 @@ class Database:
             await self._replica.close()
         await self._engines.close()
 
-    async def _transaction(self, work: Transaction[Result], scope: Scope | None, begun: asyncio.Event) -> Result:
-        deadline = DEADLINE.get(monotonic() + RETRY_SECONDS)
+    async def _transaction(
+        self, work: Transaction[Result], context: CallContext | None, begun: asyncio.Event
+    ) -> Result:
+        deadline = context.deadline if context and context.deadline is not None else monotonic() + RETRY_SECONDS
         attempts = AsyncRetrying(
             retry=_may_end_otherwise,
             wait=wait_random_exponential(multiplier=0.005, max=0.5),
@@ -134,18 +132,18 @@ class Database:
             reraise=True,
         )
         try:
-            return await attempts(self._attempt, work, scope, begun)
+            return await attempts(self._attempt, work, context, begun)
         except Exception as error:
             raise_translated(error)
 
-    async def _attempt(self, work: Transaction[Result], scope: Scope | None, begun: asyncio.Event) -> Result:
+    async def _attempt(self, work: Transaction[Result], context: CallContext | None, begun: asyncio.Event) -> Result:
         async with self._engines.writer.connect() as connection:
             begun.set()
             async with connection.begin():
-                if scope is None:
+                if context is None or context.tenant is None:
                     return await work(connection)
-                await enter_tenant(connection, scope)
-                return await once.applied(connection, scope, work)
+                await enter_tenant(connection, context.tenant)
+                return await run_idempotently(connection, context, work)
 
     def _done(self, task: asyncio.Task[Any]) -> None:
         self._running.discard(task)

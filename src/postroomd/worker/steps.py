@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 
+from postroomd.domain.context import WORKER
 from postroomd.domain.errors import PostroomError, StorageUnavailable
 from postroomd.domain.mailboxes import advance_mailbox, purge_with_domain
 from postroomd.domain.model import DomainStatus, Mailbox, RecordStatus
@@ -148,7 +149,7 @@ class Worker:
         settled = 0
         for provision in (await operations.pending_provisions(now, "", CHUNK)).items:
             try:
-                await operations.settle_provision(provision.id, partial(confirm_provision, now=now))
+                await operations.settle_provision(WORKER, provision.id, partial(confirm_provision, now=now))
                 WORKER_STEPS.of("provision").inc()
                 settled += 1
             except StorageUnavailable:
@@ -159,7 +160,9 @@ class Worker:
                 log.exception("provision failed", provision_id=provision.id)
                 WORKER_FAILURES.of("provision").inc()
                 failing = partial(fail_provision, reason="a fault of Postroom's: see the worker's log", now=now)
-                await _put_off(partial(operations.settle_provision, provision.id, failing), provision_id=provision.id)
+                await _put_off(
+                    partial(operations.settle_provision, WORKER, provision.id, failing), provision_id=provision.id
+                )
         return settled
 
 

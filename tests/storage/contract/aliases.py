@@ -8,12 +8,13 @@ from functools import partial
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from postroomd.domain.context import CallContext
 from postroomd.domain.errors import Conflict, NotFound, PostroomError
 from postroomd.domain.model import Alias, AliasStatus, Mailbox
 from postroomd.domain.queries import AliasQuery, Ordering
-from postroomd.domain.tenancy import Scope
 from postroomd.storage import schema as t
 from postroomd.storage.protocols.repository import Repository
+from tests.storage.made import tenant_context
 
 from ..looks import check_invariants, count_of, dump
 from ..made import NOW, Tenant, alias, new_alias, new_domain, new_id, new_mailboxes, new_neighbor
@@ -46,10 +47,10 @@ class AliasesContract:
             seen.append(of)
             return alias(of, local_part="countess", alias_id="c0000000-0000-4000-8000-000000000000")
 
-        created = await repository.aliases.create(tenant.project_scope, ada.id, make)
+        created = await repository.aliases.create(tenant.project_context, ada.id, make)
         assert seen == [ada] * len(seen)
         assert created == make(ada)
-        assert await repository.aliases.get(tenant.scope, created.id) == created
+        assert await repository.aliases.get(tenant.context, created.id) == created
         await check_invariants(raw)
 
     async def test_an_alias_does_not_count_as_a_mailbox(
@@ -57,8 +58,8 @@ class AliasesContract:
     ) -> None:
         ada = await new_mailbox(repository, tenant)
         await new_alias(repository, ada, "countess")
-        assert (await repository.domains.get(tenant.scope, ada.domain_id)).mailbox_total_count == 1
-        assert (await repository.tenancy.get_project(tenant.scope, tenant.project.id)).mailbox_count == 1
+        assert (await repository.domains.get(tenant.context, ada.domain_id)).mailbox_total_count == 1
+        assert (await repository.tenancy.get_project(tenant.context, tenant.project.id)).mailbox_count == 1
 
     async def test_an_alias_that_is_refused_leaves_nothing(
         self, repository: Repository, tenant: Tenant, raw: AsyncEngine
@@ -70,7 +71,7 @@ class AliasesContract:
             raise PostroomError("no")
 
         with pytest.raises(PostroomError, match="no"):
-            await repository.aliases.create(tenant.scope, ada.id, refuse)
+            await repository.aliases.create(tenant.context, ada.id, refuse)
         assert await dump(raw) == before
 
     @pytest.mark.parametrize("taken", ["ada", "bob", "countess"])
@@ -82,7 +83,7 @@ class AliasesContract:
         countess = await new_alias(repository, bob, "countess")
         before = await dump(raw)
         with pytest.raises(Conflict) as caught:
-            await repository.aliases.create(tenant.scope, ada.id, partial(alias, local_part=taken))
+            await repository.aliases.create(tenant.context, ada.id, partial(alias, local_part=taken))
         assert str(caught.value) == f"already in use: {taken}@example.com"
         owners = {"ada": ("mailbox", ada.id), "bob": ("mailbox", bob.id), "countess": ("alias", countess.id)}
         assert [(name.type, name.id) for name in caught.value.resources] == [owners[taken]]
@@ -95,10 +96,10 @@ class AliasesContract:
         countess = await new_alias(repository, await new_mailbox(repository, tenant), "countess")
         before = await dump(raw)
         unreachable = [
-            (tenant.scope, new_id()),
-            (other.scope, countess.id),
-            (neighbor.project_scope, countess.id),
-            (Scope(organization_id=other.organization.id, project_id=tenant.project.id), countess.id),
+            (tenant.context, new_id()),
+            (other.context, countess.id),
+            (neighbor.project_context, countess.id),
+            (tenant_context(organization_id=other.organization.id, project_id=tenant.project.id), countess.id),
         ]
         for scope, alias_id in unreachable:
             for call in (
@@ -114,10 +115,10 @@ class AliasesContract:
     async def test_a_rule_changes_an_alias(self, repository: Repository, tenant: Tenant) -> None:
         ada = await new_mailbox(repository, tenant)
         countess, kept = [await new_alias(repository, ada, name) for name in ("countess", "kept")]
-        changed = await repository.aliases.change(tenant.project_scope, countess.id, described)
+        changed = await repository.aliases.change(tenant.project_context, countess.id, described)
         assert changed == replace(described(countess), revision=2)
-        assert await repository.aliases.get(tenant.scope, countess.id) == changed
-        assert await repository.aliases.get(tenant.scope, kept.id) == kept
+        assert await repository.aliases.get(tenant.context, countess.id) == changed
+        assert await repository.aliases.get(tenant.context, kept.id) == kept
 
     async def test_a_rule_that_changes_nothing_or_raises_writes_nothing(
         self, repository: Repository, tenant: Tenant, raw: AsyncEngine
@@ -128,10 +129,10 @@ class AliasesContract:
         def refuse(_stored: Alias) -> Alias:
             raise PostroomError("no")
 
-        assert await repository.aliases.change(tenant.scope, countess.id, lambda stored: stored) == countess
+        assert await repository.aliases.change(tenant.context, countess.id, lambda stored: stored) == countess
         for call in (repository.aliases.change, repository.aliases.delete):
             with pytest.raises(PostroomError, match="no"):
-                await call(tenant.scope, countess.id, refuse)
+                await call(tenant.context, countess.id, refuse)
         assert await dump(raw) == before
 
     async def test_no_change_of_an_alias_is_lost_to_another_at_the_same_time(
@@ -141,12 +142,12 @@ class AliasesContract:
         await asyncio.gather(
             *(
                 repository.aliases.change(
-                    tenant.scope, countess.id, lambda stored: described(stored, stored.description + "!")
+                    tenant.context, countess.id, lambda stored: described(stored, stored.description + "!")
                 )
                 for _ in range(10)
             )
         )
-        found = await repository.aliases.get(tenant.scope, countess.id)
+        found = await repository.aliases.get(tenant.context, countess.id)
         assert found.description == countess.description + "!" * 10
 
     async def test_a_deleted_alias_is_gone_and_its_address_free(
@@ -154,14 +155,14 @@ class AliasesContract:
     ) -> None:
         ada = await new_mailbox(repository, tenant)
         countess = await new_alias(repository, ada, "countess")
-        deleted = await repository.aliases.delete(tenant.project_scope, countess.id, going)
+        deleted = await repository.aliases.delete(tenant.project_context, countess.id, going)
         assert replace(deleted, revision=1) == going(countess)
         with pytest.raises(NotFound):
-            await repository.aliases.get(tenant.scope, countess.id)
+            await repository.aliases.get(tenant.context, countess.id)
         with pytest.raises(NotFound):
-            await repository.aliases.delete(tenant.scope, countess.id, going)
-        assert await repository.mailboxes.get(tenant.scope, ada.id) == ada
-        await new_mailboxes(repository, await repository.domains.get(tenant.scope, ada.domain_id), "countess")
+            await repository.aliases.delete(tenant.context, countess.id, going)
+        assert await repository.mailboxes.get(tenant.context, ada.id) == ada
+        await new_mailboxes(repository, await repository.domains.get(tenant.context, ada.domain_id), "countess")
         await check_invariants(raw)
 
     async def test_an_alias_that_many_delete_at_once_is_deleted_by_one(
@@ -169,7 +170,7 @@ class AliasesContract:
     ) -> None:
         countess = await new_alias(repository, await new_mailbox(repository, tenant), "countess")
         outcomes = await asyncio.gather(
-            *(repository.aliases.delete(tenant.scope, countess.id, going) for _ in range(6)), return_exceptions=True
+            *(repository.aliases.delete(tenant.context, countess.id, going) for _ in range(6)), return_exceptions=True
         )
         assert [type(one) for one in outcomes].count(NotFound) == 5
         assert await count_of(raw, t.aliases) == 0
@@ -187,19 +188,19 @@ class AliasesContract:
         third = await new_alias(repository, bob, "3")
         fourth = await new_alias(repository, away, "4")
         await new_alias(repository, foreign, "5")
-        going_too = await repository.aliases.change(tenant.scope, second.id, going)
-        expected: list[tuple[Scope, AliasQuery, list[Alias]]] = [
-            (tenant.scope, EVERYTHING, [first, going_too, third, fourth]),
-            (tenant.project_scope, EVERYTHING, [first, going_too, third]),
-            (tenant.scope, replace(EVERYTHING, mailbox_id=ada.id), [first, going_too]),
-            (tenant.scope, replace(EVERYTHING, mailbox_id=foreign.id), []),
-            (tenant.project_scope, replace(EVERYTHING, mailbox_id=away.id), []),
-            (tenant.scope, replace(EVERYTHING, project_id=neighbor.project.id), [fourth]),
-            (tenant.project_scope, replace(EVERYTHING, project_id=neighbor.project.id), []),
-            (tenant.scope, replace(EVERYTHING, project_id=other.project.id), []),
-            (tenant.scope, replace(EVERYTHING, status=AliasStatus.DELETING), [going_too]),
-            (tenant.scope, replace(EVERYTHING, status=AliasStatus.PROVISIONING), []),
-            (tenant.scope, replace(EVERYTHING, status=AliasStatus.READY, mailbox_id=ada.id), [first]),
+        going_too = await repository.aliases.change(tenant.context, second.id, going)
+        expected: list[tuple[CallContext, AliasQuery, list[Alias]]] = [
+            (tenant.context, EVERYTHING, [first, going_too, third, fourth]),
+            (tenant.project_context, EVERYTHING, [first, going_too, third]),
+            (tenant.context, replace(EVERYTHING, mailbox_id=ada.id), [first, going_too]),
+            (tenant.context, replace(EVERYTHING, mailbox_id=foreign.id), []),
+            (tenant.project_context, replace(EVERYTHING, mailbox_id=away.id), []),
+            (tenant.context, replace(EVERYTHING, project_id=neighbor.project.id), [fourth]),
+            (tenant.project_context, replace(EVERYTHING, project_id=neighbor.project.id), []),
+            (tenant.context, replace(EVERYTHING, project_id=other.project.id), []),
+            (tenant.context, replace(EVERYTHING, status=AliasStatus.DELETING), [going_too]),
+            (tenant.context, replace(EVERYTHING, status=AliasStatus.PROVISIONING), []),
+            (tenant.context, replace(EVERYTHING, status=AliasStatus.READY, mailbox_id=ada.id), [first]),
         ]
         for scope, query, found in expected:
             page = await repository.aliases.list(scope, query)
@@ -219,7 +220,7 @@ class AliasesContract:
         query = replace(EVERYTHING, ordering=Ordering(field=order, descending=descending), page_size=2)
         found: list[Alias] = []
         for page in (1, 2, 3, 4, 5):
-            answer = await repository.aliases.list(tenant.scope, replace(query, page=page))
+            answer = await repository.aliases.list(tenant.context, replace(query, page=page))
             assert answer.total_count == 7
             found += answer.items
         assert found == expected

@@ -9,15 +9,16 @@ import pytest
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from postroomd.domain.context import CallContext
 from postroomd.domain.domains import begin_validation, delete_domain
 from postroomd.domain.errors import Conflict, NotFound, PostroomError, TransientState
 from postroomd.domain.events import MailboxEvent
 from postroomd.domain.model import AliasStatus, Domain, DomainStatus, MailboxStatus, RecordStatus
 from postroomd.domain.queries import DomainQuery, Ordering
 from postroomd.domain.records import RECORD_KINDS
-from postroomd.domain.tenancy import Scope
 from postroomd.storage import schema as t
 from postroomd.storage.protocols.repository import Repository
+from tests.storage.made import tenant_context
 
 from ..looks import check_invariants, dump, rows_of
 from ..made import (
@@ -45,7 +46,9 @@ deleting = partial(delete_domain, now=LATER)
 
 async def asks(repository: Repository, of: Domain, now: datetime) -> Domain:
     rule = partial(begin_validation, now=now)
-    return await repository.domains.begin_validation(Scope(organization_id=of.organization_id), of.id, rule, now)
+    return await repository.domains.begin_validation(
+        tenant_context(organization_id=of.organization_id), of.id, rule, now
+    )
 
 
 class DomainsContract:
@@ -54,9 +57,9 @@ class DomainsContract:
     ) -> None:
         made = domain(tenant)
         published = records(made)
-        assert await repository.domains.create(tenant.scope, made, published, SECRETS) == made
-        assert await repository.domains.get(tenant.scope, made.id) == made
-        found = await repository.domains.records(tenant.scope, made.id)
+        assert await repository.domains.create(tenant.context, made, published, SECRETS) == made
+        assert await repository.domains.get(tenant.context, made.id) == made
+        found = await repository.domains.records(tenant.context, made.id)
         assert sorted(found) == list(RECORD_KINDS)
         assert found == {record.kind: record for record in published}
         secret_columns = select(t.domains.c.validation_token, t.domains.c.dkim_selector, t.domains.c.dkim_private_key)
@@ -68,9 +71,9 @@ class DomainsContract:
         neighbor = await new_neighbor(repository, tenant)
         before = await dump(raw)
         unreachable = [
-            (tenant.scope, new_id()),
-            (tenant.scope, other.project.id),
-            (neighbor.project_scope, tenant.project.id),
+            (tenant.context, new_id()),
+            (tenant.context, other.project.id),
+            (neighbor.project_context, tenant.project.id),
         ]
         for scope, project_id in unreachable:
             made = replace(domain(tenant), project_id=project_id)
@@ -86,7 +89,7 @@ class DomainsContract:
         first = await new_domain(repository, tenant, status=status)
         before = await dump(raw)
         again = domain(tenant)
-        for scope in (tenant.scope, tenant.project_scope):
+        for scope in (tenant.context, tenant.project_context):
             with pytest.raises(Conflict, match=r"example\.com") as caught:
                 await repository.domains.create(scope, again, records(again), SECRETS)
             assert [(name.type, name.id) for name in caught.value.resources] == [("domain", first.id)]
@@ -99,7 +102,7 @@ class DomainsContract:
         neighbor = await new_neighbor(repository, tenant)
         again = domain(neighbor)
         with pytest.raises(Conflict) as caught:
-            await repository.domains.create(neighbor.project_scope, again, records(again), SECRETS)
+            await repository.domains.create(neighbor.project_context, again, records(again), SECRETS)
         assert [(name.type, name.id) for name in caught.value.resources] == [("domain", "example.com")]
         assert first.id not in str(caught.value)
 
@@ -108,15 +111,15 @@ class DomainsContract:
     ) -> None:
         ours = await new_domain(repository, tenant, status=DomainStatus.READY)
         theirs = await new_domain(repository, other, status=DomainStatus.WAITING_VALIDATION)
-        assert await repository.domains.get(tenant.scope, ours.id) == ours
-        assert await repository.domains.get(other.scope, theirs.id) == theirs
+        assert await repository.domains.get(tenant.context, ours.id) == ours
+        assert await repository.domains.get(other.context, theirs.id) == theirs
 
     async def test_of_many_who_register_a_name_at_once_one_wins(
         self, repository: Repository, tenant: Tenant, raw: AsyncEngine
     ) -> None:
         made = [domain(tenant) for _ in range(8)]
         outcomes = await asyncio.gather(
-            *(repository.domains.create(tenant.scope, one, records(one), SECRETS) for one in made),
+            *(repository.domains.create(tenant.context, one, records(one), SECRETS) for one in made),
             return_exceptions=True,
         )
         (winner,) = [outcome for outcome in outcomes if isinstance(outcome, Domain)]
@@ -133,10 +136,10 @@ class DomainsContract:
         neighbor = await new_neighbor(repository, tenant)
         before = await dump(raw)
         unreachable = [
-            (tenant.scope, new_id()),
-            (other.scope, made.id),
-            (neighbor.project_scope, made.id),
-            (Scope(organization_id=other.organization.id, project_id=tenant.project.id), made.id),
+            (tenant.context, new_id()),
+            (other.context, made.id),
+            (neighbor.project_context, made.id),
+            (tenant_context(organization_id=other.organization.id, project_id=tenant.project.id), made.id),
         ]
         for scope, domain_id in unreachable:
             for call in (
@@ -159,12 +162,12 @@ class DomainsContract:
     ) -> None:
         made = await new_domain(repository, tenant, status=DomainStatus.WAITING_VALIDATION)
         assert await repository.work.lease_domains(FAR, LEASE, 10) == []
-        begun = await repository.domains.begin_validation(tenant.scope, made.id, validating, LATER)
+        begun = await repository.domains.begin_validation(tenant.context, made.id, validating, LATER)
         assert begun == replace(made, status=DomainStatus.VALIDATING, updated_at=LATER, revision=2)
-        assert await repository.domains.get(tenant.scope, made.id) == begun
+        assert await repository.domains.get(tenant.context, made.id) == begun
         (claimed,) = await repository.work.lease_domains(FAR, LEASE, 10)
         assert claimed.domain == begun
-        looked_up = await repository.domains.records(tenant.scope, made.id)
+        looked_up = await repository.domains.records(tenant.context, made.id)
         assert claimed.records.keys() == looked_up.keys()
         assert {record.status for record in looked_up.values()} == {RecordStatus.VALIDATING}
 
@@ -172,8 +175,8 @@ class DomainsContract:
         self, repository: Repository, tenant: Tenant
     ) -> None:
         made = await new_domain(repository, tenant, status=DomainStatus.READY)
-        assert await repository.domains.begin_validation(tenant.scope, made.id, validating, LATER) == made
-        assert await repository.domains.get(tenant.scope, made.id) == made
+        assert await repository.domains.begin_validation(tenant.context, made.id, validating, LATER) == made
+        assert await repository.domains.get(tenant.context, made.id) == made
         assert [each.domain for each in await repository.work.lease_domains(FAR, LEASE, 10)] == [made]
 
     async def test_a_rule_that_refuses_validation_leaves_nothing(
@@ -182,7 +185,7 @@ class DomainsContract:
         made = await new_domain(repository, tenant, status=DomainStatus.PROVISIONING)
         before = await dump(raw)
         with pytest.raises(TransientState):
-            await repository.domains.begin_validation(tenant.scope, made.id, validating, LATER)
+            await repository.domains.begin_validation(tenant.context, made.id, validating, LATER)
         assert await dump(raw) == before
         assert await repository.work.lease_domains(FAR, LEASE, 10) == []
 
@@ -208,17 +211,17 @@ class DomainsContract:
         ada, bob = await new_mailboxes(repository, made, "ada", "bob")
         await new_alias(repository, ada, "countess")
         (untouched,) = await new_mailboxes(repository, kept, "ada")
-        await repository.domains.begin_validation(tenant.scope, made.id, validating, NOW)
-        counted = await repository.domains.get(tenant.scope, made.id)
+        await repository.domains.begin_validation(tenant.context, made.id, validating, NOW)
+        counted = await repository.domains.get(tenant.context, made.id)
 
-        deleted = await repository.domains.delete(tenant.scope, made.id, deleting, LATER)
+        deleted = await repository.domains.delete(tenant.context, made.id, deleting, LATER)
 
         assert deleted == replace(
             counted, status=DomainStatus.DELETING, updated_at=LATER, revision=counted.revision + 1
         )
-        assert await repository.domains.get(tenant.scope, made.id) == deleted
+        assert await repository.domains.get(tenant.context, made.id) == deleted
         for one in (ada, bob):
-            gone = await repository.mailboxes.get(tenant.scope, one.id)
+            gone = await repository.mailboxes.get(tenant.context, one.id)
             assert gone == replace(
                 one,
                 status=MailboxStatus.DELETING,
@@ -229,7 +232,7 @@ class DomainsContract:
             )
         statuses = await rows_of(raw, select(t.aliases.c.status, t.aliases.c.updated_at, t.aliases.c.revision))
         assert statuses == [(AliasStatus.DELETING, LATER, 2)]
-        assert await repository.mailboxes.get(tenant.scope, untouched.id) == untouched
+        assert await repository.mailboxes.get(tenant.context, untouched.id) == untouched
         # Nothing of it is due or waiting any more.
         assert await repository.work.lease_domains(FAR, LEASE, 10) == []
         due = await repository.work.lease_mailboxes(FAR, LEASE, 10)
@@ -239,10 +242,10 @@ class DomainsContract:
     async def test_a_domain_is_deleted_once(self, repository: Repository, tenant: Tenant, raw: AsyncEngine) -> None:
         made = await new_domain(repository, tenant)
         await new_one(repository, made, mailbox("ada"))
-        deleted = await repository.domains.delete(tenant.scope, made.id, deleting, LATER)
+        deleted = await repository.domains.delete(tenant.context, made.id, deleting, LATER)
         before = await dump(raw)
         again = partial(delete_domain, now=LATER + timedelta(days=1))
-        assert await repository.domains.delete(tenant.scope, made.id, again, LATER + timedelta(days=1)) == deleted
+        assert await repository.domains.delete(tenant.context, made.id, again, LATER + timedelta(days=1)) == deleted
         assert await dump(raw) == before
 
     async def test_a_rule_that_refuses_a_deletion_leaves_everything(
@@ -256,7 +259,7 @@ class DomainsContract:
             raise PostroomError("no")
 
         with pytest.raises(PostroomError, match="no"):
-            await repository.domains.delete(tenant.scope, made.id, refuse, LATER)
+            await repository.domains.delete(tenant.context, made.id, refuse, LATER)
         assert await dump(raw) == before
 
     # --- Lists --------------------------------------------------------------------------------------------------------
@@ -271,22 +274,22 @@ class DomainsContract:
         await new_domain(repository, other, "foreign.test", DomainStatus.READY)
         query = DomainQuery(ordering=Ordering(field="name", descending=False), page=1, page_size=50)
         statuses = (DomainStatus.READY, DomainStatus.CREATING)
-        expected: list[tuple[Scope, DomainQuery, list[Domain]]] = [
-            (tenant.scope, query, [away, failed, ready]),
-            (tenant.project_scope, query, [failed, ready]),
-            (neighbor.project_scope, query, [away]),
-            (tenant.scope, replace(query, project_id=tenant.project.id), [failed, ready]),
-            (tenant.scope, replace(query, project_id=other.project.id), []),
-            (tenant.project_scope, replace(query, project_id=neighbor.project.id), []),
-            (tenant.scope, replace(query, statuses=statuses), [away, ready]),
-            (tenant.scope, replace(query, statuses=(DomainStatus.DELETING,)), []),
-            (tenant.scope, replace(query, search="AWAY"), [away]),
-            (tenant.scope, replace(query, search=".test"), [failed, ready]),
-            (tenant.scope, replace(query, search="foreign"), []),
-            (tenant.scope, replace(query, search="%"), []),
-            (tenant.scope, replace(query, search="read_"), []),
-            (tenant.scope, replace(query, search="\\"), []),
-            (tenant.scope, replace(query, search=".test", statuses=statuses), [ready]),
+        expected: list[tuple[CallContext, DomainQuery, list[Domain]]] = [
+            (tenant.context, query, [away, failed, ready]),
+            (tenant.project_context, query, [failed, ready]),
+            (neighbor.project_context, query, [away]),
+            (tenant.context, replace(query, project_id=tenant.project.id), [failed, ready]),
+            (tenant.context, replace(query, project_id=other.project.id), []),
+            (tenant.project_context, replace(query, project_id=neighbor.project.id), []),
+            (tenant.context, replace(query, statuses=statuses), [away, ready]),
+            (tenant.context, replace(query, statuses=(DomainStatus.DELETING,)), []),
+            (tenant.context, replace(query, search="AWAY"), [away]),
+            (tenant.context, replace(query, search=".test"), [failed, ready]),
+            (tenant.context, replace(query, search="foreign"), []),
+            (tenant.context, replace(query, search="%"), []),
+            (tenant.context, replace(query, search="read_"), []),
+            (tenant.context, replace(query, search="\\"), []),
+            (tenant.context, replace(query, search=".test", statuses=statuses), [ready]),
         ]
         for scope, narrowed, found in expected:
             page = await repository.domains.list(scope, narrowed)
@@ -302,12 +305,12 @@ class DomainsContract:
             moment = NOW + timedelta(microseconds=number % 3)
             one = await new_domain(repository, tenant, f"{'cab'[number % 3]}-{number}.test", now=moment)
             await new_mailboxes(repository, one, *(f"m{index}" for index in range(1 + number % 2)))
-            made.append(await repository.domains.get(tenant.scope, one.id))
+            made.append(await repository.domains.get(tenant.context, one.id))
         expected = sorted(made, key=lambda one: (getattr(one, order), one.id), reverse=descending)
         query = DomainQuery(ordering=Ordering(field=order, descending=descending), page=1, page_size=3)
         found: list[Domain] = []
         for page in (1, 2, 3, 4):
-            answer = await repository.domains.list(tenant.scope, replace(query, page=page))
+            answer = await repository.domains.list(tenant.context, replace(query, page=page))
             assert answer.total_count == 7
             found += answer.items
         assert found == expected

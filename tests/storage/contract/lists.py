@@ -11,9 +11,9 @@ import pytest
 from sqlalchemy import update
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from postroomd.domain.context import CallContext
 from postroomd.domain.model import AliasStatus, DomainStatus, MailboxStatus
 from postroomd.domain.queries import AliasQuery, DomainQuery, MailboxQuery, Ordering, Position
-from postroomd.domain.tenancy import Scope
 from postroomd.storage import schema as t
 from postroomd.storage.protocols.repository import Repository
 from postroomd.storage.sql import lists
@@ -88,21 +88,21 @@ async def filled(repository: Repository, raw: AsyncEngine, chance: random.Random
     order = Ordering(field="created_at", descending=False)
     everything: dict[str, Any] = {"ordering": order, "page": 1, "page_size": 999}
     items: dict[str, Sequence[Any]] = {
-        "domains": (await repository.domains.list(tenant.scope, DomainQuery(**everything))).items,
-        "mailboxes": (await repository.mailboxes.list(tenant.scope, MailboxQuery(**everything))).items,
-        "aliases": (await repository.aliases.list(tenant.scope, AliasQuery(**everything))).items,
+        "domains": (await repository.domains.list(tenant.context, DomainQuery(**everything))).items,
+        "mailboxes": (await repository.mailboxes.list(tenant.context, MailboxQuery(**everything))).items,
+        "aliases": (await repository.aliases.list(tenant.context, AliasQuery(**everything))).items,
     }
     assert {name: len(found) for name, found in items.items()} == {"domains": 4, "mailboxes": 32, "aliases": 24}
     return Full(repository, tenant, neighbor, items)
 
 
-def expected(items: Sequence[Any], scope: Scope, query: Any, searched: Callable[[Any], str]) -> list[Any]:
+def expected(items: Sequence[Any], context: CallContext, query: Any, searched: Callable[[Any], str]) -> list[Any]:
     """What a query matches, in its order: as plainly as can be."""
     statuses = getattr(query, "statuses", ()) or ((query.status,) if getattr(query, "status", None) else ())
     found = [
         item
         for item in items
-        if scope.project_id in {None, item.project_id}
+        if context.scope.project_id in {None, item.project_id}
         and all(
             getattr(query, name, None) in {None, getattr(item, name, None)}
             for name in ("project_id", "domain_id", "mailbox_id")
@@ -165,7 +165,7 @@ class ListsContract:
         for _ in range(120):
             kind = chance.choice(["domains", "mailboxes", "mailboxes", "aliases"])
             query = random_query(full, chance, kind)
-            scope = chance.choice([full.tenant.scope, full.tenant.scope, full.tenant.project_scope])
+            scope = chance.choice([full.tenant.context, full.tenant.context, full.tenant.project_context])
             found = expected(full.items[kind], scope, query, attrgetter("name" if kind == "domains" else "email"))
             matched += bool(found)
             page_number, followed = 1, 0
@@ -175,7 +175,7 @@ class ListsContract:
                 assert page.items == found[followed : followed + query.page_size], query
                 assert page.has_more == (followed + query.page_size < len(found)), query
                 if kind == "mailboxes":
-                    same = await repository.mailboxes.listed(scope, replace(query, page=page_number))
+                    same = await repository.mailboxes.list_views(scope, replace(query, page=page_number))
                     assert same == replace(page, items=list(map(listed, page.items))), query
                 if followed:
                     last = found[min(followed, len(found)) - 1]

@@ -9,14 +9,15 @@ import pytest
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from postroomd.domain.context import CallContext
 from postroomd.domain.errors import Conflict, NotFound, PostroomError, QuotaExceeded
 from postroomd.domain.mailboxes import delete_mailbox
 from postroomd.domain.model import Domain, DomainStatus, Mailbox, MailboxStatus, SubscriptionPeriod
 from postroomd.domain.queries import MailboxQuery, Ordering
-from postroomd.domain.tenancy import Scope
 from postroomd.storage import schema as t
 from postroomd.storage.protocols.mailboxes import NewMailbox
 from postroomd.storage.protocols.repository import Repository
+from tests.storage.made import tenant_context
 
 from ..looks import check_invariants, count_of, dump, password_hash, rows_of
 from ..made import (
@@ -55,11 +56,11 @@ class MailboxesContract:
         created = await new_mailboxes(repository, within, "grace", "ada", "%_.'!")
         assert [one.email for one in created] == ["grace@example.com", "ada@example.com", "%_.'!@example.com"]
         for one in created:
-            assert await repository.mailboxes.get(tenant.scope, one.id) == one
+            assert await repository.mailboxes.get(tenant.context, one.id) == one
             assert await password_hash(raw, one.id) == f"<{one.email.partition('@')[0]}>"
-        counted = await repository.domains.get(tenant.scope, within.id)
+        counted = await repository.domains.get(tenant.context, within.id)
         assert counted.mailbox_total_count == 3
-        project = await repository.tenancy.get_project(tenant.scope, tenant.project.id)
+        project = await repository.tenancy.get_project(tenant.context, tenant.project.id)
         assert project == replace(tenant.project, mailbox_count=3)
         await check_invariants(raw)
 
@@ -74,8 +75,8 @@ class MailboxesContract:
             seen.append(found)
             return mailbox("bob").make(found)
 
-        stored = await repository.domains.get(tenant.project_scope, within.id)
-        await repository.mailboxes.create(tenant.project_scope, within.id, [NewMailbox(make, "a hash")])
+        stored = await repository.domains.get(tenant.project_context, within.id)
+        await repository.mailboxes.create(tenant.project_context, within.id, [NewMailbox(make, "a hash")])
         assert seen == [stored]
 
     @pytest.mark.parametrize("place", [0, 2, 4])
@@ -91,7 +92,7 @@ class MailboxesContract:
         batch = [mailbox(f"m{number}") for number in range(5)]
         batch[place] = NewMailbox(fail, "a hash")
         with pytest.raises(PostroomError, match="no"):
-            await repository.mailboxes.create(tenant.scope, within.id, batch)
+            await repository.mailboxes.create(tenant.context, within.id, batch)
         assert await dump(raw) == before
 
     async def test_an_unexpected_failure_in_a_batch_leaves_nothing_either(
@@ -104,7 +105,7 @@ class MailboxesContract:
             raise ZeroDivisionError
 
         with pytest.raises(ZeroDivisionError):
-            await repository.mailboxes.create(tenant.scope, within.id, [mailbox("ada"), NewMailbox(fail, "a hash")])
+            await repository.mailboxes.create(tenant.context, within.id, [mailbox("ada"), NewMailbox(fail, "a hash")])
         assert await dump(raw) == before
 
     async def test_a_conflict_names_every_address_that_is_taken(
@@ -114,11 +115,11 @@ class MailboxesContract:
         ada, bob, _free = await new_mailboxes(repository, within, "ada", "bob", "carol")
         countess = await new_alias(repository, ada, "countess")
         leaving = partial(delete_mailbox, retention=RETENTION, now=LATER)
-        await repository.mailboxes.change(tenant.scope, bob.id, lambda one, _: leaving(one))
+        await repository.mailboxes.change(tenant.context, bob.id, lambda one, _: leaving(one))
         before = await dump(raw)
         batch = [mailbox(name) for name in ("new", "countess", "bob", "ada")]
         with pytest.raises(Conflict) as caught:
-            await repository.mailboxes.create(tenant.scope, within.id, batch)
+            await repository.mailboxes.create(tenant.context, within.id, batch)
         assert str(caught.value) == "already in use: ada@example.com, bob@example.com, countess@example.com"
         assert [(name.type, name.id) for name in caught.value.resources] == [
             ("mailbox", ada.id),
@@ -207,10 +208,10 @@ class MailboxesContract:
             return renewed_yearly(stored, status)
 
         unreachable = [
-            (tenant.scope, new_id()),
-            (other.scope, ada.id),
-            (neighbor.project_scope, ada.id),
-            (Scope(organization_id=other.organization.id, project_id=tenant.project.id), ada.id),
+            (tenant.context, new_id()),
+            (other.context, ada.id),
+            (neighbor.project_context, ada.id),
+            (tenant_context(organization_id=other.organization.id, project_id=tenant.project.id), ada.id),
         ]
         for scope, mailbox_id in unreachable:
             for call in (
@@ -240,10 +241,10 @@ class MailboxesContract:
             seen.append((stored, domain_status))
             return renewed_yearly(stored, domain_status)
 
-        changed = await repository.mailboxes.change(tenant.project_scope, ada.id, rule)
+        changed = await repository.mailboxes.change(tenant.project_context, ada.id, rule)
         assert seen == [(ada, status)]
         assert changed == replace(renewed_yearly(ada, status), revision=2)
-        assert await repository.mailboxes.get(tenant.scope, ada.id) == changed
+        assert await repository.mailboxes.get(tenant.context, ada.id) == changed
 
     async def test_every_field_that_a_rule_changes_is_stored(
         self, repository: Repository, tenant: Tenant, raw: AsyncEngine
@@ -264,20 +265,20 @@ class MailboxesContract:
                 updated_at=LATER,
             )
 
-        changed = await repository.mailboxes.change(tenant.scope, ada.id, rule)
+        changed = await repository.mailboxes.change(tenant.context, ada.id, rule)
         assert changed == replace(rule(ada, DomainStatus.READY), revision=2)
-        assert await repository.mailboxes.get(tenant.scope, ada.id) == changed
-        assert await repository.mailboxes.get(tenant.scope, bob.id) == bob
+        assert await repository.mailboxes.get(tenant.context, ada.id) == changed
+        assert await repository.mailboxes.get(tenant.context, bob.id) == bob
         await check_invariants(raw)
 
     async def test_a_password_is_stored_with_the_change_and_stays_without_one(
         self, repository: Repository, tenant: Tenant, raw: AsyncEngine
     ) -> None:
         ada, bob = await new_mailboxes(repository, await new_domain(repository, tenant), "ada", "bob")
-        await repository.mailboxes.change(tenant.scope, ada.id, renewed_yearly, "a new hash")
+        await repository.mailboxes.change(tenant.context, ada.id, renewed_yearly, "a new hash")
         assert await password_hash(raw, ada.id) == "a new hash"
         await repository.mailboxes.change(
-            tenant.scope, ada.id, lambda stored, _: replace(stored, updated_at=LATER + timedelta(1))
+            tenant.context, ada.id, lambda stored, _: replace(stored, updated_at=LATER + timedelta(1))
         )
         assert await password_hash(raw, ada.id) == "a new hash"
         assert await password_hash(raw, bob.id) == "<bob>"
@@ -287,7 +288,7 @@ class MailboxesContract:
     ) -> None:
         (ada,) = await new_mailboxes(repository, await new_domain(repository, tenant), "ada")
         before = await dump(raw)
-        assert await repository.mailboxes.change(tenant.scope, ada.id, as_it_is, "a new hash") == ada
+        assert await repository.mailboxes.change(tenant.context, ada.id, as_it_is, "a new hash") == ada
         assert await dump(raw) == before
 
     async def test_a_rule_that_raises_writes_nothing(
@@ -300,7 +301,7 @@ class MailboxesContract:
             raise PostroomError("no")
 
         with pytest.raises(PostroomError, match="no"):
-            await repository.mailboxes.change(tenant.scope, ada.id, refuse, "a new hash")
+            await repository.mailboxes.change(tenant.context, ada.id, refuse, "a new hash")
         assert await dump(raw) == before
 
     async def test_no_change_is_lost_to_another_at_the_same_time(self, repository: Repository, tenant: Tenant) -> None:
@@ -309,8 +310,8 @@ class MailboxesContract:
         def a_second_later(stored: Mailbox, _status: DomainStatus) -> Mailbox:
             return replace(stored, updated_at=stored.updated_at + timedelta(seconds=1))
 
-        await asyncio.gather(*(repository.mailboxes.change(tenant.scope, ada.id, a_second_later) for _ in range(12)))
-        found = await repository.mailboxes.get(tenant.scope, ada.id)
+        await asyncio.gather(*(repository.mailboxes.change(tenant.context, ada.id, a_second_later) for _ in range(12)))
+        found = await repository.mailboxes.get(tenant.context, ada.id)
         assert found == replace(ada, updated_at=NOW + timedelta(seconds=12), revision=13)
 
     # --- Lists --------------------------------------------------------------------------------------------------------
@@ -329,23 +330,23 @@ class MailboxesContract:
         (erin,) = await new_mailboxes(repository, away, "erin")
         await new_mailboxes(repository, foreign, "mallory")
         locked_or_waiting = (MailboxStatus.LOCKED, MailboxStatus.WAITING_DOMAIN)
-        expected: list[tuple[Scope, MailboxQuery, list[Mailbox]]] = [
-            (tenant.scope, EVERYTHING, [ada, bob, carol, dave, erin]),
-            (tenant.project_scope, EVERYTHING, [ada, bob, carol, dave]),
-            (neighbor.project_scope, EVERYTHING, [erin]),
-            (Scope(organization_id=new_id()), EVERYTHING, []),
-            (tenant.scope, replace(EVERYTHING, domain_id=first.id), [ada, bob, carol]),
-            (tenant.scope, replace(EVERYTHING, domain_id=foreign.id), []),
-            (tenant.project_scope, replace(EVERYTHING, domain_id=away.id), []),
-            (tenant.scope, replace(EVERYTHING, project_id=neighbor.project.id), [erin]),
-            (tenant.scope, replace(EVERYTHING, project_id=other.project.id), []),
-            (tenant.project_scope, replace(EVERYTHING, project_id=neighbor.project.id), []),
-            (tenant.scope, replace(EVERYTHING, statuses=(MailboxStatus.LOCKED,)), [ada]),
-            (tenant.scope, replace(EVERYTHING, statuses=locked_or_waiting), [ada, dave]),
-            (tenant.scope, replace(EVERYTHING, statuses=(MailboxStatus.RENEWING,)), []),
-            (tenant.scope, replace(EVERYTHING, statuses=locked_or_waiting, domain_id=second.id), [dave]),
-            (tenant.scope, replace(EVERYTHING, domain_id=first.id, search="o"), [ada, bob, carol]),
-            (tenant.scope, replace(EVERYTHING, domain_id=first.id, search="o", page_size=2), [ada, bob]),
+        expected: list[tuple[CallContext, MailboxQuery, list[Mailbox]]] = [
+            (tenant.context, EVERYTHING, [ada, bob, carol, dave, erin]),
+            (tenant.project_context, EVERYTHING, [ada, bob, carol, dave]),
+            (neighbor.project_context, EVERYTHING, [erin]),
+            (tenant_context(organization_id=new_id()), EVERYTHING, []),
+            (tenant.context, replace(EVERYTHING, domain_id=first.id), [ada, bob, carol]),
+            (tenant.context, replace(EVERYTHING, domain_id=foreign.id), []),
+            (tenant.project_context, replace(EVERYTHING, domain_id=away.id), []),
+            (tenant.context, replace(EVERYTHING, project_id=neighbor.project.id), [erin]),
+            (tenant.context, replace(EVERYTHING, project_id=other.project.id), []),
+            (tenant.project_context, replace(EVERYTHING, project_id=neighbor.project.id), []),
+            (tenant.context, replace(EVERYTHING, statuses=(MailboxStatus.LOCKED,)), [ada]),
+            (tenant.context, replace(EVERYTHING, statuses=locked_or_waiting), [ada, dave]),
+            (tenant.context, replace(EVERYTHING, statuses=(MailboxStatus.RENEWING,)), []),
+            (tenant.context, replace(EVERYTHING, statuses=locked_or_waiting, domain_id=second.id), [dave]),
+            (tenant.context, replace(EVERYTHING, domain_id=first.id, search="o"), [ada, bob, carol]),
+            (tenant.context, replace(EVERYTHING, domain_id=first.id, search="o", page_size=2), [ada, bob]),
         ]
         for scope, query, found in expected:
             page = await repository.mailboxes.list(scope, query)
@@ -384,7 +385,7 @@ class MailboxesContract:
         within = await new_domain(repository, tenant)
         names = ["50%.off", "under_score", "underscore", "and/or", "o'hara", "a*b"]
         await new_mailboxes(repository, within, *names)
-        page = await repository.mailboxes.list(tenant.scope, replace(EVERYTHING, search=search))
+        page = await repository.mailboxes.list(tenant.context, replace(EVERYTHING, search=search))
         assert [one.email.removesuffix("@example.com") for one in page.items] == found
         assert page.total_count == len(found)
 
@@ -398,19 +399,19 @@ class MailboxesContract:
             mailbox(f"{'c~a'[number % 3]}{number}", now=NOW + timedelta(microseconds=number % 3))
             for number in range(11)
         ]
-        made = await repository.mailboxes.create(tenant.scope, within.id, batch)
+        made = await repository.mailboxes.create(tenant.context, within.id, batch)
         expected = sorted(made, key=lambda one: (getattr(one, order), one.id), reverse=descending)
         query = replace(EVERYTHING, ordering=Ordering(field=order, descending=descending), page_size=3)
         found: list[Mailbox] = []
         for page in (1, 2, 3, 4, 5):
-            answer = await repository.mailboxes.list(tenant.scope, replace(query, page=page))
+            answer = await repository.mailboxes.list(tenant.context, replace(query, page=page))
             assert answer.total_count == 11
             found += answer.items
         assert found == expected
 
     async def test_a_page_far_beyond_the_end_is_empty(self, repository: Repository, tenant: Tenant) -> None:
         await new_mailboxes(repository, await new_domain(repository, tenant), "ada")
-        page = await repository.mailboxes.list(tenant.scope, replace(EVERYTHING, page=2**31 - 1))
+        page = await repository.mailboxes.list(tenant.context, replace(EVERYTHING, page=2**31 - 1))
         assert (page.items, page.total_count) == ([], 1)
 
     async def test_scheduled_deletions_are_counted_until_the_purge(
@@ -419,9 +420,9 @@ class MailboxesContract:
         within = await new_domain(repository, tenant)
         ada, _bob = await new_mailboxes(repository, within, "ada", "bob")
         await repository.mailboxes.change(
-            tenant.scope, ada.id, lambda stored, _: delete_mailbox(stored, RETENTION, LATER)
+            tenant.context, ada.id, lambda stored, _: delete_mailbox(stored, RETENTION, LATER)
         )
-        assert (await repository.mailboxes.list(tenant.scope, EVERYTHING)).total_count == 2
-        assert (await repository.domains.get(tenant.scope, within.id)).mailbox_total_count == 2
+        assert (await repository.mailboxes.list(tenant.context, EVERYTHING)).total_count == 2
+        assert (await repository.domains.get(tenant.context, within.id)).mailbox_total_count == 2
         assert await rows_of(raw, select(t.projects.c.mailbox_count)) == [(2,)]
         await check_invariants(raw)

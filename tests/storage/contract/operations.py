@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from postroomd.domain.aliases import delete_alias, new_alias
+from postroomd.domain.context import CallContext
 from postroomd.domain.domains import delete_domain
 from postroomd.domain.errors import Conflict, InvalidArguments, NotFound, PreconditionFailed
 from postroomd.domain.events import MailboxEvent
@@ -24,12 +25,12 @@ from postroomd.domain.provisioning import (
     fail_provision,
 )
 from postroomd.domain.provisions import Provision, ProvisionKind, ProvisionStatus
-from postroomd.storage.database import ACTOR
 from postroomd.storage.protocols.mailboxes import Quarantine
 from postroomd.storage.protocols.repository import Repository
 from postroomd.worker.probers import TrustingProber
 from postroomd.worker.steps import Worker
 from tests.life import BILLED, FREE, PLATFORM, RETENTION
+from tests.storage.made import OPERATOR
 
 from ..looks import check_invariants, dump
 from ..made import (
@@ -65,7 +66,7 @@ async def confirm_all(repository: Repository) -> int:
     """Do all that the mail platform is asked for."""
     asked = await work(repository, timedelta(days=4_000))
     for each in asked:
-        await repository.administration.settle_provision(each.id, partial(confirm_provision, now=LATER))
+        await repository.administration.settle_provision(OPERATOR, each.id, partial(confirm_provision, now=LATER))
     return len(asked)
 
 
@@ -90,14 +91,16 @@ class OperationsContract:
         assert (asked.mailbox_id, asked.address, asked.status) == (ada.id, "ada@example.com", PaymentStatus.PENDING)
         assert (asked.period_started_at, asked.overdue_at) == (NOW, NOW + BILLED.payment_term)
         rule = partial(confirm_payment, now=LATER)
-        confirmed = await repository.administration.settle_payment(asked.id, rule)
+        confirmed = await repository.administration.settle_payment(OPERATOR, asked.id, rule)
         assert confirmed == replace(asked, status=PaymentStatus.CONFIRMED, settled_at=LATER)
-        assert (await repository.mailboxes.get(tenant.scope, ada.id)).status is M.READY
+        assert (await repository.mailboxes.get(tenant.context, ada.id)).status is M.READY
         assert await payments(repository) == []
-        again = await repository.administration.settle_payment(asked.id, partial(confirm_payment, now=LATER + DAY))
+        again = await repository.administration.settle_payment(
+            OPERATOR, asked.id, partial(confirm_payment, now=LATER + DAY)
+        )
         assert again == confirmed
         with pytest.raises(NotFound):
-            await repository.administration.settle_payment(new_id(), rule)
+            await repository.administration.settle_payment(OPERATOR, new_id(), rule)
 
     async def test_the_unpaid_are_listed_until_they_are_to_go_and_again_once_restored(
         self, repository: Repository, tenant: Tenant
@@ -107,16 +110,16 @@ class OperationsContract:
         await worker(repository, BILLED).run_once(NOW + 7 * DAY)
         assert [each.status for each in await payments(repository)] == [PaymentStatus.OVERDUE]
         refuse = partial(refuse_payment, reason="no cover", policy=BILLED, now=NOW + 8 * DAY)
-        refused = await repository.administration.settle_payment(asked.id, refuse)
+        refused = await repository.administration.settle_payment(OPERATOR, asked.id, refuse)
         assert (refused.status, refused.reason) == (PaymentStatus.REFUSED, "no cover")
         await worker(repository, BILLED).run_once(NOW + 27 * DAY)
-        assert (await repository.mailboxes.get(tenant.scope, ada.id)).status is M.LOCKED
+        assert (await repository.mailboxes.get(tenant.context, ada.id)).status is M.LOCKED
         assert len(await payments(repository)) == 1
         await worker(repository, BILLED).run_once(NOW + 28 * DAY)
-        assert (await repository.mailboxes.get(tenant.scope, ada.id)).status is M.DELETION_SCHEDULED
+        assert (await repository.mailboxes.get(tenant.context, ada.id)).status is M.DELETION_SCHEDULED
         assert await payments(repository) == []
         restore = partial(restore_mailbox, policy=BILLED, now=NOW + 28 * DAY)
-        await repository.mailboxes.change(tenant.scope, ada.id, restore)
+        await repository.mailboxes.change(tenant.context, ada.id, restore)
         (anew,) = await payments(repository)
         assert (anew.id, anew.status) == (asked.id, PaymentStatus.PENDING)
         assert (anew.requested_at, anew.overdue_at) == (NOW + 28 * DAY, NOW + 28 * DAY + BILLED.payment_term)
@@ -137,15 +140,17 @@ class OperationsContract:
         bob = await new_one(repository, within, mailbox("bob", policy=BILLED))
         first = {each.mailbox_id: each for each in await payments(repository)}
         for one in (ada, bob):
-            await repository.mailboxes.change(tenant.scope, one.id, lambda it, _: delete_mailbox(it, 40 * DAY, NOW))
+            await repository.mailboxes.change(tenant.context, one.id, lambda it, _: delete_mailbox(it, 40 * DAY, NOW))
         restore = partial(restore_mailbox, policy=BILLED, now=NOW + 35 * DAY)  # after the period's end
-        await repository.mailboxes.change(tenant.scope, ada.id, restore)
+        await repository.mailboxes.change(tenant.context, ada.id, restore)
         (second,) = await payments(repository)
         assert (second.mailbox_id, second.period_started_at) == (ada.id, NOW + 35 * DAY)
         await worker(repository, BILLED).run_once(NOW + 40 * DAY)  # which purges the other
         for one in (ada, bob):
             with pytest.raises(PreconditionFailed, match="is void"):
-                await repository.administration.settle_payment(first[one.id].id, partial(confirm_payment, now=LATER))
+                await repository.administration.settle_payment(
+                    OPERATOR, first[one.id].id, partial(confirm_payment, now=LATER)
+                )
 
     async def test_each_renewal_has_a_payment_and_no_period_has_two(
         self, repository: Repository, tenant: Tenant, raw: AsyncEngine
@@ -154,8 +159,8 @@ class OperationsContract:
         now = NOW
         for _ in range(4):
             (asked,) = await payments(repository)
-            await repository.administration.settle_payment(asked.id, partial(confirm_payment, now=now))
-            renewal = (await repository.mailboxes.get(tenant.scope, ada.id)).next_subscription_period_starts_at
+            await repository.administration.settle_payment(OPERATOR, asked.id, partial(confirm_payment, now=now))
+            renewal = (await repository.mailboxes.get(tenant.context, ada.id)).next_subscription_period_starts_at
             assert renewal is not None
             now = renewal
             await worker(repository, BILLED).run_once(now)
@@ -199,21 +204,23 @@ class OperationsContract:
         ):
             (asked,) = await work(repository)
             assert (asked.kind, asked.mailbox_id, asked.address) == (kind, ada.id, "ada@example.com")
-            assert (await repository.mailboxes.get(tenant.scope, ada.id)).status is status
+            assert (await repository.mailboxes.get(tenant.context, ada.id)).status is status
             assert await confirm_all(repository) == 1
-            assert (await repository.mailboxes.get(tenant.scope, ada.id)).status is done
+            assert (await repository.mailboxes.get(tenant.context, ada.id)).status is done
             ids.append(asked.id)
-            await repository.mailboxes.change(tenant.scope, ada.id, lambda it, _: delete_mailbox(it, RETENTION, NOW))
+            await repository.mailboxes.change(tenant.context, ada.id, lambda it, _: delete_mailbox(it, RETENTION, NOW))
             if kind is ProvisionKind.CREATE:
                 restore = partial(restore_mailbox, policy=PLATFORM, now=NOW)
-                await repository.mailboxes.change(tenant.scope, ada.id, restore)
+                await repository.mailboxes.change(tenant.context, ada.id, restore)
         await worker(repository, PLATFORM).run_once(NOW + RETENTION)
-        assert (await repository.mailboxes.get(tenant.scope, ada.id)).status is M.DELETING
+        assert (await repository.mailboxes.get(tenant.context, ada.id)).status is M.DELETING
         (asked,) = await work(repository, RETENTION)
         assert asked.kind is ProvisionKind.DELETE
         await confirm_all(repository)
         await check_invariants(raw)
-        again = await repository.administration.settle_provision(asked.id, partial(confirm_provision, now=LATER + DAY))
+        again = await repository.administration.settle_provision(
+            OPERATOR, asked.id, partial(confirm_provision, now=LATER + DAY)
+        )
         assert (again.status, again.settled_at, again.address) == (ProvisionStatus.CONFIRMED, LATER, "")
         left = await repository.administration.get_mailbox(ada.id)
         assert isinstance(left, Tombstone)
@@ -225,13 +232,13 @@ class OperationsContract:
         ada = await new_one(repository, await new_domain(repository, tenant), mailbox("ada", policy=PLATFORM))
         (asked,) = await work(repository)
         rule = partial(fail_provision, reason="disk full", now=LATER)
-        failed = await repository.administration.settle_provision(asked.id, rule)
+        failed = await repository.administration.settle_provision(OPERATOR, asked.id, rule)
         assert (failed.attempts, failed.error, failed.next_attempt_at) == (1, "disk full", LATER + FIRST_RETRY)
         assert await work(repository) == []
         assert await work(repository, FIRST_RETRY) == [failed]
-        assert await repository.mailboxes.get(tenant.scope, ada.id) == ada
+        assert await repository.mailboxes.get(tenant.context, ada.id) == ada
         with pytest.raises(NotFound):
-            await repository.administration.settle_provision(new_id(), rule)
+            await repository.administration.settle_provision(OPERATOR, new_id(), rule)
 
     async def test_an_alias_is_asked_for_once_its_domain_is_ready(
         self, repository: Repository, tenant: Tenant, raw: AsyncEngine
@@ -243,13 +250,13 @@ class OperationsContract:
             return new_alias(of, alias_id=alias_id, local_part=local_part, description="", policy=PLATFORM, now=NOW)
 
         early = await repository.aliases.create(
-            tenant.scope, ada.id, partial(make, alias_id=new_id(), local_part="early")
+            tenant.context, ada.id, partial(make, alias_id=new_id(), local_part="early")
         )
         assert (early.status, await work(repository)) == (AliasStatus.PROVISIONING, [])
         while await repository.work.finish_provisioning(DAY, LATER, 1):  # with a limit that one alias fills
             pass
         late = await repository.aliases.create(
-            tenant.scope, ada.id, partial(make, alias_id=new_id(), local_part="late")
+            tenant.context, ada.id, partial(make, alias_id=new_id(), local_part="late")
         )
         asked = await work(repository)
         assert {(each.alias_id, each.kind, each.address) for each in asked} == {
@@ -257,16 +264,16 @@ class OperationsContract:
             (late.id, ProvisionKind.CREATE, "late@example.com"),
         }
         await confirm_all(repository)
-        assert (await repository.aliases.get(tenant.scope, early.id)).status is AliasStatus.READY
+        assert (await repository.aliases.get(tenant.context, early.id)).status is AliasStatus.READY
         going = partial(delete_alias, policy=PLATFORM, now=LATER)
-        deleting = await repository.aliases.delete(tenant.scope, early.id, going)
-        assert await repository.aliases.get(tenant.scope, early.id) == deleting
-        assert await repository.aliases.delete(tenant.scope, early.id, going) == deleting
+        deleting = await repository.aliases.delete(tenant.context, early.id, going)
+        assert await repository.aliases.get(tenant.context, early.id) == deleting
+        assert await repository.aliases.delete(tenant.context, early.id, going) == deleting
         with pytest.raises(Conflict):
             await new_mailboxes(repository, within, "early")
         await confirm_all(repository)
         with pytest.raises(NotFound):
-            await repository.aliases.get(tenant.scope, early.id)
+            await repository.aliases.get(tenant.context, early.id)
         await new_mailboxes(repository, within, "early")
         await check_invariants(raw)
 
@@ -274,8 +281,8 @@ class OperationsContract:
         self, repository: Repository, tenant: Tenant, raw: AsyncEngine
     ) -> None:
         made = create_domain_on_platform(domain(tenant))
-        await repository.domains.create(tenant.scope, made, records(made), SECRETS)
-        assert (await repository.domains.get(tenant.scope, made.id)).status is DomainStatus.CREATING
+        await repository.domains.create(tenant.context, made, records(made), SECRETS)
+        assert (await repository.domains.get(tenant.context, made.id)).status is DomainStatus.CREATING
         (asked,) = await work(repository)
         assert (asked.kind, asked.domain_id, asked.mailbox_id, asked.address) == (
             ProvisionKind.CREATE,
@@ -284,13 +291,13 @@ class OperationsContract:
             "example.com",
         )
         await confirm_all(repository)
-        found = await repository.domains.get(tenant.scope, made.id)
+        found = await repository.domains.get(tenant.context, made.id)
         assert found.status is DomainStatus.WAITING_VALIDATION
         ready = await new_domain(repository, tenant, "ready.test")
         ada, bob = [await new_one(repository, ready, mailbox(name, policy=PLATFORM)) for name in ("ada", "bob")]
         (of_ada,) = [each for each in await work(repository) if each.mailbox_id == ada.id]
-        await repository.administration.settle_provision(of_ada.id, partial(confirm_provision, now=LATER))
-        await repository.domains.delete(tenant.scope, ready.id, partial(delete_domain, now=LATER), LATER)
+        await repository.administration.settle_provision(OPERATOR, of_ada.id, partial(confirm_provision, now=LATER))
+        await repository.domains.delete(tenant.context, ready.id, partial(delete_domain, now=LATER), LATER)
         counts = []
         for _ in range(3):
             await worker(repository, PLATFORM).run_once(LATER)
@@ -299,7 +306,7 @@ class OperationsContract:
             await check_invariants(raw)
         assert counts == [[ProvisionKind.DELETE] * 2, [ProvisionKind.DELETE], []]
         with pytest.raises(NotFound):
-            await repository.domains.get(tenant.scope, ready.id)
+            await repository.domains.get(tenant.context, ready.id)
         for one in (ada, bob):
             left = await repository.administration.get_mailbox(one.id)
             assert isinstance(left, Tombstone)
@@ -309,20 +316,17 @@ class OperationsContract:
 
     async def test_every_step_is_told_with_its_cause_and_actor(self, repository: Repository, tenant: Tenant) -> None:
         within = await new_domain(repository, tenant, status=DomainStatus.PROVISIONING)
-        token = ACTOR.set("key:SCWADA")
-        (ada,) = await new_mailboxes(repository, within, "ada")
-        ACTOR.reset(token)
+        (ada,) = await new_mailboxes(repository, within, "ada", actor="key:SCWADA")
         await worker(repository, FREE).run_once(LATER)
-        token = ACTOR.set("admin:eve")
+        eve = CallContext(actor="admin:eve")
         operations = repository.administration
-        await operations.change_mailbox(ada.id, partial(lock_mailbox, reason="abuse", now=LATER))
+        await operations.change_mailbox(eve, ada.id, partial(lock_mailbox, reason="abuse", now=LATER))
         locked = await operations.get_mailbox(ada.id)
         assert isinstance(locked, Mailbox)
         assert (locked.status, locked.lock_reason) == (M.LOCKED, "abuse")
-        await operations.change_mailbox(ada.id, partial(unlock_mailbox, now=LATER))
-        ACTOR.set("key:SCWADA")
-        await repository.domains.delete(tenant.scope, within.id, partial(delete_domain, now=LATER), LATER)
-        ACTOR.reset(token)
+        await operations.change_mailbox(eve, ada.id, partial(unlock_mailbox, now=LATER))
+        by_ada = replace(tenant.context, actor="key:SCWADA")
+        await repository.domains.delete(by_ada, within.id, partial(delete_domain, now=LATER), LATER)
         await worker(repository, FREE).run_once(LATER)
         assert await told(repository, ada.id) == [
             (E.CREATE, M.WAITING_DOMAIN, "key:SCWADA"),
@@ -354,7 +358,7 @@ class OperationsContract:
         (theirs,) = await new_mailboxes(
             repository, await new_domain(repository, other, status=DomainStatus.VALIDATING), "ada"
         )
-        await repository.mailboxes.change(tenant.scope, ada.id, lambda it, _: delete_mailbox(it, RETENTION, NOW))
+        await repository.mailboxes.change(tenant.context, ada.id, lambda it, _: delete_mailbox(it, RETENTION, NOW))
         await worker(repository, FREE).run_once(NOW + RETENTION)
         assert await repository.administration.get_mailbox(ada.id) == Tombstone(
             mailbox_id=ada.id,
@@ -370,7 +374,7 @@ class OperationsContract:
         for call in (
             repository.administration.get_mailbox(new_id()),
             repository.administration.transitions(new_id(), 0, 10),
-            repository.administration.change_mailbox(ada.id, lambda it, _: it),
+            repository.administration.change_mailbox(OPERATOR, ada.id, lambda it, _: it),
         ):
             with pytest.raises(NotFound):
                 await call
@@ -381,23 +385,23 @@ class OperationsContract:
         within = await new_domain(repository, tenant)
         theirs = await new_domain(repository, other, status=DomainStatus.VALIDATING)
         ada, bob = await new_mailboxes(repository, within, "ada", "bob")
-        await repository.mailboxes.change(tenant.scope, ada.id, lambda it, _: delete_mailbox(it, RETENTION, NOW))
+        await repository.mailboxes.change(tenant.context, ada.id, lambda it, _: delete_mailbox(it, RETENTION, NOW))
         purged_at = NOW + RETENTION
         await worker(repository, FREE).run_once(purged_at)
         over = Quarantine(10 * DAY, purged_at + 10 * DAY)
         still = replace(over, now=over.now - timedelta(microseconds=1))
         before = await dump(raw)
         with pytest.raises(Conflict, match=r"kept from use until 2024-03-11T12:30:15Z: ada@example\.com"):
-            await repository.mailboxes.create(tenant.scope, within.id, [mailbox("ada"), mailbox("carol")], still)
+            await repository.mailboxes.create(tenant.context, within.id, [mailbox("ada"), mailbox("carol")], still)
 
         def make(of: Mailbox) -> Alias:
             return new_alias(of, alias_id=new_id(), local_part="ada", description="", policy=FREE, now=NOW)
 
         with pytest.raises(Conflict, match="kept from use"):
-            await repository.aliases.create(tenant.scope, bob.id, make, still)
+            await repository.aliases.create(tenant.context, bob.id, make, still)
         assert await dump(raw) == before
-        await repository.mailboxes.create(other.scope, theirs.id, [mailbox("ada")], still)
-        await repository.mailboxes.create(tenant.scope, within.id, [mailbox("ada")], over)
+        await repository.mailboxes.create(other.context, theirs.id, [mailbox("ada")], still)
+        await repository.mailboxes.create(tenant.context, within.id, [mailbox("ada")], over)
 
     async def test_what_is_left_is_its_tenants_alone(self, repository: Repository, tenant: Tenant) -> None:
         neighbor = await new_neighbor(repository, await new_tenant(repository))

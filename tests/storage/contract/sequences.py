@@ -47,24 +47,24 @@ class Callers:
     async def validate(self) -> None:
         tenant, of = self.chance.choice(self.domains)
         rule = partial(begin_validation, now=self.now)
-        await self.repository.domains.begin_validation(tenant.scope, of.id, rule, self.now)
+        await self.repository.domains.begin_validation(tenant.context, of.id, rule, self.now)
 
     async def create(self) -> None:
         tenant, within = self.chance.choice(self.domains)
         names = self.chance.sample(NAMES, self.chance.randint(1, 3))
         batch = [mailbox(name, now=self.now) for name in names]
-        created = await self.repository.mailboxes.create(tenant.scope, within.id, batch)
+        created = await self.repository.mailboxes.create(tenant.context, within.id, batch)
         self.mailboxes += [(tenant, one) for one in created]
 
     async def add_alias(self) -> None:
         tenant, of = self.chance.choice(self.mailboxes)
         make = partial(alias, local_part=self.chance.choice(NAMES), now=self.now, alias_id=new_id())
-        self.aliases.append((tenant, await self.repository.aliases.create(tenant.scope, of.id, make)))
+        self.aliases.append((tenant, await self.repository.aliases.create(tenant.context, of.id, make)))
 
     async def remove_alias(self) -> None:
         tenant, one = self.chance.choice(self.aliases)
         rule = partial(delete_alias, policy=FREE, now=self.now)
-        await self.repository.aliases.delete(tenant.scope, one.id, rule)
+        await self.repository.aliases.delete(tenant.context, one.id, rule)
 
     async def change(self) -> None:
         tenant, one = self.chance.choice(self.mailboxes)
@@ -78,13 +78,13 @@ class Callers:
                 ),
             ]
         )
-        await self.repository.mailboxes.change(tenant.scope, one.id, rule)
+        await self.repository.mailboxes.change(tenant.context, one.id, rule)
 
     async def remove(self) -> None:
         tenant, of = self.chance.choice(self.domains)
         if self.chance.random() < 0.3:
             rule = partial(delete_domain, now=self.now)
-            await self.repository.domains.delete(tenant.scope, of.id, rule, self.now)
+            await self.repository.domains.delete(tenant.context, of.id, rule, self.now)
 
     async def work(self) -> None:
         worker = Worker(work=self.repository.work, prober=TrustingProber(), policy=FREE)

@@ -8,9 +8,9 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from postroomd.domain.errors import NotFound
-from postroomd.domain.tenancy import Scope
 from postroomd.storage import schema as t
 from postroomd.storage.protocols.repository import Repository
+from tests.storage.made import tenant_context
 
 from ..looks import count_of, dump
 from ..made import NOW, Tenant, api_key, digest, new_id, new_neighbor, new_tenant, project
@@ -22,7 +22,7 @@ class TenancyContract:
     ) -> None:
         tenant = await new_tenant(repository, quota=7)
         assert await repository.tenancy.list_projects(tenant.organization.id) == [tenant.project]
-        assert await repository.tenancy.get_project(tenant.scope, tenant.project.id) == tenant.project
+        assert await repository.tenancy.get_project(tenant.context, tenant.project.id) == tenant.project
         assert await count_of(raw, t.organizations) == 1
 
     async def test_projects_are_listed_oldest_first(
@@ -58,20 +58,20 @@ class TenancyContract:
     ) -> None:
         neighbor = await new_neighbor(repository, tenant)
         wanted = tenant.project.id
-        assert await repository.tenancy.get_project(tenant.scope, wanted) == tenant.project
-        assert await repository.tenancy.get_project(tenant.project_scope, wanted) == tenant.project
+        assert await repository.tenancy.get_project(tenant.context, wanted) == tenant.project
+        assert await repository.tenancy.get_project(tenant.project_context, wanted) == tenant.project
         strangers = [
-            other.scope,
-            neighbor.project_scope,
-            Scope(organization_id=other.organization.id, project_id=wanted),
-            Scope(organization_id=new_id()),
+            other.context,
+            neighbor.project_context,
+            tenant_context(organization_id=other.organization.id, project_id=wanted),
+            tenant_context(organization_id=new_id()),
         ]
         for scope in strangers:
             with pytest.raises(NotFound) as caught:
                 await repository.tenancy.get_project(scope, wanted)
             assert (caught.value.resource.type, caught.value.resource.id) == ("project", wanted)
         with pytest.raises(NotFound):
-            await repository.tenancy.get_project(tenant.scope, new_id())
+            await repository.tenancy.get_project(tenant.context, new_id())
 
     @pytest.mark.parametrize("limited", [False, True])
     async def test_a_key_is_found_by_the_digest_of_its_secret(

@@ -2,8 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
@@ -11,15 +10,15 @@ from functools import partial
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from postroomd.domain.context import CallContext, Idempotency, Replayed
 from postroomd.domain.domains import delete_domain
 from postroomd.domain.errors import InvalidArguments, PostroomError
 from postroomd.domain.model import Alias, Domain, DomainStatus, Mailbox
 from postroomd.domain.queries import MailboxQuery, Ordering
-from postroomd.domain.tenancy import Scope
 from postroomd.storage import schema as t
-from postroomd.storage.idempotency import ONCE, Once, Replayed
 from postroomd.storage.protocols.mailboxes import NewMailbox
 from postroomd.storage.protocols.repository import Repository
+from tests.storage.made import tenant_context
 
 from ..conftest import Store
 from ..looks import check_invariants, count_of, dump, eventually
@@ -42,20 +41,16 @@ LATER = NOW + timedelta(hours=1)
 EVERYTHING = MailboxQuery(ordering=Ordering(field="email", descending=False), page=1, page_size=1_000)
 
 
-@contextmanager
-def under_key(key: str, digest: bytes = b"a digest", *, now: int = 0) -> Iterator[None]:
-    """Calls inside it carry an idempotency key, at so many hours after NOW; answers are kept for a day."""
-    moment = NOW + timedelta(hours=now)
-    once = Once(
+def idempotency(key: str, digest: bytes = b"a digest", *, hours: int = 0) -> Idempotency:
+    """An idempotency key sent so many hours after NOW; the response is kept for a day."""
+    now = NOW + timedelta(hours=hours)
+    return Idempotency(
         key=key,
         digest=digest,
-        answer=lambda result: repr(result).encode(),
-        expires_at=moment + timedelta(hours=24),
-        now=moment,
+        encode=lambda result: repr(result).encode(),
+        now=now,
+        expires_at=now + timedelta(hours=24),
     )
-    token = ONCE.set(once)
-    yield
-    ONCE.reset(token)
 
 
 class TransactionsContract:
@@ -72,12 +67,12 @@ class TransactionsContract:
             return mailbox("last").make(found)
 
         batch = [mailbox("first"), mailbox("second"), NewMailbox(make, "a hash")]
-        calls.append(asyncio.ensure_future(repository.mailboxes.create(tenant.scope, within.id, batch)))
+        calls.append(asyncio.ensure_future(repository.mailboxes.create(tenant.context, within.id, batch)))
         with pytest.raises(asyncio.CancelledError):
             await calls[0]
 
         async def stored() -> bool:
-            return (await repository.mailboxes.list(tenant.scope, EVERYTHING)).total_count == 3
+            return (await repository.mailboxes.list(tenant.context, EVERYTHING)).total_count == 3
 
         await eventually(stored)
         await eventually(lambda: connections() == 0)
@@ -95,7 +90,7 @@ class TransactionsContract:
             raise PostroomError("no")
 
         batch = [mailbox("first"), NewMailbox(fail, "a hash")]
-        calls.append(asyncio.ensure_future(repository.mailboxes.create(tenant.scope, within.id, batch)))
+        calls.append(asyncio.ensure_future(repository.mailboxes.create(tenant.context, within.id, batch)))
         with pytest.raises(asyncio.CancelledError):
             await calls[0]
         await eventually(lambda: connections() == 0)
@@ -113,8 +108,8 @@ class TransactionsContract:
             acts: list[Callable[[], Awaitable[object]]] = [
                 partial(new_mailboxes, repository, within, f"{number}-a", f"{number}-b", f"{number}-c"),
                 partial(new_alias, repository, owner, f"{number}-alias"),
-                partial(repository.mailboxes.list, tenant.scope, EVERYTHING),
-                partial(repository.mailboxes.get, tenant.scope, owner.id),
+                partial(repository.mailboxes.list, tenant.context, EVERYTHING),
+                partial(repository.mailboxes.get, tenant.context, owner.id),
             ]
             calls.append(asyncio.ensure_future(chance.choice(acts)()))
         going = chance.sample(calls, 20)
@@ -126,7 +121,7 @@ class TransactionsContract:
         assert kinds <= {asyncio.CancelledError}
         await eventually(lambda: connections() == 0)
         await check_invariants(raw)
-        names = [one.email for one in (await repository.mailboxes.list(tenant.scope, EVERYTHING)).items]
+        names = [one.email for one in (await repository.mailboxes.list(tenant.context, EVERYTHING)).items]
         batches = [name for name in names if name.endswith("-a@example.com")]
         assert len(names) == 1 + 3 * len(batches)
 
@@ -141,17 +136,17 @@ class TransactionsContract:
             return mailbox(name).make(found)
 
         batch = [NewMailbox(partial(make, name=f"m{number}"), "a hash") for number in range(50)]
-        call = asyncio.ensure_future(repository.mailboxes.create(tenant.scope, within.id, batch))
+        call = asyncio.ensure_future(repository.mailboxes.create(tenant.context, within.id, batch))
         await begun.wait()
         await repository.close()
         assert len(await call) == 50
         again = await store.open()
-        assert (await again.mailboxes.list(tenant.scope, EVERYTHING)).total_count == 50
+        assert (await again.mailboxes.list(tenant.context, EVERYTHING)).total_count == 50
 
     async def test_a_repository_that_is_closed_has_given_up_every_connection(
         self, store: Store, repository: Repository, tenant: Tenant, connections: Callable[[], int]
     ) -> None:
-        await asyncio.gather(*(repository.mailboxes.list(tenant.scope, EVERYTHING) for _ in range(20)))
+        await asyncio.gather(*(repository.mailboxes.list(tenant.context, EVERYTHING) for _ in range(20)))
         await repository.close()
         assert connections() == 0
         await repository.close()
@@ -166,9 +161,9 @@ class TransactionsContract:
     ) -> None:
         neighbor = await store.open()
         within = await new_domain(repository, tenant)
-        assert await neighbor.domains.get(tenant.scope, within.id) == within
+        assert await neighbor.domains.get(tenant.context, within.id) == within
         (ada,) = await new_mailboxes(neighbor, within, "ada")
-        assert await repository.mailboxes.get(tenant.scope, ada.id) == ada
+        assert await repository.mailboxes.get(tenant.context, ada.id) == ada
 
     async def test_several_repositories_keep_one_quota(self, store: Store, raw: AsyncEngine) -> None:
         repositories = [await store.open() for _ in range(3)]
@@ -192,18 +187,19 @@ class TransactionsContract:
         self, repository: Repository, tenant: Tenant, raw: AsyncEngine
     ) -> None:
         within = await new_domain(repository, tenant)
-        with under_key("a key"):
-            await repository.require_unused(tenant.scope)
-            created = await new_mailboxes(repository, within, "ada")
-            before = await dump(raw)
-            for again in (
-                repository.require_unused(tenant.scope),
-                new_mailboxes(repository, within, "ada"),
-                new_mailboxes(repository, within, "bob"),
-            ):
-                with pytest.raises(Replayed) as caught:
-                    await again
-                assert caught.value.answer == repr(created).encode()
+        key = idempotency("a key")
+        context = replace(tenant.context, idempotency=key)
+        await repository.require_unused(context)
+        created = await new_mailboxes(repository, within, "ada", idempotency=key)
+        before = await dump(raw)
+        for again in (
+            repository.require_unused(context),
+            new_mailboxes(repository, within, "ada", idempotency=key),
+            new_mailboxes(repository, within, "bob", idempotency=key),
+        ):
+            with pytest.raises(Replayed) as caught:
+                await again
+            assert caught.value.response == repr(created).encode()
         assert await dump(raw) == before
 
     async def test_every_scoped_write_is_kept_under_its_key(
@@ -220,24 +216,23 @@ class TransactionsContract:
         def described(stored: Alias) -> Alias:
             return replace(stored, description="another")
 
-        scope = tenant.scope
-        writes: list[Callable[[], Awaitable[object]]] = [
-            lambda: repository.domains.create(scope, made, records(made), SECRETS),
-            lambda: repository.domains.begin_validation(scope, within.id, lambda stored: stored, LATER),
-            lambda: repository.mailboxes.create(scope, within.id, [mailbox("bob")]),
-            lambda: repository.mailboxes.change(scope, ada.id, touched),
-            lambda: repository.aliases.create(scope, ada.id, partial(alias, local_part="lovelace")),
-            lambda: repository.aliases.change(scope, countess.id, described),
-            lambda: repository.aliases.delete(scope, countess.id, described),
-            lambda: repository.domains.delete(scope, within.id, partial(delete_domain, now=LATER), LATER),
+        writes: list[Callable[[CallContext], Awaitable[object]]] = [
+            lambda context: repository.domains.create(context, made, records(made), SECRETS),
+            lambda context: repository.domains.begin_validation(context, within.id, lambda stored: stored, LATER),
+            lambda context: repository.mailboxes.create(context, within.id, [mailbox("bob")]),
+            lambda context: repository.mailboxes.change(context, ada.id, touched),
+            lambda context: repository.aliases.create(context, ada.id, partial(alias, local_part="lovelace")),
+            lambda context: repository.aliases.change(context, countess.id, described),
+            lambda context: repository.aliases.delete(context, countess.id, described),
+            lambda context: repository.domains.delete(context, within.id, partial(delete_domain, now=LATER), LATER),
         ]
         for number, write in enumerate(writes):
-            with under_key(f"key {number}"):
-                first = await write()
-                before = await dump(raw)
-                with pytest.raises(Replayed) as caught:
-                    await write()
-            assert caught.value.answer == repr(first).encode()
+            context = replace(tenant.context, idempotency=idempotency(f"key {number}"))
+            first = await write(context)
+            before = await dump(raw)
+            with pytest.raises(Replayed) as caught:
+                await write(context)
+            assert caught.value.response == repr(first).encode()
             assert await dump(raw) == before
         assert await count_of(raw, t.idempotency_keys) == len(writes)
 
@@ -245,49 +240,49 @@ class TransactionsContract:
         self, repository: Repository, tenant: Tenant, raw: AsyncEngine
     ) -> None:
         within = await new_domain(repository, tenant)
-        with under_key("a key"):
-            await new_mailboxes(repository, within, "ada")
+        await new_mailboxes(repository, within, "ada", idempotency=idempotency("a key"))
         before = await dump(raw)
-        with under_key("a key", b"another digest"):
-            for again in (repository.require_unused(tenant.scope), new_mailboxes(repository, within, "bob")):
-                with pytest.raises(InvalidArguments) as caught:
-                    await again
-                assert [violation.field for violation in caught.value.violations] == ["idempotency-key"]
+        other = idempotency("a key", b"another digest")
+        for again in (
+            repository.require_unused(replace(tenant.context, idempotency=other)),
+            new_mailboxes(repository, within, "bob", idempotency=other),
+        ):
+            with pytest.raises(InvalidArguments) as caught:
+                await again
+            assert [violation.field for violation in caught.value.violations] == ["idempotency-key"]
         assert await dump(raw) == before
 
     async def test_a_call_that_failed_leaves_its_key_unused(self, repository: Repository, tenant: Tenant) -> None:
         within = await new_domain(repository, tenant)
         await new_mailboxes(repository, within, "ada")
-        with under_key("a key"):
-            with pytest.raises(PostroomError):
-                await new_mailboxes(repository, within, "ada", "bob")
-            await repository.require_unused(tenant.scope)
-            await new_mailboxes(repository, within, "bob")
+        key = idempotency("a key")
+        with pytest.raises(PostroomError):
+            await new_mailboxes(repository, within, "ada", "bob", idempotency=key)
+        await repository.require_unused(replace(tenant.context, idempotency=key))
+        await new_mailboxes(repository, within, "bob", idempotency=key)
 
     async def test_a_key_belongs_to_who_can_see_what_it_did(
         self, repository: Repository, tenant: Tenant, other: Tenant
     ) -> None:
         neighbor = await new_neighbor(repository, tenant)
-        with under_key("a key"):
-            await new_domain(repository, tenant)
-            strangers = (other.scope, tenant.project_scope, neighbor.project_scope)
-            for scope in strangers:
-                await repository.require_unused(scope)
-            await new_domain(repository, other, "other.test")
-            with pytest.raises(Replayed):
-                await repository.require_unused(tenant.scope)
+        key = idempotency("a key")
+        await new_domain(repository, tenant, idempotency=key)
+        for context in (other.context, tenant.project_context, neighbor.project_context):
+            await repository.require_unused(replace(context, idempotency=key))
+        await new_domain(repository, other, "other.test", idempotency=key)
+        with pytest.raises(Replayed):
+            await repository.require_unused(replace(tenant.context, idempotency=key))
 
     async def test_of_many_calls_under_one_key_at_once_one_has_its_effect(
         self, repository: Repository, tenant: Tenant, raw: AsyncEngine
     ) -> None:
         within = await new_domain(repository, tenant)
-        with under_key("a key"):
-            outcomes = await asyncio.gather(
-                *(new_mailboxes(repository, within, f"m{number}") for number in range(8)), return_exceptions=True
-            )
+        key = idempotency("a key")
+        calls = [new_mailboxes(repository, within, f"m{number}", idempotency=key) for number in range(8)]
+        outcomes = await asyncio.gather(*calls, return_exceptions=True)
         assert [type(one) for one in outcomes].count(Replayed) == 7
         (effect,) = [one for one in outcomes if not isinstance(one, BaseException)]
-        assert {one.answer for one in outcomes if isinstance(one, Replayed)} == {repr(effect).encode()}
+        assert {one.response for one in outcomes if isinstance(one, Replayed)} == {repr(effect).encode()}
         assert await count_of(raw, t.mailboxes) == 1
         await check_invariants(raw)
 
@@ -296,21 +291,20 @@ class TransactionsContract:
     ) -> None:
         within = await new_domain(repository, tenant)
         for number in range(5):
-            with under_key(f"key {number}", now=number):
-                await new_mailboxes(repository, within, f"m{number}")
+            key = idempotency(f"key {number}", hours=number)
+            await new_mailboxes(repository, within, f"m{number}", idempotency=key)
         assert await repository.work.forget_answers(NOW + timedelta(hours=23), 10) == 0
         moment = NOW + timedelta(hours=26)  # three have expired
         assert [await repository.work.forget_answers(moment, 2) for _ in range(3)] == [2, 1, 0]
         assert await count_of(raw, t.idempotency_keys) == 2
-        with under_key("key 4", now=26), pytest.raises(Replayed):
-            await repository.require_unused(tenant.scope)
+        with pytest.raises(Replayed):
+            await repository.require_unused(replace(tenant.context, idempotency=idempotency("key 4", hours=26)))
 
     async def test_an_answer_that_has_expired_makes_room_before_it_is_forgotten(
         self, repository: Repository, tenant: Tenant
     ) -> None:
         within = await new_domain(repository, tenant)
-        with under_key("a key"):
-            await new_mailboxes(repository, within, "ada")
-        with under_key("a key", b"another digest", now=24):
-            (bob,) = await new_mailboxes(repository, within, "bob")
-        assert await repository.mailboxes.get(Scope(organization_id=tenant.organization.id), bob.id) == bob
+        await new_mailboxes(repository, within, "ada", idempotency=idempotency("a key"))
+        expired = idempotency("a key", b"another digest", hours=24)
+        (bob,) = await new_mailboxes(repository, within, "bob", idempotency=expired)
+        assert await repository.mailboxes.get(tenant_context(organization_id=tenant.organization.id), bob.id) == bob

@@ -39,7 +39,7 @@ MX_MISSING: Mapping[str, Finding] = {**ALL_VALID, "mx": Finding(RecordStatus.NOT
 async def validating_domain(repository: Repository, tenant: Tenant, name: str = "example.com") -> Domain:
     """A domain whose records the worker is to look up."""
     made = await new_domain(repository, tenant, name, DomainStatus.WAITING_VALIDATION)
-    return await repository.domains.begin_validation(tenant.scope, made.id, partial(begin_validation, now=NOW), NOW)
+    return await repository.domains.begin_validation(tenant.context, made.id, partial(begin_validation, now=NOW), NOW)
 
 
 def advancing(now: datetime, policy: LifecyclePolicy = FREE) -> MailboxStep:
@@ -97,8 +97,8 @@ class WorkContract:
         assert replace(settled, revision=made.revision) == replace(
             made, status=DomainStatus.PROVISIONING, updated_at=LATER
         )
-        assert await repository.domains.get(tenant.scope, made.id) == settled
-        found = await repository.domains.records(tenant.scope, made.id)
+        assert await repository.domains.get(tenant.context, made.id) == settled
+        found = await repository.domains.records(tenant.context, made.id)
         assert {(record.status, record.error, record.updated_at) for record in found.values()} == {
             (RecordStatus.VALID, None, LATER)
         }
@@ -108,11 +108,11 @@ class WorkContract:
         self, repository: Repository, tenant: Tenant
     ) -> None:
         made = await validating_domain(repository, tenant)
-        before = await repository.domains.records(tenant.scope, made.id)
+        before = await repository.domains.records(tenant.context, made.id)
         settled = await settle(repository, made, {"mx": MX_MISSING["mx"]}, LATER)
         assert settled.status is DomainStatus.VALIDATION_FAILED
-        assert await repository.domains.get(tenant.scope, made.id) == settled
-        found = await repository.domains.records(tenant.scope, made.id)
+        assert await repository.domains.get(tenant.context, made.id) == settled
+        found = await repository.domains.records(tenant.context, made.id)
         shown = {kind: replace(record, status=RecordStatus.UNKNOWN_STATUS) for kind, record in before.items()}
         mx = replace(before["mx"], status=RecordStatus.NOT_FOUND, error="no MX record", updated_at=LATER)
         assert found == {**shown, "mx": mx}
@@ -123,13 +123,13 @@ class WorkContract:
     ) -> None:
         made = await validating_domain(repository, tenant)
         await settle(repository, made, MX_MISSING, LATER)
-        before = await repository.domains.records(tenant.scope, made.id)
+        before = await repository.domains.records(tenant.context, made.id)
         again = await repository.domains.begin_validation(
-            tenant.scope, made.id, partial(begin_validation, now=LATER), LATER
+            tenant.context, made.id, partial(begin_validation, now=LATER), LATER
         )
         much_later = LATER + timedelta(days=1)
         await settle(repository, again, ALL_VALID, much_later)
-        after = await repository.domains.records(tenant.scope, made.id)
+        after = await repository.domains.records(tenant.context, made.id)
         mx = replace(before["mx"], status=RecordStatus.VALID, error=None, updated_at=much_later)
         assert after == {**before, "mx": mx}
 
@@ -139,27 +139,27 @@ class WorkContract:
         self, repository: Repository, tenant: Tenant, status: DomainStatus, findings: Mapping[str, Finding]
     ) -> None:
         made = await new_domain(repository, tenant, status=status)
-        await repository.domains.begin_validation(tenant.scope, made.id, lambda stored: stored, NOW)
+        await repository.domains.begin_validation(tenant.context, made.id, lambda stored: stored, NOW)
         settled = await settle(repository, made, findings, LATER)
         assert settled == made
-        assert await repository.domains.get(tenant.scope, made.id) == made
-        mx = (await repository.domains.records(tenant.scope, made.id))["mx"]
+        assert await repository.domains.get(tenant.context, made.id) == made
+        mx = (await repository.domains.records(tenant.context, made.id))["mx"]
         assert (mx.status, mx.error) == (findings["mx"].status, findings["mx"].error)
         assert await to_look_up(repository) == []
 
     async def test_a_domain_deleted_meanwhile_stays_deleted(self, repository: Repository, tenant: Tenant) -> None:
         made = await validating_domain(repository, tenant)
         (claimed,) = await repository.work.lease_domains(LATER, LEASE, 10)
-        deleted = await repository.domains.delete(tenant.scope, made.id, partial(delete_domain, now=NOW), NOW)
+        deleted = await repository.domains.delete(tenant.context, made.id, partial(delete_domain, now=NOW), NOW)
         assert await repository.work.settle_validation(claimed, ALL_VALID, INTERVAL, LATER) == deleted
-        assert await repository.domains.get(tenant.scope, made.id) == deleted
+        assert await repository.domains.get(tenant.context, made.id) == deleted
 
     async def test_a_domain_purged_meanwhile_is_answered_as_it_was(
         self, repository: Repository, tenant: Tenant, raw: AsyncEngine
     ) -> None:
         made = await validating_domain(repository, tenant)
         (claimed,) = await repository.work.lease_domains(LATER, LEASE, 10)
-        await repository.domains.delete(tenant.scope, made.id, partial(delete_domain, now=NOW), NOW)
+        await repository.domains.delete(tenant.context, made.id, partial(delete_domain, now=NOW), NOW)
         assert await purge(repository, 10) == 1
         assert await repository.work.settle_validation(claimed, ALL_VALID, INTERVAL, LATER) is claimed.domain
         assert await count_of(raw, t.domains) == 0
@@ -172,12 +172,12 @@ class WorkContract:
         second = await validating_domain(repository, tenant)
         settled = await settle(repository, second, ALL_VALID, LATER)
         assert settled.status is DomainStatus.VALIDATION_FAILED
-        found = dict(await repository.domains.records(tenant.scope, second.id))
+        found = dict(await repository.domains.records(tenant.context, second.id))
         validation = found.pop("domain_validation")
         assert (validation.status, validation.error) == (RecordStatus.INVALID, NAME_IS_PROVED_ELSEWHERE)
         assert {record.status for record in found.values()} == {RecordStatus.VALID}
-        assert await repository.domains.get(other.scope, first.id) == first
-        untouched = await repository.domains.records(other.scope, first.id)
+        assert await repository.domains.get(other.context, first.id) == first
+        untouched = await repository.domains.records(other.context, first.id)
         assert {record.status for record in untouched.values()} == {RecordStatus.UNKNOWN_STATUS}
 
     @pytest.mark.parametrize(
@@ -201,13 +201,13 @@ class WorkContract:
         )
         assert sorted(one.status for one in settled) == [DomainStatus.PROVISIONING, DomainStatus.VALIDATION_FAILED]
         for one, owner in zip(settled, (tenant, other), strict=True):
-            assert await repository.domains.get(owner.scope, one.id) == one
-            found = (await repository.domains.records(owner.scope, one.id))["domain_validation"]
+            assert await repository.domains.get(owner.context, one.id) == one
+            found = (await repository.domains.records(owner.context, one.id))["domain_validation"]
             won = one.status is DomainStatus.PROVISIONING
             assert found.error == (None if won else NAME_IS_PROVED_ELSEWHERE)
         # Once the winner has gone, the other can have the name.
         winner, loser = sorted(settled, key=lambda one: one.status)
-        scopes = {tenant.organization.id: tenant.scope, other.organization.id: other.scope}
+        scopes = {tenant.organization.id: tenant.context, other.organization.id: other.context}
         await repository.domains.delete(
             scopes[winner.organization_id], winner.id, partial(delete_domain, now=LATER), LATER
         )
@@ -223,9 +223,9 @@ class WorkContract:
         waiting = await new_domain(repository, tenant, "waiting.test", DomainStatus.VALIDATING)
         assert [await repository.work.finish_provisioning(INTERVAL, LATER, 2) for _ in range(3)] == [2, 1, 0]
         for made in provisioned:
-            found = await repository.domains.get(tenant.scope, made.id)
+            found = await repository.domains.get(tenant.context, made.id)
             assert replace(found, revision=1) == replace(made, status=DomainStatus.READY, updated_at=LATER)
-        assert await repository.domains.get(tenant.scope, waiting.id) == waiting
+        assert await repository.domains.get(tenant.context, waiting.id) == waiting
 
     async def test_mailboxes_are_due_once_their_domain_is_ready(
         self, repository: Repository, tenant: Tenant, raw: AsyncEngine
@@ -244,12 +244,12 @@ class WorkContract:
             assert await repository.work.advance(each, advancing(LATER), LATER) is True
         assert await due(repository, LATER) == []
         for one in waiting:
-            found = await repository.mailboxes.get(tenant.scope, one.id)
+            found = await repository.mailboxes.get(tenant.context, one.id)
             assert found == replace(
                 one, status=MailboxStatus.READY, updated_at=LATER, cause=MailboxEvent.DOMAIN_READY, revision=2
             )
         for one in (locked, kept):
-            assert await repository.mailboxes.get(tenant.scope, one.id) == one
+            assert await repository.mailboxes.get(tenant.context, one.id) == one
         await check_invariants(raw)
 
     async def test_a_mailbox_that_comes_to_wait_for_its_domain_is_looked_at_once(
@@ -257,10 +257,10 @@ class WorkContract:
     ) -> None:
         within = await new_domain(repository, tenant, status=DomainStatus.VALIDATING)
         (ada,) = await new_mailboxes(repository, within, "ada")
-        await repository.mailboxes.change(tenant.scope, ada.id, lambda one, _: delete_mailbox(one, RETENTION, NOW))
+        await repository.mailboxes.change(tenant.context, ada.id, lambda one, _: delete_mailbox(one, RETENTION, NOW))
         # As a restore has it whose look at the domain came before that was ready.
         await repository.mailboxes.change(
-            tenant.scope, ada.id, lambda one, _: restore_mailbox(one, DomainStatus.VALIDATING, FREE, NOW)
+            tenant.context, ada.id, lambda one, _: restore_mailbox(one, DomainStatus.VALIDATING, FREE, NOW)
         )
         (found,) = await due(repository, NOW)
         assert await repository.work.advance(found, advancing(NOW), NOW) is True
@@ -278,7 +278,7 @@ class WorkContract:
         assert ready.status is DomainStatus.READY
         drifted = await settle(repository, ready, MX_MISSING, LATER + INTERVAL)
         assert drifted == ready
-        mx = (await repository.domains.records(tenant.scope, made.id))["mx"]
+        mx = (await repository.domains.records(tenant.context, made.id))["mx"]
         assert (mx.status, mx.error) == (RecordStatus.NOT_FOUND, "no MX record")
         assert len(await to_look_up(repository, LATER + 3 * INTERVAL)) == 1
 
@@ -361,7 +361,7 @@ class WorkContract:
         # To finish its provisioning, which waits for nothing.
         assert await repository.work.next_due() == Due(None, ada.next_subscription_period_starts_at, at_once=True)
         await repository.work.finish_provisioning(INTERVAL, LATER, 10)
-        await repository.domains.delete(tenant.scope, validating.id, partial(delete_domain, now=LATER), LATER)
+        await repository.domains.delete(tenant.context, validating.id, partial(delete_domain, now=LATER), LATER)
         # To purge it.
         assert await repository.work.next_due() == Due(None, ada.next_subscription_period_starts_at, at_once=True)
         while await purge(repository, 10):
@@ -395,7 +395,7 @@ class WorkContract:
         self, repository: Repository, tenant: Tenant
     ) -> None:
         ada, bob = await new_mailboxes(repository, await new_domain(repository, tenant), "ada", "bob")
-        await repository.mailboxes.change(tenant.scope, ada.id, lambda one, _: delete_mailbox(one, RETENTION, NOW))
+        await repository.mailboxes.change(tenant.context, ada.id, lambda one, _: delete_mailbox(one, RETENTION, NOW))
         renewal = bob.next_subscription_period_starts_at
         assert renewal is not None
         assert [each.mailbox.id for each in await due(repository, renewal)] == [bob.id]
@@ -408,11 +408,11 @@ class WorkContract:
         renewal = ada.next_subscription_period_starts_at
         assert renewal is not None
         assert await step(repository, ada, renewal) is True
-        found = await repository.mailboxes.get(tenant.scope, ada.id)
+        found = await repository.mailboxes.get(tenant.context, ada.id)
         renewed = advancing(renewal)(ada, DomainStatus.READY)
         assert renewed is not None
         assert replace(found, revision=1) == renewed
-        assert await repository.mailboxes.get(tenant.scope, bob.id) == bob
+        assert await repository.mailboxes.get(tenant.context, bob.id) == bob
         await check_invariants(raw)
 
     async def test_a_step_is_taken_from_what_is_stored_and_not_from_what_was_read(
@@ -421,7 +421,7 @@ class WorkContract:
         (ada,) = await new_mailboxes(repository, await new_domain(repository, tenant), "ada")
         claimed = await claim(repository, ada)
         deleted = await repository.mailboxes.change(
-            tenant.scope, ada.id, lambda stored, _: delete_mailbox(stored, RETENTION, LATER)
+            tenant.context, ada.id, lambda stored, _: delete_mailbox(stored, RETENTION, LATER)
         )
         seen: list[Mailbox] = []
 
@@ -446,7 +446,7 @@ class WorkContract:
             await repository.work.advance(claimed, refuse, NOW)
         assert await dump(raw) == before
         assert await repository.work.advance(claimed, advancing(NOW), NOW) is True
-        assert await repository.mailboxes.get(tenant.scope, ada.id) == ada
+        assert await repository.mailboxes.get(tenant.context, ada.id) == ada
         await check_invariants(raw)
 
     async def test_a_purge_takes_the_aliases_addresses_and_counts_of_the_mailbox(
@@ -456,20 +456,20 @@ class WorkContract:
         ada, bob = await new_mailboxes(repository, within, "ada", "bob")
         gone = [await new_alias(repository, ada, name) for name in ("countess", "lovelace")]
         kept = await new_alias(repository, bob, "robert")
-        await repository.mailboxes.change(tenant.scope, ada.id, lambda one, _: delete_mailbox(one, RETENTION, NOW))
+        await repository.mailboxes.change(tenant.context, ada.id, lambda one, _: delete_mailbox(one, RETENTION, NOW))
         assert await step(repository, ada, NOW + RETENTION - MICROSECOND) is True
-        assert (await repository.mailboxes.get(tenant.scope, ada.id)).status is MailboxStatus.DELETION_SCHEDULED
+        assert (await repository.mailboxes.get(tenant.context, ada.id)).status is MailboxStatus.DELETION_SCHEDULED
 
         assert await step(repository, ada, NOW + RETENTION) is True
 
         with pytest.raises(NotFound):
-            await repository.mailboxes.get(tenant.scope, ada.id)
+            await repository.mailboxes.get(tenant.context, ada.id)
         for one in gone:
             with pytest.raises(NotFound):
-                await repository.aliases.get(tenant.scope, one.id)
-        assert await repository.aliases.get(tenant.scope, kept.id) == kept
-        assert (await repository.domains.get(tenant.scope, within.id)).mailbox_total_count == 1
-        assert (await repository.tenancy.get_project(tenant.scope, tenant.project.id)).mailbox_count == 1
+                await repository.aliases.get(tenant.context, one.id)
+        assert await repository.aliases.get(tenant.context, kept.id) == kept
+        assert (await repository.domains.get(tenant.context, within.id)).mailbox_total_count == 1
+        assert (await repository.tenancy.get_project(tenant.context, tenant.project.id)).mailbox_count == 1
         assert sorted(await rows_of(raw, select(t.addresses.c.local_part))) == [("bob",), ("robert",)]
         await check_invariants(raw)
         # What it held is free again.
@@ -479,11 +479,11 @@ class WorkContract:
         within = await new_domain(repository, tenant)
         ada, bob = await new_mailboxes(repository, within, "ada", "bob")
         for one in (ada, bob):
-            await repository.mailboxes.change(tenant.scope, one.id, lambda it, _: delete_mailbox(it, RETENTION, NOW))
+            await repository.mailboxes.change(tenant.context, one.id, lambda it, _: delete_mailbox(it, RETENTION, NOW))
         first, second = await due(repository, FAR)
         assert await repository.work.advance(first, gone, FAR) is True
         assert await repository.work.advance(first, gone, FAR) is False
-        await repository.domains.delete(tenant.scope, within.id, partial(delete_domain, now=NOW), NOW)
+        await repository.domains.delete(tenant.context, within.id, partial(delete_domain, now=NOW), NOW)
         while await purge(repository, 10):
             pass
         assert await repository.work.advance(second, gone, FAR) is False
@@ -492,7 +492,7 @@ class WorkContract:
         self, repository: Repository, tenant: Tenant, raw: AsyncEngine
     ) -> None:
         ada, _bob = await new_mailboxes(repository, await new_domain(repository, tenant), "ada", "bob")
-        await repository.mailboxes.change(tenant.scope, ada.id, lambda it, _: delete_mailbox(it, RETENTION, NOW))
+        await repository.mailboxes.change(tenant.context, ada.id, lambda it, _: delete_mailbox(it, RETENTION, NOW))
         claimed = await claim(repository, ada)
         outcomes = await asyncio.gather(*(repository.work.advance(claimed, gone, FAR) for _ in range(6)))
         assert sorted(outcomes) == [False] * 5 + [True]
@@ -506,7 +506,7 @@ class WorkContract:
         assert renewal is not None
         claimed = await claim(repository, ada)
         await asyncio.gather(*(repository.work.advance(claimed, advancing(renewal), renewal) for _ in range(6)))
-        found = await repository.mailboxes.get(tenant.scope, ada.id)
+        found = await repository.mailboxes.get(tenant.context, ada.id)
         assert (found.subscription_period_started_at, found.revision) == (renewal, 2)
 
     # --- Deleted domains ----------------------------------------------------------------------------------------------
@@ -519,19 +519,19 @@ class WorkContract:
         await new_alias(repository, ada, "alias")
         (other_ada,) = await new_mailboxes(repository, kept, "ada")
         assert await purge(repository, 2) == 0
-        await repository.domains.delete(tenant.scope, within.id, partial(delete_domain, now=NOW), NOW)
+        await repository.domains.delete(tenant.context, within.id, partial(delete_domain, now=NOW), NOW)
         counts = []
         for purged in (2, 2, 1):
             assert await purge(repository, 2) == purged
-            counts.append((await repository.domains.get(tenant.scope, within.id)).mailbox_total_count)
+            counts.append((await repository.domains.get(tenant.context, within.id)).mailbox_total_count)
             await check_invariants(raw)
         assert counts == [3, 1, 0]
         assert await purge(repository, 2) == 1
         with pytest.raises(NotFound):
-            await repository.domains.get(tenant.scope, within.id)
+            await repository.domains.get(tenant.context, within.id)
         assert await purge(repository, 2) == 0
         assert await count_of(raw, t.domain_records) == len(RECORD_KINDS)
-        assert await repository.mailboxes.get(tenant.scope, other_ada.id) == other_ada
+        assert await repository.mailboxes.get(tenant.context, other_ada.id) == other_ada
         assert await count_of(raw, t.aliases) == 0
         await check_invariants(raw)
         assert (await new_domain(repository, tenant)).id != within.id
@@ -543,7 +543,7 @@ class WorkContract:
             for name in ("a.test", "b.test"):
                 within = await new_domain(repository, one, name, DomainStatus.VALIDATING)
                 await new_mailboxes(repository, within, "ada", "bob")
-                await repository.domains.delete(one.scope, within.id, partial(delete_domain, now=NOW), NOW)
+                await repository.domains.delete(one.context, within.id, partial(delete_domain, now=NOW), NOW)
         purged = 0
         while done := await purge(repository, 100):
             purged += done
@@ -558,7 +558,7 @@ class WorkContract:
         for number in range(3):
             within = await new_domain(repository, tenant, f"{number}.test")
             await new_mailboxes(repository, within, "a", "b", "c")
-            await repository.domains.delete(tenant.scope, within.id, partial(delete_domain, now=NOW), NOW)
+            await repository.domains.delete(tenant.context, within.id, partial(delete_domain, now=NOW), NOW)
 
         async def drain() -> int:
             total = 0

@@ -28,6 +28,7 @@ from postroomd.domain.policy import LifecyclePolicy
 from postroomd.domain.provisioning import confirm_provision, fail_provision
 from postroomd.storage.opening import open_repository
 from postroomd.storage.protocols.repository import Repository
+from tests.storage.made import OPERATOR
 
 from .. import made
 from ..made import mailbox
@@ -105,7 +106,7 @@ class Life(RuleBasedStateMachine):
     def create(self, domain: int, names: set[str], period: SubscriptionPeriod) -> None:
         world = self.world
         batch = [mailbox(name, period=period, policy=world.policy, now=world.now) for name in sorted(names)]
-        creating = world.repository.mailboxes.create(world.tenant.scope, world.domains[domain].id, batch)
+        creating = world.repository.mailboxes.create(world.tenant.context, world.domains[domain].id, batch)
 
         created = self.run(world.attempt(creating))
         for one in created if isinstance(created, list) else ():
@@ -148,7 +149,7 @@ class Life(RuleBasedStateMachine):
                 policy=world.policy,
                 now=world.now,
             )
-            added = self.run(world.attempt(world.repository.aliases.create(world.tenant.scope, chosen.id, make)))
+            added = self.run(world.attempt(world.repository.aliases.create(world.tenant.context, chosen.id, make)))
             if isinstance(added, Alias):
                 self.aliases.append(added)
 
@@ -158,7 +159,7 @@ class Life(RuleBasedStateMachine):
         if self.aliases:
             chosen = self.aliases[number % len(self.aliases)]
             going = partial(delete_alias, policy=world.policy, now=world.now)
-            self.run(world.attempt(world.repository.aliases.delete(world.tenant.scope, chosen.id, going)))
+            self.run(world.attempt(world.repository.aliases.delete(world.tenant.context, chosen.id, going)))
 
     @rule(number=st.integers(0, 1), deleted=st.sampled_from([False, False, False, True]))
     def validate_or_delete_a_domain(self, number: int, deleted: bool) -> None:
@@ -173,7 +174,11 @@ class Life(RuleBasedStateMachine):
             lock = partial(lock_mailbox, reason="abuse") if locked else unlock_mailbox
             changing = partial(lock, now=self.world.now)
             self.changed(
-                self.run(self.world.attempt(self.world.repository.administration.change_mailbox(chosen.id, changing))),
+                self.run(
+                    self.world.attempt(
+                        self.world.repository.administration.change_mailbox(OPERATOR, chosen.id, changing)
+                    )
+                ),
             )
 
     @rule(number=which, paid=st.booleans())
@@ -183,7 +188,7 @@ class Life(RuleBasedStateMachine):
             if unpaid := await world.unpaid():
                 refuse = partial(refuse_payment, reason="no", policy=world.policy)
                 settle = partial(confirm_payment if paid else refuse, now=world.now)
-                await world.repository.administration.settle_payment(unpaid[number % len(unpaid)].id, settle)
+                await world.repository.administration.settle_payment(OPERATOR, unpaid[number % len(unpaid)].id, settle)
 
         self.run(settling())
 
@@ -193,7 +198,9 @@ class Life(RuleBasedStateMachine):
             world = self.world
             if undone := await world.undone():
                 settle = partial(confirm_provision if done else partial(fail_provision, reason="no"), now=world.now)
-                await world.repository.administration.settle_provision(undone[number % len(undone)].id, settle)
+                await world.repository.administration.settle_provision(
+                    OPERATOR, undone[number % len(undone)].id, settle
+                )
 
         self.run(settling())
 

@@ -30,6 +30,7 @@ from postroomd.storage.protocols.work import Due
 from postroomd.storage.sql.rows import columns_of, made
 from postroomd.worker.probers import TrustingProber
 from postroomd.worker.steps import LEASE, Worker
+from tests.storage.made import OPERATOR
 
 from ..looks import check_invariants
 from ..made import NOW, Tenant, new_domain, new_tenant
@@ -100,11 +101,11 @@ class World:
             return refusal
 
     async def change(self, mailbox: Mailbox, rule: MailboxRule) -> Mailbox | PostroomError:
-        return await self.attempt(self.repository.mailboxes.change(self.tenant.scope, mailbox.id, rule))
+        return await self.attempt(self.repository.mailboxes.change(self.tenant.context, mailbox.id, rule))
 
     async def found(self, mailbox_id: str) -> Mailbox | None:
         """A mailbox as it is now, if it is."""
-        found = await self.attempt(self.repository.mailboxes.get(self.tenant.scope, mailbox_id))
+        found = await self.attempt(self.repository.mailboxes.get(self.tenant.context, mailbox_id))
         if isinstance(found, Mailbox):
             self.learn(found)
             return found
@@ -112,11 +113,11 @@ class World:
 
     async def validate(self, domain: Domain) -> None:
         rule = partial(begin_validation, now=self.now)
-        await self.attempt(self.repository.domains.begin_validation(self.tenant.scope, domain.id, rule, self.now))
+        await self.attempt(self.repository.domains.begin_validation(self.tenant.context, domain.id, rule, self.now))
 
     async def delete_domain(self, domain: Domain) -> None:
         rule = partial(delete_domain, now=self.now)
-        await self.attempt(self.repository.domains.delete(self.tenant.scope, domain.id, rule, self.now))
+        await self.attempt(self.repository.domains.delete(self.tenant.context, domain.id, rule, self.now))
 
     async def unpaid(self) -> Sequence[Payment]:
         return (await self.repository.administration.pending_payments("", 100)).items
@@ -226,11 +227,11 @@ class World:
         for _ in range(400):  # enough for every period of the time that has passed
             payments, provisions = await self.unpaid(), await self.undone()
             for payment in payments:
-                await operations.settle_payment(payment.id, partial(confirm_payment, now=self.now))
+                await operations.settle_payment(OPERATOR, payment.id, partial(confirm_payment, now=self.now))
             for provision in provisions:
                 # Refused where a mailbox went before it, with the work on its aliases.
                 rule = partial(confirm_provision, now=self.now)
-                await self.attempt(operations.settle_provision(provision.id, rule))
+                await self.attempt(operations.settle_provision(OPERATOR, provision.id, rule))
             if self._is_due(await self.repository.work.next_due()):
                 await self.work()
             elif not payments and not provisions:

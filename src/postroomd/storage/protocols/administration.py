@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Protocol
 
+from postroomd.domain.context import CallContext
 from postroomd.domain.history import Tombstone, Transition
 from postroomd.domain.model import Mailbox
 from postroomd.domain.payments import Payment
@@ -21,16 +22,16 @@ class Administration(Protocol):
         Raises InvalidArguments for a cursor that no list gave.
         """
 
-    async def settle_payment(self, payment_id: str, rule: PaymentRule) -> Payment:
+    async def settle_payment(self, context: CallContext, payment_id: str, rule: PaymentRule) -> Payment:
         """Apply a rule to a payment and its mailbox. Raises NotFound."""
 
     async def pending_provisions(self, now: datetime, cursor: str, limit: int) -> Slice[Provision]:
         """The mail platform's work that may be tried by now, the longest due first. Raises as `pending_payments`."""
 
-    async def settle_provision(self, provision_id: str, rule: ProvisionRule) -> Provision:
+    async def settle_provision(self, context: CallContext, provision_id: str, rule: ProvisionRule) -> Provision:
         """Apply a rule to a piece of work and what it is about. Raises NotFound."""
 
-    async def change_mailbox(self, mailbox_id: str, rule: MailboxRule) -> Mailbox:
+    async def change_mailbox(self, context: CallContext, mailbox_id: str, rule: MailboxRule) -> Mailbox:
         """Apply a rule to a mailbox of any tenant. Raises NotFound, also for a purged one."""
 
     async def get_mailbox(self, mailbox_id: str) -> Mailbox | Tombstone:

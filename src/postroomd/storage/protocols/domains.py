@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
+from postroomd.domain.context import CallContext
 from postroomd.domain.model import Domain, DomainRecord
 from postroomd.domain.queries import DomainQuery, Page
-from postroomd.domain.tenancy import Scope
 from postroomd.storage.protocols.rules import DomainRule
 
 
@@ -27,21 +27,21 @@ class Domains(Protocol):
     """The domains of tenants, and their DNS records."""
 
     async def create(
-        self, scope: Scope, domain: Domain, records: Sequence[DomainRecord], secrets: DomainSecrets
+        self, context: CallContext, domain: Domain, records: Sequence[DomainRecord], secrets: DomainSecrets
     ) -> Domain:
         """Store a new domain. Raises NotFound for its project, Conflict where the organization has the name."""
 
-    async def get(self, scope: Scope, domain_id: str) -> Domain:
+    async def get(self, context: CallContext, domain_id: str) -> Domain:
         """One domain. Raises NotFound."""
 
-    async def list(self, scope: Scope, query: DomainQuery) -> Page[Domain]:
+    async def list(self, context: CallContext, query: DomainQuery) -> Page[Domain]:
         """One page of domains."""
 
-    async def records(self, scope: Scope, domain_id: str) -> Mapping[str, DomainRecord]:
+    async def records(self, context: CallContext, domain_id: str) -> Mapping[str, DomainRecord]:
         """A domain's DNS records by kind. Raises NotFound."""
 
-    async def begin_validation(self, scope: Scope, domain_id: str, rule: DomainRule, now: datetime) -> Domain:
+    async def begin_validation(self, context: CallContext, domain_id: str, rule: DomainRule, now: datetime) -> Domain:
         """Apply a rule to a domain, and ask the worker to look its records up. Raises NotFound."""
 
-    async def delete(self, scope: Scope, domain_id: str, rule: DomainRule, now: datetime) -> Domain:
+    async def delete(self, context: CallContext, domain_id: str, rule: DomainRule, now: datetime) -> Domain:
         """Apply a rule that deletes a domain, and delete all its mailboxes and aliases with it. Raises NotFound."""

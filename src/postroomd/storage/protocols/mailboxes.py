@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol
 
+from postroomd.domain.context import CallContext
 from postroomd.domain.model import Domain, Mailbox, MailboxView
 from postroomd.domain.policy import LifecyclePolicy
 from postroomd.domain.queries import MailboxQuery, Page
-from postroomd.domain.tenancy import Scope
 from postroomd.storage.protocols.rules import MailboxRule
 
 
@@ -43,26 +43,26 @@ class Mailboxes(Protocol):
     """The mailboxes of tenants."""
 
     async def create(
-        self, scope: Scope, domain_id: str, batch: Sequence[NewMailbox], quarantine: Quarantine | None = None
+        self, context: CallContext, domain_id: str, batch: Sequence[NewMailbox], quarantine: Quarantine | None = None
     ) -> Sequence[Mailbox]:
         """Store new mailboxes of one domain, all or none, and take their project's quota with them.
 
         Raises NotFound for the domain, Conflict with every address that is taken or in quarantine, QuotaExceeded.
         """
 
-    async def get(self, scope: Scope, mailbox_id: str) -> Mailbox:
+    async def get(self, context: CallContext, mailbox_id: str) -> Mailbox:
         """One mailbox. Raises NotFound."""
 
-    async def shown(self, scope: Scope, mailbox_id: str) -> MailboxView:
+    async def view(self, context: CallContext, mailbox_id: str) -> MailboxView:
         """What callers see of one mailbox. Raises NotFound."""
 
-    async def list(self, scope: Scope, query: MailboxQuery) -> Page[Mailbox]:
+    async def list(self, context: CallContext, query: MailboxQuery) -> Page[Mailbox]:
         """One page of mailboxes."""
 
-    async def listed(self, scope: Scope, query: MailboxQuery) -> Page[MailboxView]:
+    async def list_views(self, context: CallContext, query: MailboxQuery) -> Page[MailboxView]:
         """The same page, of what callers see: it is read in a quarter of the time."""
 
     async def change(
-        self, scope: Scope, mailbox_id: str, rule: MailboxRule, password_hash: str | None = None
+        self, context: CallContext, mailbox_id: str, rule: MailboxRule, password_hash: str | None = None
     ) -> Mailbox:
         """Apply a rule to a mailbox and the status of its domain, and store the password. Raises NotFound."""

@@ -2,7 +2,7 @@
 
 from typing import Protocol
 
-from postroomd.domain.tenancy import Scope
+from postroomd.domain.context import CallContext
 from postroomd.storage.protocols.administration import Administration
 from postroomd.storage.protocols.aliases import Aliases
 from postroomd.storage.protocols.domains import Domains
@@ -42,7 +42,7 @@ class Repository(Protocol):
     def administration(self) -> Administration:
         """The operator's side of all of these."""
 
-    async def require_unused(self, scope: Scope) -> None:
+    async def require_unused(self, context: CallContext) -> None:
         """Raise Replayed where the call under way has been done before: a look ahead of its work.
 
         Raises InvalidArguments where its idempotency key was used for another request.

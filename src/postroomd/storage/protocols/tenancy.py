@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Protocol
 
-from postroomd.domain.tenancy import AdminKey, ApiKey, Organization, Project, Scope
+from postroomd.domain.context import CallContext
+from postroomd.domain.tenancy import AdminKey, ApiKey, Organization, Project
 
 
 class Tenancy(Protocol):
@@ -16,7 +17,7 @@ class Tenancy(Protocol):
     async def create_project(self, project: Project) -> None:
         """Store a new project. Raises NotFound for an unknown organization."""
 
-    async def get_project(self, scope: Scope, project_id: str) -> Project:
+    async def get_project(self, context: CallContext, project_id: str) -> Project:
         """One project. Raises NotFound."""
 
     async def list_projects(self, organization_id: str | None = None) -> Sequence[Project]:

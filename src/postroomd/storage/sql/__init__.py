@@ -3,9 +3,9 @@
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from postroomd.domain.tenancy import Scope
+from postroomd.domain.context import CallContext
 from postroomd.storage.database import Database
-from postroomd.storage.idempotency import ONCE, require_unused
+from postroomd.storage.idempotency import require_unused
 from postroomd.storage.sql.admin_keys import SqlAdminKeys
 from postroomd.storage.sql.administration import SqlAdministration
 from postroomd.storage.sql.aliases import SqlAliases
@@ -28,14 +28,13 @@ class SqlRepository:
         self.work = SqlWork(database)
         self.administration = SqlAdministration(database)
 
-    async def require_unused(self, scope: Scope) -> None:
+    async def require_unused(self, context: CallContext) -> None:
         """Raise Replayed where the call under way has been done before: a look ahead of its work.
 
         Raises InvalidArguments where its idempotency key was used for another request.
         """
-        once = ONCE.get()
-        if once is not None:
-            await self._database.read(lambda connection: require_unused(connection, scope, once), scope)
+        if (request := context.idempotency) is not None:
+            await self._database.read(lambda connection: require_unused(connection, context.scope, request), context)
 
     async def ping(self) -> None:
         """Ask the database for an answer. Raises StorageUnavailable."""

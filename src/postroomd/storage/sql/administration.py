@@ -10,6 +10,7 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, Row, func, literal, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from postroomd.domain.context import CallContext
 from postroomd.domain.errors import InvalidArguments, NotFound, Reason, Violation
 from postroomd.domain.history import Tombstone, Transition, address_hash
 from postroomd.domain.model import Alias, Domain, DomainStatus, Mailbox, MailboxStatus
@@ -61,7 +62,7 @@ class SqlAdministration:
         found = await self._database.read(work)
         return _slice(found, limit, lambda payment: _cursor(payment.requested_at, payment.id))
 
-    async def settle_payment(self, payment_id: str, rule: PaymentRule) -> Payment:
+    async def settle_payment(self, context: CallContext, payment_id: str, rule: PaymentRule) -> Payment:
         """Apply a rule to a payment and its mailbox. Raises NotFound."""
 
         async def work(connection: AsyncConnection) -> Payment:
@@ -77,10 +78,10 @@ class SqlAdministration:
                 storing = update(t.payments).where(t.payments.c.id == payment.id)
                 await connection.execute(storing.values(stored_values_of(settled)))
             if mailbox is not None and changed is not None and changed is not mailbox:
-                await store_mailbox(connection, mailbox, counted(changed))
+                await store_mailbox(connection, context.actor, mailbox, counted(changed))
             return replace(settled, address=mailbox.email if mailbox else "")
 
-        return await self._database.write(work)
+        return await self._database.write(work, context)
 
     async def pending_provisions(self, now: datetime, cursor: str, limit: int) -> Slice[Provision]:
         """The mail platform's work that may be tried by now, the longest due first."""
@@ -106,7 +107,7 @@ class SqlAdministration:
         found = await self._database.read(work)
         return _slice(found, limit, lambda provision: _cursor(provision.next_attempt_at, provision.id))
 
-    async def settle_provision(self, provision_id: str, rule: ProvisionRule) -> Provision:
+    async def settle_provision(self, context: CallContext, provision_id: str, rule: ProvisionRule) -> Provision:
         """Apply a rule to a piece of work and what it is about. Raises NotFound."""
 
         async def work(connection: AsyncConnection) -> Provision:
@@ -122,12 +123,14 @@ class SqlAdministration:
                 storing = update(t.provisions).where(t.provisions.c.id == provision.id)
                 await connection.execute(storing.values(stored_values_of(settled)))
             if domain is not None and subject is not None and changed is not subject:
-                await _store_subject(connection, domain, subject, changed, settled.settled_at or settled.requested_at)
+                await _store_subject(
+                    connection, context.actor, domain, subject, changed, settled.settled_at or settled.requested_at
+                )
             return replace(settled, address=_address(subject))
 
-        return await self._database.write(work)
+        return await self._database.write(work, context)
 
-    async def change_mailbox(self, mailbox_id: str, rule: MailboxRule) -> Mailbox:
+    async def change_mailbox(self, context: CallContext, mailbox_id: str, rule: MailboxRule) -> Mailbox:
         """Apply a rule to a mailbox of any tenant. Raises NotFound, also for a purged one."""
 
         async def work(connection: AsyncConnection) -> Mailbox:
@@ -137,10 +140,10 @@ class SqlAdministration:
             changed = rule(mailbox, status)
             if changed is not mailbox:
                 changed = counted(changed)
-                await store_mailbox(connection, mailbox, changed)
+                await store_mailbox(connection, context.actor, mailbox, changed)
             return changed
 
-        return await self._database.write(work)
+        return await self._database.write(work, context)
 
     async def get_mailbox(self, mailbox_id: str) -> Mailbox | Tombstone:
         """A mailbox of any tenant, or what is left of it. Raises NotFound for one that never was."""
@@ -227,17 +230,17 @@ async def _lock_subject(connection: AsyncConnection, provision: Provision) -> tu
 
 
 async def _store_subject(
-    connection: AsyncConnection, domain: Domain, before: Subject, after: Subject | None, now: datetime
+    connection: AsyncConnection, actor: str, domain: Domain, before: Subject, after: Subject | None, now: datetime
 ) -> None:
     match before, after:
         case Mailbox(), None:
-            await purge_mailboxes(connection, domain, [before], now)
+            await purge_mailboxes(connection, actor, domain, [before], now)
         case Alias(), None:
             await remove_alias(connection, before, now)
         case Domain(), None:
             await connection.execute(t.domains.delete().where(*this_row(t.domains, before)))
         case Mailbox(), Mailbox():
-            await store_mailbox(connection, before, counted(after))
+            await store_mailbox(connection, actor, before, counted(after))
         case Alias(), Alias():
             await store_alias(connection, before, counted(after), now)
         case Domain(), Domain():

@@ -7,6 +7,7 @@ from sqlalchemy import delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from postroomd.domain.aliases import request_alias
+from postroomd.domain.context import CallContext
 from postroomd.domain.errors import NotFound
 from postroomd.domain.model import Alias, DomainStatus, Mailbox
 from postroomd.domain.queries import AliasQuery, Page
@@ -54,7 +55,11 @@ class SqlAliases:
         self._lists = Lists(database, Alias, t.aliases)
 
     async def create(
-        self, scope: Scope, mailbox_id: str, make: Callable[[Mailbox], Alias], quarantine: Quarantine | None = None
+        self,
+        context: CallContext,
+        mailbox_id: str,
+        make: Callable[[Mailbox], Alias],
+        quarantine: Quarantine | None = None,
     ) -> Alias:
         """Store a new alias, made from its mailbox.
 
@@ -63,11 +68,11 @@ class SqlAliases:
 
         async def work(connection: AsyncConnection) -> Alias:
             # The domain's row is locked first, as in every write that takes both: two orders could deadlock.
-            unlocked = await fetch_mailbox(connection, scope, mailbox_id)
-            domain = await fetch_domain(connection, scope, unlocked.domain_id, lock=True)
-            alias = make(await fetch_mailbox(connection, scope, mailbox_id, lock=True))
+            unlocked = await fetch_mailbox(connection, context.scope, mailbox_id)
+            domain = await fetch_domain(connection, context.scope, unlocked.domain_id, lock=True)
+            alias = make(await fetch_mailbox(connection, context.scope, mailbox_id, lock=True))
             local_part = alias.email.partition("@")[0]
-            await require_free(connection, scope, domain, [local_part], quarantine)
+            await require_free(connection, context.scope, domain, [local_part], quarantine)
             if domain.status is DomainStatus.READY:
                 alias = request_alias(alias)
             await connection.execute(insert(t.aliases).values(values_of(alias)))
@@ -81,34 +86,34 @@ class SqlAliases:
             await connection.execute(insert(t.addresses).values(address))
             return alias
 
-        return await self._database.write(work, scope)
+        return await self._database.write(work, context)
 
-    async def get(self, scope: Scope, alias_id: str) -> Alias:
+    async def get(self, context: CallContext, alias_id: str) -> Alias:
         """One alias. Raises NotFound."""
-        return await _BY_ID.found(self._database, scope, alias_id)
+        return await _BY_ID.found(self._database, context, alias_id)
 
-    async def list(self, scope: Scope, query: AliasQuery) -> Page[Alias]:
+    async def list(self, context: CallContext, query: AliasQuery) -> Page[Alias]:
         """One page of aliases."""
-        return await self._lists.page(scope, query)
+        return await self._lists.page(context, query)
 
-    async def change(self, scope: Scope, alias_id: str, rule: AliasRule) -> Alias:
+    async def change(self, context: CallContext, alias_id: str, rule: AliasRule) -> Alias:
         """Apply a rule to an alias. Raises NotFound."""
 
         async def work(connection: AsyncConnection) -> Alias:
-            alias = await fetch_alias(connection, scope, alias_id, lock=True)
+            alias = await fetch_alias(connection, context.scope, alias_id, lock=True)
             changed = rule(alias)
             if changed is not alias:
                 changed = counted(changed)
                 await store_alias(connection, alias, changed, changed.updated_at)
             return changed
 
-        return await self._database.write(work, scope)
+        return await self._database.write(work, context)
 
-    async def delete(self, scope: Scope, alias_id: str, rule: AliasRule) -> Alias:
+    async def delete(self, context: CallContext, alias_id: str, rule: AliasRule) -> Alias:
         """Apply a rule that deletes an alias, and remove it unless its mail platform has to first. Raises NotFound."""
 
         async def work(connection: AsyncConnection) -> Alias:
-            alias = await fetch_alias(connection, scope, alias_id, lock=True)
+            alias = await fetch_alias(connection, context.scope, alias_id, lock=True)
             deleted = rule(alias)
             if deleted is alias:
                 return alias
@@ -119,4 +124,4 @@ class SqlAliases:
                 await remove_alias(connection, alias, deleted.updated_at)
             return deleted
 
-        return await self._database.write(work, scope)
+        return await self._database.write(work, context)

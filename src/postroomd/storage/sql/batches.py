@@ -6,6 +6,7 @@ from typing import TypeVar
 from sqlalchemy import Select, Table
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from postroomd.domain.context import WORKER
 from postroomd.domain.errors import StorageUnavailable
 from postroomd.storage.database import Database
 from postroomd.storage.protocols.work import RowFailed
@@ -46,7 +47,7 @@ async def write_batch(
     """
     chunk = Chunk(limit, skipping)
     try:
-        return await database.write(lambda connection: work(connection, chunk))
+        return await database.write(lambda connection: work(connection, chunk), WORKER)
     except StorageUnavailable:
         raise
     except Exception as error:

@@ -13,7 +13,6 @@ from postroomd.domain.mailboxes import due_at
 from postroomd.domain.model import Domain, Mailbox, MailboxStatus
 from postroomd.domain.transitions import MAILBOX_TRANSITIONS, check_transition
 from postroomd.storage import schema as t
-from postroomd.storage.database import ACTOR
 from postroomd.storage.drivers.engines import checked
 from postroomd.storage.sql.payments import insert_payments, store_payment_of, void_payments_of
 from postroomd.storage.sql.provisions import store_provisions, void_provisions_of
@@ -21,7 +20,7 @@ from postroomd.storage.sql.rows import this_row, values_of
 
 
 async def insert_mailboxes(
-    connection: AsyncConnection, mailboxes: Sequence[Mailbox], password_hashes: Sequence[str]
+    connection: AsyncConnection, actor: str, mailboxes: Sequence[Mailbox], password_hashes: Sequence[str]
 ) -> None:
     """Write new mailboxes, with what is awaited for them."""
     rows = [
@@ -31,11 +30,11 @@ async def insert_mailboxes(
     await connection.execute(insert(t.mailboxes), rows)
     await insert_payments(connection, mailboxes)
     await store_provisions(connection, [(None, mailbox) for mailbox in mailboxes], mailboxes[0].created_at)
-    await _insert_history(connection, [(None, mailbox) for mailbox in mailboxes])
+    await _insert_history(connection, actor, [(None, mailbox) for mailbox in mailboxes])
 
 
 async def store_mailbox(
-    connection: AsyncConnection, before: Mailbox, after: Mailbox, password_hash: str | None = None
+    connection: AsyncConnection, actor: str, before: Mailbox, after: Mailbox, password_hash: str | None = None
 ) -> None:
     """Write a mailbox that a rule has changed, and its password where there is a new one. A worker's lease ends."""
     values: dict[str, Any] = values_of(after) | {"due_at": due_at(after), "failures": 0}
@@ -49,10 +48,10 @@ async def store_mailbox(
     await store_payment_of(connection, before, after)
     await store_provisions(connection, [(before, after)], after.updated_at)
     if after.status is not before.status:
-        await _insert_history(connection, [(before, after)])
+        await _insert_history(connection, actor, [(before, after)])
 
 
-async def delete_mailboxes_of(connection: AsyncConnection, domain: Domain, now: datetime) -> None:
+async def delete_mailboxes_of(connection: AsyncConnection, actor: str, domain: Domain, now: datetime) -> None:
     """Make all mailboxes of a domain deleting at once: its row is locked, and theirs are locked with the first look."""
     event, status, columns = MailboxEvent.DOMAIN_DELETED, MailboxStatus.DELETING, t.mailboxes.c
     concerned = (
@@ -73,7 +72,7 @@ async def delete_mailboxes_of(connection: AsyncConnection, domain: Domain, now: 
         "to_status": literal(status, t.transitions.c.to_status.type),
         "at": literal(now, t.Instant),
         "cause": literal(event, t.transitions.c.cause.type),
-        "actor": literal(ACTOR.get()),
+        "actor": literal(actor),
     }
     written = select(*(value.label(name) for name, value in history.items())).where(*concerned)
     await connection.execute(insert(t.transitions).from_select(list(history), written))
@@ -93,7 +92,7 @@ async def delete_mailboxes_of(connection: AsyncConnection, domain: Domain, now: 
 
 
 async def purge_mailboxes(
-    connection: AsyncConnection, domain: Domain, mailboxes: Sequence[Mailbox], now: datetime
+    connection: AsyncConnection, actor: str, domain: Domain, mailboxes: Sequence[Mailbox], now: datetime
 ) -> None:
     """Delete mailboxes of a domain, whose aliases and addresses go with them, and count them off.
 
@@ -117,11 +116,12 @@ async def purge_mailboxes(
     await void_payments_of(connection, ids, now)
     await void_provisions_of(connection, ids, now)
     await connection.execute(insert(t.tombstones), [values_of(_tombstone(mailbox, now)) for mailbox in mailboxes])
-    await connection.execute(insert(t.transitions), [values_of(_purge(mailbox, now)) for mailbox in mailboxes])
+    await connection.execute(insert(t.transitions), [values_of(_purge(mailbox, actor, now)) for mailbox in mailboxes])
 
 
-async def _insert_history(connection: AsyncConnection, pairs: Sequence[tuple[Mailbox | None, Mailbox]]) -> None:
-    actor = ACTOR.get()
+async def _insert_history(
+    connection: AsyncConnection, actor: str, pairs: Sequence[tuple[Mailbox | None, Mailbox]]
+) -> None:
     rows = [
         Transition(
             mailbox_id=after.id,
@@ -140,7 +140,7 @@ async def _insert_history(connection: AsyncConnection, pairs: Sequence[tuple[Mai
     await connection.execute(insert(t.transitions), [values_of(row) for row in rows])
 
 
-def _purge(mailbox: Mailbox, now: datetime) -> Transition:
+def _purge(mailbox: Mailbox, actor: str, now: datetime) -> Transition:
     due = mailbox.status is MailboxStatus.DELETION_SCHEDULED
     event = MailboxEvent.PURGE_DUE if due else MailboxEvent.PURGED
     check_transition(MAILBOX_TRANSITIONS, event, mailbox.status, None)
@@ -154,7 +154,7 @@ def _purge(mailbox: Mailbox, now: datetime) -> Transition:
         to_status=None,
         at=now,
         cause=event,
-        actor=ACTOR.get(),
+        actor=actor,
     )
 
 

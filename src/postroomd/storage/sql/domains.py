@@ -6,6 +6,7 @@ from datetime import datetime
 from sqlalchemy import ColumnElement, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from postroomd.domain.context import CallContext
 from postroomd.domain.errors import Conflict, NotFound, ResourceName
 from postroomd.domain.model import AliasStatus, Domain, DomainRecord
 from postroomd.domain.queries import DomainQuery, Page
@@ -82,19 +83,19 @@ class SqlDomains:
         self._lists = Lists(database, Domain, t.domains)
 
     async def create(
-        self, scope: Scope, domain: Domain, records: Sequence[DomainRecord], secrets: DomainSecrets
+        self, context: CallContext, domain: Domain, records: Sequence[DomainRecord], secrets: DomainSecrets
     ) -> Domain:
         """Store a new domain. Raises NotFound for its project, Conflict where the organization has the name."""
 
         async def work(connection: AsyncConnection) -> Domain:
-            await fetch_project(connection, scope, domain.project_id)
+            await fetch_project(connection, context.scope, domain.project_id)
             same_name = select(t.domains.c.id, t.domains.c.project_id).where(
-                t.domains.c.organization_id == scope.organization_id, t.domains.c.name == domain.name
+                t.domains.c.organization_id == context.scope.organization_id, t.domains.c.name == domain.name
             )
             existing = (await connection.execute(same_name)).one_or_none()
             if existing is not None:
                 # A key that is limited to another project is not told that project's ids.
-                seen = scope.project_id in {None, existing.project_id}
+                seen = context.scope.project_id in {None, existing.project_id}
                 name = ResourceName("domain", existing.id if seen else domain.name)
                 raise Conflict(f"the organization has registered {domain.name} already", [name])
             secret_columns = {
@@ -108,31 +109,31 @@ class SqlDomains:
             await store_provisions(connection, [(None, domain)], domain.created_at)
             return domain
 
-        return await self._database.write(work, scope)
+        return await self._database.write(work, context)
 
-    async def get(self, scope: Scope, domain_id: str) -> Domain:
+    async def get(self, context: CallContext, domain_id: str) -> Domain:
         """One domain. Raises NotFound."""
-        return await _BY_ID.found(self._database, scope, domain_id)
+        return await _BY_ID.found(self._database, context, domain_id)
 
-    async def list(self, scope: Scope, query: DomainQuery) -> Page[Domain]:
+    async def list(self, context: CallContext, query: DomainQuery) -> Page[Domain]:
         """One page of domains."""
-        return await self._lists.page(scope, query)
+        return await self._lists.page(context, query)
 
-    async def records(self, scope: Scope, domain_id: str) -> Mapping[str, DomainRecord]:
+    async def records(self, context: CallContext, domain_id: str) -> Mapping[str, DomainRecord]:
         """A domain's DNS records by kind. Raises NotFound."""
 
         async def work(connection: AsyncConnection) -> Mapping[str, DomainRecord]:
-            domain = await fetch_domain(connection, scope, domain_id)
+            domain = await fetch_domain(connection, context.scope, domain_id)
             records = await fetch_records(connection, domain)
             return {kind: shown(record, domain.status) for kind, record in records.items()}
 
-        return await self._database.read(work, scope)
+        return await self._database.read(work, context)
 
-    async def begin_validation(self, scope: Scope, domain_id: str, rule: DomainRule, now: datetime) -> Domain:
+    async def begin_validation(self, context: CallContext, domain_id: str, rule: DomainRule, now: datetime) -> Domain:
         """Apply a rule to a domain, and ask the worker to look its records up. Raises NotFound."""
 
         async def work(connection: AsyncConnection) -> Domain:
-            domain = await fetch_domain(connection, scope, domain_id, lock=True)
+            domain = await fetch_domain(connection, context.scope, domain_id, lock=True)
             changed = rule(domain)
             if changed is not domain:
                 changed = counted(changed)
@@ -143,19 +144,19 @@ class SqlDomains:
             await connection.execute(requesting.values(validation_requested_at=now, next_check_at=now, failures=0))
             return changed
 
-        return await self._database.write(work, scope)
+        return await self._database.write(work, context)
 
-    async def delete(self, scope: Scope, domain_id: str, rule: DomainRule, now: datetime) -> Domain:
+    async def delete(self, context: CallContext, domain_id: str, rule: DomainRule, now: datetime) -> Domain:
         """Apply a rule that deletes a domain, and delete all its mailboxes and aliases with it. Raises NotFound."""
 
         async def work(connection: AsyncConnection) -> Domain:
-            domain = await fetch_domain(connection, scope, domain_id, lock=True)
+            domain = await fetch_domain(connection, context.scope, domain_id, lock=True)
             deleted = rule(domain)
             if deleted is domain:
                 return domain
             deleted = counted(deleted)
             async with in_memory(connection):
-                await delete_mailboxes_of(connection, domain, now)
+                await delete_mailboxes_of(connection, context.actor, domain, now)
                 await connection.execute(
                     update(t.aliases)
                     .where(t.aliases.c.organization_id == domain.organization_id, t.aliases.c.domain_id == domain.id)
@@ -170,4 +171,4 @@ class SqlDomains:
             )
             return deleted
 
-        return await self._database.write(work, scope)
+        return await self._database.write(work, context)

@@ -35,8 +35,8 @@ from sqlalchemy import (
     union_all,
 )
 
+from postroomd.domain.context import CallContext
 from postroomd.domain.queries import AliasQuery, DomainQuery, MailboxQuery, Ordering, Page
-from postroomd.domain.tenancy import Scope
 from postroomd.storage import schema as t
 from postroomd.storage.compiled import CompiledRead, Values
 from postroomd.storage.database import Database
@@ -181,8 +181,9 @@ class Lists(Generic[Model]):
         self._width = len(columns_of(model, table))
         self._searched = dict(t.SEARCHED).get(table)
 
-    async def page(self, scope: Scope, query: Query) -> Page[Model]:
+    async def page(self, context: CallContext, query: Query) -> Page[Model]:
         """One page."""
+        scope = context.scope
         if scope.project_id and query.project_id and scope.project_id != query.project_id:
             return Page([], 0)
         narrowing = {
@@ -211,9 +212,9 @@ class Lists(Generic[Model]):
         if query.after:
             values |= {"after": query.after.value, "after_id": query.after.id}
         start = Start.AFTER if query.after else Start.OFFSET if query.page > 1 else Start.FIRST
-        rows = await self._rows(shape, query.ordering, start, values, scope)
+        rows = await self._rows(shape, query.ordering, start, values, context)
         if not rows and start is not Start.FIRST:  # past the end: how many there are stands on any other page
-            rows = await self._rows(shape, query.ordering, Start.FIRST, {**values, "limit": 1}, scope)
+            rows = await self._rows(shape, query.ordering, Start.FIRST, {**values, "limit": 1}, context)
             return Page([], self._total(rows))
         items = from_rows(self._model, rows[: query.page_size])
         return Page(items, self._total(rows), has_more=len(rows) > query.page_size)
@@ -222,24 +223,24 @@ class Lists(Generic[Model]):
         """How many match on all pages: it stands in every row, behind the model's columns."""
         return int(rows[0][self._width]) if rows else 0
 
-    async def _rows(self, shape: Shape, ordering: Ordering, start: Start, values: Values, scope: Scope) -> Rows:
+    async def _rows(self, shape: Shape, ordering: Ordering, start: Start, values: Values, context: CallContext) -> Rows:
         """The rows of a page, by the way that finds them soonest."""
         way = Way.WALK
         if "phrase" in values:
-            rows = await self._fetch(paging(shape, ordering, start, Way.GATHER_FOUND), values, scope)
+            rows = await self._fetch(paging(shape, ordering, start, Way.GATHER_FOUND), values, context)
             if rows[0][-1] <= FEW:
                 return [row for row in rows if row[0] is not None]
         if shape.searched or shape.statuses:
-            ((total,),) = await self._fetch(counting(shape), values, scope)
+            ((total,),) = await self._fetch(counting(shape), values, context)
             if not total:
                 return []
             # All that narrows a list besides is in the index of its order, which gathering in a domain would miss.
             if total <= FEW and (shape.searched or "domain_id" not in shape.narrowed):
                 way = Way.GATHER
-        return await self._fetch(paging(shape, ordering, start, way), values, scope)
+        return await self._fetch(paging(shape, ordering, start, way), values, context)
 
-    async def _fetch(self, statement: CompiledRead, values: Values, scope: Scope) -> Rows:
-        return await self._database.fetch(statement, values, scope, may_be_stale=True)
+    async def _fetch(self, statement: CompiledRead, values: Values, context: CallContext) -> Rows:
+        return await self._database.fetch(statement, values, context, may_be_stale=True)
 
 
 def _statuses(query: Query) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ from collections.abc import Collection, Sequence
 from sqlalchemy import insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from postroomd.domain.context import CallContext
 from postroomd.domain.errors import Conflict, NotFound, QuotaExceeded, ResourceName, listed
 from postroomd.domain.history import address_hash
 from postroomd.domain.model import Domain, Mailbox, MailboxView
@@ -28,7 +29,7 @@ from postroomd.storage.sql.rows import (
 
 MAILBOX = columns_of(Mailbox, t.mailboxes)
 _BY_ID = ById(Mailbox, t.mailboxes, "mailbox")
-_SHOWN_BY_ID = ById(MailboxView, t.mailboxes, "mailbox")
+_VIEW_BY_ID = ById(MailboxView, t.mailboxes, "mailbox")
 
 
 async def fetch_mailbox(connection: AsyncConnection, scope: Scope, mailbox_id: str, *, lock: bool = False) -> Mailbox:
@@ -93,10 +94,10 @@ class SqlMailboxes:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._lists = Lists(database, Mailbox, t.mailboxes)
-        self._listed = Lists(database, MailboxView, t.mailboxes)
+        self._views = Lists(database, MailboxView, t.mailboxes)
 
     async def create(
-        self, scope: Scope, domain_id: str, batch: Sequence[NewMailbox], quarantine: Quarantine | None = None
+        self, context: CallContext, domain_id: str, batch: Sequence[NewMailbox], quarantine: Quarantine | None = None
     ) -> Sequence[Mailbox]:
         """Store new mailboxes of one domain, all or none, and take their project's quota with them.
 
@@ -105,10 +106,10 @@ class SqlMailboxes:
 
         async def work(connection: AsyncConnection) -> list[Mailbox]:
             # The domain's lock is what makes the look for taken addresses hold until the commit.
-            domain = await fetch_domain(connection, scope, domain_id, lock=True)
+            domain = await fetch_domain(connection, context.scope, domain_id, lock=True)
             created = [new.make(domain) for new in batch]
             local_parts = [mailbox.email.partition("@")[0] for mailbox in created]
-            await require_free(connection, scope, domain, local_parts, quarantine)
+            await require_free(connection, context.scope, domain, local_parts, quarantine)
             await _take_quota(connection, domain, len(created))
             addresses = [
                 {
@@ -119,43 +120,43 @@ class SqlMailboxes:
                 }
                 for mailbox, local_part in zip(created, local_parts, strict=True)
             ]
-            await insert_mailboxes(connection, created, [new.password_hash for new in batch])
+            await insert_mailboxes(connection, context.actor, created, [new.password_hash for new in batch])
             await connection.execute(insert(t.addresses), addresses)
             return created
 
-        return await self._database.write(work, scope)
+        return await self._database.write(work, context)
 
-    async def get(self, scope: Scope, mailbox_id: str) -> Mailbox:
+    async def get(self, context: CallContext, mailbox_id: str) -> Mailbox:
         """One mailbox. Raises NotFound."""
-        return await _BY_ID.found(self._database, scope, mailbox_id)
+        return await _BY_ID.found(self._database, context, mailbox_id)
 
-    async def shown(self, scope: Scope, mailbox_id: str) -> MailboxView:
+    async def view(self, context: CallContext, mailbox_id: str) -> MailboxView:
         """What callers see of one mailbox. Raises NotFound."""
-        return await _SHOWN_BY_ID.found(self._database, scope, mailbox_id)
+        return await _VIEW_BY_ID.found(self._database, context, mailbox_id)
 
-    async def list(self, scope: Scope, query: MailboxQuery) -> Page[Mailbox]:
+    async def list(self, context: CallContext, query: MailboxQuery) -> Page[Mailbox]:
         """One page of mailboxes."""
-        return await self._lists.page(scope, query)
+        return await self._lists.page(context, query)
 
-    async def listed(self, scope: Scope, query: MailboxQuery) -> Page[MailboxView]:
+    async def list_views(self, context: CallContext, query: MailboxQuery) -> Page[MailboxView]:
         """The same page, of what callers see: it is read in a quarter of the time."""
-        return await self._listed.page(scope, query)
+        return await self._views.page(context, query)
 
     async def change(
-        self, scope: Scope, mailbox_id: str, rule: MailboxRule, password_hash: str | None = None
+        self, context: CallContext, mailbox_id: str, rule: MailboxRule, password_hash: str | None = None
     ) -> Mailbox:
         """Apply a rule to a mailbox and the status of its domain, and store the password. Raises NotFound."""
 
         async def work(connection: AsyncConnection) -> Mailbox:
-            mailbox = await fetch_mailbox(connection, scope, mailbox_id, lock=True)
-            domain = await fetch_domain(connection, scope, mailbox.domain_id)
+            mailbox = await fetch_mailbox(connection, context.scope, mailbox_id, lock=True)
+            domain = await fetch_domain(connection, context.scope, mailbox.domain_id)
             changed = rule(mailbox, domain.status)
             if changed is not mailbox:
                 changed = counted(changed)
-                await store_mailbox(connection, mailbox, changed, password_hash)
+                await store_mailbox(connection, context.actor, mailbox, changed, password_hash)
             return changed
 
-        return await self._database.write(work, scope)
+        return await self._database.write(work, context)
 
 
 async def _take_quota(connection: AsyncConnection, domain: Domain, count: int) -> None:

@@ -6,6 +6,7 @@ from typing import Any, Generic, TypeVar
 
 from sqlalchemy import BigInteger, Column, ColumnElement, Row, Table, Text, bindparam, cast, select, type_coerce
 
+from postroomd.domain.context import CallContext
 from postroomd.domain.errors import NotFound
 from postroomd.domain.payments import Payment
 from postroomd.domain.provisions import Provision
@@ -98,10 +99,10 @@ class ById(Generic[Model]):
             for limited in (False, True)
         )
 
-    async def found(self, database: Database, scope: Scope, value_id: str) -> Model:
+    async def found(self, database: Database, context: CallContext, value_id: str) -> Model:
         """One value of the caller's. Raises NotFound."""
-        statement = self._in_organization if scope.project_id is None else self._in_project
-        rows = await database.fetch(statement, {"id": value_id}, scope)
+        statement = self._in_organization if context.scope.project_id is None else self._in_project
+        rows = await database.fetch(statement, {"id": value_id}, context)
         if not rows:
             raise NotFound(self._kind, value_id)
         return from_rows(self._model, rows)[0]

@@ -7,6 +7,7 @@ from hmac import compare_digest
 from sqlalchemy import bindparam, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from postroomd.domain.context import CallContext
 from postroomd.domain.errors import NotFound
 from postroomd.domain.tenancy import ApiKey, Organization, Project, Scope
 from postroomd.storage import schema as t
@@ -58,9 +59,11 @@ class SqlTenancy:
 
         await self._database.write(work)
 
-    async def get_project(self, scope: Scope, project_id: str) -> Project:
+    async def get_project(self, context: CallContext, project_id: str) -> Project:
         """One project. Raises NotFound."""
-        return await self._database.read(lambda connection: fetch_project(connection, scope, project_id), scope)
+        return await self._database.read(
+            lambda connection: fetch_project(connection, context.scope, project_id), context
+        )
 
     async def list_projects(self, organization_id: str | None = None) -> Sequence[Project]:
         """The projects of one organization, or of all: oldest first."""

@@ -8,6 +8,7 @@ from sqlalchemy import Column, ColumnElement, Row, Table, bindparam, delete, fun
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from postroomd.domain.aliases import request_alias
+from postroomd.domain.context import WORKER
 from postroomd.domain.domains import move_domain, next_check_at
 from postroomd.domain.events import DomainEvent
 from postroomd.domain.mailboxes import due_at
@@ -111,7 +112,7 @@ class SqlWork:
             await connection.execute(update(t.domains).where(*this_row(t.domains, stored)).values(answered))
             return settled
 
-        return await self._database.write(work)
+        return await self._database.write(work, WORKER)
 
     async def put_off_domain(self, claim: DomainLease, until: datetime) -> None:
         """Count a failed look-up, and have the domain looked up again at an instant."""
@@ -188,15 +189,15 @@ class SqlWork:
             changed = rule(stored, domain.status)
             if changed is None:
                 await lock_domain(connection, domain.id)
-                await purge_mailboxes(connection, domain, [stored], now)
+                await purge_mailboxes(connection, WORKER.actor, domain, [stored], now)
             elif changed is not stored:
-                await store_mailbox(connection, stored, counted(changed))
+                await store_mailbox(connection, WORKER.actor, stored, counted(changed))
             else:
                 resting = update(t.mailboxes).where(*this_row(t.mailboxes, stored))
                 await connection.execute(resting.values(due_at=due_at(stored), failures=0))
             return True
 
-        return await self._database.write(work)
+        return await self._database.write(work, WORKER)
 
     async def put_off_mailbox(self, claim: MailboxLease, until: datetime) -> None:
         """Count a failed step, and have the mailbox taken up again at an instant."""
@@ -208,7 +209,7 @@ class SqlWork:
         async def work(connection: AsyncConnection) -> None:
             await connection.execute(changing.values(failures=changing.table.c.failures + 1, **until))
 
-        await self._database.write(work)
+        await self._database.write(work, WORKER)
 
     # --- What goes ----------------------------------------------------------------------------------------------------
 
@@ -238,9 +239,9 @@ class SqlWork:
                 if changed is None:
                     gone.append(mailbox)
                 elif changed is not mailbox:
-                    await store_mailbox(connection, mailbox, counted(changed))
+                    await store_mailbox(connection, WORKER.actor, mailbox, counted(changed))
             if gone:
-                await purge_mailboxes(connection, domain, gone, now)
+                await purge_mailboxes(connection, WORKER.actor, domain, gone, now)
             if mailboxes:
                 return len(mailboxes)
             left = domain_rule(domain)
@@ -264,7 +265,7 @@ class SqlWork:
                 await connection.execute(delete(keys).where(these, keys.c.expires_at <= now))
             return len(rows)
 
-        return await self._database.write(work)
+        return await self._database.write(work, WORKER)
 
 
 async def _leased(
