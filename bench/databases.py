@@ -17,7 +17,7 @@ from bench.engine import Engine
 from bench.seed import START, seed
 from postroomd.settings import SQLITE_PREFIX
 from postroomd.storage import migrations
-from tests.postgres import PostgresServer
+from tests.support.postgres import PostgresServer
 
 CACHE = Path(__file__).parents[1] / ".cache" / "bench"
 POSTGRESQL = {"fsync": "on", "synchronous_commit": "on", "shared_buffers": "512MB", "max_wal_size": "4GB"}

@@ -17,7 +17,7 @@ from bench.plan import Plan
 from bench.process import POSTROOM, Process
 from bench.seed import SECRET
 from postroom.v1alpha1 import mailbox_service_pb2_grpc
-from tests.postgres import free_port
+from tests.support.postgres import free_port
 
 METADATA = (("x-auth-token", SECRET),)
 PREFIX = "/mailbox/v1alpha1"

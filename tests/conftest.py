@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from postroomd.storage.migrations import migrate
-from tests.postgres import FAST, PostgresServer, running_server
+from tests.support.postgres import FAST, PostgresServer, running_server
 
 # Tests start programs from processes that gRPC runs in. What it does around a fork is not made for that, and crashed a
 # child now and then before it was the program.
@@ -16,12 +16,14 @@ os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
 
 MIGRATED = "postroom_migrated"
 
+pytest_plugins = ["tests.support.stores", "tests.support.internet"]
+
 _numbers = itertools.count()
 
 NewDatabase = Callable[[], str]
 
 
-LONGEST = "life"  # a folder
+LONGEST = "random_lives"  # a folder
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -20,7 +20,7 @@ from bench.process import POSTROOM, Process
 from postroomd.runtime.keys import issue_key
 from postroomd.storage.migrations import migrate
 from postroomd.storage.opening import open_repository
-from tests.postgres import PostgresServer, free_port, reachable_directory
+from tests.support.postgres import PostgresServer, free_port, reachable_directory
 
 DOMAINS = 4
 QUOTA = 2_000_000_000

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from time import monotonic
 
-from tests.postgres import PostgresServer
+from tests.support.postgres import PostgresServer
 
 GONE_SECONDS = 5.0
 REVIVAL_SECONDS = 3.0

@@ -12,7 +12,7 @@ from typing import Protocol
 from bench.chaos.arena import Arena, open_arena, servers_home
 from bench.engine import Engine
 from bench.process import Process
-from tests.postgres import PostgresServer, reachable_directory
+from tests.support.postgres import PostgresServer, reachable_directory
 
 ROOM = {Engine.SQLITE: "32m", Engine.POSTGRESQL: "192m"}
 SMALL_LOG = {"min_wal_size": "64MB", "max_wal_size": "64MB"}

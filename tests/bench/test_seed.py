@@ -14,7 +14,7 @@ from postroomd.storage import schema as t
 from postroomd.storage.drivers.engines import open_engines
 from postroomd.storage.opening import open_repository
 from tests.conftest import NewDatabase
-from tests.storage.made import tenant_context
+from tests.support.factories import tenant_context
 
 COUNT = 100
 CONTEXT = tenant_context(organization_id=seeded_id("organization"))

@@ -5,8 +5,7 @@ import pytest
 from postroomd.dns.answers import Answer, Outcome
 from postroomd.dns.compare import judge
 from postroomd.domain.model import RecordStatus
-
-from .made import DKIM_KEY, HOSTS, TOKEN, record
+from tests.support.dns_records import DKIM_KEY, HOSTS, TOKEN, record
 
 VALID, INVALID, NOT_FOUND = RecordStatus.VALID, RecordStatus.INVALID, RecordStatus.NOT_FOUND
 INCLUDE = f"include:{HOSTS.spf_include}"

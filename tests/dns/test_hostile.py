@@ -10,9 +10,9 @@ import dns.rrset
 import pytest
 from dns.rdatatype import RdataType
 
-from .made import NAME, zone
-from .probing import INVALID, NOT_FOUND, RECORDS, faults, first, only, probe, second
-from .server import Asked, Internet, Reply, changed, silent
+from tests.support.dns_probing import INVALID, NOT_FOUND, RECORDS, faults, first, only, probe, second
+from tests.support.dns_records import NAME, zone
+from tests.support.dns_server import Asked, Internet, Reply, changed, silent
 
 TOKEN_RECORD = RECORDS["domain_validation"]
 

@@ -6,10 +6,9 @@ from dns.rdatatype import RdataType
 from postroomd.dns import DnsProber
 from postroomd.domain.model import RecordStatus
 from postroomd.domain.records import RECORD_KINDS
-
-from .made import DKIM_KEY, HOSTS, NAME, TOKEN, a_domain, config, records_of, strings, zone
-from .probing import INVALID, NOT_FOUND, RECORDS, VALID, faults, probe
-from .server import Internet
+from tests.support.dns_probing import INVALID, NOT_FOUND, RECORDS, VALID, faults, probe
+from tests.support.dns_records import DKIM_KEY, HOSTS, NAME, TOKEN, a_domain, config, records_of, strings, zone
+from tests.support.dns_server import Internet
 
 
 async def one_fault(internet: Internet, kind: str, *lines: str) -> tuple[RecordStatus, str]:

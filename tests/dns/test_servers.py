@@ -15,10 +15,9 @@ import uvloop
 from dns.rdatatype import RdataType
 
 from postroomd.dns import DnsProber
-
-from .made import NAME, a_domain, config, records_of, zone
-from .probing import DOMAIN, INVALID, RECORDS, VALID, faults, first, only, probe, second
-from .server import Answering, Asked, Internet, Reply, Server, changed, failing, silent
+from tests.support.dns_probing import DOMAIN, INVALID, RECORDS, VALID, faults, first, only, probe, second
+from tests.support.dns_records import NAME, a_domain, config, records_of, zone
+from tests.support.dns_server import Answering, Asked, Internet, Reply, Server, changed, failing, silent
 
 TOKEN_RECORD = RECORDS["domain_validation"]
 

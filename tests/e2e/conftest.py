@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from .support import Up, end, launch, start
+from tests.e2e.support import Up, end, launch, start
 
 Starter = Callable[..., Up]
 

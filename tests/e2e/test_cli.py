@@ -12,8 +12,7 @@ import pytest
 
 from postroomd import __version__
 from postroomd.cli import app as cli
-
-from .support import POSTROOM, VARIABLES, Up, clean_environment, database_url, run, wait_until
+from tests.e2e.support import POSTROOM, VARIABLES, Up, clean_environment, database_url, run, wait_until
 
 UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 DURATION = "a duration is expected, such as 30d, 12h, 15m, or a number of seconds"

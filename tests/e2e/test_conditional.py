@@ -9,7 +9,7 @@ from uuid import uuid4
 import aiohttp
 import pytest
 
-from .support import Up
+from tests.e2e.support import Up
 
 PASSWORD = "correct horse battery staple"
 

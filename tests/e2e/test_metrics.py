@@ -20,10 +20,9 @@ from postroom.v1alpha1 import domain_pb2, mailbox_pb2, mailbox_service_pb2_grpc
 from postroomd import __version__
 from postroomd.observability.metrics import METRICS
 from tests.conftest import NewDatabase
-from tests.scraping import Scrape, scrape
-
-from .conftest import Starter
-from .support import alive, children, clean_environment, request, run, wait_until
+from tests.e2e.conftest import Starter
+from tests.e2e.support import alive, children, clean_environment, request, run, wait_until
+from tests.support.metrics import Scrape, scrape
 
 if TYPE_CHECKING:
     from postroom.v1alpha1.mailbox_service_pb2_grpc import MailboxServiceStub

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import Starter
-from .support import STOP_SECONDS, VARIABLES, Up, alive, children, request, wait_until
+from tests.e2e.conftest import Starter
+from tests.e2e.support import STOP_SECONDS, VARIABLES, Up, alive, children, request, wait_until
 
 
 def test_first_start_prints_the_variables_once_and_where_it_listens(postroom: Up) -> None:

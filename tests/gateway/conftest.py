@@ -12,8 +12,7 @@ from yarl import URL
 
 from postroomd.gateway.app import SERVICES, GatewayConfig, open_gateway
 from postroomd.gateway.http_server import listen
-
-from .stub_service import StubService
+from tests.gateway.stub_service import StubService
 
 TOKEN = "7f7a6a1e-0c3b-4b53-8a3e-5d2c0d9a1b11"
 PREFIX = "/mailbox/v1alpha1"

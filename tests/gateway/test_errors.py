@@ -17,8 +17,7 @@ from google.rpc.error_details_pb2 import (
 
 from postroomd.gateway.errors import BY_CODE, ROWS, Refused, problem
 from postroomd.gateway.handler import problem_response
-
-from .conftest import Client
+from tests.gateway.conftest import Client
 
 Code = grpc.StatusCode
 SECRET_TEXT = "sqlite:///var/lib/postroom: no such table"

@@ -11,11 +11,10 @@ from google.protobuf.descriptor import MethodDescriptor
 
 from postroom.v1alpha1.alias_pb2 import Alias
 from postroom.v1alpha1.mailbox_pb2 import ListMailboxesResponse, Mailbox
-
-from .conftest import PREFIX, TOKEN, Client, Start
-from .contract import METHODS
-from .made_up import PARCEL, PARCELS
-from .test_routes import SURFACE
+from tests.gateway.conftest import PREFIX, TOKEN, Client, Start
+from tests.gateway.contract import METHODS
+from tests.gateway.sample_contract import PARCEL, PARCELS
+from tests.gateway.test_routes import SURFACE
 
 ALIAS_ID = "0e8a3b52-6bd6-4c35-a5a0-6e4bb2a1a5f7"
 

@@ -17,9 +17,8 @@ from postroom.v1alpha1.mailbox_pb2 import BatchCreateMailboxesRequest, ListMailb
 from postroomd.gateway.json_codec import FieldsDecoder, compile_encoder, parse_body, to_bytes
 from postroomd.gateway.scalars import NOT_SET
 from postroomd.gateway.violations import MOST, InvalidArguments, Violation, Violations
-
-from .contract import FIELDS, MESSAGES, entry_of, messages, owner_of
-from .made_up import PARCEL
+from tests.gateway.contract import FIELDS, MESSAGES, entry_of, messages, owner_of
+from tests.gateway.sample_contract import PARCEL
 
 EVERY_MESSAGE = [*MESSAGES, PARCEL]
 every_message = pytest.mark.parametrize("descriptor", EVERY_MESSAGE, ids=lambda descriptor: descriptor.name)

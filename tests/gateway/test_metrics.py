@@ -8,12 +8,11 @@ import pytest
 
 from postroomd.gateway import GatewayConfig, run_gateway
 from postroomd.observability import metrics
-from tests.postgres import free_port
-from tests.scraping import Scrape, here
-
-from .conftest import PREFIX, Client, Start
-from .stub_service import StubService
-from .test_overload import taken, until
+from tests.gateway.conftest import PREFIX, Client, Start
+from tests.gateway.stub_service import StubService
+from tests.gateway.test_overload import taken, until
+from tests.support.metrics import Scrape, here
+from tests.support.postgres import free_port
 
 COUNT = "http_server_request_duration_seconds_count"
 DOMAINS = f"{PREFIX}/domains"

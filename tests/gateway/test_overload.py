@@ -12,9 +12,8 @@ from google.protobuf.duration_pb2 import Duration
 from google.rpc.error_details_pb2 import ErrorInfo, RetryInfo
 
 from postroomd.gateway import GatewayConfig, run_gateway
-
-from .conftest import TOKEN, Answer, Client, Start
-from .stub_service import StubService
+from tests.gateway.conftest import TOKEN, Answer, Client, Start
+from tests.gateway.stub_service import StubService
 
 
 def assert_refused(answer: Answer) -> None:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from .conftest import PREFIX, Client, Start
+from tests.gateway.conftest import PREFIX, Client, Start
 
 # --- Who calls, and which request it is ------------------------------------------------------------------------------
 

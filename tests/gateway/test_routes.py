@@ -12,9 +12,8 @@ from postroomd.gateway.endpoints import Timeouts
 from postroomd.gateway.handler import Gateway
 from postroomd.gateway.routes import Found, NotAllowed, RouteTable, read_routes
 from postroomd.gateway.scalars import Unsupported
-
-from .contract import METHODS, SERVICE
-from .made_up import PARCELS, STAMP, field, message, method, service
+from tests.gateway.contract import METHODS, SERVICE
+from tests.gateway.sample_contract import PARCELS, STAMP, field, message, method, service
 
 # The REST surface as contract.md lists it, held against what the annotations say.
 SURFACE = {

@@ -9,9 +9,8 @@ from postroomd.gateway.routes import Route, read_routes
 from postroomd.gateway.scalars import scalar_of
 from postroomd.gateway.transcode import Transcoder
 from postroomd.gateway.violations import InvalidArguments
-
-from .contract import METHODS, SERVICE
-from .made_up import PARCELS
+from tests.gateway.contract import METHODS, SERVICE
+from tests.gateway.sample_contract import PARCELS
 
 ROUTES = {f"{route.http_method} {route.template}": route for route in read_routes([SERVICE, PARCELS])}
 LIST_MAILBOXES = "GET /mailbox/v1alpha1/mailboxes"

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from .conftest import PREFIX, Answer, Client, Start
+from tests.gateway.conftest import PREFIX, Answer, Client, Start
 
 
 async def raw(call: Client, request: bytes) -> Answer:

@@ -8,8 +8,7 @@ import pytest
 import pytest_asyncio
 
 from postroomd.storage.drivers import engines as dialects
-
-from .support import Service, Tenant, logging_to, running
+from tests.rpc.support import Service, Tenant, logging_to, running
 
 
 @pytest.fixture(scope="module", autouse=True)

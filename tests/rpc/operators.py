@@ -18,8 +18,7 @@ from postroom.admin.v1alpha1 import (
     provision_pb2,
 )
 from postroomd.runtime.keys import issue_admin_key
-
-from .support import Service
+from tests.rpc.support import Service
 
 if TYPE_CHECKING:
     from postroom.admin.v1alpha1.admin_service_pb2_grpc import AdminServiceAsyncStub

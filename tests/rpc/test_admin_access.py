@@ -17,9 +17,8 @@ from postroom.admin.v1alpha1 import admin_service_pb2_grpc, mailbox_pb2, payment
 from postroom.v1alpha1 import mailbox_pb2 as tenant_pb2
 from postroom.v1alpha1 import mailbox_service_pb2_grpc
 from postroomd.rpc.boundary import changes_something
-
-from .operators import ADMIN_FLAGS, ADMIN_METHODS, ADMIN_SERVICE, admin_channel, operator
-from .support import ABSENT_ID, Service, Tenant, failure_of, until
+from tests.rpc.operators import ADMIN_FLAGS, ADMIN_METHODS, ADMIN_SERVICE, admin_channel, operator
+from tests.rpc.support import ABSENT_ID, Service, Tenant, failure_of, until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

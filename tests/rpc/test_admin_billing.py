@@ -10,9 +10,8 @@ from google.rpc import error_details_pb2
 from postroom.admin.v1alpha1 import mailbox_pb2, payment_pb2
 from postroom.v1alpha1 import domain_pb2
 from postroom.v1alpha1 import mailbox_pb2 as tenant_pb2
-
-from .operators import ADMIN_FLAGS, Operator, operator
-from .support import Failure, Service, Tenant, failure_of
+from tests.rpc.operators import ADMIN_FLAGS, Operator, operator
+from tests.rpc.support import Failure, Service, Tenant, failure_of
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

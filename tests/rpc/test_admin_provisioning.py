@@ -8,10 +8,9 @@ import pytest_asyncio
 from postroom.admin.v1alpha1 import mailbox_pb2, provision_pb2
 from postroom.v1alpha1 import domain_pb2
 from postroom.v1alpha1 import mailbox_pb2 as tenant_pb2
-
-from .operators import ADMIN_FLAGS, Operator, operator
-from .support import Service, Tenant, failure_of
-from .test_admin_billing import require_precondition
+from tests.rpc.operators import ADMIN_FLAGS, Operator, operator
+from tests.rpc.support import Service, Tenant, failure_of
+from tests.rpc.test_admin_billing import require_precondition
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

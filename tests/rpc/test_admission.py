@@ -12,8 +12,7 @@ from google.rpc.error_details_pb2 import RetryInfo
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from postroom.v1alpha1 import mailbox_pb2 as pb
-
-from .support import ABSENT_ID, Failure, Service, Tenant, failure_of, until
+from tests.rpc.support import ABSENT_ID, Failure, Service, Tenant, failure_of, until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

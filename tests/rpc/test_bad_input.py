@@ -16,8 +16,7 @@ from postroom.v1alpha1 import alias_pb2, domain_pb2, mailbox_pb2
 from postroom.v1alpha1.alias_pb2 import Alias
 from postroom.v1alpha1.domain_pb2 import Domain
 from postroom.v1alpha1.mailbox_pb2 import BatchCreateMailboxesRequest, Mailbox
-
-from .support import (
+from tests.rpc.support import (
     ABSENT_ID,
     ALL_DETAILS,
     LONG_DETAILS,

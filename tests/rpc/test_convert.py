@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 from postroom.v1alpha1 import mailbox_pb2 as pb
 from postroomd.domain.model import Mailbox
 from postroomd.rpc import convert
-
-from ..models import MAILBOXES, listed
+from tests.support.strategies import MAILBOXES, listed
 
 
 def plainly(mailbox: Mailbox) -> pb.Mailbox:

@@ -39,8 +39,7 @@ from postroom.v1alpha1.mailbox_pb2 import (
     RestoreMailboxRequest,
     UpdateMailboxRequest,
 )
-
-from .support import (
+from tests.rpc.support import (
     ABSENT_ID,
     ALL_DETAILS,
     LONG_DETAILS,

@@ -7,8 +7,7 @@ import grpc
 import pytest
 
 from postroom.v1alpha1.mailbox_pb2 import BatchCreateMailboxesRequest
-
-from .support import PASSWORD, Service, batch_request, failure_of
+from tests.rpc.support import PASSWORD, Service, batch_request, failure_of
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -12,8 +12,7 @@ from google.protobuf.message import Message
 from postroom.v1alpha1.alias_pb2 import Alias, ListAliasesRequest
 from postroom.v1alpha1.domain_pb2 import Domain, ListDomainsRequest
 from postroom.v1alpha1.mailbox_pb2 import ListMailboxesRequest, Mailbox
-
-from .support import METHODS, Service, Tenant, fresh_name
+from tests.rpc.support import METHODS, Service, Tenant, fresh_name
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -13,9 +13,8 @@ from postroomd.domain.errors import StorageUnavailable, TooManyRequests
 from postroomd.observability import metrics
 from postroomd.rpc.authentication import Authenticator
 from postroomd.rpc.crypto import Crypto
-from tests.scraping import Scrape, here
-
-from .support import ABSENT_ID, PASSWORD, Service, Tenant, batch_request, failure_of, fresh_name, until
+from tests.rpc.support import ABSENT_ID, PASSWORD, Service, Tenant, batch_request, failure_of, fresh_name, until
+from tests.support.metrics import Scrape, here
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

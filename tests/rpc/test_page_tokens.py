@@ -9,8 +9,7 @@ import pytest_asyncio
 from postroom.v1alpha1.alias_pb2 import Alias, ListAliasesRequest
 from postroom.v1alpha1.domain_pb2 import Domain, ListDomainsRequest
 from postroom.v1alpha1.mailbox_pb2 import ListMailboxesRequest, Mailbox
-
-from .support import Service, Tenant, failure_of, fresh_name
+from tests.rpc.support import Service, Tenant, failure_of, fresh_name
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

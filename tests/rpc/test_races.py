@@ -17,8 +17,7 @@ from postroom.v1alpha1.mailbox_pb2 import (
     RestoreMailboxRequest,
     UpdateMailboxRequest,
 )
-
-from .support import Service, Tenant, batch_request, failure_of, fresh_name, until
+from tests.rpc.support import Service, Tenant, batch_request, failure_of, fresh_name, until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -27,8 +27,7 @@ from postroom.v1alpha1.mailbox_pb2 import (
     RestoreMailboxRequest,
     UpdateMailboxRequest,
 )
-
-from .support import ABSENT_ID, SERVICE, Failure, Service, Tenant, batch_request, details_of
+from tests.rpc.support import ABSENT_ID, SERVICE, Failure, Service, Tenant, batch_request, details_of
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.xdist_group("secrets")]  # one long walk
 

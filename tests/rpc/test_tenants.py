@@ -15,8 +15,7 @@ from google.protobuf.message import Message
 from postroom.v1alpha1 import alias_pb2, domain_pb2, mailbox_pb2
 from postroom.v1alpha1.domain_pb2 import CreateDomainRequest, Domain, DomainRecord, ListDomainsRequest
 from postroom.v1alpha1.mailbox_pb2 import GetMailboxRequest, ListMailboxesRequest
-
-from .support import ABSENT_ID, METHODS, Failure, Service, Tenant, batch_request, failure_of, fresh_name, until
+from tests.rpc.support import ABSENT_ID, METHODS, Failure, Service, Tenant, batch_request, failure_of, fresh_name, until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

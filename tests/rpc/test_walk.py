@@ -15,8 +15,7 @@ from postroom.v1alpha1 import alias_pb2, domain_pb2, mailbox_pb2
 from postroom.v1alpha1.alias_pb2 import Alias
 from postroom.v1alpha1.domain_pb2 import Domain, DomainRecord
 from postroom.v1alpha1.mailbox_pb2 import Mailbox
-
-from .support import PASSWORD, Service, Tenant, batch_request, failure_of, fresh_name, until
+from tests.rpc.support import PASSWORD, Service, Tenant, batch_request, failure_of, fresh_name, until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

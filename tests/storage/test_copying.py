@@ -19,10 +19,9 @@ from postroomd.storage.copy.copying import CopyFailed, Stage, Watch, copy_databa
 from postroomd.storage.migrations import migrate, require_current
 from postroomd.storage.schema import DERIVED_TABLES, TENANT_TABLES, metadata
 from tests.conftest import NewDatabase
-from tests.postgres import PostgresServer
-
-from .houses import MAILBOXES, copied_file, everything, execute, fill, tables_of, with_repository
-from .made import new_id, new_tenant
+from tests.support.factories import new_id, new_tenant
+from tests.support.filled_database import MAILBOXES, copied_file, everything, execute, fill, tables_of, with_repository
+from tests.support.postgres import PostgresServer
 
 pytestmark = pytest.mark.xdist_group("postgresql")
 

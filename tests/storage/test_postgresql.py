@@ -24,10 +24,9 @@ from postroomd.storage.opening import open_database
 from postroomd.storage.sql import SqlRepository
 from postroomd.worker.steps import Worker
 from tests.conftest import NewDatabase
-from tests.life import BILLED, FREE, PLATFORM
-
-from .looks import eventually
-from .made import NOW, Tenant, mailbox, new_alias, new_domain, new_mailboxes, new_one, new_tenant
+from tests.support.factories import NOW, Tenant, mailbox, new_alias, new_domain, new_mailboxes, new_one, new_tenant
+from tests.support.lifecycle import BILLED, FREE, PLATFORM
+from tests.support.stored import eventually
 
 pytestmark = pytest.mark.xdist_group("postgresql")
 

@@ -12,9 +12,8 @@ from postroomd.domain.queries import DomainQuery, Ordering
 from postroomd.storage.migrations import migrate
 from postroomd.storage.opening import ReplicaUrl, open_database
 from postroomd.storage.sql import SqlRepository
-from tests.postgres import FAST, PostgresServer, running_server
-
-from .made import Tenant, new_domain, new_id, new_tenant
+from tests.support.factories import Tenant, new_domain, new_id, new_tenant
+from tests.support.postgres import FAST, PostgresServer, running_server
 
 pytestmark = pytest.mark.xdist_group("postgresql")
 

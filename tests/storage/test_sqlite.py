@@ -27,11 +27,20 @@ from postroomd.storage.drivers.engines import in_memory, open_engines
 from postroomd.storage.migrations import migrate, require_current
 from postroomd.storage.opening import open_repository
 from postroomd.storage.protocols.repository import Repository
-from tests.life import BOTH
-
-from .conftest import Store
-from .looks import count_of, dump, eventually
-from .made import NOW, Tenant, alias, mailbox, new_alias, new_domain, new_mailboxes, new_one, new_tenant
+from tests.support.factories import (
+    NOW,
+    Tenant,
+    alias,
+    mailbox,
+    new_alias,
+    new_domain,
+    new_mailboxes,
+    new_one,
+    new_tenant,
+)
+from tests.support.lifecycle import BOTH
+from tests.support.stored import count_of, dump, eventually
+from tests.support.stores import Store
 
 Statement = tuple[str, Any]
 

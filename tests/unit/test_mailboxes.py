@@ -24,7 +24,7 @@ from postroomd.domain.mailboxes import (
 )
 from postroomd.domain.model import DomainStatus, Mailbox, MailboxStatus, SubscriptionPeriod
 from postroomd.domain.policy import LifecyclePolicy
-from tests.life import (
+from tests.support.lifecycle import (
     BILLED,
     BOTH,
     DOMAIN,

@@ -29,7 +29,7 @@ from postroomd.domain.payments import (
     refuse_payment,
 )
 from postroomd.domain.policy import LifecyclePolicy
-from tests.life import BILLED, DOMAIN, FREE, MICROSECOND, START, domain
+from tests.support.lifecycle import BILLED, DOMAIN, FREE, MICROSECOND, START, domain
 
 D, E, M, P, S = DomainStatus, MailboxEvent, MailboxStatus, SubscriptionPeriod, PaymentStanding
 DAY = timedelta(days=1)

@@ -32,7 +32,7 @@ from postroomd.domain.provisioning import (
     purge_on_platform,
 )
 from postroomd.domain.provisions import Provision, ProvisionKind, ProvisionStatus
-from tests.life import BOTH, DOMAIN, FREE, NOW, PLATFORM, RETENTION, START, domain, mailbox
+from tests.support.lifecycle import BOTH, DOMAIN, FREE, NOW, PLATFORM, RETENTION, START, domain, mailbox
 
 D, E, M, S = DomainStatus, MailboxEvent, MailboxStatus, ProvisionStanding
 

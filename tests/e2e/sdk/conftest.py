@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from .client import SDKS, Answers, Sdk
-from .instances import Database, Instance, running
+from tests.e2e.sdk.client import SDKS, Answers, Sdk
+from tests.e2e.sdk.instances import Database, Instance, running
 
 MakeDatabase = Callable[[Path], Database]
 """Makes an empty database, whose files stand in the directory if it has any. A module says of which engine."""

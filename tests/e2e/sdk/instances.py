@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import Protocol
 from uuid import uuid4
 
+from tests.e2e.sdk.client import PASSWORD_MARK, Answers
 from tests.e2e.support import POSTROOM, Up, clean_environment, database_url, end, run, wait_until
-from tests.postgres import PostgresServer
-
-from .client import PASSWORD_MARK, Answers
+from tests.support.postgres import PostgresServer
 
 QUICK = {
     "POSTROOM_ARGON2_MEMORY_KIB": "8",

@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
-from .client import Sdk, password
+from tests.e2e.sdk.client import Sdk, password
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from scaleway_core.api import ScalewayException
 
-from .client import SDKS, Answers, Sdk, eventually, is_refused, refusal_of, refused
-from .instances import Apart, Instance, SqliteDatabase, running
+from tests.e2e.sdk.client import SDKS, Answers, Sdk, eventually, is_refused, refusal_of, refused
+from tests.e2e.sdk.instances import Apart, Instance, SqliteDatabase, running
 
 
 @pytest.fixture

@@ -2,11 +2,10 @@
 
 import pytest
 
-from tests.postgres import PostgresServer
-
-from .conftest import MakeDatabase
-from .contract import SdkContract
-from .instances import PostgresDatabase
+from tests.e2e.sdk.conftest import MakeDatabase
+from tests.e2e.sdk.contract import SdkContract
+from tests.e2e.sdk.instances import PostgresDatabase
+from tests.support.postgres import PostgresServer
 
 
 @pytest.fixture(scope="module")

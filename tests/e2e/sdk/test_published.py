@@ -6,7 +6,7 @@ from importlib.metadata import distribution
 
 import pytest
 
-from .client import SDKS
+from tests.e2e.sdk.client import SDKS
 
 
 @pytest.mark.parametrize("module", SDKS)

@@ -2,9 +2,9 @@
 
 import pytest
 
-from .conftest import MakeDatabase
-from .contract import SdkContract
-from .instances import SqliteDatabase
+from tests.e2e.sdk.conftest import MakeDatabase
+from tests.e2e.sdk.contract import SdkContract
+from tests.e2e.sdk.instances import SqliteDatabase
 
 
 @pytest.fixture(scope="module")

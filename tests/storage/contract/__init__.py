@@ -3,16 +3,16 @@
 Nothing here knows an engine: an engine joins in conftest.py, with one fixture that makes a clean store.
 """
 
-from .admin_keys import AdminKeysContract
-from .aliases import AliasesContract
-from .domains import DomainsContract
-from .lists import ListsContract
-from .mailboxes import MailboxesContract
-from .operations import OperationsContract
-from .sequences import SequencesContract
-from .tenancy import TenancyContract
-from .transactions import TransactionsContract
-from .work import WorkContract
+from tests.storage.contract.admin_keys import AdminKeysContract
+from tests.storage.contract.administration import OperationsContract
+from tests.storage.contract.aliases import AliasesContract
+from tests.storage.contract.domains import DomainsContract
+from tests.storage.contract.lists import ListsContract
+from tests.storage.contract.mailboxes import MailboxesContract
+from tests.storage.contract.sequences import SequencesContract
+from tests.storage.contract.tenancy import TenancyContract
+from tests.storage.contract.transactions import TransactionsContract
+from tests.storage.contract.work import WorkContract
 
 
 class RepositoryContract(

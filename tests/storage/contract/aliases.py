@@ -14,10 +14,18 @@ from postroomd.domain.model import Alias, AliasStatus, Mailbox
 from postroomd.domain.queries import AliasQuery, Ordering
 from postroomd.storage import schema as t
 from postroomd.storage.protocols.repository import Repository
-from tests.storage.made import tenant_context
-
-from ..looks import check_invariants, count_of, dump
-from ..made import NOW, Tenant, alias, new_alias, new_domain, new_id, new_mailboxes, new_neighbor
+from tests.support.factories import (
+    NOW,
+    Tenant,
+    alias,
+    new_alias,
+    new_domain,
+    new_id,
+    new_mailboxes,
+    new_neighbor,
+    tenant_context,
+)
+from tests.support.stored import check_invariants, count_of, dump
 
 LATER = NOW + timedelta(hours=1)
 EVERYTHING = AliasQuery(ordering=Ordering(field="email", descending=False), page=1, page_size=100)

@@ -18,10 +18,7 @@ from postroomd.domain.queries import DomainQuery, Ordering
 from postroomd.domain.records import RECORD_KINDS
 from postroomd.storage import schema as t
 from postroomd.storage.protocols.repository import Repository
-from tests.storage.made import tenant_context
-
-from ..looks import check_invariants, dump, rows_of
-from ..made import (
+from tests.support.factories import (
     NOW,
     SECRETS,
     Tenant,
@@ -34,7 +31,9 @@ from ..made import (
     new_neighbor,
     new_one,
     records,
+    tenant_context,
 )
+from tests.support.stored import check_invariants, dump, rows_of
 
 LATER = NOW + timedelta(hours=1)
 FAR = NOW + timedelta(days=4_000)

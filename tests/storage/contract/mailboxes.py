@@ -17,10 +17,7 @@ from postroomd.domain.queries import MailboxQuery, Ordering
 from postroomd.storage import schema as t
 from postroomd.storage.protocols.mailboxes import NewMailbox
 from postroomd.storage.protocols.repository import Repository
-from tests.storage.made import tenant_context
-
-from ..looks import check_invariants, count_of, dump, password_hash, rows_of
-from ..made import (
+from tests.support.factories import (
     NOW,
     Tenant,
     mailbox,
@@ -31,7 +28,9 @@ from ..made import (
     new_neighbor,
     new_one,
     new_tenant,
+    tenant_context,
 )
+from tests.support.stored import check_invariants, count_of, dump, password_hash, rows_of
 
 LATER = NOW + timedelta(hours=1)
 RETENTION = timedelta(days=30)

@@ -10,10 +10,18 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from postroomd.domain.errors import NotFound
 from postroomd.storage import schema as t
 from postroomd.storage.protocols.repository import Repository
-from tests.storage.made import tenant_context
-
-from ..looks import count_of, dump
-from ..made import NOW, Tenant, api_key, digest, new_id, new_neighbor, new_tenant, project
+from tests.support.factories import (
+    NOW,
+    Tenant,
+    api_key,
+    digest,
+    new_id,
+    new_neighbor,
+    new_tenant,
+    project,
+    tenant_context,
+)
+from tests.support.stored import count_of, dump
 
 
 class TenancyContract:

@@ -18,11 +18,7 @@ from postroomd.domain.queries import MailboxQuery, Ordering
 from postroomd.storage import schema as t
 from postroomd.storage.protocols.mailboxes import NewMailbox
 from postroomd.storage.protocols.repository import Repository
-from tests.storage.made import tenant_context
-
-from ..conftest import Store
-from ..looks import check_invariants, count_of, dump, eventually
-from ..made import (
+from tests.support.factories import (
     NOW,
     SECRETS,
     Tenant,
@@ -35,7 +31,10 @@ from ..made import (
     new_neighbor,
     new_tenant,
     records,
+    tenant_context,
 )
+from tests.support.stored import check_invariants, count_of, dump, eventually
+from tests.support.stores import Store
 
 LATER = NOW + timedelta(hours=1)
 EVERYTHING = MailboxQuery(ordering=Ordering(field="email", descending=False), page=1, page_size=1_000)

@@ -4,11 +4,11 @@ Its fixtures: `instance`, a running Postroom that the module's tests share, and 
 break.
 """
 
-from .errors import Errors
-from .lists import Lists
-from .secrets import Secrets
-from .tenants import Tenants
-from .walk import Walk
+from tests.e2e.sdk.contract.errors import Errors
+from tests.e2e.sdk.contract.lists import Lists
+from tests.e2e.sdk.contract.secrets import Secrets
+from tests.e2e.sdk.contract.tenants import Tenants
+from tests.e2e.sdk.contract.walk import Walk
 
 
 class SdkContract(Walk, Lists, Errors, Tenants, Secrets):

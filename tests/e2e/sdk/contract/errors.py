@@ -9,9 +9,20 @@ from uuid import uuid4
 
 import pytest
 
-from ..client import PASSWORD_MARK, SDKS, Answers, Sdk, eventually, http, is_refused, names, password, refused
-from ..instances import Instance
-from ..operations import BY_ID
+from tests.e2e.sdk.client import (
+    PASSWORD_MARK,
+    SDKS,
+    Answers,
+    Sdk,
+    eventually,
+    http,
+    is_refused,
+    names,
+    password,
+    refused,
+)
+from tests.e2e.sdk.instances import Instance
+from tests.e2e.sdk.operations import BY_ID
 
 API = "/mailbox/v1alpha1"
 SOME_ID = "123e4567-e89b-42d3-a456-426614174000"

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from ..client import Sdk, eventually, names
-from ..instances import Instance
+from tests.e2e.sdk.client import Sdk, eventually, names
+from tests.e2e.sdk.instances import Instance
 
 DOMAINS = ("walrus", "aardvark", "mole", "Zebra", "eel")
 LOCAL_PARTS = ("walrus", "aardvark", "m.ole", "Zebra", "eel", "a%c", "a_c")

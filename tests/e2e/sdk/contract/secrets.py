@@ -1,7 +1,7 @@
 """Passwords and secrets are told to nobody: not by an answer, not by a log line, not by what is stored."""
 
-from ..client import PASSWORD_MARK, Answers, Sdk, password, refused
-from ..instances import Instance, require_nothing_told
+from tests.e2e.sdk.client import PASSWORD_MARK, Answers, Sdk, password, refused
+from tests.e2e.sdk.instances import Instance, require_nothing_told
 
 
 class Secrets:

@@ -3,9 +3,9 @@
 from typing import Any
 from uuid import uuid4
 
-from ..client import Sdk, eventually, is_refused, refused
-from ..instances import Instance
-from ..operations import BY_ID
+from tests.e2e.sdk.client import Sdk, eventually, is_refused, refused
+from tests.e2e.sdk.instances import Instance
+from tests.e2e.sdk.operations import BY_ID
 
 
 async def require_empty(other: Sdk, domain: Any, mailbox: Any, arguments: dict[str, str]) -> None:

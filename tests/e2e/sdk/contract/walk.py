@@ -12,8 +12,8 @@ from argon2.exceptions import VerifyMismatchError
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 
-from ..client import Sdk, eventually, is_refused, names, password, refused
-from ..instances import Instance
+from tests.e2e.sdk.client import Sdk, eventually, is_refused, names, password, refused
+from tests.e2e.sdk.instances import Instance
 
 SRV, CNAME, TXT, MX = "srv_dns_type", "cname_dns_type", "txt_dns_type", "mx_dns_type"
 

@@ -29,12 +29,9 @@ from postroomd.storage.protocols.mailboxes import Quarantine
 from postroomd.storage.protocols.repository import Repository
 from postroomd.worker.probers import TrustingProber
 from postroomd.worker.steps import Worker
-from tests.life import BILLED, FREE, PLATFORM, RETENTION
-from tests.storage.made import OPERATOR
-
-from ..looks import check_invariants, dump
-from ..made import (
+from tests.support.factories import (
     NOW,
+    OPERATOR,
     SECRETS,
     Tenant,
     domain,
@@ -47,6 +44,8 @@ from ..made import (
     new_tenant,
     records,
 )
+from tests.support.lifecycle import BILLED, FREE, PLATFORM, RETENTION
+from tests.support.stored import check_invariants, dump
 
 E, M = MailboxEvent, MailboxStatus
 LATER = NOW + timedelta(hours=1)

@@ -14,10 +14,9 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from tests.conftest import NewDatabase
-from tests.postgres import free_port
-
-from .support import alive, clean_environment, request, run, wait_until
-from .trial import admin_code
+from tests.e2e.support import alive, clean_environment, request, run, wait_until
+from tests.e2e.trial_process import admin_code
+from tests.support.postgres import free_port
 
 SECONDS = 30
 CONNECTIONS = 16

@@ -13,9 +13,8 @@ from postroomd.cli.app import run
 from postroomd.storage.copy.copying import CopyFailed, copy_database
 from postroomd.storage.migrations import HEAD, migrate
 from tests.conftest import NewDatabase
-from tests.postgres import PostgresServer, free_port
-
-from .houses import everything, execute, fill, with_repository
+from tests.support.filled_database import everything, execute, fill, with_repository
+from tests.support.postgres import PostgresServer, free_port
 
 pytestmark = pytest.mark.xdist_group("postgresql")
 

@@ -22,11 +22,10 @@ from postroomd.storage.protocols.repository import Repository
 from postroomd.worker import loop, steps
 from postroomd.worker.probers import Prober, TrustingProber
 from postroomd.worker.steps import Worker
-from tests.life import FREE, PLATFORM
-from tests.scraping import Scrape, here
-
-from .conftest import Store
-from .made import NOW, Tenant, mailbox, new_alias, new_domain, new_mailboxes, new_one
+from tests.support.factories import NOW, Tenant, mailbox, new_alias, new_domain, new_mailboxes, new_one
+from tests.support.lifecycle import FREE, PLATFORM
+from tests.support.metrics import Scrape, here
+from tests.support.stores import Store
 
 DUE = NOW + timedelta(days=40)  # later than a month
 STEPS, FAILURES, LOOKED_UP = (

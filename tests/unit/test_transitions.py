@@ -11,7 +11,7 @@ from postroomd.domain.events import DomainEvent, MailboxEvent
 from postroomd.domain.mailboxes import new_mailbox
 from postroomd.domain.model import DomainStatus, MailboxStatus, SubscriptionPeriod
 from postroomd.domain.transitions import DOMAIN_TRANSITIONS, MAILBOX_TRANSITIONS
-from tests.life import DOMAIN, FREE, NOW, domain, mailbox
+from tests.support.lifecycle import DOMAIN, FREE, NOW, domain, mailbox
 
 D, M, P = DomainStatus, MailboxStatus, SubscriptionPeriod
 

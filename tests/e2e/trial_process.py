@@ -23,8 +23,7 @@ from scaleway.mailbox.v1alpha1 import (
 
 from postroom.admin.v1alpha1 import admin_service_pb2_grpc as admin_grpc
 from postroom.admin.v1alpha1 import mailbox_pb2, payment_pb2, provision_pb2
-
-from .support import START_SECONDS, Up, clean_environment, database_url, run
+from tests.e2e.support import START_SECONDS, Up, clean_environment, database_url, run
 
 if TYPE_CHECKING:
     from postroom.admin.v1alpha1.admin_service_pb2_grpc import AdminServiceStub

@@ -18,11 +18,20 @@ from postroomd.domain.provisions import Provision
 from postroomd.storage.protocols.repository import Repository
 from postroomd.worker.probers import TrustingProber
 from postroomd.worker.steps import LEASE, Worker
-from tests.life import BILLED, FREE, PLATFORM, RETENTION
-from tests.storage.made import OPERATOR
-
-from .looks import check_invariants, dump
-from .made import NOW, SECRETS, Tenant, domain, mailbox, new_domain, new_id, new_one, records
+from tests.support.factories import (
+    NOW,
+    OPERATOR,
+    SECRETS,
+    Tenant,
+    domain,
+    mailbox,
+    new_domain,
+    new_id,
+    new_one,
+    records,
+)
+from tests.support.lifecycle import BILLED, FREE, PLATFORM, RETENTION
+from tests.support.stored import check_invariants, dump
 
 LATER = NOW + timedelta(hours=1)
 FAR = timedelta(days=4_000)

@@ -14,10 +14,20 @@ from postroomd.domain.records import Finding
 from postroomd.storage.protocols.repository import Repository
 from postroomd.worker.probers import TrustingProber
 from postroomd.worker.steps import Worker
-from tests.life import BOTH
-from tests.storage.made import OPERATOR
-
-from .made import NOW, SECRETS, Tenant, domain, mailbox, new_domain, new_id, new_mailboxes, new_one, records
+from tests.support.factories import (
+    NOW,
+    OPERATOR,
+    SECRETS,
+    Tenant,
+    domain,
+    mailbox,
+    new_domain,
+    new_id,
+    new_mailboxes,
+    new_one,
+    records,
+)
+from tests.support.lifecycle import BOTH
 
 DAY = timedelta(days=1)
 

@@ -25,9 +25,8 @@ from postroomd.settings import Settings
 from postroomd.storage import schema as t
 from postroomd.storage.protocols.repository import Repository
 from postroomd.worker.backoff import FIRST_RETRY
-
-from .looks import eventually, rows_of
-from .made import NOW, Tenant, new_domain, new_id, new_mailboxes
+from tests.support.factories import NOW, Tenant, new_domain, new_id, new_mailboxes
+from tests.support.stored import eventually, rows_of
 
 DUE = NOW + timedelta(days=40)
 ROUNDS = 20

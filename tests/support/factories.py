@@ -27,7 +27,7 @@ from postroomd.domain.tenancy import AdminKey, ApiKey, Organization, Project, Sc
 from postroomd.storage.protocols.domains import DomainSecrets
 from postroomd.storage.protocols.mailboxes import NewMailbox
 from postroomd.storage.protocols.repository import Repository
-from tests.life import FACTS, FREE
+from tests.support.lifecycle import FACTS, FREE
 
 NOW = datetime(2024, 1, 31, 12, 30, 15, 123_456, tzinfo=UTC)
 SECRETS = DomainSecrets("a validation token", "post", "a private key")

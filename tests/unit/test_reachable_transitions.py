@@ -23,7 +23,7 @@ from postroomd.domain.payments import Payment, confirm_payment, payment_id, refu
 from postroomd.domain.policy import LifecyclePolicy
 from postroomd.domain.provisioning import awaited_provision, confirm_provision
 from postroomd.domain.transitions import MAILBOX_TRANSITIONS
-from tests.life import BILLED, BOTH, DOMAIN, FREE, PLATFORM, START
+from tests.support.lifecycle import BILLED, BOTH, DOMAIN, FREE, PLATFORM, START
 
 D, M, P = DomainStatus, MailboxStatus, SubscriptionPeriod
 PATIENT = replace(BILLED, payment_term=timedelta(days=80))  # awaits a payment for longer than a month

@@ -14,10 +14,9 @@ from scaleway_core.api import ScalewayException
 from postroom.admin.v1alpha1 import mailbox_pb2, payment_pb2, provision_pb2
 from postroomd.cli import app as cli
 from postroomd.domain.calendar import add_months
-
-from .conftest import Starter
-from .support import Up
-from .trial import ADMIN_KEY, FLAGS, PASSWORD, Trial, address_of, trial_of
+from tests.e2e.conftest import Starter
+from tests.e2e.support import Up
+from tests.e2e.trial_process import ADMIN_KEY, FLAGS, PASSWORD, Trial, address_of, trial_of
 
 StartTrial = Callable[..., Trial]
 

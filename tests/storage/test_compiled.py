@@ -25,11 +25,19 @@ from postroomd.storage.opening import open_database
 from postroomd.storage.sql import SqlRepository
 from postroomd.storage.sql.mailboxes import fetch_mailbox
 from postroomd.storage.sql.rows import reached, values_of
-from tests.storage.made import tenant_context
-
-from ..models import INSTANTS, MAILBOXES, listed
-from .looks import eventually
-from .made import Tenant, api_key, digest, new_domain, new_id, new_mailboxes, new_neighbor, new_tenant
+from tests.support.factories import (
+    Tenant,
+    api_key,
+    digest,
+    new_domain,
+    new_id,
+    new_mailboxes,
+    new_neighbor,
+    new_tenant,
+    tenant_context,
+)
+from tests.support.stored import eventually
+from tests.support.strategies import INSTANTS, MAILBOXES, listed
 
 READS = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 

@@ -3,9 +3,8 @@
 from postroomd.dns import DnsProber
 from postroomd.domain.model import RecordStatus
 from postroomd.domain.records import RECORD_KINDS
-
-from .made import a_domain, config, records_of
-from .server import Internet, Server
+from tests.support.dns_records import a_domain, config, records_of
+from tests.support.dns_server import Internet, Server
 
 VALID, INVALID, NOT_FOUND = RecordStatus.VALID, RecordStatus.INVALID, RecordStatus.NOT_FOUND
 DOMAIN = a_domain()

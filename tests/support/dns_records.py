@@ -8,8 +8,7 @@ from uuid import uuid4
 from postroomd.dns import DnsConfig
 from postroomd.domain.model import DnsType, Domain, DomainRecord, DomainStatus, RecordStatus
 from postroomd.domain.records import MailHosts, plan_records
-
-from .server import RESOLVER, Internet
+from tests.support.dns_server import RESOLVER, Internet
 
 NOW = datetime(2024, 1, 31, 12, 30, tzinfo=UTC)
 NAME = "example.com"

@@ -5,8 +5,8 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from .made import NAME
-from .server import Internet
+from tests.support.dns_records import NAME
+from tests.support.dns_server import Internet
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 import pytest
 
-from .lives import live
+from tests.worker.random_lives.state_machine import live
 
 
 def test_no_life_breaks_its_word(sqlite_store: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,10 +15,9 @@ from postroomd.storage.opening import open_repository
 from postroomd.storage.protocols.repository import Repository
 from postroomd.storage.schema import metadata
 from tests.conftest import MIGRATED
-from tests.postgres import PostgresServer
-
-from .looks import eventually
-from .made import Tenant, new_tenant
+from tests.support.factories import Tenant, new_tenant
+from tests.support.postgres import PostgresServer
+from tests.support.stored import eventually
 
 
 @dataclass

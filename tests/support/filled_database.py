@@ -20,11 +20,7 @@ from postroomd.storage.opening import open_repository
 from postroomd.storage.protocols.repository import Repository
 from postroomd.storage.schema import metadata
 from postroomd.worker.steps import Worker
-from tests.life import BILLED, FREE, PLATFORM, RETENTION
-from tests.postgres import PostgresServer
-from tests.storage.made import tenant_context
-
-from .made import (
+from tests.support.factories import (
     NOW,
     admin_key,
     alias,
@@ -36,7 +32,10 @@ from .made import (
     new_mailboxes,
     new_neighbor,
     new_tenant,
+    tenant_context,
 )
+from tests.support.lifecycle import BILLED, FREE, PLATFORM, RETENTION
+from tests.support.postgres import PostgresServer
 
 LATER = NOW + timedelta(hours=1)
 LEASE = timedelta(minutes=1)

@@ -12,9 +12,8 @@ from grpc_health.v1 import health_pb2  # type: ignore[import-untyped, unused-ign
 
 from postroomd.gateway import GatewayConfig, run_gateway
 from postroomd.gateway.app import SERVICES
-
-from .conftest import PREFIX, Client, Start
-from .stub_service import StubService
+from tests.gateway.conftest import PREFIX, Client, Start
+from tests.gateway.stub_service import StubService
 
 DOMAINS = f"{PREFIX}/domains"
 

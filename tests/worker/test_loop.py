@@ -14,9 +14,8 @@ from postroomd.storage.protocols.repository import Repository
 from postroomd.storage.protocols.work import MailboxLease
 from postroomd.worker import loop, steps
 from postroomd.worker.steps import Worker
-from tests.life import FREE
-
-from .made import NOW, Tenant, new_domain, new_mailboxes
+from tests.support.factories import NOW, Tenant, new_domain, new_mailboxes
+from tests.support.lifecycle import FREE
 
 MAILBOXES = 10
 DUE = NOW + timedelta(days=40)

@@ -19,11 +19,10 @@ from postroomd.storage.protocols.domains import DomainSecrets
 from postroomd.storage.protocols.repository import Repository
 from postroomd.worker.steps import Worker
 from tests.conftest import NewDatabase
-from tests.life import FREE
-from tests.storage.made import tenant_context
-
-from .made import NAME, NOW, a_domain, config, records_of, zone
-from .server import Internet, silent
+from tests.support.dns_records import NAME, NOW, a_domain, config, records_of, zone
+from tests.support.dns_server import Internet, silent
+from tests.support.factories import tenant_context
+from tests.support.lifecycle import FREE
 
 
 class House:

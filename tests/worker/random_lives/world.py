@@ -30,10 +30,8 @@ from postroomd.storage.protocols.work import Due
 from postroomd.storage.sql.rows import columns_of, made
 from postroomd.worker.probers import TrustingProber
 from postroomd.worker.steps import LEASE, Worker
-from tests.storage.made import OPERATOR
-
-from ..looks import check_invariants
-from ..made import NOW, Tenant, new_domain, new_tenant
+from tests.support.factories import NOW, OPERATOR, Tenant, new_domain, new_tenant
+from tests.support.stored import check_invariants
 
 M, P = MailboxStatus, SubscriptionPeriod
 FAR = timedelta(days=4_000)

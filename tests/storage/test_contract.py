@@ -1,6 +1,6 @@
 """The repository against its contract, on every engine."""
 
-from .contract import RepositoryContract
+from tests.storage.contract import RepositoryContract
 
 
 class TestRepository(RepositoryContract):

@@ -28,11 +28,9 @@ from postroomd.domain.policy import LifecyclePolicy
 from postroomd.domain.provisioning import confirm_provision, fail_provision
 from postroomd.storage.opening import open_repository
 from postroomd.storage.protocols.repository import Repository
-from tests.storage.made import OPERATOR
-
-from .. import made
-from ..made import mailbox
-from .world import World
+from tests.support import factories as made
+from tests.support.factories import OPERATOR, mailbox
+from tests.worker.random_lives.world import World
 
 EXAMPLES = int(os.environ.get("POSTROOM_SOAK_EXAMPLES", "200"))
 STEPS = 50

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from .support import Up, clean_environment
+from tests.e2e.support import Up, clean_environment
 
 README = Path(__file__).parents[2] / "README.md"
 SESSION = re.compile(r"<!-- session: (\w+) -->\n\n```(\w+)\n(.*?)```", re.DOTALL)

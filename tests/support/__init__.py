@@ -1,0 +1,1 @@
+"""What several test packages share: factories, stores, servers, waiting, metric scraping."""
