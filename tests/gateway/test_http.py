@@ -23,8 +23,11 @@ ALIAS_ID = "0e8a3b52-6bd6-4c35-a5a0-6e4bb2a1a5f7"
 async def test_every_rpc_is_served(call: Client, rpc: MethodDescriptor) -> None:
     verb, path = SURFACE[rpc.name].split()
     response = await call(verb, PREFIX + path.replace("{", "").replace("}", ""))
-    assert response.status == 200
-    assert list(response.json) == [field.name for field in rpc.output_type.fields]
+    if rpc.output_type.fields:
+        assert response.status == 200
+        assert list(response.json) == [field.name for field in rpc.output_type.fields]
+    else:
+        assert (response.status, response.raw) == (204, b"")
     (received,) = call.stub.calls
     assert received.rpc == rpc.name
     for field in rpc.input_type.fields:
@@ -47,6 +50,16 @@ async def test_responses_are_json_and_not_cacheable(call: Client) -> None:
     assert response.json["total_count"] == 1
     assert response.json["mailboxes"][0]["status"] == "ready"
     assert list(call.stub.calls[0].request.statuses) == [Mailbox.READY, Mailbox.LOCKED]
+
+
+async def test_a_message_without_fields_is_204_without_body_and_length(call: Client) -> None:
+    response = await call("POST", "/domains/an-id/validate-records", json={})
+    assert (response.status, response.raw) == (204, b"")
+    assert response.headers["Content-Type"] == "application/json"
+    assert not {"Content-Length", "Transfer-Encoding"} & set(response.headers)
+    assert response.headers["Cache-Control"] == "no-store"
+    # The connection stays usable: the client does not wait for a body.
+    assert (await call("GET", "/domains")).status == 200
 
 
 @pytest.fixture
