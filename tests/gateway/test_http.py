@@ -75,7 +75,11 @@ async def test_any_annotated_contract_is_served(parcels: Client) -> None:
     sent = {"a_string": "a", "some_size": ["large"], "by_number": {"7": "small"}, "a_took": "1.5s", "label_number": 0}
     response = await parcels("POST", "/v1/parcels", json=sent)
     assert response.status == 200
-    assert list(response.json) == [field.name for field in PARCEL.fields]
+    assert list(response.json) == [
+        field.name
+        for field in PARCEL.fields
+        if field.message_type is not None or not field.has_presence or field.name in sent
+    ]
     assert sent.items() <= response.json.items()
     response = await parcels("PUT", "/v1/parcels/b", json={"a_int64": 2**53 + 1})
     assert (response.json["a_string"], response.json["a_int64"]) == ("b", 2**53 + 1)
