@@ -132,7 +132,7 @@ def _enum(enum: EnumDescriptor) -> Scalar:
             raise InvalidValue("constraint", help_message)
         return numbers[value]
 
-    return Scalar(from_json, to_json=names.__getitem__, parse_text=_reject_empty(help_message))
+    return Scalar(from_json, to_json=names.__getitem__)
 
 
 class _EnumNames(dict[int, str]):
@@ -144,15 +144,6 @@ class _EnumNames(dict[int, str]):
 
     def __missing__(self, number: int) -> str:
         return self._zero
-
-
-def _reject_empty(help_message: str) -> Callable[[str], object]:
-    def parse_text(text: str) -> object:
-        if not text:
-            raise InvalidValue("format", help_message)
-        return text
-
-    return parse_text
 
 
 _RFC3339 = re.compile(r"(\d{4}-\d\d-\d\d)[Tt](\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
