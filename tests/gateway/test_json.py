@@ -199,7 +199,9 @@ BATCH, ALIAS, LIST = (
         # The body as a whole
         (ALIAS, b"\xff\xfe", {"body": "format"}),
         (ALIAS, '{"local_part": "\xe9"}'.encode("latin-1"), {"body": "format"}),
-        (ALIAS, "\ufeff{}", {"body": "format"}),
+        (ALIAS, "\ufeff\ufeff{}", {"body": "format"}),
+        (ALIAS, " \ufeff{}", {"body": "format"}),
+        (ALIAS, "{}".encode("utf-16"), {"body": "format"}),
         (ALIAS, "nonsense", {"body": "format"}),
         (ALIAS, '{"local_part": "a"', {"body": "format"}),
         (ALIAS, '{"local_part": "a"} {}', {"body": "format"}),
@@ -306,6 +308,19 @@ def test_every_field_rejects_wrong_types_and_accepts_null(field: FieldDescriptor
     expected = f"{field.name}[0]" if field.is_repeated else field.name
     assert violations_of(owner, f'{{"{field.name}": {wrong}}}') == {expected: "format"}
     assert decode(owner, f'{{"{field.name}": null}}') == GetMessageClass(owner)()
+
+
+def test_a_byte_order_mark_before_json_is_skipped() -> None:
+    assert decode(ALIAS, '\ufeff{"local_part": "ann"}') == CreateAliasRequest(local_part="ann")
+
+
+@pytest.mark.parametrize(
+    ("value", "help_message"), [(2**31, "must be at most 2147483647"), ('"x"', "must be an integer")]
+)
+def test_the_help_message_of_an_integer_names_the_exceeded_bound(value: object, help_message: str) -> None:
+    with pytest.raises(InvalidArguments) as caught:
+        decode(LIST, f'{{"page": {value}}}')
+    assert [violation.help_message for violation in caught.value.violations] == [help_message]
 
 
 def test_optional_fields_distinguish_unset_from_empty() -> None:

@@ -137,9 +137,12 @@ class RepeatedKeys(dict[str, Any]):
 
 
 def parse_body(body: bytes, violations: Violations) -> object:
-    """Return the JSON value of a body. If it is not JSON, add a violation of `body` and return NOT_SET."""
+    """Return the JSON value of a body. If it is not JSON, add a violation of `body` and return NOT_SET.
+
+    A UTF-8 byte order mark is skipped (RFC 8259, section 8.1).
+    """
     try:
-        return json.loads(body.decode("utf-8"), object_pairs_hook=_object, parse_int=_parse_integer)
+        return json.loads(body.decode("utf-8-sig"), object_pairs_hook=_object, parse_int=_parse_integer)
     except UnicodeDecodeError:
         violations.add("body", "format", "must be UTF-8")
     except RecursionError:

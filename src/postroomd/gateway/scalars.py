@@ -89,13 +89,13 @@ def _number_parser(pattern: str, convert: Callable[[str], object]) -> Callable[[
 
 
 def _integer(minimum: int, maximum: int) -> Scalar:
-    help_message = f"must be an integer from {minimum} to {maximum}"
-
     def from_json(value: object) -> int:
         if type(value) is not int:  # excludes bool, a subclass of int, and 1.0
-            raise InvalidValue("format", help_message)
+            raise InvalidValue("format", "must be an integer")
         if not minimum <= value <= maximum:
-            raise InvalidValue("constraint", help_message)
+            # One bound only: the service may accept a narrower range, such as 1 to 1000.
+            bound = f"at least {minimum}" if value < minimum else f"at most {maximum}"
+            raise InvalidValue("constraint", f"must be {bound}")
         return value
 
     # Bounded because int() rejects more than 4300 digits, and a query can hold more.
