@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from google.protobuf.descriptor import MethodDescriptor
 
-from postroom.v1alpha1.alias_pb2 import Alias
+from postroom.v1alpha1.alias_pb2 import Alias, CreateAliasRequest, ListAliasesRequest
 from postroom.v1alpha1.mailbox_pb2 import ListMailboxesResponse, Mailbox
 from tests.gateway.client import PREFIX, TOKEN, Client, Start
 from tests.gateway.contract import METHODS
@@ -50,6 +50,24 @@ async def test_responses_are_json_and_not_cacheable(call: Client) -> None:
     assert response.json["total_count"] == 1
     assert response.json["mailboxes"][0]["status"] == "ready"
     assert list(call.stub.calls[0].request.statuses) == [Mailbox.READY, Mailbox.LOCKED]
+
+
+async def test_an_alias_can_be_created_and_listed_under_its_mailbox(call: Client) -> None:
+    path = f"/mailboxes/{ALIAS_ID}/aliases"
+    assert (await call("POST", path, json={"local_part": "info", "description": "a"})).status == 200
+    assert (await call("GET", f"{path}?page=2&status=ready")).status == 200
+    created, listed = (received.request for received in call.stub.calls)
+    assert created == CreateAliasRequest(mailbox_id=ALIAS_ID, local_part="info", description="a")
+    assert listed == ListAliasesRequest(mailbox_id=ALIAS_ID, page=2, status=Alias.READY)
+
+
+async def test_a_mailbox_id_besides_the_one_in_the_path_is_unknown(call: Client) -> None:
+    path = f"/mailboxes/{ALIAS_ID}/aliases"
+    unknown = {"mailbox_id": "unknown"}
+    assert (await call("POST", path, json={"local_part": "info", "mailbox_id": ALIAS_ID})).violations == unknown
+    assert (await call("POST", f"{path}?mailbox_id={ALIAS_ID}", json={"local_part": "info"})).violations == unknown
+    assert (await call("GET", f"{path}?mailbox_id={ALIAS_ID}")).violations == unknown
+    assert not call.stub.calls
 
 
 async def test_a_message_without_fields_is_204_without_body_and_length(call: Client) -> None:

@@ -153,7 +153,7 @@ def test_violations_of_path_query_and_body_come_together() -> None:
 
 
 PLACES = [
-    pytest.param(route, field, id=f"{route.rpc.rpartition('/')[2]}.{field.name}")
+    pytest.param(route, field, id=f"{route.http_method} {route.template} {field.name}")
     for route in read_routes([SERVICE])
     for field in route.request.fields
 ]
