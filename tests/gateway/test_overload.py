@@ -7,6 +7,7 @@ from typing import Any
 import aiohttp
 import grpc
 import pytest
+import uvloop
 from google.protobuf.duration_pb2 import Duration
 from google.rpc.error_details_pb2 import ErrorInfo, RetryInfo
 
@@ -28,6 +29,10 @@ async def fill_slots(call: Client, slots: int) -> tuple[asyncio.Event, list[asyn
     held = [asyncio.create_task(call("GET", "/domains")) for _ in range(slots)]
     await wait_until(lambda: len(call.stub.calls) == slots)
     return release, held
+
+
+async def test_the_gateway_is_tested_in_the_event_loop_of_production() -> None:
+    assert isinstance(asyncio.get_running_loop(), uvloop.Loop)
 
 
 async def test_requests_beyond_the_limit_get_429_and_probes_do_not(start: Start) -> None:
