@@ -25,7 +25,7 @@ from postroomd.gateway.json_codec import to_bytes
 from postroomd.gateway.metrics import Measured
 from postroomd.gateway.routes import Found, NotAllowed, RouteTable, read_routes
 from postroomd.gateway.violations import printable
-from postroomd.observability.logs import Tally, get_logger
+from postroomd.observability.logs import RateLimitedWarning, get_logger
 from postroomd.observability.metrics import REQUESTS_REFUSED
 
 CLIENT_CLOSED_REQUEST = 499  # in the log and the metrics alone: nobody is left to read it
@@ -59,7 +59,7 @@ class Gateway:
         self._idle = asyncio.Event()  # set once nothing is under way and that is waited for
         self._under_way = {True: 0, False: 0}  # by whether they only read
         self._most_requests = most_requests
-        self._refused = Tally("requests refused", REQUESTS_REFUSED.of())  # here, or by the service
+        self._refused = RateLimitedWarning("requests refused", REQUESTS_REFUSED.labels())  # here, or by the service
         self._measured = Measured()
         self._table = RouteTable[Endpoint]()
         self._add("GET", "/healthz", Liveness())
@@ -110,7 +110,7 @@ class Gateway:
                 self._idle.set()
             self._measured.ended(request.method, outcome.route, outcome.status, started)
             if outcome.status == REFUSED:
-                self._refused.add()
+                self._refused.record()
             else:
                 _log(request, request_id, outcome, started)
 

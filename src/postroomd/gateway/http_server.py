@@ -15,7 +15,7 @@ from postroomd.gateway.handler import problem_response
 from postroomd.gateway.headers import new_request_id
 from postroomd.gateway.json_codec import to_bytes
 from postroomd.gateway.metrics import measure_unreadable
-from postroomd.observability.logs import Tally, get_logger
+from postroomd.observability.logs import RateLimitedWarning, get_logger
 from postroomd.observability.metrics import CONNECTIONS_REFUSED
 
 logger = get_logger()
@@ -97,11 +97,11 @@ async def listen(
 ) -> asyncio.Server:
     """Accept `most` connections at a time for the server. Raises OSError where the address can't be had."""
     loop = asyncio.get_running_loop()
-    refused = Tally("connections refused", CONNECTIONS_REFUSED.of(), most=most)
+    refused = RateLimitedWarning("connections refused", CONNECTIONS_REFUSED.labels(), most=most)
 
     def connection() -> asyncio.Protocol:
         if len(server.connections) >= most:
-            refused.add()
+            refused.record()
             return Refusal()
         return JsonRequestHandler(
             server,

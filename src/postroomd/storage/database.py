@@ -200,5 +200,5 @@ def _may_end_otherwise(state: RetryCallState) -> bool:
 
 
 def _note_retry(state: RetryCallState) -> None:
-    TRANSACTIONS_RETRIED.of().inc()
+    TRANSACTIONS_RETRIED.inc()
     log.info("transaction begun again", attempt=state.attempt_number)
