@@ -115,22 +115,33 @@ async def test_a_changed_resource_is_sent(rest: Rest) -> None:
 @pytest.mark.parametrize(
     ("method", "body"), [("PATCH", {"subscription_period": "canceled"}), ("DELETE", None)], ids=["patch", "delete"]
 )
-async def test_a_change_with_a_stale_etag_is_a_conflict_without_effect(rest: Rest, method: str, body: object) -> None:
+async def test_a_change_with_an_outdated_etag_is_412_without_effect(rest: Rest, method: str, body: object) -> None:
     mailbox = await rest.create_mailbox()
     path = f"mailboxes/{mailbox['id']}"
     _, before, _ = await rest.call("PATCH", path, {"subscription_period": "yearly"})
     status, content, _ = await rest.call(method, path, body, {"If-Match": f'"{mailbox["etag"]}"'})
     error = json.loads(content)
-    assert (status, error["type"], error["resource_id"]) == (409, "conflict", mailbox["id"])
+    assert (status, error["type"], error["resource_id"]) == (412, "precondition_failed", mailbox["id"])
     assert (await rest.call("GET", path))[1] == before
     status, _, _ = await rest.call(method, path, body, {"If-Match": f'"{json.loads(before)["etag"]}"'})
     assert status == 200
 
 
+@pytest.mark.parametrize("sent", ['"0", "{}"', 'W/"0", "{}"', '"{}","0"'])
+async def test_if_match_accepts_any_etag_of_a_list(rest: Rest, sent: str) -> None:
+    mailbox = await rest.create_mailbox()
+    path = f"mailboxes/{mailbox['id']}"
+    for outdated in ('"0", "00"', f'W/"{mailbox["etag"]}"'):
+        status, content, _ = await rest.call("DELETE", path, headers={"If-Match": outdated})
+        assert (status, json.loads(content)["type"]) == (412, "precondition_failed")
+    status, content, _ = await rest.call("DELETE", path, headers={"If-Match": sent.format(mailbox["etag"])})
+    assert (status, json.loads(content)["status"]) == (200, "deletion_scheduled")
+
+
 async def test_a_malformed_etag_is_an_invalid_argument(rest: Rest) -> None:
     mailbox = await rest.create_mailbox()
     path = f"mailboxes/{mailbox['id']}"
-    for etag in ("1a", 'W/"1"', '"1", "2"'):
+    for etag in ("1a", '"1" "2"', '"1", *', ", ".join(['"1"'] * 33)):
         status, content, _ = await rest.call("DELETE", path, headers={"If-Match": etag})
         assert status == 400
         assert json.loads(content)["details"][0]["argument_name"] == "if-match"
@@ -144,7 +155,7 @@ async def test_if_match_is_rejected_where_it_does_not_apply(rest: Rest) -> None:
     assert json.loads(content)["details"][0] == {
         "argument_name": "if-match",
         "reason": "unknown",
-        "help_message": "is not served by this call",
+        "help_message": "is not supported by this call",
     }
 
 

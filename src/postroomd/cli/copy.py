@@ -14,7 +14,7 @@ from postroomd.runtime.errors import FatalError
 from postroomd.settings import DatabaseUrl, InvalidSetting
 
 if TYPE_CHECKING:
-    from postroomd.storage.copy.copying import Stage, Watch
+    from postroomd.storage.copy.copying import ProgressCallback, Stage
 
 
 def copy(
@@ -50,17 +50,16 @@ def copy(
     source_url, target_url = _validated_url("--from", source), _validated_url("--to", target)
 
     from postroomd.observability import logs
-    from postroomd.storage.copy.copying import CopyFailed, copy_database, is_same_database, place
+    from postroomd.storage.copy.copying import CopyFailed, copy_database, is_same_database, location
 
     if is_same_database(source_url, target_url):
         raise InvalidSetting("--from and --to: both are the same database")
-    logs.configure(
-        "error", process="copy"
-    )  # the command prints one line about a failure, which a log line would only repeat
+    # The command prints one line about a failure, which a log line would only repeat.
+    logs.configure("error", process="copy")
     os.umask(0o077)  # a new SQLite file and its directory are private
     try:
-        with _progress(f"copying {place(source_url)} to {place(target_url)}") as watch:
-            copied = asyncio.run(copy_database(source_url, target_url, watch=watch))
+        with _progress(f"copying {location(source_url)} to {location(target_url)}") as progress:
+            copied = asyncio.run(copy_database(source_url, target_url, progress=progress))
     except CopyFailed as error:
         raise FatalError(str(error)) from error
     except KeyboardInterrupt as error:
@@ -93,7 +92,7 @@ def _validated_url(flag: str, url: str | None) -> str:
 
 
 @contextmanager
-def _progress(title: str) -> Iterator["Watch"]:
+def _progress(title: str) -> Iterator["ProgressCallback"]:
     """Show the progress of each stage on stderr: a bar on a terminal, otherwise a line. Yields the copy's callback."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TimeRemainingColumn
