@@ -16,15 +16,15 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from postroom.admin.v1alpha1 import admin_service_pb2_grpc, mailbox_pb2, payment_pb2
 from postroom.v1alpha1 import mailbox_pb2 as tenant_pb2
 from postroom.v1alpha1 import mailbox_service_pb2_grpc
-from postroomd.rpc.boundary import changes_something
+from postroomd.rpc.boundary import is_mutating
 from tests.rpc.operators import ADMIN_FLAGS, ADMIN_METHODS, ADMIN_SERVICE, admin_channel, operator
 from tests.rpc.support import ABSENT_ID, Service, Tenant, failure_of, until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 every_rpc = pytest.mark.parametrize("method", ADMIN_METHODS, ids=lambda method: method.name)
-CHANGES = [method for method in ADMIN_METHODS if changes_something(method)]
-READS = [method for method in ADMIN_METHODS if not changes_something(method)]
+CHANGES = [method for method in ADMIN_METHODS if is_mutating(method)]
+READS = [method for method in ADMIN_METHODS if not is_mutating(method)]
 
 
 @pytest.fixture(scope="module")

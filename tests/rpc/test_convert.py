@@ -32,6 +32,6 @@ def plainly(mailbox: Mailbox) -> pb.Mailbox:
 def test_mailboxes_are_told_as_they_are(mailboxes: list[Mailbox]) -> None:
     expected = [plainly(mailbox) for mailbox in mailboxes]
     assert [convert.mailbox_message(mailbox) for mailbox in mailboxes] == expected
-    assert [convert.shown_mailbox(listed(mailbox)) for mailbox in mailboxes] == expected
-    page = convert.listed_mailboxes([listed(mailbox) for mailbox in mailboxes])
+    assert [convert.mailbox_view_message(listed(mailbox)) for mailbox in mailboxes] == expected
+    page = convert.mailbox_view_messages([listed(mailbox) for mailbox in mailboxes])
     assert list(pb.ListMailboxesResponse(mailboxes=page).mailboxes) == expected

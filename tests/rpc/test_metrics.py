@@ -12,7 +12,7 @@ from postroom.v1alpha1 import mailbox_pb2 as pb
 from postroomd.domain.errors import StorageUnavailable, TooManyRequests
 from postroomd.observability import metrics
 from postroomd.rpc.authentication import Authenticator
-from postroomd.rpc.crypto import Crypto
+from postroomd.rpc.cpu_pool import CpuPool
 from tests.rpc.support import ABSENT_ID, PASSWORD, Service, Tenant, batch_request, failure_of, fresh_name, until
 from tests.support.metrics import Scrape, here
 
@@ -169,7 +169,7 @@ async def test_passwords_that_there_is_no_room_for_are_counted_as_refused(
         raise TooManyRequests(1)
 
     domain, before = await tenant.domain(), here()
-    monkeypatch.setattr(Crypto, "_run", refuse)
+    monkeypatch.setattr(CpuPool, "run", refuse)
     await failure_of(tenant.stub.BatchCreateMailboxes(batch_request(domain.id, "a", "b", "c")))
     assert here().since(before, "postroom_passwords_refused_total") == 3
     assert here().since(before, "postroom_password_hash_seconds_count") == 0
