@@ -1,10 +1,10 @@
-"""Admission control: the maximum number of calls in progress, beyond which calls are refused before any work.
+"""Admission control: the maximum number of calls in progress, beyond which calls are rejected before any work.
 
 An unbounded process under overload makes every call slow, until deadlines pass and its work is wasted. With a bound, an
-admitted call stays about as fast as without overload, and a refused caller learns of it at once.
+admitted call stays about as fast as without overload, and a rejected caller learns of it at once.
 
 Reads and changes have separate slots: changes may wait for password hashing or for the single writer, and must not
-cause reads to be refused. Health checks take no slot, and are always answered.
+cause reads to be rejected. Health checks take no slot, and are always answered.
 """
 
 from collections.abc import Awaitable, Callable
@@ -13,10 +13,10 @@ from typing import Any
 from postroomd.observability.logs import Tally
 from postroomd.observability.metrics import CALLS_REFUSED
 
-RETRY_SECONDS = 1.0  # the retry delay that a refused caller is given
+RETRY_SECONDS = 1.0  # the retry delay that a rejected caller is given
 
 Call = Callable[[bytes, Any], Awaitable[bytes]]
-Refuse = Callable[[Any], Awaitable[None]]
+Reject = Callable[[Any], Awaitable[None]]
 
 
 class Admission:
@@ -31,14 +31,14 @@ class Admission:
         slots = self._changes if kind == "changes" else self._reads
         return slots.max_calls - slots.free
 
-    def limited(self, call: Call, refuse: Refuse, *, mutating: bool) -> Call:
-        """Return the call, limited to the free slots of its kind: without one, `refuse` runs instead, and raises."""
+    def limited(self, call: Call, reject: Reject, *, mutating: bool) -> Call:
+        """Return the call, limited to the free slots of its kind: without one, `reject` runs instead, and raises."""
         slots = self._changes if mutating else self._reads
 
         async def limited(raw: bytes, context: Any) -> bytes:
             if slots.free <= 0:
-                slots.refused.add()
-                await refuse(context)
+                slots.rejected.add()
+                await reject(context)
             slots.free -= 1
             try:
                 return await call(raw, context)
@@ -53,4 +53,4 @@ class _Slots:
 
     def __init__(self, max_calls: int, kind: str) -> None:
         self.max_calls = self.free = max_calls
-        self.refused = Tally("calls refused", CALLS_REFUSED.of(kind), kind=kind, max_calls=max_calls)
+        self.rejected = Tally("calls rejected", CALLS_REFUSED.of(kind), kind=kind, max_calls=max_calls)

@@ -31,7 +31,7 @@ from postroomd.domain.errors import (
     Violation,
 )
 from postroomd.observability.logs import CALL, get_logger
-from postroomd.rpc.admission import RETRY_SECONDS, Admission, Refuse
+from postroomd.rpc.admission import RETRY_SECONDS, Admission, Reject
 from postroomd.rpc.authentication import Authenticator, Caller, Metadata, secret_of
 from postroomd.rpc.metrics import RpcMetrics
 from postroomd.rpc.status import status_of
@@ -159,7 +159,7 @@ class Boundary:
             return response
 
         # Without a request deserializer: gRPC would report a malformed request as INTERNAL.
-        limited = self.admission.limited(call, _refuse_with(metrics), mutating=mutating)
+        limited = self.admission.limited(call, _reject_with(metrics), mutating=mutating)
         return grpc.unary_unary_rpc_method_handler(limited)
 
     def _idempotency(self, key: str, digest: bytes, encode: Callable[[Any], bytes]) -> Idempotency:
@@ -185,17 +185,17 @@ def resource_of(method: MethodDescriptor) -> str:
     raise ValueError(f"{method.full_name} names none of the resources {known}: add its resource to _RESOURCES")
 
 
-def _refuse_with(metrics: RpcMetrics) -> Refuse:
-    """Return the function that refuses calls when no slot is free. Their status is built once."""
+def _reject_with(metrics: RpcMetrics) -> Reject:
+    """Return the function that rejects calls when no slot is free. Their status is built once."""
     status = status_of(TooManyRequests(RETRY_SECONDS), "")
     code, details = _CODES[status.code], (STATUS_DETAILS, status.SerializeToString())
 
-    async def refuse(grpc_context: Any) -> None:
-        metrics.refused(code.name)
+    async def reject(grpc_context: Any) -> None:
+        metrics.rejected(code.name)
         request_id = request_id_of(grpc_context.invocation_metadata())
         await grpc_context.abort(code, status.message, (("x-request-id", request_id), details))
 
-    return refuse
+    return reject
 
 
 def is_mutating(method: MethodDescriptor) -> bool:

@@ -87,7 +87,7 @@ ALIAS_ORDERINGS = _orderings(alias_pb2.ListAliasesRequest.OrderBy, {"name": "ema
 def optional_member(check: Checker, field: str, number: int, members: Mapping[int, Member]) -> Member | None:
     """Return the enum member of a number, None for 0 (not set). Another number is a violation."""
     if number != 0 and number not in members:
-        _refuse_number(check, field, members.values())
+        _reject_number(check, field, members.values())
     return members.get(number)
 
 
@@ -106,7 +106,7 @@ def ordering(check: Checker, number: int, orderings: Mapping[int, Ordering]) -> 
     return orderings.get(number, orderings[0])
 
 
-def _refuse_number(check: Checker, field: str, members: Iterable[StrEnum]) -> None:
+def _reject_number(check: Checker, field: str, members: Iterable[StrEnum]) -> None:
     check.refuse(field, Reason.CONSTRAINT, f"unknown value; send one of {', '.join(members)}")
 
 

@@ -25,7 +25,7 @@ class RpcMetrics:
         self._counter(code).inc()
         self._seconds.observe(perf_counter() - started)
 
-    def refused(self, code: str) -> None:
+    def rejected(self, code: str) -> None:
         """Count a call that was not admitted. It has no duration."""
         self._counter(code).inc()
 

@@ -1,7 +1,7 @@
 """Page tokens: the position at which a list continues, as an opaque string that the caller sends back.
 
-A token holds a digest of its query and the position of the page's last item: sent with another query, it is refused. It
-is neither secret nor a grant: a forged token can only choose another position within the caller's scope.
+A token holds a digest of its query and the position of the page's last item. With another query it is rejected. It is
+neither secret nor a grant: a forged token can only choose another position within the caller's scope.
 """
 
 from base64 import b64decode, urlsafe_b64encode
