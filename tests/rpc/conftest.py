@@ -10,7 +10,7 @@ import pytest_asyncio
 
 from postroom.v1alpha1.domain_pb2 import Domain
 from postroom.v1alpha1.mailbox_pb2 import Mailbox
-from postroomd.storage.drivers import engines
+from postroomd.storage.drivers import sqlite
 from tests.rpc.client import Tenant
 from tests.rpc.service import Service, logging_to, running_service
 
@@ -37,7 +37,7 @@ def with_worker() -> bool:
 @pytest.fixture(scope="module")
 def busy_timeout_ms() -> int:
     """How long the module's service waits for a locked database."""
-    return engines.BUSY_TIMEOUT_MS
+    return sqlite.BUSY_TIMEOUT_MS
 
 
 @pytest.fixture(scope="module")

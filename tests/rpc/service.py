@@ -21,7 +21,7 @@ from postroomd.observability.logs import QUIET_LIBRARIES, configure
 from postroomd.runtime import service, worker
 from postroomd.runtime.keys import issue_key, new_project
 from postroomd.settings import SQLITE_PREFIX, Settings, load_settings
-from postroomd.storage.drivers import engines
+from postroomd.storage.drivers import sqlite
 from postroomd.storage.migrations import migrate
 from postroomd.storage.opening import open_repository
 from postroomd.storage.protocols.repository import Repository
@@ -166,7 +166,7 @@ async def running_service(
     overrides: Mapping[str, str],
     *,
     with_worker: bool = True,
-    busy_timeout_ms: int = engines.BUSY_TIMEOUT_MS,
+    busy_timeout_ms: int = sqlite.BUSY_TIMEOUT_MS,
 ) -> AsyncIterator[Service]:
     """Run a service on a new database in the directory, with cheap password hashes.
 
@@ -178,7 +178,7 @@ async def running_service(
     local = {"database_url": url, "grpc_address": "127.0.0.1:0", "domain_validation": "trust", "drain_seconds": "1"}
     settings = load_settings({**cheap, **local, **overrides})
     async with AsyncExitStack() as cleanups:
-        cleanups.enter_context(pytest.MonkeyPatch.context()).setattr(engines, "BUSY_TIMEOUT_MS", busy_timeout_ms)
+        cleanups.enter_context(pytest.MonkeyPatch.context()).setattr(sqlite, "BUSY_TIMEOUT_MS", busy_timeout_ms)
         stop = asyncio.Event()
         tasks: list[asyncio.Task[None]] = []
 

@@ -10,7 +10,7 @@ cause reads to be rejected. Health checks take no slot, and are always answered.
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from postroomd.observability.logs import Tally
+from postroomd.observability.logs import RateLimitedWarning
 from postroomd.observability.metrics import CALLS_REFUSED
 
 RETRY_SECONDS = 1.0  # the retry delay that a rejected caller is given
@@ -37,7 +37,7 @@ class Admission:
 
         async def limited(raw: bytes, context: Any) -> bytes:
             if slots.free <= 0:
-                slots.rejected.add()
+                slots.rejected.record()
                 await reject(context)
             slots.free -= 1
             try:
@@ -53,4 +53,4 @@ class _Slots:
 
     def __init__(self, max_calls: int, kind: str) -> None:
         self.max_calls = self.free = max_calls
-        self.rejected = Tally("calls rejected", CALLS_REFUSED.of(kind), kind=kind, max_calls=max_calls)
+        self.rejected = RateLimitedWarning("calls rejected", CALLS_REFUSED.labels(kind), kind=kind, max_calls=max_calls)

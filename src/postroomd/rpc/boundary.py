@@ -30,7 +30,7 @@ from postroomd.domain.errors import (
     TooManyRequests,
     Violation,
 )
-from postroomd.observability.logs import CALL, get_logger
+from postroomd.observability.logs import LOGGED_CALL, get_logger
 from postroomd.rpc.admission import RETRY_SECONDS, Admission, Reject
 from postroomd.rpc.authentication import Authenticator, Caller, Metadata, secret_of
 from postroomd.rpc.metrics import RpcMetrics
@@ -116,7 +116,7 @@ class Boundary:
             started = perf_counter()
             metadata: Metadata = grpc_context.invocation_metadata()
             request_id = request_id_of(metadata)
-            CALL.set((request_id, method.name))  # until the call's task ends
+            LOGGED_CALL.set((request_id, method.name))  # until the call's task ends
             trailing: tuple[tuple[str, str | bytes], ...] = (("x-request-id", request_id),)
             caller: Caller | None = None
             try:

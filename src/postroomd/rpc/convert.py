@@ -29,6 +29,7 @@ from postroomd.domain.model import (
 )
 from postroomd.domain.queries import Ordering
 from postroomd.domain.validation import Checker
+from postroomd.rpc.etags import etag_matches
 
 Member = TypeVar("Member", bound=StrEnum)
 Value = TypeVar("Value", Domain, Mailbox, Alias)
@@ -148,7 +149,7 @@ def require_etag(
     """Return a rule that raises Stale if the resource's etag is not the expected one. "" expects none."""
 
     def apply(value: Value, /, *args: Arguments.args, **kwargs: Arguments.kwargs) -> Value:
-        if expected and expected != etag_of(value):
+        if expected and not etag_matches(expected, etag_of(value)):
             raise Stale(ResourceName(resource, value.id))
         return rule(value, *args, **kwargs)
 

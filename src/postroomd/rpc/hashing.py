@@ -30,19 +30,19 @@ class PasswordHashing:
 
     async def hash_passwords(self, passwords: Sequence[str]) -> list[str]:
         """Return the hashes of passwords, in order. Raises TooManyRequests."""
-        PASSWORDS_WAITING.of().inc(len(passwords))
+        PASSWORDS_WAITING.inc(len(passwords))
         try:
             return await self.pool.run([partial(self._hash, password) for password in passwords], self._on_hashed)
         except TooManyRequests:
-            PASSWORDS_REFUSED.of().inc(len(passwords))
+            PASSWORDS_REFUSED.inc(len(passwords))
             raise
         finally:
-            PASSWORDS_WAITING.of().dec(len(passwords))
+            PASSWORDS_WAITING.dec(len(passwords))
 
     def _hash(self, password: str) -> str:
         return SCHEME + self._hasher.hash(password)
 
     def _on_hashed(self, timing: Timing) -> None:
-        PASSWORD_SECONDS.of().observe(timing.elapsed)
+        PASSWORD_SECONDS.observe(timing.elapsed)
         if self._updates_estimate:
             self.pool.update_estimate(timing.processor)
