@@ -182,4 +182,4 @@ def context_variables() -> Iterator[str]:
 
 
 def test_the_only_context_variable_is_that_of_log_correlation() -> None:
-    assert list(context_variables()) == ["observability/logs.py: ContextVar('call')"]
+    assert list(context_variables()) == ["observability/logs.py: ContextVar('logged_call')"]

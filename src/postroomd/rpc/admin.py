@@ -128,6 +128,6 @@ def _revision(check: Checker, token: str) -> int:
     # The length is checked first: int() rejects thousands of digits with another error.
     decimal = token.isascii() and token.isdecimal() and len(token) <= len(str(MAX_REVISION))
     if token and not (decimal and int(token) <= MAX_REVISION):
-        check.refuse("page_token", Reason.FORMAT, "not a token of this list; send the next_page_token of a response")
+        check.refuse("page_token", Reason.FORMAT, "must be the next_page_token of a response of this list")
         return 0
     return int(token or 0)

@@ -222,9 +222,7 @@ def _with_consistency(context: CallContext, metadata: Metadata) -> CallContext:
     if not requested:
         return context
     if requested - {"strong"}:
-        raise InvalidArguments(
-            [Violation("x-consistency", Reason.CONSTRAINT, "unknown value; send `strong`, or leave it out")]
-        )
+        raise InvalidArguments([Violation("x-consistency", Reason.CONSTRAINT, "must be `strong`, or absent")])
     return replace(context, consistency=Consistency.STRONG)
 
 
@@ -234,7 +232,7 @@ def _idempotency_key(metadata: Metadata) -> str | None:
     if not keys:
         return None
     if len(keys) > 1 or not IDEMPOTENCY_KEY.fullmatch(keys[0]):
-        message = "more than one key, or a malformed one; send one key of 1 to 255 visible ASCII characters"
+        message = "must be a single key of 1 to 255 visible ASCII characters"
         raise InvalidArguments([Violation("idempotency-key", Reason.FORMAT, message)])
     return keys[0]
 
@@ -243,7 +241,7 @@ def _parse(parse: Callable[[bytes], Message], raw: bytes) -> Message:
     try:
         return parse(raw)
     except DecodeError:
-        message = "not a message of the RPC's request type; send one, with its strings in UTF-8"
+        message = "must be a message of the RPC's request type, with strings in UTF-8"
         raise InvalidArguments([Violation("request", Reason.FORMAT, message)]) from None
 
 

@@ -103,12 +103,12 @@ def distinct_members(
 def ordering(check: Checker, number: int, orderings: Mapping[int, Ordering]) -> Ordering:
     """Return the ordering of an OrderBy number. Another number is a violation."""
     if number not in orderings:
-        check.refuse("order_by", Reason.CONSTRAINT, "unknown value; send a value of the enum OrderBy")
+        check.refuse("order_by", Reason.CONSTRAINT, "must be a value of the enum OrderBy")
     return orderings.get(number, orderings[0])
 
 
 def _reject_number(check: Checker, field: str, members: Iterable[StrEnum]) -> None:
-    check.refuse(field, Reason.CONSTRAINT, f"unknown value; send one of {', '.join(members)}")
+    check.refuse(field, Reason.CONSTRAINT, f"must be one of {', '.join(members)}")
 
 
 def timestamp(instant: datetime) -> Any:

@@ -46,16 +46,13 @@ def with_page_token(check: Checker, request: ListRequest, scope: Scope, query: Q
     if not request.page_token:
         return query
     if request.page:
-        check.refuse("page_token", Reason.CONSTRAINT, "it excludes page; send one of the two")
+        check.refuse("page_token", Reason.CONSTRAINT, "must not be set together with page")
     if check.violations:
         return query  # with a faulty filter or order, the digest can't match
     try:
         return replace(query, page=1, after=_position(request.page_token, scope, query))
     except ValueError:
-        message = (
-            "not a token of this list; send the next_page_token of a response to a request with the same order and"
-            " filters"
-        )
+        message = "must be the next_page_token of a response to a request with the same order and filters"
         check.refuse("page_token", Reason.FORMAT, message)
         return query
 
