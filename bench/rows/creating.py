@@ -12,7 +12,7 @@ from bench.open_loop import Seen, at_rate
 from bench.rest import spread_ids
 from bench.stand import METADATA, Stand
 from postroom.v1alpha1 import mailbox_pb2
-from postroomd.rpc.crypto import usual_threads
+from postroomd.rpc.cpu_pool import default_threads
 from postroomd.settings import Settings
 
 BATCHES = 3  # a run
@@ -25,7 +25,7 @@ async def batch(stand: Stand) -> list[Figure]:
     """One service with as many hashing threads as it has by itself, which has nothing else to do."""
     stub = stand.stub(await stand.service(await stand.copy(stand.plan.small)))
     await create(stub)
-    threads = usual_threads()
+    threads = default_threads()
     taken, hashed = await in_turns(
         stand.plan.runs, lambda: median_of(lambda _: create(stub), BATCHES), _milliseconds_a_hash
     )
