@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bench.chaos.harness import ChaosHarness
 from bench.engine import Engine
-from postroomd.storage.drivers.engines import open_engines
+from postroomd.storage.drivers import open_engines
 
 # Each statement counts rows that violate an invariant.
 INVARIANTS = {

@@ -22,7 +22,7 @@ from bench.rows.creating import READS_PER_SECOND, read_at_rate
 from postroomd.domain.calendar import period_end
 from postroomd.domain.model import SubscriptionPeriod
 from postroomd.storage import schema as t
-from postroomd.storage.drivers.engines import open_engines
+from postroomd.storage.drivers import open_engines
 
 MAX_SECONDS = 120.0
 """Time limit of one measurement. Slower workers are rated by the renewals completed by then."""

@@ -10,7 +10,7 @@ from bench.chaos.history import History, broken_promises, check, unexplained
 from bench.chaos.writes import Write, WriteGenerator
 from bench.engine import Engine
 from postroom.v1alpha1 import mailbox_pb2
-from postroomd.storage.drivers.engines import open_engines
+from postroomd.storage.drivers import open_engines
 
 WRITES = WriteGenerator({"d1": "one.example"})
 BATCH = WRITES.mailboxes(["anna", "bert"])
