@@ -7,7 +7,7 @@ from google.protobuf import json_format
 from google.protobuf.message import Message
 
 from postroomd.gateway.transcode import Transcoder
-from postroomd.runtime.processes import run_alone
+from postroomd.runtime.processes import run_process
 from postroomd.settings import load_settings
 
 
@@ -21,4 +21,4 @@ def encode(response: Message) -> bytes:
 
 if __name__ == "__main__":
     Transcoder.encode = lambda self, response: encode(response)  # type: ignore[method-assign]
-    run_alone("gateway", load_settings({}))
+    run_process("gateway", load_settings({}))

@@ -11,7 +11,7 @@ not to be refused for that. Health checks take no place, and are always answered
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from postroomd.observability.logs import Tally
+from postroomd.observability.logs import RateLimitedWarning
 from postroomd.observability.metrics import CALLS_REFUSED
 
 RETRY_SECONDS = 1.0
@@ -39,7 +39,7 @@ class Admission:
 
         async def admitted(raw: bytes, context: Any) -> bytes:
             if places.free <= 0:
-                places.refused.add()
+                places.refused.record()
                 await refuse(context)
             places.free -= 1
             try:
@@ -55,4 +55,4 @@ class _Places:
 
     def __init__(self, most: int, kind: str) -> None:
         self.most = self.free = most
-        self.refused = Tally("calls refused", CALLS_REFUSED.of(kind), kind=kind, most=most)
+        self.refused = RateLimitedWarning("calls refused", CALLS_REFUSED.labels(kind), kind=kind, most=most)

@@ -30,7 +30,7 @@ from postroomd.domain.errors import (
     TooManyRequests,
     Violation,
 )
-from postroomd.observability.logs import CALL, get_logger
+from postroomd.observability.logs import LOGGED_CALL, get_logger
 from postroomd.rpc.admission import RETRY_SECONDS, Admission, Refuse
 from postroomd.rpc.authentication import Authenticator, Caller, Metadata, secret_of
 from postroomd.rpc.metrics import RpcMetrics
@@ -116,7 +116,7 @@ class Boundary:
             started = perf_counter()
             metadata: Metadata = grpc_context.invocation_metadata()
             request_id = request_id_of(metadata)
-            CALL.set((request_id, method.name))  # reset with the call's task
+            LOGGED_CALL.set((request_id, method.name))  # reset with the call's task
             trailing: tuple[tuple[str, str | bytes], ...] = (("x-request-id", request_id),)
             caller: Caller | None = None
             try:

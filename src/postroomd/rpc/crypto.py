@@ -24,7 +24,8 @@ from typing import Any, Generic, NamedTuple, TypeVar
 import argon2
 
 from postroomd.domain.errors import TooManyRequests
-from postroomd.observability.metrics import PASSWORD_SECONDS, PASSWORDS_REFUSED, PASSWORDS_WAITING, Times
+from postroomd.observability.metric_types import Histogram
+from postroomd.observability.metrics import PASSWORD_SECONDS, PASSWORDS_REFUSED, PASSWORDS_WAITING
 
 SCHEME = "{ARGON2ID}"  # the prefix by which Dovecot knows how a password is hashed
 SECONDS_A_PASS = 0.03 / (2 * 19_456)
@@ -60,7 +61,7 @@ class _Waiting:
     number: int
     task: Callable[[], Any] = field(compare=False)
     answer: "asyncio.Future[Any]" = field(compare=False)
-    times: Times | None = field(compare=False)
+    times: Histogram | None = field(compare=False)
 
 
 class Crypto:
@@ -80,14 +81,14 @@ class Crypto:
 
     async def hash_passwords(self, passwords: Sequence[str]) -> list[str]:
         """The hashes of passwords as `{ARGON2ID}$argon2id$…`. Raises TooManyRequests."""
-        PASSWORDS_WAITING.of().inc(len(passwords))
+        PASSWORDS_WAITING.inc(len(passwords))
         try:
             return await self._run([partial(self._hash, password) for password in passwords], PASSWORD_SECONDS)
         except TooManyRequests:
-            PASSWORDS_REFUSED.of().inc(len(passwords))
+            PASSWORDS_REFUSED.inc(len(passwords))
             raise
         finally:
-            PASSWORDS_WAITING.of().dec(len(passwords))
+            PASSWORDS_WAITING.dec(len(passwords))
 
     async def new_dkim_key(self) -> DkimKey:
         """A new key pair. Raises TooManyRequests."""
@@ -104,7 +105,7 @@ class Crypto:
     def _hash(self, password: str) -> str:
         return SCHEME + self._hasher.hash(password)
 
-    async def _run(self, tasks: Sequence[Callable[[], Result]], times: Times | None) -> list[Result]:
+    async def _run(self, tasks: Sequence[Callable[[], Result]], times: Histogram | None) -> list[Result]:
         loop = asyncio.get_running_loop()
         due = self._due(len(tasks), loop.time())
         answers: list[asyncio.Future[Result]] = [loop.create_future() for _ in tasks]
@@ -156,11 +157,11 @@ class Crypto:
                 answer.set_result(running.result().value)
         self._fill()
 
-    def _learn(self, done: "_Done[Any]", times: Times | None) -> None:
+    def _learn(self, done: "_Done[Any]", times: Histogram | None) -> None:
         """Take in how long a hash took. The thread does not: it gives way, and is to hold no metric's lock."""
         if times is None:
             return
-        times.of().observe(done.seconds)
+        times.observe(done.seconds)
         if self._learns:
             self._seconds_a_task += (done.processor_seconds - self._seconds_a_task) * WEIGHT
 

@@ -16,7 +16,7 @@ class RpcMetrics:
 
     def __init__(self, method: MethodDescriptor) -> None:
         self._labels = (method.containing_service.full_name, method.name)
-        self._seconds = GRPC_SECONDS.of(*self._labels)
+        self._seconds = GRPC_SECONDS.labels(*self._labels)
         self._codes: dict[str, Counter] = {}
         self._counter("OK")
 
@@ -32,5 +32,5 @@ class RpcMetrics:
     def _counter(self, code: str) -> "Counter":
         counter = self._codes.get(code)
         if counter is None:
-            counter = self._codes[code] = GRPC_HANDLED.of(*self._labels, code)
+            counter = self._codes[code] = GRPC_HANDLED.labels(*self._labels, code)
         return counter
