@@ -1,6 +1,6 @@
-"""The floor of the service: `python -m bench.floor.service HOST:PORT`.
+"""The baseline of the service: `python -m bench.baseline.service HOST:PORT`.
 
-GetMailbox answers a constant message. ListMailboxes builds the messages of a page from rows held in memory.
+GetMailbox returns a constant message. ListMailboxes builds the messages of a page from rows in memory.
 """
 
 import asyncio
@@ -11,17 +11,17 @@ import grpc
 import structlog
 import uvloop
 
-from bench.floor.messages import message, rows
+from bench.baseline.messages import message, rows
 from postroom.v1alpha1 import mailbox_pb2
 from postroomd.observability import logs
 
-LONGEST_PAGE = 1_000
+MAX_PAGE_SIZE = 1_000
 
 
 def handlers() -> grpc.GenericRpcHandler:
-    """Two reads, without authentication, checks or a database."""
-    held = rows(LONGEST_PAGE)
-    mailbox = message(held[0])
+    """Return handlers of two reads, without authentication, validation or a database."""
+    stored = rows(MAX_PAGE_SIZE)
+    mailbox = message(stored[0])
 
     async def get_mailbox(_request: mailbox_pb2.GetMailboxRequest, _context: object) -> mailbox_pb2.Mailbox:
         return mailbox
@@ -29,8 +29,8 @@ def handlers() -> grpc.GenericRpcHandler:
     async def list_mailboxes(
         request: mailbox_pb2.ListMailboxesRequest, _context: object
     ) -> mailbox_pb2.ListMailboxesResponse:
-        page = [message(row) for row in held[: request.page_size]]
-        return mailbox_pb2.ListMailboxesResponse(total_count=len(held), mailboxes=page)
+        page = [message(row) for row in stored[: request.page_size]]
+        return mailbox_pb2.ListMailboxesResponse(total_count=len(stored), mailboxes=page)
 
     methods: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
         "GetMailbox": grpc.unary_unary_rpc_method_handler(
@@ -48,7 +48,7 @@ def handlers() -> grpc.GenericRpcHandler:
 
 
 async def main(address: str) -> None:
-    """Serve until the process is ended."""
+    """Serve until the process is killed."""
     server = grpc.aio.server(options=(("grpc.so_reuseport", 0),))
     server.add_generic_rpc_handlers((handlers(),))
     server.add_insecure_port(address)
@@ -58,6 +58,6 @@ async def main(address: str) -> None:
 
 
 if __name__ == "__main__":
-    logs.configure("info", "json", process="floor")
+    logs.configure("info", "json", process="baseline")
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(main(sys.argv[1]))

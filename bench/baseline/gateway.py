@@ -1,6 +1,6 @@
-"""The floor of the gateway: `python -m bench.floor.gateway HOST:PORT SERVICE_HOST:PORT`.
+"""The baseline of the gateway: `python -m bench.baseline.gateway HOST:PORT SERVICE_HOST:PORT`.
 
-An aiohttp application calls the service through a plain stub and, whatever it answers, answers constant JSON.
+An aiohttp application that calls the service through a plain stub for each request and returns constant JSON.
 """
 
 import asyncio
@@ -14,16 +14,16 @@ import uvloop
 from aiohttp import web
 from google.protobuf import json_format
 
-from bench.floor.messages import message, rows
+from bench.baseline.messages import message, rows
 from postroom.v1alpha1 import mailbox_pb2, mailbox_service_pb2_grpc
 from postroomd.net import split_address
 from postroomd.observability import logs
 
 
 async def main(address: str, service: str) -> None:
-    """Serve until the process is ended."""
-    shown = json_format.MessageToDict(message(rows(1)[0]), preserving_proto_field_name=True)
-    body = json.dumps(shown | {"deletion_scheduled_at": None}, separators=(",", ":")).encode()
+    """Serve until the process is killed."""
+    mailbox = json_format.MessageToDict(message(rows(1)[0]), preserving_proto_field_name=True)
+    body = json.dumps(mailbox | {"deletion_scheduled_at": None}, separators=(",", ":")).encode()
     async with grpc.aio.insecure_channel(service) as channel:
         stub: Any = mailbox_service_pb2_grpc.MailboxServiceStub(channel)
 
@@ -41,6 +41,6 @@ async def main(address: str, service: str) -> None:
 
 
 if __name__ == "__main__":
-    logs.configure("info", "json", process="floor-gateway")
+    logs.configure("info", "json", process="baseline-gateway")
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as loop_runner:
         loop_runner.run(main(sys.argv[1], sys.argv[2]))

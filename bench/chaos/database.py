@@ -1,4 +1,4 @@
-"""What the database itself says, asked beside the service: its contents, a recount of its counts, and its soundness."""
+"""Direct access to the database: its contents, recounts of its counters, and integrity checks."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -8,12 +8,12 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from bench.chaos.arena import Arena
+from bench.chaos.harness import ChaosHarness
 from bench.engine import Engine
 from postroomd.storage.drivers import open_engines
 
-# Each counts what must not be.
-RECOUNTS = {
+# Each statement counts rows that violate an invariant.
+INVARIANTS = {
     "projects whose mailbox_count is wrong": """
         SELECT count(*) FROM projects WHERE mailbox_count <>
         (SELECT count(*) FROM mailboxes WHERE mailboxes.project_id = projects.id)""",
@@ -28,13 +28,14 @@ RECOUNTS = {
         SELECT count(*) FROM aliases JOIN domains ON domains.id = aliases.domain_id
         LEFT JOIN addresses ON addresses.alias_id = aliases.id
         WHERE addresses.local_part IS NULL OR addresses.local_part || '@' || domains.name <> aliases.email""",
-    "addresses of nothing, or of two": """
+    "addresses of neither a mailbox nor an alias, or of both": """
         SELECT count(*) FROM addresses WHERE (mailbox_id IS NULL) = (alias_id IS NULL)""",
-    "addresses twice": """
-        SELECT count(*) FROM (SELECT 1 FROM addresses GROUP BY domain_id, local_part HAVING count(*) > 1) AS twice""",
+    "duplicate addresses": """
+        SELECT count(*) FROM
+        (SELECT 1 FROM addresses GROUP BY domain_id, local_part HAVING count(*) > 1) AS repeated""",
 }
 
-# Whether every index agrees with its table.
+# Whether every B-tree index is consistent with its table (amcheck).
 CHECK_INDEXES = """
     SELECT bt_index_check(pg_class.oid, true) FROM pg_class JOIN pg_am ON pg_am.oid = pg_class.relam
     WHERE pg_class.relkind = 'i' AND pg_am.amname = 'btree' AND pg_class.relnamespace = 'public'::regnamespace"""
@@ -42,16 +43,16 @@ CHECK_INDEXES = """
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """Mailboxes and aliases, name -> id, and the ids of the mailboxes that are scheduled for deletion."""
+    """Mailboxes by e-mail address and aliases by local part, each with its id; mailboxes scheduled for deletion."""
 
     mailboxes: dict[str, str]
     aliases: dict[str, str]
     deletions: frozenset[str]
 
 
-async def contents(arena: Arena) -> Contents:
-    """What the tenant has."""
-    async with _connected(arena) as connection:
+async def read_contents(harness: ChaosHarness) -> Contents:
+    """Return the tenant's mailboxes, aliases and scheduled deletions."""
+    async with _connect(harness) as connection:
         mailboxes = (await connection.execute(text("SELECT email, id, status FROM mailboxes"))).all()
         aliases = (await connection.execute(text("SELECT email, id FROM aliases"))).all()
     return Contents(
@@ -61,20 +62,20 @@ async def contents(arena: Arena) -> Contents:
     )
 
 
-async def miscounts(arena: Arena) -> list[str]:
-    """Every count that a recount does not confirm."""
-    async with _connected(arena) as connection:
-        wrong = {what: await connection.scalar(text(statement)) for what, statement in RECOUNTS.items()}
-    return [f"{number} {what}" for what, number in wrong.items() if number]
+async def invariant_violations(harness: ChaosHarness) -> list[str]:
+    """Return every violated invariant with its number of rows."""
+    async with _connect(harness) as connection:
+        counts = {what: await connection.scalar(text(statement)) for what, statement in INVARIANTS.items()}
+    return [f"{count} {what}" for what, count in counts.items() if count]
 
 
-async def unsoundness(arena: Arena) -> list[str]:
-    """What the engine's own check of its files complains of."""
-    async with _connected(arena) as connection:
-        if arena.engine is Engine.SQLITE:
-            said = (await connection.execute(text("PRAGMA integrity_check"))).scalars().all()
-            keys = (await connection.execute(text("PRAGMA foreign_key_check"))).all()
-            return [*(line for line in said if line != "ok"), *(f"foreign key: {row}" for row in keys)]
+async def integrity_errors(harness: ChaosHarness) -> list[str]:
+    """Return the findings of the engine's own integrity check of its files."""
+    async with _connect(harness) as connection:
+        if harness.engine is Engine.SQLITE:
+            findings = (await connection.execute(text("PRAGMA integrity_check"))).scalars().all()
+            foreign_keys = (await connection.execute(text("PRAGMA foreign_key_check"))).all()
+            return [*(line for line in findings if line != "ok"), *(f"foreign key: {row}" for row in foreign_keys)]
         try:
             await connection.execute(text("CREATE EXTENSION IF NOT EXISTS amcheck"))
             await connection.execute(text(CHECK_INDEXES))
@@ -83,16 +84,16 @@ async def unsoundness(arena: Arena) -> list[str]:
     return []
 
 
-async def sessions(arena: Arena) -> list[str]:
-    """The states of PostgreSQL's sessions on the database, but for the one that asks."""
-    asking = "SELECT state FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
-    async with _connected(arena) as connection:
-        return [str(state) for state in (await connection.execute(text(asking))).scalars()]
+async def session_states(harness: ChaosHarness) -> list[str]:
+    """Return the states of the database's PostgreSQL sessions, without the one that asks."""
+    statement = "SELECT state FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    async with _connect(harness) as connection:
+        return [str(state) for state in (await connection.execute(text(statement))).scalars()]
 
 
 @asynccontextmanager
-async def _connected(arena: Arena) -> AsyncIterator[AsyncConnection]:
-    engine = open_engines(arena.url, owner=False, pool_size=1).reader
+async def _connect(harness: ChaosHarness) -> AsyncIterator[AsyncConnection]:
+    engine = open_engines(harness.url, owner=False, pool_size=1).reader
     try:
         async with engine.connect() as connection:
             yield connection

@@ -1,4 +1,4 @@
-"""Seeded mailboxes as a floor has them: rows in memory, and messages made of them as plainly as can be."""
+"""The seeded mailboxes as rows in memory, and their conversion to messages by the simplest means."""
 
 from typing import Any, NamedTuple
 
@@ -8,11 +8,11 @@ from bench.seed import mailbox_rows
 from postroom.v1alpha1 import mailbox_pb2
 from postroomd.storage.schema import EPOCH, MICROSECOND
 
-MICROSECONDS = 1_000_000  # a second
+MICROSECONDS_PER_SECOND = 1_000_000
 
 
 class Row(NamedTuple):
-    """A mailbox as a driver would hand it over. Instants are microseconds since 1970."""
+    """A mailbox as a database driver returns it. Instants are microseconds since 1970."""
 
     id: str
     project_id: str
@@ -26,17 +26,18 @@ class Row(NamedTuple):
 
 
 def rows(count: int) -> list[Row]:
-    """The first `count` seeded mailboxes."""
+    """Return the first `count` seeded mailboxes."""
     texts = ("id", "project_id", "organization_id", "domain_id", "email")
     instants = ("subscription_period_started_at", "next_subscription_period_starts_at", "created_at", "updated_at")
-    made: list[dict[str, Any]] = [dict(row) for row in mailbox_rows(range(count))]
+    seeded: list[dict[str, Any]] = [dict(row) for row in mailbox_rows(range(count))]
     return [
-        Row(*(row[name] for name in texts), *((row[name] - EPOCH) // MICROSECOND for name in instants)) for row in made
+        Row(*(row[name] for name in texts), *((row[name] - EPOCH) // MICROSECOND for name in instants))
+        for row in seeded
     ]
 
 
 def message(row: Row) -> mailbox_pb2.Mailbox:
-    """The message of a row."""
+    """Return the message of a row."""
     return mailbox_pb2.Mailbox(
         id=row.id,
         project_id=row.project_id,
@@ -55,5 +56,5 @@ def message(row: Row) -> mailbox_pb2.Mailbox:
 
 
 def _timestamp(microseconds: int) -> Timestamp:
-    seconds, rest = divmod(microseconds, MICROSECONDS)
-    return Timestamp(seconds=seconds, nanos=rest * 1_000)
+    seconds, remainder = divmod(microseconds, MICROSECONDS_PER_SECOND)
+    return Timestamp(seconds=seconds, nanos=remainder * 1_000)
