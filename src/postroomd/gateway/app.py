@@ -75,7 +75,7 @@ async def run_gateway(
         gateway, server = await stack.enter_async_context(open_gateway(config, services))
         listener = await listen(server, *http_address, max_connections=config.max_connections, reuse_port=reuse_port)
         stack.callback(listener.close)
-        await stack.enter_async_context(sampling([(HTTP_CONNECTIONS.of(), lambda: len(server.connections))]))
+        await stack.enter_async_context(sampling([(HTTP_CONNECTIONS.labels(), lambda: len(server.connections))]))
         ready()
         await stop.wait()
         listener.close()

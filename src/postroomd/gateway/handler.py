@@ -19,7 +19,7 @@ from postroomd.gateway.probes import Liveness, Readiness
 from postroomd.gateway.responses import error_to_http
 from postroomd.gateway.routes import Match, MethodNotAllowed, RouteTable, read_routes
 from postroomd.gateway.violations import printable
-from postroomd.observability.logs import Tally, get_logger
+from postroomd.observability.logs import RateLimitedWarning, get_logger
 from postroomd.observability.metrics import REQUESTS_REFUSED
 
 CLIENT_CLOSED_REQUEST = 499  # in logs and metrics only: the client is gone
@@ -59,7 +59,9 @@ class Gateway:
         self._in_progress = {True: 0, False: 0}  # requests by whether their method is safe
         self._max_requests = max_requests
         self._cors = Cors(cors_origins)
-        self._refused = Tally("requests refused", REQUESTS_REFUSED.of())  # by the gateway or by the service
+        self._refused = RateLimitedWarning(
+            "requests refused", REQUESTS_REFUSED.labels()
+        )  # by the gateway or by the service
         self._metrics = HttpMetrics()
         self._table = RouteTable[Endpoint]()
         self._add("GET", "/healthz", Liveness())
@@ -113,7 +115,7 @@ class Gateway:
                 self._idle.set()
             self._metrics.observe(request.method, outcome.route, outcome.status, started)
             if outcome.status == TOO_MANY_REQUESTS.status:
-                self._refused.add()
+                self._refused.record()
             else:
                 _log(request, request_id, outcome, started)
 
