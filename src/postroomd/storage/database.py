@@ -207,5 +207,5 @@ def _is_retryable(state: RetryCallState) -> bool:
 
 
 def _report_retry(state: RetryCallState) -> None:
-    TRANSACTIONS_RETRIED.of().inc()
+    TRANSACTIONS_RETRIED.inc()
     log.info("transaction retried", attempt=state.attempt_number)
