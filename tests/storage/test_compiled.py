@@ -24,7 +24,7 @@ from postroomd.storage.drivers.pools import Line, Rows, TurnTakingLines
 from postroomd.storage.opening import open_database
 from postroomd.storage.sql import SqlRepository
 from postroomd.storage.sql.mailboxes import fetch_mailbox
-from postroomd.storage.sql.rows import reached, values_of
+from postroomd.storage.sql.rows import bound_scope_filter, to_row
 from tests.support.factories import (
     Tenant,
     api_key,
@@ -56,7 +56,9 @@ def repository(database: Database) -> SqlRepository:
 
 def mailbox_statement(*, limited: bool) -> CompiledRead:
     columns = [t.mailboxes.c[name] for name in get_type_hints(Mailbox)]
-    found = select(*columns).where(t.mailboxes.c.id == bindparam("id"), *reached(t.mailboxes, limited=limited))
+    found = select(*columns).where(
+        t.mailboxes.c.id == bindparam("id"), *bound_scope_filter(t.mailboxes, by_project=limited)
+    )
     return CompiledRead(found, by_key=True)
 
 
@@ -93,7 +95,7 @@ async def test_any_mailbox_reads_the_same_hot_and_plain_for_whoever_asks(
     )
 
     async def store(connection: AsyncConnection) -> None:
-        row = values_of(stored) | {"password_hash": "none", "due_at": None}
+        row = to_row(stored) | {"password_hash": "none", "due_at": None}
         await connection.execute(insert(t.mailboxes).values(row))
 
     await database.write(store)
@@ -154,7 +156,7 @@ async def test_a_page_with_a_limit_and_an_order_reads_the_same(database: Databas
     within = await new_domain(repository, tenant)
     await new_mailboxes(repository, within, *(f"m{number}" for number in range(20)))
     order = t.mailboxes.c.email.desc()
-    listing = select(t.mailboxes.c.email).where(*reached(t.mailboxes, limited=True)).order_by(order)
+    listing = select(t.mailboxes.c.email).where(*bound_scope_filter(t.mailboxes, by_project=True)).order_by(order)
     page = CompiledRead(listing.limit(bindparam("size", type_=Integer)).offset(bindparam("skip", type_=Integer)))
     values = {"size": 5, "skip": 3}
     hot = await database.fetch(page, values, tenant.project_context)

@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from postroomd.domain.mailboxes import due_at
 from postroomd.domain.model import Mailbox, MailboxStatus
 from postroomd.storage import schema as t
-from postroomd.storage.sql.rows import columns_of, made
+from postroomd.storage.sql.rows import columns_of, from_row
 
 PATIENCE_SECONDS = 10.0
 
@@ -81,7 +81,9 @@ async def check_invariants(raw: AsyncEngine) -> None:
     """Hold every count, address and due date against the rows that they are of."""
     await check_lists(raw)
     async with raw.connect() as connection:
-        mailboxes = [made(Mailbox, row) for row in await connection.execute(select(*columns_of(Mailbox, t.mailboxes)))]
+        mailboxes = [
+            from_row(Mailbox, row) for row in await connection.execute(select(*columns_of(Mailbox, t.mailboxes)))
+        ]
         listed = (await connection.execute(select(t.mailboxes.c.id, t.mailboxes.c.due_at, t.mailboxes.c.claim))).all()
         projects = (await connection.execute(select(t.projects))).all()
         domains = (await connection.execute(select(t.domains))).all()

@@ -11,7 +11,7 @@ from postroomd.domain.errors import Conflict, NotFound, ResourceName
 from postroomd.domain.tenancy import AdminKey
 from postroomd.storage import schema as t
 from postroomd.storage.database import Database
-from postroomd.storage.sql.rows import columns_of, made, values_of
+from postroomd.storage.sql.rows import columns_of, from_row, to_row
 from postroomd.storage.sql.tenancy import SECRET_PREFIX
 
 KEY = columns_of(AdminKey, t.admin_keys)
@@ -31,7 +31,7 @@ class SqlAdminKeys:
                 message = f"there is an admin key {key.name} already"
                 raise Conflict(message, [ResourceName("admin_key", key.name)])
             digest = {"secret_hash": secret_hash, "secret_prefix": secret_hash[:SECRET_PREFIX]}
-            await connection.execute(insert(t.admin_keys).values(values_of(key) | digest))
+            await connection.execute(insert(t.admin_keys).values(to_row(key) | digest))
 
         await self._database.write(work)
 
@@ -40,7 +40,7 @@ class SqlAdminKeys:
 
         async def work(connection: AsyncConnection) -> Sequence[AdminKey]:
             listing = select(*KEY).order_by(t.admin_keys.c.created_at, t.admin_keys.c.name)
-            return [made(AdminKey, row) for row in await connection.execute(listing)]
+            return [from_row(AdminKey, row) for row in await connection.execute(listing)]
 
         return await self._database.read(work)
 
@@ -74,4 +74,4 @@ class SqlAdminKeys:
 
 async def _named(connection: AsyncConnection, name: str) -> AdminKey | None:
     row = (await connection.execute(select(*KEY).where(t.admin_keys.c.name == name))).one_or_none()
-    return made(AdminKey, row) if row else None
+    return from_row(AdminKey, row) if row else None

@@ -25,10 +25,10 @@ from postroomd.storage.sql.aliases import ALIAS, remove_alias, store_alias
 from postroomd.storage.sql.changes import purge_mailboxes, store_mailbox
 from postroomd.storage.sql.domains import DOMAIN, lock_domain, store_domain
 from postroomd.storage.sql.mailboxes import MAILBOX
-from postroomd.storage.sql.rows import columns_of, counted, made, stored_values_of, this_row
+from postroomd.storage.sql.rows import columns_of, from_row, row_filter, to_row, with_next_revision
 
-PAYMENT = [t.payments.c[name] for name in Payment.__slots__ if name != "address"]
-PROVISION = [t.provisions.c[name] for name in Provision.__slots__ if name != "address"]
+PAYMENT = columns_of(Payment, t.payments)
+PROVISION = columns_of(Provision, t.provisions)
 TRANSITION = columns_of(Transition, t.transitions)
 TOMBSTONE = columns_of(Tombstone, t.tombstones)
 
@@ -57,7 +57,7 @@ class SqlAdministration:
         )
 
         async def work(connection: AsyncConnection) -> list[Payment]:
-            return [made(Payment, row) for row in await connection.execute(listing)]
+            return [from_row(Payment, row) for row in await connection.execute(listing)]
 
         found = await self._database.read(work)
         return _slice(found, limit, lambda payment: _cursor(payment.requested_at, payment.id))
@@ -76,9 +76,9 @@ class SqlAdministration:
             settled, changed = rule(payment, mailbox, status)
             if settled is not payment:
                 storing = update(t.payments).where(t.payments.c.id == payment.id)
-                await connection.execute(storing.values(stored_values_of(settled)))
+                await connection.execute(storing.values(to_row(settled)))
             if mailbox is not None and changed is not None and changed is not mailbox:
-                await store_mailbox(connection, context.actor, mailbox, counted(changed))
+                await store_mailbox(connection, context.actor, mailbox, with_next_revision(changed))
             return replace(settled, address=mailbox.email if mailbox else "")
 
         return await self._database.write(work, context)
@@ -102,7 +102,7 @@ class SqlAdministration:
         )
 
         async def work(connection: AsyncConnection) -> list[Provision]:
-            return [made(Provision, row) for row in await connection.execute(listing)]
+            return [from_row(Provision, row) for row in await connection.execute(listing)]
 
         found = await self._database.read(work)
         return _slice(found, limit, lambda provision: _cursor(provision.next_attempt_at, provision.id))
@@ -121,7 +121,7 @@ class SqlAdministration:
             settled, changed = rule(provision, subject, status)
             if settled is not provision:
                 storing = update(t.provisions).where(t.provisions.c.id == provision.id)
-                await connection.execute(storing.values(stored_values_of(settled)))
+                await connection.execute(storing.values(to_row(settled)))
             if domain is not None and subject is not None and changed is not subject:
                 await _store_subject(
                     connection, context.actor, domain, subject, changed, settled.settled_at or settled.requested_at
@@ -139,7 +139,7 @@ class SqlAdministration:
                 raise NotFound("mailbox", mailbox_id)
             changed = rule(mailbox, status)
             if changed is not mailbox:
-                changed = counted(changed)
+                changed = with_next_revision(changed)
                 await store_mailbox(connection, context.actor, mailbox, changed)
             return changed
 
@@ -151,10 +151,10 @@ class SqlAdministration:
         async def work(connection: AsyncConnection) -> Mailbox | Tombstone:
             living = select(*MAILBOX).where(t.mailboxes.c.id == mailbox_id)
             if row := (await connection.execute(living)).one_or_none():
-                return made(Mailbox, row)
+                return from_row(Mailbox, row)
             purged = select(*TOMBSTONE).where(t.tombstones.c.mailbox_id == mailbox_id)
             if row := (await connection.execute(purged)).one_or_none():
-                return made(Tombstone, row)
+                return from_row(Tombstone, row)
             raise NotFound("mailbox", mailbox_id)
 
         return await self._database.read(work)
@@ -166,7 +166,7 @@ class SqlAdministration:
             columns = t.transitions.c
             listing = select(*TRANSITION).where(columns.mailbox_id == mailbox_id, columns.revision > after)
             rows = (await connection.execute(listing.order_by(columns.revision).limit(limit))).all()
-            return [made(Transition, row) for row in rows]
+            return [from_row(Transition, row) for row in rows]
 
         found = await self._database.read(work)
         if not found:
@@ -205,7 +205,7 @@ async def _lock_mailbox(connection: AsyncConnection, mailbox_id: str) -> tuple[M
     row = (await connection.execute(found)).one_or_none()
     if row is None:
         return None, DomainStatus.DELETING
-    mailbox = made(Mailbox, row)
+    mailbox = from_row(Mailbox, row)
     its_domain = select(t.domains.c.status).where(t.domains.c.id == mailbox.domain_id)
     return mailbox, (await connection.execute(its_domain)).scalar_one()
 
@@ -217,15 +217,15 @@ async def _lock_subject(connection: AsyncConnection, provision: Provision) -> tu
         domain = await lock_domain(connection, provision.domain_id)
     else:
         found = await connection.execute(select(*DOMAIN).where(t.domains.c.id == provision.domain_id))
-        domain = made(Domain, row) if (row := found.one_or_none()) else None
+        domain = from_row(Domain, row) if (row := found.one_or_none()) else None
     if provision.alias_id is not None:
         finding = select(*ALIAS).where(t.aliases.c.id == provision.alias_id).with_for_update()
         alias = (await connection.execute(finding)).one_or_none()
-        return domain, made(Alias, alias) if alias else None
+        return domain, from_row(Alias, alias) if alias else None
     if provision.mailbox_id is not None:
         finding = select(*MAILBOX).where(t.mailboxes.c.id == provision.mailbox_id).with_for_update()
         mailbox = (await connection.execute(finding)).one_or_none()
-        return domain, made(Mailbox, mailbox) if mailbox else None
+        return domain, from_row(Mailbox, mailbox) if mailbox else None
     return domain, domain
 
 
@@ -238,21 +238,21 @@ async def _store_subject(
         case Alias(), None:
             await remove_alias(connection, before, now)
         case Domain(), None:
-            await connection.execute(t.domains.delete().where(*this_row(t.domains, before)))
+            await connection.execute(t.domains.delete().where(*row_filter(t.domains, before)))
         case Mailbox(), Mailbox():
-            await store_mailbox(connection, actor, before, counted(after))
+            await store_mailbox(connection, actor, before, with_next_revision(after))
         case Alias(), Alias():
-            await store_alias(connection, before, counted(after), now)
+            await store_alias(connection, before, with_next_revision(after), now)
         case Domain(), Domain():
-            await store_domain(connection, before, counted(after))
+            await store_domain(connection, before, with_next_revision(after))
 
 
 def _payment(row: Row[Any]) -> Payment:
-    return made(Payment, row)
+    return from_row(Payment, row)
 
 
 def _provision(row: Row[Any]) -> Provision:
-    return made(Provision, row)
+    return from_row(Provision, row)
 
 
 def _address(subject: Subject | None) -> str:

@@ -20,30 +20,38 @@ from postroomd.storage.sql.domains import fetch_domain
 from postroomd.storage.sql.lists import Lists
 from postroomd.storage.sql.mailboxes import fetch_mailbox, require_free
 from postroomd.storage.sql.provisions import store_provisions, void_provisions
-from postroomd.storage.sql.rows import ById, columns_of, counted, made, this_row, values_of, within
+from postroomd.storage.sql.rows import (
+    LookupById,
+    columns_of,
+    from_row,
+    row_filter,
+    scope_filter,
+    to_row,
+    with_next_revision,
+)
 
 ALIAS = columns_of(Alias, t.aliases)
-_BY_ID = ById(Alias, t.aliases, "alias")
+_LOOKUP = LookupById(Alias, t.aliases, "alias")
 
 
 async def fetch_alias(connection: AsyncConnection, scope: Scope, alias_id: str, *, lock: bool = False) -> Alias:
     """One alias of the caller's, with its row locked where it is to be written. Raises NotFound."""
-    found = select(*ALIAS).where(t.aliases.c.id == alias_id, *within(t.aliases, scope))
+    found = select(*ALIAS).where(t.aliases.c.id == alias_id, *scope_filter(t.aliases, scope))
     row = (await connection.execute(found.with_for_update() if lock else found)).one_or_none()
     if row is None:
         raise NotFound("alias", alias_id)
-    return made(Alias, row)
+    return from_row(Alias, row)
 
 
 async def store_alias(connection: AsyncConnection, before: Alias, after: Alias, now: datetime) -> None:
     """Write an alias that a rule has changed, with the mail platform's work on it."""
-    await connection.execute(update(t.aliases).where(*this_row(t.aliases, before)).values(values_of(after)))
+    await connection.execute(update(t.aliases).where(*row_filter(t.aliases, before)).values(to_row(after)))
     await store_provisions(connection, [(before, after)], now)
 
 
 async def remove_alias(connection: AsyncConnection, alias: Alias, now: datetime) -> None:
     """Delete an alias, whose address goes with it; nobody waits for work on it any more."""
-    await connection.execute(delete(t.aliases).where(*this_row(t.aliases, alias)))
+    await connection.execute(delete(t.aliases).where(*row_filter(t.aliases, alias)))
     await void_provisions(connection, [alias.provision_id] if alias.provision_id else [], now)
 
 
@@ -75,7 +83,7 @@ class SqlAliases:
             await require_free(connection, context.scope, domain, [local_part], quarantine)
             if domain.status is DomainStatus.READY:
                 alias = request_alias(alias)
-            await connection.execute(insert(t.aliases).values(values_of(alias)))
+            await connection.execute(insert(t.aliases).values(to_row(alias)))
             await store_provisions(connection, [(None, alias)], alias.created_at)
             address = {
                 "domain_id": alias.domain_id,
@@ -90,7 +98,7 @@ class SqlAliases:
 
     async def get(self, context: CallContext, alias_id: str) -> Alias:
         """One alias. Raises NotFound."""
-        return await _BY_ID.found(self._database, context, alias_id)
+        return await _LOOKUP.fetch(self._database, context, alias_id)
 
     async def list(self, context: CallContext, query: AliasQuery) -> Page[Alias]:
         """One page of aliases."""
@@ -103,7 +111,7 @@ class SqlAliases:
             alias = await fetch_alias(connection, context.scope, alias_id, lock=True)
             changed = rule(alias)
             if changed is not alias:
-                changed = counted(changed)
+                changed = with_next_revision(changed)
                 await store_alias(connection, alias, changed, changed.updated_at)
             return changed
 
@@ -118,7 +126,7 @@ class SqlAliases:
             if deleted is alias:
                 return alias
             if deleted.provision_id is not None:
-                deleted = counted(deleted)
+                deleted = with_next_revision(deleted)
                 await store_alias(connection, alias, deleted, deleted.updated_at)
             else:
                 await remove_alias(connection, alias, deleted.updated_at)

@@ -16,7 +16,7 @@ from postroomd.storage import schema as t
 from postroomd.storage.drivers.engines import checked
 from postroomd.storage.sql.payments import insert_payments, store_payment_of, void_payments_of
 from postroomd.storage.sql.provisions import store_provisions, void_provisions_of
-from postroomd.storage.sql.rows import this_row, values_of
+from postroomd.storage.sql.rows import row_filter, to_row
 
 
 async def insert_mailboxes(
@@ -24,7 +24,7 @@ async def insert_mailboxes(
 ) -> None:
     """Write new mailboxes, with what is awaited for them."""
     rows = [
-        values_of(mailbox) | {"password_hash": password_hash, "due_at": due_at(mailbox)}
+        to_row(mailbox) | {"password_hash": password_hash, "due_at": due_at(mailbox)}
         for mailbox, password_hash in zip(mailboxes, password_hashes, strict=True)
     ]
     await connection.execute(insert(t.mailboxes), rows)
@@ -37,14 +37,14 @@ async def store_mailbox(
     connection: AsyncConnection, actor: str, before: Mailbox, after: Mailbox, password_hash: str | None = None
 ) -> None:
     """Write a mailbox that a rule has changed, and its password where there is a new one. A worker's lease ends."""
-    values: dict[str, Any] = values_of(after) | {"due_at": due_at(after), "failures": 0}
+    values: dict[str, Any] = to_row(after) | {"due_at": due_at(after), "failures": 0}
     waits = after.status is MailboxStatus.WAITING_DOMAIN and before.status is not MailboxStatus.WAITING_DOMAIN
     if waits:
         # The domain may have become ready since its status was read: a worker is to look once.
         values["due_at"] = after.updated_at
     if password_hash is not None:
         values["password_hash"] = password_hash
-    await connection.execute(update(t.mailboxes).where(*this_row(t.mailboxes, after)).values(values))
+    await connection.execute(update(t.mailboxes).where(*row_filter(t.mailboxes, after)).values(values))
     await store_payment_of(connection, before, after)
     await store_provisions(connection, [(before, after)], after.updated_at)
     if after.status is not before.status:
@@ -110,13 +110,13 @@ async def purge_mailboxes(
     )
     await connection.execute(
         update(t.domains)
-        .where(*this_row(t.domains, domain))
+        .where(*row_filter(t.domains, domain))
         .values(mailbox_total_count=t.domains.c.mailbox_total_count - len(ids), revision=t.domains.c.revision + 1)
     )
     await void_payments_of(connection, ids, now)
     await void_provisions_of(connection, ids, now)
-    await connection.execute(insert(t.tombstones), [values_of(_tombstone(mailbox, now)) for mailbox in mailboxes])
-    await connection.execute(insert(t.transitions), [values_of(_purge(mailbox, actor, now)) for mailbox in mailboxes])
+    await connection.execute(insert(t.tombstones), [to_row(_tombstone(mailbox, now)) for mailbox in mailboxes])
+    await connection.execute(insert(t.transitions), [to_row(_purge(mailbox, actor, now)) for mailbox in mailboxes])
 
 
 async def _insert_history(
@@ -137,7 +137,7 @@ async def _insert_history(
         )
         for before, after in pairs
     ]
-    await connection.execute(insert(t.transitions), [values_of(row) for row in rows])
+    await connection.execute(insert(t.transitions), [to_row(row) for row in rows])
 
 
 def _purge(mailbox: Mailbox, actor: str, now: datetime) -> Transition:

@@ -21,35 +21,35 @@ from postroomd.storage.sql.changes import delete_mailboxes_of
 from postroomd.storage.sql.lists import Lists
 from postroomd.storage.sql.provisions import store_provisions
 from postroomd.storage.sql.rows import (
-    ById,
+    LookupById,
     columns_of,
-    counted,
-    made,
-    this_row,
-    values_of,
-    within,
+    from_row,
+    row_filter,
+    scope_filter,
+    to_row,
+    with_next_revision,
 )
 from postroomd.storage.sql.tenancy import fetch_project
 
 DOMAIN = columns_of(Domain, t.domains)
-_BY_ID = ById(Domain, t.domains, "domain")
+_LOOKUP = LookupById(Domain, t.domains, "domain")
 RECORD = columns_of(DomainRecord, t.domain_records)
 
 
 async def fetch_domain(connection: AsyncConnection, scope: Scope, domain_id: str, *, lock: bool = False) -> Domain:
     """One domain of the caller's, with its row locked where it is to be written. Raises NotFound."""
-    found = select(*DOMAIN).where(t.domains.c.id == domain_id, *within(t.domains, scope))
+    found = select(*DOMAIN).where(t.domains.c.id == domain_id, *scope_filter(t.domains, scope))
     row = (await connection.execute(found.with_for_update() if lock else found)).one_or_none()
     if row is None:
         raise NotFound("domain", domain_id)
-    return made(Domain, row)
+    return from_row(Domain, row)
 
 
 async def lock_domain(connection: AsyncConnection, domain_id: str, *conditions: ColumnElement[bool]) -> Domain | None:
     """A domain of any tenant, with its row locked; None where there is none that meets the conditions."""
     found = select(*DOMAIN).where(t.domains.c.id == domain_id, *conditions).with_for_update()
     row = (await connection.execute(found)).one_or_none()
-    return made(Domain, row) if row else None
+    return from_row(Domain, row) if row else None
 
 
 async def fetch_records(connection: AsyncConnection, domain: Domain) -> Mapping[str, DomainRecord]:
@@ -58,12 +58,12 @@ async def fetch_records(connection: AsyncConnection, domain: Domain) -> Mapping[
         t.domain_records.c.domain_id == domain.id, t.domain_records.c.organization_id == domain.organization_id
     )
     rows = await connection.execute(listing)
-    return {row.kind: made(DomainRecord, row) for row in rows}
+    return {row.kind: from_row(DomainRecord, row) for row in rows}
 
 
 async def store_domain(connection: AsyncConnection, before: Domain, after: Domain) -> None:
     """Write what a rule can change of a domain, with the mail platform's work on it."""
-    changing = update(t.domains).where(*this_row(t.domains, after))
+    changing = update(t.domains).where(*row_filter(t.domains, after))
     await connection.execute(
         changing.values(
             status=after.status,
@@ -103,8 +103,8 @@ class SqlDomains:
                 "dkim_selector": secrets.dkim_selector,
                 "dkim_private_key": secrets.dkim_private_key,
             }
-            await connection.execute(insert(t.domains).values(values_of(domain) | secret_columns))
-            rows = [values_of(record) | {"organization_id": domain.organization_id} for record in records]
+            await connection.execute(insert(t.domains).values(to_row(domain) | secret_columns))
+            rows = [to_row(record) | {"organization_id": domain.organization_id} for record in records]
             await connection.execute(insert(t.domain_records), rows)
             await store_provisions(connection, [(None, domain)], domain.created_at)
             return domain
@@ -113,7 +113,7 @@ class SqlDomains:
 
     async def get(self, context: CallContext, domain_id: str) -> Domain:
         """One domain. Raises NotFound."""
-        return await _BY_ID.found(self._database, context, domain_id)
+        return await _LOOKUP.fetch(self._database, context, domain_id)
 
     async def list(self, context: CallContext, query: DomainQuery) -> Page[Domain]:
         """One page of domains."""
@@ -136,11 +136,11 @@ class SqlDomains:
             domain = await fetch_domain(connection, context.scope, domain_id, lock=True)
             changed = rule(domain)
             if changed is not domain:
-                changed = counted(changed)
+                changed = with_next_revision(changed)
                 await store_domain(connection, domain, changed)
             # A request that comes while one waits for its look-up is answered by that one.
             unasked = t.domains.c.validation_requested_at.is_(None)
-            requesting = update(t.domains).where(*this_row(t.domains, domain), unasked)
+            requesting = update(t.domains).where(*row_filter(t.domains, domain), unasked)
             await connection.execute(requesting.values(validation_requested_at=now, next_check_at=now, failures=0))
             return changed
 
@@ -154,7 +154,7 @@ class SqlDomains:
             deleted = rule(domain)
             if deleted is domain:
                 return domain
-            deleted = counted(deleted)
+            deleted = with_next_revision(deleted)
             async with in_memory(connection):
                 await delete_mailboxes_of(connection, context.actor, domain, now)
                 await connection.execute(
@@ -166,7 +166,7 @@ class SqlDomains:
             await store_domain(connection, domain, deleted)
             await connection.execute(
                 update(t.domains)
-                .where(*this_row(t.domains, domain))
+                .where(*row_filter(t.domains, domain))
                 .values(validation_requested_at=None, next_check_at=None)
             )
             return deleted

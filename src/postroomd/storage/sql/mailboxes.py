@@ -19,26 +19,26 @@ from postroomd.storage.sql.changes import insert_mailboxes, store_mailbox
 from postroomd.storage.sql.domains import fetch_domain
 from postroomd.storage.sql.lists import Lists
 from postroomd.storage.sql.rows import (
-    ById,
+    LookupById,
     columns_of,
-    counted,
-    made,
-    this_row,
-    within,
+    from_row,
+    row_filter,
+    scope_filter,
+    with_next_revision,
 )
 
 MAILBOX = columns_of(Mailbox, t.mailboxes)
-_BY_ID = ById(Mailbox, t.mailboxes, "mailbox")
-_VIEW_BY_ID = ById(MailboxView, t.mailboxes, "mailbox")
+_LOOKUP = LookupById(Mailbox, t.mailboxes, "mailbox")
+_VIEW_LOOKUP = LookupById(MailboxView, t.mailboxes, "mailbox")
 
 
 async def fetch_mailbox(connection: AsyncConnection, scope: Scope, mailbox_id: str, *, lock: bool = False) -> Mailbox:
     """One mailbox of the caller's, with its row locked where it is to be written. Raises NotFound."""
-    found = select(*MAILBOX).where(t.mailboxes.c.id == mailbox_id, *within(t.mailboxes, scope))
+    found = select(*MAILBOX).where(t.mailboxes.c.id == mailbox_id, *scope_filter(t.mailboxes, scope))
     row = (await connection.execute(found.with_for_update() if lock else found)).one_or_none()
     if row is None:
         raise NotFound("mailbox", mailbox_id)
-    return made(Mailbox, row)
+    return from_row(Mailbox, row)
 
 
 async def require_free(
@@ -128,11 +128,11 @@ class SqlMailboxes:
 
     async def get(self, context: CallContext, mailbox_id: str) -> Mailbox:
         """One mailbox. Raises NotFound."""
-        return await _BY_ID.found(self._database, context, mailbox_id)
+        return await _LOOKUP.fetch(self._database, context, mailbox_id)
 
     async def view(self, context: CallContext, mailbox_id: str) -> MailboxView:
         """What callers see of one mailbox. Raises NotFound."""
-        return await _VIEW_BY_ID.found(self._database, context, mailbox_id)
+        return await _VIEW_LOOKUP.fetch(self._database, context, mailbox_id)
 
     async def list(self, context: CallContext, query: MailboxQuery) -> Page[Mailbox]:
         """One page of mailboxes."""
@@ -152,7 +152,7 @@ class SqlMailboxes:
             domain = await fetch_domain(connection, context.scope, mailbox.domain_id)
             changed = rule(mailbox, domain.status)
             if changed is not mailbox:
-                changed = counted(changed)
+                changed = with_next_revision(changed)
                 await store_mailbox(connection, context.actor, mailbox, changed, password_hash)
             return changed
 
@@ -173,6 +173,6 @@ async def _take_quota(connection: AsyncConnection, domain: Domain, count: int) -
         raise QuotaExceeded("mailboxes", quota, current, domain.project_id)
     await connection.execute(
         update(t.domains)
-        .where(*this_row(t.domains, domain))
+        .where(*row_filter(t.domains, domain))
         .values(mailbox_total_count=t.domains.c.mailbox_total_count + count, revision=t.domains.c.revision + 1)
     )

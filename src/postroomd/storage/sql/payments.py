@@ -10,14 +10,14 @@ from postroomd.domain.events import PaymentStanding
 from postroomd.domain.model import Mailbox
 from postroomd.domain.payments import AWAITED, PaymentStatus, awaited_payment, payment_id
 from postroomd.storage import schema as t
-from postroomd.storage.sql.rows import stored_values_of
+from postroomd.storage.sql.rows import to_row
 
 
 async def insert_payments(connection: AsyncConnection, mailboxes: Sequence[Mailbox]) -> None:
     """Ask for the payments that new mailboxes wait for."""
     asked = [payment for mailbox in mailboxes if (payment := awaited_payment(mailbox))]
     if asked:
-        await connection.execute(insert(t.payments), [stored_values_of(payment) for payment in asked])
+        await connection.execute(insert(t.payments), [to_row(payment) for payment in asked])
 
 
 async def store_payment_of(connection: AsyncConnection, before: Mailbox, after: Mailbox) -> None:
@@ -32,9 +32,9 @@ async def store_payment_of(connection: AsyncConnection, before: Mailbox, after: 
     payment = awaited_payment(after)
     if payment is not None and unpaid and same_period:
         # Asked for anew, as it was when it had just been asked for.
-        await _change(connection, payment.id, **stored_values_of(payment))
+        await _change(connection, payment.id, **to_row(payment))
     elif payment is not None:
-        await connection.execute(insert(t.payments).values(stored_values_of(payment)))
+        await connection.execute(insert(t.payments).values(to_row(payment)))
     elif before.payment in AWAITED and after.payment is PaymentStanding.FAILED:
         overdue = t.payments.c.status == PaymentStatus.PENDING
         await _change(connection, payment_id(after), overdue, status=PaymentStatus.OVERDUE)

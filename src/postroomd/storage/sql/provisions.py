@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from postroomd.domain.provisioning import Subject, awaited_provision
 from postroomd.domain.provisions import ProvisionStatus
 from postroomd.storage import schema as t
-from postroomd.storage.sql.rows import stored_values_of
+from postroomd.storage.sql.rows import to_row
 
 
 async def store_provisions(
@@ -23,7 +23,7 @@ async def store_provisions(
     await void_provisions(connection, [work for before, _ in changed if (work := _awaited(before))], now)
     asked = [provision for _, after in changed if (provision := awaited_provision(after, now))]
     if asked:
-        await connection.execute(insert(t.provisions), [stored_values_of(provision) for provision in asked])
+        await connection.execute(insert(t.provisions), [to_row(provision) for provision in asked])
 
 
 async def void_provisions(connection: AsyncConnection, provision_ids: Sequence[str], now: datetime) -> None:

@@ -13,7 +13,7 @@ from postroomd.domain.tenancy import ApiKey, Organization, Project, Scope
 from postroomd.storage import schema as t
 from postroomd.storage.compiled import CompiledRead
 from postroomd.storage.database import Database
-from postroomd.storage.sql.rows import columns_of, made, values_of
+from postroomd.storage.sql.rows import columns_of, from_row, to_row
 
 PROJECT = columns_of(Project, t.projects)
 KEY = columns_of(ApiKey, t.api_keys)
@@ -32,7 +32,7 @@ async def fetch_project(connection: AsyncConnection, scope: Scope, project_id: s
         row = (await connection.execute(found.where(t.projects.c.id == project_id))).one_or_none()
     if row is None:
         raise NotFound("project", project_id)
-    return made(Project, row)
+    return from_row(Project, row)
 
 
 class SqlTenancy:
@@ -45,8 +45,8 @@ class SqlTenancy:
         """Store a new organization with its first project."""
 
         async def work(connection: AsyncConnection) -> None:
-            await connection.execute(insert(t.organizations).values(values_of(organization)))
-            await connection.execute(insert(t.projects).values(values_of(first_project)))
+            await connection.execute(insert(t.organizations).values(to_row(organization)))
+            await connection.execute(insert(t.projects).values(to_row(first_project)))
 
         await self._database.write(work)
 
@@ -55,7 +55,7 @@ class SqlTenancy:
 
         async def work(connection: AsyncConnection) -> None:
             await _require_organization(connection, project.organization_id)
-            await connection.execute(insert(t.projects).values(values_of(project)))
+            await connection.execute(insert(t.projects).values(to_row(project)))
 
         await self._database.write(work)
 
@@ -72,7 +72,7 @@ class SqlTenancy:
             listing = select(*PROJECT).order_by(t.projects.c.created_at, t.projects.c.id)
             if organization_id is not None:
                 listing = listing.where(t.projects.c.organization_id == organization_id)
-            return [made(Project, row) for row in await connection.execute(listing)]
+            return [from_row(Project, row) for row in await connection.execute(listing)]
 
         return await self._database.read(work)
 
@@ -85,7 +85,7 @@ class SqlTenancy:
             for project_id in {key.project_id, key.default_project_id} - {None}:
                 await fetch_project(connection, scope, str(project_id))
             digest = {"secret_hash": secret_hash, "secret_prefix": secret_hash[:SECRET_PREFIX]}
-            await connection.execute(insert(t.api_keys).values(values_of(key) | digest))
+            await connection.execute(insert(t.api_keys).values(to_row(key) | digest))
 
         await self._database.write(work)
 
@@ -96,7 +96,7 @@ class SqlTenancy:
             listing = select(*KEY).order_by(t.api_keys.c.created_at, t.api_keys.c.access_key)
             if organization_id is not None:
                 listing = listing.where(t.api_keys.c.organization_id == organization_id)
-            return [made(ApiKey, row) for row in await connection.execute(listing)]
+            return [from_row(ApiKey, row) for row in await connection.execute(listing)]
 
         return await self._database.read(work)
 
@@ -110,7 +110,7 @@ class SqlTenancy:
             row = (await connection.execute(select(*KEY).where(named))).one_or_none()
             if row is None:
                 raise NotFound("api_key", access_key)
-            return made(ApiKey, row)
+            return from_row(ApiKey, row)
 
         return await self._database.write(work)
 
