@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from postroom.v1alpha1 import mailbox_pb2 as pb
 from postroomd.domain.model import Mailbox
 from postroomd.rpc import convert
-from tests.support.strategies import MAILBOXES, listed
+from tests.support.strategies import MAILBOXES, view_of
 
 
 def plainly(mailbox: Mailbox) -> pb.Mailbox:
@@ -32,6 +32,6 @@ def plainly(mailbox: Mailbox) -> pb.Mailbox:
 def test_mailboxes_are_told_as_they_are(mailboxes: list[Mailbox]) -> None:
     expected = [plainly(mailbox) for mailbox in mailboxes]
     assert [convert.mailbox_message(mailbox) for mailbox in mailboxes] == expected
-    assert [convert.shown_mailbox(listed(mailbox)) for mailbox in mailboxes] == expected
-    page = convert.listed_mailboxes([listed(mailbox) for mailbox in mailboxes])
+    assert [convert.shown_mailbox(view_of(mailbox)) for mailbox in mailboxes] == expected
+    page = convert.listed_mailboxes([view_of(mailbox) for mailbox in mailboxes])
     assert list(pb.ListMailboxesResponse(mailboxes=page).mailboxes) == expected

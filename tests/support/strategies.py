@@ -25,8 +25,8 @@ def _any_of(hint: Any) -> st.SearchStrategy[Any]:
     return st.sampled_from(hint) if isinstance(hint, type) and issubclass(hint, StrEnum) else _OF_TYPE[hint]
 
 
-def listed(mailbox: Mailbox) -> MailboxView:
-    """What lists tell of a mailbox."""
+def view_of(mailbox: Mailbox) -> MailboxView:
+    """Return the view of a mailbox that reads serve."""
     values = (getattr(mailbox, name) for name in MailboxView._fields)
     stored: list[Any] = [_microseconds(value) if isinstance(value, datetime) else value for value in values]
     return MailboxView(*stored)

@@ -56,11 +56,8 @@ class Mailboxes(Protocol):
     async def view(self, context: CallContext, mailbox_id: str) -> MailboxView:
         """What callers see of one mailbox. Raises NotFound."""
 
-    async def list(self, context: CallContext, query: MailboxQuery) -> Page[Mailbox]:
-        """One page of mailboxes."""
-
-    async def list_views(self, context: CallContext, query: MailboxQuery) -> Page[MailboxView]:
-        """The same page, of what callers see: it is read in a quarter of the time."""
+    async def list(self, context: CallContext, query: MailboxQuery) -> Page[MailboxView]:
+        """Return one page of mailbox views."""
 
     async def change(
         self, context: CallContext, mailbox_id: str, rule: MailboxRule, password_hash: str | None = None
