@@ -312,7 +312,7 @@ class WorkContract:
         other = await claim(repository, ada, FAR + LEASE)
         before = await dump(raw)
         assert await repository.work.advance(stalled, advancing(FAR), FAR) is False
-        await repository.work.put_off_mailbox(stalled, FAR)
+        await repository.work.postpone_mailbox(stalled, FAR)
         assert await dump(raw) == before
         assert await repository.work.advance(other, advancing(FAR), FAR) is True
 
@@ -325,7 +325,7 @@ class WorkContract:
         (other,) = await repository.work.lease_domains(LATER + LEASE, LEASE, 10)
         before = await dump(raw)
         assert await repository.work.settle_validation(stalled, ALL_VALID, INTERVAL, LATER) == made
-        await repository.work.put_off_domain(stalled, FAR)
+        await repository.work.postpone_domain(stalled, FAR)
         assert await dump(raw) == before
         settled = await repository.work.settle_validation(other, ALL_VALID, INTERVAL, LATER)
         assert settled.status is DomainStatus.PROVISIONING
@@ -335,7 +335,7 @@ class WorkContract:
     ) -> None:
         (ada,) = await new_mailboxes(repository, await new_domain(repository, tenant), "ada")
         failed = await claim(repository, ada)
-        await repository.work.put_off_mailbox(failed, FAR + timedelta(hours=1))
+        await repository.work.postpone_mailbox(failed, FAR + timedelta(hours=1))
         assert await due(repository, FAR + timedelta(minutes=59)) == []
         (again,) = await due(repository, FAR + timedelta(hours=1))
         assert (failed.failures, again.failures) == (0, 1)
@@ -344,7 +344,7 @@ class WorkContract:
 
         made = await validating_domain(repository, tenant, "other.test")
         (look_up,) = await repository.work.lease_domains(LATER, LEASE, 10)
-        await repository.work.put_off_domain(look_up, FAR)
+        await repository.work.postpone_domain(look_up, FAR)
         (again_looked,) = await repository.work.lease_domains(FAR, LEASE, 10)
         assert (look_up.domain.id, look_up.failures, again_looked.failures) == (made.id, 0, 1)
 
@@ -355,14 +355,14 @@ class WorkContract:
         await new_one(repository, within, mailbox("yearly", period=SubscriptionPeriod.YEARLY))
         assert await repository.work.next_due() == Due(None, ada.next_subscription_period_starts_at)
         validating = await validating_domain(repository, tenant, "validating.test")
-        assert (await repository.work.next_due()).look_ups == NOW
+        assert (await repository.work.next_due()).lookups == NOW
         await settle(repository, validating, ALL_VALID)
         # To finish its provisioning, which waits for nothing.
-        assert await repository.work.next_due() == Due(None, ada.next_subscription_period_starts_at, at_once=True)
+        assert await repository.work.next_due() == Due(None, ada.next_subscription_period_starts_at, immediate=True)
         await repository.work.finish_provisioning(INTERVAL, LATER, 10)
         await repository.domains.delete(tenant.context, validating.id, partial(delete_domain, now=LATER), LATER)
         # To purge it.
-        assert await repository.work.next_due() == Due(None, ada.next_subscription_period_starts_at, at_once=True)
+        assert await repository.work.next_due() == Due(None, ada.next_subscription_period_starts_at, immediate=True)
         while await purge(repository, 10):
             pass
         assert await repository.work.next_due() == Due(None, ada.next_subscription_period_starts_at)

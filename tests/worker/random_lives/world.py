@@ -146,7 +146,7 @@ class World:
             await Worker(work=repository.work, prober=TrustingProber(), policy=self.policy).run_once(self.now)
 
     def _is_due(self, due: Due) -> bool:
-        return due.has_look_ups(self.now) or due.has_steps(self.now)
+        return due.has_lookups(self.now) or due.has_steps(self.now)
 
     # --- What must hold -----------------------------------------------------------------------------------------------
 

@@ -41,7 +41,7 @@ class SqlWork:
             row = (
                 await connection.execute(
                     select(
-                        _first(t.domains.c.next_check_at).label("look_ups"),
+                        _first(t.domains.c.next_check_at).label("lookups"),
                         _first(t.mailboxes.c.due_at).label("mailboxes"),
                         _first(t.idempotency_keys.c.expires_at).label("keys"),
                         asked.label("provisions"),
@@ -51,7 +51,7 @@ class SqlWork:
                 )
             ).one()
             steps = min(filter(None, (row.mailboxes, row.keys, row.provisions)), default=None)
-            return Due(row.look_ups, steps, at_once=bool(row.provisioning or row.purges))
+            return Due(row.lookups, steps, immediate=bool(row.provisioning or row.purges))
 
         return await self._database.read(work)
 
@@ -114,7 +114,7 @@ class SqlWork:
 
         return await self._database.write(work, WORKER)
 
-    async def put_off_domain(self, claim: DomainLease, until: datetime) -> None:
+    async def postpone_domain(self, claim: DomainLease, until: datetime) -> None:
         """Count a failed look-up, and have the domain looked up again at an instant."""
         columns = t.domains.c
         held = (*row_filter(t.domains, claim.domain), columns.claim == claim.generation)
@@ -199,7 +199,7 @@ class SqlWork:
 
         return await self._database.write(work, WORKER)
 
-    async def put_off_mailbox(self, claim: MailboxLease, until: datetime) -> None:
+    async def postpone_mailbox(self, claim: MailboxLease, until: datetime) -> None:
         """Count a failed step, and have the mailbox taken up again at an instant."""
         columns = t.mailboxes.c
         held = (*row_filter(t.mailboxes, claim.mailbox), columns.claim == claim.generation)
@@ -253,7 +253,7 @@ class SqlWork:
 
         return await write_batch(self._database, work, 1, skipping)
 
-    async def forget_answers(self, now: datetime, limit: int) -> int:
+    async def delete_expired_responses(self, now: datetime, limit: int) -> int:
         """Drop answers under idempotency keys that have expired. Answers how many."""
 
         async def work(connection: AsyncConnection) -> int:
