@@ -83,7 +83,7 @@ async def test_every_list_walks_the_index_of_its_order_and_sorts_nothing(
     order: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(lists, "FEW", 0)
+    monkeypatch.setattr(lists, "MAX_SORTED_ROWS", 0)
     call, query, by_status = listed[table.name]
     ids = listed["ids"]
     narrowing = {narrowed: ids[narrowed]} if narrowed in ids else {}

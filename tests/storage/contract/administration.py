@@ -390,13 +390,13 @@ class OperationsContract:
         over = Quarantine(10 * DAY, purged_at + 10 * DAY)
         still = replace(over, now=over.now - timedelta(microseconds=1))
         before = await dump(raw)
-        with pytest.raises(Conflict, match=r"kept from use until 2024-03-11T12:30:15Z: ada@example\.com"):
+        with pytest.raises(Conflict, match=r"in quarantine until 2024-03-11T12:30:15Z: ada@example\.com"):
             await repository.mailboxes.create(tenant.context, within.id, [mailbox("ada"), mailbox("carol")], still)
 
         def make(of: Mailbox) -> Alias:
             return new_alias(of, alias_id=new_id(), local_part="ada", description="", policy=FREE, now=NOW)
 
-        with pytest.raises(Conflict, match="kept from use"):
+        with pytest.raises(Conflict, match="in quarantine"):
             await repository.aliases.create(tenant.context, bob.id, make, still)
         assert await dump(raw) == before
         await repository.mailboxes.create(other.context, theirs.id, [mailbox("ada")], still)

@@ -142,13 +142,13 @@ def random_query(full: Full, chance: random.Random, kind: str) -> Any:
 
 
 class ListsContract:
-    @pytest.fixture(params=[0, 3, lists.FEW])
+    @pytest.fixture(params=[0, 3, lists.MAX_SORTED_ROWS])
     def few(self, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
         """How many rows are gathered at most: so few that nearly every list walks, some of each, and as it is."""
-        monkeypatch.setattr(lists, "FEW", request.param)
-        lists.paging.cache_clear()
+        monkeypatch.setattr(lists, "MAX_SORTED_ROWS", request.param)
+        lists.page_statement.cache_clear()
         yield request.param
-        lists.paging.cache_clear()
+        lists.page_statement.cache_clear()
 
     @pytest.mark.parametrize("seed", range(2))
     async def test_every_list_answers_what_a_plain_model_of_it_does(

@@ -120,7 +120,8 @@ class MailboxesContract:
         batch = [mailbox(name) for name in ("new", "countess", "bob", "ada")]
         with pytest.raises(Conflict) as caught:
             await repository.mailboxes.create(tenant.context, within.id, batch)
-        assert str(caught.value) == "already in use: ada@example.com, bob@example.com, countess@example.com"
+        addresses = "ada@example.com, bob@example.com, countess@example.com"
+        assert str(caught.value) == f"local_part is already in use: {addresses}; choose another"
         assert [(name.type, name.id) for name in caught.value.resources] == [
             ("mailbox", ada.id),
             ("mailbox", bob.id),
