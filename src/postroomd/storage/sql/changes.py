@@ -38,9 +38,8 @@ async def store_mailbox(
 ) -> None:
     """Write a mailbox that a rule has changed, and its password where there is a new one. A worker's lease ends."""
     values: dict[str, Any] = values_of(after) | {"due_at": due_at(after), "failures": 0}
-    waits = after.status is MailboxStatus.WAITING_DOMAIN and before.status is not MailboxStatus.WAITING_DOMAIN
-    if waits:
-        # The domain may have become ready since its status was read: a worker is to look once.
+    if after.status is MailboxStatus.WAITING_DOMAIN:
+        # The domain may be ready already: since its status was read, or with the worker's step still to come.
         values["due_at"] = after.updated_at
     if password_hash is not None:
         values["password_hash"] = password_hash
