@@ -41,8 +41,9 @@ async def store_mailbox(
     The step of the mailbox is scheduled anew, and its count of failures reset.
     """
     values: dict[str, Any] = to_row(after) | {"due_at": due_at(after), "failures": 0}
-    if after.status is MailboxStatus.WAITING_DOMAIN and before.status is not MailboxStatus.WAITING_DOMAIN:
-        # The domain's row is not locked, and may have become ready since its status was read: a worker checks once.
+    if after.status is MailboxStatus.WAITING_DOMAIN:
+        # The domain's row is not locked, and may be ready already: since its status was read, or with the worker's
+        # step still to come.
         values["due_at"] = after.updated_at
     if password_hash is not None:
         values["password_hash"] = password_hash
