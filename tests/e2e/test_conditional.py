@@ -146,7 +146,7 @@ async def test_a_call_without_an_etag_refuses_to_depend_on_one(rest: Rest) -> No
     assert json.loads(answer)["details"][0] == {
         "argument_name": "if-match",
         "reason": "unknown",
-        "help_message": "is not served by this call",
+        "help_message": "is not supported by this call",
     }
 
 

@@ -1,10 +1,10 @@
-"""A made-up contract, with everything that Postroom's own has no use for yet."""
+"""Artificial contract that uses every supported feature, including those that Postroom's own contract lacks."""
 
 import itertools
 from collections.abc import Iterable
 
 from google.api import annotations_pb2, http_pb2
-from google.protobuf import (  # noqa: F401 - a file's dependencies are in the pool once they are imported
+from google.protobuf import (  # noqa: F401 - importing registers the dependencies in the pool
     descriptor_pb2,
     descriptor_pool,
     duration_pb2,
@@ -19,15 +19,15 @@ _numbers = itertools.count()
 
 
 def field(kind: str, name: str, number: int, *, repeated: bool = False) -> descriptor_pb2.FieldDescriptorProto:
-    """`kind` is a scalar's name, or a type's full name, with a dot in front for a message and a hash for an enum."""
+    """Return a field. `kind` is a scalar type, or a full type name prefixed by `.` for a message or `#` for an enum."""
     label = FieldProto.LABEL_REPEATED if repeated else FieldProto.LABEL_OPTIONAL
-    made = FieldProto(name=name, number=number, label=label)
+    proto = FieldProto(name=name, number=number, label=label)
     if kind.startswith((".", "#")):
-        made.type = FieldProto.TYPE_MESSAGE if kind[0] == "." else FieldProto.TYPE_ENUM
-        made.type_name = kind.replace("#", ".")
+        proto.type = FieldProto.TYPE_MESSAGE if kind[0] == "." else FieldProto.TYPE_ENUM
+        proto.type_name = kind.replace("#", ".")
     else:
-        made.type = FieldProto.Type.Value(f"TYPE_{kind.upper()}")
-    return made
+        proto.type = FieldProto.Type.Value(f"TYPE_{kind.upper()}")
+    return proto
 
 
 def message(name: str, *fields: descriptor_pb2.FieldDescriptorProto) -> descriptor_pb2.DescriptorProto:
@@ -37,20 +37,20 @@ def message(name: str, *fields: descriptor_pb2.FieldDescriptorProto) -> descript
 def method(
     name: str, request: str, response: str, *, streams: bool = False, **rule: object
 ) -> descriptor_pb2.MethodDescriptorProto:
-    """`rule` is the google.api.http annotation; without one, there is none."""
-    made = descriptor_pb2.MethodDescriptorProto(
+    """Return an RPC. `rule` are the fields of its google.api.http annotation; empty for no annotation."""
+    proto = descriptor_pb2.MethodDescriptorProto(
         name=name, input_type=request, output_type=response, server_streaming=streams
     )
     if rule:
-        made.options.Extensions[annotations_pb2.http].CopyFrom(http_pb2.HttpRule(**rule))
-    return made
+        proto.options.Extensions[annotations_pb2.http].CopyFrom(http_pb2.HttpRule(**rule))
+    return proto
 
 
 def service(
     messages: Iterable[descriptor_pb2.DescriptorProto], methods: Iterable[descriptor_pb2.MethodDescriptorProto]
 ) -> ServiceDescriptor:
-    """Put a file with the service `Parcels` in a package of its own; `PACKAGE` in type names stands for it."""
-    package = f"madeup{next(_numbers)}"
+    """Register a file with the service `Parcels` in a new package, which `PACKAGE` in type names refers to."""
+    package = f"sample{next(_numbers)}"
     file = descriptor_pb2.FileDescriptorProto(
         name=f"{package}.proto",
         package=package,
@@ -77,11 +77,11 @@ def service(
     return found
 
 
-def _in_package(made: descriptor_pb2.DescriptorProto, package: str) -> None:
-    for each in made.field:
+def _in_package(proto: descriptor_pb2.DescriptorProto, package: str) -> None:
+    for each in proto.field:
         if each.HasField("type_name"):
             each.type_name = each.type_name.replace("PACKAGE", package)
-    for nested in made.nested_type:
+    for nested in proto.nested_type:
         _in_package(nested, package)
 
 
@@ -95,16 +95,16 @@ _SIZE = descriptor_pb2.EnumDescriptorProto(
 STAMP = message("Stamp", field("string", "motif", 1), field("#PACKAGE.Size", "size", 2))
 
 
-def _map(owner: str, name: str, number: int, key: str, value: str, made: descriptor_pb2.DescriptorProto) -> None:
+def _map(owner: str, name: str, number: int, key: str, value: str, proto: descriptor_pb2.DescriptorProto) -> None:
     entry = "".join(part.capitalize() for part in name.split("_")) + "Entry"
-    made.nested_type.append(
+    proto.nested_type.append(
         descriptor_pb2.DescriptorProto(
             name=entry,
             field=[field(key, "key", 1), field(value, "value", 2)],
             options=descriptor_pb2.MessageOptions(map_entry=True),
         )
     )
-    made.field.append(field(f".PACKAGE.{owner}.{entry}", name, number, repeated=True))
+    proto.field.append(field(f".PACKAGE.{owner}.{entry}", name, number, repeated=True))
 
 
 def _parcel() -> descriptor_pb2.DescriptorProto:
@@ -112,27 +112,27 @@ def _parcel() -> descriptor_pb2.DescriptorProto:
     scalars += ["fixed32", "fixed64", "sfixed32", "sfixed64", "float", "double"]
     types = [*((kind, kind) for kind in scalars), ("#PACKAGE.Size", "size"), (".PACKAGE.Stamp", "stamp")]
     types += [(".google.protobuf.Timestamp", "sent_at"), (".google.protobuf.Duration", "took")]
-    made = message(
+    proto = message(
         "Parcel",
         *(field(kind, f"a_{name}", number) for number, (kind, name) in enumerate(types, 1)),
         *(field(kind, f"some_{name}", number, repeated=True) for number, (kind, name) in enumerate(types, 101)),
     )
     for number, (kind, name) in enumerate(types, 201):
         if "." not in kind[:1]:
-            made.field.append(field(kind, f"maybe_{name}", number))
-            made.field[-1].proto3_optional = True
-    # The label is text or a number; synthetic oneofs, which carry proto3's presence, stand after the real ones.
-    made.oneof_decl.add(name="label")
-    made.field.extend([field("string", "label_text", 301), field("int32", "label_number", 302)])
-    made.field[-1].oneof_index = made.field[-2].oneof_index = 0
-    for each in made.field:
+            proto.field.append(field(kind, f"maybe_{name}", number))
+            proto.field[-1].proto3_optional = True
+    # A real oneof, `label`; the synthetic oneofs of proto3 optional fields must follow the real ones.
+    proto.oneof_decl.add(name="label")
+    proto.field.extend([field("string", "label_text", 301), field("int32", "label_number", 302)])
+    proto.field[-1].oneof_index = proto.field[-2].oneof_index = 0
+    for each in proto.field:
         if each.proto3_optional:
-            each.oneof_index = len(made.oneof_decl)
-            made.oneof_decl.add(name=f"_{each.name}")
-    _map("Parcel", "by_text", 401, "string", "int32", made)
-    _map("Parcel", "by_flag", 402, "bool", ".PACKAGE.Stamp", made)
-    _map("Parcel", "by_number", 403, "int64", "#PACKAGE.Size", made)
-    return made
+            each.oneof_index = len(proto.oneof_decl)
+            proto.oneof_decl.add(name=f"_{each.name}")
+    _map("Parcel", "by_text", 401, "string", "int32", proto)
+    _map("Parcel", "by_flag", 402, "bool", ".PACKAGE.Stamp", proto)
+    _map("Parcel", "by_number", 403, "int64", "#PACKAGE.Size", proto)
+    return proto
 
 
 PARCELS = service(
