@@ -457,7 +457,7 @@ class WorkContract:
     ) -> None:
         domain = await new_domain(repository, tenant)
         ada, bob = await new_mailboxes(repository, domain, "ada", "bob")
-        gone = [await new_alias(repository, ada, name) for name in ("countess", "lovelace")]
+        purged = [await new_alias(repository, ada, name) for name in ("countess", "lovelace")]
         kept = await new_alias(repository, bob, "robert")
         await repository.mailboxes.change(tenant.context, ada.id, lambda one, _: delete_mailbox(one, RETENTION, NOW))
         assert await step(repository, ada, NOW + RETENTION - MICROSECOND) is True
@@ -467,7 +467,7 @@ class WorkContract:
 
         with pytest.raises(NotFound):
             await repository.mailboxes.get(tenant.context, ada.id)
-        for one in gone:
+        for one in purged:
             with pytest.raises(NotFound):
                 await repository.aliases.get(tenant.context, one.id)
         assert await repository.aliases.get(tenant.context, kept.id) == kept
