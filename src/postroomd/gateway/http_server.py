@@ -13,7 +13,7 @@ from postroomd.gateway.errors import error_response, internal_error
 from postroomd.gateway.headers import new_request_id
 from postroomd.gateway.metrics import count_unparsed
 from postroomd.gateway.responses import error_to_bytes, error_to_http
-from postroomd.observability.logs import Tally, get_logger
+from postroomd.observability.logs import RateLimitedWarning, get_logger
 from postroomd.observability.metrics import CONNECTIONS_REFUSED
 
 logger = get_logger()
@@ -88,11 +88,11 @@ async def listen(
 ) -> asyncio.Server:
     """Accept up to `max_connections` concurrent connections. Raises OSError if the address is not available."""
     loop = asyncio.get_running_loop()
-    refused = Tally("connections refused", CONNECTIONS_REFUSED.of(), max_connections=max_connections)
+    refused = RateLimitedWarning("connections refused", CONNECTIONS_REFUSED.labels(), max_connections=max_connections)
 
     def accept() -> asyncio.Protocol:
         if len(server.connections) >= max_connections:
-            refused.add()
+            refused.record()
             return RefusedConnection()
         return JsonRequestHandler(
             server,

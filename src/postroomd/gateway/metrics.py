@@ -43,4 +43,4 @@ def count_unparsed(status: int) -> None:
 
 
 def _histogram(method: str, route: str, status: int) -> "Histogram":
-    return HTTP_SECONDS.of(method if method in METHODS else OTHER_METHOD, route or UNMATCHED, str(int(status)))
+    return HTTP_SECONDS.labels(method if method in METHODS else OTHER_METHOD, route or UNMATCHED, str(int(status)))

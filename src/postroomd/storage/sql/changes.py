@@ -13,7 +13,7 @@ from postroomd.domain.mailboxes import due_at
 from postroomd.domain.model import Domain, Mailbox, MailboxStatus
 from postroomd.domain.transitions import MAILBOX_TRANSITIONS, check_transition
 from postroomd.storage import schema as t
-from postroomd.storage.drivers.engines import checked as without_index
+from postroomd.storage.drivers import driver_of
 from postroomd.storage.sql.payments import insert_payments, store_payment, void_payments
 from postroomd.storage.sql.provisions import store_provisions, void_mailbox_provisions
 from postroomd.storage.sql.rows import row_filter, to_row
@@ -59,7 +59,7 @@ async def mark_mailboxes_deleting(connection: AsyncConnection, actor: str, domai
     event, status, columns = MailboxEvent.DOMAIN_DELETED, MailboxStatus.DELETING, t.mailboxes.c
     matching = (
         # The index of domain_id returns rows in the order of the table: mailboxes created together share its pages.
-        without_index(connection.dialect.name, columns.organization_id) == domain.organization_id,
+        driver_of(connection).without_index(columns.organization_id) == domain.organization_id,
         columns.domain_id == domain.id,
         columns.status.in_(MAILBOX_TRANSITIONS[event]),
     )

@@ -14,7 +14,7 @@ from postroomd.domain.records import shown
 from postroomd.domain.tenancy import Scope
 from postroomd.storage import schema as t
 from postroomd.storage.database import Database
-from postroomd.storage.drivers.engines import in_memory
+from postroomd.storage.drivers import driver_of
 from postroomd.storage.protocols.domains import DomainSecrets
 from postroomd.storage.protocols.rules import DomainRule
 from postroomd.storage.sql.changes import mark_mailboxes_deleting
@@ -157,7 +157,7 @@ class SqlDomains:
             if deleted is domain:
                 return domain
             deleted = with_next_revision(deleted)
-            async with in_memory(connection):
+            async with driver_of(connection).enlarged_page_cache(connection):
                 await mark_mailboxes_deleting(connection, context.actor, domain, now)
                 await connection.execute(
                     update(t.aliases)

@@ -38,11 +38,9 @@ from sqlalchemy import (
 from postroomd.domain.context import CallContext
 from postroomd.domain.queries import AliasQuery, DomainQuery, MailboxQuery, Ordering, Page
 from postroomd.storage import schema as t
-from postroomd.storage.compiled import CompiledRead, Values
+from postroomd.storage.compiled import CompiledRead, Rows, Values
 from postroomd.storage.database import Database
-from postroomd.storage.drivers.engines import checked as without_index
-from postroomd.storage.drivers.engines import found_by_index, rows_by_id
-from postroomd.storage.drivers.pools import Rows
+from postroomd.storage.drivers.base import Driver
 from postroomd.storage.sql.rows import columns_of, from_rows
 
 Model = TypeVar("Model")
@@ -81,7 +79,7 @@ class ListSpec:
 
     model: type[Any]
     table: Table
-    dialect: str
+    driver: Driver
     filters: tuple[str, ...]
     status_count: int
     searched: str | None
@@ -98,11 +96,11 @@ class ListSpec:
         """Return all matches, for a sort: read through the index of their status, or a search of the whole tenant."""
         ids = select(self.table.c.id)
         if self.searched:
-            return rows_by_id(self.dialect, self.table, ids.where(*self.conditions(self.table)))
+            return self.driver.rows_by_id(self.table, ids.where(*self.conditions(self.table)))
         # One query per status: for an IN over several, SQLite would rather read every row of the organization.
         filters = list(self._id_conditions(self.table))
         queries = [ids.where(*filters, self.table.c.status == status) for status in self._statuses()]
-        return rows_by_id(self.dialect, self.table, union_all(*queries))
+        return self.driver.rows_by_id(self.table, union_all(*queries))
 
     def total(self) -> Select[Any]:
         """Return the query of the number of matches on all pages."""
@@ -145,7 +143,7 @@ def page_statement(spec: ListSpec, ordering: Ordering, start: PageStart, plan: P
         ids = _paginate(matches, table, ordering, start)
     else:
         if plan is Plan.SORT_SEARCH_HITS:
-            hits = found_by_index(spec.dialect, table, str(spec.searched), MAX_SORTED_ROWS + 1)
+            hits = spec.driver.search(table, str(spec.searched), t.search_columns(table), MAX_SORTED_ROWS + 1)
         source = hits.rows if hits else spec.matches()
         matches = select(source.c.id, source.c[ordering.field], func.count().over().label("total"))
         matches = matches.where(*spec.conditions(source))
@@ -154,7 +152,7 @@ def page_statement(spec: ListSpec, ordering: Ordering, start: PageStart, plan: P
         matching = matches.subquery("matching")
         ids = _paginate(select(matching.c.id, matching.c.total), matching, ordering, start)
     page = ids.subquery("page")
-    in_organization = without_index(spec.dialect, table.c.organization_id) == bindparam("organization_id", type_=t.ID)
+    in_organization = spec.driver.without_index(table.c.organization_id) == bindparam("organization_id", type_=t.ID)
     rows = page.join(table, and_(table.c.id == page.c.id, in_organization))
     if hits is None:
         statement = select(*columns, page.c.total).select_from(rows)
@@ -206,7 +204,7 @@ class ListReader(Generic[Model]):
         spec = ListSpec(
             self._model,
             self._table,
-            self._database.dialect,
+            self._database.driver,
             tuple(name for name, value in filters.items() if value),
             len(statuses),
             self._searched if search else None,

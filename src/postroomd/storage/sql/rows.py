@@ -9,9 +9,8 @@ from sqlalchemy import BigInteger, Column, ColumnElement, Row, Table, Text, bind
 from postroomd.domain.context import CallContext
 from postroomd.domain.errors import NotFound
 from postroomd.domain.tenancy import Scope
-from postroomd.storage.compiled import CompiledRead
+from postroomd.storage.compiled import CompiledRead, Rows
 from postroomd.storage.database import Database
-from postroomd.storage.drivers.pools import Rows
 from postroomd.storage.schema import ID, Instant, Named
 
 Model = TypeVar("Model")
