@@ -1,20 +1,20 @@
-"""Probes of example.com, and what is asked of their findings."""
+"""Probes of example.com and selections from their findings."""
 
 from postroomd.dns import DnsProber
 from postroomd.domain.model import RecordStatus
 from postroomd.domain.records import RECORD_KINDS
-from tests.support.dns_records import a_domain, config, records_of
+from tests.support.dns_records import dns_config, make_domain, records_of
 from tests.support.dns_server import Internet, Server
 
 VALID, INVALID, NOT_FOUND = RecordStatus.VALID, RecordStatus.INVALID, RecordStatus.NOT_FOUND
-DOMAIN = a_domain()
+DOMAIN = make_domain()
 RECORDS = records_of(DOMAIN)
 
-Found = dict[str, tuple[RecordStatus, str]]
+Findings = dict[str, tuple[RecordStatus, str]]
 
 
-async def probe(internet: Internet, **changes: object) -> Found:
-    findings = await DnsProber(config(internet, **changes)).probe(DOMAIN, RECORDS)
+async def probe(internet: Internet, **changes: object) -> Findings:
+    findings = await DnsProber(dns_config(internet, **changes)).probe(DOMAIN, RECORDS)
     assert set(findings) == set(RECORD_KINDS)
     for finding in findings.values():
         assert (finding.error is None) == (finding.status is VALID)
@@ -22,19 +22,19 @@ async def probe(internet: Internet, **changes: object) -> Found:
     return {kind: (finding.status, finding.error or "") for kind, finding in findings.items()}
 
 
-def faults(found: Found) -> Found:
+def faults(found: Findings) -> Findings:
     return {kind: finding for kind, finding in found.items() if finding[0] is not VALID}
 
 
-def only(found: Found, status: RecordStatus) -> set[str]:
-    """What is said of the twelve records, which are all of one status."""
-    assert {one for one, _ in found.values()} == {status}
+def errors_with(found: Findings, status: RecordStatus) -> set[str]:
+    """Return the errors of the twelve records, asserting that all have one status."""
+    assert {found_status for found_status, _ in found.values()} == {status}
     return {error for _, error in found.values()}
 
 
-def first(internet: Internet) -> Server:
+def first_server(internet: Internet) -> Server:
     return internet.servers["127.0.0.1"]
 
 
-def second(internet: Internet) -> Server:
+def second_server(internet: Internet) -> Server:
     return internet.servers["127.0.0.2"]

@@ -1,0 +1,157 @@
+"""Evaluation of lookup results for each kind of record."""
+
+import pytest
+
+from postroomd.dns.evaluation import evaluate
+from postroomd.dns.result import LookupResult, LookupStatus
+from postroomd.domain.model import RecordStatus
+from tests.support.dns_records import DKIM_KEY, HOSTS, TOKEN, record
+
+VALID, INVALID, NOT_FOUND = RecordStatus.VALID, RecordStatus.INVALID, RecordStatus.NOT_FOUND
+INCLUDE = f"include:{HOSTS.spf_include}"
+SHORT_KEY = DKIM_KEY[:200]
+
+
+def found(*values: str, chain: tuple[str, ...] = ("name.example.com",)) -> LookupResult:
+    return LookupResult(status=LookupStatus.FOUND, chain=chain, values=values)
+
+
+@pytest.mark.parametrize(
+    ("kind", "values"),
+    [
+        ("domain_validation", [f"postroom-validation={TOKEN}"]),
+        ("domain_validation", ["other", "postroom-validation=else", f"postroom-validation={TOKEN}"]),
+        ("spf", [f"v=spf1 {INCLUDE} ~all"]),
+        (
+            "spf",
+            ["google-site-verification=x", f"v=spf1 ip4:192.0.2.0/24 a mx:x.test {INCLUDE} include:_spf.x.test -all"],
+        ),
+        ("spf", [f"V=SPF1   +{INCLUDE.upper()}.  exp=%{{d}}.test redirect=x.test"]),
+        ("spf", [f"v=spf1 ?{INCLUDE}"]),
+        ("dkim", [f"v=DKIM1; k=rsa; p={DKIM_KEY}"]),
+        ("dkim", [f"p={DKIM_KEY}"]),
+        ("dkim", ["something else", f" k = RSA ;t=s; p = {DKIM_KEY[:90]} \t{DKIM_KEY[90:]} ;"]),
+        ("dmarc", ["v=DMARC1; p=none"]),
+        ("dmarc", ["v=DMARC1;p=REJECT;sp=quarantine; pct=50; adkim=s; aspf=r; ri=86400; rua=mailto:a@x.test; fo=1;"]),
+        ("dmarc", ["v=spf1 -all", "v = DMARC1 ; P=quarantine"]),
+        ("mx", ["10 mx.host.test."]),
+        ("mx", ["0 MX.Host.Test."]),
+        ("mx", ["30 mx.host.test.", "40 backup.x.test."]),
+        ("mx", ["30 mx.host.test.", "40 mx.host.test."]),
+        ("imap", ["0 1 993 imap.host.test."]),
+        ("imap", ["20 0 993 IMAP.host.test."]),
+        ("imap", ["5 0 993 imap.host.test.", "10 0 993 other.test."]),
+        ("autoconfig", ["Autoconfig.host.test."]),
+        ("autoconfig", ["one.test.", "two.test.", "autoconfig.host.test."]),
+    ],
+)
+def test_a_record_is_valid(kind: str, values: list[str]) -> None:
+    finding = evaluate(record(kind), found(*values))
+    assert (finding.status, finding.error) == (VALID, None)
+
+
+@pytest.mark.parametrize(
+    ("kind", "values", "text"),
+    [
+        (
+            "domain_validation",
+            ["postroom-validation=feed"],
+            "belongs to another registration of this name",
+        ),
+        (
+            "domain_validation",
+            [f"postroom-validation={TOKEN.upper()}"],
+            "belongs to another registration",
+        ),
+        ("domain_validation", ["v=spf1 -all"], "no TXT record of the name is a validation token"),
+        ("domain_validation", [TOKEN], "no TXT record of the name is a validation token"),
+        ("spf", [f"v=spf1 {INCLUDE} ~all", "v=spf1 -all"], "2 SPF records are published, a permanent error (RFC 7208"),
+        ("spf", ["v=spf1 include:_spf.else.test ~all"], "does not include ours"),
+        ("spf", [f"v=spf1 {INCLUDE}.evil.test ~all"], "does not include ours"),
+        ("spf", [f"v=spf1 -{INCLUDE} ~all"], "qualifier `-` makes the result fail"),
+        ("spf", [f"v=spf1 ~{INCLUDE} ~all"], "qualifier `~` makes the result softfail"),
+        ("spf", [f"v=spf1 -all {INCLUDE}"], "follows `all`"),
+        ("spf", [f"v=spf1 incl:x.test {INCLUDE} ~all"], "invalid term, a permanent error"),
+        ("dkim", [f"v=DKIM1; k=rsa; p={'A' * 392}"], "another DKIM key is published"),
+        ("dkim", [f"v=DKIM1; k=ed25519; p={DKIM_KEY}"], "has another type"),
+        ("dkim", [f"v=DKIM2; p={DKIM_KEY}"], "has another version"),
+        ("dkim", [f"v=DKIM1; p={DKIM_KEY}; p={DKIM_KEY}"], "duplicate tag"),
+        ("dkim", ["v=DKIM1; k=rsa; p="], "revoked"),
+        ("dkim", ["hello"], "contains no DKIM key"),
+        ("dkim", [f"v=DKIM1; p={SHORT_KEY}"], f"truncated: 200 of its {len(DKIM_KEY)} characters"),
+        ("dmarc", ["p=none; v=DMARC1"], "starts with `v=DMARC1`"),
+        ("dmarc", ["v=DMARC10; p=none"], "starts with `v=DMARC1`"),
+        ("dmarc", ["v=DMARC1; rua=mailto:a@x.test"], "has no policy"),
+        ("dmarc", ["v=DMARC1; p=monitor"], "tag p is malformed"),
+        ("dmarc", ["v=DMARC1; p=none; pct=200"], "tag pct is malformed"),
+        ("dmarc", ["v=DMARC1; p=none; P=reject"], "duplicate tag"),
+        ("dmarc", ["v=DMARC1; p=none", "v=DMARC1; p=reject"], "receivers ignore all of them"),
+        ("mx", ["10 mx.else.test."], "no record has the expected host"),
+        ("mx", ["10 mx.host.test.", "5 mx.else.test."], "another host is preferred"),
+        ("mx", ["10 mx.host.test.", "10 mx.else.test."], "another host has the same preference"),
+        ("mx", ["0 ."], "the service is not available"),
+        ("imap", ["0 1 143 imap.host.test."], "no record has the expected host and port"),
+        ("imap", ["0 1 993 imap.else.test."], "no record has the expected host and port"),
+        ("imap", ["10 1 993 imap.host.test.", "0 1 993 imap.else.test."], "another host is preferred"),
+        ("imap", ["0 0 0 ."], "the service is not available"),
+        ("autoconfig", ["else.test."], "has another target"),
+        ("autoconfig", ["xautoconfig.host.test."], "has another target"),
+    ],
+)
+def test_an_invalid_record_reports_the_found_and_expected_values(kind: str, values: list[str], text: str) -> None:
+    finding = evaluate(record(kind), found(*values))
+    assert finding.status is INVALID
+    assert finding.error is not None
+    assert text in finding.error
+    assert f'found "{values[0][:60]}' in finding.error
+    assert f'expected "{record(kind).dns_value[:60]}' in finding.error
+    assert len(finding.error) <= 500
+
+
+def test_other_txt_records_are_not_spf_records() -> None:
+    finding = evaluate(record("spf"), found("google-site-verification=x", "v=spf10", "v=spf1\tmx"))
+    assert finding.status is NOT_FOUND
+    assert finding.error is not None
+    assert "no TXT record of the name starts with `v=spf1`" in finding.error
+
+
+@pytest.mark.parametrize(
+    ("lookup_status", "status", "text"),
+    [
+        (LookupStatus.NXDOMAIN, NOT_FOUND, "the name b.test does not exist"),
+        (LookupStatus.NO_DATA, NOT_FOUND, "b.test has no TXT record"),
+        (LookupStatus.CNAME_LOOP, INVALID, "the CNAME records of a.test form a loop"),
+        (LookupStatus.CNAME_CHAIN_TOO_LONG, INVALID, "the CNAME chain of a.test is too long"),
+        (LookupStatus.FAILED, INVALID, "lookup of TXT a.test failed: ns1 returned SERVFAIL"),
+    ],
+)
+def test_a_result_without_values_explains_the_cause(
+    lookup_status: LookupStatus, status: RecordStatus, text: str
+) -> None:
+    result = LookupResult(status=lookup_status, chain=("a.test", "b.test"), error="ns1 returned SERVFAIL")
+    finding = evaluate(record("dmarc"), result)
+    assert finding.status is status
+    assert finding.error is not None
+    assert text in finding.error
+    if lookup_status is not LookupStatus.FAILED:
+        assert "followed a.test -> b.test" in finding.error
+
+
+def test_hostile_text_becomes_printable_and_bounded() -> None:
+    hostile = '\x1b[2J\r\nINJECTED\x00\x9b\xff"\\' + "z" * 60_000
+    finding = evaluate(record("domain_validation"), found(hostile, *[f"\x07{number}" * 50 for number in range(600)]))
+    assert finding.error is not None
+    assert finding.error.isprintable()
+    assert finding.error.removesuffix("…").replace("…", "").isascii()
+    assert len(finding.error) <= 500
+    assert r'"\027[2J\013\010INJECTED\000\155\255\"\\zz' in finding.error
+    assert "and 598 more" in finding.error
+
+
+def test_long_names_in_a_chain_are_truncated() -> None:
+    name = ".".join(["x" * 60] * 4)
+    result = LookupResult(status=LookupStatus.CNAME_LOOP, chain=tuple(f"{number}.{name}" for number in range(9)))
+    error = evaluate(record("dmarc"), result).error
+    assert error is not None
+    assert len(error) <= 500
+    assert 'expected "v=DMARC1; p=none"' in error
