@@ -3,8 +3,7 @@
 isort:skip_file
 The aliases of a tenant: further addresses of a mailbox.
 
-The errors named here are gRPC codes; each carries google.rpc details, as
-mailbox_service.proto says.
+The errors named here are gRPC codes; mailbox_service.proto describes the google.rpc details that each carries.
 """
 
 from collections import abc as _abc
@@ -26,8 +25,8 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class Alias(_message.Message):
-    """An alias: a further address, in its mailbox's own domain, whose mail its mailbox receives. It follows its
-    mailbox, to the purge included.
+    """An alias: a further address in the domain of its mailbox, whose mail the mailbox receives. It is purged with its
+    mailbox.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -39,23 +38,23 @@ class Alias(_message.Message):
     class _StatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[Alias._Status.ValueType], _builtins.type):
         DESCRIPTOR: _descriptor.EnumDescriptor
         UNKNOWN_STATUS: Alias._Status.ValueType  # 0
-        """Never answered. In a filter: not set."""
+        """Never returned. In a filter: not set."""
         PROVISIONING: Alias._Status.ValueType  # 1
-        """The mail platform is being told of the alias."""
+        """The mail platform is creating the alias."""
         DELETING: Alias._Status.ValueType  # 2
-        """Being removed. This can't be undone."""
+        """Being deleted. This can't be undone."""
         READY: Alias._Status.ValueType  # 3
         """In use."""
 
     class Status(_Status, metaclass=_StatusEnumTypeWrapper):
-        """Where the alias stands."""
+        """The status of the alias."""
 
     UNKNOWN_STATUS: Alias.Status.ValueType  # 0
-    """Never answered. In a filter: not set."""
+    """Never returned. In a filter: not set."""
     PROVISIONING: Alias.Status.ValueType  # 1
-    """The mail platform is being told of the alias."""
+    """The mail platform is creating the alias."""
     DELETING: Alias.Status.ValueType  # 2
-    """Being removed. This can't be undone."""
+    """Being deleted. This can't be undone."""
     READY: Alias.Status.ValueType  # 3
     """In use."""
 
@@ -74,12 +73,12 @@ class Alias(_message.Message):
     mailbox_id: _builtins.str
     """The mailbox that receives the alias's mail, a UUID."""
     description: _builtins.str
-    """The caller's own words. At most 255 characters."""
+    """A free text. At most 255 characters."""
     status: Global___Alias.Status.ValueType
-    """Where the alias stands."""
+    """The status of the alias."""
     etag: _builtins.str
-    """Names the alias as it is now: any change of it changes this. Send it back, in an update or a delete, to have that
-    refused (ABORTED) where the alias has changed meanwhile.
+    """Identifies the current version of the alias; every change of it changes the etag. Sent with an update or a delete,
+    it makes that call fail (ABORTED) if the alias has changed in the meantime.
     """
     @_builtins.property
     def created_at(self) -> _timestamp_pb2.Timestamp:
@@ -111,7 +110,7 @@ Global___Alias: _TypeAlias = Alias  # noqa: Y015
 
 @_typing.final
 class CreateAliasRequest(_message.Message):
-    """Asks for CreateAlias."""
+    """Request of CreateAlias."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -119,13 +118,11 @@ class CreateAliasRequest(_message.Message):
     LOCAL_PART_FIELD_NUMBER: _builtins.int
     DESCRIPTION_FIELD_NUMBER: _builtins.int
     mailbox_id: _builtins.str
-    """The mailbox to receive the mail, a UUID. READY, LOCKED, or waiting for its domain, its payment or its
-    creation.
-    """
+    """The mailbox that receives the mail, a UUID. It must be READY, LOCKED, WAITING_DOMAIN, WAITING_PAYMENT or CREATING."""
     local_part: _builtins.str
-    """What stands before the `@`, by the rules of a mailbox's local part, and unique among both."""
+    """The part before the `@`, by the rules of a mailbox's local part, and unique among mailboxes and aliases."""
     description: _builtins.str
-    """The caller's own words. At most 255 characters, no control characters."""
+    """A free text. At most 255 characters, no control characters."""
     def __init__(
         self,
         *,
@@ -145,7 +142,7 @@ Global___CreateAliasRequest: _TypeAlias = CreateAliasRequest  # noqa: Y015
 
 @_typing.final
 class ListAliasesRequest(_message.Message):
-    """Asks for ListAliases."""
+    """Request of ListAliases."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -160,25 +157,25 @@ class ListAliasesRequest(_message.Message):
         CREATED_AT_ASC: ListAliasesRequest._OrderBy.ValueType  # 1
         """Oldest first."""
         UPDATED_AT_DESC: ListAliasesRequest._OrderBy.ValueType  # 2
-        """Last changed first."""
+        """Most recently changed first."""
         UPDATED_AT_ASC: ListAliasesRequest._OrderBy.ValueType  # 3
-        """Longest unchanged first."""
+        """Least recently changed first."""
         NAME_DESC: ListAliasesRequest._OrderBy.ValueType  # 4
         """By address, Z to A."""
         NAME_ASC: ListAliasesRequest._OrderBy.ValueType  # 5
         """By address, A to Z."""
 
     class OrderBy(_OrderBy, metaclass=_OrderByEnumTypeWrapper):
-        """The order of the answer. Ties are broken by id."""
+        """The order of the response. Ties are broken by id."""
 
     CREATED_AT_DESC: ListAliasesRequest.OrderBy.ValueType  # 0
     """Newest first."""
     CREATED_AT_ASC: ListAliasesRequest.OrderBy.ValueType  # 1
     """Oldest first."""
     UPDATED_AT_DESC: ListAliasesRequest.OrderBy.ValueType  # 2
-    """Last changed first."""
+    """Most recently changed first."""
     UPDATED_AT_ASC: ListAliasesRequest.OrderBy.ValueType  # 3
-    """Longest unchanged first."""
+    """Least recently changed first."""
     NAME_DESC: ListAliasesRequest.OrderBy.ValueType  # 4
     """By address, Z to A."""
     NAME_ASC: ListAliasesRequest.OrderBy.ValueType  # 5
@@ -192,13 +189,13 @@ class ListAliasesRequest(_message.Message):
     PROJECT_ID_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     order_by: Global___ListAliasesRequest.OrderBy.ValueType
-    """The order of the answer."""
+    """The order of the response."""
     page: _builtins.int
-    """The page to answer, from 1. 0 means 1. The further on a page is, the longer it takes to find: follow page_token
-    where everything is to be read.
+    """The page to return, counted from 1. 0 means 1. Later pages take longer to find: use page_token to read a
+    whole list.
     """
     page_size: _builtins.int
-    """How many aliases a page holds, 1 to 100. 0 means 50."""
+    """The maximum number of aliases in a page, 1 to 100. 0 means 50."""
     mailbox_id: _builtins.str
     """Only aliases of this mailbox, a UUID."""
     status: Global___Alias.Status.ValueType
@@ -206,8 +203,9 @@ class ListAliasesRequest(_message.Message):
     project_id: _builtins.str
     """Only aliases of this project's mailboxes, a UUID."""
     page_token: _builtins.str
-    """Where to go on: the next_page_token of an answer to the same request, in which page_size alone may differ. Not
-    together with page. What comes and goes between two answers makes no other item appear twice, or be passed over.
+    """The next_page_token of the previous response, to continue the list. Only page_size may differ from the previous
+    request, and page must be 0. Items created or deleted between two pages make no other item appear twice or be
+    skipped.
     """
     def __init__(
         self,
@@ -230,7 +228,7 @@ Global___ListAliasesRequest: _TypeAlias = ListAliasesRequest  # noqa: Y015
 
 @_typing.final
 class ListAliasesResponse(_message.Message):
-    """Answers ListAliases."""
+    """Response of ListAliases."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -238,12 +236,12 @@ class ListAliasesResponse(_message.Message):
     ALIASES_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     total_count: _builtins.int
-    """How many aliases match, on all pages together."""
+    """The number of aliases that match, on all pages together."""
     next_page_token: _builtins.str
-    """Send it as page_token to go on after this page. Empty where this is the last one."""
+    """Send it as page_token to get the next page. Empty on the last page."""
     @_builtins.property
     def aliases(self) -> _containers.RepeatedCompositeFieldContainer[Global___Alias]:
-        """The aliases of the page asked for."""
+        """The aliases of the requested page."""
 
     def __init__(
         self,
@@ -262,7 +260,7 @@ Global___ListAliasesResponse: _TypeAlias = ListAliasesResponse  # noqa: Y015
 
 @_typing.final
 class GetAliasRequest(_message.Message):
-    """Asks for GetAlias."""
+    """Request of GetAlias."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -284,7 +282,7 @@ Global___GetAliasRequest: _TypeAlias = GetAliasRequest  # noqa: Y015
 
 @_typing.final
 class UpdateAliasRequest(_message.Message):
-    """Asks for UpdateAlias. With no field set, nothing changes, updated_at included."""
+    """Request of UpdateAlias. With no field set, nothing changes, updated_at included."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -294,9 +292,9 @@ class UpdateAliasRequest(_message.Message):
     alias_id: _builtins.str
     """The alias, a UUID."""
     description: _builtins.str
-    """The caller's own words, at most 255 characters, no control characters; set and empty, it clears them."""
+    """A free text, at most 255 characters, no control characters. If present and empty, the description is cleared."""
     etag: _builtins.str
-    """The alias's etag as the caller last saw it. When set and not the alias's any more: ABORTED, and nothing changes."""
+    """The etag that the caller last read. If set and no longer current: ABORTED, and nothing changes."""
     def __init__(
         self,
         *,
@@ -316,7 +314,7 @@ Global___UpdateAliasRequest: _TypeAlias = UpdateAliasRequest  # noqa: Y015
 
 @_typing.final
 class DeleteAliasRequest(_message.Message):
-    """Asks for DeleteAlias."""
+    """Request of DeleteAlias."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -325,7 +323,7 @@ class DeleteAliasRequest(_message.Message):
     alias_id: _builtins.str
     """The alias, a UUID."""
     etag: _builtins.str
-    """The alias's etag as the caller last saw it. When set and not the alias's any more: ABORTED, and nothing changes."""
+    """The etag that the caller last read. If set and no longer current: ABORTED, and nothing changes."""
     def __init__(
         self,
         *,

@@ -3,39 +3,39 @@
 isort:skip_file
 Postroom's public service: domains, mailboxes and aliases.
 
-Who calls: every call carries the secret of an API key, as metadata `x-auth-token: SECRET` or
-`authorization: Bearer SECRET`. The key decides which organization the call sees, and where it is limited to
-them, which project and whether it may change anything. What another tenant owns answers as what does not
-exist.
+Authentication: every call carries the secret of an API key, as metadata `x-auth-token: SECRET` or
+`authorization: Bearer SECRET`. The key determines which organization the call can see, whether it is limited to one
+project, and whether it may change anything. A resource of another tenant is NOT_FOUND, as one that does not exist.
 
-What else a call may carry, as metadata:
-  x-request-id: 1 to 128 of A-Z a-z 0-9 . _ -, to find the call in the logs again. One is made up otherwise; it is
-    answered as trailing metadata either way.
-  idempotency-key: 1 to 255 visible ASCII characters, on any RPC that changes something. The first call under a key
-    that succeeds is answered again to every later one for 24 hours, octet by octet and with trailing metadata
-    `idempotency-replayed: true`, and has one effect. A key used with another request, or by another API key, is
-    INVALID_ARGUMENT. A call that failed has had no effect, and is tried again under the same key.
-  x-accept-details: `all`, to be told of every violation where there are too many for the 8 KiB of metadata that
-    gRPC clients take by default (set grpc.max_metadata_size and grpc.absolute_max_metadata_size with it). Without
-    it the last violation then counts those left out.
-  x-consistency: `strong`, on a List RPC, to have it served by the primary database where a replica might be up to
-    a few seconds behind.
+Optional metadata of a call:
+  x-request-id: 1 to 128 of A-Z a-z 0-9 . _ -, to find the call in the logs. The service generates one if it is
+    absent, and returns it as trailing metadata in either case.
+  idempotency-key: 1 to 255 visible ASCII characters, on any RPC that changes something. The response to the first
+    successful call under a key is returned to every later call for 24 hours, byte for byte and with trailing
+    metadata `idempotency-replayed: true`; the effect happens once. A key used with another request, or by another
+    API key, is INVALID_ARGUMENT. A failed call has no effect; a retry under the same key is executed.
+  x-accept-details: `all`, to receive every violation even if they exceed the 8 KiB of metadata that gRPC clients
+    accept by default (raise grpc.max_metadata_size and grpc.absolute_max_metadata_size with it). Without it, the
+    list is cut to fit and its last violation counts those left out.
+  x-consistency: `strong`, on a List RPC, to read from the primary database rather than from a replica that may be a
+    few seconds behind.
 
-What can fail, in every RPC besides what it names itself. Each status carries a google.rpc.ErrorInfo whose domain is
-`postroom` and whose reason is the name in brackets; metadata values are text:
+Errors of every RPC, besides those that the RPC names itself. Each status carries a google.rpc.ErrorInfo whose domain
+is `postroom` and whose reason is the name in brackets; metadata values are text:
   INVALID_ARGUMENT [INVALID_ARGUMENTS]: BadRequest with every violation at once; `field` is a path such as
     `mailboxes[2].local_part`, `reason` one of REQUIRED, FORMAT, CONSTRAINT, UNKNOWN.
-  UNAUTHENTICATED [DENIED_AUTHENTICATION]: metadata `method` (api_key) and `reason` (invalid_argument, not_found, expired).
-  PERMISSION_DENIED [PERMISSIONS_DENIED]: metadata `resource` and `action`. A read-only key can't change anything.
+  UNAUTHENTICATED [DENIED_AUTHENTICATION]: metadata `method` (api_key) and `reason` (invalid_argument, not_found,
+    expired).
+  PERMISSION_DENIED [PERMISSIONS_DENIED]: metadata `resource` and `action`. A read-only key may not change anything.
   NOT_FOUND [NOT_FOUND]: ResourceInfo.
   RESOURCE_EXHAUSTED [TOO_MANY_REQUESTS]: RetryInfo. The service is busy; nothing was done.
-  UNAVAILABLE [UNAVAILABLE]: RetryInfo. The database can't be reached. Where it was lost at the very commit, a write may
-    have been done: repeat it under an idempotency key.
-  DEADLINE_EXCEEDED [DEADLINE_EXCEEDED]: the call's deadline has passed. A write may have been done.
-  INTERNAL [INTERNAL]: metadata `request_id`, and nothing of the cause.
-Statuses that an RPC names itself:
-  ALREADY_EXISTS, ABORTED [CONFLICT]: ResourceInfo of what is in the way.
-  FAILED_PRECONDITION [TRANSIENT_STATE]: ResourceInfo, metadata `current_state`. It passes by itself: try again.
+  UNAVAILABLE [UNAVAILABLE]: RetryInfo. The database can't be reached. If the connection was lost during a commit,
+    the write may have succeeded: retry it under an idempotency key.
+  DEADLINE_EXCEEDED [DEADLINE_EXCEEDED]: the call's deadline has passed. A write may have succeeded.
+  INTERNAL [INTERNAL]: metadata `request_id`; the cause is in the log only.
+Errors that an RPC names itself:
+  ALREADY_EXISTS, ABORTED [CONFLICT]: ResourceInfo of each conflicting resource.
+  FAILED_PRECONDITION [TRANSIENT_STATE]: ResourceInfo, metadata `current_state`. The state passes by itself: retry.
   FAILED_PRECONDITION [LOCKED]: ResourceInfo. The operator has locked the resource.
   FAILED_PRECONDITION [PRECONDITION_FAILED]: PreconditionFailure with one violation; its type is one of
     resource_still_in_use, attribute_must_be_set, unknown_precondition.

@@ -130,8 +130,8 @@ class MailboxServiceServicer:
 
     def CreateDomain(self, request, context):
         """Registers a domain, WAITING_VALIDATION, and generates the DNS records that it should publish.
-        ALREADY_EXISTS where the caller's organization has registered the name; NOT_FOUND for an unknown project;
-        FAILED_PRECONDITION (attribute_must_be_set) without a project where the key has no default one.
+        ALREADY_EXISTS if the caller's organization has registered the name; NOT_FOUND for an unknown project;
+        FAILED_PRECONDITION (attribute_must_be_set) without a project if the key has no default project.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -145,30 +145,30 @@ class MailboxServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetDomain(self, request, context):
-        """Answers one domain.
+        """Returns one domain.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeleteDomain(self, request, context):
-        """Makes the domain and all its mailboxes DELETING at once, and purges them. It can't be undone. Deleting
-        again answers the domain unchanged, until it is gone: then NOT_FOUND.
+        """Sets the domain and all its mailboxes to DELETING at once, then purges them. This can't be undone. Deleting
+        again returns the domain unchanged until it is purged, then NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetDomainRecords(self, request, context):
-        """Answers the DNS records that the domain should publish, and what the last validation found of each.
+        """Returns the DNS records that the domain should publish, and what the last validation found for each.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ValidateDomainRecords(self, request, context):
-        """Has the domain's records looked up, and returns at once. The domain is VALIDATING until they are; a domain that is
-        READY stays READY, and shows in its records what has changed.
+        """Starts a validation of the domain's records, and returns at once. The domain is VALIDATING until it completes; a
+        READY domain stays READY, and its records show what has changed.
         FAILED_PRECONDITION (transient state) while the domain is CREATING, PROVISIONING or DELETING. While it
         is VALIDATING the call changes nothing.
         """
@@ -177,10 +177,10 @@ class MailboxServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def BatchCreateMailboxes(self, request, context):
-        """Creates 1 to 100 mailboxes in one domain: all of them, or none. They are READY at once where the domain
-        is, else WAITING_DOMAIN.
-        ALREADY_EXISTS where addresses are taken (a ResourceInfo each); FAILED_PRECONDITION (precondition) in a
-        domain that is DELETING; RESOURCE_EXHAUSTED (quota) past the project's mailbox quota.
+        """Creates 1 to 100 mailboxes in one domain: all of them, or none. They are READY at once if the domain is, else
+        WAITING_DOMAIN.
+        ALREADY_EXISTS if addresses are taken (a ResourceInfo each); FAILED_PRECONDITION (precondition) in a
+        domain that is DELETING; RESOURCE_EXHAUSTED (quota) beyond the project's mailbox quota.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -194,14 +194,14 @@ class MailboxServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetMailbox(self, request, context):
-        """Answers one mailbox.
+        """Returns one mailbox.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def UpdateMailbox(self, request, context):
-        """Changes what follows the running period, the password, or both.
+        """Changes the next subscription period, the password, or both.
         FAILED_PRECONDITION: (precondition) for a password while DELETION_SCHEDULED; (locked) while LOCKED;
         (transient state) while DELETING.
         """
@@ -210,16 +210,16 @@ class MailboxServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def DeleteMailbox(self, request, context):
-        """Schedules the mailbox for deletion, at the end of the retention (30 days unless the operator says
-        otherwise). Deleting again answers it unchanged.
+        """Schedules the mailbox for deletion after the retention period (30 days by default). Deleting again returns it
+        unchanged.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RestoreMailbox(self, request, context):
-        """Brings a mailbox back that is DELETION_SCHEDULED: READY, or WAITING_DOMAIN where its domain is not ready. The
-        running period goes on where it has not ended, else a new one of the same length starts now.
+        """Restores a mailbox that is DELETION_SCHEDULED: to READY, or to WAITING_DOMAIN if its domain is not ready. The
+        current period continues if it has not ended; otherwise a new one of the same length starts now.
         FAILED_PRECONDITION (precondition) in any other status, and from deletion_scheduled_at on.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -228,8 +228,8 @@ class MailboxServiceServicer:
 
     def CreateAlias(self, request, context):
         """Creates an alias of a mailbox.
-        ALREADY_EXISTS where the address is taken; FAILED_PRECONDITION (precondition) where the mailbox can't
-        have aliases now.
+        ALREADY_EXISTS if the address is taken; FAILED_PRECONDITION (precondition) if the mailbox's status admits no new
+        aliases.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -243,21 +243,21 @@ class MailboxServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetAlias(self, request, context):
-        """Answers one alias.
+        """Returns one alias.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def UpdateAlias(self, request, context):
-        """Changes an alias's description; nothing else of it can change.
+        """Changes an alias's description, its only mutable field.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeleteAlias(self, request, context):
-        """Removes an alias and answers it, DELETING. Its address is free again.
+        """Deletes an alias, and returns it as DELETING. Its address becomes available again.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -3,39 +3,39 @@
 isort:skip_file
 Postroom's public service: domains, mailboxes and aliases.
 
-Who calls: every call carries the secret of an API key, as metadata `x-auth-token: SECRET` or
-`authorization: Bearer SECRET`. The key decides which organization the call sees, and where it is limited to
-them, which project and whether it may change anything. What another tenant owns answers as what does not
-exist.
+Authentication: every call carries the secret of an API key, as metadata `x-auth-token: SECRET` or
+`authorization: Bearer SECRET`. The key determines which organization the call can see, whether it is limited to one
+project, and whether it may change anything. A resource of another tenant is NOT_FOUND, as one that does not exist.
 
-What else a call may carry, as metadata:
-  x-request-id: 1 to 128 of A-Z a-z 0-9 . _ -, to find the call in the logs again. One is made up otherwise; it is
-    answered as trailing metadata either way.
-  idempotency-key: 1 to 255 visible ASCII characters, on any RPC that changes something. The first call under a key
-    that succeeds is answered again to every later one for 24 hours, octet by octet and with trailing metadata
-    `idempotency-replayed: true`, and has one effect. A key used with another request, or by another API key, is
-    INVALID_ARGUMENT. A call that failed has had no effect, and is tried again under the same key.
-  x-accept-details: `all`, to be told of every violation where there are too many for the 8 KiB of metadata that
-    gRPC clients take by default (set grpc.max_metadata_size and grpc.absolute_max_metadata_size with it). Without
-    it the last violation then counts those left out.
-  x-consistency: `strong`, on a List RPC, to have it served by the primary database where a replica might be up to
-    a few seconds behind.
+Optional metadata of a call:
+  x-request-id: 1 to 128 of A-Z a-z 0-9 . _ -, to find the call in the logs. The service generates one if it is
+    absent, and returns it as trailing metadata in either case.
+  idempotency-key: 1 to 255 visible ASCII characters, on any RPC that changes something. The response to the first
+    successful call under a key is returned to every later call for 24 hours, byte for byte and with trailing
+    metadata `idempotency-replayed: true`; the effect happens once. A key used with another request, or by another
+    API key, is INVALID_ARGUMENT. A failed call has no effect; a retry under the same key is executed.
+  x-accept-details: `all`, to receive every violation even if they exceed the 8 KiB of metadata that gRPC clients
+    accept by default (raise grpc.max_metadata_size and grpc.absolute_max_metadata_size with it). Without it, the
+    list is cut to fit and its last violation counts those left out.
+  x-consistency: `strong`, on a List RPC, to read from the primary database rather than from a replica that may be a
+    few seconds behind.
 
-What can fail, in every RPC besides what it names itself. Each status carries a google.rpc.ErrorInfo whose domain is
-`postroom` and whose reason is the name in brackets; metadata values are text:
+Errors of every RPC, besides those that the RPC names itself. Each status carries a google.rpc.ErrorInfo whose domain
+is `postroom` and whose reason is the name in brackets; metadata values are text:
   INVALID_ARGUMENT [INVALID_ARGUMENTS]: BadRequest with every violation at once; `field` is a path such as
     `mailboxes[2].local_part`, `reason` one of REQUIRED, FORMAT, CONSTRAINT, UNKNOWN.
-  UNAUTHENTICATED [DENIED_AUTHENTICATION]: metadata `method` (api_key) and `reason` (invalid_argument, not_found, expired).
-  PERMISSION_DENIED [PERMISSIONS_DENIED]: metadata `resource` and `action`. A read-only key can't change anything.
+  UNAUTHENTICATED [DENIED_AUTHENTICATION]: metadata `method` (api_key) and `reason` (invalid_argument, not_found,
+    expired).
+  PERMISSION_DENIED [PERMISSIONS_DENIED]: metadata `resource` and `action`. A read-only key may not change anything.
   NOT_FOUND [NOT_FOUND]: ResourceInfo.
   RESOURCE_EXHAUSTED [TOO_MANY_REQUESTS]: RetryInfo. The service is busy; nothing was done.
-  UNAVAILABLE [UNAVAILABLE]: RetryInfo. The database can't be reached. Where it was lost at the very commit, a write may
-    have been done: repeat it under an idempotency key.
-  DEADLINE_EXCEEDED [DEADLINE_EXCEEDED]: the call's deadline has passed. A write may have been done.
-  INTERNAL [INTERNAL]: metadata `request_id`, and nothing of the cause.
-Statuses that an RPC names itself:
-  ALREADY_EXISTS, ABORTED [CONFLICT]: ResourceInfo of what is in the way.
-  FAILED_PRECONDITION [TRANSIENT_STATE]: ResourceInfo, metadata `current_state`. It passes by itself: try again.
+  UNAVAILABLE [UNAVAILABLE]: RetryInfo. The database can't be reached. If the connection was lost during a commit,
+    the write may have succeeded: retry it under an idempotency key.
+  DEADLINE_EXCEEDED [DEADLINE_EXCEEDED]: the call's deadline has passed. A write may have succeeded.
+  INTERNAL [INTERNAL]: metadata `request_id`; the cause is in the log only.
+Errors that an RPC names itself:
+  ALREADY_EXISTS, ABORTED [CONFLICT]: ResourceInfo of each conflicting resource.
+  FAILED_PRECONDITION [TRANSIENT_STATE]: ResourceInfo, metadata `current_state`. The state passes by itself: retry.
   FAILED_PRECONDITION [LOCKED]: ResourceInfo. The operator has locked the resource.
   FAILED_PRECONDITION [PRECONDITION_FAILED]: PreconditionFailure with one violation; its type is one of
     resource_still_in_use, attribute_must_be_set, unknown_precondition.
@@ -76,62 +76,62 @@ class MailboxServiceStub:
     def __new__(cls, channel: _aio.Channel) -> MailboxServiceAsyncStub: ...
     CreateDomain: _grpc.UnaryUnaryMultiCallable[_domain_pb2.CreateDomainRequest, _domain_pb2.Domain]
     """Registers a domain, WAITING_VALIDATION, and generates the DNS records that it should publish.
-    ALREADY_EXISTS where the caller's organization has registered the name; NOT_FOUND for an unknown project;
-    FAILED_PRECONDITION (attribute_must_be_set) without a project where the key has no default one.
+    ALREADY_EXISTS if the caller's organization has registered the name; NOT_FOUND for an unknown project;
+    FAILED_PRECONDITION (attribute_must_be_set) without a project if the key has no default project.
     """
     ListDomains: _grpc.UnaryUnaryMultiCallable[_domain_pb2.ListDomainsRequest, _domain_pb2.ListDomainsResponse]
     """Lists the caller's domains, a page at a time."""
     GetDomain: _grpc.UnaryUnaryMultiCallable[_domain_pb2.GetDomainRequest, _domain_pb2.Domain]
-    """Answers one domain."""
+    """Returns one domain."""
     DeleteDomain: _grpc.UnaryUnaryMultiCallable[_domain_pb2.DeleteDomainRequest, _domain_pb2.Domain]
-    """Makes the domain and all its mailboxes DELETING at once, and purges them. It can't be undone. Deleting
-    again answers the domain unchanged, until it is gone: then NOT_FOUND.
+    """Sets the domain and all its mailboxes to DELETING at once, then purges them. This can't be undone. Deleting
+    again returns the domain unchanged until it is purged, then NOT_FOUND.
     """
     GetDomainRecords: _grpc.UnaryUnaryMultiCallable[_domain_pb2.GetDomainRecordsRequest, _domain_pb2.GetDomainRecordsResponse]
-    """Answers the DNS records that the domain should publish, and what the last validation found of each."""
+    """Returns the DNS records that the domain should publish, and what the last validation found for each."""
     ValidateDomainRecords: _grpc.UnaryUnaryMultiCallable[_domain_pb2.ValidateDomainRecordsRequest, _domain_pb2.ValidateDomainRecordsResponse]
-    """Has the domain's records looked up, and returns at once. The domain is VALIDATING until they are; a domain that is
-    READY stays READY, and shows in its records what has changed.
+    """Starts a validation of the domain's records, and returns at once. The domain is VALIDATING until it completes; a
+    READY domain stays READY, and its records show what has changed.
     FAILED_PRECONDITION (transient state) while the domain is CREATING, PROVISIONING or DELETING. While it
     is VALIDATING the call changes nothing.
     """
     BatchCreateMailboxes: _grpc.UnaryUnaryMultiCallable[_mailbox_pb2.BatchCreateMailboxesRequest, _mailbox_pb2.BatchCreateMailboxesResponse]
-    """Creates 1 to 100 mailboxes in one domain: all of them, or none. They are READY at once where the domain
-    is, else WAITING_DOMAIN.
-    ALREADY_EXISTS where addresses are taken (a ResourceInfo each); FAILED_PRECONDITION (precondition) in a
-    domain that is DELETING; RESOURCE_EXHAUSTED (quota) past the project's mailbox quota.
+    """Creates 1 to 100 mailboxes in one domain: all of them, or none. They are READY at once if the domain is, else
+    WAITING_DOMAIN.
+    ALREADY_EXISTS if addresses are taken (a ResourceInfo each); FAILED_PRECONDITION (precondition) in a
+    domain that is DELETING; RESOURCE_EXHAUSTED (quota) beyond the project's mailbox quota.
     """
     ListMailboxes: _grpc.UnaryUnaryMultiCallable[_mailbox_pb2.ListMailboxesRequest, _mailbox_pb2.ListMailboxesResponse]
     """Lists the caller's mailboxes, a page at a time."""
     GetMailbox: _grpc.UnaryUnaryMultiCallable[_mailbox_pb2.GetMailboxRequest, _mailbox_pb2.Mailbox]
-    """Answers one mailbox."""
+    """Returns one mailbox."""
     UpdateMailbox: _grpc.UnaryUnaryMultiCallable[_mailbox_pb2.UpdateMailboxRequest, _mailbox_pb2.Mailbox]
-    """Changes what follows the running period, the password, or both.
+    """Changes the next subscription period, the password, or both.
     FAILED_PRECONDITION: (precondition) for a password while DELETION_SCHEDULED; (locked) while LOCKED;
     (transient state) while DELETING.
     """
     DeleteMailbox: _grpc.UnaryUnaryMultiCallable[_mailbox_pb2.DeleteMailboxRequest, _mailbox_pb2.Mailbox]
-    """Schedules the mailbox for deletion, at the end of the retention (30 days unless the operator says
-    otherwise). Deleting again answers it unchanged.
+    """Schedules the mailbox for deletion after the retention period (30 days by default). Deleting again returns it
+    unchanged.
     """
     RestoreMailbox: _grpc.UnaryUnaryMultiCallable[_mailbox_pb2.RestoreMailboxRequest, _mailbox_pb2.Mailbox]
-    """Brings a mailbox back that is DELETION_SCHEDULED: READY, or WAITING_DOMAIN where its domain is not ready. The
-    running period goes on where it has not ended, else a new one of the same length starts now.
+    """Restores a mailbox that is DELETION_SCHEDULED: to READY, or to WAITING_DOMAIN if its domain is not ready. The
+    current period continues if it has not ended; otherwise a new one of the same length starts now.
     FAILED_PRECONDITION (precondition) in any other status, and from deletion_scheduled_at on.
     """
     CreateAlias: _grpc.UnaryUnaryMultiCallable[_alias_pb2.CreateAliasRequest, _alias_pb2.Alias]
     """Creates an alias of a mailbox.
-    ALREADY_EXISTS where the address is taken; FAILED_PRECONDITION (precondition) where the mailbox can't
-    have aliases now.
+    ALREADY_EXISTS if the address is taken; FAILED_PRECONDITION (precondition) if the mailbox's status admits no new
+    aliases.
     """
     ListAliases: _grpc.UnaryUnaryMultiCallable[_alias_pb2.ListAliasesRequest, _alias_pb2.ListAliasesResponse]
     """Lists the caller's aliases, a page at a time."""
     GetAlias: _grpc.UnaryUnaryMultiCallable[_alias_pb2.GetAliasRequest, _alias_pb2.Alias]
-    """Answers one alias."""
+    """Returns one alias."""
     UpdateAlias: _grpc.UnaryUnaryMultiCallable[_alias_pb2.UpdateAliasRequest, _alias_pb2.Alias]
-    """Changes an alias's description; nothing else of it can change."""
+    """Changes an alias's description, its only mutable field."""
     DeleteAlias: _grpc.UnaryUnaryMultiCallable[_alias_pb2.DeleteAliasRequest, _alias_pb2.Alias]
-    """Removes an alias and answers it, DELETING. Its address is free again."""
+    """Deletes an alias, and returns it as DELETING. Its address becomes available again."""
 
 @_typing.type_check_only
 class MailboxServiceAsyncStub(MailboxServiceStub):
@@ -140,62 +140,62 @@ class MailboxServiceAsyncStub(MailboxServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateDomain: _aio.UnaryUnaryMultiCallable[_domain_pb2.CreateDomainRequest, _domain_pb2.Domain]  # type: ignore[assignment]
     """Registers a domain, WAITING_VALIDATION, and generates the DNS records that it should publish.
-    ALREADY_EXISTS where the caller's organization has registered the name; NOT_FOUND for an unknown project;
-    FAILED_PRECONDITION (attribute_must_be_set) without a project where the key has no default one.
+    ALREADY_EXISTS if the caller's organization has registered the name; NOT_FOUND for an unknown project;
+    FAILED_PRECONDITION (attribute_must_be_set) without a project if the key has no default project.
     """
     ListDomains: _aio.UnaryUnaryMultiCallable[_domain_pb2.ListDomainsRequest, _domain_pb2.ListDomainsResponse]  # type: ignore[assignment]
     """Lists the caller's domains, a page at a time."""
     GetDomain: _aio.UnaryUnaryMultiCallable[_domain_pb2.GetDomainRequest, _domain_pb2.Domain]  # type: ignore[assignment]
-    """Answers one domain."""
+    """Returns one domain."""
     DeleteDomain: _aio.UnaryUnaryMultiCallable[_domain_pb2.DeleteDomainRequest, _domain_pb2.Domain]  # type: ignore[assignment]
-    """Makes the domain and all its mailboxes DELETING at once, and purges them. It can't be undone. Deleting
-    again answers the domain unchanged, until it is gone: then NOT_FOUND.
+    """Sets the domain and all its mailboxes to DELETING at once, then purges them. This can't be undone. Deleting
+    again returns the domain unchanged until it is purged, then NOT_FOUND.
     """
     GetDomainRecords: _aio.UnaryUnaryMultiCallable[_domain_pb2.GetDomainRecordsRequest, _domain_pb2.GetDomainRecordsResponse]  # type: ignore[assignment]
-    """Answers the DNS records that the domain should publish, and what the last validation found of each."""
+    """Returns the DNS records that the domain should publish, and what the last validation found for each."""
     ValidateDomainRecords: _aio.UnaryUnaryMultiCallable[_domain_pb2.ValidateDomainRecordsRequest, _domain_pb2.ValidateDomainRecordsResponse]  # type: ignore[assignment]
-    """Has the domain's records looked up, and returns at once. The domain is VALIDATING until they are; a domain that is
-    READY stays READY, and shows in its records what has changed.
+    """Starts a validation of the domain's records, and returns at once. The domain is VALIDATING until it completes; a
+    READY domain stays READY, and its records show what has changed.
     FAILED_PRECONDITION (transient state) while the domain is CREATING, PROVISIONING or DELETING. While it
     is VALIDATING the call changes nothing.
     """
     BatchCreateMailboxes: _aio.UnaryUnaryMultiCallable[_mailbox_pb2.BatchCreateMailboxesRequest, _mailbox_pb2.BatchCreateMailboxesResponse]  # type: ignore[assignment]
-    """Creates 1 to 100 mailboxes in one domain: all of them, or none. They are READY at once where the domain
-    is, else WAITING_DOMAIN.
-    ALREADY_EXISTS where addresses are taken (a ResourceInfo each); FAILED_PRECONDITION (precondition) in a
-    domain that is DELETING; RESOURCE_EXHAUSTED (quota) past the project's mailbox quota.
+    """Creates 1 to 100 mailboxes in one domain: all of them, or none. They are READY at once if the domain is, else
+    WAITING_DOMAIN.
+    ALREADY_EXISTS if addresses are taken (a ResourceInfo each); FAILED_PRECONDITION (precondition) in a
+    domain that is DELETING; RESOURCE_EXHAUSTED (quota) beyond the project's mailbox quota.
     """
     ListMailboxes: _aio.UnaryUnaryMultiCallable[_mailbox_pb2.ListMailboxesRequest, _mailbox_pb2.ListMailboxesResponse]  # type: ignore[assignment]
     """Lists the caller's mailboxes, a page at a time."""
     GetMailbox: _aio.UnaryUnaryMultiCallable[_mailbox_pb2.GetMailboxRequest, _mailbox_pb2.Mailbox]  # type: ignore[assignment]
-    """Answers one mailbox."""
+    """Returns one mailbox."""
     UpdateMailbox: _aio.UnaryUnaryMultiCallable[_mailbox_pb2.UpdateMailboxRequest, _mailbox_pb2.Mailbox]  # type: ignore[assignment]
-    """Changes what follows the running period, the password, or both.
+    """Changes the next subscription period, the password, or both.
     FAILED_PRECONDITION: (precondition) for a password while DELETION_SCHEDULED; (locked) while LOCKED;
     (transient state) while DELETING.
     """
     DeleteMailbox: _aio.UnaryUnaryMultiCallable[_mailbox_pb2.DeleteMailboxRequest, _mailbox_pb2.Mailbox]  # type: ignore[assignment]
-    """Schedules the mailbox for deletion, at the end of the retention (30 days unless the operator says
-    otherwise). Deleting again answers it unchanged.
+    """Schedules the mailbox for deletion after the retention period (30 days by default). Deleting again returns it
+    unchanged.
     """
     RestoreMailbox: _aio.UnaryUnaryMultiCallable[_mailbox_pb2.RestoreMailboxRequest, _mailbox_pb2.Mailbox]  # type: ignore[assignment]
-    """Brings a mailbox back that is DELETION_SCHEDULED: READY, or WAITING_DOMAIN where its domain is not ready. The
-    running period goes on where it has not ended, else a new one of the same length starts now.
+    """Restores a mailbox that is DELETION_SCHEDULED: to READY, or to WAITING_DOMAIN if its domain is not ready. The
+    current period continues if it has not ended; otherwise a new one of the same length starts now.
     FAILED_PRECONDITION (precondition) in any other status, and from deletion_scheduled_at on.
     """
     CreateAlias: _aio.UnaryUnaryMultiCallable[_alias_pb2.CreateAliasRequest, _alias_pb2.Alias]  # type: ignore[assignment]
     """Creates an alias of a mailbox.
-    ALREADY_EXISTS where the address is taken; FAILED_PRECONDITION (precondition) where the mailbox can't
-    have aliases now.
+    ALREADY_EXISTS if the address is taken; FAILED_PRECONDITION (precondition) if the mailbox's status admits no new
+    aliases.
     """
     ListAliases: _aio.UnaryUnaryMultiCallable[_alias_pb2.ListAliasesRequest, _alias_pb2.ListAliasesResponse]  # type: ignore[assignment]
     """Lists the caller's aliases, a page at a time."""
     GetAlias: _aio.UnaryUnaryMultiCallable[_alias_pb2.GetAliasRequest, _alias_pb2.Alias]  # type: ignore[assignment]
-    """Answers one alias."""
+    """Returns one alias."""
     UpdateAlias: _aio.UnaryUnaryMultiCallable[_alias_pb2.UpdateAliasRequest, _alias_pb2.Alias]  # type: ignore[assignment]
-    """Changes an alias's description; nothing else of it can change."""
+    """Changes an alias's description, its only mutable field."""
     DeleteAlias: _aio.UnaryUnaryMultiCallable[_alias_pb2.DeleteAliasRequest, _alias_pb2.Alias]  # type: ignore[assignment]
-    """Removes an alias and answers it, DELETING. Its address is free again."""
+    """Deletes an alias, and returns it as DELETING. Its address becomes available again."""
 
 class MailboxServiceServicer(metaclass=_abc_1.ABCMeta):
     """Provisions e-mail domains, mailboxes and aliases. The REST surface follows the google.api.http annotations."""
@@ -207,8 +207,8 @@ class MailboxServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_domain_pb2.Domain, _abc.Awaitable[_domain_pb2.Domain]]:
         """Registers a domain, WAITING_VALIDATION, and generates the DNS records that it should publish.
-        ALREADY_EXISTS where the caller's organization has registered the name; NOT_FOUND for an unknown project;
-        FAILED_PRECONDITION (attribute_must_be_set) without a project where the key has no default one.
+        ALREADY_EXISTS if the caller's organization has registered the name; NOT_FOUND for an unknown project;
+        FAILED_PRECONDITION (attribute_must_be_set) without a project if the key has no default project.
         """
 
     @_abc_1.abstractmethod
@@ -225,7 +225,7 @@ class MailboxServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _domain_pb2.GetDomainRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_domain_pb2.Domain, _abc.Awaitable[_domain_pb2.Domain]]:
-        """Answers one domain."""
+        """Returns one domain."""
 
     @_abc_1.abstractmethod
     def DeleteDomain(
@@ -233,8 +233,8 @@ class MailboxServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _domain_pb2.DeleteDomainRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_domain_pb2.Domain, _abc.Awaitable[_domain_pb2.Domain]]:
-        """Makes the domain and all its mailboxes DELETING at once, and purges them. It can't be undone. Deleting
-        again answers the domain unchanged, until it is gone: then NOT_FOUND.
+        """Sets the domain and all its mailboxes to DELETING at once, then purges them. This can't be undone. Deleting
+        again returns the domain unchanged until it is purged, then NOT_FOUND.
         """
 
     @_abc_1.abstractmethod
@@ -243,7 +243,7 @@ class MailboxServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _domain_pb2.GetDomainRecordsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_domain_pb2.GetDomainRecordsResponse, _abc.Awaitable[_domain_pb2.GetDomainRecordsResponse]]:
-        """Answers the DNS records that the domain should publish, and what the last validation found of each."""
+        """Returns the DNS records that the domain should publish, and what the last validation found for each."""
 
     @_abc_1.abstractmethod
     def ValidateDomainRecords(
@@ -251,8 +251,8 @@ class MailboxServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _domain_pb2.ValidateDomainRecordsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_domain_pb2.ValidateDomainRecordsResponse, _abc.Awaitable[_domain_pb2.ValidateDomainRecordsResponse]]:
-        """Has the domain's records looked up, and returns at once. The domain is VALIDATING until they are; a domain that is
-        READY stays READY, and shows in its records what has changed.
+        """Starts a validation of the domain's records, and returns at once. The domain is VALIDATING until it completes; a
+        READY domain stays READY, and its records show what has changed.
         FAILED_PRECONDITION (transient state) while the domain is CREATING, PROVISIONING or DELETING. While it
         is VALIDATING the call changes nothing.
         """
@@ -263,10 +263,10 @@ class MailboxServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _mailbox_pb2.BatchCreateMailboxesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_mailbox_pb2.BatchCreateMailboxesResponse, _abc.Awaitable[_mailbox_pb2.BatchCreateMailboxesResponse]]:
-        """Creates 1 to 100 mailboxes in one domain: all of them, or none. They are READY at once where the domain
-        is, else WAITING_DOMAIN.
-        ALREADY_EXISTS where addresses are taken (a ResourceInfo each); FAILED_PRECONDITION (precondition) in a
-        domain that is DELETING; RESOURCE_EXHAUSTED (quota) past the project's mailbox quota.
+        """Creates 1 to 100 mailboxes in one domain: all of them, or none. They are READY at once if the domain is, else
+        WAITING_DOMAIN.
+        ALREADY_EXISTS if addresses are taken (a ResourceInfo each); FAILED_PRECONDITION (precondition) in a
+        domain that is DELETING; RESOURCE_EXHAUSTED (quota) beyond the project's mailbox quota.
         """
 
     @_abc_1.abstractmethod
@@ -283,7 +283,7 @@ class MailboxServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _mailbox_pb2.GetMailboxRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_mailbox_pb2.Mailbox, _abc.Awaitable[_mailbox_pb2.Mailbox]]:
-        """Answers one mailbox."""
+        """Returns one mailbox."""
 
     @_abc_1.abstractmethod
     def UpdateMailbox(
@@ -291,7 +291,7 @@ class MailboxServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _mailbox_pb2.UpdateMailboxRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_mailbox_pb2.Mailbox, _abc.Awaitable[_mailbox_pb2.Mailbox]]:
-        """Changes what follows the running period, the password, or both.
+        """Changes the next subscription period, the password, or both.
         FAILED_PRECONDITION: (precondition) for a password while DELETION_SCHEDULED; (locked) while LOCKED;
         (transient state) while DELETING.
         """
@@ -302,8 +302,8 @@ class MailboxServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _mailbox_pb2.DeleteMailboxRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_mailbox_pb2.Mailbox, _abc.Awaitable[_mailbox_pb2.Mailbox]]:
-        """Schedules the mailbox for deletion, at the end of the retention (30 days unless the operator says
-        otherwise). Deleting again answers it unchanged.
+        """Schedules the mailbox for deletion after the retention period (30 days by default). Deleting again returns it
+        unchanged.
         """
 
     @_abc_1.abstractmethod
@@ -312,8 +312,8 @@ class MailboxServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _mailbox_pb2.RestoreMailboxRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_mailbox_pb2.Mailbox, _abc.Awaitable[_mailbox_pb2.Mailbox]]:
-        """Brings a mailbox back that is DELETION_SCHEDULED: READY, or WAITING_DOMAIN where its domain is not ready. The
-        running period goes on where it has not ended, else a new one of the same length starts now.
+        """Restores a mailbox that is DELETION_SCHEDULED: to READY, or to WAITING_DOMAIN if its domain is not ready. The
+        current period continues if it has not ended; otherwise a new one of the same length starts now.
         FAILED_PRECONDITION (precondition) in any other status, and from deletion_scheduled_at on.
         """
 
@@ -324,8 +324,8 @@ class MailboxServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_alias_pb2.Alias, _abc.Awaitable[_alias_pb2.Alias]]:
         """Creates an alias of a mailbox.
-        ALREADY_EXISTS where the address is taken; FAILED_PRECONDITION (precondition) where the mailbox can't
-        have aliases now.
+        ALREADY_EXISTS if the address is taken; FAILED_PRECONDITION (precondition) if the mailbox's status admits no new
+        aliases.
         """
 
     @_abc_1.abstractmethod
@@ -342,7 +342,7 @@ class MailboxServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _alias_pb2.GetAliasRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_alias_pb2.Alias, _abc.Awaitable[_alias_pb2.Alias]]:
-        """Answers one alias."""
+        """Returns one alias."""
 
     @_abc_1.abstractmethod
     def UpdateAlias(
@@ -350,7 +350,7 @@ class MailboxServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _alias_pb2.UpdateAliasRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_alias_pb2.Alias, _abc.Awaitable[_alias_pb2.Alias]]:
-        """Changes an alias's description; nothing else of it can change."""
+        """Changes an alias's description, its only mutable field."""
 
     @_abc_1.abstractmethod
     def DeleteAlias(
@@ -358,6 +358,6 @@ class MailboxServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _alias_pb2.DeleteAliasRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_alias_pb2.Alias, _abc.Awaitable[_alias_pb2.Alias]]:
-        """Removes an alias and answers it, DELETING. Its address is free again."""
+        """Deletes an alias, and returns it as DELETING. Its address becomes available again."""
 
 def add_MailboxServiceServicer_to_server(servicer: MailboxServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

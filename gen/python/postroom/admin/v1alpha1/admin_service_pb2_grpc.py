@@ -28,7 +28,7 @@ if _version_not_supported:
 
 
 class AdminServiceStub:
-    """What an operator decides about mailboxes, whoever owns them.
+    """The operator's decisions about the mailboxes of every tenant: payments, provisions and locks.
     """
 
     def __init__(self, channel):
@@ -90,89 +90,89 @@ class AdminServiceStub:
 
 
 class AdminServiceServicer:
-    """What an operator decides about mailboxes, whoever owns them.
+    """The operator's decisions about the mailboxes of every tenant: payments, provisions and locks.
     """
 
     def ListPendingPayments(self, request, context):
-        """Lists what is owed, a page at a time: PENDING, REFUSED and OVERDUE payments, but for those of mailboxes that are
-        DELETION_SCHEDULED or DELETING. Empty where billing is `none`.
+        """Lists open payments, a page at a time: PENDING, REFUSED and OVERDUE ones, except those of mailboxes that are
+        DELETION_SCHEDULED or DELETING. Empty if billing is `none`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ConfirmPayment(self, request, context):
-        """Takes a payment as paid, whether it is PENDING, REFUSED or OVERDUE, and opens the mailbox where that was what held
-        it up. A mailbox that is DELETION_SCHEDULED stays so: once it is restored, nothing is owed for that period.
-        A payment that is CONFIRMED is answered as it is. FAILED_PRECONDITION (precondition) for one that is VOID.
+        """Confirms a payment that is PENDING, REFUSED or OVERDUE, and reopens the mailbox if the payment was the reason for
+        its status. A mailbox that is DELETION_SCHEDULED stays so; once it is restored, nothing is owed for that period.
+        A CONFIRMED payment is returned unchanged. FAILED_PRECONDITION (precondition) for one that is VOID.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RefusePayment(self, request, context):
-        """Refuses a payment: the mailbox is PAYMENT_FAILED at once, LOCKED after the payment grace, and DELETION_SCHEDULED
-        after the suspension grace, unless the payment is confirmed before.
-        A payment that is REFUSED is answered as it is, with its first reason. FAILED_PRECONDITION (precondition) for one
-        that is CONFIRMED or VOID.
+        """Refuses a payment: the mailbox is PAYMENT_FAILED at once, LOCKED after the payment grace period, and
+        DELETION_SCHEDULED after the suspension grace period, unless the payment is confirmed before.
+        A REFUSED payment is returned unchanged, with its first reason. FAILED_PRECONDITION (precondition) for one that is
+        CONFIRMED or VOID.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def LockMailbox(self, request, context):
-        """Locks a mailbox, until UnlockMailbox. Its tenant can't change it meanwhile (LOCKED) but can delete it; its
-        subscription goes on, and so does what it owes. A deletion and a restore leave the lock where it is.
-        A mailbox that is locked already is locked for the new reason. FAILED_PRECONDITION (transient state) while it is
-        DELETING; NOT_FOUND once it is purged.
+        """Locks a mailbox until UnlockMailbox. While it is LOCKED its tenant can delete it but not change it, and its
+        subscription and payments continue. A deletion and a restore keep the lock.
+        Locking a locked mailbox replaces the reason. FAILED_PRECONDITION (transient state) while it is DELETING; NOT_FOUND
+        once it is purged.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def UnlockMailbox(self, request, context):
-        """Takes LockMailbox back. One that is locked for want of payment stays LOCKED until the payment is confirmed.
-        A mailbox that is not locked by the operator is answered as it is. FAILED_PRECONDITION (transient state) while it is
-        DELETING; NOT_FOUND once it is purged.
+        """Removes the operator's lock. A mailbox that is suspended for an unpaid period stays LOCKED until the payment is
+        confirmed. A mailbox without the operator's lock is returned unchanged. FAILED_PRECONDITION (transient state) while
+        it is DELETING; NOT_FOUND once it is purged.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListPendingProvisions(self, request, context):
-        """Lists what the mail platform is to do now, a page at a time. A provision that has failed is listed again once its
-        next_attempt_at has come. Empty where provisioning is `none`.
+        """Lists the mail platform's due work, a page at a time. A failed provision is listed again from its next_attempt_at
+        on. Empty if provisioning is `none`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ConfirmProvision(self, request, context):
-        """Tells that the mail platform has done it: what it was about is READY, or, deleted, gone.
-        A provision that is CONFIRMED is answered as it is. FAILED_PRECONDITION (precondition) for one that is VOID.
+        """Confirms that the mail platform has completed a provision: its subject becomes READY, or is purged if it was to be
+        deleted. A CONFIRMED provision is returned unchanged. FAILED_PRECONDITION (precondition) for one that is VOID.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def FailProvision(self, request, context):
-        """Tells that the mail platform could not do it. What it is about stays as it is, and the provision is listed again
-        later. A failure that is told again before next_attempt_at is known already: the provision is answered as it is.
-        FAILED_PRECONDITION (precondition) for a provision that is CONFIRMED or VOID.
+        """Reports that the mail platform has failed to complete a provision. Its subject stays unchanged, and the provision
+        is retried with exponential backoff. A failure reported again before next_attempt_at returns the provision
+        unchanged. FAILED_PRECONDITION (precondition) for a provision that is CONFIRMED or VOID.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListTransitions(self, request, context):
-        """Lists what became of a mailbox, oldest first, a page at a time: of one that was purged, too.
+        """Lists the status history of a mailbox, also of a purged one, oldest first and a page at a time.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetMailbox(self, request, context):
-        """Answers a mailbox, or what is left of it where it was purged. NOT_FOUND where there has never been one of this id.
+        """Returns a mailbox, or its tombstone if it was purged. NOT_FOUND if no mailbox ever had this id.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -240,7 +240,7 @@ def add_AdminServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class AdminService:
-    """What an operator decides about mailboxes, whoever owns them.
+    """The operator's decisions about the mailboxes of every tenant: payments, provisions and locks.
     """
 
     @staticmethod
