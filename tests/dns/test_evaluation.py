@@ -122,7 +122,7 @@ def test_other_txt_records_are_not_spf_records() -> None:
         (LookupStatus.NO_DATA, NOT_FOUND, "b.test has no TXT record"),
         (LookupStatus.CNAME_LOOP, INVALID, "the CNAME records of a.test form a loop"),
         (LookupStatus.CNAME_CHAIN_TOO_LONG, INVALID, "the CNAME chain of a.test is too long"),
-        (LookupStatus.FAILED, INVALID, "lookup of TXT a.test failed: ns1 returned SERVFAIL"),
+        (LookupStatus.FAILED, RecordStatus.UNKNOWN_STATUS, "lookup of TXT a.test failed: ns1 returned SERVFAIL"),
     ],
 )
 def test_a_result_without_values_explains_the_cause(

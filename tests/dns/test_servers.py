@@ -17,8 +17,8 @@ from dns.rdatatype import RdataType
 from postroomd.dns import DnsProber
 from tests.support.dns_probe import (
     DOMAIN,
-    INVALID,
     RECORDS,
+    UNANSWERED,
     VALID,
     errors_with,
     faults,
@@ -79,7 +79,7 @@ async def test_the_next_server_is_queried_after_a_failure(internet: Internet, ha
 async def test_the_error_names_every_failing_server(internet: Internet, handler: Handler, text: str) -> None:
     for server in (first_server(internet), second_server(internet)):
         server.handler = handler
-    for error in errors_with(await probe(internet, timeout_seconds=1.0), INVALID):
+    for error in errors_with(await probe(internet, timeout_seconds=1.0), UNANSWERED):
         assert "lookup of" in error
         assert f"ns1.example.com (127.0.0.1:{internet.port}): {text}" in error
         assert f"ns2.example.com (127.0.0.2:{internet.port}): {text}" in error
@@ -89,13 +89,13 @@ async def test_a_response_from_a_cache_is_rejected(internet: Internet) -> None:
     internet.publish(NAME, zone(RECORDS))
     for server in (first_server(internet), second_server(internet)):
         server.handler = modified(internet.authority, without_authority)
-    assert all("is not authoritative" in error for error in errors_with(await probe(internet), INVALID))
+    assert all("is not authoritative" in error for error in errors_with(await probe(internet), UNANSWERED))
 
 
 async def test_an_unresponsive_server_is_skipped_after_three_failures(internet: Internet) -> None:
     for server in (first_server(internet), second_server(internet)):
         server.handler = no_reply
-    errors_with(await probe(internet, timeout_seconds=0.6, concurrency=2), INVALID)
+    errors_with(await probe(internet, timeout_seconds=0.6, concurrency=2), UNANSWERED)
     assert len({received.query.id for received in internet.queries}) <= 2 * (3 + 1)
 
 
@@ -119,7 +119,7 @@ async def test_the_deadline_holds_when_all_servers_are_unresponsive(internet: In
     began = monotonic()
     found = await probe(internet, timeout_seconds=60.0, deadline_seconds=0.3)
     assert monotonic() - began < 5
-    assert all("longer than the 0.3 s allowed per domain" in error for error in errors_with(found, INVALID))
+    assert all("longer than the 0.3 s allowed per domain" in error for error in errors_with(found, UNANSWERED))
 
 
 async def test_findings_before_the_deadline_are_kept(internet: Internet) -> None:
@@ -178,7 +178,7 @@ async def test_a_failure_over_tcp_is_reported(internet: Internet, over_tcp: byte
         return response
 
     first_server(internet).handler = second_server(internet).handler = handler
-    assert all(text in error for error in errors_with(await probe(internet, timeout_seconds=1.0), INVALID))
+    assert all(text in error for error in errors_with(await probe(internet, timeout_seconds=1.0), UNANSWERED))
 
 
 async def test_a_response_truncated_over_tcp_is_rejected(internet: Internet) -> None:
@@ -190,7 +190,7 @@ async def test_a_response_truncated_over_tcp_is_rejected(internet: Internet) -> 
     first_server(internet).handler = second_server(internet).handler = handler
     assert all(
         "sent an invalid or truncated response over TCP" in error
-        for error in errors_with(await probe(internet), INVALID)
+        for error in errors_with(await probe(internet), UNANSWERED)
     )
 
 
@@ -213,7 +213,7 @@ async def test_a_closed_port_fails_immediately(internet: Internet) -> None:
     internet.set_resolver_records(f"ns1.{NAME}", RdataType.A, "127.0.0.99")
     internet.set_resolver_records(f"ns2.{NAME}", RdataType.A, "127.0.0.98")
     began = monotonic()
-    for error in errors_with(await probe(internet), INVALID):
+    for error in errors_with(await probe(internet), UNANSWERED):
         assert "is unreachable (Connection refused)" in error
     assert monotonic() - began < 5
 
@@ -224,7 +224,7 @@ async def test_a_closed_port_fails_immediately(internet: Internet) -> None:
 )
 async def test_a_resolver_failure_does_not_reveal_its_address(internet: Internet, handler: Handler, text: str) -> None:
     internet.resolver.handler = handler
-    for error in errors_with(await probe(internet, timeout_seconds=0.3), INVALID):
+    for error in errors_with(await probe(internet, timeout_seconds=0.3), UNANSWERED):
         assert f"the lookup of its name servers failed: resolver 1: {text}" in error
         assert internet.resolver.address not in error
 
@@ -261,4 +261,4 @@ async def test_one_prober_validates_several_domains_concurrently(internet: Inter
     prober = DnsProber(dns_config(internet))
     findings = await asyncio.gather(*(prober.probe(domain, records_of(domain)) for domain in [*domains, DOMAIN]))
     statuses = [{finding.status for finding in found.values()} for found in findings]
-    assert statuses == [{VALID}] * 5 + [{INVALID}]  # example.com is delegated to servers without the zone
+    assert statuses == [{VALID}] * 5 + [{UNANSWERED}]  # example.com is delegated to servers without the zone

@@ -7,6 +7,7 @@ from tests.support.dns_records import dns_config, make_domain, records_of
 from tests.support.dns_server import Internet, Server
 
 VALID, INVALID, NOT_FOUND = RecordStatus.VALID, RecordStatus.INVALID, RecordStatus.NOT_FOUND
+UNANSWERED = RecordStatus.UNKNOWN_STATUS
 DOMAIN = make_domain()
 RECORDS = records_of(DOMAIN)
 

@@ -58,7 +58,7 @@ def evaluate(record: DomainRecord, result: LookupResult) -> Finding:
     if result.status is LookupStatus.FAILED:
         name = truncate(result.chain[0], MAX_CHAIN_NAME_LENGTH)
         error = f"lookup of {TYPE_NAMES[record.dns_type]} {name} failed: {result.error}"
-        return Finding(RecordStatus.INVALID, truncate(error, MAX_ERROR_LENGTH))
+        return Finding(RecordStatus.UNKNOWN_STATUS, truncate(error, MAX_ERROR_LENGTH))
     if result.status is LookupStatus.FOUND:
         rule = _RULES_BY_KIND.get(record.kind) or _RULES_BY_TYPE[record.dns_type]
         fault = rule(record.dns_value, result.values)

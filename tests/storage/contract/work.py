@@ -103,13 +103,13 @@ class WorkContract:
         }
         assert await to_look_up(repository) == []
 
-    async def test_a_domain_with_a_missing_record_fails_and_is_told_which(
+    async def test_a_domain_with_a_missing_record_waits_again_and_says_which(
         self, repository: Repository, tenant: Tenant
     ) -> None:
         made = await validating_domain(repository, tenant)
         before = await repository.domains.records(tenant.context, made.id)
         settled = await settle(repository, made, {"mx": MX_MISSING["mx"]}, LATER)
-        assert settled.status is DomainStatus.VALIDATION_FAILED
+        assert settled.status is DomainStatus.WAITING_VALIDATION
         assert await repository.domains.get(tenant.context, made.id) == settled
         found = await repository.domains.records(tenant.context, made.id)
         shown = {kind: replace(record, status=RecordStatus.UNKNOWN_STATUS) for kind, record in before.items()}

@@ -86,8 +86,9 @@ class Work(Protocol):
         """Store what was found of a domain's records by kind, and move the domain where it still waits for that.
 
         A validating domain goes on to provisioning where every required record is valid and no other organization
-        has the name, else to validation_failed; a ready one stays, and is looked up again after the interval. Answers
-        the domain as it is then; as it was where it is gone, or another worker has it.
+        has the name, back to waiting_validation where a required record is absent or unanswered, else to
+        validation_failed; a ready one stays, and is looked up again after the interval. Answers the domain as it is
+        then; as it was where it is gone, or another worker has it.
         """
 
     async def put_off_domain(self, claim: DomainLease, until: datetime) -> None:
