@@ -123,7 +123,9 @@ async def test_a_resolver_that_redirects_every_name_validates_nothing(internet: 
         if not response.answer:
             response.set_rcode(dns.rcode.NOERROR)
             response.answer.append(dns.rrset.from_text(received.name, 60, "IN", "A", "127.0.0.1"))
-            response.answer.append(dns.rrset.from_text(TOKEN_RECORD.dns_name + ".", 60, "IN", "TXT", value))
+            response.answer.append(
+                dns.rrset.from_text(TOKEN_RECORD.dns_name.removesuffix(".") + ".", 60, "IN", "TXT", value)
+            )
         return response
 
     internet.resolver.handler = modified(internet.resolve, redirect)
@@ -170,12 +172,14 @@ async def test_a_cname_into_a_private_network_is_not_followed(
 
 
 async def test_hostile_text_from_the_network_becomes_printable(internet: Internet) -> None:
-    hostile = 'TXT "\\027[31m\\000\\013\\010evil\\226\\128\\174" ' + " ".join(f'"{"x" * 255}"' for _ in range(200))
+    hostile = 'TXT "postroom-validation=\\027[31m\\000\\013\\010evil\\226\\128\\174" ' + " ".join(
+        f'"{"x" * 255}"' for _ in range(200)
+    )
     internet.publish(NAME, zone(RECORDS, {"domain_validation": [hostile]}))
     status, error = faults(await probe(internet))["domain_validation"]
     assert status is INVALID
     assert error.isprintable()
-    assert r'found "\027[31m\000\013\010evil\226\128\174x' in error
+    assert r'found "postroom-validation=\027[31m\000\013\010evil\226\128\174x' in error
 
 
 async def test_hostile_host_names_become_printable(internet: Internet) -> None:

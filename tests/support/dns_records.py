@@ -85,7 +85,7 @@ def zone(records: Mapping[str, DomainRecord], overrides: Mapping[str, Sequence[s
     for kind, planned in records.items():
         value = txt_strings(planned.dns_value) if planned.dns_type is DnsType.TXT_DNS_TYPE else planned.dns_value
         published = (overrides or {}).get(kind, [f"{TYPES[planned.dns_type]} {value}"])
-        lines += [f"{planned.dns_name}. 60 IN {line}" for line in published]
+        lines += [f"{planned.dns_name.removesuffix('.')}. 60 IN {line}" for line in published]
     return "\n".join(lines) + "\n"
 
 

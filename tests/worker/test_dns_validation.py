@@ -171,7 +171,7 @@ async def test_of_two_registrations_the_one_whose_token_is_published_is_ready(ho
     status, error = (await loser.seen())["domain_validation"]
     assert status is RecordStatus.INVALID
     assert error == (
-        "the validation token belongs to another registration of this name;"
+        "the published validation token belongs to another registration of this name;"
         ' found "postroom-validation=T0KEN"; expected "postroom-validation=1057"'
     )
     assert (await loser.seen())["mx"] == (RecordStatus.VALID, None)

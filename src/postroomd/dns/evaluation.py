@@ -8,22 +8,24 @@ from dataclasses import dataclass
 
 from postroomd.dns.dkim import dkim_fault
 from postroomd.dns.dmarc import dmarc_fault
-from postroomd.dns.fault import Fault
+from postroomd.dns.fault import Fault, missing
 from postroomd.dns.formatting import (
     MAX_CHAIN_NAME_LENGTH,
     MAX_ERROR_LENGTH,
+    MAX_TXT_STRING_LENGTH,
     format_chain,
     join_limited,
     quote,
+    quote_strings,
     truncate,
 )
 from postroomd.dns.result import LookupResult, LookupStatus
-from postroomd.dns.spf import spf_fault
+from postroomd.dns.validation_token import validation_token_fault
 from postroomd.domain.model import DnsType, DomainRecord, RecordStatus
-from postroomd.domain.records import VALIDATION_PREFIX, Finding
+from postroomd.domain.records import Finding
 
 Rule = Callable[[str, Sequence[str]], Fault | None]
-"""Expected value and published values -> fault."""
+"""Expected value and published values, sorted -> fault."""
 
 TYPE_NAMES: Mapping[DnsType, str] = {
     DnsType.CNAME_DNS_TYPE: "CNAME",
@@ -54,43 +56,58 @@ class _Target:
 
 
 def evaluate(record: DomainRecord, result: LookupResult) -> Finding:
-    """Compare a lookup result with the planned record."""
+    """Compare a lookup result with the planned record; `spf_check` compares SPF records that were found."""
     if result.status is LookupStatus.FAILED:
-        name = truncate(result.chain[0], MAX_CHAIN_NAME_LENGTH)
-        error = f"lookup of {TYPE_NAMES[record.dns_type]} {name} failed: {result.error}"
-        return Finding(RecordStatus.UNKNOWN_STATUS, truncate(error, MAX_ERROR_LENGTH))
+        return unanswered(record, result.error)
     if result.status is LookupStatus.FOUND:
         rule = _RULES_BY_KIND.get(record.kind) or _RULES_BY_TYPE[record.dns_type]
-        fault = rule(record.dns_value, result.values)
-        if fault is None:
-            return Finding(RecordStatus.VALID)
+        fault = rule(record.dns_value, sorted_values(record, result))
     else:
         status, template = _FAULTS_WITHOUT_VALUES[result.status]
         first, last = (truncate(result.chain[index], MAX_CHAIN_NAME_LENGTH) for index in (0, -1))
         fault = Fault(template.format(first=first, last=last, type=TYPE_NAMES[record.dns_type]), status)
-    return Finding(fault.status, _error_text(fault.problem, record.dns_value, result))
+    return finding_of(record, result, fault)
 
 
-def _error_text(problem: str, expected: str, result: LookupResult) -> str:
-    clauses = [problem]
+def unanswered(record: DomainRecord, cause: str) -> Finding:
+    """Return the finding of a lookup without a usable response."""
+    name = truncate(record.dns_name.removesuffix("."), MAX_CHAIN_NAME_LENGTH)
+    error = f"lookup of {TYPE_NAMES[record.dns_type]} {name} failed: {cause}"
+    return Finding(RecordStatus.UNKNOWN_STATUS, truncate(error, MAX_ERROR_LENGTH))
+
+
+def finding_of(record: DomainRecord, result: LookupResult, fault: Fault | None) -> Finding:
+    """Return the finding of a fault, with an error that names the published and the expected values."""
+    if fault is None:
+        return Finding(RecordStatus.VALID)
+    values = sorted_values(record, result) if fault.values is None else fault.values
+    clauses = [fault.problem]
     if len(result.chain) > 1:
         clauses.append(f"followed {format_chain(result.chain)}")
-    if result.values:
-        clauses.append(f"found {join_limited([quote(value) for value in result.values])}")
-    # The expected value comes last, where truncation hits first: callers also see it as dns_value.
-    return truncate(f"{'; '.join(clauses)}; expected {quote(expected)}", MAX_ERROR_LENGTH)
+    if values:
+        clauses.append(f"found {join_limited([quote(value) for value in values])}")
+    if fault.status is not RecordStatus.VALID:
+        clauses.append(f"expected {_expected_text(record)}")
+    return Finding(fault.status, truncate("; ".join(clauses), MAX_ERROR_LENGTH))
 
 
-def _validation_token_fault(expected: str, texts: Sequence[str]) -> Fault | None:
-    if expected in texts:
-        return None
-    if any(text.startswith(VALIDATION_PREFIX) for text in texts):
-        return Fault("the validation token belongs to another registration of this name")
-    return Fault("no TXT record of the name is a validation token")
+def sorted_values(record: DomainRecord, result: LookupResult) -> Sequence[str]:
+    """Return the published values in an order that does not depend on the server; a CNAME chain keeps its own."""
+    if record.dns_type is DnsType.CNAME_DNS_TYPE:
+        return result.values
+    if record.dns_type is DnsType.TXT_DNS_TYPE:
+        return sorted(result.values)
+    return sorted(result.values, key=lambda value: [int(part) if part.isdigit() else part for part in value.split()])
+
+
+def _expected_text(record: DomainRecord) -> str:
+    if record.dns_type is DnsType.TXT_DNS_TYPE and len(record.dns_value) > MAX_TXT_STRING_LENGTH:
+        return f"{quote_strings(record.dns_value)} (one TXT record of several strings)"
+    return quote(record.dns_value)
 
 
 def _txt_fault(expected: str, texts: Sequence[str]) -> Fault | None:
-    return None if expected in texts else Fault("no TXT record of the name has the expected value")
+    return None if expected in texts else missing("no TXT record of the name has the expected value")
 
 
 def _cname_fault(expected: str, targets: Sequence[str]) -> Fault | None:
@@ -129,8 +146,7 @@ def _host(name: str) -> str:
 
 
 _RULES_BY_KIND: Mapping[str, Rule] = {
-    "domain_validation": _validation_token_fault,
-    "spf": spf_fault,
+    "domain_validation": validation_token_fault,
     "dkim": dkim_fault,
     "dmarc": dmarc_fault,
 }

@@ -2,10 +2,11 @@
 
 from collections.abc import Sequence
 
-MAX_ERROR_LENGTH = 500
+MAX_ERROR_LENGTH = 1_200  # room for a 2048-bit DKIM key
 MAX_LISTED_VALUES = 3
 MAX_VALUE_LENGTH = 110
 MAX_CHAIN_NAME_LENGTH = 70
+MAX_TXT_STRING_LENGTH = 255  # octets (RFC 1035, section 3.3)
 
 ELLIPSIS = "…"
 
@@ -22,6 +23,12 @@ def quote(value: str) -> str:
     if len(escaped) > MAX_VALUE_LENGTH or len(value) > MAX_VALUE_LENGTH:
         escaped = escaped[: MAX_VALUE_LENGTH - 1] + ELLIPSIS
     return f'"{escaped}"'
+
+
+def quote_strings(value: str) -> str:
+    """Return a TXT value as the quoted strings of at most 255 octets to enter in a DNS panel."""
+    starts = range(0, max(len(value), 1), MAX_TXT_STRING_LENGTH)
+    return " ".join(f'"{value[start : start + MAX_TXT_STRING_LENGTH]}"' for start in starts)
 
 
 def join_limited(items: Sequence[str], max_items: int = MAX_LISTED_VALUES) -> str:
