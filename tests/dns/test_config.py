@@ -47,9 +47,10 @@ def test_an_invalid_resolver_is_rejected_at_startup(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "changes", [{"timeout_seconds": 0.0}, {"deadline_seconds": -1.0}, {"max_queries": 0}, {"concurrency": 0}]
+    "limit", ["timeout_seconds", "deadline_seconds", "max_packets", "max_resolver_queries", "concurrency"]
 )
-def test_a_limit_must_be_positive(changes: dict[str, Any]) -> None:
+def test_a_limit_must_be_positive(limit: str) -> None:
+    changes: dict[str, Any] = {limit: 0}
     with pytest.raises(ValueError, match="must be above 0"):
         DnsConfig(**changes)
 

@@ -43,18 +43,47 @@ async def test_parallel_queries_are_limited(internet: Internet) -> None:
     assert len(internet.queries) == 3
 
 
-async def test_the_query_budget_of_a_domain_is_enforced(internet: Internet) -> None:
+async def test_the_packet_budget_of_a_domain_is_enforced(internet: Internet) -> None:
     internet.publish(NAME, zone(RECORDS))
-    found = faults(await probe(internet, max_queries=9))
-    assert len(internet.queries) + len(internet.resolver.queries) == 9
+    found = faults(await probe(internet, max_packets=9))
+    assert len(internet.queries) == 9
     assert found
-    assert all("more than the 9 queries allowed per domain" in error for error in errors_with(found, UNANSWERED))
+    assert all("more than the 9 packets allowed per domain" in error for error in errors_with(found, UNANSWERED))
+
+
+async def test_retransmissions_count_towards_the_packet_budget(internet: Internet) -> None:
+    for server in (first_server(internet), second_server(internet)):
+        server.handler = no_reply
+    await probe(internet, max_packets=5, timeout_seconds=0.3)
+    assert len(internet.queries) == 5
+
+
+async def test_the_resolver_budget_of_a_domain_is_enforced(internet: Internet) -> None:
+    internet.publish(NAME, zone(RECORDS))
+    errors = errors_with(await probe(internet, max_resolver_queries=1), UNANSWERED)
+    assert len(internet.resolver.queries) == 1
+    assert all("more than the 1 queries to resolvers allowed per domain" in error for error in errors)
+
+
+async def test_an_unresponsive_domain_causes_few_packets(internet: Internet) -> None:
+    hosts = [f"ns{number}.{NAME}." for number in range(9)]
+    internet.set_resolver_records(NAME, RdataType.NS, *hosts)
+    for number, host in enumerate(hosts):
+        addresses = [f"127.0.{number + 1}.{last}" for last in range(1, 5)]
+        await internet.delegate(host.removesuffix("."), *addresses)
+        internet.set_resolver_records(host, RdataType.A, *addresses)
+    for server in internet.servers.values():
+        server.handler = no_reply
+    errors_with(await probe(internet, timeout_seconds=0.2), UNANSWERED)
+    queried = [server for server in internet.servers.values() if server.queries]
+    assert len(queried) == 4 * 2  # name servers, addresses of each
+    assert max(len(server.queries) for server in queried) <= 2 * 2  # queries, each sent twice
 
 
 async def test_a_flood_of_name_servers_is_truncated(internet: Internet) -> None:
     internet.set_resolver_records(NAME, RdataType.NS, *[f"ns{number}.victim.test." for number in range(200)])
     errors_with(await probe(internet), UNANSWERED)
-    assert len(internet.resolver.queries) <= 1 + 1 + 2 * 6
+    assert len(internet.resolver.queries) <= 1 + 1 + 2 * 4
 
 
 async def test_forged_packets_do_not_end_the_wait_for_the_response(internet: Internet) -> None:

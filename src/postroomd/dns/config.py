@@ -30,9 +30,10 @@ class DnsConfig:
     """Lookup settings. Raises ValueError for an invalid value.
 
     `resolvers` are recursive resolvers (`IP`, `IP:PORT` or `[IPv6]:PORT`), by default the system's; they are asked
-    only which servers are authoritative. Limits: `timeout_seconds` per query, `deadline_seconds`, `max_queries` and
-    `concurrency` (parallel queries) per domain. A domain's owner controls the addresses of its name servers:
-    `allow_private` permits queries to addresses that are not globally routable.
+    only which servers are authoritative. Limits: `timeout_seconds` per query, and per domain `deadline_seconds`,
+    `concurrency` (parallel queries), `max_packets` (to authoritative servers, retransmissions included) and
+    `max_resolver_queries`. A domain's owner controls the addresses of its name servers: `allow_private` permits queries
+    to addresses that are not globally routable.
     """
 
     resolvers: tuple[str, ...] = ()
@@ -40,13 +41,15 @@ class DnsConfig:
     deadline_seconds: float = 20.0
     authoritative_port: int = DNS_PORT
     allow_private: bool = False
-    max_queries: int = 100
+    max_packets: int = 80
+    max_resolver_queries: int = 120
     concurrency: int = 8
 
     def __post_init__(self) -> None:
         for resolver in self.resolvers:
             parse_endpoint(resolver)
-        for name in ("timeout_seconds", "deadline_seconds", "authoritative_port", "max_queries", "concurrency"):
+        limits = ("timeout_seconds", "deadline_seconds", "max_packets", "max_resolver_queries", "concurrency")
+        for name in ("authoritative_port", *limits):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be above 0")
 

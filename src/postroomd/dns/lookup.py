@@ -6,21 +6,21 @@ are followed one by one, each at the servers of its own target.
 """
 
 import asyncio
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from ipaddress import ip_address
 from itertools import zip_longest
 
-import dns.flags
 import dns.message
 import dns.name
 import dns.rcode
 from dns.rdatatype import RdataType
 
+from postroomd.dns.client import LookupFailed, QueryClient, Server
 from postroomd.dns.config import DnsConfig, Endpoint, is_public
 from postroomd.dns.formatting import join_limited, truncate
+from postroomd.dns.limits import QueryLimits
 from postroomd.dns.responses import (
     authority_error,
     delegation_in,
@@ -32,28 +32,11 @@ from postroomd.dns.responses import (
     targets_of,
 )
 from postroomd.dns.result import LookupResult, LookupStatus
-from postroomd.dns.transport import EDNS_PAYLOAD, QueryFailed, query_tcp, query_udp
 
 MAX_CNAMES = 8  # per chain
 MAX_DELEGATIONS = 8
-MAX_NAME_SERVERS = 6  # per zone: one NS set could otherwise cause hundreds of queries (CVE-2020-12662)
-MAX_ADDRESSES = 4  # per name server
-MAX_FAILURES = 3  # per server and domain, after which the server is skipped
-
-ResponseCheck = Callable[[dns.message.Message], str | None]
-"""Response -> why it is rejected, as a clause, or None."""
-
-
-class LookupFailed(Exception):
-    """No server returned a usable response. The text names each server and its failure."""
-
-
-@dataclass(frozen=True, slots=True)
-class Server:
-    """A server and its label in error messages. Tenants read those: a resolver's label does not contain its address."""
-
-    label: str
-    endpoint: Endpoint
+MAX_NAME_SERVERS = 4  # per zone: one NS set could otherwise cause hundreds of queries (CVE-2020-12662)
+MAX_ADDRESSES = 2  # per name server
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,22 +48,19 @@ class Zone:
 
 
 class DomainLookup:
-    """Lookups of one domain, with shared knowledge of zones and server failures and a shared query budget."""
+    """Lookups of one domain, with shared knowledge of its zones and one client with the domain's budgets."""
 
-    def __init__(self, config: DnsConfig, resolvers: Sequence[Endpoint]) -> None:
+    def __init__(self, config: DnsConfig, resolvers: Sequence[Endpoint], limits: QueryLimits) -> None:
         self._config = config
         self._resolvers = [Server(f"resolver {number}", resolver) for number, resolver in enumerate(resolvers, 1)]
-        self._remaining_queries = config.max_queries
-        self._slots = asyncio.Semaphore(config.concurrency)
+        self._client = QueryClient(config, limits)
         self._zones: dict[dns.name.Name, Zone] = {}
         self._zone_lock = asyncio.Lock()
-        self._failures: Counter[Server] = Counter()
-        self._last_errors: dict[Server, str] = {}
 
     @property
     def server_errors(self) -> str:
         """The servers that have failed so far, each with its last error."""
-        return _format_errors(self._last_errors)
+        return self._client.server_errors
 
     async def resolve(self, name: dns.name.Name, rdtype: RdataType, until: dns.name.Name | None = None) -> LookupResult:
         """Look up the records of a type, following CNAME records up to the name `until`."""
@@ -142,7 +122,7 @@ class DomainLookup:
         zone = await self.find_zone(name)
         for _ in range(MAX_DELEGATIONS):
             check = partial(authority_error, apex=zone.apex, name=name)
-            response = await self._query(zone.servers, name, rdtype, dns.flags.Flag(0), check)
+            response = await self._client.query_zone(zone.apex, zone.servers, name, rdtype, check)
             delegation = delegation_in(response, zone.apex, name)
             if delegation is None:
                 return response
@@ -152,7 +132,7 @@ class DomainLookup:
         raise LookupFailed(f"the name is behind more than {MAX_DELEGATIONS} delegations")
 
     async def _query_resolvers(self, name: dns.name.Name, rdtype: RdataType) -> dns.message.Message:
-        return await self._query(self._resolvers, name, rdtype, dns.flags.RD, resolver_error)
+        return await self._client.query_resolvers(self._resolvers, name, rdtype, resolver_error)
 
     async def _add_zone(self, apex: dns.name.Name, name_servers: Sequence[dns.name.Name]) -> Zone:
         hosts = name_servers[:MAX_NAME_SERVERS]
@@ -188,58 +168,3 @@ class DomainLookup:
         except LookupFailed as failure:
             return [], f"could not be resolved ({failure})"
         return [record.to_text() for record in records_in(response.answer, host, rdtype)], ""
-
-    async def _query(
-        self,
-        servers: Sequence[Server],
-        name: dns.name.Name,
-        rdtype: RdataType,
-        flags: dns.flags.Flag,
-        check: ResponseCheck,
-    ) -> dns.message.Message:
-        """Return the first accepted response, trying one server after another. Raises LookupFailed."""
-        errors: dict[Server, str] = {}
-        untried = list(servers)
-        while untried:
-            async with self._slots:
-                # Choose only now: while this lookup waited for a slot, others may have found failing servers.
-                server = min(untried, key=self._failures.__getitem__)
-                untried.remove(server)
-                if self._failures[server] < MAX_FAILURES:
-                    try:
-                        response = await self._exchange(server.endpoint, name, rdtype, flags)
-                    except QueryFailed as failure:
-                        self._failures[server] += 1
-                        self._last_errors[server] = str(failure)
-                    else:
-                        error = check(response)
-                        if error is None:
-                            return response
-                        self._last_errors[server] = error
-                errors[server] = self._last_errors[server]
-        raise LookupFailed(_format_errors(errors))
-
-    async def _exchange(
-        self, endpoint: Endpoint, name: dns.name.Name, rdtype: RdataType, flags: dns.flags.Flag
-    ) -> dns.message.Message:
-        query = dns.message.make_query(name, rdtype, use_edns=0, payload=EDNS_PAYLOAD, flags=flags)
-        timeout = self._config.timeout_seconds
-        self._spend_query()
-        response = await query_udp(query, endpoint, timeout)
-        if response.rcode() == dns.rcode.FORMERR:  # a server without EDNS (RFC 6891, section 7)
-            query = dns.message.make_query(name, rdtype, flags=flags)
-            self._spend_query()
-            response = await query_udp(query, endpoint, timeout)
-        if response.flags & dns.flags.TC:
-            self._spend_query()
-            response = await query_tcp(query, endpoint, timeout)
-        return response
-
-    def _spend_query(self) -> None:
-        if self._remaining_queries <= 0:
-            raise LookupFailed(f"it needs more than the {self._config.max_queries} queries allowed per domain")
-        self._remaining_queries -= 1
-
-
-def _format_errors(errors: Mapping[Server, str]) -> str:
-    return join_limited([f"{server.label}: {error}" for server, error in errors.items()])

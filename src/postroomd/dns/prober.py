@@ -5,10 +5,12 @@ from collections.abc import Mapping
 
 import dns.name
 
+from postroomd.dns.client import LookupFailed
 from postroomd.dns.config import DnsConfig
 from postroomd.dns.evaluation import evaluate, finding_of, unanswered
 from postroomd.dns.fallbacks import apply_organizational_dmarc, explain_doubled_names
-from postroomd.dns.lookup import DomainLookup, LookupFailed
+from postroomd.dns.limits import QueryLimits
+from postroomd.dns.lookup import DomainLookup
 from postroomd.dns.record_lookup import look_up_record
 from postroomd.dns.result import LookupStatus
 from postroomd.dns.spf_check import spf_fault
@@ -22,10 +24,11 @@ class DnsProber:
     def __init__(self, config: DnsConfig) -> None:
         self._config = config
         self._resolvers = config.endpoints()
+        self._limits = QueryLimits()
 
     async def probe(self, domain: Domain, records: Mapping[str, DomainRecord]) -> Mapping[str, Finding]:
         """Return the finding of each record by kind, within `deadline_seconds`."""
-        lookup = DomainLookup(self._config, self._resolvers)
+        lookup = DomainLookup(self._config, self._resolvers, self._limits)
         validation = _Validation(lookup, domain, records)
         error = f"the lookups took longer than the {self._config.deadline_seconds:g} s allowed per domain"
         try:

@@ -7,6 +7,7 @@ dnspython builds and parses the messages, asyncio does the I/O. `dns.asyncquery`
 import asyncio
 import os
 import struct
+from collections.abc import Callable
 
 import dns.flags
 import dns.message
@@ -28,10 +29,12 @@ class _TooManyRecords(Exception):
     """A response with more than MAX_RECORDS records."""
 
 
-async def query_udp(query: dns.message.Message, server: Endpoint, timeout_seconds: float) -> dns.message.Message:
+async def query_udp(
+    query: dns.message.Message, server: Endpoint, timeout_seconds: float, may_retransmit: Callable[[], bool]
+) -> dns.message.Message:
     """Return the response to a query; header and question only if it is truncated. Raises QueryFailed.
 
-    The query is retransmitted once, after a third of `timeout_seconds`.
+    The query is retransmitted once, after a third of `timeout_seconds`, if `may_retransmit` returns true then.
     """
     loop = asyncio.get_running_loop()
     wire = query.to_wire()
@@ -44,7 +47,9 @@ async def query_udp(query: dns.message.Message, server: Endpoint, timeout_second
             )
             try:
                 transport.sendto(wire)
-                retransmission = loop.call_later(timeout_seconds / 3, transport.sendto, wire)
+                retransmission = loop.call_later(
+                    timeout_seconds / 3, lambda: transport.sendto(wire) if may_retransmit() else None
+                )
                 try:
                     return await exchange.response
                 finally:
