@@ -43,12 +43,12 @@ class StillClock(Clock):
     def now(self) -> datetime:
         return self.time
 
-    def settle(self, now: datetime) -> None:
+    def mark_caught_up(self, now: datetime) -> None:
         self.settled = now
 
-    async def rest(self, events: Iterable[asyncio.Future[Any]], seconds: float) -> None:
+    async def wait(self, events: Iterable[asyncio.Future[Any]], seconds: float) -> None:
         self.rests.append(seconds)
-        await super().rest(events, 0.001)
+        await super().wait(events, 0.001)
 
 
 @dataclass

@@ -8,7 +8,7 @@ from functools import partial
 from postroomd.clock import Clock
 from postroomd.domain.errors import StorageUnavailable
 from postroomd.observability.logs import get_logger
-from postroomd.observability.metrics import WORKER_FAILURES, WORKER_LAG, WORKER_RAN
+from postroomd.observability.metrics import WORKER_FAILURES, WORKER_LAG, WORKER_LAST_RUN
 from postroomd.storage.protocols.work import Due
 from postroomd.worker.backoff import Rests
 from postroomd.worker.steps import DNS_LOOKUP, POLL, Worker
@@ -24,7 +24,7 @@ async def run_loop(worker: Worker, stop: asyncio.Event, clock: Clock, interval: 
     stopping, loop = asyncio.create_task(stop.wait()), asyncio.get_running_loop()
     looking: asyncio.Task[int | None] | None = None
     look_again_at = loop.time()
-    rests = Rests(lambda kind: WORKER_FAILURES.of(kind).inc())
+    rests = Rests(lambda kind: WORKER_FAILURES.labels(kind).inc())
 
     async def next_due(_: Collection[str]) -> Due:
         return await worker.work.next_due(platform=worker.providing is None)
@@ -39,7 +39,7 @@ async def run_loop(worker: Worker, stop: asyncio.Event, clock: Clock, interval: 
             try:
                 found = await rests.take(POLL, next_due, now)
                 if found:
-                    WORKER_LAG.of().set(_lag_seconds(found, now))
+                    WORKER_LAG.set(_lag_seconds(found, now))
                 due = found or Due(now, now)  # for all that is known
                 if looking is None and look_again_at <= loop.time() and due.has_look_ups(now):
                     looking = asyncio.create_task(rests.take(DNS_LOOKUP, partial(worker.validate_once, now), now))
@@ -51,16 +51,16 @@ async def run_loop(worker: Worker, stop: asyncio.Event, clock: Clock, interval: 
                 rest = min([rest, *coming])
                 left = due.has_steps(now) or due.has_look_ups(now)
                 if looking is None and not done and (resting or not left):
-                    clock.settle(now)
+                    clock.mark_caught_up(now)
                 if found:
-                    WORKER_RAN.of().set_to_current_time()
+                    WORKER_LAST_RUN.set_to_current_time()
             except StorageUnavailable:
                 log.warning("the database can't be reached: trying again")
-                WORKER_FAILURES.of("database").inc()
+                WORKER_FAILURES.labels("database").inc()
             if done:
                 continue
             awaited = {stopping, looking} if looking else {stopping}
-            await clock.rest(awaited, rest.total_seconds())
+            await clock.wait(awaited, rest.total_seconds())
     finally:
         stopping.cancel()
         if looking is not None:
@@ -78,6 +78,6 @@ def _looked(looking: asyncio.Task[int | None]) -> int:
     error = looking.exception()
     if isinstance(error, StorageUnavailable):
         log.warning("the database can't be reached: the look-ups are made again")
-        WORKER_FAILURES.of("database").inc()
+        WORKER_FAILURES.labels("database").inc()
         return 0
     return looking.result() or 0

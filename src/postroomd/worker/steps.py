@@ -106,7 +106,7 @@ class Worker:
             findings = await prober.probe(claim.domain, claim.records)
         except Exception:
             log.exception("look-up failed", domain_id=domain_id)
-            WORKER_FAILURES.of(DNS_LOOKUP).inc()
+            WORKER_FAILURES.labels(DNS_LOOKUP).inc()
             if claim.domain.status is DomainStatus.READY:
                 await _put_off(putting_off, domain_id=domain_id)
                 return
@@ -120,7 +120,7 @@ class Worker:
             await _failed(DNS_LOOKUP, claim.failures, putting_off, domain_id=domain_id)
             return
         log.info("domain looked up", domain_id=domain_id, status=settled.status)
-        DOMAINS_LOOKED_UP.of(settled.status).inc()
+        DOMAINS_LOOKED_UP.labels(settled.status).inc()
 
     async def _advance_due(self, now: datetime, skipping: Collection[str]) -> int:
         claims = await self.work.lease_mailboxes(now, LEASE, CHUNK, skipping)
@@ -133,7 +133,7 @@ class Worker:
             return advance_mailbox(mailbox, domain_status, self.policy, now)
 
         try:
-            WORKER_STEPS.of("mailbox").inc(await self.work.advance(claim, rule, now))
+            WORKER_STEPS.labels("mailbox").inc(await self.work.advance(claim, rule, now))
         except StorageUnavailable:
             raise
         except Exception:
@@ -150,7 +150,7 @@ class Worker:
         for provision in (await operations.pending_provisions(now, "", CHUNK)).items:
             try:
                 await operations.settle_provision(WORKER, provision.id, partial(confirm_provision, now=now))
-                WORKER_STEPS.of("provision").inc()
+                WORKER_STEPS.labels("provision").inc()
                 settled += 1
             except StorageUnavailable:
                 raise
@@ -158,7 +158,7 @@ class Worker:
                 continue  # it went before it with what it was about, or nobody waits for it any more
             except Exception:
                 log.exception("provision failed", provision_id=provision.id)
-                WORKER_FAILURES.of("provision").inc()
+                WORKER_FAILURES.labels("provision").inc()
                 failing = partial(fail_provision, reason="a fault of Postroom's: see the worker's log", now=now)
                 await _put_off(
                     partial(operations.settle_provision, WORKER, provision.id, failing), provision_id=provision.id
@@ -169,7 +169,7 @@ class Worker:
 async def _failed(kind: str, failures: int, putting_off: Callable[[], Awaitable[object]], **about: str) -> None:
     """Log the failure that is being handled, after so many before it, count it, and put off what has failed."""
     log.exception("step failed", kind=kind, failures=failures + 1, **about)
-    WORKER_FAILURES.of(kind).inc()
+    WORKER_FAILURES.labels(kind).inc()
     await _put_off(putting_off, **about)
 
 
@@ -194,5 +194,5 @@ async def _drain(step: Callable[[], Awaitable[int]]) -> int:
 async def _count_steps(kind: str, step: Awaitable[int]) -> int:
     """What a step answers: how many of its kind it has taken."""
     done = await step
-    WORKER_STEPS.of(kind).inc(done)
+    WORKER_STEPS.labels(kind).inc(done)
     return done

@@ -12,7 +12,7 @@ from typing import Protocol
 from uuid import uuid4
 
 from tests.e2e.sdk.client import PASSWORD_MARK, Answers
-from tests.e2e.support import POSTROOM, Up, clean_environment, database_url, end, run, wait_until
+from tests.e2e.support import POSTROOM, Up, clean_environment, database_url, run, terminate, wait_until
 from tests.support.postgres import PostgresServer
 
 QUICK = {
@@ -154,7 +154,7 @@ def running(directory: Path, database: Database, answers: Answers, **environment
         instance = Instance(up, database, [up.environment["SCW_SECRET_KEY"]])
         yield instance
     finally:
-        end(up)
+        terminate(up)
     require_nothing_told(instance, answers)
 
 
@@ -212,7 +212,7 @@ class Apart:
         for up in reversed(self._started):
             if up.process.poll() is None:
                 up.process.send_signal(signal.SIGCONT)
-            end(up)
+            terminate(up)
 
     def _launch(self, name: str, **environment: str) -> Up:
         directory = self._directory / f"{len(self._started)}-{name}"
