@@ -1,4 +1,7 @@
-"""Tenants and what is theirs, made through the repository under test."""
+"""Tenants and their resources.
+
+`new_*` functions store what they return through the repository under test; the others only build it.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -8,8 +11,8 @@ from hashlib import sha256
 from typing import Any
 from uuid import uuid4
 
+from postroomd.domain import mailboxes as mailbox_rules
 from postroomd.domain.context import CallContext
-from postroomd.domain.mailboxes import new_mailbox
 from postroomd.domain.model import (
     Alias,
     AliasStatus,
@@ -22,34 +25,22 @@ from postroomd.domain.model import (
     SubscriptionPeriod,
 )
 from postroomd.domain.policy import LifecyclePolicy
-from postroomd.domain.records import MailHosts, plan_records
+from postroomd.domain.records import plan_records
 from postroomd.domain.tenancy import AdminKey, ApiKey, Organization, Project, Scope
 from postroomd.storage.protocols.domains import DomainSecrets
 from postroomd.storage.protocols.mailboxes import NewMailbox
 from postroomd.storage.protocols.repository import Repository
 from tests.support.lifecycle import FACTS, FREE
+from tests.support.mail_hosts import MAIL_HOSTS
 
 NOW = datetime(2024, 1, 31, 12, 30, 15, 123_456, tzinfo=UTC)
 SECRETS = DomainSecrets("a validation token", "post", "a private key")
-
-HOSTS = MailHosts(
-    mx="mx.host.test",
-    imap="imap.host.test",
-    pop3="pop3.host.test",
-    submission="smtp.host.test",
-    dav="dav.host.test",
-    autoconfig="autoconfig.host.test",
-    autodiscover="autodiscover.host.test",
-    spf_include="_spf.host.test",
-    dmarc_policy="none",
-)
-
 
 OPERATOR = CallContext(actor="admin:test")
 
 
 def tenant_context(*, organization_id: str, project_id: str | None = None, **fields: Any) -> CallContext:
-    """The context of a call that reaches an organization, or one project of it."""
+    """Return the context of a call with the scope of an organization, or of one of its projects."""
     scope = Scope(organization_id=organization_id, project_id=project_id)
     return CallContext(**{"actor": "key:TEST", "tenant": scope, **fields})
 
@@ -67,12 +58,12 @@ class Tenant:
 
     @property
     def context(self) -> CallContext:
-        """Calls that reach the whole organization."""
+        """A call context with the scope of the organization."""
         return tenant_context(organization_id=self.organization.id)
 
     @property
     def project_context(self) -> CallContext:
-        """Calls that reach the one project."""
+        """A call context with the scope of the project."""
         return tenant_context(organization_id=self.organization.id, project_id=self.project.id)
 
 
@@ -95,7 +86,7 @@ async def new_tenant(repository: Repository, *, quota: int = 1_000) -> Tenant:
 
 
 async def new_neighbor(repository: Repository, tenant: Tenant) -> Tenant:
-    """Another project of the same organization."""
+    """Create another project of the same organization."""
     neighbor = project(tenant.organization.id)
     await repository.tenancy.create_project(neighbor)
     return Tenant(tenant.organization, neighbor)
@@ -142,11 +133,11 @@ def domain(
     )
 
 
-def records(of: Domain) -> list[DomainRecord]:
+def records(parent: Domain) -> list[DomainRecord]:
     return [
         DomainRecord(
             id=new_id(),
-            domain_id=of.id,
+            domain_id=parent.id,
             kind=plan.kind,
             status=RecordStatus.UNKNOWN_STATUS,
             level=plan.level,
@@ -154,10 +145,10 @@ def records(of: Domain) -> list[DomainRecord]:
             dns_name=plan.dns_name,
             dns_value=plan.dns_value,
             error=None,
-            created_at=of.created_at,
-            updated_at=of.created_at,
+            created_at=parent.created_at,
+            updated_at=parent.created_at,
         )
-        for plan in plan_records(of.name, HOSTS, token="T0KEN", dkim_selector="post", dkim_key="S0VZ")
+        for plan in plan_records(parent.name, MAIL_HOSTS, token="T0KEN", dkim_selector="post", dkim_key="S0VZ")
     ]
 
 
@@ -170,9 +161,9 @@ async def new_domain(
     now: datetime = NOW,
     **fields: Any,
 ) -> Domain:
-    """A stored domain; `fields` are those of the call's context."""
-    made = domain(tenant, name, status, now=now)
-    return await repository.domains.create(replace(tenant.context, **fields), made, records(made), SECRETS)
+    """Create a domain. `fields` replace those of the call context."""
+    new = domain(tenant, name, status, now=now)
+    return await repository.domains.create(replace(tenant.context, **fields), new, records(new), SECRETS)
 
 
 def mailbox(
@@ -184,39 +175,44 @@ def mailbox(
     now: datetime = NOW,
     change: Callable[[Mailbox], Mailbox] | None = None,
 ) -> NewMailbox:
-    """A mailbox to create, with what is to differ from a new one. Its password hash is the local part in brackets."""
+    """Return a mailbox to create. Its password hash is the local part in angle brackets."""
     mailbox_id = new_id()
 
-    def make(within: Domain) -> Mailbox:
-        made = new_mailbox(within, mailbox_id=mailbox_id, local_part=local_part, period=period, policy=policy, now=now)
-        made = made if status is None else replace(made, status=status, **FACTS[status])
-        return change(made) if change else made
+    def build(parent: Domain) -> Mailbox:
+        new = mailbox_rules.new_mailbox(
+            parent, mailbox_id=mailbox_id, local_part=local_part, period=period, policy=policy, now=now
+        )
+        if status is not None:
+            new = replace(new, status=status, **FACTS[status])
+        return change(new) if change else new
 
-    return NewMailbox(make, f"<{local_part}>")
-
-
-async def new_mailboxes(repository: Repository, within: Domain, *local_parts: str, **fields: Any) -> Sequence[Mailbox]:
-    """Stored mailboxes; `fields` are those of the call's context."""
-    context = tenant_context(organization_id=within.organization_id, **fields)
-    return await repository.mailboxes.create(context, within.id, [mailbox(name) for name in local_parts])
+    return NewMailbox(build, f"<{local_part}>")
 
 
-async def new_one(repository: Repository, within: Domain, new: NewMailbox) -> Mailbox:
-    """The one mailbox of a batch of one."""
-    (created,) = await repository.mailboxes.create(
-        tenant_context(organization_id=within.organization_id), within.id, [new]
-    )
+async def new_mailboxes(repository: Repository, parent: Domain, *local_parts: str, **fields: Any) -> Sequence[Mailbox]:
+    """Create mailboxes. `fields` replace those of the call context."""
+    context = tenant_context(organization_id=parent.organization_id, **fields)
+    return await repository.mailboxes.create(context, parent.id, [mailbox(name) for name in local_parts])
+
+
+async def new_mailbox(repository: Repository, parent: Domain, new: NewMailbox) -> Mailbox:
+    """Create one mailbox."""
+    context = tenant_context(organization_id=parent.organization_id)
+    (created,) = await repository.mailboxes.create(context, parent.id, [new])
     return created
 
 
-def alias(of: Mailbox, *, local_part: str, now: datetime = NOW, alias_id: str | None = None) -> Alias:
+new_one = new_mailbox
+
+
+def alias(parent: Mailbox, *, local_part: str, now: datetime = NOW, alias_id: str | None = None) -> Alias:
     return Alias(
         id=alias_id or new_id(),
-        organization_id=of.organization_id,
-        project_id=of.project_id,
-        domain_id=of.domain_id,
-        mailbox_id=of.id,
-        email=f"{local_part}@{of.email.partition('@')[2]}",
+        organization_id=parent.organization_id,
+        project_id=parent.project_id,
+        domain_id=parent.domain_id,
+        mailbox_id=parent.id,
+        email=f"{local_part}@{parent.email.partition('@')[2]}",
         description=f"also {local_part}",
         status=AliasStatus.READY,
         created_at=now,
@@ -224,7 +220,7 @@ def alias(of: Mailbox, *, local_part: str, now: datetime = NOW, alias_id: str | 
     )
 
 
-async def new_alias(repository: Repository, of: Mailbox, local_part: str, *, now: datetime = NOW) -> Alias:
-    context = tenant_context(organization_id=of.organization_id)
-    make = partial(alias, local_part=local_part, now=now, alias_id=new_id())
-    return await repository.aliases.create(context, of.id, make)
+async def new_alias(repository: Repository, parent: Mailbox, local_part: str, *, now: datetime = NOW) -> Alias:
+    context = tenant_context(organization_id=parent.organization_id)
+    build = partial(alias, local_part=local_part, now=now, alias_id=new_id())
+    return await repository.aliases.create(context, parent.id, build)
