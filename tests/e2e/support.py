@@ -172,7 +172,7 @@ def wait_until(condition: Callable[[], object], seconds: float = START_SECONDS) 
 
 def child_pids(pid: int) -> dict[str, int]:
     """Return the children of a process: name, truncated by the kernel to 15 characters with its prefix -> pid."""
-    found = {}
+    pids = {}
     for directory in Path("/proc").glob("[0-9]*"):
         try:
             name, _, rest = (directory / "stat").read_text().partition(" (")[2].rpartition(") ")
@@ -180,8 +180,8 @@ def child_pids(pid: int) -> dict[str, int]:
             continue  # it has exited meanwhile
         state, parent = rest.split()[:2]
         if int(parent) == pid and state != "Z":
-            found[name.removeprefix("postroom ")] = int(directory.name)
-    return found
+            pids[name.removeprefix("postroom ")] = int(directory.name)
+    return pids
 
 
 def is_running(pid: int) -> bool:
