@@ -12,7 +12,7 @@ from bench.measurements import Measurement, alternate, at_most, compare
 from bench.open_loop import Latencies, run_at_rate
 from bench.rest import sample_ids
 from postroom.v1alpha1 import mailbox_pb2
-from postroomd.rpc.crypto import usual_threads
+from postroomd.rpc.cpu_pool import default_threads
 from postroomd.settings import Settings
 
 BATCHES = 3  # per run
@@ -25,7 +25,7 @@ async def batch(harness: Harness) -> list[Measurement]:
     """One idle service with the default number of hashing threads."""
     stub = harness.stub(await harness.service(await harness.copy(harness.parameters.small)))
     await create_batch(stub)
-    threads = usual_threads()
+    threads = default_threads()
     durations, hash_durations = await alternate(
         harness.parameters.runs, lambda: median_ms(lambda _: create_batch(stub), BATCHES), _hash_ms
     )

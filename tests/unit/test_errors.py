@@ -25,7 +25,7 @@ from postroomd.domain.errors import (
     Unauthenticated,
     Violation,
 )
-from postroomd.rpc.status import ANSWERS
+from postroomd.rpc.status import ERROR_MAPPINGS
 
 AT_START_UP_ALONE = {errors.SchemaMismatch}
 
@@ -61,7 +61,7 @@ def test_the_drawing_is_the_tree_of_classes() -> None:
 
 def test_every_error_that_can_reach_a_caller_has_its_answer() -> None:
     # An answer is looked up by the very type: a parent's does not serve its children.
-    assert set(ANSWERS) == below(PostroomError) - AT_START_UP_ALONE
+    assert set(ERROR_MAPPINGS) == below(PostroomError) - AT_START_UP_ALONE
 
 
 def test_every_error_says_what_it_is_for() -> None:
@@ -87,8 +87,8 @@ def test_every_error_says_what_it_is_for() -> None:
 def test_an_error_is_told_by_the_code_and_type_of_the_contract(
     kind: type[PostroomError], code: str, reason: str
 ) -> None:
-    assert code_pb2.Code.Name(ANSWERS[kind].code) == code
-    assert ANSWERS[kind].reason == reason.upper()
+    assert code_pb2.Code.Name(ERROR_MAPPINGS[kind].code) == code
+    assert ERROR_MAPPINGS[kind].reason == reason.upper()
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class RpcMetrics:
-    """The metrics of one RPC, with its labels resolved once rather than with each call."""
+    """The metrics of one RPC. Its labels are resolved once, not with every call."""
 
     def __init__(self, method: MethodDescriptor) -> None:
         self._labels = (method.containing_service.full_name, method.name)
@@ -21,12 +21,12 @@ class RpcMetrics:
         self._counter("OK")
 
     def completed(self, code: str, started: float) -> None:
-        """Count an admitted call that ends now; `started` is an instant of `perf_counter`."""
+        """Count an admitted call that ends now, and its duration since `started` (of `perf_counter`)."""
         self._counter(code).inc()
         self._seconds.observe(perf_counter() - started)
 
     def rejected(self, code: str) -> None:
-        """Count a call that was not admitted."""
+        """Count a call that was not admitted. It has no duration."""
         self._counter(code).inc()
 
     def _counter(self, code: str) -> "Counter":

@@ -24,8 +24,9 @@ from postroomd.rpc.aliases import AliasServicer
 from postroomd.rpc.authentication import Authenticator, operator_caller, tenant_caller
 from postroomd.rpc.boundary import Boundary, Rpc
 from postroomd.rpc.convert import ServiceUrls
-from postroomd.rpc.crypto import Crypto, usual_threads
+from postroomd.rpc.cpu_pool import CpuPool, default_threads
 from postroomd.rpc.domains import DomainServicer
+from postroomd.rpc.hashing import PasswordHashing, estimated_hash_seconds
 from postroomd.rpc.mailboxes import MailboxServicer
 from postroomd.settings import Settings
 from postroomd.storage.migrations import require_current
@@ -66,13 +67,13 @@ async def serve(settings: Settings, stop: asyncio.Event, ready: Callable[..., No
             url, owner=True, pool_size=settings.database_pool_size, replica=_replica(settings)
         )
         cleanups.push_async_callback(repository.close)
-        crypto = _crypto(settings)
-        cleanups.callback(crypto.close)
+        hashing = _password_hashing(settings)
+        cleanups.callback(hashing.pool.close)
 
         authenticator = Authenticator(repository.tenancy.find_key, tenant_caller, now, settings.key_cache_seconds)
         admissions = [Admission(settings.max_calls)]
         boundary = Boundary(repository=repository, authenticator=authenticator, clock=now, admission=admissions[0])
-        services = [(settings.grpc_address, boundary.handlers(SERVICE, _rpcs(settings, repository, crypto, now)))]
+        services = [(settings.grpc_address, boundary.handlers(SERVICE, _rpcs(settings, repository, hashing, now)))]
         names = ["", SERVICE.full_name]
         if settings.admin_address:
             # A limit of its own: load from tenants does not lock the operator out.
@@ -124,12 +125,14 @@ def _admin_handlers(
     return boundary.handlers(ADMIN_SERVICE, servicer.rpcs())
 
 
-def _rpcs(settings: Settings, repository: Repository, crypto: Crypto, clock: Callable[[], datetime]) -> dict[str, Rpc]:
+def _rpcs(
+    settings: Settings, repository: Repository, hashing: PasswordHashing, clock: Callable[[], datetime]
+) -> dict[str, Rpc]:
     policy = settings.lifecycle_policy()
     domains = DomainServicer(
         domains=repository.domains,
         tenancy=repository.tenancy,
-        crypto=crypto,
+        pool=hashing.pool,
         hosts=mail_hosts(settings),
         urls=_urls(settings),
         dkim_selector=settings.dkim_selector,
@@ -139,7 +142,7 @@ def _rpcs(settings: Settings, repository: Repository, crypto: Crypto, clock: Cal
     mailboxes = MailboxServicer(
         mailboxes=repository.mailboxes,
         domains=repository.domains,
-        crypto=crypto,
+        hashing=hashing,
         policy=policy,
         clock=clock,
     )
@@ -164,17 +167,18 @@ def _replica(settings: Settings) -> ReplicaUrl | None:
     return ReplicaUrl(url=url.get_secret_value(), max_staleness_seconds=settings.replica_staleness_seconds)
 
 
-def _crypto(settings: Settings) -> Crypto:
+def _password_hashing(settings: Settings) -> PasswordHashing:
     hasher = argon2.PasswordHasher(
         time_cost=settings.argon2_time_cost,
         memory_cost=settings.argon2_memory_kib,
         parallelism=settings.argon2_parallelism,
     )
-    return Crypto(
-        threads=settings.hash_threads or usual_threads(settings.processes),
+    pool = CpuPool(
+        threads=settings.hash_threads or default_threads(settings.processes),
         max_wait_seconds=settings.hash_wait_seconds,
-        hasher=hasher,
+        task_seconds=estimated_hash_seconds(hasher),
     )
+    return PasswordHashing(pool, hasher)
 
 
 def mail_hosts(settings: Settings) -> MailHosts:
