@@ -14,7 +14,7 @@ from google.rpc.error_details_pb2 import ErrorInfo, RetryInfo
 from postroomd.gateway import GatewayConfig, run_gateway
 from tests.gateway.client import PREFIX, TOKEN, Client, Response, Start
 from tests.gateway.stub_service import StubService
-from tests.gateway.waiting import wait_until
+from tests.support.waiting import wait_until
 
 
 def assert_too_many_requests(response: Response) -> None:
