@@ -21,8 +21,9 @@ from postroomd import __version__
 from postroomd.observability.metrics import METRICS
 from tests.conftest import NewDatabase
 from tests.e2e.conftest import Starter
-from tests.e2e.support import child_pids, clean_environment, is_running, request, run, wait_until
+from tests.e2e.support import child_pids, clean_environment, is_running, request, run
 from tests.support.metrics import Scrape, scrape
+from tests.support.waiting import block_until
 
 if TYPE_CHECKING:
     from postroom.v1alpha1.mailbox_service_pb2_grpc import MailboxServiceStub
@@ -47,7 +48,7 @@ class Process:
     @property
     def ready(self) -> Mapping[str, str]:
         """Its `ready` log line, once there is one."""
-        wait_until(lambda: self._ready_lines or self.process.poll() is not None)
+        block_until(lambda: self._ready_lines or self.process.poll() is not None)
         assert self._ready_lines, self.log.read_text()
         return self._ready_lines[0]
 
@@ -115,10 +116,7 @@ def postroom_metrics(scraped: Scrape) -> set[str]:
 
 def wait_for(read: Callable[[], object], expected: object) -> None:
     """Wait until a value is as expected: gauges are sampled once a second, and cancellation is asynchronous."""
-    deadline = time.monotonic() + SECONDS
-    while (value := read()) != expected:
-        assert time.monotonic() < deadline, value
-        time.sleep(0.05)
+    block_until(lambda: read() == expected)
 
 
 def handled(scraped: Scrape) -> dict[tuple[str, ...], float]:
@@ -323,7 +321,7 @@ def test_the_directory_is_removed_if_the_parent_is_killed(launch: Launch, databa
     directory = directory_of(int(pids[0]))
     services.process.kill()
     services.process.wait(SECONDS)
-    wait_until(lambda: not any(is_running(int(pid)) for pid in pids))
+    block_until(lambda: not any(is_running(int(pid)) for pid in pids))
     assert not directory.exists()
 
 

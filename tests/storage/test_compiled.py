@@ -20,7 +20,7 @@ from postroomd.storage import schema as t
 from postroomd.storage.compiled import CompiledRead, Rows, via_sqlalchemy
 from postroomd.storage.database import Database
 from postroomd.storage.drivers import postgresql
-from postroomd.storage.drivers.pools import ExclusivePool, PooledConnection
+from postroomd.storage.drivers.postgresql_pool import Connection, ExclusivePool
 from postroomd.storage.opening import open_database
 from postroomd.storage.sql import SqlRepository
 from postroomd.storage.sql.mailboxes import fetch_mailbox
@@ -330,14 +330,14 @@ class Held:
         self.running = 0
         self.ended = asyncio.Event()
 
-    async def fetch(self, sql: str, arguments: Sequence[Any]) -> Rows:
+    async def fetch(self, query: str, *arguments: Any) -> Rows:
         self.running += 1
         assert self.running == 1, "two statements at a time"
         try:
             await self.ended.wait()
         finally:
             self.running -= 1
-        return [[sql]]
+        return [[query]]
 
     def is_closed(self) -> bool:
         return False
@@ -349,7 +349,7 @@ class Held:
 async def test_a_line_that_comes_free_as_its_caller_hangs_up_goes_to_the_next() -> None:
     line = Held()
 
-    async def connect() -> PooledConnection:
+    async def connect() -> Connection:
         return line
 
     lines = ExclusivePool(connect, 1, timeout_seconds=5)
@@ -371,7 +371,7 @@ async def test_a_line_that_comes_free_as_its_caller_hangs_up_goes_to_the_next() 
 
 
 async def test_a_line_that_can_not_be_opened_leaves_its_turn_to_the_next() -> None:
-    async def connect() -> PooledConnection:
+    async def connect() -> Connection:
         raise ConnectionRefusedError
 
     lines = ExclusivePool(connect, 1, timeout_seconds=5)

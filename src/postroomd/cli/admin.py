@@ -90,7 +90,10 @@ def history(
     address: Annotated[str, typer.Argument(metavar="ADDRESS")],
     output: ListOutput = ListFormat.TABLE,
 ) -> None:
-    """List the status transitions of the mailboxes with an address, purged ones included, oldest first."""
+    """List the status transitions of an address.
+
+    These are the transitions of all mailboxes that have the address or had it when they were purged, oldest first.
+    """
     canonical = _canonical(address)
 
     async def read(repository: Repository) -> list[Transition]:

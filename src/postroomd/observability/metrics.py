@@ -240,7 +240,7 @@ async def sampling(gauges: Iterable[tuple[Settable, Callable[[], float]]]) -> As
 
 def markdown_table() -> str:
     """Return the table of metrics in docs/metrics.md."""
-    rows = ["| metric | type | labels | unit | process | what it is |", "|---|---|---|---|---|---|"]
+    rows = ["| metric | type | labels | unit | processes | description |", "|---|---|---|---|---|---|"]
     for metric in METRICS:
         labels = ", ".join(f"`{label}`" for label in metric.label_values) or "none"
         processes = ", ".join(f"`{process}`" for process in metric.processes)

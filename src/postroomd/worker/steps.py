@@ -32,7 +32,7 @@ CHUNK = 200  # rows a transaction: few enough that a request waits for none of t
 PROBES = 20  # domains that are looked up at a time
 LEASE = timedelta(minutes=2)  # for what takes a chunk of steps moments, and all look-ups but very patient ones
 POLL, DNS_LOOKUP, ADVANCE = "poll", "dns_lookup", "mailbox"  # kinds of step, as the log and the metrics have them
-LOOKUP_FAILED = Finding(RecordStatus.INVALID, "the look-up failed: ask for another validation later")
+LOOKUP_FAILED = Finding(RecordStatus.UNKNOWN_STATUS, "the lookup failed: request another validation later")
 
 log = get_logger()
 

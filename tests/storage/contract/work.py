@@ -103,13 +103,13 @@ class WorkContract:
         }
         assert await lease_due_domains(repository) == []
 
-    async def test_a_missing_record_fails_the_validation_and_has_an_error(
+    async def test_a_domain_with_a_missing_record_waits_and_names_the_record(
         self, repository: Repository, tenant: Tenant
     ) -> None:
         domain = await validating_domain(repository, tenant)
         before = await repository.domains.records(tenant.context, domain.id)
         settled = await settle(repository, domain, {"mx": MX_MISSING["mx"]}, LATER)
-        assert settled.status is DomainStatus.VALIDATION_FAILED
+        assert settled.status is DomainStatus.WAITING_VALIDATION
         assert await repository.domains.get(tenant.context, domain.id) == settled
         found = await repository.domains.records(tenant.context, domain.id)
         shown = {kind: replace(record, status=RecordStatus.UNKNOWN_STATUS) for kind, record in before.items()}

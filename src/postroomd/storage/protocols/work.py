@@ -90,8 +90,9 @@ class Work(Protocol):
         """Store the findings of a DNS lookup by record kind, and return the domain.
 
         A validating domain becomes `provisioning` if every required record is valid and no other organization owns the
-        name, else `validation_failed`. The status of any other domain stays; a ready one is due again after `interval`.
-        If the lease has ended or the domain is removed, nothing is written and the leased domain is returned.
+        name, `waiting_validation` if a required record is absent or unanswered, else `validation_failed`. The status of
+        any other domain stays; a ready one is due again after `interval`. If the lease has ended or the domain is
+        removed, nothing is written and the leased domain is returned.
         """
 
     async def postpone_domain(self, lease: DomainLease, until: datetime) -> None:

@@ -13,7 +13,7 @@ from postroomd.domain.domains import move_domain, next_check_at
 from postroomd.domain.events import DomainEvent
 from postroomd.domain.mailboxes import due_at
 from postroomd.domain.model import Alias, Domain, DomainStatus, Mailbox, RecordStatus
-from postroomd.domain.records import NAME_IS_PROVED_ELSEWHERE, Finding, validation_event
+from postroomd.domain.records import NAME_IS_PROVED_ELSEWHERE, Finding, Outcome, validation_event
 from postroomd.domain.transitions import DOMAIN_TRANSITIONS
 from postroomd.storage import schema as t
 from postroomd.storage.database import Database
@@ -89,7 +89,8 @@ class SqlWork:
             records = await fetch_records(connection, stored)
             found = dict(findings)
             event = validation_event(records, found)
-            claims = event is DomainEvent.RECORDS_VALID and stored.status in DOMAIN_TRANSITIONS[event]
+            proved = "domain_validation" in found and found["domain_validation"].outcome is Outcome.PRESENT
+            claims = proved and event is not DomainEvent.RECORDS_INVALID and stored.status in DOMAIN_TRANSITIONS[event]
             if claims and await _proved_elsewhere(connection, stored):
                 event = DomainEvent.RECORDS_INVALID
                 found["domain_validation"] = Finding(RecordStatus.INVALID, NAME_IS_PROVED_ELSEWHERE)
