@@ -30,6 +30,7 @@ from postroomd.storage.protocols.repository import Repository
 from postroomd.worker.probers import TrustingProber
 from postroomd.worker.steps import Worker
 from tests.support import factories
+from tests.support.database_state import check_invariants, dump
 from tests.support.factories import (
     NOW,
     OPERATOR,
@@ -45,7 +46,6 @@ from tests.support.factories import (
     records,
 )
 from tests.support.lifecycle import BILLED, FREE, PLATFORM, RETENTION
-from tests.support.stored import check_invariants, dump
 
 E, M = MailboxEvent, MailboxStatus
 LATER = NOW + timedelta(hours=1)

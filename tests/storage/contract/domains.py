@@ -18,6 +18,7 @@ from postroomd.domain.queries import DomainQuery, Ordering
 from postroomd.domain.records import RECORD_KINDS
 from postroomd.storage import schema as t
 from postroomd.storage.protocols.repository import Repository
+from tests.support.database_state import check_invariants, dump, rows_of
 from tests.support.factories import (
     NOW,
     SECRETS,
@@ -33,7 +34,6 @@ from tests.support.factories import (
     records,
     tenant_context,
 )
-from tests.support.stored import check_invariants, dump, rows_of
 
 LATER = NOW + timedelta(hours=1)
 FAR = NOW + timedelta(days=4_000)

@@ -18,9 +18,9 @@ from postroomd.domain.model import Alias, Domain, DomainStatus, Mailbox, Subscri
 from postroomd.storage.protocols.repository import Repository
 from postroomd.worker.probers import TrustingProber
 from postroomd.worker.steps import Worker
+from tests.support.database_state import check_invariants
 from tests.support.factories import NOW, Tenant, alias, mailbox, new_domain, new_id, new_tenant
 from tests.support.lifecycle import FREE, RETENTION
-from tests.support.stored import check_invariants
 
 NAMES = [f"{letter}{number}" for letter in "abc" for number in range(4)]
 

@@ -21,9 +21,9 @@ from postroomd.storage import schema as t
 from postroomd.storage.protocols.repository import Repository
 from postroomd.storage.protocols.rules import MailboxStep
 from postroomd.storage.protocols.work import Due, MailboxLease
+from tests.support.database_state import check_invariants, count_of, dump, rows_of
 from tests.support.factories import NOW, Tenant, mailbox, new_alias, new_domain, new_mailboxes, new_one
 from tests.support.lifecycle import FREE, MICROSECOND
-from tests.support.stored import check_invariants, count_of, dump, rows_of
 
 LATER = NOW + timedelta(hours=1)
 RETENTION = timedelta(days=30)
