@@ -4,12 +4,12 @@ import os
 import signal
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+
+from tests.support.waiting import block_until
 
 POSTROOM = str(Path(sys.executable).parent / "postroom")
 START_SECONDS = 30
@@ -141,7 +141,7 @@ def start(directory: Path, *flags: str, **environment: str) -> Up:
     (directory / "env").unlink(missing_ok=True)
     up = launch(directory, *flags, **environment)
     try:
-        wait_until(lambda: up.env_file.exists() or up.process.poll() is not None)
+        block_until(lambda: up.env_file.exists() or up.process.poll() is not None)
         if not up.env_file.exists():
             raise AssertionError(f"postroom up has exited: {up.log}")
     except BaseException:
@@ -160,14 +160,6 @@ def terminate(up: Up) -> None:
             for pid in (up.process.pid, *pids.values()):
                 os.kill(pid, signal.SIGKILL)
             up.wait()
-
-
-def wait_until(condition: Callable[[], object], seconds: float = START_SECONDS) -> None:
-    """Wait until a function returns a true value. Raises AssertionError after `seconds`."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"not true within {seconds} s"
-        time.sleep(0.02)
 
 
 def child_pids(pid: int) -> dict[str, int]:

@@ -12,8 +12,9 @@ from typing import Protocol
 from uuid import uuid4
 
 from tests.e2e.sdk.client import PASSWORD_MARK, Answers
-from tests.e2e.support import POSTROOM, Up, clean_environment, database_url, run, terminate, wait_until
+from tests.e2e.support import POSTROOM, Up, clean_environment, database_url, run, terminate
 from tests.support.postgres import PostgresServer
+from tests.support.waiting import block_until
 
 QUICK = {
     "POSTROOM_ARGON2_MEMORY_KIB": "8",
@@ -149,7 +150,7 @@ def running(directory: Path, database: Database, answers: Answers, **environment
         | environment,
     )
     try:
-        wait_until(lambda: up.env_file.exists() or up.process.poll() is not None)
+        block_until(lambda: up.env_file.exists() or up.process.poll() is not None)
         assert up.env_file.exists(), up.log
         instance = Instance(up, database, [up.environment["SCW_SECRET_KEY"]])
         yield instance
@@ -224,6 +225,6 @@ class Apart:
 
 def _ready_address(up: Up) -> str:
     """Where a process listens, once it does."""
-    wait_until(lambda: '"event": "ready"' in up.log or up.process.poll() is not None)
+    block_until(lambda: '"event": "ready"' in up.log or up.process.poll() is not None)
     (address,) = (line["address"] for line in map(json.loads, up.log.splitlines()) if line["event"] == "ready")
     return str(address)
