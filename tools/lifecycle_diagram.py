@@ -29,7 +29,8 @@ DOMAIN_EVENTS: Meanings = {
     DomainEvent.CREATED: "ConfirmProvision: the mail platform has made it.",
     DomainEvent.VALIDATE: "ValidateDomainRecords asks for a look-up.",
     DomainEvent.RECORDS_VALID: "All required records are there, and its own validation token.",
-    DomainEvent.RECORDS_INVALID: "A required record is missing or wrong, or another organization has the name.",
+    DomainEvent.RECORDS_MISSING: "A required record is absent, or its lookup was not answered.",
+    DomainEvent.RECORDS_INVALID: "A required record is wrong and none missing, or another organization owns the name.",
     DomainEvent.PROVISIONED: "It is taken into use, and its mailboxes with it.",
     DomainEvent.DELETE: "DeleteDomain.",
 }

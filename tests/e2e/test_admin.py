@@ -39,7 +39,7 @@ def test_the_name_of_a_revoked_admin_key_can_not_be_used_again(postroom: Up) -> 
     new_admin_key(postroom, "support")
     assert succeed("admin-keys", "revoke", "support", flag(postroom)) == "support is revoked.\n"
     line = fail(1, "admin-keys", "create", "--name=support", flag(postroom))
-    assert line == "postroom: there is an admin key support already"
+    assert line == "postroom: admin key name support is already in use: choose another name"
 
 
 def test_revoking_an_unknown_admin_key_is_one_line(postroom: Up) -> None:

@@ -1,16 +1,23 @@
-from collections.abc import AsyncIterator, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack
 from typing import Any
 
 import aiohttp
 import pytest
 import structlog
+import uvloop
 from google.protobuf.descriptor import ServiceDescriptor
 
 from postroomd.gateway.app import SERVICES, GatewayConfig, open_gateway
 from postroomd.gateway.http_server import listen
 from tests.gateway.client import TOKEN, Client, Start
 from tests.gateway.stub_service import StubService
+
+
+def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """Run all tests of the gateway in uvloop, as production does: its transports differ from asyncio's."""
+    return {"uvloop": uvloop.new_event_loop}
 
 
 @pytest.fixture

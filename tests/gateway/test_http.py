@@ -186,11 +186,14 @@ async def chunks(size: int) -> AsyncIterator[bytes]:
 @pytest.mark.parametrize(
     "route", [("POST", "/aliases"), ("PATCH", "/aliases/a"), ("GET", "/aliases"), ("DELETE", "/aliases/a")]
 )
-async def test_a_body_of_4_mib_is_rejected_with_413(call: Client, route: tuple[str, str], chunked: bool) -> None:
+async def test_a_body_of_4_mib_is_rejected_or_ignored(call: Client, route: tuple[str, str], chunked: bool) -> None:
     size = 4 * 1024 * 1024
     response = await call(*route, data=chunks(size) if chunked else io.BytesIO(b" " * size))
-    assert (response.status, response.json["type"]) == (413, "payload_too_large")
-    assert not call.stub.calls
+    if chunked and route[0] in ("GET", "DELETE"):  # its length is unknown, and it is not waited for
+        assert response.status == 200
+    else:
+        assert (response.status, response.json["type"]) == (413, "payload_too_large")
+        assert not call.stub.calls
     assert (await call("GET", "/aliases")).status == 200
 
 

@@ -7,13 +7,14 @@ from typing import Any
 import aiohttp
 import grpc
 import pytest
+import uvloop
 from google.protobuf.duration_pb2 import Duration
 from google.rpc.error_details_pb2 import ErrorInfo, RetryInfo
 
 from postroomd.gateway import GatewayConfig, run_gateway
-from tests.gateway.client import TOKEN, Client, Response, Start
+from tests.gateway.client import PREFIX, TOKEN, Client, Response, Start
 from tests.gateway.stub_service import StubService
-from tests.gateway.waiting import wait_until
+from tests.support.waiting import wait_until
 
 
 def assert_too_many_requests(response: Response) -> None:
@@ -28,6 +29,10 @@ async def fill_slots(call: Client, slots: int) -> tuple[asyncio.Event, list[asyn
     held = [asyncio.create_task(call("GET", "/domains")) for _ in range(slots)]
     await wait_until(lambda: len(call.stub.calls) == slots)
     return release, held
+
+
+async def test_the_gateway_is_tested_in_the_event_loop_of_production() -> None:
+    assert isinstance(asyncio.get_running_loop(), uvloop.Loop)
 
 
 async def test_requests_beyond_the_limit_get_429_and_probes_do_not(start: Start) -> None:
@@ -53,6 +58,20 @@ async def test_reads_and_changes_have_separate_limits(start: Start) -> None:
     assert (await call("GET", "/mailboxes")).status == 200
     release.set()
     assert (await held).status == 200
+
+
+async def test_unfinished_bodies_hold_no_slots(start: Start) -> None:
+    call = await start(max_requests=1)
+    head = f"POST {PREFIX}/aliases HTTP/1.1\r\nHost: a\r\nX-Auth-Token: {TOKEN}\r\nContent-Length: 1000\r\n\r\n1"
+    slow = [await asyncio.open_connection("127.0.0.1", call.port) for _ in range(20)]
+    for _, writer in slow:
+        writer.write(head.encode())
+        await writer.drain()
+    assert (await call("POST", "/aliases", json={"local_part": "a"})).status == 200
+    assert (await call("GET", "/aliases")).status == 200
+    assert len(call.stub.calls) == 2
+    for _, writer in slow:
+        writer.close()
 
 
 async def test_a_disconnecting_client_releases_its_slot(start: Start) -> None:

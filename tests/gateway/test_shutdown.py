@@ -13,7 +13,7 @@ from postroomd.gateway import GatewayConfig, run_gateway
 from postroomd.gateway.app import SERVICES
 from tests.gateway.client import PREFIX, Client, Start
 from tests.gateway.stub_service import StubService
-from tests.gateway.waiting import wait_until
+from tests.support.waiting import wait_until
 
 DOMAINS = f"{PREFIX}/domains"
 
@@ -91,7 +91,9 @@ async def test_a_client_that_disconnects_within_its_body_is_logged_once(
     call: Client, logs: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     _, writer = await asyncio.open_connection("127.0.0.1", call.port)
-    writer.write(f"POST {PREFIX}/aliases HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n{{".encode())
+    writer.write(
+        f"POST {PREFIX}/aliases HTTP/1.1\r\nHost: a\r\nX-Auth-Token: a\r\nContent-Length: 10\r\n\r\n{{".encode()
+    )
     await writer.drain()
     await asyncio.sleep(0.05)
     writer.close()
@@ -123,7 +125,7 @@ class Running:
         self.task = asyncio.create_task(run_gateway(config, ("127.0.0.1", port), self.stop, self.ready.set))
 
     async def get(self) -> tuple[int, str | None]:
-        async with self.session.get(self.url + DOMAINS) as response:
+        async with self.session.get(self.url + DOMAINS, headers={"X-Auth-Token": "a"}) as response:
             await response.read()
             return response.status, response.headers.get("Connection")
 

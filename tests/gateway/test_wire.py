@@ -68,6 +68,20 @@ async def test_a_body_that_arrives_too_late_is_rejected(start: Start) -> None:
     assert response.violations == {"body": "format"}
 
 
+@pytest.mark.parametrize("length", [b"Content-Length: 1000", b"Transfer-Encoding: chunked"])
+async def test_a_request_without_token_is_denied_before_its_body(call: Client, length: bytes) -> None:
+    head = b"POST " + PREFIX.encode() + b"/aliases HTTP/1.1\r\n" + HOST + b"Content-Type: application/json\r\n"
+    response = await raw(call, head + length + b"\r\n\r\n1")
+    assert (response.status, response.json["type"]) == (401, "denied_authentication")
+
+
+@pytest.mark.parametrize("method", [b"GET", b"DELETE"])
+@pytest.mark.parametrize("length", [b"Content-Length: 1000", b"Transfer-Encoding: chunked"])
+async def test_a_body_that_the_route_ignores_is_not_waited_for(call: Client, method: bytes, length: bytes) -> None:
+    head = method + b" " + PREFIX.encode() + b"/aliases/an-id HTTP/1.1\r\n" + KEYED
+    assert (await raw(call, head + length + b"\r\n\r\n1")).status == 200
+
+
 @pytest.mark.parametrize("target", [b"*", b"http://localhost/nowhere", b"/nowhere#fragment"])
 async def test_unusual_request_targets_are_not_found(call: Client, target: bytes) -> None:
     response = await raw(call, b"OPTIONS " + target + b" HTTP/1.1\r\n" + HOST + b"X-Request-Id: the-id\r\n\r\n")

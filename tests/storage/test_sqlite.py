@@ -121,11 +121,11 @@ async def test_every_look_for_work_is_served_by_an_index(
         assert len(claims) == 3
         for claim in claims:
             assert await work.advance(claim, partial(advance_mailbox, policy=BOTH, now=NOW), NOW) is True
-            await work.put_off_mailbox(claim, NOW)
+            await work.postpone_mailbox(claim, NOW)
         await repository.domains.delete(tenant.context, going.id, partial(delete_domain, now=NOW), NOW)
         purge = partial(work.purge_domains, lambda _: None, lambda _: None, NOW, 10)
         assert [await purge() for _ in range(3)] == [2, 1, 0]
-        assert await work.forget_answers(NOW, 10) == 0
+        assert await work.delete_expired_responses(NOW, 10) == 0
         operations = repository.administration
         await operations.pending_payments("", 10)
         await operations.pending_provisions(NOW, "", 10)

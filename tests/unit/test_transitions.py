@@ -53,14 +53,14 @@ GROUPS = {
 }
 
 DOMAIN_TABLE = """
-                    created             validate    records_valid  records_invalid    provisioned  delete
-creating            waiting_validation  .           .              .                  .            deleting
-waiting_validation  .                   validating  .              .                  .            deleting
-validating          .                   .           provisioning   validation_failed  .            deleting
-validation_failed   .                   validating  .              .                  .            deleting
-provisioning        .                   .           .              .                  ready        deleting
-ready               .                   .           .              .                  .            deleting
-deleting            .                   .           .              .                  .            .
+                   created            validate   records_valid records_missing    records_invalid   provisioned delete
+creating           waiting_validation .          .             .                  .                 .           deleting
+waiting_validation .                  validating .             .                  .                 .           deleting
+validating         .                  .          provisioning  waiting_validation validation_failed .           deleting
+validation_failed  .                  validating .             .                  .                 .           deleting
+provisioning       .                  .          .             .                  .                 ready       deleting
+ready              .                  .          .             .                  .                 .           deleting
+deleting           .                  .          .             .                  .                 .           .
 """
 
 

@@ -19,8 +19,8 @@ from postroomd.storage.protocols.domains import DomainSecrets
 from postroomd.storage.protocols.repository import Repository
 from postroomd.worker.steps import Worker
 from tests.conftest import NewDatabase
-from tests.support.dns_records import NAME, NOW, a_domain, config, records_of, zone
-from tests.support.dns_server import Internet, silent
+from tests.support.dns_records import NAME, NOW, dns_config, make_domain, records_of, zone
+from tests.support.dns_server import Internet, no_reply
 from tests.support.factories import tenant_context
 from tests.support.lifecycle import FREE
 
@@ -31,7 +31,7 @@ class House:
     def __init__(self, repository: Repository, internet: Internet) -> None:
         self.repository = repository
         self.internet = internet
-        prober = DnsProber(config(internet))
+        prober = DnsProber(dns_config(internet))
         self.worker = Worker(work=repository.work, prober=prober, policy=FREE)
         self.now = NOW
 
@@ -47,7 +47,7 @@ class House:
             created_at=NOW,
         )
         await self.repository.tenancy.create_organization(organization, project)
-        made = a_domain(name, DomainStatus.WAITING_VALIDATION)
+        made = make_domain(name, DomainStatus.WAITING_VALIDATION)
         domain = Domain(
             id=made.id,
             organization_id=organization.id,
@@ -110,7 +110,7 @@ async def test_a_domain_whose_records_are_published_becomes_ready(house: House) 
     house.internet.publish(NAME, zone(registered.records))
     await house.work()
     assert await registered.status() is DomainStatus.WAITING_VALIDATION
-    assert not house.internet.asked
+    assert not house.internet.queries
 
     assert await registered.ask_for_validation() is DomainStatus.VALIDATING
     await house.work()
@@ -118,19 +118,24 @@ async def test_a_domain_whose_records_are_published_becomes_ready(house: House) 
     assert set((await registered.seen()).values()) == {(RecordStatus.VALID, None)}
 
 
-async def test_a_domain_fails_with_an_error_a_record_and_is_ready_once_its_dns_is_mended(house: House) -> None:
+async def test_a_domain_reports_an_error_per_record_until_it_is_ready(house: House) -> None:
     registered = await house.register("T0KEN")
     house.internet.publish(NAME, zone(registered.records, {"mx": ["MX 10 mx.else.test."], "dkim": [], "imap": []}))
     await registered.ask_for_validation()
     await house.work()
-    assert await registered.status() is DomainStatus.VALIDATION_FAILED
+    assert await registered.status() is DomainStatus.WAITING_VALIDATION
     seen = await registered.seen()
     assert seen["mx"][0] is RecordStatus.INVALID
-    assert seen["mx"][1] == 'no record names our host; found "10 mx.else.test."; expected "10 mx.host.test."'
+    assert seen["mx"][1] == 'no record has the expected host; found "10 mx.else.test."; expected "10 mx.host.test."'
     assert seen["dkim"][0] is seen["imap"][0] is RecordStatus.NOT_FOUND
     assert seen["domain_validation"] == (RecordStatus.VALID, None)
 
-    house.internet.publish(NAME, zone(registered.records, {"imap": []}))  # which is optional
+    house.internet.publish(NAME, zone(registered.records, {"mx": ["MX 10 mx.else.test."]}))
+    await registered.ask_for_validation()
+    await house.work()
+    assert await registered.status() is DomainStatus.VALIDATION_FAILED
+
+    house.internet.publish(NAME, zone(registered.records, {"imap": []}))  # which is not required
     await registered.ask_for_validation()
     await house.work()
     assert await registered.status() is DomainStatus.READY
@@ -139,20 +144,20 @@ async def test_a_domain_fails_with_an_error_a_record_and_is_ready_once_its_dns_i
     assert seen["imap"][0] is RecordStatus.NOT_FOUND
 
 
-async def test_a_domain_whose_servers_are_silent_fails_and_says_so(house: House) -> None:
+async def test_a_domain_with_unresponsive_servers_waits_and_says_why(house: House) -> None:
     registered = await house.register("T0KEN")
     for server in house.internet.servers.values():
-        server.answering = silent
-    prober = DnsProber(config(house.internet, timeout_seconds=0.8))
+        server.handler = no_reply
+    prober = DnsProber(dns_config(house.internet, timeout_seconds=0.8))
     house.worker = Worker(work=house.repository.work, prober=prober, policy=FREE)
     await registered.ask_for_validation()
     await house.work()
-    assert await registered.status() is DomainStatus.VALIDATION_FAILED
+    assert await registered.status() is DomainStatus.WAITING_VALIDATION
     status, error = (await registered.seen())["mx"]
-    assert status is RecordStatus.INVALID
+    assert status is RecordStatus.UNKNOWN_STATUS
     assert error is not None
-    assert error.startswith("the look-up of MX example.com failed: ns")
-    assert f"ns1.example.com (127.0.0.1:{house.internet.port}): no answer within 0.8 s" in error
+    assert error.startswith("lookup of MX example.com failed: ns")
+    assert f"ns1.example.com (127.0.0.1:{house.internet.port}): no response within 0.8 s" in error
 
 
 async def test_of_two_registrations_the_one_whose_token_is_published_is_ready(house: House) -> None:
@@ -166,7 +171,7 @@ async def test_of_two_registrations_the_one_whose_token_is_published_is_ready(ho
     status, error = (await loser.seen())["domain_validation"]
     assert status is RecordStatus.INVALID
     assert error == (
-        "the token of another registration of this name is published, and not this one's;"
+        "the published validation token belongs to another registration of this name;"
         ' found "postroom-validation=T0KEN"; expected "postroom-validation=1057"'
     )
     assert (await loser.seen())["mx"] == (RecordStatus.VALID, None)

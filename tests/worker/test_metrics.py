@@ -89,7 +89,7 @@ async def test_domains_looked_up_are_counted_by_what_became_of_them(repository: 
     before = here()
     await validating(repository, tenant)
     await worker_of(repository, Blind()).run_once(NOW)
-    assert grown(before, LOOKED_UP, "status") == {"validation_failed": 1}
+    assert grown(before, LOOKED_UP, "status") == {"waiting_validation": 1}
     assert grown(before, FAILURES) == {}
 
 
@@ -100,7 +100,7 @@ async def test_a_look_up_that_fails_for_a_fault_of_ours_is_counted_as_failed(
     await validating(repository, tenant)
     await worker_of(repository, Blind(fails=True)).run_once(NOW)
     assert grown(before, FAILURES) == {"dns_lookup": 1}
-    assert grown(before, LOOKED_UP, "status") == {"validation_failed": 1}
+    assert grown(before, LOOKED_UP, "status") == {"waiting_validation": 1}
 
 
 async def test_a_step_that_fails_is_counted_as_failed_and_not_as_done(

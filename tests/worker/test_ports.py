@@ -52,7 +52,7 @@ async def rest(repository: Repository, policy: LifecyclePolicy, now: datetime) -
     )
     for _ in range(20):
         due = await repository.work.next_due(platform=worker.providing is None)
-        if not (due.has_look_ups(now) or due.has_steps(now)):
+        if not (due.has_lookups(now) or due.has_steps(now)):
             return
         await worker.run_once(now)
     raise AssertionError("it never comes to rest")

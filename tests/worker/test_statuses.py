@@ -37,12 +37,15 @@ class Published:
 
     def __init__(self) -> None:
         self.missing = True
+        self.wrong = True
 
     async def probe(self, of: Domain, wanted: Mapping[str, DomainRecord]) -> Mapping[str, Finding]:
-        """All records as valid, but for two while they are missing."""
+        """All records as valid, except two while they are missing or wrong."""
         found = dict(await TrustingProber().probe(of, wanted))
         if self.missing:
-            found |= {"mx": Finding(RecordStatus.NOT_FOUND, "no"), "spf": Finding(RecordStatus.INVALID, "no")}
+            found["mx"] = Finding(RecordStatus.NOT_FOUND, "no")
+        if self.wrong:
+            found["spf"] = Finding(RecordStatus.INVALID, "no")
         return found
 
 
@@ -100,9 +103,14 @@ async def test_every_status_is_reached(repository: Repository, tenant: Tenant) -
     await seen.validate(made)
     await seen.look(made)  # validating
     await seen.work()
-    await seen.look(made)  # validation_failed, not_found, invalid
+    await seen.look(made)  # waiting_validation, not_found, invalid
 
     seen.published.missing = False
+    await seen.validate(made)
+    await seen.work()
+    await seen.look(made)  # validation_failed
+
+    seen.published.wrong = False
     await seen.validate(made)
     # As the worker does it, but for the step after.
     await seen.worker.validate_once(seen.now)

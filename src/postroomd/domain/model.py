@@ -26,7 +26,7 @@ class DomainStatus(StrEnum):
 
 
 class RecordStatus(StrEnum):
-    """What the last look-up of a DNS record found. UNKNOWN_STATUS: it has not been looked up."""
+    """Result of a DNS record's last lookup. UNKNOWN_STATUS: not looked up yet, or the lookup was not answered."""
 
     UNKNOWN_STATUS = "unknown_status"
     VALIDATING = "validating"

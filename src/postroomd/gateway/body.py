@@ -9,13 +9,17 @@ from postroomd.gateway.errors import RequestError, error_response
 from postroomd.gateway.violations import InvalidArguments, Violation
 
 
+def check_declared_length(request: web.BaseRequest) -> None:
+    """Raise RequestError (413) if the Content-Length exceeds `client_max_size`."""
+    if (request.content_length or 0) > request.client_max_size:
+        raise RequestError(error_response("payload_too_large"))
+
+
 async def read_body(request: web.BaseRequest, timeout_seconds: float) -> bytes:
     """Return a body of at most `client_max_size` bytes. Raises RequestError, and InvalidArguments if it is incomplete.
 
     The timeout covers slow clients, and aiohttp's endless wait for the rest of a body that it cannot parse.
     """
-    if (request.content_length or 0) > request.client_max_size:
-        raise RequestError(error_response("payload_too_large"))
     await _send_continue(request)
     try:
         async with asyncio.timeout(timeout_seconds):

@@ -10,7 +10,8 @@ from aiohttp import hdrs, web
 from google.protobuf.message import Message
 
 from postroomd.gateway import headers
-from postroomd.gateway.body import read_body
+from postroomd.gateway.admission import Slots
+from postroomd.gateway.body import check_declared_length, read_body
 from postroomd.gateway.errors import RequestError, error_response, from_rpc_error, invalid_arguments
 from postroomd.gateway.responses import HEADERS, json_response, no_content
 from postroomd.gateway.routes import Route
@@ -61,11 +62,12 @@ class RpcEndpoint:
 
     is_probe = False
 
-    def __init__(self, route: Route, timeouts: Timeouts) -> None:
+    def __init__(self, route: Route, timeouts: Timeouts, slots: Slots) -> None:
         """Compile the route. Raises UnsupportedContract."""
         self.rpc = route.rpc
         self._transcoder = Transcoder(route)
         self._timeouts = timeouts
+        self._slots = slots
         self._is_read = route.http_method == "GET"
         self._request_has_etag = "etag" in route.request.fields_by_name
         self._response_has_etag = "etag" in route.response.fields_by_name
@@ -81,17 +83,25 @@ class RpcEndpoint:
         )
 
     async def respond(self, request: IncomingRequest) -> web.Response:
-        """Call the RPC. The service authenticates; without a token, invalid arguments are reported as 401."""
+        """Call the RPC. The service authenticates, but a request without a token is rejected before its body is read.
+
+        The slot is taken once the body has arrived, so that a slow client holds none.
+        """
         token = headers.token(request.http)
+        if token is None:
+            raise RequestError(error_response("denied_authentication"))
         try:
-            message = await self._decode(request)
-            key = None if self._is_read else headers.idempotency_key(request.http)
-            consistency = headers.consistency(request.http) if self._is_read else None
-            self._apply_if_match(message, request.http)
+            body = await self._read_body(request.http)
+            with self._slots.acquire():
+                return await self._call_rpc(request, body, token)
         except InvalidArguments as invalid:
-            if token is None:
-                raise RequestError(error_response("denied_authentication")) from None
             raise RequestError(invalid_arguments(invalid.violations)) from None
+
+    async def _call_rpc(self, request: IncomingRequest, body: bytes, token: str) -> web.Response:
+        message = await self._decode(request, body)
+        key = None if self._is_read else headers.idempotency_key(request.http)
+        consistency = headers.consistency(request.http) if self._is_read else None
+        self._apply_if_match(message, request.http)
         metadata = _metadata(request.request_id, token, key, consistency)
         call = self._call(message, timeout=self._timeouts.call_seconds, metadata=metadata)
         try:
@@ -131,9 +141,14 @@ class RpcEndpoint:
         response.headers[hdrs.ETAG] = f'"{etag}"'
         return response
 
-    async def _decode(self, request: IncomingRequest) -> Message:
-        # Most reads have no body, and skip the timeout.
-        body = await read_body(request.http, self._timeouts.body_seconds) if request.http.body_exists else b""
+    async def _read_body(self, request: web.BaseRequest) -> bytes:
+        """Return the body. One that the route ignores is not waited for: aiohttp discards it after the response."""
+        if not request.body_exists:
+            return b""
+        check_declared_length(request)
+        return await read_body(request, self._timeouts.body_seconds) if self._transcoder.reads_body else b""
+
+    async def _decode(self, request: IncomingRequest, body: bytes) -> Message:
         if self._transcoder.reads_body:
             headers.check_media_type(request.http, body)
         parts = (request.captured, request.http.rel_url.raw_query_string, body)
@@ -142,11 +157,9 @@ class RpcEndpoint:
         return self._transcoder.decode(*parts)
 
 
-def _metadata(request_id: str, token: str | None, key: str | None, consistency: str | None) -> grpc.aio.Metadata:
+def _metadata(request_id: str, token: str, key: str | None, consistency: str | None) -> grpc.aio.Metadata:
     """Return the metadata of a call."""
-    metadata = [("x-request-id", request_id), ACCEPT_DETAILS]
-    if token is not None:
-        metadata.append(("x-auth-token", token))
+    metadata = [("x-request-id", request_id), ACCEPT_DETAILS, ("x-auth-token", token)]
     if key is not None:
         metadata.append(("idempotency-key", key))
     if consistency is not None:

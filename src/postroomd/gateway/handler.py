@@ -11,6 +11,7 @@ from aiohttp import hdrs, web
 from google.protobuf.descriptor import ServiceDescriptor
 
 from postroomd.gateway import headers
+from postroomd.gateway.admission import TOO_MANY_REQUESTS, Slots
 from postroomd.gateway.cors import Cors
 from postroomd.gateway.endpoints import Endpoint, IncomingRequest, RpcEndpoint, Timeouts
 from postroomd.gateway.errors import RequestError, error_response, internal_error
@@ -23,7 +24,6 @@ from postroomd.observability.logs import RateLimitedWarning, get_logger
 from postroomd.observability.metrics import REQUESTS_REFUSED
 
 CLIENT_CLOSED_REQUEST = 499  # in logs and metrics only: the client is gone
-TOO_MANY_REQUESTS = error_response("too_many_requests")
 _SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
 
 logger = get_logger()
@@ -52,12 +52,11 @@ class Gateway:
         """Compile the routes. Raises UnsupportedContract, for example for two equal routes.
 
         `max_requests` limits reads in progress, and separately changes in progress: changes may wait long for password
-        hashes, and must not make reads fail. Probes are exempt.
+        hashes, and must not make reads fail. Probes are exempt. A request counts once its body has arrived.
         """
         self._draining = False  # once set, each response closes its connection
         self._idle = asyncio.Event()  # set once no request is in progress during the drain
-        self._in_progress = {True: 0, False: 0}  # requests by whether their method is safe
-        self._max_requests = max_requests
+        self._in_progress = 0  # requests, those whose body is arriving included
         self._cors = Cors(cors_origins)
         self._refused = RateLimitedWarning(
             "requests refused", REQUESTS_REFUSED.labels()
@@ -66,8 +65,10 @@ class Gateway:
         self._table = RouteTable[Endpoint]()
         self._add("GET", "/healthz", Liveness())
         self._add("GET", "/readyz", Readiness())
+        read_slots, change_slots = Slots(max_requests), Slots(max_requests)
         for route in read_routes(services):
-            self._add(route.http_method, route.template, RpcEndpoint(route, timeouts))
+            slots = read_slots if route.http_method in _SAFE_METHODS else change_slots
+            self._add(route.http_method, route.template, RpcEndpoint(route, timeouts, slots))
 
     def _add(self, http_method: str, template: str, endpoint: Endpoint) -> None:
         self._table.add(http_method, template, endpoint)
@@ -78,14 +79,10 @@ class Gateway:
         for endpoint in self._table:
             endpoint.connect(channel)
 
-    @property
-    def _busy(self) -> bool:
-        return any(self._in_progress.values())
-
     async def drain(self) -> None:
         """Close each connection after its next response, and wait until no request is in progress."""
         self._draining = True
-        if self._busy:
+        if self._in_progress:
             await self._idle.wait()
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
@@ -93,8 +90,7 @@ class Gateway:
         started = time.perf_counter()
         request_id = headers.request_id(request)
         outcome = Outcome()
-        is_safe = request.method in _SAFE_METHODS
-        self._in_progress[is_safe] += 1
+        self._in_progress += 1
         try:
             response = await self._respond(request, request_id, outcome)
         except (
@@ -110,8 +106,8 @@ class Gateway:
                 response.force_close()
             return response
         finally:
-            self._in_progress[is_safe] -= 1
-            if self._draining and not self._busy:
+            self._in_progress -= 1
+            if self._draining and not self._in_progress:
                 self._idle.set()
             self._metrics.observe(request.method, outcome.route, outcome.status, started)
             if outcome.status == TOO_MANY_REQUESTS.status:
@@ -128,9 +124,6 @@ class Gateway:
                 error = error_response("method_not_allowed").with_header(hdrs.ALLOW, ", ".join(match.allow))
                 raise RequestError(error)
             outcome.rpc = match.endpoint.rpc
-            in_progress = self._in_progress[request.method in _SAFE_METHODS]
-            if in_progress > self._max_requests and not match.endpoint.is_probe:
-                raise RequestError(TOO_MANY_REQUESTS)
             return await match.endpoint.respond(IncomingRequest(request, match.captured, request_id))
         except RequestError as failure:
             error = failure.response

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
 from http import HTTPStatus
+from typing import cast
 
 from aiohttp import web
 
@@ -71,10 +72,10 @@ class RefusedConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Send the response at once. Closing with unread input would reset the connection and discard the response."""
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - TCP servers have no other transport
-        transport.write(_CONNECTION_LIMIT)
-        transport.write_eof()
-        asyncio.get_running_loop().call_later(REFUSAL_SECONDS, transport.abort)
+        stream = cast(asyncio.Transport, transport)  # uvloop's transports are not instances of it
+        stream.write(_CONNECTION_LIMIT)
+        stream.write_eof()
+        asyncio.get_running_loop().call_later(REFUSAL_SECONDS, stream.abort)
 
 
 async def listen(

@@ -82,7 +82,7 @@ class MailboxServicer:
                 search=check.text("search", request.search, MAX_SEARCH),
             )
             query = page_tokens.with_page_token(check, request, context.scope, query)
-        return page_tokens.list_result(await self.mailboxes.list_views(context, query), context.scope, query)
+        return page_tokens.list_result(await self.mailboxes.list(context, query), context.scope, query)
 
     async def GetMailbox(self, request: pb.GetMailboxRequest, context: CallContext) -> MailboxView:
         """Return a mailbox."""

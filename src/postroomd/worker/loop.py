@@ -41,15 +41,15 @@ async def run_loop(worker: Worker, stop: asyncio.Event, clock: Clock, interval: 
                 if found:
                     WORKER_LAG.set(_lag_seconds(found, now))
                 due = found or Due(now, now)  # for all that is known
-                if looking is None and look_again_at <= loop.time() and due.has_look_ups(now):
+                if looking is None and look_again_at <= loop.time() and due.has_lookups(now):
                     looking = asyncio.create_task(rests.take(DNS_LOOKUP, partial(worker.validate_once, now), now))
                 if due.has_steps(now):
                     # No more than some: a stop is to be heeded, and the next leases run from the time that it is then.
                     done = await worker.move_some(now, rests)
                 resting = rests.ends(now)
-                coming = [instant - now for instant in (due.steps, due.look_ups, *resting) if instant and instant > now]
+                coming = [instant - now for instant in (due.steps, due.lookups, *resting) if instant and instant > now]
                 rest = min([rest, *coming])
-                left = due.has_steps(now) or due.has_look_ups(now)
+                left = due.has_steps(now) or due.has_lookups(now)
                 if looking is None and not done and (resting or not left):
                     clock.mark_caught_up(now)
                 if found:
@@ -70,7 +70,7 @@ async def run_loop(worker: Worker, stop: asyncio.Event, clock: Clock, interval: 
 
 def _lag_seconds(due: Due, now: datetime) -> float:
     """How overdue the most overdue work is. What waits for no instant is not counted."""
-    return max([0.0, *((now - instant).total_seconds() for instant in (due.steps, due.look_ups) if instant)])
+    return max([0.0, *((now - instant).total_seconds() for instant in (due.steps, due.lookups) if instant)])
 
 
 def _looked(looking: asyncio.Task[int | None]) -> int:

@@ -32,7 +32,7 @@ CHUNK = 200  # rows a transaction: few enough that a request waits for none of t
 PROBES = 20  # domains that are looked up at a time
 LEASE = timedelta(minutes=2)  # for what takes a chunk of steps moments, and all look-ups but very patient ones
 POLL, DNS_LOOKUP, ADVANCE = "poll", "dns_lookup", "mailbox"  # kinds of step, as the log and the metrics have them
-LOOKUP_FAILED = Finding(RecordStatus.INVALID, "the look-up failed: ask for another validation later")
+LOOKUP_FAILED = Finding(RecordStatus.UNKNOWN_STATUS, "the lookup failed: request another validation later")
 
 log = get_logger()
 
@@ -91,17 +91,18 @@ class Worker:
         domain_rule = partial(delete_domain_on_platform, policy=self.policy)
         finishing = partial(self.work.finish_provisioning, self.revalidation, now, CHUNK)
         purging = partial(self.work.purge_domains, mailbox_rule, domain_rule, now, CHUNK)
+        expiring = partial(self.work.delete_expired_responses, now, CHUNK)
         return {
             "domain_provided": lambda skipping: _count_steps("domain_provided", finishing(skipping)),
             ADVANCE: partial(self._advance_due, now),
             "domain_purge": lambda skipping: _count_steps("domain_purge", purging(skipping)),
             "provision": lambda _: self._provide(now),
-            "answer_forgotten": lambda _: _count_steps("answer_forgotten", self.work.forget_answers(now, CHUNK)),
+            "answer_forgotten": lambda _: _count_steps("answer_forgotten", expiring()),
         }
 
     async def _validate(self, prober: Prober, claim: DomainLease, now: datetime) -> None:
         domain_id = claim.domain.id
-        putting_off = partial(self.work.put_off_domain, claim, now + retry_after(claim.failures))
+        putting_off = partial(self.work.postpone_domain, claim, now + retry_after(claim.failures))
         try:
             findings = await prober.probe(claim.domain, claim.records)
         except Exception:
@@ -138,7 +139,7 @@ class Worker:
             raise
         except Exception:
             # Whatever is wrong with one mailbox, the others are not to wait for it.
-            putting_off = partial(self.work.put_off_mailbox, claim, now + retry_after(claim.failures))
+            putting_off = partial(self.work.postpone_mailbox, claim, now + retry_after(claim.failures))
             await _failed(ADVANCE, claim.failures, putting_off, mailbox_id=claim.mailbox.id)
 
     async def _provide(self, now: datetime) -> int:

@@ -1,4 +1,4 @@
-"""Due work of the worker, for every tenant: leases and steps."""
+"""Due work of the background worker, for all tenants: leases and steps."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from postroomd.storage.protocols.rules import DomainPurgeRule, MailboxStep, Purg
 
 
 class RowFailed(Exception):
-    """What the worker was to do with a row, and it alone, has failed unexpectedly."""
+    """The step of one row, taken alone, failed unexpectedly."""
 
     def __init__(self, row_id: str) -> None:
         super().__init__(row_id)
@@ -20,9 +20,10 @@ class RowFailed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class MailboxLease:
-    """A mailbox that a worker has been given, to move before another is given it.
+    """The exclusive right of a worker to advance a mailbox, until the lease ends.
 
-    `generation` tells this claim from the next one: once there is one, this one moves nothing.
+    `mailbox` and `domain_status` are as read with the lease. `generation` counts the leases of the row: a write under a
+    generation that is not the latest has no effect. `failures` counts the failed steps since the last success.
     """
 
     mailbox: Mailbox
@@ -33,7 +34,7 @@ class MailboxLease:
 
 @dataclass(frozen=True, slots=True)
 class DomainLease:
-    """A domain whose records a worker has been given to look up, as with MailboxLease."""
+    """The exclusive right of a worker to look up a domain's DNS records. The fields are as in MailboxLease."""
 
     domain: Domain
     records: Mapping[str, DomainRecord]
@@ -43,79 +44,83 @@ class DomainLease:
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """When there is something to do next: domains to look up, and all else. None: nothing is to come."""
+    """The earliest instants at which DNS lookups and other steps are due; None if none is scheduled.
 
-    look_ups: datetime | None
+    `immediate` is set if there are steps that have no due time and can be taken now.
+    """
+
+    lookups: datetime | None
     steps: datetime | None
-    at_once: bool = False
-    """Whether there are steps besides that wait for no instant."""
+    immediate: bool = False
 
-    def has_look_ups(self, now: datetime) -> bool:
-        """Whether there is a domain to look up by now."""
-        return self.look_ups is not None and self.look_ups <= now
+    def has_lookups(self, now: datetime) -> bool:
+        """Return whether a DNS lookup is due."""
+        return self.lookups is not None and self.lookups <= now
 
     def has_steps(self, now: datetime) -> bool:
-        """Whether there is anything else to do by now."""
-        return self.at_once or (self.steps is not None and self.steps <= now)
+        """Return whether any other step is due."""
+        return self.immediate or (self.steps is not None and self.steps <= now)
 
 
 class Work(Protocol):
-    """What the worker does by itself, for every tenant. Limits bound one transaction, not the work.
+    """The due work of all tenants, shared by any number of workers.
 
-    What takes a worker long is claimed for a while, the lease; no other worker is given it until that is over. What
-    another has been given since is changed by none of the former's steps.
+    A lease gives a row to one worker for a duration. After that another worker may lease the row, and the writes of the
+    former have no effect.
 
-    What takes rows passes over those that it is told to skip, by their ids. A fault of one row keeps no other waiting:
-    where a chunk fails unexpectedly, one row is taken alone, and RowFailed says which one it is that fails.
+    A method that takes rows takes at most `limit` in its transaction, and none of those in `skip` (ids). If a batch
+    fails unexpectedly it is retried with one row alone. If that fails too, RowFailed names the row, and the caller can
+    skip it: a faulty row does not block others.
     """
 
     async def next_due(self, *, platform: bool = True) -> Due:
-        """When there is something to do next: one look, which an index answers.
+        """Return when work is due next, from indexes alone.
 
-        Without a mail platform what one was asked for is to be done too.
+        Without a mail platform (`platform` false) pending provisions count as steps.
         """
 
     async def lease_domains(
-        self, now: datetime, lease: timedelta, limit: int, skipping: Collection[str] = ()
+        self, now: datetime, duration: timedelta, limit: int, skip: Collection[str] = ()
     ) -> Sequence[DomainLease]:
-        """Domains whose records are to be looked up by now, the longest waiting first. Raises RowFailed."""
+        """Lease domains whose DNS lookup is due until `now` + `duration`, longest overdue first. Raises RowFailed."""
 
     async def settle_validation(
-        self, claim: DomainLease, findings: Mapping[str, Finding], interval: timedelta, now: datetime
+        self, lease: DomainLease, findings: Mapping[str, Finding], interval: timedelta, now: datetime
     ) -> Domain:
-        """Store what was found of a domain's records by kind, and move the domain where it still waits for that.
+        """Store the findings of a DNS lookup by record kind, and return the domain.
 
-        A validating domain goes on to provisioning where every required record is valid and no other organization
-        has the name, else to validation_failed; a ready one stays, and is looked up again after the interval. Answers
-        the domain as it is then; as it was where it is gone, or another worker has it.
+        A validating domain becomes `provisioning` if every required record is valid and no other organization owns the
+        name, `waiting_validation` if a required record is absent or unanswered, else `validation_failed`. The status of
+        any other domain stays; a ready one is due again after `interval`. If the lease has ended or the domain is
+        removed, nothing is written and the leased domain is returned.
         """
 
-    async def put_off_domain(self, claim: DomainLease, until: datetime) -> None:
-        """Count a failed look-up, and have the domain looked up again at an instant."""
+    async def postpone_domain(self, lease: DomainLease, until: datetime) -> None:
+        """Count a failed DNS lookup, and make the next one due at `until`."""
 
     async def finish_provisioning(
-        self, interval: timedelta, now: datetime, limit: int, skipping: Collection[str] = ()
+        self, interval: timedelta, now: datetime, limit: int, skip: Collection[str] = ()
     ) -> int:
-        """Make provisioned domains ready, and the mailboxes due that wait for them.
+        """Make provisioned domains ready, and return how many domains were processed. Raises RowFailed.
 
-        The mail platform is asked for their aliases. Their records are looked up again after the interval. Answers of
-        how many domains some of that was done: a domain that has more aliases than the limit takes several calls.
-        Raises RowFailed.
+        The mailboxes that wait for the domain become due, its waiting aliases are requested from the mail platform, and
+        its next DNS lookup is due after `interval`. A domain with more than `limit` waiting aliases takes several
+        calls.
         """
 
     async def lease_mailboxes(
-        self, now: datetime, lease: timedelta, limit: int, skipping: Collection[str] = ()
+        self, now: datetime, duration: timedelta, limit: int, skip: Collection[str] = ()
     ) -> Sequence[MailboxLease]:
-        """Mailboxes whose next step is due, the longest overdue first. Raises RowFailed."""
+        """Lease mailboxes whose step is due until `now` + `duration`, longest overdue first. Raises RowFailed."""
 
-    async def advance(self, claim: MailboxLease, rule: MailboxStep, now: datetime) -> bool:
-        """Apply a rule to a mailbox in one transaction; None purges it.
+    async def advance(self, lease: MailboxLease, rule: MailboxStep, now: datetime) -> bool:
+        """Apply a rule to a leased mailbox; None purges it.
 
-        False where it is gone, or another worker has it.
+        Returns False, and writes nothing, if the mailbox is removed or another worker has leased it since.
         """
 
-    async def put_off_mailbox(self, claim: MailboxLease, until: datetime) -> None:
-        """Count a failed step, and have the mailbox taken up again at an instant."""
+    async def postpone_mailbox(self, lease: MailboxLease, until: datetime) -> None:
+        """Count a failed step, and make the next one due at `until`."""
 
     async def purge_domains(
         self,
@@ -123,12 +128,13 @@ class Work(Protocol):
         domain_rule: DomainPurgeRule,
         now: datetime,
         limit: int,
-        skipping: Collection[str] = (),
+        skip: Collection[str] = (),
     ) -> int:
-        """Apply a rule to up to `limit` mailboxes of a deleting domain, or one to such a domain that has none left.
+        """Purge up to `limit` mailboxes of one deleted domain, or the domain itself if it has none left.
 
-        None purges them. Answers how many mailboxes and domains changed or went. Raises RowFailed for the domain.
+        Returns how many rows were changed or removed; 0 if there is nothing to purge. Raises RowFailed with the id of
+        the domain.
         """
 
-    async def forget_answers(self, now: datetime, limit: int) -> int:
-        """Drop answers under idempotency keys that have expired. Answers how many."""
+    async def delete_expired_responses(self, now: datetime, limit: int) -> int:
+        """Delete up to `limit` responses whose idempotency keys have expired, and return how many."""

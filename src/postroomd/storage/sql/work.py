@@ -13,7 +13,7 @@ from postroomd.domain.domains import move_domain, next_check_at
 from postroomd.domain.events import DomainEvent
 from postroomd.domain.mailboxes import due_at
 from postroomd.domain.model import Alias, Domain, DomainStatus, Mailbox, RecordStatus
-from postroomd.domain.records import NAME_IS_PROVED_ELSEWHERE, Finding, validation_event
+from postroomd.domain.records import NAME_IS_PROVED_ELSEWHERE, Finding, Outcome, validation_event
 from postroomd.domain.transitions import DOMAIN_TRANSITIONS
 from postroomd.storage import schema as t
 from postroomd.storage.database import Database
@@ -24,7 +24,7 @@ from postroomd.storage.sql.batches import Chunk, write_batch
 from postroomd.storage.sql.changes import purge_mailboxes, store_mailbox
 from postroomd.storage.sql.domains import DOMAIN, fetch_records, lock_domain, store_domain
 from postroomd.storage.sql.mailboxes import MAILBOX
-from postroomd.storage.sql.rows import counted, from_row, made, this_row
+from postroomd.storage.sql.rows import from_row, row_filter, with_next_revision
 
 
 class SqlWork:
@@ -41,7 +41,7 @@ class SqlWork:
             row = (
                 await connection.execute(
                     select(
-                        _first(t.domains.c.next_check_at).label("look_ups"),
+                        _first(t.domains.c.next_check_at).label("lookups"),
                         _first(t.mailboxes.c.due_at).label("mailboxes"),
                         _first(t.idempotency_keys.c.expires_at).label("keys"),
                         asked.label("provisions"),
@@ -51,7 +51,7 @@ class SqlWork:
                 )
             ).one()
             steps = min(filter(None, (row.mailboxes, row.keys, row.provisions)), default=None)
-            return Due(row.look_ups, steps, at_once=bool(row.provisioning or row.purges))
+            return Due(row.lookups, steps, immediate=bool(row.provisioning or row.purges))
 
         return await self._database.read(work)
 
@@ -89,7 +89,8 @@ class SqlWork:
             records = await fetch_records(connection, stored)
             found = dict(findings)
             event = validation_event(records, found)
-            claims = event is DomainEvent.RECORDS_VALID and stored.status in DOMAIN_TRANSITIONS[event]
+            proved = "domain_validation" in found and found["domain_validation"].outcome is Outcome.PRESENT
+            claims = proved and event is not DomainEvent.RECORDS_INVALID and stored.status in DOMAIN_TRANSITIONS[event]
             if claims and await _proved_elsewhere(connection, stored):
                 event = DomainEvent.RECORDS_INVALID
                 found["domain_validation"] = Finding(RecordStatus.INVALID, NAME_IS_PROVED_ELSEWHERE)
@@ -102,22 +103,22 @@ class SqlWork:
                     )
             settled = move_domain(stored, event, now)
             if settled is not stored:
-                settled = counted(settled)
+                settled = with_next_revision(settled)
                 await store_domain(connection, stored, settled)
             answered = {
                 "validation_requested_at": None,
                 "next_check_at": next_check_at(settled, interval, now),
                 "failures": 0,
             }
-            await connection.execute(update(t.domains).where(*this_row(t.domains, stored)).values(answered))
+            await connection.execute(update(t.domains).where(*row_filter(t.domains, stored)).values(answered))
             return settled
 
         return await self._database.write(work, WORKER)
 
-    async def put_off_domain(self, claim: DomainLease, until: datetime) -> None:
+    async def postpone_domain(self, claim: DomainLease, until: datetime) -> None:
         """Count a failed look-up, and have the domain looked up again at an instant."""
         columns = t.domains.c
-        held = (*this_row(t.domains, claim.domain), columns.claim == claim.generation)
+        held = (*row_filter(t.domains, claim.domain), columns.claim == claim.generation)
         await self._put_off(update(t.domains).where(*held, columns.next_check_at.is_not(None)), next_check_at=until)
 
     async def finish_provisioning(
@@ -132,12 +133,12 @@ class SqlWork:
             waiting = select(t.domains.c.id).where(_of_status(DomainStatus.PROVISIONING))
             ids = await chunk.take(connection, waiting, t.domains)
             for row in (await connection.execute(select(*DOMAIN).where(t.domains.c.id.in_(ids)))).all():
-                domain = made(Domain, row)
+                domain = from_row(Domain, row)
                 if await _request_aliases(connection, domain, now, limit) == limit:
                     continue  # the rest comes with the next call
-                ready = counted(move_domain(domain, DomainEvent.PROVISIONED, now))
+                ready = with_next_revision(move_domain(domain, DomainEvent.PROVISIONED, now))
                 await store_domain(connection, domain, ready)
-                checking = update(t.domains).where(*this_row(t.domains, ready))
+                checking = update(t.domains).where(*row_filter(t.domains, ready))
                 await connection.execute(checking.values(next_check_at=next_check_at(ready, interval, now)))
                 admitting = update(t.mailboxes).where(t.mailboxes.c.domain_id == ready.id, t.WAITING)
                 await connection.execute(admitting.values(due_at=now))
@@ -179,30 +180,30 @@ class SqlWork:
                 # It will be purged, if nothing has come in between. The row of the counts comes first, as where
                 # mailboxes are created: two orders could deadlock.
                 await lock_domain(connection, claim.mailbox.domain_id)
-            held = (*this_row(t.mailboxes, claim.mailbox), t.mailboxes.c.claim == claim.generation)
+            held = (*row_filter(t.mailboxes, claim.mailbox), t.mailboxes.c.claim == claim.generation)
             finding = select(*MAILBOX).where(*held).with_for_update()
             row = (await connection.execute(finding)).one_or_none()
             if row is None:
                 return False
-            stored = made(Mailbox, row)
+            stored = from_row(Mailbox, row)
             domain = await _domain_of(connection, stored)
             changed = rule(stored, domain.status)
             if changed is None:
                 await lock_domain(connection, domain.id)
                 await purge_mailboxes(connection, WORKER.actor, domain, [stored], now)
             elif changed is not stored:
-                await store_mailbox(connection, WORKER.actor, stored, counted(changed))
+                await store_mailbox(connection, WORKER.actor, stored, with_next_revision(changed))
             else:
-                resting = update(t.mailboxes).where(*this_row(t.mailboxes, stored))
+                resting = update(t.mailboxes).where(*row_filter(t.mailboxes, stored))
                 await connection.execute(resting.values(due_at=due_at(stored), failures=0))
             return True
 
         return await self._database.write(work, WORKER)
 
-    async def put_off_mailbox(self, claim: MailboxLease, until: datetime) -> None:
+    async def postpone_mailbox(self, claim: MailboxLease, until: datetime) -> None:
         """Count a failed step, and have the mailbox taken up again at an instant."""
         columns = t.mailboxes.c
-        held = (*this_row(t.mailboxes, claim.mailbox), columns.claim == claim.generation)
+        held = (*row_filter(t.mailboxes, claim.mailbox), columns.claim == claim.generation)
         await self._put_off(update(t.mailboxes).where(*held, columns.due_at.is_not(None)), due_at=until)
 
     async def _put_off(self, changing: Any, **until: datetime) -> None:
@@ -230,30 +231,30 @@ class SqlWork:
             ids = await chunk.take(connection, select(t.domains.c.id).where(*_PURGEABLE), t.domains)
             if not ids:
                 return 0
-            domain = made(Domain, (await connection.execute(select(*DOMAIN).where(t.domains.c.id.in_(ids)))).one())
+            domain = from_row(Domain, (await connection.execute(select(*DOMAIN).where(t.domains.c.id.in_(ids)))).one())
             listing = select(*MAILBOX).where(t.mailboxes.c.domain_id == domain.id, *t.TO_PURGE).limit(limit)
-            mailboxes = [made(Mailbox, row) for row in await connection.execute(listing.with_for_update())]
+            mailboxes = [from_row(Mailbox, row) for row in await connection.execute(listing.with_for_update())]
             gone = []
             for mailbox in mailboxes:
                 changed = mailbox_rule(mailbox)
                 if changed is None:
                     gone.append(mailbox)
                 elif changed is not mailbox:
-                    await store_mailbox(connection, WORKER.actor, mailbox, counted(changed))
+                    await store_mailbox(connection, WORKER.actor, mailbox, with_next_revision(changed))
             if gone:
                 await purge_mailboxes(connection, WORKER.actor, domain, gone, now)
             if mailboxes:
                 return len(mailboxes)
             left = domain_rule(domain)
             if left is None:
-                await connection.execute(delete(t.domains).where(*this_row(t.domains, domain)))
+                await connection.execute(delete(t.domains).where(*row_filter(t.domains, domain)))
             else:
-                await store_domain(connection, domain, counted(left))
+                await store_domain(connection, domain, with_next_revision(left))
             return 1
 
         return await write_batch(self._database, work, 1, skipping)
 
-    async def forget_answers(self, now: datetime, limit: int) -> int:
+    async def delete_expired_responses(self, now: datetime, limit: int) -> int:
         """Drop answers under idempotency keys that have expired. Answers how many."""
 
         async def work(connection: AsyncConnection) -> int:
@@ -288,9 +289,9 @@ def _in_order(ids: Sequence[str], rows: Sequence[Row[Any]]) -> list[Row[Any]]:
 async def _request_aliases(connection: AsyncConnection, domain: Domain, now: datetime, limit: int) -> int:
     """Ask the mail platform for aliases that waited for their domain. Its row is locked: none is made meanwhile."""
     waiting = select(*ALIAS).where(t.aliases.c.domain_id == domain.id, *t.TO_REQUEST).limit(limit).with_for_update()
-    aliases = [made(Alias, row) for row in await connection.execute(waiting)]
+    aliases = [from_row(Alias, row) for row in await connection.execute(waiting)]
     for alias in aliases:
-        await store_alias(connection, alias, counted(request_alias(alias)), now)
+        await store_alias(connection, alias, with_next_revision(request_alias(alias)), now)
     return len(aliases)
 
 
@@ -298,7 +299,7 @@ async def _domain_of(connection: AsyncConnection, mailbox: Mailbox) -> Domain:
     found = select(*DOMAIN).where(
         t.domains.c.id == mailbox.domain_id, t.domains.c.organization_id == mailbox.organization_id
     )
-    return made(Domain, (await connection.execute(found)).one())
+    return from_row(Domain, (await connection.execute(found)).one())
 
 
 async def _proved_elsewhere(connection: AsyncConnection, domain: Domain) -> bool:
