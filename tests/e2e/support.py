@@ -4,12 +4,12 @@ import os
 import signal
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+
+from tests.support.waiting import block_until
 
 POSTROOM = str(Path(sys.executable).parent / "postroom")
 START_SECONDS = 30
@@ -141,7 +141,7 @@ def start(directory: Path, *flags: str, **environment: str) -> Up:
     (directory / "env").unlink(missing_ok=True)
     up = launch(directory, *flags, **environment)
     try:
-        wait_until(lambda: up.env_file.exists() or up.process.poll() is not None)
+        block_until(lambda: up.env_file.exists() or up.process.poll() is not None)
         if not up.env_file.exists():
             raise AssertionError(f"postroom up has exited: {up.log}")
     except BaseException:
@@ -162,17 +162,9 @@ def terminate(up: Up) -> None:
             up.wait()
 
 
-def wait_until(condition: Callable[[], object], seconds: float = START_SECONDS) -> None:
-    """Wait until a function returns a true value. Raises AssertionError after `seconds`."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"not true within {seconds} s"
-        time.sleep(0.02)
-
-
 def child_pids(pid: int) -> dict[str, int]:
     """Return the children of a process: name, truncated by the kernel to 15 characters with its prefix -> pid."""
-    found = {}
+    pids = {}
     for directory in Path("/proc").glob("[0-9]*"):
         try:
             name, _, rest = (directory / "stat").read_text().partition(" (")[2].rpartition(") ")
@@ -180,8 +172,8 @@ def child_pids(pid: int) -> dict[str, int]:
             continue  # it has exited meanwhile
         state, parent = rest.split()[:2]
         if int(parent) == pid and state != "Z":
-            found[name.removeprefix("postroom ")] = int(directory.name)
-    return found
+            pids[name.removeprefix("postroom ")] = int(directory.name)
+    return pids
 
 
 def is_running(pid: int) -> bool:

@@ -12,7 +12,8 @@ import pytest
 
 from postroomd import __version__
 from postroomd.cli import app as cli
-from tests.e2e.support import POSTROOM, VARIABLES, Up, clean_environment, database_url, run, wait_until
+from tests.e2e.support import POSTROOM, VARIABLES, Up, clean_environment, database_url, run
+from tests.support.waiting import block_until
 
 UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 DURATION = "expected a duration, such as 30d, 12h, 15m, or a number of seconds"
@@ -116,7 +117,7 @@ def test_a_revoked_key_is_rejected_within_the_cache_lifetime(postroom: Up, datab
     access_key, secret = created["SCW_ACCESS_KEY"], created["SCW_SECRET_KEY"]
     assert postroom.get("/mailbox/v1alpha1/domains", secret) == 200
     assert succeed("keys", "revoke", *database, access_key) == f"{access_key} is revoked.\n"
-    wait_until(lambda: postroom.get("/mailbox/v1alpha1/domains", secret) == 401, 6)
+    block_until(lambda: postroom.get("/mailbox/v1alpha1/domains", secret) == 401, 6)
 
 
 def test_a_project_is_created_and_listed(postroom: Up, database: list[str]) -> None:
@@ -209,8 +210,8 @@ def test_a_database_that_can_not_be_created_is_one_line(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        (["keys", "revoke", "SCW00000000000000000"], "api_key SCW00000000000000000 is not found"),
-        (["keys", "create", "--organization-id=0"], "organization 0 is not found"),
+        (["keys", "revoke", "SCW00000000000000000"], "api_key SCW00000000000000000 not found"),
+        (["keys", "create", "--organization-id=0"], "organization 0 not found"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

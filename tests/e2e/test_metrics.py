@@ -21,8 +21,9 @@ from postroomd import __version__
 from postroomd.observability.metrics import METRICS
 from tests.conftest import NewDatabase
 from tests.e2e.conftest import Starter
-from tests.e2e.support import child_pids, clean_environment, is_running, request, run, wait_until
+from tests.e2e.support import child_pids, clean_environment, is_running, request, run
 from tests.support.metrics import Scrape, scrape
+from tests.support.waiting import block_until
 
 if TYPE_CHECKING:
     from postroom.v1alpha1.mailbox_service_pb2_grpc import MailboxServiceStub
@@ -47,7 +48,7 @@ class Process:
     @property
     def ready(self) -> Mapping[str, str]:
         """Its `ready` log line, once there is one."""
-        wait_until(lambda: self._ready_lines or self.process.poll() is not None)
+        block_until(lambda: self._ready_lines or self.process.poll() is not None)
         assert self._ready_lines, self.log.read_text()
         return self._ready_lines[0]
 
@@ -113,14 +114,6 @@ def postroom_metrics(scraped: Scrape) -> set[str]:
     return {name for name in scraped.names if not name.startswith(CLIENT_LIBRARY_PREFIXES)}
 
 
-def wait_for(read: Callable[[], object], expected: object) -> None:
-    """Wait until a value is as expected: gauges are sampled once a second, and cancellation is asynchronous."""
-    deadline = time.monotonic() + SECONDS
-    while (value := read()) != expected:
-        assert time.monotonic() < deadline, value
-        time.sleep(0.05)
-
-
 def handled(scraped: Scrape) -> dict[tuple[str, ...], float]:
     """Return the number of calls by RPC and status code."""
     return scraped.counted("grpc_server_handled_total", "grpc_method", "grpc_code")
@@ -158,15 +151,15 @@ def test_a_single_service(launch: Launch, database: Mapping[str, str], key: Mapp
             domain_id=domain.id, mailboxes=[item(local_part=f"m{number}", password=PASSWORD) for number in range(100)]
         )
         pending: Any = cast("Any", stub.BatchCreateMailboxes).future(batch, metadata=metadata)
-        wait_for(lambda: service.scrape().value("postroom_passwords_waiting"), 100)
-        wait_for(lambda: service.scrape().value("postroom_calls_in_progress", kind="changes"), 1)
-        wait_for(lambda: service.scrape().value("postroom_password_hash_seconds_count") > 0, True)
+        block_until(lambda: service.scrape().value("postroom_passwords_waiting") == 100)
+        block_until(lambda: service.scrape().value("postroom_calls_in_progress", kind="changes") == 1)
+        block_until(lambda: service.scrape().value("postroom_password_hash_seconds_count") > 0)
         with pytest.raises(grpc.RpcError) as rejected:
             stub.DeleteDomain(domain_pb2.DeleteDomainRequest(domain_id=domain.id), metadata=metadata)
         assert cast("Any", rejected.value).code() is grpc.StatusCode.RESOURCE_EXHAUSTED
         pending.cancel()
-        wait_for(lambda: service.scrape().value("postroom_passwords_waiting"), 0)
-        wait_for(lambda: service.scrape().value("postroom_calls_in_progress", kind="changes"), 0)
+        block_until(lambda: service.scrape().value("postroom_passwords_waiting") == 0)
+        block_until(lambda: service.scrape().value("postroom_calls_in_progress", kind="changes") == 0)
 
     after = service.scrape()
     assert handled(after) == {
@@ -221,21 +214,16 @@ def test_a_single_worker(launch: Launch, database: Mapping[str, str], key: Mappi
     started = time.time()
     worker = launch("worker", METRICS_FLAG, "--domain-validation=trust", **database)
     assert postroom_metrics(worker.scrape()) == names_of("worker")
-    wait_for(
-        lambda: worker.scrape().counted("postroom_worker_domains_looked_up_total", "status"), {("provisioning",): 2}
+    block_until(
+        lambda: worker.scrape().counted("postroom_worker_domains_looked_up_total", "status") == {("provisioning",): 2}
     )
-    wait_for(lambda: worker.scrape().value("postroom_worker_steps_total", kind="domain_provided"), 2)
-    wait_for(lambda: worker.scrape().value("postroom_worker_lag_seconds"), 0)
+    block_until(lambda: worker.scrape().value("postroom_worker_steps_total", kind="domain_activation") == 2)
+    block_until(lambda: worker.scrape().value("postroom_worker_lag_seconds") == 0)
     after = worker.scrape()
     assert after.value("postroom_worker_last_run_timestamp_seconds") >= started
     assert after.counted("postroom_worker_failures_total", "kind") == {}
-    wait_for(  # passes continue
-        lambda: (
-            worker.scrape().value("postroom_worker_last_run_timestamp_seconds")
-            > after.value("postroom_worker_last_run_timestamp_seconds")
-        ),
-        True,
-    )
+    last_run = after.value("postroom_worker_last_run_timestamp_seconds")
+    block_until(lambda: worker.scrape().value("postroom_worker_last_run_timestamp_seconds") > last_run)
     assert worker.stop() == 0
 
 
@@ -267,8 +255,8 @@ def test_up_exposes_all_its_processes_at_one_address(
         ("POST", DOMAINS, "200"): 1,
         ("GET", f"{DOMAINS}/{{domain_id}}", "404"): 1,
     }
-    wait_for(lambda: scrape(address).value("postroom_database_up"), 1)
-    wait_for(lambda: scrape(address).value("postroom_worker_last_run_timestamp_seconds") > 0, True)
+    block_until(lambda: scrape(address).value("postroom_database_up") == 1)
+    block_until(lambda: scrape(address).value("postroom_worker_last_run_timestamp_seconds") > 0)
     assert scraped.value("postroom_build_info", version=__version__) == 1
     assert not {label for samples in scraped.samples.values() for labels in samples for label, _ in labels} & {"pid"}
     for private in (*up.environment.values(), "secretive", ABSENT_ID):
@@ -323,7 +311,7 @@ def test_the_directory_is_removed_if_the_parent_is_killed(launch: Launch, databa
     directory = directory_of(int(pids[0]))
     services.process.kill()
     services.process.wait(SECONDS)
-    wait_until(lambda: not any(is_running(int(pid)) for pid in pids))
+    block_until(lambda: not any(is_running(int(pid)) for pid in pids))
     assert not directory.exists()
 
 

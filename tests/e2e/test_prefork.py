@@ -14,9 +14,10 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from tests.conftest import NewDatabase
-from tests.e2e.support import clean_environment, is_running, request, run, wait_until
+from tests.e2e.support import clean_environment, is_running, request, run
 from tests.e2e.trial_process import admin_code
 from tests.support.postgres import free_port
+from tests.support.waiting import block_until
 
 SECONDS = 30
 CONNECTIONS = 16
@@ -79,7 +80,7 @@ def output(tmp_path: Path, number: int = 0) -> str:
 def test_two_services_share_a_port_and_stop_together(launch: Launch, database: Mapping[str, str]) -> None:
     port = free_port()
     parent = launch("serve", "--processes", "2", "--grpc-address", f"127.0.0.1:{port}", **database)
-    wait_until(lambda: listeners(port) == 2 and serving(port))
+    block_until(lambda: listeners(port) == 2 and serving(port))
     pids = children_of(parent)
     assert len(pids) == 2
     assert all(serving(port) for _ in range(CONNECTIONS))
@@ -91,7 +92,7 @@ def test_two_services_share_a_port_and_stop_together(launch: Launch, database: M
 def test_the_exit_of_one_process_stops_the_others(launch: Launch, database: Mapping[str, str], tmp_path: Path) -> None:
     port = free_port()
     parent = launch("serve", "--processes", "2", "--grpc-address", f"127.0.0.1:{port}", **database)
-    wait_until(lambda: listeners(port) == 2)
+    block_until(lambda: listeners(port) == 2)
     killed, other = children_of(parent)
     os.kill(killed, signal.SIGKILL)
     assert parent.wait(SECONDS) == 1
@@ -102,11 +103,11 @@ def test_the_exit_of_one_process_stops_the_others(launch: Launch, database: Mapp
 def test_processes_exit_if_their_parent_is_killed(launch: Launch, database: Mapping[str, str]) -> None:
     port = free_port()
     parent = launch("serve", "--processes", "2", "--grpc-address", f"127.0.0.1:{port}", **database)
-    wait_until(lambda: listeners(port) == 2)
+    block_until(lambda: listeners(port) == 2)
     pids = children_of(parent)
     parent.kill()
     parent.wait(SECONDS)
-    wait_until(lambda: not any(is_running(pid) for pid in pids))
+    block_until(lambda: not any(is_running(pid) for pid in pids))
 
 
 def test_another_postroom_can_not_join_a_shared_port(
@@ -114,7 +115,7 @@ def test_another_postroom_can_not_join_a_shared_port(
 ) -> None:
     port = free_port()
     launch("serve", "--processes", "2", "--grpc-address", f"127.0.0.1:{port}", **database)
-    wait_until(lambda: listeners(port) == 2)
+    block_until(lambda: listeners(port) == 2)
     second = launch("serve", "--processes", "2", "--grpc-address", f"127.0.0.1:{port}", **database)
     assert second.wait(SECONDS) == 1
     assert output(tmp_path, 1).strip() == f"postroom: can't listen on 127.0.0.1:{port}: Address already in use"
@@ -130,7 +131,7 @@ def test_sqlite_allows_one_process(launch: Launch, tmp_path: Path) -> None:
 def test_two_gateways_share_a_port(launch: Launch) -> None:
     port = free_port()
     parent = launch("gateway", "--processes", "2", "--http-address", f"127.0.0.1:{port}")
-    wait_until(lambda: listeners(port) == 2)
+    block_until(lambda: listeners(port) == 2)
     assert {request(f"http://127.0.0.1:{port}/healthz") for _ in range(CONNECTIONS)} == {200}
     parent.send_signal(signal.SIGINT)
     assert parent.wait(SECONDS) == 0
@@ -141,7 +142,7 @@ def test_two_services_share_the_admin_port(launch: Launch, database: Mapping[str
     completed = run("admin-keys", "create", "--name=billing", "--output=json", **database)
     secret = json.loads(completed.stdout)["secret"]
     parent = launch("serve", "--processes=2", "--grpc-address=127.0.0.1:0", "--admin-address=127.0.0.1:0", **database)
-    wait_until(lambda: '"event": "ready"' in output(tmp_path) or parent.poll() is not None)
+    block_until(lambda: '"event": "ready"' in output(tmp_path) or parent.poll() is not None)
     (ready,) = (line for line in map(json.loads, output(tmp_path).splitlines()) if line["event"] == "ready")
     address = ready["admin_address"]
     assert listeners(int(address.rpartition(":")[2])) == len(children_of(parent)) == 2

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.conftest import Starter
-from tests.e2e.support import STOP_SECONDS, VARIABLES, Up, child_pids, is_running, request, wait_until
+from tests.e2e.support import STOP_SECONDS, VARIABLES, Up, child_pids, is_running, request
+from tests.support.waiting import block_until
 
 
 def test_the_first_start_prints_the_variables_and_the_addresses(postroom: Up) -> None:
@@ -94,7 +95,7 @@ def _only_domain(url: str, secret: str) -> str:
 
 def test_a_signal_during_the_start_stops_it_with_exit_code_0(start_postroom: Starter) -> None:
     up = start_postroom(wait=False)
-    wait_until(lambda: child_pids(up.process.pid))
+    block_until(lambda: child_pids(up.process.pid))
     pids = child_pids(up.process.pid)
     assert up.stop(signal.SIGINT) == 0
     assert not any(map(is_running, pids.values()))
@@ -124,7 +125,7 @@ def test_children_exit_if_the_supervisor_is_killed(start_postroom: Starter) -> N
     pids = child_pids(up.process.pid)
     up.process.kill()
     up.wait()
-    wait_until(lambda: not any(map(is_running, pids.values())), STOP_SECONDS)
+    block_until(lambda: not any(map(is_running, pids.values())), STOP_SECONDS)
 
 
 def test_a_process_that_does_not_stop_is_killed(start_postroom: Starter) -> None:
@@ -144,7 +145,7 @@ def test_a_second_signal_kills_everything_at_once(start_postroom: Starter) -> No
     with pytest.raises(subprocess.TimeoutExpired):
         up.process.wait(0.5)
     assert up.stop(signal.SIGINT) == 130
-    wait_until(lambda: not any(map(is_running, pids.values())), 5)
+    block_until(lambda: not any(map(is_running, pids.values())), 5)
 
 
 @pytest.mark.parametrize(("flag", "name"), [("--grpc-address", "serve"), ("--http-address", "gateway")])

@@ -12,9 +12,9 @@ from postroomd.gateway import GatewayConfig, connection_table, run_gateway
 from postroomd.gateway.app import SERVICES
 from tests.gateway.client import PREFIX, TOKEN
 from tests.gateway.stub_service import StubService
-from tests.gateway.waiting import wait_until
 from tests.support.metrics import Scrape, here
 from tests.support.postgres import free_port
+from tests.support.waiting import wait_until
 
 KEYED = f"Host: a\r\nX-Auth-Token: {TOKEN}\r\n"
 LIST = f"GET {PREFIX}/domains HTTP/1.1\r\n{KEYED}\r\n"

@@ -11,9 +11,9 @@ from postroomd.observability import metrics
 from tests.gateway.client import PREFIX, Client, Start
 from tests.gateway.stub_service import StubService
 from tests.gateway.test_overload import fill_slots
-from tests.gateway.waiting import wait_until
 from tests.support.metrics import Scrape, here
 from tests.support.postgres import free_port
+from tests.support.waiting import wait_until
 
 COUNT = "http_server_request_duration_seconds_count"
 DOMAINS = f"{PREFIX}/domains"

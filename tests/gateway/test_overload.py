@@ -9,7 +9,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.rpc.error_details_pb2 import ErrorInfo, RetryInfo
 
 from tests.gateway.client import PREFIX, TOKEN, Client, Response, Start
-from tests.gateway.waiting import wait_until
+from tests.support.waiting import wait_until
 
 
 def assert_too_many_requests(response: Response) -> None:

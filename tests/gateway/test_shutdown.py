@@ -13,7 +13,7 @@ from postroomd.gateway import GatewayConfig, run_gateway
 from postroomd.gateway.app import SERVICES
 from tests.gateway.client import PREFIX, Client, Start
 from tests.gateway.stub_service import StubService
-from tests.gateway.waiting import wait_until
+from tests.support.waiting import wait_until
 
 DOMAINS = f"{PREFIX}/domains"
 

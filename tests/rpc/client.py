@@ -1,16 +1,15 @@
 """A tenant's client of the service, and the constants of its requests."""
 
-import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import count
-from time import monotonic
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.message import Message
 
 from postroom.v1alpha1 import alias_pb2, domain_pb2, mailbox_pb2, mailbox_service_pb2
+from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
     from postroom.v1alpha1.mailbox_service_pb2_grpc import MailboxServiceAsyncStub
@@ -19,7 +18,6 @@ SERVICE: ServiceDescriptor = mailbox_service_pb2.DESCRIPTOR.services_by_name["Ma
 METHODS: Sequence[MethodDescriptor] = SERVICE.methods
 PASSWORD = "correct horse battery staple"
 ABSENT_ID = "00000000-0000-4000-8000-000000000000"
-WAIT_SECONDS = 15.0
 
 Metadata = tuple[tuple[str, str], ...]
 Options = tuple[tuple[str, int], ...]
@@ -28,25 +26,12 @@ LONG_DETAILS: Options = (("grpc.max_metadata_size", 2**20), ("grpc.absolute_max_
 ALL_DETAILS: Metadata = (("x-accept-details", "all"),)
 """The metadata with which it requests them."""
 
-Result = TypeVar("Result")
-
 _numbers = count(1)
 
 
 def fresh_name(label: str = "domain") -> str:
     """A domain name that no other test of this process uses."""
     return f"{label}{next(_numbers)}.example"
-
-
-async def wait_until(condition: Callable[[], Awaitable[Result | None]]) -> Result:
-    """Return the condition's first result that is true. Fails after WAIT_SECONDS."""
-    deadline = monotonic() + WAIT_SECONDS
-    while monotonic() < deadline:
-        result = await condition()
-        if result:
-            return result
-        await asyncio.sleep(0.01)
-    raise AssertionError(f"the condition is not met after {WAIT_SECONDS:.0f} s")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -25,10 +25,12 @@ from postroomd.storage.drivers import sqlite
 from postroomd.storage.migrations import migrate
 from postroomd.storage.opening import open_repository
 from postroomd.storage.protocols.repository import Repository
-from tests.rpc.client import WAIT_SECONDS, Metadata, Options, Tenant
+from tests.rpc.client import Metadata, Options, Tenant
 
 if TYPE_CHECKING:
     from postroom.v1alpha1.mailbox_service_pb2_grpc import MailboxServiceAsyncStub
+
+LOCK_SECONDS = 15.0
 
 
 class _AddMetadata(grpc.aio.UnaryUnaryClientInterceptor):
@@ -117,7 +119,7 @@ class Service:
 
         Use the connection in a thread: a task of this event loop may hold a lock that it waits for.
         """
-        connection = sqlite3.connect(self.path, timeout=WAIT_SECONDS, isolation_level=None, check_same_thread=False)
+        connection = sqlite3.connect(self.path, timeout=LOCK_SECONDS, isolation_level=None, check_same_thread=False)
         connection.execute("PRAGMA wal_autocheckpoint = 0")
         return connection
 

@@ -18,9 +18,10 @@ from postroom.v1alpha1 import mailbox_pb2 as tenant_pb2
 from postroom.v1alpha1 import mailbox_service_pb2_grpc
 from postroomd.rpc.boundary import is_mutating
 from tests.rpc.admin_client import ADMIN_METHODS, ADMIN_OVERRIDES, ADMIN_SERVICE, admin_channel, new_operator
-from tests.rpc.client import ABSENT_ID, Tenant, wait_until
+from tests.rpc.client import ABSENT_ID, Tenant
 from tests.rpc.failures import failure_of
 from tests.rpc.service import Service
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

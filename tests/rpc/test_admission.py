@@ -12,9 +12,10 @@ from google.rpc.error_details_pb2 import RetryInfo
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from postroom.v1alpha1 import mailbox_pb2 as pb
-from tests.rpc.client import ABSENT_ID, Tenant, wait_until
+from tests.rpc.client import ABSENT_ID, Tenant
 from tests.rpc.failures import Failure, failure_of
 from tests.rpc.service import Service
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

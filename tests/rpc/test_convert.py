@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from postroom.v1alpha1 import mailbox_pb2 as pb
 from postroomd.domain.model import Mailbox
 from postroomd.rpc import convert
-from tests.support.strategies import MAILBOXES, listed
+from tests.support.strategies import MAILBOXES, view_of
 
 
 def built_by_field(mailbox: Mailbox) -> pb.Mailbox:
@@ -32,6 +32,6 @@ def built_by_field(mailbox: Mailbox) -> pb.Mailbox:
 def test_every_conversion_of_a_mailbox_sets_every_field(mailboxes: list[Mailbox]) -> None:
     expected = [built_by_field(mailbox) for mailbox in mailboxes]
     assert [convert.mailbox_message(mailbox) for mailbox in mailboxes] == expected
-    assert [convert.mailbox_view_message(listed(mailbox)) for mailbox in mailboxes] == expected
-    page = convert.mailbox_view_messages([listed(mailbox) for mailbox in mailboxes])
+    assert [convert.mailbox_view_message(view_of(mailbox)) for mailbox in mailboxes] == expected
+    page = convert.mailbox_view_messages([view_of(mailbox) for mailbox in mailboxes])
     assert list(pb.ListMailboxesResponse(mailboxes=page).mailboxes) == expected

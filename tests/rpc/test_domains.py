@@ -10,9 +10,10 @@ from cryptography.hazmat.primitives.serialization import load_der_public_key
 from postroom.v1alpha1 import domain_pb2
 from postroom.v1alpha1.domain_pb2 import Domain, DomainRecord
 from postroom.v1alpha1.mailbox_pb2 import Mailbox
-from tests.rpc.client import Tenant, fresh_name, wait_until
+from tests.rpc.client import Tenant, fresh_name
 from tests.rpc.service import Service
 from tests.support.expected_records import EXPECTED_RECORDS
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -11,9 +11,10 @@ from google.rpc.error_details_pb2 import ErrorInfo, QuotaFailure, RetryInfo
 from postroom.v1alpha1.alias_pb2 import CreateAliasRequest, GetAliasRequest
 from postroom.v1alpha1.domain_pb2 import CreateDomainRequest, Domain, GetDomainRequest
 from postroom.v1alpha1.mailbox_pb2 import DeleteMailboxRequest, GetMailboxRequest, Mailbox
-from tests.rpc.client import ABSENT_ID, Tenant, batch_request, fresh_name, wait_until
+from tests.rpc.client import ABSENT_ID, Tenant, batch_request, fresh_name
 from tests.rpc.failures import assert_status, failure_of, resource_info
 from tests.rpc.service import Service, running_service
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

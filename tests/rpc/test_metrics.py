@@ -13,10 +13,11 @@ from postroomd.domain.errors import StorageUnavailable, TooManyRequests
 from postroomd.observability import metrics
 from postroomd.rpc.authentication import Authenticator
 from postroomd.rpc.cpu_pool import CpuPool
-from tests.rpc.client import ABSENT_ID, PASSWORD, Tenant, batch_request, fresh_name, wait_until
+from tests.rpc.client import ABSENT_ID, PASSWORD, Tenant, batch_request, fresh_name
 from tests.rpc.failures import failure_of
 from tests.rpc.service import Service
 from tests.support.metrics import Scrape, here
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -7,9 +7,10 @@ import pytest
 
 from postroom.v1alpha1.domain_pb2 import Domain
 from postroom.v1alpha1.mailbox_pb2 import Mailbox
-from tests.rpc.client import Tenant, wait_until
+from tests.rpc.client import Tenant
 from tests.rpc.failures import failure_of
 from tests.rpc.service import Service
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

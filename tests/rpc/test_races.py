@@ -14,9 +14,10 @@ from postroom.v1alpha1.mailbox_pb2 import (
     Mailbox,
     UpdateMailboxRequest,
 )
-from tests.rpc.client import Tenant, batch_request, fresh_name, wait_until
+from tests.rpc.client import Tenant, batch_request, fresh_name
 from tests.rpc.failures import failure_of
 from tests.rpc.service import Service
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -15,10 +15,11 @@ from google.protobuf.message import Message
 from postroom.v1alpha1 import domain_pb2
 from postroom.v1alpha1.domain_pb2 import Domain, DomainRecord, ListDomainsRequest
 from postroom.v1alpha1.mailbox_pb2 import GetMailboxRequest, ListMailboxesRequest
-from tests.rpc.client import ABSENT_ID, METHODS, Tenant, fresh_name, wait_until
+from tests.rpc.client import ABSENT_ID, METHODS, Tenant, fresh_name
 from tests.rpc.failures import Failure, failure_of
 from tests.rpc.requests import LIST_OF, OPERATION_OF, REQUEST_TYPES, valid_request
 from tests.rpc.service import Service
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

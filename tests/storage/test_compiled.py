@@ -20,11 +20,11 @@ from postroomd.storage import schema as t
 from postroomd.storage.compiled import CompiledRead, Rows, via_sqlalchemy
 from postroomd.storage.database import Database
 from postroomd.storage.drivers import postgresql
-from postroomd.storage.drivers.pools import ExclusivePool, PooledConnection
+from postroomd.storage.drivers.postgresql_pool import Connection, ExclusivePool
 from postroomd.storage.opening import open_database
 from postroomd.storage.sql import SqlRepository
 from postroomd.storage.sql.mailboxes import fetch_mailbox
-from postroomd.storage.sql.rows import reached, values_of
+from postroomd.storage.sql.rows import bound_scope_filter, to_row
 from tests.support.factories import (
     Tenant,
     api_key,
@@ -37,7 +37,7 @@ from tests.support.factories import (
     tenant_context,
 )
 from tests.support.stored import eventually
-from tests.support.strategies import INSTANTS, MAILBOXES, listed
+from tests.support.strategies import INSTANTS, MAILBOXES, view_of
 
 READS = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
@@ -56,7 +56,9 @@ def repository(database: Database) -> SqlRepository:
 
 def mailbox_statement(*, limited: bool) -> CompiledRead:
     columns = [t.mailboxes.c[name] for name in get_type_hints(Mailbox)]
-    found = select(*columns).where(t.mailboxes.c.id == bindparam("id"), *reached(t.mailboxes, limited=limited))
+    found = select(*columns).where(
+        t.mailboxes.c.id == bindparam("id"), *bound_scope_filter(t.mailboxes, by_project=limited)
+    )
     return CompiledRead(found, by_key=True)
 
 
@@ -93,7 +95,7 @@ async def test_any_mailbox_reads_the_same_hot_and_plain_for_whoever_asks(
     )
 
     async def store(connection: AsyncConnection) -> None:
-        row = values_of(stored) | {"password_hash": "none", "due_at": None}
+        row = to_row(stored) | {"password_hash": "none", "due_at": None}
         await connection.execute(insert(t.mailboxes).values(row))
 
     await database.write(store)
@@ -118,9 +120,8 @@ async def test_any_mailbox_reads_the_same_hot_and_plain_for_whoever_asks(
             assert len(hot) == visible
             if visible:
                 assert await repository.mailboxes.get(context, asked) == stored
-                assert await repository.mailboxes.view(context, asked) == listed(stored)
-                assert (await repository.mailboxes.list(context, ALL)).items == [stored]
-                assert (await repository.mailboxes.list_views(context, ALL)).items == [listed(stored)]
+                assert await repository.mailboxes.view(context, asked) == view_of(stored)
+                assert (await repository.mailboxes.list(context, ALL)).items == [view_of(stored)]
                 assert await database.read(lambda c, s=context: fetch_mailbox(c, s.scope, stored.id), context) == stored  # type: ignore[misc]
             else:
                 for read in (repository.mailboxes.get, repository.mailboxes.view):
@@ -154,7 +155,7 @@ async def test_a_page_with_a_limit_and_an_order_reads_the_same(database: Databas
     within = await new_domain(repository, tenant)
     await new_mailboxes(repository, within, *(f"m{number}" for number in range(20)))
     order = t.mailboxes.c.email.desc()
-    listing = select(t.mailboxes.c.email).where(*reached(t.mailboxes, limited=True)).order_by(order)
+    listing = select(t.mailboxes.c.email).where(*bound_scope_filter(t.mailboxes, by_project=True)).order_by(order)
     page = CompiledRead(listing.limit(bindparam("size", type_=Integer)).offset(bindparam("skip", type_=Integer)))
     values = {"size": 5, "skip": 3}
     hot = await database.fetch(page, values, tenant.project_context)
@@ -329,14 +330,14 @@ class Held:
         self.running = 0
         self.ended = asyncio.Event()
 
-    async def fetch(self, sql: str, arguments: Sequence[Any]) -> Rows:
+    async def fetch(self, query: str, *arguments: Any) -> Rows:
         self.running += 1
         assert self.running == 1, "two statements at a time"
         try:
             await self.ended.wait()
         finally:
             self.running -= 1
-        return [[sql]]
+        return [[query]]
 
     def is_closed(self) -> bool:
         return False
@@ -348,7 +349,7 @@ class Held:
 async def test_a_line_that_comes_free_as_its_caller_hangs_up_goes_to_the_next() -> None:
     line = Held()
 
-    async def connect() -> PooledConnection:
+    async def connect() -> Connection:
         return line
 
     lines = ExclusivePool(connect, 1, timeout_seconds=5)
@@ -370,7 +371,7 @@ async def test_a_line_that_comes_free_as_its_caller_hangs_up_goes_to_the_next() 
 
 
 async def test_a_line_that_can_not_be_opened_leaves_its_turn_to_the_next() -> None:
-    async def connect() -> PooledConnection:
+    async def connect() -> Connection:
         raise ConnectionRefusedError
 
     lines = ExclusivePool(connect, 1, timeout_seconds=5)

@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from postroomd.domain.mailboxes import due_at
 from postroomd.domain.model import Mailbox, MailboxStatus
 from postroomd.storage import schema as t
-from postroomd.storage.sql.rows import columns_of, made
+from postroomd.storage.sql.rows import columns_of, from_row
 
 Row = tuple[Any, ...]
 
@@ -65,7 +65,8 @@ async def check_invariants(raw: AsyncEngine) -> None:
     """Check every counter, address, due date and owner against the rows that determine it."""
     await check_lists(raw)
     async with raw.connect() as connection:
-        mailboxes = [made(Mailbox, row) for row in await connection.execute(select(*columns_of(Mailbox, t.mailboxes)))]
+        rows = await connection.execute(select(*columns_of(Mailbox, t.mailboxes)))
+        mailboxes = [from_row(Mailbox, row) for row in rows]
         work = (await connection.execute(select(t.mailboxes.c.id, t.mailboxes.c.due_at, t.mailboxes.c.claim))).all()
         projects = (await connection.execute(select(t.projects))).all()
         domains = (await connection.execute(select(t.domains))).all()

@@ -9,7 +9,7 @@ from typing import Any, TypeVar, overload
 TIMEOUT_SECONDS = 30.0
 """Long enough for a busy machine: only a failing test waits that long."""
 
-POLL_SECONDS = 0.01
+POLL_SECONDS = 0.02
 
 T = TypeVar("T")
 

@@ -4,11 +4,9 @@ Resources are objects with the fields of the REST contract: enum values as text 
 UTC, and None for what is not set.
 """
 
-import asyncio
 import base64
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
-from time import monotonic
 from typing import Any, Protocol
 from uuid import UUID
 
@@ -17,8 +15,7 @@ from cryptography.hazmat.primitives.serialization import load_der_public_key
 
 from tests.support.expected_records import EXPECTED_RECORDS
 from tests.support.operations import PASSWORD
-
-WAIT_SECONDS = 15.0
+from tests.support.waiting import wait_until
 
 
 class Api(Protocol):
@@ -255,13 +252,3 @@ async def wait_for_status(status: str, get: Callable[[], Awaitable[Any]]) -> Any
         return resource if resource.status == status else None
 
     return await wait_until(with_status)
-
-
-async def wait_until(condition: Callable[[], Awaitable[Any]]) -> Any:
-    """Return the condition's first result that is true. Fails after WAIT_SECONDS."""
-    deadline = monotonic() + WAIT_SECONDS
-    while monotonic() < deadline:
-        if result := await condition():
-            return result
-        await asyncio.sleep(0.02)
-    raise AssertionError(f"the condition is not met after {WAIT_SECONDS:.0f} s")

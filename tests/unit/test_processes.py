@@ -18,11 +18,11 @@ async def test_a_child_stops_when_its_parent_exits(
     shared = tmp_path / "metrics"
     shared.mkdir()
     monkeypatch.setenv(DIRECTORY_VARIABLE, str(shared))
-    theirs, ours = socket.socketpair()
-    parent, stop = Channel(ours), asyncio.Event()
+    parent_end, child_end = socket.socketpair()
+    parent, stop = Channel(child_end), asyncio.Event()
     if unread:
         parent.send(READY, *unread)
-    theirs.close()
+    parent_end.close()
     async with asyncio.timeout(10):
         await stop_with_parent(parent, stop)
     parent.close()
@@ -31,15 +31,15 @@ async def test_a_child_stops_when_its_parent_exits(
 
 
 async def test_messages_arrive_one_by_one_whatever_their_packets() -> None:
-    theirs, ours = socket.socketpair()
-    parent = Channel(ours)
-    with theirs:
-        theirs.sendall(b"ready\nready 127.0.0.1:1 127.0.0.1:2\nfai")
+    parent_end, child_end = socket.socketpair()
+    parent = Channel(child_end)
+    with parent_end:
+        parent_end.sendall(b"ready\nready 127.0.0.1:1 127.0.0.1:2\nfai")
         assert await parent.receive() == ("ready", "")
         assert await parent.receive() == ("ready", "127.0.0.1:1 127.0.0.1:2")
         receiving = asyncio.create_task(parent.receive())
         await asyncio.sleep(0)
-        theirs.sendall(b"led no database\n")
+        parent_end.sendall(b"led no database\n")
         assert await receiving == ("failed", "no database")
     assert await parent.receive() is None
     parent.close()

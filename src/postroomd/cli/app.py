@@ -72,7 +72,10 @@ def up(
         ),
     ] = None,
 ) -> None:
-    """Run the gRPC service, the REST gateway and the worker on one database."""
+    """Run service, gateway and worker on one database.
+
+    The database is migrated first. The first start issues an API key, and prints the SCW_ variables for the SDKs.
+    """
     from postroomd.observability import logs
     from postroomd.runtime.supervisor import supervise
 
@@ -113,7 +116,10 @@ def worker(*, settings: Settings) -> None:
 @app.command()
 @with_settings("migrate")
 def migrate(*, settings: Settings) -> None:
-    """Migrate the database to the current schema; an SQLite file is created if missing."""
+    """Migrate the database to the current schema.
+
+    A missing SQLite file is created.
+    """
     from postroomd.observability import logs
     from postroomd.storage import migrations
 

@@ -42,10 +42,10 @@ def copy(
         ),
     ] = None,
 ) -> None:
-    """Copy a database into an empty one, of the same or the other engine, and verify the copy.
+    """Copy a database into an empty one, and verify the copy.
 
-    Stop the services, gateways and workers of both databases first: concurrent writes are not copied. To resume an
-    interrupted copy, run the same command again.
+    The engines may be the same or different. Stop the services, gateways and workers of both databases first:
+    concurrent writes are not copied. To resume an interrupted copy, run the same command again.
     """
     source_url, target_url = _validated_url("--from", source), _validated_url("--to", target)
 

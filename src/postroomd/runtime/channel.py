@@ -1,7 +1,7 @@
 """Messages between a parent process, the supervisor or prefork, and a child: lines over a socket pair.
 
-The parent sends `start GRPC_ADDRESS`, and the child `ready ADDRESS…` or `failed TEXT`. The end of file tells each side
-that the other has exited, in whatever way.
+The parent sends `start GRPC_ADDRESS`, and the child `ready ADDRESS…` or `failed TEXT`. The end of file signals to
+each side that the other has exited, for whatever reason.
 """
 
 import asyncio

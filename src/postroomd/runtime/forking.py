@@ -58,17 +58,17 @@ class Child:
 
 def fork(name: str, settings: Settings, clock: Clock, siblings: Sequence[Child]) -> Child:
     """Fork a child that runs a process once it is started. This process must have no thread and no event loop."""
-    ours, theirs = socket.socketpair()
+    parent_end, child_end = socket.socketpair()
     sys.stdout.flush()
     sys.stderr.flush()
     pid = os.fork()
     if pid == 0:
-        ours.close()
+        parent_end.close()
         for sibling in siblings:
             sibling.channel.close()  # an inherited copy would delay its end of file until this child exits
-        _run_fork(name, settings, theirs, clock)
-    theirs.close()
-    return Child(name, pid, Channel(ours))
+        _run_fork(name, settings, child_end, clock)
+    child_end.close()
+    return Child(name, pid, Channel(parent_end))
 
 
 def _run_fork(name: str, settings: Settings, end: socket.socket, clock: Clock) -> NoReturn:

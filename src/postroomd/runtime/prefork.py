@@ -110,8 +110,8 @@ class _Child:
 
 
 def _spawn(name: str, environment: dict[str, str]) -> _Child:
-    ours, theirs = socket.socketpair()
-    descriptor = theirs.fileno()
+    parent_end, child_end = socket.socketpair()
+    descriptor = child_end.fileno()
     # A session of its own, so that Ctrl-C reaches only this process, which forwards it once.
     process = subprocess.Popen(  # noqa: S603 # our own interpreter and module
         [sys.executable, "-m", "postroomd.runtime.prefork", name, str(descriptor)],
@@ -119,8 +119,8 @@ def _spawn(name: str, environment: dict[str, str]) -> _Child:
         pass_fds=[descriptor],
         start_new_session=True,
     )
-    theirs.close()
-    channel = Channel(ours)
+    child_end.close()
+    channel = Channel(parent_end)
     channel.send(START, environment[variable("grpc_address")])
     return _Child(process, channel)
 

@@ -27,11 +27,12 @@ from postroomd.storage import schema as t
 from postroomd.storage.protocols.repository import Repository
 from postroomd.storage.protocols.rules import MailboxRule
 from postroomd.storage.protocols.work import Due
-from postroomd.storage.sql.rows import columns_of, made
+from postroomd.storage.sql.rows import columns_of, from_row
 from postroomd.worker.probers import TrustingProber
 from postroomd.worker.steps import LEASE, Worker
 from tests.support.factories import NOW, OPERATOR, Tenant, new_domain, new_tenant
 from tests.support.stored import check_invariants
+from tests.support.worker import drain
 
 M, P = MailboxStatus, SubscriptionPeriod
 FAR = timedelta(days=4_000)
@@ -143,10 +144,10 @@ class World:
 
     async def _work(self, repository: Repository) -> None:
         if self._is_due(await repository.work.next_due()):
-            await Worker(work=repository.work, prober=TrustingProber(), policy=self.policy).run_once(self.now)
+            await drain(Worker(work=repository.work, prober=TrustingProber(), policy=self.policy), self.now)
 
     def _is_due(self, due: Due) -> bool:
-        return due.has_look_ups(self.now) or due.has_steps(self.now)
+        return due.has_lookups(self.now) or due.has_steps(self.now)
 
     # --- What must hold -----------------------------------------------------------------------------------------------
 
@@ -160,7 +161,7 @@ class World:
             }
             payments = (await connection.execute(select(t.payments))).all()
             pending = set((await connection.execute(select(t.provisions.c.id).where(t.PENDING_PROVISION))).scalars())
-        found = {row.id: made(Mailbox, row) for row in rows}
+        found = {row.id: from_row(Mailbox, row) for row in rows}
         for mailbox_id, known in self.living.items():
             if mailbox_id not in found:
                 self._check_purge(known, domains.get(known.domain_id))

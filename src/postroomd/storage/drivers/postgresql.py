@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from postroomd.domain.tenancy import Scope
 from postroomd.storage.compiled import CompiledReader, ReadPath
 from postroomd.storage.drivers.base import POOL_TIMEOUT_SECONDS, Driver, Engines, Failure, Matches
-from postroomd.storage.drivers.pools import ExclusivePool, PooledConnection, PostgresqlConnection
+from postroomd.storage.drivers.postgresql_pool import Connection, ExclusivePool
 from postroomd.storage.drivers.types import ID, OCTETS
 
 CONNECT_TIMEOUT_SECONDS = 5.0
@@ -166,12 +166,12 @@ def _compiled_reader(url: sa.URL, dialect: sa.Dialect, tenants: int) -> Compiled
     return CompiledReader(dialect, ReadPath(system, system), ReadPath(tenant, tenant, tenant_statement))
 
 
-async def _own_connection(engine: AsyncEngine) -> PooledConnection:
-    """Return a new connection with SQLAlchemy's settings, which SQLAlchemy does not manage."""
+async def _own_connection(engine: AsyncEngine) -> Connection:
+    """Return a new asyncpg connection with SQLAlchemy's settings, which SQLAlchemy does not manage."""
     pooled = await engine.raw_connection()
-    connection = PostgresqlConnection(pooled.driver_connection)
+    connection: Any = pooled.driver_connection
     pooled.detach()
-    return connection
+    return connection  # type: ignore[no-any-return]
 
 
 def _is_behind_pooler(url: sa.URL) -> bool:

@@ -19,8 +19,7 @@ from sqlalchemy.sql.operators import custom_op
 from postroomd.domain.tenancy import Scope
 from postroomd.storage.compiled import CompiledReader, ReadPath
 from postroomd.storage.drivers.base import POOL_TIMEOUT_SECONDS, Driver, Engines, Failure, Matches
-from postroomd.storage.drivers.pools import QueueingPool
-from postroomd.storage.drivers.sqlite_thread import SqliteThread
+from postroomd.storage.drivers.sqlite_pool import QueueingPool
 from postroomd.storage.drivers.types import ID
 
 BUSY_TIMEOUT_MS = 5_000
@@ -43,7 +42,7 @@ class SqliteDriver(Driver):
         reader = _engine(url, READERS, begin="BEGIN", pragmas=READER_PRAGMAS)
         writer_pragmas = {} if owner else {"wal_autocheckpoint": 0}
         writer = _engine(url, 1, begin="BEGIN IMMEDIATE", pragmas=writer_pragmas)
-        connect = partial(SqliteThread.open, partial(_read_only_connection, url))
+        connect = partial(_read_only_connection, url)
         path = ReadPath(QueueingPool(connect, *BY_KEY_POOL), QueueingPool(connect, *SCAN_POOL))
         compiled = CompiledReader(reader.dialect, path, path)
         return Engines(self, reader, writer, compiled, partial(_checkpoint, writer) if owner else None)

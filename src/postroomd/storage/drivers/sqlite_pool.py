@@ -1,7 +1,8 @@
-"""An SQLite connection in a thread of its own, for compiled reads.
+"""A connection pool for compiled reads on SQLite: one thread per connection, with a queue of statements.
 
-aiosqlite serves everything else. Its overhead per statement, a partial, three coroutines, two logger checks and a
-wake-up of the event loop, costs as much as finding a row by its key; here several queued statements share one wake-up.
+aiosqlite serves everything else. Per lookup by key it takes 28 µs of processor time, and this pool 14 µs (32 callers):
+it wraps each statement in three coroutines, two logger checks and a wake-up of the event loop, whereas here the results
+of several queued statements share one wake-up. GetMailbox takes 15 % less (best of 5 alternating runs: 392 and 461 µs).
 """
 
 import asyncio
@@ -16,16 +17,56 @@ from postroomd.storage.compiled import Rows
 Result = asyncio.Future[Rows]
 Job = tuple[Result, str, Sequence[Any]]
 Outcome = tuple[Result, Rows | BaseException]
+Connect = Callable[[], sqlite3.Connection]
+
+
+class QueueingPool:
+    """A pool of threads. The first takes statements until `depth` are queued, then the one with the fewest.
+
+    Queueing in the thread costs a third of waiting on the event loop for a free one, since a thread that finds its next
+    statement queued need not be woken. Each further busy thread is one more to pass the interpreter lock to.
+    """
+
+    def __init__(self, connect: Connect, size: int, depth: int) -> None:
+        self._connect = connect
+        self._threads: list[SqliteThread | None] = [None] * size
+        self._queued = [0] * size
+        self._depth = depth
+        self._opening = asyncio.Lock()
+
+    async def fetch(self, sql: str, arguments: Sequence[Any]) -> Rows:
+        """Return all rows of a statement. Raises errors of the sqlite3 module."""
+        queued = self._queued
+        number = 0 if queued[0] < self._depth else queued.index(min(queued))
+        queued[number] += 1
+        try:
+            thread = self._threads[number] or await self._open(number)
+            return await thread.fetch(sql, arguments)
+        finally:
+            queued[number] -= 1
+
+    async def close(self) -> None:
+        """Close every connection after its queued statements."""
+        for number, thread in enumerate(self._threads):
+            self._threads[number] = None
+            if thread is not None:
+                await thread.close()
+
+    async def _open(self, number: int) -> "SqliteThread":
+        async with self._opening:
+            if (thread := self._threads[number]) is None:
+                thread = self._threads[number] = await SqliteThread.open(self._connect)
+            return thread
 
 
 class SqliteThread:
-    """A connection in its thread, which runs queued statements in order. A PooledConnection.
+    """A connection in a thread of its own, which runs queued statements in order.
 
     A statement whose caller is cancelled still runs, before the next one. Outcomes are handed to the event loop in
     batches, whenever the queue is empty.
     """
 
-    def __init__(self, connect: Callable[[], sqlite3.Connection]) -> None:
+    def __init__(self, connect: Connect) -> None:
         self._connect = connect
         self._jobs: SimpleQueue[Job | None] = SimpleQueue()
         self._loop = asyncio.get_running_loop()
@@ -35,7 +76,7 @@ class SqliteThread:
         self._thread = Thread(target=self._run, name="sqlite", daemon=True)
 
     @classmethod
-    async def open(cls, connect: Callable[[], sqlite3.Connection]) -> "SqliteThread":
+    async def open(cls, connect: Connect) -> "SqliteThread":
         """Start a thread and wait for its connection. Raises what `connect` raises in it."""
         opened = cls(connect)
         opened._thread.start()
@@ -47,10 +88,6 @@ class SqliteThread:
         result: Result = self._loop.create_future()
         self._jobs.put((result, sql, arguments))
         return await result
-
-    def is_closed(self) -> bool:
-        """Return whether the thread has ended."""
-        return self._closed.done()
 
     async def close(self) -> None:
         """End the thread after its queued statements."""
