@@ -1,11 +1,13 @@
 """Limits on connections, and slow clients: what is closed, and what is still served."""
 
 import asyncio
+import gc
 import json
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from aiohttp import web
 
 from postroom.v1alpha1.mailbox_pb2 import ListMailboxesResponse, Mailbox
 from postroomd.gateway import GatewayConfig, connection_table, run_gateway
@@ -193,6 +195,16 @@ async def test_unread_responses_are_bounded_in_memory(running: Running, monkeypa
     healthy = await running.connect()
     assert await healthy.request(HEALTH) == 200
     assert running.closed("output_limit") >= 1
+
+
+async def test_idle_connections_keep_no_response_in_memory(running: Running) -> None:
+    running.stub.respond_with("ListMailboxes", ListMailboxesResponse(mailboxes=[Mailbox(id="a")]))
+    peers = await running.connect_several(5)
+    assert [await peer.request(GET_PAGE) for peer in peers] == [200] * 5
+    responses = [each for each in gc.get_objects() if isinstance(each, web.Response)]
+    assert len(responses) >= 5  # aiohttp keeps them until the next request
+    assert not [response for response in responses if response.body]
+    assert [await peer.request(GET_PAGE) for peer in peers] == [200] * 5
 
 
 # --- Numbers ---------------------------------------------------------------------------------------------------------
