@@ -30,8 +30,8 @@ from postroomd.storage.protocols.work import Due
 from postroomd.storage.sql.rows import columns_of, from_row
 from postroomd.worker.probers import TrustingProber
 from postroomd.worker.steps import LEASE, Worker
+from tests.support.database_state import check_invariants
 from tests.support.factories import NOW, OPERATOR, Tenant, new_domain, new_tenant
-from tests.support.stored import check_invariants
 from tests.support.worker import drain
 
 M, P = MailboxStatus, SubscriptionPeriod
