@@ -117,7 +117,7 @@ async def test_a_failure_names_the_database_and_the_reason_but_no_password(
     empty.touch()
     text.write_text("no database at all, but a text that is longer than the header of one " * 9)
     server, name = f"PostgreSQL 127.0.0.1:{postgres.port}", make_url(target).database
-    out_of_reach = "it can't be reached, or can't be written, for now"
+    out_of_reach = "it can't be reached, or can't be written to, for now"
     for source_url, target_url, line in (
         (source, postgres.url("nothing"), f"{server}/nothing: the server has no such database"),
         (
