@@ -68,7 +68,7 @@ diagram: $(VENV)/.run  ## Regenerate the transition tables in docs/lifecycle.md
 chaos: $(VENV)/.dev compiled  ## Inject faults into real processes; hours in full, see ARGUMENTS=--help
 	$(BIN)/python -m bench.chaos $(ARGUMENTS)
 
-bench: $(VENV)/.bench compiled  ## Measure every row against its floor; see ARGUMENTS=--help
+bench: $(VENV)/.bench compiled  ## Measure every row against its baseline; see ARGUMENTS=--help
 	$(BIN)/python -m bench $(ARGUMENTS)
 
 # Start times are measured with compiled bytecode, as an installed package has it.

@@ -114,11 +114,6 @@ def postroom_metrics(scraped: Scrape) -> set[str]:
     return {name for name in scraped.names if not name.startswith(CLIENT_LIBRARY_PREFIXES)}
 
 
-def wait_for(read: Callable[[], object], expected: object) -> None:
-    """Wait until a value is as expected: gauges are sampled once a second, and cancellation is asynchronous."""
-    block_until(lambda: read() == expected)
-
-
 def handled(scraped: Scrape) -> dict[tuple[str, ...], float]:
     """Return the number of calls by RPC and status code."""
     return scraped.counted("grpc_server_handled_total", "grpc_method", "grpc_code")
@@ -156,15 +151,15 @@ def test_a_single_service(launch: Launch, database: Mapping[str, str], key: Mapp
             domain_id=domain.id, mailboxes=[item(local_part=f"m{number}", password=PASSWORD) for number in range(100)]
         )
         pending: Any = cast("Any", stub.BatchCreateMailboxes).future(batch, metadata=metadata)
-        wait_for(lambda: service.scrape().value("postroom_passwords_waiting"), 100)
-        wait_for(lambda: service.scrape().value("postroom_calls_in_progress", kind="changes"), 1)
-        wait_for(lambda: service.scrape().value("postroom_password_hash_seconds_count") > 0, True)
+        block_until(lambda: service.scrape().value("postroom_passwords_waiting") == 100)
+        block_until(lambda: service.scrape().value("postroom_calls_in_progress", kind="changes") == 1)
+        block_until(lambda: service.scrape().value("postroom_password_hash_seconds_count") > 0)
         with pytest.raises(grpc.RpcError) as rejected:
             stub.DeleteDomain(domain_pb2.DeleteDomainRequest(domain_id=domain.id), metadata=metadata)
         assert cast("Any", rejected.value).code() is grpc.StatusCode.RESOURCE_EXHAUSTED
         pending.cancel()
-        wait_for(lambda: service.scrape().value("postroom_passwords_waiting"), 0)
-        wait_for(lambda: service.scrape().value("postroom_calls_in_progress", kind="changes"), 0)
+        block_until(lambda: service.scrape().value("postroom_passwords_waiting") == 0)
+        block_until(lambda: service.scrape().value("postroom_calls_in_progress", kind="changes") == 0)
 
     after = service.scrape()
     assert handled(after) == {
@@ -219,21 +214,16 @@ def test_a_single_worker(launch: Launch, database: Mapping[str, str], key: Mappi
     started = time.time()
     worker = launch("worker", METRICS_FLAG, "--domain-validation=trust", **database)
     assert postroom_metrics(worker.scrape()) == names_of("worker")
-    wait_for(
-        lambda: worker.scrape().counted("postroom_worker_domains_looked_up_total", "status"), {("provisioning",): 2}
+    block_until(
+        lambda: worker.scrape().counted("postroom_worker_domains_looked_up_total", "status") == {("provisioning",): 2}
     )
-    wait_for(lambda: worker.scrape().value("postroom_worker_steps_total", kind="domain_provided"), 2)
-    wait_for(lambda: worker.scrape().value("postroom_worker_lag_seconds"), 0)
+    block_until(lambda: worker.scrape().value("postroom_worker_steps_total", kind="domain_activation") == 2)
+    block_until(lambda: worker.scrape().value("postroom_worker_lag_seconds") == 0)
     after = worker.scrape()
     assert after.value("postroom_worker_last_run_timestamp_seconds") >= started
     assert after.counted("postroom_worker_failures_total", "kind") == {}
-    wait_for(  # passes continue
-        lambda: (
-            worker.scrape().value("postroom_worker_last_run_timestamp_seconds")
-            > after.value("postroom_worker_last_run_timestamp_seconds")
-        ),
-        True,
-    )
+    last_run = after.value("postroom_worker_last_run_timestamp_seconds")
+    block_until(lambda: worker.scrape().value("postroom_worker_last_run_timestamp_seconds") > last_run)
     assert worker.stop() == 0
 
 
@@ -265,8 +255,8 @@ def test_up_exposes_all_its_processes_at_one_address(
         ("POST", DOMAINS, "200"): 1,
         ("GET", f"{DOMAINS}/{{domain_id}}", "404"): 1,
     }
-    wait_for(lambda: scrape(address).value("postroom_database_up"), 1)
-    wait_for(lambda: scrape(address).value("postroom_worker_last_run_timestamp_seconds") > 0, True)
+    block_until(lambda: scrape(address).value("postroom_database_up") == 1)
+    block_until(lambda: scrape(address).value("postroom_worker_last_run_timestamp_seconds") > 0)
     assert scraped.value("postroom_build_info", version=__version__) == 1
     assert not {label for samples in scraped.samples.values() for labels in samples for label, _ in labels} & {"pid"}
     for private in (*up.environment.values(), "secretive", ABSENT_ID):

@@ -27,6 +27,7 @@ from tests.conftest import NewDatabase
 from tests.support.factories import NOW, Tenant, mailbox, new_alias, new_domain, new_mailbox, new_mailboxes, new_tenant
 from tests.support.lifecycle import BILLED, FREE, PLATFORM
 from tests.support.waiting import wait_until
+from tests.support.worker import drain
 
 pytestmark = pytest.mark.xdist_group("postgresql")
 
@@ -52,7 +53,7 @@ async def test_an_unscoped_statement_finds_the_callers_rows_only(database: Datab
         parent = await new_domain(repository, each, f"{each.project.id}.com")
         purged = await new_mailbox(repository, parent, mailbox("purged", policy=BILLED))
         await repository.mailboxes.change(each.context, purged.id, lambda it, _: delete_mailbox(it, timedelta(0), NOW))
-        await Worker(work=repository.work, prober=None, policy=FREE).run_once(NOW)
+        await drain(Worker(work=repository.work, prober=None, policy=FREE), NOW)
         await new_alias(
             repository, await new_mailbox(repository, parent, mailbox("creating", policy=PLATFORM)), "alias"
         )

@@ -41,6 +41,7 @@ from tests.support.factories import (
 from tests.support.lifecycle import BOTH
 from tests.support.stores import Store
 from tests.support.waiting import wait_until
+from tests.support.worker import activate_domains, validation_rule
 
 Statement = tuple[str, Any]
 
@@ -113,11 +114,11 @@ async def test_every_statement_of_the_worker_is_served_by_an_index(
     findings = {kind: Finding(RecordStatus.VALID) for kind in RECORD_KINDS}
     with statements() as executed:
         await repository.domains.begin_validation(tenant.context, pending.id, partial(begin_validation, now=NOW), NOW)
-        await work.next_due(platform=False)
+        await work.next_due(with_provisions=True)
         (domain_lease,) = await work.lease_domains(NOW, LEASE, 10)
-        settled = await work.settle_validation(domain_lease, findings, LEASE, NOW)
+        settled = await work.settle_validation(domain_lease, validation_rule(findings, LEASE, NOW))
         assert settled.status is DomainStatus.PROVISIONING
-        assert await work.finish_provisioning(LEASE, NOW, 10) == 2
+        assert await activate_domains(work, LEASE, NOW, 10) == 2
         leases = await work.lease_mailboxes(NOW + timedelta(days=40), LEASE, 10)
         assert len(leases) == 3
         for lease in leases:
@@ -126,7 +127,7 @@ async def test_every_statement_of_the_worker_is_served_by_an_index(
         await repository.domains.delete(tenant.context, deleted.id, partial(delete_domain, now=NOW), NOW)
         purge = partial(work.purge_domains, lambda _: None, lambda _: None, NOW, 10)
         assert [await purge() for _ in range(3)] == [2, 1, 0]
-        assert await work.delete_expired_responses(NOW, 10) == 0
+        assert await work.remove_expired_responses(NOW, 10) == 0
         administration = repository.administration
         await administration.pending_payments("", 10)
         await administration.pending_provisions(NOW, "", 10)

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 from postroomd import __version__
 from postroomd.observability.metric_types import DYNAMIC, Counter, Gauge, Histogram, Metric
+from postroomd.observability.steps import StepKind
 
 SAMPLE_SECONDS = 1.0
 
@@ -22,8 +23,8 @@ HASH_BUCKETS = (0.01, 0.02, 0.03, 0.04, 0.06, 0.08, 0.12, 0.25, 0.5, 1.0, 2.5)
 
 SERVE, GATEWAY, WORKER = ("serve",), ("gateway",), ("worker",)
 CALL_KINDS = ("reads", "changes")
-STEPS = ("mailbox", "domain_provided", "domain_purge", "provision", "answer_forgotten")
-FAILURES = (*STEPS, "dns_lookup", "poll", "database")
+STEPS = tuple(kind for kind in StepKind if kind not in {StepKind.POLL, StepKind.DNS_LOOKUP})
+FAILURES = (*StepKind, "database")
 
 # --- The service ------------------------------------------------------------------------------------------------------
 

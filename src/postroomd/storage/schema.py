@@ -41,7 +41,7 @@ from postroomd.domain.model import (
     RecordStatus,
     SubscriptionPeriod,
 )
-from postroomd.domain.payments import OPEN, PaymentStatus
+from postroomd.domain.payments import OPEN_STATUSES, PaymentStatus
 from postroomd.domain.provisions import ProvisionKind, ProvisionStatus
 from postroomd.storage.column_types import Instant as Instant
 from postroomd.storage.column_types import Named as Named
@@ -286,7 +286,7 @@ payments = Table(
     Column("settled_at", Instant),
     Column("reason", Text),
 )
-OPEN_PAYMENT = payments.c.status.in_(bindparam("open", OPEN, expanding=True, literal_execute=True))
+OPEN_PAYMENT = payments.c.status.in_(bindparam("open", OPEN_STATUSES, expanding=True, literal_execute=True))
 """Condition: the payment can still be confirmed."""
 
 partial_index("ix_payments_open", payments.c.requested_at, payments.c.id, where=OPEN_PAYMENT)

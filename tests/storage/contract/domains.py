@@ -18,6 +18,7 @@ from postroomd.domain.queries import DomainQuery, Ordering
 from postroomd.domain.records import RECORD_KINDS
 from postroomd.storage import schema as t
 from postroomd.storage.protocols.repository import Repository
+from tests.support.database_state import check_invariants, dump, rows_of
 from tests.support.factories import (
     NOW,
     SECRETS,
@@ -33,7 +34,6 @@ from tests.support.factories import (
     records,
     tenant_context,
 )
-from tests.support.stored import check_invariants, dump, rows_of
 
 LATER = NOW + timedelta(hours=1)
 FAR = NOW + timedelta(days=4_000)
@@ -153,7 +153,7 @@ class DomainsContract:
                 with pytest.raises(NotFound) as caught:
                     await call
                 assert (caught.value.resource.type, caught.value.resource.id) == ("domain", domain_id)
-                assert str(caught.value) == f"domain {domain_id} is not found"
+                assert str(caught.value) == f"domain {domain_id} not found"
         assert await dump(raw) == before
 
     # --- Validation ---------------------------------------------------------------------------------------------------

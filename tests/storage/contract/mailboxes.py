@@ -17,6 +17,7 @@ from postroomd.domain.queries import MailboxQuery, Ordering
 from postroomd.storage import schema as t
 from postroomd.storage.protocols.mailboxes import NewMailbox
 from postroomd.storage.protocols.repository import Repository
+from tests.support.database_state import check_invariants, count_of, dump, password_hash, rows_of
 from tests.support.factories import (
     NOW,
     Tenant,
@@ -30,7 +31,6 @@ from tests.support.factories import (
     new_tenant,
     tenant_context,
 )
-from tests.support.stored import check_invariants, count_of, dump, password_hash, rows_of
 from tests.support.strategies import view_of
 
 LATER = NOW + timedelta(hours=1)
