@@ -226,7 +226,7 @@ def test_a_worker_alone(launch: Launch, database: Mapping[str, str], key: Mappin
     eventually(
         lambda: worker.scrape().counted("postroom_worker_domains_looked_up_total", "status"), {("provisioning",): 2}
     )
-    eventually(lambda: worker.scrape().value("postroom_worker_steps_total", kind="domain_provided"), 2)
+    eventually(lambda: worker.scrape().value("postroom_worker_steps_total", kind="domain_activation"), 2)
     eventually(lambda: worker.scrape().value("postroom_worker_lag_seconds"), 0)
     after = worker.scrape()
     assert after.value("postroom_worker_last_run_timestamp_seconds") >= began

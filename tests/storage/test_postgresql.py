@@ -27,6 +27,7 @@ from tests.conftest import NewDatabase
 from tests.support.factories import NOW, Tenant, mailbox, new_alias, new_domain, new_mailboxes, new_one, new_tenant
 from tests.support.lifecycle import BILLED, FREE, PLATFORM
 from tests.support.stored import eventually
+from tests.support.worker import drain
 
 pytestmark = pytest.mark.xdist_group("postgresql")
 
@@ -52,7 +53,7 @@ async def test_a_statement_that_forgets_its_scope_finds_the_callers_rows_alone(d
         within = await new_domain(repository, each, f"{each.project.id}.com")
         gone = await new_one(repository, within, mailbox("gone", policy=BILLED))
         await repository.mailboxes.change(each.context, gone.id, lambda it, _: delete_mailbox(it, timedelta(0), NOW))
-        await Worker(work=repository.work, prober=None, policy=FREE).run_once(NOW)
+        await drain(Worker(work=repository.work, prober=None, policy=FREE), NOW)
         await new_alias(repository, await new_one(repository, within, mailbox("creating", policy=PLATFORM)), "alias")
 
     async def forgetful(connection: AsyncConnection) -> dict[str, set[str]]:

@@ -41,6 +41,7 @@ from tests.support.factories import (
 from tests.support.lifecycle import BOTH
 from tests.support.stored import count_of, dump, eventually
 from tests.support.stores import Store
+from tests.support.worker import activate_domains, validation_rule
 
 Statement = tuple[str, Any]
 
@@ -113,20 +114,20 @@ async def test_every_look_for_work_is_served_by_an_index(
     findings = {kind: Finding(RecordStatus.VALID) for kind in RECORD_KINDS}
     with statements() as executed:
         await repository.domains.begin_validation(tenant.context, made.id, partial(begin_validation, now=NOW), NOW)
-        await work.next_due(platform=False)
+        await work.next_due(with_provisions=True)
         (look_up,) = await work.lease_domains(NOW, LEASE, 10)
-        settled = await work.settle_validation(look_up, findings, LEASE, NOW)
+        settled = await work.settle_validation(look_up, validation_rule(findings, LEASE, NOW))
         assert settled.status is DomainStatus.PROVISIONING
-        assert await work.finish_provisioning(LEASE, NOW, 10) == 2
+        assert await activate_domains(work, LEASE, NOW, 10) == 2
         claims = await work.lease_mailboxes(NOW + timedelta(days=40), LEASE, 10)
         assert len(claims) == 3
         for claim in claims:
             assert await work.advance(claim, partial(advance_mailbox, policy=BOTH, now=NOW), NOW) is True
-            await work.put_off_mailbox(claim, NOW)
+            await work.postpone_mailbox(claim, NOW)
         await repository.domains.delete(tenant.context, going.id, partial(delete_domain, now=NOW), NOW)
         purge = partial(work.purge_domains, lambda _: None, lambda _: None, NOW, 10)
         assert [await purge() for _ in range(3)] == [2, 1, 0]
-        assert await work.forget_answers(NOW, 10) == 0
+        assert await work.remove_expired_responses(NOW, 10) == 0
         operations = repository.administration
         await operations.pending_payments("", 10)
         await operations.pending_provisions(NOW, "", 10)

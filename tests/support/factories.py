@@ -8,6 +8,8 @@ from hashlib import sha256
 from typing import Any
 from uuid import uuid4
 
+from postroomd.domain import domains as rules
+from postroomd.domain.addresses import Address
 from postroomd.domain.context import CallContext
 from postroomd.domain.mailboxes import new_mailbox
 from postroomd.domain.model import (
@@ -18,16 +20,15 @@ from postroomd.domain.model import (
     DomainStatus,
     Mailbox,
     MailboxStatus,
-    RecordStatus,
     SubscriptionPeriod,
 )
 from postroomd.domain.policy import LifecyclePolicy
-from postroomd.domain.records import MailHosts, plan_records
+from postroomd.domain.records import MailHosts
 from postroomd.domain.tenancy import AdminKey, ApiKey, Organization, Project, Scope
 from postroomd.storage.protocols.domains import DomainSecrets
 from postroomd.storage.protocols.mailboxes import NewMailbox
 from postroomd.storage.protocols.repository import Repository
-from tests.support.lifecycle import FACTS, FREE
+from tests.support.lifecycle import FIELDS, FREE, PLATFORM
 
 NOW = datetime(2024, 1, 31, 12, 30, 15, 123_456, tzinfo=UTC)
 SECRETS = DomainSecrets("a validation token", "post", "a private key")
@@ -142,23 +143,20 @@ def domain(
     )
 
 
+def creating_domain(tenant: Tenant, name: str = "example.com") -> Domain:
+    """A new domain that the mail platform has to create."""
+    return rules.new_domain(
+        domain_id=new_id(),
+        organization_id=tenant.organization.id,
+        project_id=tenant.project.id,
+        name=name,
+        policy=PLATFORM,
+        now=NOW,
+    )
+
+
 def records(of: Domain) -> list[DomainRecord]:
-    return [
-        DomainRecord(
-            id=new_id(),
-            domain_id=of.id,
-            kind=plan.kind,
-            status=RecordStatus.UNKNOWN_STATUS,
-            level=plan.level,
-            dns_type=plan.dns_type,
-            dns_name=plan.dns_name,
-            dns_value=plan.dns_value,
-            error=None,
-            created_at=of.created_at,
-            updated_at=of.created_at,
-        )
-        for plan in plan_records(of.name, HOSTS, token="T0KEN", dkim_selector="post", dkim_key="S0VZ")
-    ]
+    return rules.new_records(of, HOSTS, token="T0KEN", dkim_selector="post", dkim_key="S0VZ", new_id=new_id)
 
 
 async def new_domain(
@@ -189,7 +187,7 @@ def mailbox(
 
     def make(within: Domain) -> Mailbox:
         made = new_mailbox(within, mailbox_id=mailbox_id, local_part=local_part, period=period, policy=policy, now=now)
-        made = made if status is None else replace(made, status=status, **FACTS[status])
+        made = made if status is None else replace(made, status=status, **FIELDS[status])
         return change(made) if change else made
 
     return NewMailbox(make, f"<{local_part}>")
@@ -216,7 +214,7 @@ def alias(of: Mailbox, *, local_part: str, now: datetime = NOW, alias_id: str | 
         project_id=of.project_id,
         domain_id=of.domain_id,
         mailbox_id=of.id,
-        email=f"{local_part}@{of.email.partition('@')[2]}",
+        email=str(Address(local_part, of.address.domain_name)),
         description=f"also {local_part}",
         status=AliasStatus.READY,
         created_at=now,

@@ -36,6 +36,7 @@ from tests.support.factories import (
 )
 from tests.support.lifecycle import BILLED, FREE, PLATFORM, RETENTION
 from tests.support.postgres import PostgresServer
+from tests.support.worker import drain, validation_rule
 
 LATER = NOW + timedelta(hours=1)
 LEASE = timedelta(minutes=1)
@@ -70,7 +71,7 @@ async def fill(repository: Repository) -> None:
     validating = partial(begin_validation, now=LATER)
     await repository.domains.begin_validation(context, within.id, validating, LATER)
     (claimed,) = await repository.work.lease_domains(LATER, LEASE, 1)
-    await repository.work.settle_validation(claimed, finding, LEASE, LATER)
+    await repository.work.settle_validation(claimed, validation_rule(finding, LEASE, LATER))
     await repository.domains.begin_validation(context, within.id, validating, LATER)
 
     within = await new_domain(repository, await new_tenant(repository), "example.org")
@@ -78,7 +79,7 @@ async def fill(repository: Repository) -> None:
     made = await new_mailboxes(repository, within, *(f"m{number:03}" for number in range(MAILBOXES - 1)))
     await repository.mailboxes.change(context, made[3].id, lambda found, _: delete_mailbox(found, RETENTION, LATER))
     await repository.mailboxes.change(context, made[7].id, lambda found, _: delete_mailbox(found, LEASE, NOW))
-    await Worker(work=repository.work, prober=None, policy=FREE).run_once(NOW + LEASE)  # which purges it
+    await drain(Worker(work=repository.work, prober=None, policy=FREE), NOW + LEASE)  # which purges it
     unpaid, creating = mailbox("unpaid", policy=BILLED), mailbox("creating", policy=PLATFORM)
     await repository.mailboxes.create(context, within.id, [unpaid, creating])
     for number, mailbox_of in enumerate(made[4:7]):

@@ -64,7 +64,7 @@ def test_digest_is_of_the_lower_case_text() -> None:
     "text", ["", "x", SECRET[:-1], f"{SECRET} ", SECRET.replace("-", ""), f"{{{SECRET}}}", "é" * 36]
 )
 def test_secret_that_is_no_uuid_is_refused_and_not_repeated(text: str) -> None:
-    with pytest.raises(ValueError, match=r"^a secret is a UUID$"):
+    with pytest.raises(ValueError, match=r"^a secret must be a UUID$"):
         hash_secret(text)
 
 

@@ -1,4 +1,4 @@
-"""The twelve DNS records of a domain, and what a look-up of them means for it."""
+"""The twelve DNS records of a domain, and the event of a lookup."""
 
 from datetime import UTC, datetime
 
@@ -88,7 +88,7 @@ def test_there_are_twelve_kinds_in_the_order_of_the_contract() -> None:
 
 
 @pytest.mark.parametrize("plan", planned(), ids=[plan.kind for plan in planned()])
-def test_a_host_in_a_value_ends_in_a_dot_and_a_name_does_not(plan: RecordPlan) -> None:
+def test_a_host_in_a_value_ends_with_a_dot_and_a_name_does_not(plan: RecordPlan) -> None:
     assert plan.dns_name.endswith("example.com")
     assert plan.dns_value.endswith(".") == (plan.dns_type is not TXT)
 
@@ -97,7 +97,7 @@ def all_valid() -> dict[str, Finding]:
     return {kind: Finding(RecordStatus.VALID) for kind in RECORD_KINDS}
 
 
-def test_a_domain_is_valid_where_every_record_is() -> None:
+def test_a_domain_is_valid_if_every_record_is() -> None:
     assert validation_event(records(), all_valid()) is DomainEvent.RECORDS_VALID
 
 
@@ -110,12 +110,12 @@ def test_only_a_required_record_that_is_not_valid_fails_the_domain(plan: RecordP
 
 
 @pytest.mark.parametrize("plan", planned(), ids=[plan.kind for plan in planned()])
-def test_only_a_required_record_that_was_not_looked_up_fails_the_domain(plan: RecordPlan) -> None:
+def test_only_a_required_record_without_a_finding_fails_the_domain(plan: RecordPlan) -> None:
     findings = all_valid()
     del findings[plan.kind]
     expected = DomainEvent.RECORDS_INVALID if plan.level is REQUIRED else DomainEvent.RECORDS_VALID
     assert validation_event(records(), findings) is expected
 
 
-def test_nothing_found_fails_the_domain() -> None:
+def test_a_lookup_without_findings_fails_the_domain() -> None:
     assert validation_event(records(), {}) is DomainEvent.RECORDS_INVALID

@@ -12,6 +12,7 @@ import typer
 
 from postroomd.cli.database import ExpiresIn, ListFormat, ListOutput, ReadOnly, end_of_life, on_database, show
 from postroomd.cli.options import takes_settings
+from postroomd.domain.addresses import Address, canonical_local_part
 from postroomd.domain.errors import NotFound
 from postroomd.domain.history import Transition
 from postroomd.domain.keys import ADMIN_KEY_NAME
@@ -111,10 +112,10 @@ async def _transitions(operations: Administration, mailbox_id: str) -> Sequence[
 
 
 def _canonical(address: str) -> str:
-    from postroomd.domain.addresses import canonical_domain_name, canonical_local_part  # which take long to import
+    from postroomd.domain.domain_names import canonical_domain_name  # deferred: its tables take long to import
 
-    local_part, _, domain_name = address.rpartition("@")
     try:
-        return f"{canonical_local_part(local_part)}@{canonical_domain_name(domain_name)}"
+        sent = Address.parse(address)
+        return str(Address(canonical_local_part(sent.local_part), canonical_domain_name(sent.domain_name)))
     except ValueError as error:
         raise BadSetting(f"ADDRESS: {error}") from error

@@ -18,6 +18,7 @@ from itertools import product
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar
 
 from postroomd import __version__
+from postroomd.observability.steps import StepKind
 
 if TYPE_CHECKING:
     from prometheus_client import Counter, Gauge, Histogram
@@ -109,8 +110,8 @@ class Times(Metric["Histogram"]):
 
 SERVE, GATEWAY, WORKER = ("serve",), ("gateway",), ("worker",)
 CALL_KINDS = ("reads", "changes")
-STEPS = ("mailbox", "domain_provided", "domain_purge", "provision", "answer_forgotten")
-FAILURES = (*STEPS, "dns_lookup", "poll", "database")
+STEPS = tuple(kind for kind in StepKind if kind not in {StepKind.POLL, StepKind.DNS_LOOKUP})
+FAILURES = (*StepKind, "database")
 
 # --- The service ------------------------------------------------------------------------------------------------------
 

@@ -43,7 +43,7 @@ from postroomd.domain.model import (
     RecordStatus,
     SubscriptionPeriod,
 )
-from postroomd.domain.payments import OPEN, PaymentStatus
+from postroomd.domain.payments import OPEN_STATUSES, PaymentStatus
 from postroomd.domain.provisions import ProvisionKind, ProvisionStatus
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -355,7 +355,7 @@ payments = Table(
     Column("settled_at", Instant),
     Column("reason", Text),
 )
-OPEN_PAYMENT = payments.c.status.in_(bindparam("open", OPEN, expanding=True, literal_execute=True))
+OPEN_PAYMENT = payments.c.status.in_(bindparam("open", OPEN_STATUSES, expanding=True, literal_execute=True))
 """Payments that can still be confirmed."""
 
 Index(

@@ -17,15 +17,13 @@ from postroomd.domain.history import Tombstone, Transition, address_hash
 from postroomd.domain.mailboxes import delete_mailbox, lock_mailbox, restore_mailbox, unlock_mailbox
 from postroomd.domain.model import Alias, AliasStatus, DomainStatus, Mailbox, MailboxStatus
 from postroomd.domain.payments import Payment, PaymentStatus, confirm_payment, refuse_payment
-from postroomd.domain.policy import LifecyclePolicy
+from postroomd.domain.policy import LifecyclePolicy, Quarantine
 from postroomd.domain.provisioning import (
     FIRST_RETRY,
     confirm_provision,
-    create_domain_on_platform,
     fail_provision,
 )
 from postroomd.domain.provisions import Provision, ProvisionKind, ProvisionStatus
-from postroomd.storage.protocols.mailboxes import Quarantine
 from postroomd.storage.protocols.repository import Repository
 from postroomd.worker.probers import TrustingProber
 from postroomd.worker.steps import Worker
@@ -34,7 +32,7 @@ from tests.support.factories import (
     OPERATOR,
     SECRETS,
     Tenant,
-    domain,
+    creating_domain,
     mailbox,
     new_domain,
     new_id,
@@ -46,6 +44,7 @@ from tests.support.factories import (
 )
 from tests.support.lifecycle import BILLED, FREE, PLATFORM, RETENTION
 from tests.support.stored import check_invariants, dump
+from tests.support.worker import activate_domains, drain
 
 E, M = MailboxEvent, MailboxStatus
 LATER = NOW + timedelta(hours=1)
@@ -106,15 +105,15 @@ class OperationsContract:
     ) -> None:
         ada = await new_one(repository, await new_domain(repository, tenant), mailbox("ada", policy=BILLED))
         (asked,) = await payments(repository)
-        await worker(repository, BILLED).run_once(NOW + 7 * DAY)
+        await drain(worker(repository, BILLED), NOW + 7 * DAY)
         assert [each.status for each in await payments(repository)] == [PaymentStatus.OVERDUE]
         refuse = partial(refuse_payment, reason="no cover", policy=BILLED, now=NOW + 8 * DAY)
         refused = await repository.administration.settle_payment(OPERATOR, asked.id, refuse)
         assert (refused.status, refused.reason) == (PaymentStatus.REFUSED, "no cover")
-        await worker(repository, BILLED).run_once(NOW + 27 * DAY)
+        await drain(worker(repository, BILLED), NOW + 27 * DAY)
         assert (await repository.mailboxes.get(tenant.context, ada.id)).status is M.LOCKED
         assert len(await payments(repository)) == 1
-        await worker(repository, BILLED).run_once(NOW + 28 * DAY)
+        await drain(worker(repository, BILLED), NOW + 28 * DAY)
         assert (await repository.mailboxes.get(tenant.context, ada.id)).status is M.DELETION_SCHEDULED
         assert await payments(repository) == []
         restore = partial(restore_mailbox, policy=BILLED, now=NOW + 28 * DAY)
@@ -144,7 +143,7 @@ class OperationsContract:
         await repository.mailboxes.change(tenant.context, ada.id, restore)
         (second,) = await payments(repository)
         assert (second.mailbox_id, second.period_started_at) == (ada.id, NOW + 35 * DAY)
-        await worker(repository, BILLED).run_once(NOW + 40 * DAY)  # which purges the other
+        await drain(worker(repository, BILLED), NOW + 40 * DAY)  # which purges the other
         for one in (ada, bob):
             with pytest.raises(PreconditionFailed, match="is void"):
                 await repository.administration.settle_payment(
@@ -162,7 +161,7 @@ class OperationsContract:
             renewal = (await repository.mailboxes.get(tenant.context, ada.id)).next_subscription_period_starts_at
             assert renewal is not None
             now = renewal
-            await worker(repository, BILLED).run_once(now)
+            await drain(worker(repository, BILLED), now)
         stored = (await dump(raw))["payments"]
         assert len(stored) == len({row[5] for row in stored}) == 5
 
@@ -211,7 +210,7 @@ class OperationsContract:
             if kind is ProvisionKind.CREATE:
                 restore = partial(restore_mailbox, policy=PLATFORM, now=NOW)
                 await repository.mailboxes.change(tenant.context, ada.id, restore)
-        await worker(repository, PLATFORM).run_once(NOW + RETENTION)
+        await drain(worker(repository, PLATFORM), NOW + RETENTION)
         assert (await repository.mailboxes.get(tenant.context, ada.id)).status is M.DELETING
         (asked,) = await work(repository, RETENTION)
         assert asked.kind is ProvisionKind.DELETE
@@ -252,7 +251,7 @@ class OperationsContract:
             tenant.context, ada.id, partial(make, alias_id=new_id(), local_part="early")
         )
         assert (early.status, await work(repository)) == (AliasStatus.PROVISIONING, [])
-        while await repository.work.finish_provisioning(DAY, LATER, 1):  # with a limit that one alias fills
+        while await activate_domains(repository.work, DAY, LATER, 1):  # with a limit that one alias fills
             pass
         late = await repository.aliases.create(
             tenant.context, ada.id, partial(make, alias_id=new_id(), local_part="late")
@@ -279,7 +278,7 @@ class OperationsContract:
     async def test_a_domain_is_made_and_deleted_by_the_platform_its_mailboxes_first(
         self, repository: Repository, tenant: Tenant, raw: AsyncEngine
     ) -> None:
-        made = create_domain_on_platform(domain(tenant))
+        made = creating_domain(tenant)
         await repository.domains.create(tenant.context, made, records(made), SECRETS)
         assert (await repository.domains.get(tenant.context, made.id)).status is DomainStatus.CREATING
         (asked,) = await work(repository)
@@ -299,7 +298,7 @@ class OperationsContract:
         await repository.domains.delete(tenant.context, ready.id, partial(delete_domain, now=LATER), LATER)
         counts = []
         for _ in range(3):
-            await worker(repository, PLATFORM).run_once(LATER)
+            await drain(worker(repository, PLATFORM), LATER)
             counts.append([each.kind for each in await work(repository)])
             await confirm_all(repository)
             await check_invariants(raw)
@@ -316,7 +315,7 @@ class OperationsContract:
     async def test_every_step_is_told_with_its_cause_and_actor(self, repository: Repository, tenant: Tenant) -> None:
         within = await new_domain(repository, tenant, status=DomainStatus.PROVISIONING)
         (ada,) = await new_mailboxes(repository, within, "ada", actor="key:SCWADA")
-        await worker(repository, FREE).run_once(LATER)
+        await drain(worker(repository, FREE), LATER)
         eve = CallContext(actor="admin:eve")
         operations = repository.administration
         await operations.change_mailbox(eve, ada.id, partial(lock_mailbox, reason="abuse", now=LATER))
@@ -326,7 +325,7 @@ class OperationsContract:
         await operations.change_mailbox(eve, ada.id, partial(unlock_mailbox, now=LATER))
         by_ada = replace(tenant.context, actor="key:SCWADA")
         await repository.domains.delete(by_ada, within.id, partial(delete_domain, now=LATER), LATER)
-        await worker(repository, FREE).run_once(LATER)
+        await drain(worker(repository, FREE), LATER)
         assert await told(repository, ada.id) == [
             (E.CREATE, M.WAITING_DOMAIN, "key:SCWADA"),
             (E.DOMAIN_READY, M.READY, "worker"),
@@ -358,7 +357,7 @@ class OperationsContract:
             repository, await new_domain(repository, other, status=DomainStatus.VALIDATING), "ada"
         )
         await repository.mailboxes.change(tenant.context, ada.id, lambda it, _: delete_mailbox(it, RETENTION, NOW))
-        await worker(repository, FREE).run_once(NOW + RETENTION)
+        await drain(worker(repository, FREE), NOW + RETENTION)
         assert await repository.administration.get_mailbox(ada.id) == Tombstone(
             mailbox_id=ada.id,
             organization_id=ada.organization_id,
@@ -386,7 +385,7 @@ class OperationsContract:
         ada, bob = await new_mailboxes(repository, within, "ada", "bob")
         await repository.mailboxes.change(tenant.context, ada.id, lambda it, _: delete_mailbox(it, RETENTION, NOW))
         purged_at = NOW + RETENTION
-        await worker(repository, FREE).run_once(purged_at)
+        await drain(worker(repository, FREE), purged_at)
         over = Quarantine(10 * DAY, purged_at + 10 * DAY)
         still = replace(over, now=over.now - timedelta(microseconds=1))
         before = await dump(raw)

@@ -151,7 +151,7 @@ class DomainsContract:
                 with pytest.raises(NotFound) as caught:
                     await call
                 assert (caught.value.resource.type, caught.value.resource.id) == ("domain", domain_id)
-                assert str(caught.value) == f"domain {domain_id} is not found"
+                assert str(caught.value) == f"domain {domain_id} not found"
         assert await dump(raw) == before
 
     # --- Validation ---------------------------------------------------------------------------------------------------

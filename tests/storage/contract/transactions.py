@@ -292,9 +292,9 @@ class TransactionsContract:
         for number in range(5):
             key = idempotency(f"key {number}", hours=number)
             await new_mailboxes(repository, within, f"m{number}", idempotency=key)
-        assert await repository.work.forget_answers(NOW + timedelta(hours=23), 10) == 0
+        assert await repository.work.remove_expired_responses(NOW + timedelta(hours=23), 10) == 0
         moment = NOW + timedelta(hours=26)  # three have expired
-        assert [await repository.work.forget_answers(moment, 2) for _ in range(3)] == [2, 1, 0]
+        assert [await repository.work.remove_expired_responses(moment, 2) for _ in range(3)] == [2, 1, 0]
         assert await count_of(raw, t.idempotency_keys) == 2
         with pytest.raises(Replayed):
             await repository.require_unused(replace(tenant.context, idempotency=idempotency("key 4", hours=26)))

@@ -16,7 +16,7 @@ from postroomd.domain.events import MailboxEvent
 from postroomd.domain.mailboxes import advance_mailbox, delete_mailbox, restore_mailbox
 from postroomd.domain.model import Domain, DomainStatus, Mailbox, MailboxStatus, RecordStatus, SubscriptionPeriod
 from postroomd.domain.policy import LifecyclePolicy
-from postroomd.domain.records import NAME_IS_PROVED_ELSEWHERE, RECORD_KINDS, Finding
+from postroomd.domain.records import NAME_OWNED_ELSEWHERE, RECORD_KINDS, Finding
 from postroomd.storage import schema as t
 from postroomd.storage.protocols.repository import Repository
 from postroomd.storage.protocols.rules import MailboxStep
@@ -24,6 +24,7 @@ from postroomd.storage.protocols.work import Due, MailboxLease
 from tests.support.factories import NOW, Tenant, mailbox, new_alias, new_domain, new_mailboxes, new_one
 from tests.support.lifecycle import FREE, MICROSECOND
 from tests.support.stored import check_invariants, count_of, dump, rows_of
+from tests.support.worker import activate_domains, validation_rule
 
 LATER = NOW + timedelta(hours=1)
 RETENTION = timedelta(days=30)
@@ -73,7 +74,7 @@ async def settle(
     """Give a domain to a worker, and store what it has found."""
     claims = await repository.work.lease_domains(FAR, LEASE, 100)
     (found,) = [each for each in claims if each.domain.id == domain.id]
-    return await repository.work.settle_validation(found, findings, INTERVAL, now)
+    return await repository.work.settle_validation(found, validation_rule(findings, INTERVAL, now))
 
 
 async def to_look_up(repository: Repository, now: datetime = LATER) -> list[Domain]:
@@ -150,7 +151,7 @@ class WorkContract:
         made = await validating_domain(repository, tenant)
         (claimed,) = await repository.work.lease_domains(LATER, LEASE, 10)
         deleted = await repository.domains.delete(tenant.context, made.id, partial(delete_domain, now=NOW), NOW)
-        assert await repository.work.settle_validation(claimed, ALL_VALID, INTERVAL, LATER) == deleted
+        assert await repository.work.settle_validation(claimed, validation_rule(ALL_VALID, INTERVAL, LATER)) == deleted
         assert await repository.domains.get(tenant.context, made.id) == deleted
 
     async def test_a_domain_purged_meanwhile_is_answered_as_it_was(
@@ -160,7 +161,10 @@ class WorkContract:
         (claimed,) = await repository.work.lease_domains(LATER, LEASE, 10)
         await repository.domains.delete(tenant.context, made.id, partial(delete_domain, now=NOW), NOW)
         assert await purge(repository, 10) == 1
-        assert await repository.work.settle_validation(claimed, ALL_VALID, INTERVAL, LATER) is claimed.domain
+        assert (
+            await repository.work.settle_validation(claimed, validation_rule(ALL_VALID, INTERVAL, LATER))
+            is claimed.domain
+        )
         assert await count_of(raw, t.domains) == 0
 
     @pytest.mark.parametrize("proved", [DomainStatus.PROVISIONING, DomainStatus.READY])
@@ -173,7 +177,7 @@ class WorkContract:
         assert settled.status is DomainStatus.VALIDATION_FAILED
         found = dict(await repository.domains.records(tenant.context, second.id))
         validation = found.pop("domain_validation")
-        assert (validation.status, validation.error) == (RecordStatus.INVALID, NAME_IS_PROVED_ELSEWHERE)
+        assert (validation.status, validation.error) == (RecordStatus.INVALID, NAME_OWNED_ELSEWHERE)
         assert {record.status for record in found.values()} == {RecordStatus.VALID}
         assert await repository.domains.get(other.context, first.id) == first
         untouched = await repository.domains.records(other.context, first.id)
@@ -196,14 +200,17 @@ class WorkContract:
         domains = [await validating_domain(repository, one) for one in (tenant, other)]
         claims = {each.domain.id: each for each in await repository.work.lease_domains(LATER, LEASE, 10)}
         settled = await asyncio.gather(
-            *(repository.work.settle_validation(claims[made.id], ALL_VALID, INTERVAL, LATER) for made in domains)
+            *(
+                repository.work.settle_validation(claims[made.id], validation_rule(ALL_VALID, INTERVAL, LATER))
+                for made in domains
+            )
         )
         assert sorted(one.status for one in settled) == [DomainStatus.PROVISIONING, DomainStatus.VALIDATION_FAILED]
         for one, owner in zip(settled, (tenant, other), strict=True):
             assert await repository.domains.get(owner.context, one.id) == one
             found = (await repository.domains.records(owner.context, one.id))["domain_validation"]
             won = one.status is DomainStatus.PROVISIONING
-            assert found.error == (None if won else NAME_IS_PROVED_ELSEWHERE)
+            assert found.error == (None if won else NAME_OWNED_ELSEWHERE)
         # Once the winner has gone, the other can have the name.
         winner, loser = sorted(settled, key=lambda one: one.status)
         scopes = {tenant.organization.id: tenant.context, other.organization.id: other.context}
@@ -220,7 +227,7 @@ class WorkContract:
             await new_domain(repository, tenant, f"{number}.test", DomainStatus.PROVISIONING) for number in range(3)
         ]
         waiting = await new_domain(repository, tenant, "waiting.test", DomainStatus.VALIDATING)
-        assert [await repository.work.finish_provisioning(INTERVAL, LATER, 2) for _ in range(3)] == [2, 1, 0]
+        assert [await activate_domains(repository.work, INTERVAL, LATER, 2) for _ in range(3)] == [2, 1, 0]
         for made in provisioned:
             found = await repository.domains.get(tenant.context, made.id)
             assert replace(found, revision=1) == replace(made, status=DomainStatus.READY, updated_at=LATER)
@@ -236,7 +243,7 @@ class WorkContract:
         (kept,) = await new_mailboxes(repository, unready, "dave")
         assert {one.status for one in (*waiting, kept)} == {MailboxStatus.WAITING_DOMAIN}
         assert await due(repository, LATER) == []
-        await repository.work.finish_provisioning(INTERVAL, LATER, 10)
+        await activate_domains(repository.work, INTERVAL, LATER, 10)
         claims = await due(repository, LATER)
         assert {each.mailbox.id for each in claims} == {one.id for one in waiting}
         for each in claims:
@@ -271,7 +278,7 @@ class WorkContract:
         made = await validating_domain(repository, tenant)
         await settle(repository, made, ALL_VALID)
         assert await to_look_up(repository, FAR) == []
-        await repository.work.finish_provisioning(INTERVAL, LATER, 10)
+        await activate_domains(repository.work, INTERVAL, LATER, 10)
         assert await to_look_up(repository, LATER + INTERVAL * 0.89) == []
         (ready,) = await to_look_up(repository, LATER + INTERVAL * 1.11)
         assert ready.status is DomainStatus.READY
@@ -312,7 +319,7 @@ class WorkContract:
         other = await claim(repository, ada, FAR + LEASE)
         before = await dump(raw)
         assert await repository.work.advance(stalled, advancing(FAR), FAR) is False
-        await repository.work.put_off_mailbox(stalled, FAR)
+        await repository.work.postpone_mailbox(stalled, FAR)
         assert await dump(raw) == before
         assert await repository.work.advance(other, advancing(FAR), FAR) is True
 
@@ -324,10 +331,10 @@ class WorkContract:
         assert await repository.work.lease_domains(LATER, LEASE, 10) == []
         (other,) = await repository.work.lease_domains(LATER + LEASE, LEASE, 10)
         before = await dump(raw)
-        assert await repository.work.settle_validation(stalled, ALL_VALID, INTERVAL, LATER) == made
-        await repository.work.put_off_domain(stalled, FAR)
+        assert await repository.work.settle_validation(stalled, validation_rule(ALL_VALID, INTERVAL, LATER)) == made
+        await repository.work.postpone_domain(stalled, FAR)
         assert await dump(raw) == before
-        settled = await repository.work.settle_validation(other, ALL_VALID, INTERVAL, LATER)
+        settled = await repository.work.settle_validation(other, validation_rule(ALL_VALID, INTERVAL, LATER))
         assert settled.status is DomainStatus.PROVISIONING
 
     async def test_what_fails_is_put_off_and_counted_until_it_succeeds(
@@ -335,7 +342,7 @@ class WorkContract:
     ) -> None:
         (ada,) = await new_mailboxes(repository, await new_domain(repository, tenant), "ada")
         failed = await claim(repository, ada)
-        await repository.work.put_off_mailbox(failed, FAR + timedelta(hours=1))
+        await repository.work.postpone_mailbox(failed, FAR + timedelta(hours=1))
         assert await due(repository, FAR + timedelta(minutes=59)) == []
         (again,) = await due(repository, FAR + timedelta(hours=1))
         assert (failed.failures, again.failures) == (0, 1)
@@ -344,7 +351,7 @@ class WorkContract:
 
         made = await validating_domain(repository, tenant, "other.test")
         (look_up,) = await repository.work.lease_domains(LATER, LEASE, 10)
-        await repository.work.put_off_domain(look_up, FAR)
+        await repository.work.postpone_domain(look_up, FAR)
         (again_looked,) = await repository.work.lease_domains(FAR, LEASE, 10)
         assert (look_up.domain.id, look_up.failures, again_looked.failures) == (made.id, 0, 1)
 
@@ -355,14 +362,14 @@ class WorkContract:
         await new_one(repository, within, mailbox("yearly", period=SubscriptionPeriod.YEARLY))
         assert await repository.work.next_due() == Due(None, ada.next_subscription_period_starts_at)
         validating = await validating_domain(repository, tenant, "validating.test")
-        assert (await repository.work.next_due()).look_ups == NOW
+        assert (await repository.work.next_due()).lookups == NOW
         await settle(repository, validating, ALL_VALID)
         # To finish its provisioning, which waits for nothing.
-        assert await repository.work.next_due() == Due(None, ada.next_subscription_period_starts_at, at_once=True)
-        await repository.work.finish_provisioning(INTERVAL, LATER, 10)
+        assert await repository.work.next_due() == Due(None, ada.next_subscription_period_starts_at, immediate=True)
+        await activate_domains(repository.work, INTERVAL, LATER, 10)
         await repository.domains.delete(tenant.context, validating.id, partial(delete_domain, now=LATER), LATER)
         # To purge it.
-        assert await repository.work.next_due() == Due(None, ada.next_subscription_period_starts_at, at_once=True)
+        assert await repository.work.next_due() == Due(None, ada.next_subscription_period_starts_at, immediate=True)
         while await purge(repository, 10):
             pass
         assert await repository.work.next_due() == Due(None, ada.next_subscription_period_starts_at)

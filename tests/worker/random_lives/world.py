@@ -32,6 +32,7 @@ from postroomd.worker.probers import TrustingProber
 from postroomd.worker.steps import LEASE, Worker
 from tests.support.factories import NOW, OPERATOR, Tenant, new_domain, new_tenant
 from tests.support.stored import check_invariants
+from tests.support.worker import drain
 
 M, P = MailboxStatus, SubscriptionPeriod
 FAR = timedelta(days=4_000)
@@ -143,10 +144,10 @@ class World:
 
     async def _work(self, repository: Repository) -> None:
         if self._is_due(await repository.work.next_due()):
-            await Worker(work=repository.work, prober=TrustingProber(), policy=self.policy).run_once(self.now)
+            await drain(Worker(work=repository.work, prober=TrustingProber(), policy=self.policy), self.now)
 
     def _is_due(self, due: Due) -> bool:
-        return due.has_look_ups(self.now) or due.has_steps(self.now)
+        return due.has_lookups(self.now) or due.has_steps(self.now)
 
     # --- What must hold -----------------------------------------------------------------------------------------------
 

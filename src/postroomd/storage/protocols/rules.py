@@ -1,13 +1,21 @@
 """Rules as the storage applies them: pure functions from a stored value to the value it should become."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
-from postroomd.domain.model import Alias, Domain, DomainStatus, Mailbox
+from postroomd.domain.domains import DomainCheck
+from postroomd.domain.model import Alias, Domain, DomainRecord, DomainStatus, Mailbox
 from postroomd.domain.payments import Payment
 from postroomd.domain.provisioning import Subject
 from postroomd.domain.provisions import Provision
 
 DomainRule = Callable[[Domain], Domain]
+
+
+ValidationRule = Callable[[Domain, Mapping[str, DomainRecord], bool], DomainCheck]
+"""A rule that is given the domain's records by kind, and whether another organization owns its name."""
+
+
+ActivationRule = Callable[[Domain], DomainCheck]
 
 
 MailboxRule = Callable[[Mailbox, DomainStatus], Mailbox]

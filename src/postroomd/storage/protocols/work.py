@@ -1,4 +1,4 @@
-"""Due work of the worker, for every tenant: leases and steps."""
+"""Due work of every tenant: leases of due rows, and the steps that the worker takes with them."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -6,12 +6,18 @@ from datetime import datetime, timedelta
 from typing import Protocol
 
 from postroomd.domain.model import Domain, DomainRecord, DomainStatus, Mailbox
-from postroomd.domain.records import Finding
-from postroomd.storage.protocols.rules import DomainPurgeRule, MailboxStep, PurgeRule
+from postroomd.storage.protocols.rules import (
+    ActivationRule,
+    AliasRule,
+    DomainPurgeRule,
+    MailboxStep,
+    PurgeRule,
+    ValidationRule,
+)
 
 
 class RowFailed(Exception):
-    """What the worker was to do with a row, and it alone, has failed unexpectedly."""
+    """The step of one row, `row_id`, failed unexpectedly."""
 
     def __init__(self, row_id: str) -> None:
         super().__init__(row_id)
@@ -20,9 +26,9 @@ class RowFailed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class MailboxLease:
-    """A mailbox that a worker has been given, to move before another is given it.
+    """A due mailbox that is leased to one worker, with its consecutive failures.
 
-    `generation` tells this claim from the next one: once there is one, this one moves nothing.
+    `generation` counts the leases of the mailbox: a lease that a later one has superseded changes nothing.
     """
 
     mailbox: Mailbox
@@ -33,7 +39,7 @@ class MailboxLease:
 
 @dataclass(frozen=True, slots=True)
 class DomainLease:
-    """A domain whose records a worker has been given to look up, as with MailboxLease."""
+    """A domain whose lookup is due, leased to one worker as with MailboxLease."""
 
     domain: Domain
     records: Mapping[str, DomainRecord]
@@ -43,79 +49,78 @@ class DomainLease:
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """When there is something to do next: domains to look up, and all else. None: nothing is to come."""
+    """The earliest due dates of lookups and of all other steps; None if there are none."""
 
-    look_ups: datetime | None
+    lookups: datetime | None
     steps: datetime | None
-    at_once: bool = False
-    """Whether there are steps besides that wait for no instant."""
+    immediate: bool = False
+    """Whether there are steps without a due date, which can be taken at any time."""
 
-    def has_look_ups(self, now: datetime) -> bool:
-        """Whether there is a domain to look up by now."""
-        return self.look_ups is not None and self.look_ups <= now
+    def has_lookups(self, now: datetime) -> bool:
+        """Whether a lookup is due."""
+        return self.lookups is not None and self.lookups <= now
 
     def has_steps(self, now: datetime) -> bool:
-        """Whether there is anything else to do by now."""
-        return self.at_once or (self.steps is not None and self.steps <= now)
+        """Whether another step is due."""
+        return self.immediate or (self.steps is not None and self.steps <= now)
 
 
 class Work(Protocol):
-    """What the worker does by itself, for every tenant. Limits bound one transaction, not the work.
+    """Due work of every tenant. Limits bound one transaction, not the work.
 
-    What takes a worker long is claimed for a while, the lease; no other worker is given it until that is over. What
-    another has been given since is changed by none of the former's steps.
+    Rows whose step takes long are leased: until the lease expires, no other worker is given them.
 
-    What takes rows passes over those that it is told to skip, by their ids. A fault of one row keeps no other waiting:
-    where a chunk fails unexpectedly, one row is taken alone, and RowFailed says which one it is that fails.
+    Each method that handles a batch of rows skips those with the ids in `skipping`. If a batch fails unexpectedly, its
+    first row is tried alone; RowFailed names it if it fails again.
     """
 
-    async def next_due(self, *, platform: bool = True) -> Due:
-        """When there is something to do next: one look, which an index answers.
+    async def next_due(self, *, with_provisions: bool = False) -> Due:
+        """Return the earliest due dates, by one statement that indexes serve.
 
-        Without a mail platform what one was asked for is to be done too.
+        `with_provisions` includes pending provisions, for a worker that confirms them itself.
         """
 
     async def lease_domains(
         self, now: datetime, lease: timedelta, limit: int, skipping: Collection[str] = ()
     ) -> Sequence[DomainLease]:
-        """Domains whose records are to be looked up by now, the longest waiting first. Raises RowFailed."""
+        """Lease domains whose lookup is due, the longest overdue first. Raises RowFailed."""
 
-    async def settle_validation(
-        self, claim: DomainLease, findings: Mapping[str, Finding], interval: timedelta, now: datetime
-    ) -> Domain:
-        """Store what was found of a domain's records by kind, and move the domain where it still waits for that.
+    async def settle_validation(self, lease: DomainLease, rule: ValidationRule) -> Domain:
+        """Apply a rule to a domain and its records, and store what it changes and when the next lookup is due.
 
-        A validating domain goes on to provisioning where every required record is valid and no other organization
-        has the name, else to validation_failed; a ready one stays, and is looked up again after the interval. Answers
-        the domain as it is then; as it was where it is gone, or another worker has it.
+        Returns the domain afterwards; as it was leased, if it is gone or the lease is superseded.
         """
 
-    async def put_off_domain(self, claim: DomainLease, until: datetime) -> None:
-        """Count a failed look-up, and have the domain looked up again at an instant."""
+    async def postpone_domain(self, lease: DomainLease, until: datetime) -> None:
+        """Count a failed lookup, and make the next one due at an instant."""
 
-    async def finish_provisioning(
-        self, interval: timedelta, now: datetime, limit: int, skipping: Collection[str] = ()
+    async def activate_domains(
+        self,
+        domain_rule: ActivationRule,
+        alias_rule: AliasRule,
+        now: datetime,
+        limit: int,
+        skipping: Collection[str] = (),
     ) -> int:
-        """Make provisioned domains ready, and the mailboxes due that wait for them.
+        """Apply rules to provisioning domains and their aliases, and make the mailboxes due that wait for them.
 
-        The mail platform is asked for their aliases. Their records are looked up again after the interval. Answers of
-        how many domains some of that was done: a domain that has more aliases than the limit takes several calls.
-        Raises RowFailed.
+        A domain with more aliases to request than the limit is activated by a later call. Returns the number of domains
+        in the batch. Raises RowFailed.
         """
 
     async def lease_mailboxes(
         self, now: datetime, lease: timedelta, limit: int, skipping: Collection[str] = ()
     ) -> Sequence[MailboxLease]:
-        """Mailboxes whose next step is due, the longest overdue first. Raises RowFailed."""
+        """Lease mailboxes whose step is due, the longest overdue first. Raises RowFailed."""
 
-    async def advance(self, claim: MailboxLease, rule: MailboxStep, now: datetime) -> bool:
-        """Apply a rule to a mailbox in one transaction; None purges it.
+    async def advance(self, lease: MailboxLease, rule: MailboxStep, now: datetime) -> bool:
+        """Apply a rule to a mailbox in one transaction; purge it if the rule returns None.
 
-        False where it is gone, or another worker has it.
+        Returns False if the mailbox is gone or the lease is superseded.
         """
 
-    async def put_off_mailbox(self, claim: MailboxLease, until: datetime) -> None:
-        """Count a failed step, and have the mailbox taken up again at an instant."""
+    async def postpone_mailbox(self, lease: MailboxLease, until: datetime) -> None:
+        """Count a failed step, and make the next attempt due at an instant."""
 
     async def purge_domains(
         self,
@@ -125,10 +130,11 @@ class Work(Protocol):
         limit: int,
         skipping: Collection[str] = (),
     ) -> int:
-        """Apply a rule to up to `limit` mailboxes of a deleting domain, or one to such a domain that has none left.
+        """Apply a rule to up to `limit` mailboxes of a deleting domain, or to a deleting domain without mailboxes.
 
-        None purges them. Answers how many mailboxes and domains changed or went. Raises RowFailed for the domain.
+        A rule returns None for a resource to purge. Returns the number of mailboxes and domains changed or purged.
+        Raises RowFailed, for the domain.
         """
 
-    async def forget_answers(self, now: datetime, limit: int) -> int:
-        """Drop answers under idempotency keys that have expired. Answers how many."""
+    async def remove_expired_responses(self, now: datetime, limit: int) -> int:
+        """Remove stored responses of idempotency keys that have expired. Returns their number."""

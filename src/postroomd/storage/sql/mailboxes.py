@@ -5,15 +5,17 @@ from collections.abc import Collection, Sequence
 from sqlalchemy import insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from postroomd.domain.addresses import Address
 from postroomd.domain.context import CallContext
-from postroomd.domain.errors import Conflict, NotFound, QuotaExceeded, ResourceName, listed
+from postroomd.domain.errors import Conflict, NotFound, QuotaExceeded, ResourceName, summarize
 from postroomd.domain.history import address_hash
 from postroomd.domain.model import Domain, Mailbox, MailboxView
+from postroomd.domain.policy import Quarantine
 from postroomd.domain.queries import MailboxQuery, Page
 from postroomd.domain.tenancy import Scope
 from postroomd.storage import schema as t
 from postroomd.storage.database import Database
-from postroomd.storage.protocols.mailboxes import NewMailbox, Quarantine
+from postroomd.storage.protocols.mailboxes import NewMailbox
 from postroomd.storage.protocols.rules import MailboxRule
 from postroomd.storage.sql.changes import insert_mailboxes, store_mailbox
 from postroomd.storage.sql.domains import fetch_domain
@@ -60,7 +62,7 @@ async def require_free(
             ResourceName("alias", row.alias_id) if row.alias_id else ResourceName("mailbox", row.mailbox_id)
             for row in taken
         ]
-        addresses = listed([f"{row.local_part}@{domain.name}" for row in taken])
+        addresses = summarize([str(Address(row.local_part, domain.name)) for row in taken])
         raise Conflict(f"already in use: {addresses}", names)
     if quarantine is not None:
         await _require_out_of_quarantine(connection, domain, local_parts, quarantine)
@@ -71,19 +73,19 @@ async def _require_out_of_quarantine(
 ) -> None:
     addresses = {
         address_hash(domain.organization_id, address): address
-        for address in (f"{local_part}@{domain.name}" for local_part in sorted(local_parts))
+        for address in (str(Address(local_part, domain.name)) for local_part in sorted(local_parts))
     }
     kept = select(t.tombstones.c.address_hash, t.tombstones.c.purged_at).where(
         t.tombstones.c.organization_id == domain.organization_id,
         t.tombstones.c.address_hash.in_(addresses),
-        t.tombstones.c.purged_at > quarantine.now - quarantine.length,
+        t.tombstones.c.purged_at > quarantine.since,
     )
     found = (await connection.execute(kept)).all()
     if found:
-        until = max(row.purged_at for row in found) + quarantine.length
+        until = quarantine.end(max(row.purged_at for row in found))
         names = sorted({addresses[row.address_hash] for row in found})
         raise Conflict(
-            f"purged not long ago, and kept from use until {until:%Y-%m-%dT%H:%M:%SZ}: {listed(names)}",
+            f"purged not long ago, and kept from use until {until:%Y-%m-%dT%H:%M:%SZ}: {summarize(names)}",
             [ResourceName("mailbox", name) for name in names],
         )
 
@@ -108,7 +110,7 @@ class SqlMailboxes:
             # The domain's lock is what makes the look for taken addresses hold until the commit.
             domain = await fetch_domain(connection, context.scope, domain_id, lock=True)
             created = [new.make(domain) for new in batch]
-            local_parts = [mailbox.email.partition("@")[0] for mailbox in created]
+            local_parts = [mailbox.address.local_part for mailbox in created]
             await require_free(connection, context.scope, domain, local_parts, quarantine)
             await _take_quota(connection, domain, len(created))
             addresses = [

@@ -8,14 +8,14 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from postroomd.domain.events import PaymentStanding
 from postroomd.domain.model import Mailbox
-from postroomd.domain.payments import AWAITED, PaymentStatus, awaited_payment, payment_id
+from postroomd.domain.payments import AWAITED_STANDINGS, PaymentStatus, payment_id, pending_payment
 from postroomd.storage import schema as t
 from postroomd.storage.sql.rows import stored_values_of
 
 
 async def insert_payments(connection: AsyncConnection, mailboxes: Sequence[Mailbox]) -> None:
     """Ask for the payments that new mailboxes wait for."""
-    asked = [payment for mailbox in mailboxes if (payment := awaited_payment(mailbox))]
+    asked = [payment for mailbox in mailboxes if (payment := pending_payment(mailbox))]
     if asked:
         await connection.execute(insert(t.payments), [stored_values_of(payment) for payment in asked])
 
@@ -29,13 +29,13 @@ async def store_payment_of(connection: AsyncConnection, before: Mailbox, after: 
     unpaid = before.payment is not PaymentStanding.SETTLED
     if unpaid and (after.payment is PaymentStanding.SETTLED or not same_period):
         await _change(connection, payment_id(before), status=PaymentStatus.VOID, settled_at=after.updated_at)
-    payment = awaited_payment(after)
+    payment = pending_payment(after)
     if payment is not None and unpaid and same_period:
         # Asked for anew, as it was when it had just been asked for.
         await _change(connection, payment.id, **stored_values_of(payment))
     elif payment is not None:
         await connection.execute(insert(t.payments).values(stored_values_of(payment)))
-    elif before.payment in AWAITED and after.payment is PaymentStanding.FAILED:
+    elif before.payment in AWAITED_STANDINGS and after.payment is PaymentStanding.FAILED:
         overdue = t.payments.c.status == PaymentStatus.PENDING
         await _change(connection, payment_id(after), overdue, status=PaymentStatus.OVERDUE)
 

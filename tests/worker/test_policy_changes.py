@@ -1,4 +1,4 @@
-"""A port that the operator switches off while something is awaited there: nothing waits for ever."""
+"""Billing or provisioning that is switched off while payments or provisions are pending: nothing waits forever."""
 
 from datetime import datetime, timedelta
 from functools import partial
@@ -13,7 +13,7 @@ from postroomd.domain.mailboxes import delete_mailbox, restore_mailbox
 from postroomd.domain.model import Alias, AliasStatus, Domain, DomainStatus, Mailbox, MailboxStatus
 from postroomd.domain.payments import PaymentStatus
 from postroomd.domain.policy import LifecyclePolicy
-from postroomd.domain.provisioning import confirm_provision, create_domain_on_platform, fail_provision
+from postroomd.domain.provisioning import confirm_provision, fail_provision
 from postroomd.domain.provisions import Provision
 from postroomd.storage.protocols.repository import Repository
 from postroomd.worker.probers import TrustingProber
@@ -23,7 +23,7 @@ from tests.support.factories import (
     OPERATOR,
     SECRETS,
     Tenant,
-    domain,
+    creating_domain,
     mailbox,
     new_domain,
     new_id,
@@ -32,6 +32,7 @@ from tests.support.factories import (
 )
 from tests.support.lifecycle import BILLED, FREE, PLATFORM, RETENTION
 from tests.support.stored import check_invariants, dump
+from tests.support.worker import drain
 
 LATER = NOW + timedelta(hours=1)
 FAR = timedelta(days=4_000)
@@ -39,28 +40,27 @@ D, M = DomainStatus, MailboxStatus
 
 
 async def pending(repository: Repository) -> dict[str, Provision]:
-    """What the mail platform is asked for, by address."""
-    return {
-        each.address: each for each in (await repository.administration.pending_provisions(NOW + FAR, "", 100)).items
-    }
+    """The pending provisions, by address."""
+    provisions = await repository.administration.pending_provisions(NOW + FAR, "", 100)
+    return {provision.address: provision for provision in provisions.items}
 
 
-async def rest(repository: Repository, policy: LifecyclePolicy, now: datetime) -> None:
-    """Have a worker work until it finds nothing that is due."""
+async def run_until_idle(repository: Repository, policy: LifecyclePolicy, now: datetime) -> None:
+    """Run a worker until nothing is due."""
     worker = Worker(
         work=repository.work, prober=TrustingProber(), policy=policy, administration=repository.administration
     )
     for _ in range(20):
-        due = await repository.work.next_due(platform=worker.providing is None)
-        if not (due.has_look_ups(now) or due.has_steps(now)):
+        due = await worker.next_due()
+        if not (due.has_lookups(now) or due.has_steps(now)):
             return
-        await worker.run_once(now)
-    raise AssertionError("it never comes to rest")
+        await drain(worker, now)
+    raise AssertionError("the worker never becomes idle")
 
 
-async def made(repository: Repository, within: Domain, name: str) -> Mailbox:
-    """A mailbox that the mail platform has."""
-    created = await new_one(repository, within, mailbox(name, policy=PLATFORM))
+async def new_provisioned(repository: Repository, domain: Domain, name: str) -> Mailbox:
+    """A mailbox that the mail platform has created."""
+    created = await new_one(repository, domain, mailbox(name, policy=PLATFORM))
     if created.provision_id is not None:
         await repository.administration.settle_provision(
             OPERATOR, created.provision_id, partial(confirm_provision, now=NOW)
@@ -72,29 +72,31 @@ def _delete(stored: Mailbox, _status: DomainStatus, *, retention: timedelta) -> 
     return delete_mailbox(stored, retention, NOW)
 
 
-async def test_what_a_platform_was_asked_for_is_done_without_one(
+async def test_pending_provisions_are_confirmed_without_a_platform(
     repository: Repository, tenant: Tenant, raw: AsyncEngine
 ) -> None:
-    scope, mailboxes = tenant.context, repository.mailboxes
+    context, mailboxes = tenant.context, repository.mailboxes
 
-    async def new_alias_of(one: Mailbox, name: str) -> Alias:
+    async def add_alias(of: Mailbox, name: str) -> Alias:
         make = partial(new_alias, alias_id=new_id(), local_part=name, description="", policy=PLATFORM, now=NOW)
-        return await repository.aliases.create(scope, one.id, make)
+        return await repository.aliases.create(context, of.id, make)
 
-    new = create_domain_on_platform(domain(tenant, "new.test"))
-    await repository.domains.create(scope, new, records(new), SECRETS)
+    new = creating_domain(tenant, "new.test")
+    await repository.domains.create(context, new, records(new), SECRETS)
     within = await new_domain(repository, tenant)
     later = await new_domain(repository, tenant, "later.test", D.WAITING_VALIDATION)
-    going = await new_domain(repository, tenant, "going.test")
+    deleted_domain = await new_domain(repository, tenant, "deleted.test")
 
     creating = await new_one(repository, within, mailbox("creating", policy=PLATFORM))
     failing = await new_one(repository, within, mailbox("failing", policy=PLATFORM))
     waiting = await new_one(repository, later, mailbox("waiting", policy=PLATFORM))
-    restoring, leaving, gone = [await made(repository, within, name) for name in ("restoring", "leaving", "gone")]
-    with_domain = await made(repository, going, "with")
-    of_domain = await new_alias_of(with_domain, "alias")
+    restoring, purging, deleted = [
+        await new_provisioned(repository, within, name) for name in ("restoring", "purging", "deleted")
+    ]
+    with_domain = await new_provisioned(repository, deleted_domain, "with")
+    alias_of_domain = await add_alias(with_domain, "alias")
     kept, dropped, unmade = [
-        await new_alias_of(one, f"{name}-alias")
+        await add_alias(one, f"{name}-alias")
         for name, one in (("kept", creating), ("dropped", creating), ("unmade", waiting))
     ]
 
@@ -103,73 +105,70 @@ async def test_what_a_platform_was_asked_for_is_done_without_one(
     await repository.administration.settle_provision(
         OPERATOR, (await pending(repository))[dropped.email].id, partial(confirm_provision, now=NOW)
     )
-    await repository.aliases.delete(scope, dropped.id, partial(delete_alias, policy=PLATFORM, now=NOW))
-    for one, retention in ((restoring, RETENTION), (leaving, timedelta(0)), (gone, RETENTION)):
-        deleting = partial(_delete, retention=retention)
-        await mailboxes.change(scope, one.id, deleting)
-    await mailboxes.change(scope, restoring.id, partial(restore_mailbox, policy=PLATFORM, now=NOW))
-    await repository.domains.delete(scope, going.id, partial(delete_domain, now=NOW), NOW)
+    await repository.aliases.delete(context, dropped.id, partial(delete_alias, policy=PLATFORM, now=NOW))
+    for one, retention in ((restoring, RETENTION), (purging, timedelta(0)), (deleted, RETENTION)):
+        await mailboxes.change(context, one.id, partial(_delete, retention=retention))
+    await mailboxes.change(context, restoring.id, partial(restore_mailbox, policy=PLATFORM, now=NOW))
+    await repository.domains.delete(context, deleted_domain.id, partial(delete_domain, now=NOW), NOW)
     worker = Worker(work=repository.work, prober=None, policy=PLATFORM, administration=repository.administration)
-    await worker.run_once(NOW)
-    statuses = {one.email: (await mailboxes.get(scope, one.id)).status for one in (creating, restoring, leaving)}
+    await drain(worker, NOW)
+    statuses = {one.email: (await mailboxes.get(context, one.id)).status for one in (creating, restoring, purging)}
     assert list(statuses.values()) == [M.CREATING, M.RESTORING, M.DELETING]
     assert len(await pending(repository)) == 9
 
-    await repository.domains.begin_validation(scope, later.id, partial(begin_validation, now=NOW), NOW)
-    await rest(repository, FREE, LATER)
+    await repository.domains.begin_validation(context, later.id, partial(begin_validation, now=NOW), NOW)
+    await run_until_idle(repository, FREE, LATER)
 
     for one in (creating, failing, waiting, restoring):
-        assert (await mailboxes.get(scope, one.id)).status is M.READY
+        assert (await mailboxes.get(context, one.id)).status is M.READY
     for alias in (kept, unmade):
-        assert (await repository.aliases.get(scope, alias.id)).status is AliasStatus.READY
-    assert (await repository.domains.get(scope, new.id)).status is D.WAITING_VALIDATION
+        assert (await repository.aliases.get(context, alias.id)).status is AliasStatus.READY
+    assert (await repository.domains.get(context, new.id)).status is D.WAITING_VALIDATION
     for getting in (
-        mailboxes.get(scope, leaving.id),
-        mailboxes.get(scope, with_domain.id),
-        repository.aliases.get(scope, dropped.id),
-        repository.aliases.get(scope, of_domain.id),
-        repository.domains.get(scope, going.id),
+        mailboxes.get(context, purging.id),
+        mailboxes.get(context, with_domain.id),
+        repository.aliases.get(context, dropped.id),
+        repository.aliases.get(context, alias_of_domain.id),
+        repository.domains.get(context, deleted_domain.id),
     ):
         with pytest.raises(NotFound):
             await getting
-    assert (await mailboxes.get(scope, gone.id)).status is M.DELETION_SCHEDULED
+    assert (await mailboxes.get(context, deleted.id)).status is M.DELETION_SCHEDULED
     assert await pending(repository) == {}
     await check_invariants(raw)
 
 
-async def test_what_a_platform_is_asked_for_is_its_own_where_there_is_one(
-    repository: Repository, tenant: Tenant
-) -> None:
+async def test_with_a_platform_the_worker_confirms_no_provision(repository: Repository, tenant: Tenant) -> None:
     ada = await new_one(repository, await new_domain(repository, tenant), mailbox("ada", policy=PLATFORM))
-    await rest(repository, PLATFORM, LATER)
+    await run_until_idle(repository, PLATFORM, LATER)
     assert (await repository.mailboxes.get(tenant.context, ada.id)).status is M.CREATING
     assert list(await pending(repository)) == [ada.email]
 
 
-async def test_a_provision_that_can_not_be_settled_holds_up_no_other(
+async def test_a_provision_that_fails_delays_no_other(
     repository: Repository, tenant: Tenant, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     within = await new_domain(repository, tenant)
     ada, bob = [await new_one(repository, within, mailbox(name, policy=PLATFORM)) for name in ("ada", "bob")]
 
-    def faulty(provision: Provision, *arguments: object, **others: object) -> object:
+    def fail(provision: Provision, *arguments: object, **others: object) -> object:
         if provision.mailbox_id == ada.id:
             raise ZeroDivisionError
         return confirm_provision(provision, *arguments, **others)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("postroomd.worker.steps.confirm_provision", faulty)
-    await rest(repository, FREE, LATER)
+    monkeypatch.setattr("postroomd.worker.steps.confirm_provision", fail)
+    await run_until_idle(repository, FREE, LATER)
     assert (await repository.mailboxes.get(tenant.context, bob.id)).status is M.READY
     assert (await pending(repository))[ada.email].attempts == 1
     monkeypatch.undo()
-    await rest(repository, FREE, LATER + LEASE)
+    await run_until_idle(repository, FREE, LATER + LEASE)
     assert (await repository.mailboxes.get(tenant.context, ada.id)).status is M.READY
 
 
-async def test_what_is_owed_is_settled_in_its_time_once_periods_cost_nothing(
+async def test_unpaid_mailboxes_are_settled_when_due_without_billing(
     repository: Repository, tenant: Tenant, raw: AsyncEngine
 ) -> None:
     ada = await new_one(repository, await new_domain(repository, tenant), mailbox("ada", policy=BILLED))
-    await rest(repository, FREE, NOW + BILLED.payment_term)
+    await run_until_idle(repository, FREE, NOW + BILLED.payment_term)
     assert (await repository.mailboxes.get(tenant.context, ada.id)).status is M.READY
     assert [row[8] for row in (await dump(raw))["payments"]] == [PaymentStatus.VOID]
