@@ -18,7 +18,7 @@ test: $(VENV)/.dev  ## Run the whole test-suite
 	$(BIN)/python -m pytest
 
 soak: $(VENV)/.dev  ## Live many more random lives than the tests do: EXAMPLES=5000 takes about an hour
-	POSTROOM_SOAK_EXAMPLES=$(or $(EXAMPLES),5000) $(BIN)/python -m pytest tests/worker/random_lives
+	POSTROOM_SOAK_EXAMPLES=$(or $(EXAMPLES),5000) $(BIN)/python -m pytest tests/worker/random_lifecycles
 
 check: lint types imports proto-lint gen-check  ## All that CI asks besides the tests
 

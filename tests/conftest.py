@@ -23,7 +23,7 @@ _numbers = itertools.count()
 NewDatabase = Callable[[], str]
 
 
-LONGEST = "random_lives"  # a folder
+LONGEST = "random_lifecycles"  # a folder
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
