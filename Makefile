@@ -1,4 +1,4 @@
-# Everything that a developer, an operator on trial and CI run. Needs Python 3.11 and make.
+# The targets of developers and CI. They need Python 3.11 and make, and install everything else into .venv.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
@@ -8,47 +8,49 @@ GOOGLEAPIS = $(shell $(BIN)/python -c 'import pathlib, google.rpc.status_pb2 as 
 PROTOC = $(BIN)/python -m grpc_tools.protoc -I protos -I $(GOOGLEAPIS)
 CONTRACT := .cache/contract.binpb
 
-.PHONY: run test check lint types imports proto-lint promise gen gen-check diagram compiled soak chaos bench lock clean
+.DEFAULT_GOAL := help
+.PHONY: help run test check lint types imports proto-lint promise gen gen-check diagram compiled soak chaos bench lock clean
 .DELETE_ON_ERROR:
 
-run: $(VENV)/.run  ## Run everything on an SQLite file in ./data
+help:  ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+run: $(VENV)/.run  ## Run the service, the gateway and a worker on an SQLite file in ./data
 	@exec $(BIN)/postroom up
 
-test: $(VENV)/.dev  ## Run the whole test-suite
+test: $(VENV)/.dev  ## Run every test
 	$(BIN)/python -m pytest
 
-soak: $(VENV)/.dev  ## Live many more random lives than the tests do: EXAMPLES=5000 takes about an hour
+soak: $(VENV)/.dev  ## Run many random lifecycles: EXAMPLES=5000 takes about an hour
 	POSTROOM_SOAK_EXAMPLES=$(or $(EXAMPLES),5000) $(BIN)/python -m pytest tests/worker/random_lifecycles
 
-check: lint types imports proto-lint gen-check  ## All that CI asks besides the tests
+check: lint types imports proto-lint gen-check  ## Run linters, type checker, import rules, contract and stub checks
 
-lint: $(VENV)/.dev
+lint: $(VENV)/.dev  ## Run ruff
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-types: $(VENV)/.dev
+types: $(VENV)/.dev  ## Run mypy in strict mode
 	$(BIN)/mypy
 
-imports: $(VENV)/.dev
+imports: $(VENV)/.dev  ## Check the import layers
 	$(BIN)/lint-imports
 
-# The contract is linted, and held against the one last promised (protos/promised.binpb).
-proto-lint: $(CONTRACT)
+proto-lint: $(CONTRACT)  ## Lint the contract, and check it against protos/promised.binpb for breaking changes
 	$(BIN)/buf lint $(CONTRACT) --config buf.yaml --path postroom
 	$(BIN)/buf breaking $(CONTRACT) --config buf.yaml --path postroom --against protos/promised.binpb
 
-# Promise the contract as it is now: from here on, `make check` refuses what breaks its callers.
-promise: $(CONTRACT)
+promise: $(CONTRACT)  ## Make the present contract the baseline for breaking changes
 	$(BIN)/buf build $(CONTRACT) --exclude-source-info --output protos/promised.binpb
 
 $(CONTRACT): $(VENV)/.dev $(addprefix protos/,$(PROTOS))
 	@mkdir -p $(@D)
 	$(PROTOC) --include_imports --include_source_info --descriptor_set_out=$@ $(PROTOS)
 
-gen: $(VENV)/.dev  ## Make the Python stubs in gen/python again
+gen: $(VENV)/.dev  ## Regenerate the Python stubs in gen/python
 	$(call generate,gen/python)
 
-gen-check: $(VENV)/.dev
+gen-check: $(VENV)/.dev  ## Check that the committed stubs are current
 	@rm -rf .cache/gen && mkdir -p .cache/gen
 	$(call generate,.cache/gen)
 	diff -r --exclude=__pycache__ .cache/gen gen/python
@@ -60,20 +62,20 @@ define generate
 	for package in $$(find $(1)/postroom -type d); do touch $$package/__init__.py $$package/py.typed; done
 endef
 
-diagram: $(VENV)/.run  ## Write the transition tables into docs/lifecycle.md
+diagram: $(VENV)/.run  ## Regenerate the transition tables in docs/lifecycle.md
 	$(BIN)/python -m tools.lifecycle_diagram docs/lifecycle.md
 
-chaos: $(VENV)/.dev compiled  ## Break everything on purpose, and look what is left: takes hours in full; see --help
+chaos: $(VENV)/.dev compiled  ## Inject faults into real processes; hours in full, see ARGUMENTS=--help
 	$(BIN)/python -m bench.chaos $(ARGUMENTS)
 
-bench: $(VENV)/.bench compiled  ## Measure everything beside its floor; see --help
+bench: $(VENV)/.bench compiled  ## Measure every row against its baseline; see ARGUMENTS=--help
 	$(BIN)/python -m bench $(ARGUMENTS)
 
-# A start is timed as an operator has it: with bytecode that is there already, also where Python is told to write none.
+# Start times are measured with compiled bytecode, as an installed package has it.
 compiled: $(VENV)/.run
 	$(BIN)/python -m compileall -q src gen/python
 
-lock: $(VENV)/.dev  ## Pin the newest versions that pyproject.toml allows
+lock: $(VENV)/.dev  ## Pin the newest versions that pyproject.toml allows, with hashes
 	UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 \
 		--generate-hashes --no-emit-index-url --group build --output-file requirements.lock pyproject.toml
 	UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 \
@@ -100,5 +102,5 @@ $(VENV)/.bench: requirements-bench.lock $(VENV)/.dev | $(VENV)/bin/python
 	$(PIP_INSTALL) --require-hashes -r requirements-bench.lock
 	@touch $@
 
-clean:
+clean:  ## Remove the virtual environment, caches and build results
 	rm -rf $(VENV) .cache dist

@@ -1,11 +1,11 @@
-"""Measurements of Postroom: what is timed here is never a test.
+"""Benchmarks and fault injection. Timings are measured here, never in tests.
 
-`python -m bench` measures every figure beside its floor. Each module of `rows` is one kind of figure; beside them stand
-what they share: a `stand` (the processes of a row), seeded `databases`, `h2load` and `open_loop` (load), and `floor`
-(programs that do nothing but the transport). `bench.chaos` breaks things.
+`python -m bench` measures every row against its baseline. Each module of `rows` defines one or a few rows. They share
+`harness` (the processes of a row), `databases` (seeded databases), `h2load` and `open_loop` (load generators), and
+`baseline` (servers that do nothing but the transport). `python -m bench.chaos` injects faults.
 """
 
 import os
 
-# Read when gRPC is imported: this process starts others while it has calls under way, and shares nothing with them.
+# gRPC reads this when it is imported. Benchmarks start processes during calls, and fork support can crash the child.
 os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")

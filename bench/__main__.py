@@ -1,4 +1,4 @@
-"""`python -m bench`: each row on each engine, beside its floor, as a table and in bench/results.json."""
+"""Measure each row on each engine against its baseline; print a table and write bench/results.json."""
 
 import argparse
 import asyncio
@@ -13,71 +13,73 @@ import uvloop
 from rich.console import Console
 
 from bench.catalogue import ROWS, Row
-from bench.choice import add_choice, chosen
+from bench.chart import CHART, draw
 from bench.databases import Databases
 from bench.engine import Engine
-from bench.figures import Figure
 from bench.h2load import MISSING
-from bench.picture import PICTURE, draw
-from bench.plan import FULL, QUICK, Plan
-from bench.report import Result, keep, load, show
-from bench.stand import open_stand
+from bench.harness import open_harness
+from bench.measurements import Measurement
+from bench.parameters import FULL, QUICK, Parameters
+from bench.report import Result, load, print_table, save
+from bench.selection import add_selection_options, selected
 from postroomd.observability import logs
 
 
-def arguments() -> argparse.Namespace:
-    """What the command line asks for."""
+def parse_arguments() -> argparse.Namespace:
+    """Parse the command line."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="a tenth of the mailboxes, and shorter runs")
-    add_choice(parser, ROWS)
-    parser.add_argument("--memory-minutes", type=float, help="of mixed load, in row memory (default: 10)")
+    parser.add_argument("--quick", action="store_true", help="a tenth of the mailboxes and shorter runs; not saved")
+    add_selection_options(parser, ROWS, what="row")
+    parser.add_argument(
+        "--memory-minutes", type=float, metavar="MINUTES", help="duration of the mixed load in row memory (default: 10)"
+    )
     return parser.parse_args()
 
 
-async def measure(row: Row, engine: Engine, plan: Plan, databases: Databases) -> list[Figure]:
-    """One row on one engine. What can't be measured is a figure too, and none that meets anything."""
+async def measure(row: Row, engine: Engine, parameters: Parameters, databases: Databases) -> list[Measurement]:
+    """Measure one row on one engine. A failure is printed, and returned as a measurement without a value."""
     try:
-        async with open_stand(engine, plan, databases) as stand:
-            return await row.run(stand)
+        async with open_harness(engine, parameters, databases) as harness:
+            return await row.run(harness)
     except Exception as error:
         Console(stderr=True).print_exception()
-        return [Figure(what=row.name, note=f"not measured: {type(error).__name__}: {error}")]
+        return [Measurement(title=row.name, note=f"not measured: {type(error).__name__}: {error}")]
 
 
-async def main(asked: argparse.Namespace) -> int:
-    """Measure what was asked for; the exit code, which says only whether it could be measured."""
+async def main(arguments: argparse.Namespace) -> int:
+    """Measure the selected rows. Returns the exit code: 0 if everything was measured, met or not."""
     console = Console(stderr=True)
     if shutil.which("h2load") is None:
         console.print(MISSING)
         return 2
     task = asyncio.current_task()
-    if task:  # what it has started ends with it, on SIGTERM too
+    if task:  # cancelled on SIGTERM, so that every started process is ended
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-    plan = QUICK if asked.quick else FULL
-    if asked.memory_minutes is not None:
-        plan = replace(plan, memory_seconds=asked.memory_minutes * 60)
+    parameters = QUICK if arguments.quick else FULL
+    if arguments.memory_minutes is not None:
+        parameters = replace(parameters, memory_seconds=arguments.memory_minutes * 60)
     databases = Databases()
     results = []
     try:
-        for row, engine in chosen(ROWS, asked):
+        for row, engine in selected(ROWS, arguments):
             console.print(f"{row.name}, {engine}", highlight=False)
             started = monotonic()
-            figures = await measure(row, engine, plan, databases)
-            result = Result(row.name, engine, round(monotonic() - started, 1), figures)
+            measurements = await measure(row, engine, parameters, databases)
+            result = Result(row.name, engine, round(monotonic() - started, 1), measurements)
             results.append(result)
-            if not asked.quick:
-                keep(result)
+            if not arguments.quick:
+                save(result)
     finally:
         await databases.close()
-    show(results)
-    if not asked.quick:
-        PICTURE.write_text(draw(load()))
-    return 0 if all(figure.value is not None for result in results for figure in result.figures) else 1
+    print_table(results)
+    if not arguments.quick:
+        CHART.write_text(draw(load()))
+    return 0 if all(one.value is not None for result in results for one in result.measurements) else 1
 
 
 if __name__ == "__main__":
     os.environ["GRPC_VERBOSITY"] = "NONE"
-    os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"  # a program that is started could crash before it is itself
+    os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"  # inherited by the started processes, which start others themselves
     logs.configure("error", process="bench")
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        sys.exit(runner.run(main(arguments())))
+        sys.exit(runner.run(main(parse_arguments())))

@@ -1,4 +1,4 @@
-"""Batches of new mailboxes, whose addresses nothing else has."""
+"""Batches of new mailboxes with unique addresses."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -7,20 +7,20 @@ from itertools import count
 from typing import Any
 from uuid import uuid4
 
+from bench.harness import METADATA
 from bench.seed import seeded_id
-from bench.stand import METADATA
 from postroom.v1alpha1 import mailbox_pb2
 
-BATCH = 100
-CALL_SECONDS = 60.0
-PASSWORD = "a long enough password"  # noqa: S105 - of mailboxes that nobody reads
+BATCH_SIZE = 100
+CALL_TIMEOUT_SECONDS = 60.0
+PASSWORD = "a long enough password"  # noqa: S105 - of benchmark mailboxes
 
 _numbers = count()
 _run = uuid4().hex[:8]
 
 
-def batch(size: int = BATCH) -> mailbox_pb2.BatchCreateMailboxesRequest:
-    """A batch that no database has yet."""
+def new_batch(size: int = BATCH_SIZE) -> mailbox_pb2.BatchCreateMailboxesRequest:
+    """Return a request for mailboxes whose addresses exist in no database."""
     return mailbox_pb2.BatchCreateMailboxesRequest(
         domain_id=seeded_id("domain"),
         mailboxes=[
@@ -32,20 +32,20 @@ def batch(size: int = BATCH) -> mailbox_pb2.BatchCreateMailboxesRequest:
     )
 
 
-async def create(stub: Any, size: int = BATCH) -> None:
+async def create_batch(stub: Any, size: int = BATCH_SIZE) -> None:
     """Create a batch. Raises AioRpcError."""
-    await stub.BatchCreateMailboxes(batch(size), metadata=METADATA, timeout=CALL_SECONDS)
+    await stub.BatchCreateMailboxes(new_batch(size), metadata=METADATA, timeout=CALL_TIMEOUT_SECONDS)
 
 
 @asynccontextmanager
-async def without_pause(stub: Any) -> AsyncIterator[None]:
-    """Create one batch after the other meanwhile."""
+async def continuous_batches(stub: Any) -> AsyncIterator[None]:
+    """Create one batch after another during the block."""
 
-    async def forever() -> None:
+    async def create_forever() -> None:
         while True:
-            await create(stub)
+            await create_batch(stub)
 
-    creating = asyncio.create_task(forever())
+    creating = asyncio.create_task(create_forever())
     try:
         yield
         if creating.done():

@@ -1,4 +1,4 @@
-"""Many rows at once, as quickly as each engine takes them."""
+"""Bulk inserts at the maximum rate of each engine."""
 
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
@@ -12,7 +12,7 @@ CHUNK = 20_000
 
 Rows = Iterator[Mapping[str, object]]
 
-# Name and definition of the indexes that a statement made: a key's own stay, since it is held by them.
+# Name and definition of the indexes created by a statement; the implicit index of a constraint can't be dropped.
 _INDEXES = {
     "sqlite": "SELECT name, sql FROM sqlite_master WHERE type = 'index' AND sql IS NOT NULL AND tbl_name = :table",
     "postgresql": (
@@ -24,9 +24,9 @@ _INDEXES = {
 
 @asynccontextmanager
 async def without_indexes(connection: AsyncConnection, *tables: Table) -> AsyncIterator[None]:
-    """Drop the tables' indexes, and make them again at the end: an index is made of a whole table in one sort."""
-    found = text(_INDEXES[connection.dialect.name])
-    indexes = [row for table in tables for row in await connection.execute(found, {"table": table.name})]
+    """Drop the tables' indexes, and recreate them at the end of the block: one sort each instead of many inserts."""
+    query = text(_INDEXES[connection.dialect.name])
+    indexes = [row for table in tables for row in await connection.execute(query, {"table": table.name})]
     for name, _ in indexes:
         await connection.exec_driver_sql(f'DROP INDEX "{name}"')
     yield
@@ -34,26 +34,28 @@ async def without_indexes(connection: AsyncConnection, *tables: Table) -> AsyncI
         await connection.exec_driver_sql(definition)
 
 
-async def write_rows(connection: AsyncConnection, table: Table, rows: Rows) -> None:
-    """Insert rows that all have the same columns, past SQLAlchemy: by COPY on PostgreSQL."""
+async def insert_rows(connection: AsyncConnection, table: Table, rows: Rows) -> None:
+    """Insert rows with identical columns through the driver: COPY on PostgreSQL, executemany on SQLite."""
     first = next(rows, None)
     if first is None:
         return
     columns = list(first)
-    records = _records(connection, table, columns, chain([first], rows))
+    records = _driver_records(connection, table, columns, chain([first], rows))
     if connection.dialect.name == "postgresql":
         pooled = await connection.get_raw_connection()
-        assert pooled.driver_connection is not None  # noqa: S101 - it is connected
+        assert pooled.driver_connection is not None  # noqa: S101 - for the type checker
         await pooled.driver_connection.copy_records_to_table(table.name, records=records, columns=columns)
         return
-    places = ", ".join("?" for _ in columns)
-    statement = f"INSERT INTO {table.name} ({', '.join(columns)}) VALUES ({places})"  # noqa: S608 - our own names
+    placeholders = ", ".join("?" for _ in columns)
+    statement = f"INSERT INTO {table.name} ({', '.join(columns)}) VALUES ({placeholders})"  # noqa: S608 - our own names
     while chunk := list(islice(records, CHUNK)):
         await connection.exec_driver_sql(statement, chunk)
 
 
-def _records(connection: AsyncConnection, table: Table, columns: list[str], rows: Rows) -> Iterator[tuple[Any, ...]]:
-    """The rows as the driver takes them."""
+def _driver_records(
+    connection: AsyncConnection, table: Table, columns: list[str], rows: Rows
+) -> Iterator[tuple[Any, ...]]:
+    """Yield the rows with values converted for the driver."""
     processors = [
         table.c[name].type.dialect_impl(connection.dialect).bind_processor(connection.dialect) for name in columns
     ]

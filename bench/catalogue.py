@@ -3,8 +3,9 @@
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from bench.engine import Engine
-from bench.figures import Figure
+from bench.engine import BOTH, Engine
+from bench.harness import Harness
+from bench.measurements import Measurement
 from bench.rows import (
     creating,
     encoding,
@@ -20,17 +21,14 @@ from bench.rows import (
     searching,
     starting,
 )
-from bench.stand import Stand
-
-BOTH = (Engine.SQLITE, Engine.POSTGRESQL)
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """What is measured together, on a fresh set of processes."""
+    """One or more measurements that share a set of processes."""
 
     name: str
-    run: Callable[[Stand], Awaitable[list[Figure]]]
+    run: Callable[[Harness], Awaitable[list[Measurement]]]
     engines: tuple[Engine, ...] = BOTH
 
 
@@ -44,7 +42,7 @@ ROWS = (
     Row("search", searching.run),
     Row("pages", pages.run),
     Row("batch", creating.batch),
-    Row("batches-p99", creating.reads_meanwhile),
+    Row("batches-p99", creating.reads_during_batches),
     Row("start", starting.run),
     Row("scaling", scaling.run, engines=(Engine.POSTGRESQL,)),
     Row("overload", overload.run),

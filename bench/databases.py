@@ -1,6 +1,6 @@
-"""Seeded databases, each made once and kept in the cache for as long as the schema and the seed are what they were.
+"""Seeded databases, cached on disk until the schema or the seed changes.
 
-A row that writes takes a copy. The PostgreSQL server is one of its own, durable as an operator's is.
+A row that writes gets a copy. PostgreSQL is a server started for the benchmarks, with durability on.
 """
 
 import asyncio
@@ -12,12 +12,11 @@ from datetime import datetime, timedelta
 from itertools import count as counter
 from pathlib import Path
 
-from bench.chaos.postgres import kill_server
 from bench.engine import Engine
 from bench.seed import START, seed
 from postroomd.settings import SQLITE_PREFIX
 from postroomd.storage import migrations
-from tests.support.postgres import PostgresServer
+from tools.postgres import PostgresServer
 
 CACHE = Path(__file__).parents[1] / ".cache" / "bench"
 POSTGRESQL = {"fsync": "on", "synchronous_commit": "on", "shared_buffers": "512MB", "max_wal_size": "4GB"}
@@ -27,55 +26,55 @@ _MIGRATIONS = sorted((Path(migrations.__file__).parent / "versions").glob("*.py"
 
 
 class Databases:
-    """The seeded databases of this run. End it by `close`."""
+    """The seeded databases of one benchmark run. The caller calls `close` at the end."""
 
     def __init__(self, cache: Path = CACHE) -> None:
-        self._home = cache / _fingerprint()
+        self._directory = cache / _fingerprint()
         self._server: PostgresServer | None = None
         self._copies: list[Path] = []
         self._numbers = counter(1)
-        for outdated in set(cache.glob("*")) - {self._home}:
+        for outdated in set(cache.glob("*")) - {self._directory}:
             shutil.rmtree(outdated)
-        for path in (cache, self._home):
+        for path in (cache, self._directory):
             path.mkdir(parents=True, exist_ok=True)
 
-    async def seeded(self, engine: Engine, count: int) -> str:
-        """The URL of a database with so many mailboxes, which is not to be written to."""
+    async def seeded(self, engine: Engine, size: int) -> str:
+        """Return the URL of the shared database with `size` mailboxes, which callers must not write to."""
         if engine is Engine.SQLITE:
-            return SQLITE_PREFIX + str(await self._seeded_file(count))
-        server = await self._running()
-        name = f"seeded_{count}"
+            return SQLITE_PREFIX + str(await self._seeded_file(size))
+        server = await self._running_server()
+        name = f"seeded_{size}"
         if not await asyncio.to_thread(_has_database, server, name):
-            partial = f"partial_{count}"
+            partial = f"partial_{size}"
             await asyncio.to_thread(server.sql, f"DROP DATABASE IF EXISTS {partial}")
             await asyncio.to_thread(server.sql, f"CREATE DATABASE {partial}")
-            await fill(server.url(partial), count)
-            await asyncio.to_thread(server.sql, "VACUUM ANALYZE", partial)  # as autovacuum would have by then
+            await create_seeded(server.url(partial), size)
+            await asyncio.to_thread(server.sql, "VACUUM ANALYZE", partial)  # otherwise autovacuum runs during a row
             await asyncio.to_thread(server.sql, f"ALTER DATABASE {partial} RENAME TO {name}")
         return server.url(name)
 
-    async def copy(self, engine: Engine, count: int) -> str:
-        """The URL of a new copy of that database."""
-        await self.seeded(engine, count)
+    async def copy(self, engine: Engine, size: int) -> str:
+        """Return the URL of a new, writable copy of the database with `size` mailboxes."""
+        await self.seeded(engine, size)
         if engine is Engine.SQLITE:
             path = self._new_file()
-            await asyncio.to_thread(shutil.copyfile, await self._seeded_file(count), path)
+            await asyncio.to_thread(shutil.copyfile, await self._seeded_file(size), path)
             return SQLITE_PREFIX + str(path)
-        server = await self._running()
-        source = f"seeded_{count}"
-        leaving = f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{source}'"  # noqa: S608
-        await asyncio.to_thread(server.sql, leaving)
+        server = await self._running_server()
+        source = f"seeded_{size}"
+        disconnect = f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{source}'"  # noqa: S608
+        await asyncio.to_thread(server.sql, disconnect)
         return server.url(await self._new_database(server, f"TEMPLATE {source} STRATEGY FILE_COPY"))
 
     async def new(self, engine: Engine) -> str:
-        """The URL of a new database without a schema."""
+        """Return the URL of a new database without a schema."""
         if engine is Engine.SQLITE:
             return SQLITE_PREFIX + str(self._new_file())
-        server = await self._running()
+        server = await self._running_server()
         return server.url(await self._new_database(server))
 
     async def close(self) -> None:
-        """Stop the server, and remove the copies."""
+        """Remove the copies and stop the PostgreSQL server."""
         for copy in self._copies:
             for path in copy.parent.glob(f"{copy.name}*"):
                 path.unlink()
@@ -84,37 +83,35 @@ class Databases:
         for number in range(1, next(self._numbers)):
             await asyncio.to_thread(self._server.sql, f"DROP DATABASE IF EXISTS copy_{number} WITH (FORCE)")
         await asyncio.to_thread(self._server.stop)
-        await kill_server(self._server)
 
     async def server_pid(self) -> int:
-        """The process that leads the PostgreSQL server."""
-        server = await self._running()
-        return int((server.data / "postmaster.pid").read_text().split()[0])
+        """Return the process id of the PostgreSQL server's postmaster."""
+        return (await self._running_server()).pid
 
     def _new_file(self) -> Path:
-        path = self._home / f"copy-{os.getpid()}-{next(self._numbers)}.db"
+        path = self._directory / f"copy-{os.getpid()}-{next(self._numbers)}.db"
         self._copies.append(path)
         return path
 
-    async def _new_database(self, server: PostgresServer, how: str = "") -> str:
+    async def _new_database(self, server: PostgresServer, options: str = "") -> str:
         name = f"copy_{next(self._numbers)}"
         await asyncio.to_thread(server.sql, f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
-        await asyncio.to_thread(server.sql, f"CREATE DATABASE {name} {how}")
+        await asyncio.to_thread(server.sql, f"CREATE DATABASE {name} {options}")
         return name
 
-    async def _seeded_file(self, count: int) -> Path:
-        path = self._home / f"seeded-{count}.db"
+    async def _seeded_file(self, size: int) -> Path:
+        path = self._directory / f"seeded-{size}.db"
         if not path.exists():
             partial = path.with_suffix(".partial")
             with suppress(FileNotFoundError):
                 partial.unlink()
-            await fill(SQLITE_PREFIX + str(partial), count)
+            await create_seeded(SQLITE_PREFIX + str(partial), size)
             partial.rename(path)
         return path
 
-    async def _running(self) -> PostgresServer:
+    async def _running_server(self) -> PostgresServer:
         if self._server is None:
-            directory = self._home / "server"
+            directory = self._directory / "server"
             if (directory / "data" / "PG_VERSION").exists():
                 server = PostgresServer(directory, settings=POSTGRESQL)
                 server.password = (directory / "password").read_text()
@@ -127,10 +124,12 @@ class Databases:
         return self._server
 
 
-async def fill(url: str, count: int, start: datetime = START, apart: timedelta = timedelta(seconds=1)) -> None:
-    """Give an empty database its schema, and so many mailboxes, created from `start` on."""
+async def create_seeded(
+    url: str, size: int, start: datetime = START, interval: timedelta = timedelta(seconds=1)
+) -> None:
+    """Migrate an empty database and insert `size` mailboxes, created from `start` on at an interval."""
     await asyncio.to_thread(migrations.migrate, url)
-    await seed(url, count, start, apart)
+    await seed(url, size, start, interval)
 
 
 def _has_database(server: PostgresServer, name: str) -> bool:
@@ -138,7 +137,7 @@ def _has_database(server: PostgresServer, name: str) -> bool:
 
 
 def _fingerprint() -> str:
-    """What the schema and the seed are now."""
+    """Return a digest of the migrations and the seed, by which the cache is keyed."""
     digest = hashlib.sha256()
     for path in (*_MIGRATIONS, *_SEED):
         digest.update(path.read_bytes())

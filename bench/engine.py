@@ -1,10 +1,13 @@
-"""The engines that Postroom stores in."""
+"""The database engines."""
 
 from enum import StrEnum
 
 
 class Engine(StrEnum):
-    """What Postroom stores in."""
+    """A database engine that Postroom supports."""
 
     SQLITE = "sqlite"
     POSTGRESQL = "postgresql"
+
+
+BOTH = (Engine.SQLITE, Engine.POSTGRESQL)

@@ -1,7 +1,7 @@
-"""Load from h2load, a client far quicker than what it measures: unary gRPC over HTTP/2, and HTTP/1.1.
+"""Closed-loop load from h2load, which is written in C and much faster than the servers under test.
 
-h2load knows nothing of gRPC: a failed call is a 200 to it, whose status stands in trailers that it doesn't read. So the
-length of what was answered is held against what it should be.
+It sends unary gRPC calls over HTTP/2, or HTTP/1.1 requests. h2load does not know gRPC: a failed call has HTTP status
+200, and its error in trailers that h2load does not read. Therefore the length of the responses is checked.
 """
 
 import asyncio
@@ -21,110 +21,116 @@ MISSING = (
     "h2load is not installed: `apt-get install nghttp2-client` on Debian and Ubuntu, `brew install nghttp2` on macOS"
 )
 WARM_UP_SECONDS = 1
-PREFIX_OCTETS = 5  # of a gRPC message: whether it is compressed, and its length
+GRPC_PREFIX_BYTES = 5  # compression flag and message length
 
 _REQUESTS = re.compile(r"^requests: .* (\d+) succeeded, (\d+) failed, (\d+) errored, (\d+) timeout", re.MULTILINE)
 _DATA = re.compile(r"^traffic: .*\((\d+)\) data", re.MULTILINE)
 
 
-class Missing(Exception):
-    """h2load is not installed. The text says how it is."""
+class H2loadMissing(Exception):
+    """h2load is not installed. The message says how to install it."""
 
 
-class Unusable(Exception):
-    """What h2load saw is not what was to be measured."""
+class InvalidRun(Exception):
+    """h2load did not measure what it should have."""
 
 
 @dataclass(frozen=True, slots=True)
-class Calls:
-    """A gRPC method that is called with one message again and again."""
+class GrpcTarget:
+    """A gRPC method, called repeatedly with the same request."""
 
     address: str
     rpc: str
     request: Message
-    answer: Message
-    """What it answers: an answer of another length is a failure."""
+    response: Message
+    """The expected response; another length means that calls failed."""
     token: str
 
     def arguments(self, directory: Path) -> Sequence[str]:
-        """What h2load is told."""
+        """Return h2load's arguments; writes the request into `directory`."""
         data = self.request.SerializeToString()
         path = directory / "request"
-        path.write_bytes(b"\0" + len(data).to_bytes(PREFIX_OCTETS - 1, "big") + data)
+        path.write_bytes(b"\0" + len(data).to_bytes(GRPC_PREFIX_BYTES - 1, "big") + data)
         headers = {"content-type": "application/grpc", "te": "trailers", "x-auth-token": self.token}
         return [*_headers(headers), f"--data={path}", f"http://{self.address}/{self.rpc}"]
 
     @property
-    def octets(self) -> int:
-        """The length of an answer."""
-        return PREFIX_OCTETS + self.answer.ByteSize()
+    def response_bytes(self) -> int:
+        """The length of a response body."""
+        return GRPC_PREFIX_BYTES + self.response.ByteSize()
 
 
 @dataclass(frozen=True, slots=True)
-class Gets:
-    """GET of paths, one after the other and again from the first, over HTTP/1.1."""
+class HttpTarget:
+    """Paths that are requested in turn by GET over HTTP/1.1."""
 
     address: str
     paths: Sequence[str]
-    octets: int
-    """The least length of an answer."""
+    response_bytes: int
+    """The minimum length of a response body."""
     token: str
 
     def arguments(self, directory: Path) -> Sequence[str]:
-        """What h2load is told."""
+        """Return h2load's arguments; writes the URLs into `directory`."""
         path = directory / "urls"
         path.write_text("".join(f"http://{self.address}{path}\n" for path in self.paths))
         return ["--h1", *_headers({"x-auth-token": self.token}), f"--input-file={path}"]
 
 
 @dataclass(frozen=True, slots=True)
-class Shape:
-    """How a load presses: so many connections, with so many requests at a time on each, for so long."""
+class LoadShape:
+    """Duration, concurrency and rate of a load."""
 
     seconds: float
     connections: int = 8
     streams: int = 4
+    """Concurrent calls per connection, over HTTP/2."""
     per_second: int | None = None
-    """Requests a second on each connection; as many as are answered where there is none."""
+    """Requests per second on each connection; without a limit if None."""
 
 
 @dataclass(frozen=True, slots=True)
-class Load:
-    """What one run of h2load saw."""
+class LoadResult:
+    """The result of one run of h2load."""
 
     rate: float
-    """Successful requests a second."""
+    """Successful requests per second."""
     seconds: dict[int, list[float]] = field(repr=False)
-    """HTTP status -> how long each request of that status took, sorted."""
+    """HTTP status -> latency of each request with that status, sorted."""
 
     @property
     def statuses(self) -> Counter[int]:
-        """How many requests of each HTTP status."""
-        return Counter({status: len(taken) for status, taken in self.seconds.items()})
+        """The number of requests by HTTP status."""
+        return Counter({status: len(latencies) for status, latencies in self.seconds.items()})
 
     def percentile(self, share: float, status: int = 200) -> float:
-        """The time, in seconds, within which this share of the requests of a status was answered."""
+        """Return a percentile (0 to 1) of the latencies of a status, in seconds."""
         return percentile(self.seconds[status], share)
 
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What h2load printed."""
+    """The totals that h2load prints."""
 
     succeeded: int
     failed: int
-    octets: int
+    response_bytes: int
 
 
-async def press(target: Calls | Gets, shape: Shape, *, refusals: bool = False) -> Load:
-    """Press once. Raises Missing, and Unusable where requests failed: with `refusals`, only where all of them did."""
+async def run_h2load(
+    target: GrpcTarget | HttpTarget, shape: LoadShape, *, allow_rejections: bool = False
+) -> LoadResult:
+    """Run h2load once.
+
+    Raises H2loadMissing, and InvalidRun if requests failed; with `allow_rejections`, only if all of them failed.
+    """
     program = shutil.which("h2load")
     if program is None:
-        raise Missing(MISSING)
+        raise H2loadMissing(MISSING)
     with TemporaryDirectory(prefix="postroom-bench-") as name:
         directory = Path(name)
         log = directory / "log"
-        streams = shape.streams if isinstance(target, Calls) else 1
+        streams = shape.streams if isinstance(target, GrpcTarget) else 1
         command = [
             *(program, f"--duration={shape.seconds:g}", f"--warm-up-time={WARM_UP_SECONDS}", f"--log-file={log}"),
             *(f"--clients={shape.connections}", f"--max-concurrent-streams={streams}"),
@@ -134,41 +140,41 @@ async def press(target: Calls | Gets, shape: Shape, *, refusals: bool = False) -
         process = await asyncio.create_subprocess_exec(
             *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
         )
-        printed = (await process.communicate())[0].decode()
-        summary = parse_summary(printed)
-        check(summary, target.octets, refusals=refusals)
-        return Load(rate=summary.succeeded / shape.seconds, seconds=parse_log(log.read_text()))
+        output = (await process.communicate())[0].decode()
+        summary = parse_summary(output)
+        check(summary, target.response_bytes, allow_rejections=allow_rejections)
+        return LoadResult(rate=summary.succeeded / shape.seconds, seconds=parse_log(log.read_text()))
 
 
-def parse_summary(printed: str) -> Summary:
-    """Read what h2load printed. Raises Unusable where it came to no end."""
-    requests, data = _REQUESTS.search(printed), _DATA.search(printed)
+def parse_summary(output: str) -> Summary:
+    """Parse h2load's output. Raises InvalidRun if the run did not complete."""
+    requests, data = _REQUESTS.search(output), _DATA.search(output)
     if not (requests and data):
-        raise Unusable(f"h2load came to no end: {printed[-500:]}")
+        raise InvalidRun(f"h2load did not complete: {output[-500:]}")
     succeeded, *others = map(int, requests.groups())
-    return Summary(succeeded=succeeded, failed=sum(others), octets=int(data[1]))
+    return Summary(succeeded=succeeded, failed=sum(others), response_bytes=int(data[1]))
 
 
-def check(summary: Summary, octets: int, *, refusals: bool = False) -> None:
-    """Raise Unusable where requests failed, or were answered with less than `octets` each."""
+def check(summary: Summary, response_bytes: int, *, allow_rejections: bool = False) -> None:
+    """Raise InvalidRun if requests failed, or if responses are shorter than `response_bytes` on average."""
     if not summary.succeeded:
-        raise Unusable("no request succeeded")
-    if refusals:
+        raise InvalidRun("no request succeeded")
+    if allow_rejections:
         return
     if summary.failed:
-        raise Unusable(f"{summary.failed} requests failed")
-    answered = summary.octets / summary.succeeded
-    if answered < octets * 0.95:  # some of the last answers are cut off with the run
-        raise Unusable(f"answers of {octets} octets were expected, and are {answered:.0f} long")
+        raise InvalidRun(f"{summary.failed} requests failed")
+    mean_bytes = summary.response_bytes / summary.succeeded
+    if mean_bytes < response_bytes * 0.95:  # the last responses are cut off at the end of the run
+        raise InvalidRun(f"responses of {response_bytes} bytes were expected, but have {mean_bytes:.0f} on average")
 
 
 def parse_log(text: str) -> dict[int, list[float]]:
-    """Read h2load's log: the seconds that each request took, sorted, by HTTP status. -1 stands for no answer."""
+    """Parse h2load's log. Returns HTTP status -> sorted latencies in seconds; status -1 means no response."""
     seconds: dict[int, list[float]] = {}
     for line in text.splitlines():
         _, status, microseconds = line.split("\t")[:3]
         seconds.setdefault(int(status), []).append(int(microseconds) / 1e6)
-    return {status: sorted(taken) for status, taken in seconds.items()}
+    return {status: sorted(latencies) for status, latencies in seconds.items()}
 
 
 def _headers(headers: dict[str, str]) -> Iterator[str]:

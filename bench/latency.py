@@ -1,4 +1,4 @@
-"""How long one call takes when nobody else calls: one after the other."""
+"""Latency of one client without concurrency: sequential calls."""
 
 from collections.abc import Awaitable, Callable
 from time import perf_counter
@@ -6,18 +6,17 @@ from time import perf_counter
 from bench.percentiles import percentile
 
 Call = Callable[[int], Awaitable[object]]
-"""The `number`th call of a series."""
+"""Makes the `number`th call of a series."""
+
+MAX_SECONDS = 5.0
+"""Maximum duration of a series: slow calls need fewer samples."""
 
 
-MOST_SECONDS = 5.0
-"""For one series: where calls are slow, so many are not needed to tell."""
-
-
-async def median_of(call: Call, count: int) -> float:
-    """The median time, in milliseconds, of so many calls, or of those that begin in time."""
-    taken: list[float] = []
-    while len(taken) < count and sum(taken) < MOST_SECONDS:
+async def median_ms(call: Call, count: int) -> float:
+    """Return the median duration in milliseconds of up to `count` calls, as many as begin within MAX_SECONDS."""
+    durations: list[float] = []
+    while len(durations) < count and sum(durations) < MAX_SECONDS:
         started = perf_counter()
-        await call(len(taken))
-        taken.append(perf_counter() - started)
-    return percentile(sorted(taken), 0.5) * 1e3
+        await call(len(durations))
+        durations.append(perf_counter() - started)
+    return percentile(sorted(durations), 0.5) * 1e3

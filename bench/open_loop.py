@@ -1,7 +1,7 @@
-"""Calls at a fixed rate, whatever becomes of those before: an open loop.
+"""Open-loop load: calls start at a fixed rate, whether or not earlier calls have completed.
 
-A call's time counts from the instant at which it was due. Where the service, or this process, is late, that is part of
-the time, and not left out with the calls that were never made ("coordinated omission").
+Latency is measured from the time a call is due. Delays of the service or of this process therefore count, and no slow
+period is left out of the samples ("coordinated omission").
 """
 
 import asyncio
@@ -14,47 +14,47 @@ import grpc
 from bench.percentiles import percentile
 
 Call = Callable[[int], Awaitable[object]]
-"""The `number`th call."""
+"""Makes the `number`th call."""
 
-REFUSED = grpc.StatusCode.RESOURCE_EXHAUSTED
+REJECTED = grpc.StatusCode.RESOURCE_EXHAUSTED
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
-    """How long the calls took, in seconds and sorted: those that were served, and those that were refused."""
+class Latencies:
+    """Latencies in seconds, sorted, of the calls that succeeded and of those that were rejected."""
 
-    served: list[float]
-    refused: list[float]
+    succeeded: list[float]
+    rejected: list[float]
 
     @property
-    def share_refused(self) -> float:
-        """The share of the calls that were refused, 0 to 1."""
-        return len(self.refused) / (len(self.served) + len(self.refused))
+    def share_rejected(self) -> float:
+        """The share of rejected calls, 0 to 1."""
+        return len(self.rejected) / (len(self.succeeded) + len(self.rejected))
 
     def p99_ms(self) -> float:
-        """The time within which 99 % of the calls that were served were, in milliseconds."""
-        return percentile(self.served, 0.99) * 1e3
+        """The 99th percentile of successful calls, in milliseconds."""
+        return percentile(self.succeeded, 0.99) * 1e3
 
 
-async def at_rate(call: Call, per_second: float, seconds: float) -> Seen:
-    """Make calls at a rate, and wait for the last of them. Raises what a call raises besides a refusal."""
-    served: list[float] = []
-    refused: list[float] = []
-    begun = monotonic()
+async def run_at_rate(call: Call, per_second: float, seconds: float) -> Latencies:
+    """Start calls at a fixed rate and wait for all of them. Raises any error of a call other than a rejection."""
+    succeeded: list[float] = []
+    rejected: list[float] = []
+    started = monotonic()
 
-    async def one(number: int) -> None:
-        due = begun + number / per_second
+    async def make_call(number: int) -> None:
+        due = started + number / per_second
         await asyncio.sleep(max(0.0, due - monotonic()))
         try:
             await call(number)
         except grpc.aio.AioRpcError as error:
-            if error.code() is not REFUSED:
+            if error.code() is not REJECTED:
                 raise
-            refused.append(monotonic() - due)
+            rejected.append(monotonic() - due)
         else:
-            served.append(monotonic() - due)
+            succeeded.append(monotonic() - due)
 
     async with asyncio.TaskGroup() as tasks:
         for number in range(int(per_second * seconds)):
-            tasks.create_task(one(number))
-    return Seen(sorted(served), sorted(refused))
+            tasks.create_task(make_call(number))
+    return Latencies(sorted(succeeded), sorted(rejected))

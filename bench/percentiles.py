@@ -1,11 +1,14 @@
-"""Percentiles, as everybody counts them who has the values themselves: by nearest rank."""
+"""Percentiles by the nearest-rank method."""
 
 from collections.abc import Sequence
 from math import ceil
 
 
 def percentile(ordered: Sequence[float], share: float) -> float:
-    """The least value that this share (0 to 1) of the values, sorted, doesn't exceed. Raises ValueError for none."""
+    """Return the smallest value that at least `share` (0 to 1) of the sorted values do not exceed.
+
+    Raises ValueError if there are no values.
+    """
     if not ordered:
         raise ValueError("no values")
     return ordered[max(0, ceil(share * len(ordered)) - 1)]

@@ -1,4 +1,4 @@
-"""A process, started by its command line on loopback as Postroom's operators do; and what it says of itself."""
+"""A process started from its command line on loopback, and its JSON log."""
 
 import asyncio
 import json
@@ -12,21 +12,18 @@ from time import monotonic
 from typing import Any
 
 POSTROOM = str(Path(sys.executable).parent / "postroom")
-PATIENCE_SECONDS = 30.0
+TIMEOUT_SECONDS = 30.0
 POLL_SECONDS = 0.005
 
-Line = Mapping[str, Any]
+LogRecord = Mapping[str, Any]
 
 
-class Ended(Exception):
-    """A process has ended, or is silent, where it should have spoken."""
+class ProcessFailed(Exception):
+    """A process has ended, or has not logged an expected event in time."""
 
 
 class Process:
-    """One process, which may be started again after its end.
-
-    All of its lives listen on one address, and share one log.
-    """
+    """One process, which may be started again after it has ended, on the same address and with the same log."""
 
     def __init__(self, command: Sequence[str], address: str, log: Path, environment: Mapping[str, str]) -> None:
         self.address = address
@@ -34,52 +31,52 @@ class Process:
         self._log = log
         self._environment = {**clean_environment(), **environment}
         self._process: asyncio.subprocess.Process | None = None
-        self._read = 0  # octets of the log
+        self._log_offset = 0  # bytes of the log that have been read
 
     @property
     def pid(self) -> int:
-        """Its process id. Raises Ended where it has none."""
+        """The process id. Raises ProcessFailed if it is not running."""
         if self._process is None:
-            raise Ended(f"{shlex.join(self._command)} does not run")
+            raise ProcessFailed(f"{shlex.join(self._command)} is not running")
         return self._process.pid
 
     async def start(self) -> None:
-        """Start it, and wait until it says that it is ready. Raises Ended."""
+        """Start the process and wait until it logs `ready`. Raises ProcessFailed."""
         await self.launch()
-        await self.said(lambda line: line["event"] == "ready")
+        await self.wait_for_log(lambda record: record["event"] == "ready")
 
     async def launch(self) -> None:
-        """Start it, and wait for nothing."""
+        """Start the process without waiting."""
         with self._log.open("ab") as log:
-            self._read = log.tell()
+            self._log_offset = log.tell()
             self._process = await asyncio.create_subprocess_exec(
                 *self._command, env=self._environment, stdin=asyncio.subprocess.DEVNULL, stderr=log
             )
 
     async def kill(self) -> None:
-        """End it as a crash would."""
+        """End the process with SIGKILL."""
         await self._end(signal.SIGKILL)
 
     async def terminate(self) -> int:
-        """Ask it to drain and end; its exit code."""
+        """End the process with SIGTERM, which lets it drain. Returns the exit code."""
         return await self._end(signal.SIGTERM)
 
-    async def said(self, wanted: Callable[[Line], bool]) -> Line:
-        """The first line of its log that is wanted, among those not read yet. Raises Ended."""
-        deadline = monotonic() + PATIENCE_SECONDS
+    async def wait_for_log(self, matches: Callable[[LogRecord], bool]) -> LogRecord:
+        """Return the first unread log record that matches. Raises ProcessFailed."""
+        deadline = monotonic() + TIMEOUT_SECONDS
         while monotonic() < deadline:
-            # Asked first: what a process says before it ends is read after.
-            ended = self._process is None or self._process.returncode is not None
-            for line in self._new_lines():
-                if wanted(line):
-                    return line
-            if ended:
+            # Checked before reading, so that the last records of an ended process are read too.
+            has_ended = self._process is None or self._process.returncode is not None
+            for record in self._read_log():
+                if matches(record):
+                    return record
+            if has_ended:
                 break
             await asyncio.sleep(POLL_SECONDS)
-        raise Ended(f"{shlex.join(self._command)} has ended, or is silent; see {self._log}")
+        raise ProcessFailed(f"{shlex.join(self._command)} has ended or does not log; see {self._log}")
 
     def open_files(self) -> int:
-        """How many files and sockets it has open."""
+        """Return the number of its open files and sockets."""
         return len(list(Path(f"/proc/{self.pid}/fd").iterdir()))
 
     async def _end(self, number: signal.Signals) -> int:
@@ -88,20 +85,20 @@ class Process:
             return 0
         if process.returncode is None:
             process.send_signal(number)
-        async with asyncio.timeout(PATIENCE_SECONDS):
+        async with asyncio.timeout(TIMEOUT_SECONDS):
             code = await process.wait()
         self._process = None
         return code
 
-    def _new_lines(self) -> list[Line]:
+    def _read_log(self) -> list[LogRecord]:
         with self._log.open("rb") as log:
-            log.seek(self._read)
+            log.seek(self._log_offset)
             unread = log.read()
-        whole = unread[: unread.rfind(b"\n") + 1]
-        self._read += len(whole)
-        return [json.loads(line) for line in whole.splitlines() if line.startswith(b"{")]
+        complete = unread[: unread.rfind(b"\n") + 1]
+        self._log_offset += len(complete)
+        return [json.loads(line) for line in complete.splitlines() if line.startswith(b"{")]
 
 
 def clean_environment() -> dict[str, str]:
-    """The environment of this process without Postroom's and the SDKs' variables."""
+    """Return the environment of this process without Postroom's and the SDKs' variables."""
     return {name: value for name, value in os.environ.items() if not name.startswith(("POSTROOM_", "SCW_"))}

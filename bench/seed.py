@@ -1,7 +1,8 @@
-"""Fill a migrated, empty database with one tenant's mailboxes, by the schema alone: `python -m bench.seed URL COUNT`.
+"""Seed an empty database with one tenant's mailboxes: `python -m bench.seed URL SIZE`.
 
-A password hash a row would take hours; every mailbox has the same one, of the usual length. Every tenth has an alias.
-The tenant's key has a secret that anybody can make: it is good for measuring alone.
+Rows are inserted directly into the schema's tables. All mailboxes share one password hash of realistic length, because
+computing one per row would take hours. Every tenth mailbox has an alias. The secret of the tenant's key is derived from
+constants: such a database is for benchmarks only.
 """
 
 import asyncio
@@ -13,12 +14,12 @@ from uuid import UUID
 from sqlalchemy import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from bench.bulk import Rows, without_indexes, write_rows
+from bench.bulk import Rows, insert_rows, without_indexes
 from postroomd.domain.calendar import period_end
 from postroomd.domain.keys import ACCESS_KEY_PREFIX, ACCESS_KEY_RANDOM, hash_secret
 from postroomd.domain.model import AliasStatus, DomainStatus, MailboxStatus, SubscriptionPeriod
 from postroomd.storage import schema as t
-from postroomd.storage.drivers.engines import migration_engine
+from postroomd.storage.drivers import migration_engine
 from postroomd.storage.migrations import migrate
 
 NAMESPACE = UUID("6f0c7a52-4a4e-4c0e-9a53-2f1a4c1f9d10")
@@ -33,14 +34,14 @@ DOMAIN = "seeded.example"
 ALIAS_EVERY = 10
 RARE_NUMBER = 77
 RARE = "zyzzyva"
-"""What one address alone contains, that of mailbox RARE_NUMBER: the other local parts have no z."""
+"""A substring of exactly one address, that of mailbox RARE_NUMBER. No other local part contains a z."""
 
 _LETTERS = str.maketrans("0123456789abcdef-", "rstlnmoeiabcdefa.")
 
 
 def seeded_id(kind: str, number: int = 0) -> str:
-    """The id of the `number`th thing of a kind: the same in every seeded database."""
-    # str(uuid5(NAMESPACE, …)), which takes four times as long, and there are millions.
+    """Return the id of the `number`th resource of a kind, which is the same in every seeded database."""
+    # Equals str(uuid5(NAMESPACE, …)) in a quarter of the time; there are millions of ids.
     digits = sha1(NAMESPACE.bytes + f"{kind}/{number}".encode(), usedforsecurity=False).hexdigest()
     variant = "89ab"[int(digits[16], 16) & 3]
     return f"{digits[:8]}-{digits[8:12]}-5{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:32]}"
@@ -50,13 +51,13 @@ SECRET = seeded_id("secret")
 """The secret of the tenant's key."""
 
 
-def mailbox_rows(numbers: range, start: datetime = START, apart: timedelta = timedelta(seconds=1)) -> Rows:
-    """The rows of the mailboxes with these numbers, created from `start` on."""
+def mailbox_rows(numbers: range, start: datetime = START, interval: timedelta = timedelta(seconds=1)) -> Rows:
+    """Yield the rows of the mailboxes with these numbers, created from `start` on at an interval."""
     monthly = SubscriptionPeriod.MONTHLY
     organization_id, project_id, domain_id = map(seeded_id, ("organization", "project", "domain"))
     for number in numbers:
-        at = start + number * apart
-        ends = period_end(at, at, monthly)
+        created_at = start + number * interval
+        period_ends_at = period_end(created_at, created_at, monthly)
         yield {
             "id": seeded_id("mailbox", number),
             "organization_id": organization_id,
@@ -67,35 +68,35 @@ def mailbox_rows(numbers: range, start: datetime = START, apart: timedelta = tim
             "status": MailboxStatus.READY,
             "subscription_period": monthly,
             "last_paid_period": monthly,
-            "period_anchor_at": at,
-            "subscription_period_started_at": at,
+            "period_anchor_at": created_at,
+            "subscription_period_started_at": created_at,
             "next_subscription_period": monthly,
-            "next_subscription_period_starts_at": ends,
-            "created_at": at,
-            "updated_at": at,
-            "due_at": ends,
+            "next_subscription_period_starts_at": period_ends_at,
+            "created_at": created_at,
+            "updated_at": created_at,
+            "due_at": period_ends_at,
         }
 
 
 def alias_rows(mailboxes: range) -> Rows:
-    """The rows of the aliases that the mailboxes with these numbers have."""
+    """Yield the rows of the aliases of the mailboxes with these numbers."""
     owner = {f"{kind}_id": seeded_id(kind) for kind in ("organization", "project", "domain")}
     for number in mailboxes:
         if number % ALIAS_EVERY == 0:
-            at = START + timedelta(seconds=number)
+            created_at = START + timedelta(seconds=number)
             yield owner | {
                 "id": seeded_id("alias", number),
                 "mailbox_id": seeded_id("mailbox", number),
                 "email": f"{alias_local_part(number)}@{DOMAIN}",
                 "description": "",
                 "status": AliasStatus.READY,
-                "created_at": at,
-                "updated_at": at,
+                "created_at": created_at,
+                "updated_at": created_at,
             }
 
 
 def address_rows(mailboxes: range) -> Rows:
-    """The rows that keep the addresses of these mailboxes and of their aliases unique."""
+    """Yield the address rows of the mailboxes with these numbers and of their aliases."""
     owner = {"organization_id": seeded_id("organization"), "domain_id": seeded_id("domain")}
     for number in mailboxes:
         yield owner | {"local_part": local_part(number), "mailbox_id": seeded_id("mailbox", number), "alias_id": None}
@@ -105,35 +106,35 @@ def address_rows(mailboxes: range) -> Rows:
 
 
 def local_part(number: int) -> str:
-    """The local part of the `number`th mailbox: letters that look like a name's, and the number."""
+    """Return the local part of the `number`th mailbox: eight name-like letters and the number."""
     letters = RARE if number == RARE_NUMBER else seeded_id("name", number).translate(_LETTERS)[:8]
     return f"{letters}.{number}"
 
 
 def alias_local_part(number: int) -> str:
-    """The local part of the alias that the `number`th mailbox has."""
+    """Return the local part of the alias of the `number`th mailbox."""
     return f"alias.{number}"
 
 
-async def seed(url: str, count: int, start: datetime = START, apart: timedelta = timedelta(seconds=1)) -> None:
-    """Fill the database at `url` with `count` mailboxes of one domain, created from `start` on."""
-    numbers = range(count)
+async def seed(url: str, size: int, start: datetime = START, interval: timedelta = timedelta(seconds=1)) -> None:
+    """Insert one tenant, one domain and `size` mailboxes, created from `start` on at an interval."""
+    numbers = range(size)
     engine = migration_engine(url)
     async with engine.begin() as connection:
-        await _tenant(connection, count)
+        await _insert_tenant(connection, size)
         async with without_indexes(connection, t.mailboxes, t.aliases, t.addresses):
-            await write_rows(connection, t.mailboxes, mailbox_rows(numbers, start, apart))
-            await write_rows(connection, t.aliases, alias_rows(numbers))
-            await write_rows(connection, t.addresses, address_rows(numbers))
+            await insert_rows(connection, t.mailboxes, mailbox_rows(numbers, start, interval))
+            await insert_rows(connection, t.aliases, alias_rows(numbers))
+            await insert_rows(connection, t.addresses, address_rows(numbers))
     await engine.dispose()
 
 
-async def _tenant(connection: AsyncConnection, count: int) -> None:
+async def _insert_tenant(connection: AsyncConnection, size: int) -> None:
     owner = {"organization_id": seeded_id("organization"), "project_id": seeded_id("project")}
     times = {"created_at": START, "updated_at": START}
     await connection.execute(insert(t.organizations), [{"id": owner["organization_id"], "created_at": START}])
     project = {"id": owner["project_id"], "organization_id": owner["organization_id"], "name": "seeded"}
-    quota = {"mailbox_quota": count + 1_000_000, "mailbox_count": count, "created_at": START}
+    quota = {"mailbox_quota": size + 1_000_000, "mailbox_count": size, "created_at": START}
     await connection.execute(insert(t.projects), [project | quota])
     digest = hash_secret(SECRET)
     key = {"access_key": ACCESS_KEY_PREFIX + "S" * ACCESS_KEY_RANDOM, "read_only": False, "created_at": START}
@@ -141,7 +142,7 @@ async def _tenant(connection: AsyncConnection, count: int) -> None:
     await connection.execute(insert(t.api_keys), [key | secret | {"organization_id": owner["organization_id"]}])
     domain = {"id": seeded_id("domain"), "name": DOMAIN, "status": DomainStatus.READY}
     secrets = {"validation_token": "seeded", "dkim_selector": "postroom", "dkim_private_key": "none"}
-    await connection.execute(insert(t.domains), [domain | owner | times | secrets | {"mailbox_total_count": count}])
+    await connection.execute(insert(t.domains), [domain | owner | times | secrets | {"mailbox_total_count": size}])
 
 
 if __name__ == "__main__":

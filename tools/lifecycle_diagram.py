@@ -28,7 +28,8 @@ DOMAIN_EVENTS: Descriptions = {
     DomainEvent.PROVISIONED: "ConfirmProvision: the mail platform has created it.",
     DomainEvent.VALIDATE: "ValidateDomainRecords requests a lookup.",
     DomainEvent.RECORDS_VALID: "All required records are valid, the validation token among them.",
-    DomainEvent.RECORDS_INVALID: "A required record is missing or wrong, or another organization owns the name.",
+    DomainEvent.RECORDS_MISSING: "A required record is absent, or its lookup was not answered.",
+    DomainEvent.RECORDS_INVALID: "A required record is wrong and none missing, or another organization owns the name.",
     DomainEvent.ACTIVATE: "The worker activates it, and the mailboxes that wait for it.",
     DomainEvent.DELETE: "DeleteDomain.",
 }

@@ -1,6 +1,6 @@
-"""What a fault leaves: real processes are killed, cut off and starved while a ledger outside keeps what they promised.
+"""Fault injection: processes are killed, disconnected or run out of disk space under load, and no promise may break.
 
-`python -m bench.chaos` runs every scenario on both engines. Each module of `scenarios` is one kind of fault; beside
-them stand what they share: an `arena` (a database with a tenant), `process` (a running Postroom), `client`, `ledger`
-(what was acknowledged), `load`, and `audit` (what the database itself says).
+`python -m bench.chaos` runs every scenario on both engines. Each module of `scenarios` injects one kind of fault. They
+share `harness` (a database with one tenant, and processes), `client`, `load`, `history` (every write and its outcome,
+recorded outside the service and checked against the database) and `database` (direct reads and integrity checks).
 """

@@ -1,4 +1,4 @@
-"""`python -m bench.chaos`: each fault on each engine, and a table of what it left; exit code 1 where that is amiss."""
+"""Inject each fault on each engine, and print a table; the exit code is 1 if any scenario fails."""
 
 import argparse
 import asyncio
@@ -11,56 +11,56 @@ import uvloop
 from rich.console import Console
 
 from bench.chaos.catalogue import SCENARIOS, Scenario
+from bench.chaos.disk import NeedsRoot
 from bench.chaos.outcome import Outcome
-from bench.chaos.report import Result, keep, show
-from bench.chaos.space import NeedsRoot
-from bench.choice import add_choice, chosen
+from bench.chaos.report import Result, print_table, save
 from bench.engine import Engine
+from bench.selection import add_selection_options, selected
 from postroomd.observability import logs
 
 
-def arguments() -> argparse.Namespace:
-    """What the command line asks for."""
+def parse_arguments() -> argparse.Namespace:
+    """Parse the command line."""
     parser = argparse.ArgumentParser(prog="python -m bench.chaos", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="a fiftieth of each count")
-    add_choice(parser, SCENARIOS)
+    parser.add_argument("--quick", action="store_true", help="a fiftieth of the faults")
+    add_selection_options(parser, SCENARIOS, what="scenario")
     return parser.parse_args()
 
 
-async def attempt(scenario: Scenario, engine: Engine, count: int) -> Result:
-    """One scenario on one engine. What it can't do is an outcome too, and none that holds."""
+async def run(scenario: Scenario, engine: Engine, count: int) -> Result:
+    """Run one scenario on one engine. An error is printed, and returned as a failed result."""
     started = monotonic()
     try:
-        async with scenario.opens(engine) as arena:
-            outcome = await scenario.run(arena, count)
+        async with scenario.open_harness(engine) as harness:
+            outcome = await scenario.run(harness, count)
     except NeedsRoot as error:
-        outcome = Outcome(seen="not run", broken=[str(error)])
+        outcome = Outcome(summary="not run", violations=[str(error)])
     except Exception as error:
         Console(stderr=True).print_exception()
-        outcome = Outcome(seen="came to no end", broken=[f"{type(error).__name__}: {error}"])
+        outcome = Outcome(summary="not completed", violations=[f"{type(error).__name__}: {error}"])
     return Result(scenario.name, scenario.fault, engine, count, round(monotonic() - started, 1), outcome)
 
 
-async def main(asked: argparse.Namespace) -> int:
-    """Run what was asked for; the exit code."""
+async def main(arguments: argparse.Namespace) -> int:
+    """Run the selected scenarios. Returns the exit code."""
     console = Console(stderr=True)
     task = asyncio.current_task()
-    if task:  # what it has started ends with it, on SIGTERM too
+    if task:  # cancelled on SIGTERM, so that every started process is ended
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     results = []
-    for scenario, engine in chosen(SCENARIOS, asked):
-        count = scenario.quick if asked.quick else scenario.full
+    for scenario, engine in selected(SCENARIOS, arguments):
+        count = scenario.quick_count if arguments.quick else scenario.count
         console.print(f"{scenario.fault}, {engine}: {count:,}", highlight=False)
-        result = await attempt(scenario, engine, count)
+        result = await run(scenario, engine, count)
         results.append(result)
-        keep(result)
-    show(results)
-    return 0 if all(result.holds for result in results) else 1
+        save(result)
+    print_table(results)
+    return 0 if all(result.passed for result in results) else 1
 
 
 if __name__ == "__main__":
-    os.environ["GRPC_VERBOSITY"] = "NONE"  # lost connections are what this is about
-    os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"  # a program that is started could crash before it is itself
+    os.environ["GRPC_VERBOSITY"] = "NONE"  # lost connections are expected
+    os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"  # inherited by the started processes, which start others themselves
     logs.configure("error", process="chaos")
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        sys.exit(runner.run(main(arguments())))
+        sys.exit(runner.run(main(parse_arguments())))

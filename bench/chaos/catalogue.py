@@ -1,10 +1,11 @@
-"""Every scenario: its fault, on which engines, and how many of it make a full run."""
+"""Every scenario: its fault, its engines, and the number of faults in a full run."""
 
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 
-from bench.chaos.arena import Arena, open_arena
+from bench.chaos.disk import open_on_tmpfs
+from bench.chaos.harness import ChaosHarness, open_harness
 from bench.chaos.outcome import Outcome
 from bench.chaos.scenarios import (
     answer_lost,
@@ -15,28 +16,26 @@ from bench.chaos.scenarios import (
     same_address,
     service_killed,
 )
-from bench.chaos.space import open_on_tmpfs
-from bench.engine import Engine
+from bench.engine import BOTH, Engine
 
-BOTH = (Engine.SQLITE, Engine.POSTGRESQL)
-QUICK = 50  # a quick run makes one fault where a full one makes so many
+QUICK_DIVISOR = 50
 
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """One kind of fault."""
+    """One kind of fault, injected `count` times in a full run."""
 
     name: str
     fault: str
-    full: int
-    run: Callable[[Arena, int], Awaitable[Outcome]]
+    count: int
+    run: Callable[[ChaosHarness, int], Awaitable[Outcome]]
     engines: tuple[Engine, ...] = BOTH
-    opens: Callable[[Engine], AbstractAsyncContextManager[Arena]] = open_arena
+    open_harness: Callable[[Engine], AbstractAsyncContextManager[ChaosHarness]] = open_harness
 
     @property
-    def quick(self) -> int:
-        """How many make a quick run."""
-        return max(1, self.full // QUICK)
+    def quick_count(self) -> int:
+        """The number of faults in a quick run."""
+        return max(1, self.count // QUICK_DIVISOR)
 
 
 SCENARIOS = (
@@ -44,9 +43,11 @@ SCENARIOS = (
     Scenario(
         "postgres-killed", "kill -9 of PostgreSQL under load", 50, postgres_killed.run, engines=(Engine.POSTGRESQL,)
     ),
-    Scenario("answer-lost", "commit done, answer lost, call repeated under its key", 500, answer_lost.run),
-    Scenario("same-address", "50 clients create the same address", 2_000, same_address.run),
-    Scenario("cancelled", "client cancels at a random instant", 5_000, cancelled.run),
-    Scenario("disk-full", "disk full", 20, disk_full.run, opens=open_on_tmpfs),
-    Scenario("restarted", "SIGTERM rolling restart under load", 50, restarted.run),
+    Scenario(
+        "answer-lost", "response lost after the commit, call retried with its idempotency key", 500, answer_lost.run
+    ),
+    Scenario("same-address", "50 clients create the same address concurrently", 2_000, same_address.run),
+    Scenario("cancelled", "client cancels at a random time", 5_000, cancelled.run),
+    Scenario("disk-full", "disk full under load", 20, disk_full.run, open_harness=open_on_tmpfs),
+    Scenario("restarted", "SIGTERM and restart under load", 50, restarted.run),
 )

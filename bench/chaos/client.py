@@ -1,4 +1,4 @@
-"""A gRPC client as a user's would be: the generated stubs over one connection of its own."""
+"""A gRPC client: the generated stubs over its own connections."""
 
 from typing import Any
 
@@ -8,10 +8,11 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from bench.chaos.writes import Write
 from postroom.v1alpha1 import domain_pb2, mailbox_pb2, mailbox_service_pb2_grpc
 
-CALL_SECONDS = 5.0
+CALL_TIMEOUT_SECONDS = 5.0
+READY_TIMEOUT_SECONDS = 30.0
 
 OPTIONS: tuple[tuple[str, int | str], ...] = (
-    ("grpc.use_local_subchannel_pool", 1),  # each client has a connection of its own
+    ("grpc.use_local_subchannel_pool", 1),  # each client has its own connection
     ("grpc.initial_reconnect_backoff_ms", 50),
     ("grpc.min_reconnect_backoff_ms", 500),
     ("grpc.max_reconnect_backoff_ms", 200),
@@ -22,40 +23,44 @@ Metadata = tuple[tuple[str, str], ...]
 
 
 class Client:
-    """Calls a service, or one of several at a comma-separated list of addresses, with one key."""
+    """Calls a service, or several at a comma-separated list of addresses, with one key."""
 
     def __init__(self, target: str, token: str, options: tuple[tuple[str, int | str], ...] = ()) -> None:
         self._channel = grpc.aio.insecure_channel(target, options=(*OPTIONS, *options))
         self._stub: Any = mailbox_service_pb2_grpc.MailboxServiceStub(self._channel)
         self._metadata: Metadata = (("x-auth-token", token),)
 
-    def send(self, write: Write, *metadata: tuple[str, str], timeout: float = CALL_SECONDS) -> Any:
-        """The call of a write, under way."""
-        call = getattr(self._stub, write.rpc)
-        return call(write.request, timeout=timeout, metadata=(*self._metadata, *metadata))
+    def send(self, write: Write, *metadata: tuple[str, str], timeout: float = CALL_TIMEOUT_SECONDS) -> Any:
+        """Start the call of a write. Returns the call, to be awaited or cancelled."""
+        method = getattr(self._stub, write.rpc)
+        return method(write.request, timeout=timeout, metadata=(*self._metadata, *metadata))
 
     async def create_domain(self, name: str) -> str:
-        """Register a domain; its id."""
+        """Create a domain. Returns its id."""
         request = domain_pb2.CreateDomainRequest(name=name)
-        domain = await self._stub.CreateDomain(request, metadata=self._metadata, wait_for_ready=True, timeout=30)
+        domain = await self._stub.CreateDomain(
+            request, metadata=self._metadata, wait_for_ready=True, timeout=READY_TIMEOUT_SECONDS
+        )
         return str(domain.id)
 
-    async def read(self, mailbox_id: str) -> None:
-        """Read one mailbox. Raises AioRpcError."""
+    async def get_mailbox(self, mailbox_id: str) -> None:
+        """Read a mailbox. Raises AioRpcError."""
         request = mailbox_pb2.GetMailboxRequest(mailbox_id=mailbox_id)
-        await self._stub.GetMailbox(request, metadata=self._metadata, timeout=CALL_SECONDS)
+        await self._stub.GetMailbox(request, metadata=self._metadata, timeout=CALL_TIMEOUT_SECONDS)
 
-    async def wait_until_answered(self) -> None:
-        """Wait until the service answers a call that asks its database."""
+    async def wait_until_ready(self) -> None:
+        """Wait until the service completes a call that reads its database. Raises AioRpcError."""
         request = domain_pb2.ListDomainsRequest(page_size=1)
-        await self._stub.ListDomains(request, metadata=self._metadata, wait_for_ready=True, timeout=30)
+        await self._stub.ListDomains(
+            request, metadata=self._metadata, wait_for_ready=True, timeout=READY_TIMEOUT_SECONDS
+        )
 
-    async def healthy(self) -> bool:
-        """Whether the service says that it serves."""
+    async def is_healthy(self) -> bool:
+        """Whether the service reports SERVING."""
         health: Any = health_pb2_grpc.HealthStub(self._channel)
-        answer = await health.Check(health_pb2.HealthCheckRequest(), timeout=CALL_SECONDS)
-        return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
+        response = await health.Check(health_pb2.HealthCheckRequest(), timeout=CALL_TIMEOUT_SECONDS)
+        return bool(response.status == health_pb2.HealthCheckResponse.SERVING)
 
     async def close(self) -> None:
-        """Hang up."""
+        """Close the connections."""
         await self._channel.close()

@@ -1,4 +1,4 @@
-"""Writers that go on whatever happens, as callers do, and note everything that they are told."""
+"""Concurrent writers that continue through faults and record every outcome."""
 
 import asyncio
 from collections import Counter
@@ -9,58 +9,58 @@ from time import monotonic
 
 import grpc
 
-from bench.chaos.client import CALL_SECONDS, Client
-from bench.chaos.ledger import Entry, Ledger
-from bench.chaos.writes import Kind, Writes
+from bench.chaos.client import CALL_TIMEOUT_SECONDS, Client
+from bench.chaos.history import Entry, History
+from bench.chaos.writes import Kind, WriteGenerator
 
 WRITERS = 8
-WRITES_A_SECOND = 120.0
-LEAST_WRITES_A_SECOND = 50.0
-PATIENCE_SECONDS = 30.0
+WRITES_PER_SECOND = 120.0
+MIN_WRITES_PER_SECOND = 50.0
+TIMEOUT_SECONDS = 30.0
 
 
 @dataclass(slots=True)
 class Load:
-    """Writes over some clients, at a steady rate as far as they are answered."""
+    """Writes over several clients at a fixed rate, or slower if responses are slower."""
 
     clients: Sequence[Client]
-    writes: Writes
+    writes: WriteGenerator
     writers: int = WRITERS
-    writes_a_second: float = WRITES_A_SECOND
-    call_seconds: float = CALL_SECONDS
-    ledger: Ledger = field(default_factory=Ledger)
+    writes_per_second: float = WRITES_PER_SECOND
+    call_timeout_seconds: float = CALL_TIMEOUT_SECONDS
+    history: History = field(default_factory=History)
     codes: Counter[str] = field(default_factory=Counter)
     acknowledged: int = 0
-    steadily_acknowledged: int = 0
-    seconds: float = 0.0  # of steady running
+    _steady_acknowledged: int = 0
+    _steady_seconds: float = 0.0
     _stopping: bool = False
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Write until the end of the block, and let every call that is under way then come to its own end."""
+        """Write during the block, then wait for all pending calls."""
         self._stopping = False
-        writers = [asyncio.create_task(self._write_on(number)) for number in range(self.writers)]
+        writers = [asyncio.create_task(self._write_until_stopped(number)) for number in range(self.writers)]
         try:
             yield
         finally:
             self._stopping = True
             await asyncio.gather(*writers)
 
-    async def steady(self, seconds: float) -> None:
-        """Let the load run, once every writer may have had an answer, for a time that counts for its rate."""
-        async with asyncio.timeout(PATIENCE_SECONDS):
+    async def run_steadily(self, seconds: float) -> None:
+        """Warm up until about every writer has had a response, then measure the rate. Raises TimeoutError."""
+        async with asyncio.timeout(TIMEOUT_SECONDS):
             before = self.acknowledged
-            while self.acknowledged < before + self.writers:  # noqa: ASYNC110 # told apart by polling, all of them are
+            while self.acknowledged < before + self.writers:  # noqa: ASYNC110 - a counter has no event
                 await asyncio.sleep(0.01)
         started, before = monotonic(), self.acknowledged
         await asyncio.sleep(seconds)
-        self.seconds += monotonic() - started
-        self.steadily_acknowledged += self.acknowledged - before
+        self._steady_seconds += monotonic() - started
+        self._steady_acknowledged += self.acknowledged - before
 
-    async def next_acknowledgement(self) -> float:
-        """Wait until a write that was sent from now on is acknowledged; the seconds that took. Raises TimeoutError."""
+    async def wait_until_acknowledged(self) -> float:
+        """Send writes until one is acknowledged. Returns the seconds that takes. Raises TimeoutError."""
         started = monotonic()
-        async with asyncio.timeout(PATIENCE_SECONDS):
+        async with asyncio.timeout(TIMEOUT_SECONDS):
             while True:
                 entry = await self._write()
                 if entry.ids:
@@ -68,23 +68,27 @@ class Load:
                 await asyncio.sleep(0.02)
 
     def rate(self) -> float:
-        """Acknowledged writes a second of steady running."""
-        return self.steadily_acknowledged / self.seconds if self.seconds else 0.0
+        """Return the acknowledged writes per second while running steadily."""
+        return self._steady_acknowledged / self._steady_seconds if self._steady_seconds else 0.0
 
-    async def _write_on(self, number: int) -> None:
-        pause = self.writers / self.writes_a_second
-        await asyncio.sleep(pause * number / self.writers)
+    def format_codes(self) -> str:
+        """Return the number of calls by status code, for a summary."""
+        return format_codes(self.codes)
+
+    async def _write_until_stopped(self, number: int) -> None:
+        interval = self.writers / self.writes_per_second
+        await asyncio.sleep(interval * number / self.writers)
         due = monotonic()
         while not self._stopping:
             await self._write(number)
-            due = max(due + pause, monotonic())
+            due = max(due + interval, monotonic())
             await asyncio.sleep(due - monotonic())
 
     async def _write(self, number: int = 0) -> Entry:
-        write = self.writes.any()
-        entry = self.ledger.sent(write)
+        write = self.writes.random()
+        entry = self.history.add(write)
         try:
-            response = await self.clients[number % len(self.clients)].send(write, timeout=self.call_seconds)
+            response = await self.clients[number % len(self.clients)].send(write, timeout=self.call_timeout_seconds)
         except grpc.aio.AioRpcError as error:
             self.codes[error.code().name] += 1
             entry.fail(error.code())
@@ -93,5 +97,10 @@ class Load:
             self.acknowledged += 1
             entry.acknowledge(response)
             if write.kind is Kind.MAILBOXES:
-                self.writes.learn(entry.ids)
+                self.writes.add_mailboxes(entry.ids)
         return entry
+
+
+def format_codes(codes: Counter[str]) -> str:
+    """Return the number of calls by status code, sorted by code."""
+    return ", ".join(f"{count} {code}" for code, count in sorted(codes.items()))

@@ -1,32 +1,32 @@
-"""What came of a scenario."""
+"""The outcome of a scenario."""
 
 from dataclasses import dataclass, field
 
 
 @dataclass(slots=True)
 class Outcome:
-    """How many faults were made, what was seen of them, what did not hold, and what was slower than it must be.
+    """The number of injected faults, a summary, violated requirements, and missed performance limits.
 
-    Speed stands apart: it is the machine's too, and no test of correctness may hang on it.
+    Performance is separate, because it depends on the machine: the tests check correctness only.
     """
 
     count: int = 0
-    seen: str = ""
-    broken: list[str] = field(default_factory=list)
-    slow: list[str] = field(default_factory=list)
-    measured: dict[str, float] = field(default_factory=dict)
+    summary: str = ""
+    violations: list[str] = field(default_factory=list)
+    too_slow: list[str] = field(default_factory=list)
+    metrics: dict[str, float] = field(default_factory=dict)
 
-    def require(self, holds: bool, otherwise: str) -> None:
-        """Note what does not hold."""
-        if not holds:
-            self.broken.append(otherwise)
+    def require(self, condition: bool, violation: str) -> None:
+        """Record a violation unless the condition is true."""
+        if not condition:
+            self.violations.append(violation)
 
-    def require_speed(self, reached: bool, otherwise: str) -> None:
-        """Note what is too slow."""
-        if not reached:
-            self.slow.append(otherwise)
+    def require_speed(self, condition: bool, violation: str) -> None:
+        """Record a missed performance limit unless the condition is true."""
+        if not condition:
+            self.too_slow.append(violation)
 
     @property
-    def holds(self) -> bool:
-        """Whether everything held that must."""
-        return not self.broken and not self.slow
+    def passed(self) -> bool:
+        """Whether there are no violations and no missed limits."""
+        return not self.violations and not self.too_slow

@@ -1,4 +1,4 @@
-"""What came of the scenarios: a table for people, and a file of JSON that keeps the last of each."""
+"""Output of results: a table, and bench/chaos-results.json with the latest result of each scenario and engine."""
 
 import json
 import os
@@ -13,50 +13,51 @@ from rich.table import Table
 from bench.chaos.outcome import Outcome
 
 RESULTS = Path(__file__).parents[1] / "chaos-results.json"
-SHOWN = 5  # of what does not hold
+MAX_PRINTED = 5  # failures per result
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """One scenario on one engine."""
+    """The result of one scenario on one engine."""
 
     name: str
     fault: str
     engine: str
-    wanted: int
+    requested: int
+    """The number of faults to inject."""
     seconds: float
     outcome: Outcome
 
     @property
-    def holds(self) -> bool:
-        """Whether every fault was made, and everything held."""
-        return self.outcome.holds and self.outcome.count >= self.wanted
+    def passed(self) -> bool:
+        """Whether every fault was injected and every requirement met."""
+        return self.outcome.passed and self.outcome.count >= self.requested
 
 
-def show(results: Sequence[Result]) -> None:
-    """Print the table, and below it what does not hold."""
-    table = Table("fault", "engine", "how many", "what was seen", "holds")
+def print_table(results: Sequence[Result]) -> None:
+    """Print the table, followed by the failures."""
+    table = Table("fault", "engine", "count", "outcome", "passed")
     for result in results:
-        holds = "[green]yes[/]" if result.holds else "[bold red]no[/]"
-        table.add_row(result.fault, result.engine, f"{result.outcome.count:,}", result.outcome.seen, holds)
+        passed = "[green]yes[/]" if result.passed else "[bold red]no[/]"
+        table.add_row(result.fault, result.engine, f"{result.outcome.count:,}", result.outcome.summary, passed)
     console = Console()
     console.print(table)
     for result in results:
-        amiss = [*result.outcome.broken, *result.outcome.slow]
-        for line in amiss[:SHOWN]:
+        failures = [*result.outcome.violations, *result.outcome.too_slow]
+        for line in failures[:MAX_PRINTED]:
             console.print(f"{result.name} on {result.engine}: {line}", style="red", markup=False)
-        if len(amiss) > SHOWN:
-            console.print(f"{result.name} on {result.engine}: and {len(amiss) - SHOWN} more", style="red")
+        if len(failures) > MAX_PRINTED:
+            console.print(f"{result.name} on {result.engine}: {len(failures) - MAX_PRINTED} more", style="red")
 
 
-def keep(result: Result) -> None:
-    """Write a result in the place of the last one of its scenario and engine."""
-    kept = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    kept[f"{result.name}/{result.engine}"] = {
+def save(result: Result) -> None:
+    """Write a result to the file, replacing the previous one of its scenario and engine."""
+    saved = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    saved[f"{result.name}/{result.engine}"] = {
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
         "cores": os.cpu_count(),
         "load_average": round(os.getloadavg()[0], 1),
-        "holds": result.holds,
+        "passed": result.passed,
         **asdict(result),
     }
-    RESULTS.write_text(json.dumps(kept, indent=2, sort_keys=True) + "\n")
+    RESULTS.write_text(json.dumps(saved, indent=2, sort_keys=True) + "\n")

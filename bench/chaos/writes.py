@@ -1,4 +1,4 @@
-"""What is written while a fault comes: batches of mailboxes, aliases, deletions; each known by the names it makes."""
+"""Random writes: batches of mailboxes, aliases and deletions, each identified by the names it creates or deletes."""
 
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -10,13 +10,13 @@ from typing import Any
 
 from postroom.v1alpha1 import alias_pb2, mailbox_pb2
 
-BATCH = 3
-PASSWORD = "correct horse battery staple"  # noqa: S105 # of no one
-CHANCE = SystemRandom()
+BATCH_SIZE = 3
+PASSWORD = "correct horse battery staple"  # noqa: S105 - of test mailboxes
+RANDOM = SystemRandom()
 
 
 class Kind(StrEnum):
-    """What a write does."""
+    """The kind of a write."""
 
     MAILBOXES = "mailboxes"
     ALIAS = "alias"
@@ -25,7 +25,7 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Write:
-    """One write: its RPC, its request, and what it names: the addresses that it makes, or the id that it deletes."""
+    """One call, with the addresses that it creates or the id of the mailbox that it deletes."""
 
     kind: Kind
     rpc: str
@@ -33,44 +33,44 @@ class Write:
     names: tuple[str, ...]
 
     def ids(self, response: Any) -> tuple[str, ...]:
-        """The ids in an answer to it, in the order of its names."""
-        made = response.mailboxes if self.kind is Kind.MAILBOXES else [response]
-        return tuple(one.id for one in made)
+        """Return the ids in a response, in the order of `names`."""
+        resources = response.mailboxes if self.kind is Kind.MAILBOXES else [response]
+        return tuple(resource.id for resource in resources)
 
 
-class Writes:
-    """Makes writes that never collide. Addresses are numbered upwards, so that later ones sort behind earlier ones.
+class WriteGenerator:
+    """Generates writes that never conflict with each other, to the given domains, id -> name.
 
-    `domains` are names by id.
+    Local parts are numbered in ascending order, so that later addresses sort after earlier ones.
     """
 
     def __init__(self, domains: Mapping[str, str]) -> None:
         self._domains = list(domains.items())
         self._numbers = count(1)
-        self._may_have_aliases: list[str] = []
-        self._may_be_deleted: deque[str] = deque()
+        self._for_aliases: list[str] = []
+        self._for_deletion: deque[str] = deque()
 
-    def learn(self, mailbox_ids: Sequence[str]) -> None:
-        """Take in what a batch has made: one mailbox to give aliases to, the others to delete."""
-        kept, *others = mailbox_ids
-        self._may_have_aliases.append(kept)
-        self._may_be_deleted.extend(others)
+    def add_mailboxes(self, mailbox_ids: Sequence[str]) -> None:
+        """Use the mailboxes of a created batch: the first for aliases, the others for deletions."""
+        first, *others = mailbox_ids
+        self._for_aliases.append(first)
+        self._for_deletion.extend(others)
 
-    def any(self) -> Write:
-        """A write of some kind: batches mostly, since they are what could be left half done."""
-        chance = CHANCE.random()
-        if chance < 0.2 and self._may_have_aliases:
-            return self.alias(CHANCE.choice(self._may_have_aliases))
-        if chance < 0.4 and self._may_be_deleted:
+    def random(self) -> Write:
+        """Return a write of a random kind; mostly batches, because only they could be stored in part."""
+        number = RANDOM.random()
+        if number < 0.2 and self._for_aliases:
+            return self.alias(RANDOM.choice(self._for_aliases))
+        if number < 0.4 and self._for_deletion:
             return self.deletion()
         return self.batch()
 
-    def batch(self, size: int = BATCH) -> Write:
-        """New mailboxes of one domain."""
-        return self.mailboxes([f"m{next(self._numbers):08}" for _ in range(size)], CHANCE.choice(self._domains))
+    def batch(self, size: int = BATCH_SIZE) -> Write:
+        """Return the creation of a batch of mailboxes in a random domain."""
+        return self.mailboxes([f"m{next(self._numbers):08}" for _ in range(size)], RANDOM.choice(self._domains))
 
     def mailboxes(self, local_parts: Sequence[str], domain: tuple[str, str] | None = None) -> Write:
-        """Mailboxes with these local parts, in a domain, (id, name), or in the first."""
+        """Return the creation of mailboxes in a domain, (id, name); by default, the first one."""
         domain_id, domain_name = domain or self._domains[0]
         parameters = mailbox_pb2.BatchCreateMailboxesRequest.MailboxParameters
         request = mailbox_pb2.BatchCreateMailboxesRequest(
@@ -81,13 +81,13 @@ class Writes:
         return Write(Kind.MAILBOXES, "BatchCreateMailboxes", request, names)
 
     def alias(self, mailbox_id: str, local_part: str | None = None) -> Write:
-        """A new alias of a mailbox. Its domain is the mailbox's: the name is its local part alone."""
+        """Return the creation of an alias. Its name is its local part, since its domain is the mailbox's."""
         local_part = local_part or f"a{next(self._numbers):08}"
         request = alias_pb2.CreateAliasRequest(mailbox_id=mailbox_id, local_part=local_part)
         return Write(Kind.ALIAS, "CreateAlias", request, (local_part,))
 
     def deletion(self) -> Write:
-        """The deletion of a mailbox that is there, and that nothing else concerns. Raises IndexError."""
-        mailbox_id = self._may_be_deleted.popleft()
+        """Return the deletion of a mailbox that no other write uses. Raises IndexError if there is none."""
+        mailbox_id = self._for_deletion.popleft()
         request = mailbox_pb2.DeleteMailboxRequest(mailbox_id=mailbox_id)
         return Write(Kind.DELETION, "DeleteMailbox", request, (mailbox_id,))

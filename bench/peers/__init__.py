@@ -1,1 +1,1 @@
-"""What Postroom is held against besides floors: the same answers, made as they usually are."""
+"""Typical implementations of the same API, to compare Postroom with."""

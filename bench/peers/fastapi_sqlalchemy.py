@@ -1,7 +1,7 @@
-"""GET of one mailbox as people usually write it: FastAPI, SQLAlchemy's async ORM over aiosqlite, uvicorn.
+"""A typical implementation of GET mailbox: FastAPI, SQLAlchemy's async ORM over aiosqlite, uvicorn.
 
-The same table, and the same answer. Once with the key looked up in the database and the tenant in the query, as
-Postroom has it, and once without either.
+It reads the same table and returns the same response. One path authenticates by API key and restricts the query to the
+tenant, as Postroom does; the other path does neither.
 """
 
 import os
@@ -22,7 +22,7 @@ sessions = async_sessionmaker(create_async_engine(os.environ["PEER_DATABASE_URL"
 
 
 class Base(DeclarativeBase):
-    """What is mapped."""
+    """The declarative base on Postroom's schema."""
 
     metadata = t.metadata
 
@@ -40,12 +40,12 @@ class Mailbox(Base):
 
     @property
     def etag(self) -> str:
-        """Changes with every change of it."""
+        """The entity tag, which changes with each revision."""
         return f"{self.__dict__['revision']:x}"
 
 
-class MailboxAnswer(BaseModel):
-    """A mailbox as it is answered."""
+class MailboxResponse(BaseModel):
+    """A mailbox as it is returned."""
 
     model_config = ConfigDict(from_attributes=True)
 
@@ -67,15 +67,15 @@ class MailboxAnswer(BaseModel):
 
 async def session() -> AsyncIterator[AsyncSession]:
     """A session for one request."""
-    async with sessions() as opened:
-        yield opened
+    async with sessions() as new_session:
+        yield new_session
 
 
 Session = Annotated[AsyncSession, Depends(session)]
 
 
 async def organization_id(session: Session, x_auth_token: Annotated[str, Header()]) -> str:
-    """The organization of the key that the request carries."""
+    """Return the organization of the request's API key. Raises HTTPException."""
     key: Any = await session.scalar(select(Key).where(t.api_keys.c.secret_prefix == hash_secret(x_auth_token)[:8]))
     if key is None:
         raise HTTPException(401)
@@ -83,20 +83,20 @@ async def organization_id(session: Session, x_auth_token: Annotated[str, Header(
 
 
 async def get_mailbox(mailbox_id: str, session: Session, organization: Annotated[str, Depends(organization_id)]) -> Any:
-    """One mailbox of the caller's."""
-    found = select(Mailbox).where(t.mailboxes.c.id == mailbox_id, t.mailboxes.c.organization_id == organization)
-    return await session.scalar(found) or _not_found()
+    """Return a mailbox of the caller's organization."""
+    statement = select(Mailbox).where(t.mailboxes.c.id == mailbox_id, t.mailboxes.c.organization_id == organization)
+    return await session.scalar(statement) or _raise_not_found()
 
 
-async def get_open_mailbox(mailbox_id: str, session: Session) -> Any:
-    """One mailbox, whoever asks."""
-    return await session.get(Mailbox, mailbox_id) or _not_found()
+async def get_unauthenticated_mailbox(mailbox_id: str, session: Session) -> Any:
+    """Return a mailbox without authentication."""
+    return await session.get(Mailbox, mailbox_id) or _raise_not_found()
 
 
-def _not_found() -> Any:
+def _raise_not_found() -> Any:
     raise HTTPException(404)
 
 
 app = FastAPI()
-app.add_api_route("/mailbox/v1alpha1/mailboxes/{mailbox_id}", get_mailbox, response_model=MailboxAnswer)
-app.add_api_route("/open/mailboxes/{mailbox_id}", get_open_mailbox, response_model=MailboxAnswer)
+app.add_api_route("/mailbox/v1alpha1/mailboxes/{mailbox_id}", get_mailbox, response_model=MailboxResponse)
+app.add_api_route("/open/mailboxes/{mailbox_id}", get_unauthenticated_mailbox, response_model=MailboxResponse)

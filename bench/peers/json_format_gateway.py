@@ -1,24 +1,24 @@
-"""The gateway with protobuf's own JSON: `python -m bench.peers.json_format_gateway`.
+"""The gateway with protobuf's json_format as its encoder: `python -m bench.peers.json_format_gateway`.
 
-It takes the variables that `postroom gateway` takes.
+It reads the same environment variables as `postroom gateway`.
 """
 
 from google.protobuf import json_format
 from google.protobuf.message import Message
 
 from postroomd.gateway.transcode import Transcoder
-from postroomd.runtime.processes import run_alone
+from postroomd.runtime.processes import run_process
 from postroomd.settings import load_settings
 
 
 def encode(response: Message) -> bytes:
-    """Write an answer, every field of it."""
-    shown = json_format.MessageToJson(
+    """Encode a response with all of its fields."""
+    text = json_format.MessageToJson(
         response, preserving_proto_field_name=True, always_print_fields_with_no_presence=True, indent=None
     )
-    return shown.encode()
+    return text.encode()
 
 
 if __name__ == "__main__":
     Transcoder.encode = lambda self, response: encode(response)  # type: ignore[method-assign]
-    run_alone("gateway", load_settings({}))
+    run_process("gateway", load_settings({}))

@@ -1,1 +1,1 @@
-"""One module a row, or a few rows that are measured together. Each `run` answers the figures of one engine."""
+"""One module per row, or per few related rows. Each `run` returns the measurements on one engine."""

@@ -1,40 +1,41 @@
-"""What a batch of 100 costs beside the hashes in it, and what reads at a fixed rate notice of batches without pause."""
+"""Creation of mailboxes in batches of 100: its cost vs its password hashes, and its effect on concurrent reads."""
 
 from time import perf_counter
 from typing import Any
 
 import argon2
 
-from bench.batches import BATCH, PASSWORD, create, without_pause
-from bench.figures import Figure, at_most, compared, in_turns
-from bench.latency import median_of
-from bench.open_loop import Seen, at_rate
-from bench.rest import spread_ids
-from bench.stand import METADATA, Stand
+from bench.batches import BATCH_SIZE, PASSWORD, continuous_batches, create_batch
+from bench.harness import METADATA, Harness
+from bench.latency import median_ms
+from bench.measurements import Measurement, alternate, at_most, compare
+from bench.open_loop import Latencies, run_at_rate
+from bench.rest import sample_ids
 from postroom.v1alpha1 import mailbox_pb2
-from postroomd.rpc.crypto import usual_threads
+from postroomd.rpc.cpu_pool import default_threads
 from postroomd.settings import Settings
 
-BATCHES = 3  # a run
-HASHES = 20  # a run
+BATCHES = 3  # per run
+HASHES = 20  # per run
 READS_PER_SECOND = 200
-SERIES = 2  # a run, in the time of one under load: a p99 wants its calls
+DURATION_FACTOR = 2  # of a run's duration: a p99 needs enough samples
 
 
-async def batch(stand: Stand) -> list[Figure]:
-    """One service with as many hashing threads as it has by itself, which has nothing else to do."""
-    stub = stand.stub(await stand.service(await stand.copy(stand.plan.small)))
-    await create(stub)
-    threads = usual_threads()
-    taken, hashed = await in_turns(
-        stand.plan.runs, lambda: median_of(lambda _: create(stub), BATCHES), _milliseconds_a_hash
+async def batch(harness: Harness) -> list[Measurement]:
+    """One idle service with the default number of hashing threads."""
+    stub = harness.stub(await harness.service(await harness.copy(harness.parameters.small)))
+    await create_batch(stub)
+    threads = default_threads()
+    durations, hash_durations = await alternate(
+        harness.parameters.runs, lambda: median_ms(lambda _: create_batch(stub), BATCHES), _hash_ms
     )
-    floors = [each * BATCH / threads for each in hashed]
-    what = f"batch of {BATCH}, beside {BATCH} hashes on {threads} threads"
-    return [compared(what, "ms", taken, floors, at_most(1.2))]
+    baselines = [duration * BATCH_SIZE / threads for duration in hash_durations]
+    title = f"BatchCreateMailboxes of {BATCH_SIZE} vs {BATCH_SIZE} password hashes, hashing threads: {threads}"
+    return [compare(title, "ms", durations, baselines, at_most(1.2))]
 
 
-async def _milliseconds_a_hash() -> float:
+async def _hash_ms() -> float:
+    """Return the mean duration of one password hash in milliseconds."""
     settings = Settings()
     hasher = argon2.PasswordHasher(
         time_cost=settings.argon2_time_cost,
@@ -47,31 +48,30 @@ async def _milliseconds_a_hash() -> float:
     return (perf_counter() - started) / HASHES * 1e3
 
 
-async def reads_meanwhile(stand: Stand) -> list[Figure]:
-    """One service on 100,000 mailboxes; GetMailbox at 200 a second with batches of 100 created, and without."""
-    service = await stand.service(await stand.copy(stand.plan.middle))
-    creating = stand.stub(service)
-    await create(creating)
+async def reads_during_batches(harness: Harness) -> list[Measurement]:
+    """One service on 100,000 mailboxes; GetMailbox at 200 calls per second with and without concurrent batches."""
+    parameters = harness.parameters
+    service = await harness.service(await harness.copy(parameters.medium))
+    writer, reader = harness.stub(service), harness.stub(service)
+    await create_batch(writer)
 
-    reading = stand.stub(service)
+    async def without_batches() -> Latencies:
+        return await read_at_rate(reader, parameters.medium, parameters.run_seconds * DURATION_FACTOR)
 
-    async def quiet() -> Seen:
-        return await reads_at_rate(reading, stand.plan.middle, stand.plan.seconds * SERIES)
+    async def with_batches() -> Latencies:
+        async with continuous_batches(writer):
+            return await without_batches()
 
-    async def busy() -> Seen:
-        async with without_pause(creating):
-            return await quiet()
-
-    await quiet()
-    with_batches, without = await in_turns(stand.plan.runs, busy, quiet)
-    p99s, quiet_p99s = ([seen.p99_ms() for seen in side] for side in (with_batches, without))
-    what = f"GetMailbox at {READS_PER_SECOND} a second with batches of {BATCH}, beside without: p99"
-    return [compared(what, "ms", p99s, quiet_p99s, at_most(4))]
+    await without_batches()
+    results = await alternate(parameters.runs, with_batches, without_batches)
+    p99s, baseline_p99s = ([latencies.p99_ms() for latencies in side] for side in results)
+    title = f"GetMailbox p99 at {READS_PER_SECOND} req/s, with vs without concurrent batches of {BATCH_SIZE}"
+    return [compare(title, "ms", p99s, baseline_p99s, at_most(4))]
 
 
-async def reads_at_rate(stub: Any, count: int, seconds: float) -> Seen:
-    """GetMailbox all over a table of `count` mailboxes, 200 times a second."""
-    requests = [mailbox_pb2.GetMailboxRequest(mailbox_id=one) for one in spread_ids(count)]
-    return await at_rate(
+async def read_at_rate(stub: Any, size: int, seconds: float) -> Latencies:
+    """Call GetMailbox 200 times per second with ids spread over a table of `size` mailboxes."""
+    requests = [mailbox_pb2.GetMailboxRequest(mailbox_id=mailbox_id) for mailbox_id in sample_ids(size)]
+    return await run_at_rate(
         lambda number: stub.GetMailbox(requests[number % len(requests)], metadata=METADATA), READS_PER_SECOND, seconds
     )

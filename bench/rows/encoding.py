@@ -1,4 +1,4 @@
-"""A page of 1,000 mailboxes as JSON: the encoding alone, and the whole request, beside protobuf's json_format."""
+"""JSON encoding of a page of 1,000 mailboxes vs protobuf's json_format: the encoding alone, and the whole request."""
 
 import sys
 from collections.abc import Awaitable, Callable
@@ -6,55 +6,58 @@ from time import perf_counter
 
 from google.protobuf.message import Message
 
-from bench.figures import Figure, at_least, compared, in_turns
-from bench.floor.messages import message, rows
-from bench.h2load import Shape, press
+from bench.baseline.messages import message, rows
+from bench.h2load import LoadShape, run_h2load
+from bench.harness import PREFIX, Harness
+from bench.measurements import Measurement, alternate, at_least, compare
 from bench.peers import json_format_gateway
-from bench.rest import gets
-from bench.stand import PREFIX, Stand, free_address
+from bench.rest import http_target
 from postroom.v1alpha1 import mailbox_pb2
 from postroomd.gateway.app import SERVICES
 from postroomd.gateway.routes import read_routes
 from postroomd.gateway.transcode import Transcoder
+from tools.ports import free_address
 
-PAGE = 1_000
-REPEATS = 20
+PAGE_SIZE = 1_000
+REPETITIONS = 20
 CONNECTIONS = 4
 
 
-async def run(stand: Stand) -> list[Figure]:
-    """One service on 100,000 mailboxes, and a gateway of each kind in front of it."""
-    return [await _step(stand), await _request(stand)]
+async def run(harness: Harness) -> list[Measurement]:
+    """One service on 100,000 mailboxes, with a gateway of each kind in front of it."""
+    return [await _encoding(harness), await _request(harness)]
 
 
-async def _step(stand: Stand) -> Figure:
-    answer = mailbox_pb2.ListMailboxesResponse(total_count=PAGE, mailboxes=map(message, rows(PAGE)))
+async def _encoding(harness: Harness) -> Measurement:
+    response = mailbox_pb2.ListMailboxesResponse(total_count=PAGE_SIZE, mailboxes=map(message, rows(PAGE_SIZE)))
     (route,) = (route for route in read_routes(SERVICES) if route.rpc.endswith("/ListMailboxes"))
     encoders = (Transcoder(route).encode, json_format_gateway.encode)
-    ours, theirs = await in_turns(stand.plan.runs, *(_timed(encode, answer) for encode in encoders))
-    what = f"encoding {PAGE:,} mailboxes, beside json_format"
-    return compared(what, "ms", ours, theirs, at_least(4), faster=True)
+    durations, baselines = await alternate(harness.parameters.runs, *(_timer(encode, response) for encode in encoders))
+    title = f"JSON encoding of {PAGE_SIZE:,} mailboxes vs json_format"
+    return compare(title, "ms", durations, baselines, at_least(4), speedup=True)
 
 
-def _timed(encode: Callable[[Message], bytes], answer: Message) -> Callable[[], Awaitable[float]]:
+def _timer(encode: Callable[[Message], bytes], response: Message) -> Callable[[], Awaitable[float]]:
     async def measure() -> float:
         started = perf_counter()
-        for _ in range(REPEATS):
-            encode(answer)
-        return (perf_counter() - started) / REPEATS * 1e3
+        for _ in range(REPETITIONS):
+            encode(response)
+        return (perf_counter() - started) / REPETITIONS * 1e3
 
     return measure
 
 
-async def _request(stand: Stand) -> Figure:
-    service = await stand.service(await stand.seeded(stand.plan.middle))
-    ours = await stand.gateway(service)
+async def _request(harness: Harness) -> Measurement:
+    service = await harness.service(await harness.seeded(harness.parameters.medium))
+    gateway = await harness.gateway(service)
     address = free_address()
     settings = {"POSTROOM_GRPC_ADDRESS": service.address, "POSTROOM_HTTP_ADDRESS": address}
-    theirs = await stand.start([sys.executable, "-m", "bench.peers.json_format_gateway"], address, settings)
-    shape = Shape(stand.plan.seconds, connections=CONNECTIONS)
-    pages = [await gets(process, f"{PREFIX}/mailboxes?page_size={PAGE}") for process in (ours, theirs)]
-    loads = await in_turns(stand.plan.runs, *(lambda page=page: press(page, shape) for page in pages))
-    product, floor = ([load.rate for load in side] for side in loads)
-    what = f"GET a page of {PAGE:,} through the gateway, beside the same with json_format"
-    return compared(what, "req/s", product, floor, at_least(1.8))
+    peer = await harness.start([sys.executable, "-m", "bench.peers.json_format_gateway"], address, settings)
+    shape = LoadShape(harness.parameters.run_seconds, connections=CONNECTIONS)
+    targets = [await http_target(process, f"{PREFIX}/mailboxes?page_size={PAGE_SIZE}") for process in (gateway, peer)]
+    loads = await alternate(
+        harness.parameters.runs, *(lambda target=target: run_h2load(target, shape) for target in targets)
+    )
+    rates, baselines = ([load.rate for load in side] for side in loads)
+    title = f"GET page of {PAGE_SIZE:,} mailboxes over REST vs a json_format gateway"
+    return compare(title, "req/s", rates, baselines, at_least(1.8))

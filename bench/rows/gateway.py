@@ -1,32 +1,33 @@
-"""GET of one mailbox through the gateway, as a share of a gateway and a service that do nothing but the transport."""
+"""GET of a mailbox through gateway and service vs a bare HTTP server in front of a bare gRPC server."""
 
-from bench.figures import Figure, at_least, compared, in_turns
-from bench.h2load import Shape, press
+from bench.h2load import LoadShape, run_h2load
+from bench.harness import Harness
+from bench.measurements import Measurement, alternate, at_least, compare
 from bench.process import Process
-from bench.rest import mailboxes
-from bench.stand import Stand
+from bench.rest import mailboxes_target
 
 CONNECTIONS = 32
 
 
-async def run(stand: Stand) -> list[Figure]:
+async def run(harness: Harness) -> list[Measurement]:
     """One service and one gateway on 100,000 mailboxes."""
-    count, url = stand.plan.middle, await stand.seeded(stand.plan.middle)
+    size = harness.parameters.medium
+    url = await harness.seeded(size)
 
     async def product() -> float:
-        service = await stand.service(url)
-        return await pressed(service, await stand.gateway(service))
+        service = await harness.service(url)
+        return await measure(service, await harness.gateway(service))
 
-    async def floor() -> float:
-        service = await stand.floor_service()
-        return await pressed(service, await stand.floor_gateway(service))
+    async def baseline() -> float:
+        service = await harness.baseline_service()
+        return await measure(service, await harness.baseline_gateway(service))
 
-    async def pressed(service: Process, gateway: Process) -> float:
-        load = await press(await mailboxes(gateway, count), Shape(stand.plan.seconds, connections=CONNECTIONS))
+    async def measure(service: Process, gateway: Process) -> float:
+        target = await mailboxes_target(gateway, size)
+        load = await run_h2load(target, LoadShape(harness.parameters.run_seconds, connections=CONNECTIONS))
         await gateway.kill()
         await service.kill()
         return load.rate
 
-    rates, floors = await in_turns(stand.plan.starts, product, floor)
-    what = f"GET a mailbox through the gateway, {count:,} mailboxes"
-    return [compared(what, "req/s", rates, floors, at_least(0.70))]
+    rates, baselines = await alternate(harness.parameters.process_runs, product, baseline)
+    return [compare(f"GET mailbox over REST, {size:,} mailboxes", "req/s", rates, baselines, at_least(0.70))]

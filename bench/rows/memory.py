@@ -1,4 +1,4 @@
-"""The memory of service and gateway under mixed load: how much, and whether it still grows."""
+"""Resident memory of service and gateway under mixed load, and its growth."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -9,16 +9,16 @@ from typing import Any
 
 import aiohttp
 
-from bench.batches import create
-from bench.figures import Figure, at_most
+from bench.batches import create_batch
+from bench.harness import METADATA, PREFIX, Harness
+from bench.measurements import Measurement, at_most
 from bench.process import Process
-from bench.rest import spread_ids
+from bench.resource_usage import resident_mb
+from bench.rest import sample_ids
 from bench.seed import RARE, seeded_id
-from bench.stand import METADATA, PREFIX, Stand
-from bench.usage import resident_mb
 from postroom.v1alpha1 import mailbox_pb2
 
-CALLERS = 8  # over gRPC, and as many over REST
+CLIENTS = 8  # over gRPC, and as many over REST
 SAMPLE_SECONDS = 1.0
 
 Call = Callable[[], Awaitable[object]]
@@ -26,48 +26,55 @@ Call = Callable[[], Awaitable[object]]
 
 @dataclass(frozen=True, slots=True)
 class Mix:
-    """What is called, each as often as its weight says."""
+    """Calls, each made with a probability proportional to its weight."""
 
     calls: tuple[Call, ...]
     weights: tuple[int, ...]
 
-    async def until(self, deadline: float, random: Random) -> int:
-        """Call one after the other until then. Answers how often. Raises what a call raises."""
-        done = 0
+    async def run_until(self, deadline: float, random: Random) -> int:
+        """Make one call after another. Returns their number. Raises the first error of a call."""
+        count = 0
         while monotonic() < deadline:
             (call,) = random.choices(self.calls, self.weights)
             await call()
-            done += 1
-        return done
+            count += 1
+        return count
 
 
-async def run(stand: Stand) -> list[Figure]:
+async def run(harness: Harness) -> list[Measurement]:
     """One service and one gateway on 1,000,000 mailboxes."""
-    count, seconds = stand.plan.large, stand.plan.memory_seconds
-    service = await stand.service(await stand.copy(count))
-    gateway = await stand.gateway(service)
-    random = Random(count)  # noqa: S311 - the same load every time
+    size, seconds = harness.parameters.large, harness.parameters.memory_seconds
+    service = await harness.service(await harness.copy(size))
+    gateway = await harness.gateway(service)
+    random = Random(size)  # noqa: S311 - a fixed seed: the same load in each run
     deadline = monotonic() + seconds
     async with aiohttp.ClientSession(f"http://{gateway.address}", headers=dict(METADATA)) as session:
-        mixes = (_grpc(stand.stub(service), count, random), _rest(session, count, random))
+        mixes = (_grpc_mix(harness.stub(service), size, random), _rest_mix(session, size, random))
         async with asyncio.TaskGroup() as tasks:
-            callers = [tasks.create_task(mix.until(deadline, random)) for mix in mixes for _ in range(CALLERS)]
-            watches = [tasks.create_task(_watch(process, deadline)) for process in (service, gateway)]
-    note = f"{sum(caller.result() for caller in callers):,} calls in {seconds:g} s"
-    of_service, of_gateway = (watch.result() for watch in watches)
-    after = f"after {seconds / 60:.3g} minutes of mixed load, {count:,} mailboxes"
+            clients = [tasks.create_task(mix.run_until(deadline, random)) for mix in mixes for _ in range(CLIENTS)]
+            samplers = [tasks.create_task(_sample_memory(process, deadline)) for process in (service, gateway)]
+    note = f"{sum(client.result() for client in clients):,} calls in {seconds:g} s"
+    service_samples, gateway_samples = (sampler.result() for sampler in samplers)
+    load = f"{seconds / 60:.3g} min of mixed load, {size:,} mailboxes"
     return [
-        Figure(what=f"service {after}", unit="MB", value=of_service[-1], target=at_most(130), note=note),
-        Figure(
-            what=f"service {after}: growth in the last half", unit="MB", value=_growth(of_service), target=at_most(5)
+        Measurement(
+            title=f"service memory after {load}", unit="MB", value=service_samples[-1], target=at_most(130), note=note
         ),
-        Figure(what=f"gateway {after}", unit="MB", value=of_gateway[-1], target=at_most(90)),
-        Figure(what=f"gateway {after}: growth in the last half", unit="MB", value=_growth(of_gateway)),
+        Measurement(
+            title=f"service memory growth in the second half of {load}",
+            unit="MB",
+            value=_growth(service_samples),
+            target=at_most(5),
+        ),
+        Measurement(title=f"gateway memory after {load}", unit="MB", value=gateway_samples[-1], target=at_most(90)),
+        Measurement(
+            title=f"gateway memory growth in the second half of {load}", unit="MB", value=_growth(gateway_samples)
+        ),
     ]
 
 
-def _grpc(stub: Any, count: int, random: Random) -> Mix:
-    ids = spread_ids(count)
+def _grpc_mix(stub: Any, size: int, random: Random) -> Mix:
+    ids = sample_ids(size)
     period = mailbox_pb2.Mailbox.SubscriptionPeriod
 
     def get() -> Awaitable[object]:
@@ -82,12 +89,11 @@ def _grpc(stub: Any, count: int, random: Random) -> Mix:
         request = mailbox_pb2.UpdateMailboxRequest(mailbox_id=random.choice(ids), subscription_period=new)
         return _call(stub.UpdateMailbox, request)
 
-    return Mix((get, page, update, lambda: create(stub, 2)), (80, 10, 8, 2))
+    return Mix((get, page, update, lambda: create_batch(stub, 2)), (80, 10, 8, 2))
 
 
-def _rest(session: aiohttp.ClientSession, count: int, random: Random) -> Mix:
-    ids = spread_ids(count)
-    domain = f"{PREFIX}/domains/{seeded_id('domain')}"
+def _rest_mix(session: aiohttp.ClientSession, size: int, random: Random) -> Mix:
+    ids = sample_ids(size)
 
     def mailbox() -> Awaitable[object]:
         return _get(session, f"{PREFIX}/mailboxes/{random.choice(ids)}")
@@ -98,8 +104,13 @@ def _rest(session: aiohttp.ClientSession, count: int, random: Random) -> Mix:
     def aliases() -> Awaitable[object]:
         return _get(session, f"{PREFIX}/aliases?mailbox_id={random.choice(ids)}")
 
-    calls = (mailbox, page, aliases, lambda: _get(session, f"{PREFIX}/mailboxes?search={RARE}"))
-    return Mix((*calls, lambda: _get(session, domain)), (70, 10, 10, 5, 5))
+    def search() -> Awaitable[object]:
+        return _get(session, f"{PREFIX}/mailboxes?search={RARE}")
+
+    def domain() -> Awaitable[object]:
+        return _get(session, f"{PREFIX}/domains/{seeded_id('domain')}")
+
+    return Mix((mailbox, page, aliases, search, domain), (70, 10, 10, 5, 5))
 
 
 async def _call(method: Any, request: object) -> object:
@@ -107,17 +118,17 @@ async def _call(method: Any, request: object) -> object:
 
 
 async def _get(session: aiohttp.ClientSession, path: str) -> object:
-    async with session.get(path, raise_for_status=True) as answer:
-        return await answer.read()
+    async with session.get(path, raise_for_status=True) as response:
+        return await response.read()
 
 
-async def _watch(process: Process, deadline: float) -> list[float]:
-    """The process's memory, a sample a second."""
-    seen = [resident_mb(process.pid)]
+async def _sample_memory(process: Process, deadline: float) -> list[float]:
+    """Return the process's memory in megabytes, sampled once per second."""
+    samples = [resident_mb(process.pid)]
     while monotonic() < deadline:
         await asyncio.sleep(SAMPLE_SECONDS)
-        seen.append(resident_mb(process.pid))
-    return seen
+        samples.append(resident_mb(process.pid))
+    return samples
 
 
 def _growth(samples: list[float]) -> float:

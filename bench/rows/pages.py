@@ -1,56 +1,42 @@
-"""How much dearer a page far down is than the first: by its number, and by the token of the page before it."""
+"""Latency of a deep page vs the first page, by page number and by page token."""
 
-from typing import Any
-
-from bench.figures import Figure, at_most, compared, in_turns
-from bench.latency import median_of
-from bench.stand import METADATA, Stand
+from bench.harness import METADATA, Harness
+from bench.latency import Call, median_ms
+from bench.measurements import Measurement, alternate, at_most, compare
 from postroom.v1alpha1 import mailbox_pb2
 
-PAGE = 100
-STRIDE = 1_000  # a page, on the way to the token
+PAGE_SIZE = 100
+STEP_SIZE = 1_000  # page size on the way to the deep page's token
 CALLS = 100
-DEEP_CALLS = 10
+CALLS_BY_NUMBER = 10
 
 
-async def run(stand: Stand) -> list[Figure]:
+async def run(harness: Harness) -> list[Measurement]:
     """One service on 1,000,000 mailboxes; the page in the middle."""
-    count = stand.plan.large
-    deep = count // PAGE // 2
-    stub = stand.stub(await stand.service(await stand.seeded(count)))
-    by_number = _call(stub, page=deep)
-    first, far = await in_turns(
-        stand.plan.runs,
-        lambda: median_of(_call(stub), CALLS),
-        lambda: median_of(by_number, DEEP_CALLS),
-    )
-    what = f"page {deep:,} of {PAGE}, {count:,} mailboxes, beside the first"
+    size = harness.parameters.large
+    deep = size // PAGE_SIZE // 2
+    stub = harness.stub(await harness.service(await harness.seeded(size)))
+
+    def call(**fields: object) -> Call:
+        request = _request(page_size=PAGE_SIZE, **fields)
+        return lambda _: stub.ListMailboxes(request, metadata=METADATA)
+
+    async def compare_with_first(deep_call: Call, calls: int, title: str, limit: float) -> Measurement:
+        first_page, deep_page = await alternate(
+            harness.parameters.runs, lambda: median_ms(call(), CALLS), lambda: median_ms(deep_call, calls)
+        )
+        return compare(title, "ms", deep_page, first_page, at_most(limit))
+
+    token = ""
+    for _ in range((deep - 1) * PAGE_SIZE // STEP_SIZE):
+        request = _request(page_size=STEP_SIZE, page_token=token)
+        token = (await stub.ListMailboxes(request, metadata=METADATA)).next_page_token
+    title = f"page {deep:,} of {PAGE_SIZE} vs the first, {size:,} mailboxes"
     return [
-        compared(f"{what}: by number, p50", "ms", far, first, at_most(60)),
-        await _by_token(stand, stub, deep, what),
+        await compare_with_first(call(page=deep), CALLS_BY_NUMBER, f"{title}: p50 by page number", 60),
+        await compare_with_first(call(page_token=token), CALLS, f"{title}: p50 by page token", 1.5),
     ]
 
 
-async def _by_token(stand: Stand, stub: Any, deep: int, what: str) -> Figure:
-    what = f"{what}: by page_token, p50"
-    if "page_token" not in mailbox_pb2.ListMailboxesRequest.DESCRIPTOR.fields_by_name:
-        return Figure(what=what, target=at_most(1.5), note="not there yet: lists have no page tokens")
-    token = ""
-    for _ in range((deep - 1) * PAGE // STRIDE):
-        request = _request(page_size=STRIDE, page_token=token)
-        token = (await stub.ListMailboxes(request, metadata=METADATA)).next_page_token
-    first, far = await in_turns(
-        stand.plan.runs,
-        lambda: median_of(_call(stub), CALLS),
-        lambda: median_of(_call(stub, page_token=token), CALLS),
-    )
-    return compared(what, "ms", far, first, at_most(1.5))
-
-
-def _call(stub: Any, **fields: object) -> Any:
-    request = _request(page_size=PAGE, **fields)
-    return lambda _: stub.ListMailboxes(request, metadata=METADATA)
-
-
-def _request(**fields: Any) -> mailbox_pb2.ListMailboxesRequest:
-    return mailbox_pb2.ListMailboxesRequest(**fields)
+def _request(**fields: object) -> mailbox_pb2.ListMailboxesRequest:
+    return mailbox_pb2.ListMailboxesRequest(**fields)  # type: ignore[arg-type] # fields vary

@@ -1,4 +1,4 @@
-"""GET of one mailbox beside what people usually write: `bench.peers.fastapi_sqlalchemy`, on as many cores."""
+"""GET of a mailbox vs a typical implementation (`bench.peers.fastapi_sqlalchemy`), both with two processes."""
 
 import asyncio
 import json
@@ -9,77 +9,79 @@ from time import monotonic
 
 import aiohttp
 
-from bench.figures import Figure, Target, at_least, compared, in_turns
-from bench.h2load import Load, Shape, press
-from bench.process import PATIENCE_SECONDS, Ended, Process
-from bench.rest import answer, mailboxes
+from bench.h2load import LoadResult, LoadShape, run_h2load
+from bench.harness import PREFIX, Harness
+from bench.measurements import Measurement, alternate, at_least, compare
+from bench.process import TIMEOUT_SECONDS, Process, ProcessFailed
+from bench.rest import get, mailboxes_target
 from bench.rows.gateway import CONNECTIONS
 from bench.seed import seeded_id
-from bench.stand import PREFIX, Stand, free_address
+from tools.ports import free_address
 
-OPEN_PREFIX = "/open"
-"""Where the peer asks for no key."""
+UNAUTHENTICATED_PREFIX = "/open"
+"""The peer's paths that require no API key."""
 
 PATH = f"/mailboxes/{seeded_id('mailbox', 1)}"
 
 
-async def run(stand: Stand) -> list[Figure]:
-    """Service and gateway, two processes, beside two workers of the peer."""
-    what = "GET a mailbox beside FastAPI with SQLAlchemy's ORM"
+async def run(harness: Harness) -> list[Measurement]:
+    """Service and gateway vs two workers of the peer."""
+    title = "GET mailbox over REST vs FastAPI and SQLAlchemy's ORM"
     if find_spec("fastapi") is None:
-        return [Figure(what=what, note="not measured: FastAPI is not installed: `make bench` installs it")]
-    count = stand.plan.middle
-    url = await stand.seeded(count)
-    gateway = await stand.gateway(await stand.service(url))
-    peer = await _peer(stand, url)
-    await _require_same_answers(gateway, peer)
+        return [Measurement(title=title, note="not measured: FastAPI is not installed; `make bench` installs it")]
+    size = harness.parameters.medium
+    url = await harness.seeded(size)
+    gateway = await harness.gateway(await harness.service(url))
+    peer = await _start_peer(harness, url)
+    await _check_same_response(gateway, peer)
     targets = [
-        await mailboxes(gateway, count),
-        await mailboxes(peer, count),
-        await mailboxes(peer, count, OPEN_PREFIX),
+        await mailboxes_target(gateway, size),
+        await mailboxes_target(peer, size),
+        await mailboxes_target(peer, size, UNAUTHENTICATED_PREFIX),
     ]
-    shape = Shape(stand.plan.seconds, connections=CONNECTIONS)
-    product, keyed, unkeyed = await in_turns(
-        stand.plan.runs, *(lambda target=target: press(target, shape) for target in targets)
+    shape = LoadShape(harness.parameters.run_seconds, connections=CONNECTIONS)
+    product, authenticated, unauthenticated = await alternate(
+        harness.parameters.runs, *(lambda target=target: run_h2load(target, shape) for target in targets)
     )
     return [
-        *_beside(f"{what} and a key", product, keyed, at_least(2.5)),
-        *_beside(f"{what} and no key", product, unkeyed, at_least(2.5)),
+        *_compare(f"{title}, with API key", product, authenticated),
+        *_compare(f"{title}, without API key", product, unauthenticated),
     ]
 
 
-def _beside(what: str, product: Sequence[Load], peer: Sequence[Load], target: Target) -> list[Figure]:
-    rate, peer_rate = ([load.rate for load in side] for side in (product, peer))
-    ours, theirs = ([load.percentile(0.99) * 1e3 for load in side] for side in (product, peer))
+def _compare(title: str, product: Sequence[LoadResult], peer: Sequence[LoadResult]) -> list[Measurement]:
+    rates, peer_rates = ([load.rate for load in side] for side in (product, peer))
+    p99s, peer_p99s = ([load.percentile(0.99) * 1e3 for load in side] for side in (product, peer))
     return [
-        compared(f"{what}: throughput", "req/s", rate, peer_rate, target),
-        compared(f"{what}: p99", "ms", ours, theirs, at_least(1.0), faster=True),
+        compare(f"{title}: throughput", "req/s", rates, peer_rates, at_least(2.5)),
+        compare(f"{title}: p99", "ms", p99s, peer_p99s, at_least(1.0), speedup=True),
     ]
 
 
-async def _peer(stand: Stand, url: str) -> Process:
+async def _start_peer(harness: Harness, url: str) -> Process:
     address = free_address()
     host, _, port = address.partition(":")
     command = [
         *(sys.executable, "-m", "uvicorn", "bench.peers.fastapi_sqlalchemy:app"),
         *(f"--host={host}", f"--port={port}", "--workers=2", "--no-access-log", "--log-level=warning"),
     ]
-    peer = stand.process(command, address, {"PEER_DATABASE_URL": url})
+    peer = harness.process(command, address, {"PEER_DATABASE_URL": url})
     await peer.launch()
-    stand.cleanups.push_async_callback(peer.terminate)  # or its workers would outlive it
-    deadline = monotonic() + PATIENCE_SECONDS
+    harness.cleanups.push_async_callback(peer.terminate)  # SIGKILL would leave its workers running
+    deadline = monotonic() + TIMEOUT_SECONDS
     while monotonic() < deadline:
         try:
-            await answer(peer, PREFIX + PATH)
+            await get(peer, PREFIX + PATH)
         except aiohttp.ClientError:
             await asyncio.sleep(0.1)
         else:
             return peer
-    raise Ended("the peer does not answer")
+    raise ProcessFailed("the peer does not respond")
 
 
-async def _require_same_answers(product: Process, peer: Process) -> None:
-    wanted = json.loads(await answer(product, PREFIX + PATH))
-    for prefix in (PREFIX, OPEN_PREFIX):
-        if (answered := json.loads(await answer(peer, prefix + PATH))) != wanted:
-            raise ValueError(f"the peer answers {answered}, not {wanted}")
+async def _check_same_response(product: Process, peer: Process) -> None:
+    """Raise ValueError if the peer's response differs from the product's."""
+    expected = json.loads(await get(product, PREFIX + PATH))
+    for prefix in (PREFIX, UNAUTHENTICATED_PREFIX):
+        if (response := json.loads(await get(peer, prefix + PATH))) != expected:
+            raise ValueError(f"the peer returns {response}, not {expected}")

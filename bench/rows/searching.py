@@ -1,4 +1,4 @@
-"""The search of a rare substring, answer and all, beside the bare statement with LIKE and no index for it."""
+"""Search for a rare substring, the whole call, vs the bare LIKE statement without its index."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -6,29 +6,29 @@ from contextlib import asynccontextmanager
 from sqlalchemy import func, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from bench.figures import Figure, at_least, compared, in_turns
-from bench.latency import median_of
+from bench.harness import METADATA, Harness
+from bench.latency import median_ms
+from bench.measurements import Measurement, alternate, at_least, compare
 from bench.seed import RARE, seeded_id
-from bench.stand import METADATA, Stand
 from postroom.v1alpha1 import mailbox_pb2
 from postroomd.storage import schema as t
-from postroomd.storage.drivers.engines import open_engines
+from postroomd.storage.drivers import open_engines
 
 SEARCHES = 200
 SCANS = 3
 
 
-async def run(stand: Stand) -> list[Figure]:
-    """One service on 1,000,000 mailboxes, and a connection of our own."""
-    count = stand.plan.large
-    url = await stand.seeded(count)
-    search = stand.stub(await stand.service(url)).ListMailboxes
+async def run(harness: Harness) -> list[Measurement]:
+    """One service on 1,000,000 mailboxes, and a database connection of the benchmark."""
+    size = harness.parameters.large
+    url = await harness.seeded(size)
+    search = harness.stub(await harness.service(url)).ListMailboxes
     request = mailbox_pb2.ListMailboxesRequest(search=RARE)
-    answer = await search(request, metadata=METADATA)
-    if answer.total_count != 1:
-        raise ValueError(f"{answer.total_count} mailboxes are found, not 1")
-    async with _scanning(url) as connection:
-        counting = (
+    response = await search(request, metadata=METADATA)
+    if response.total_count != 1:
+        raise ValueError(f"the search finds {response.total_count} mailboxes, not 1")
+    async with _connect_without_index(url) as connection:
+        scan = (
             select(func.count())
             .select_from(t.mailboxes)
             .where(
@@ -36,21 +36,21 @@ async def run(stand: Stand) -> list[Figure]:
                 t.mailboxes.c.email.contains(RARE),
             )
         )
-        ours, theirs = await in_turns(
-            stand.plan.runs,
-            lambda: median_of(lambda _: search(request, metadata=METADATA), SEARCHES),
-            lambda: median_of(lambda _: connection.execute(counting), SCANS),
+        searches, scans = await alternate(
+            harness.parameters.runs,
+            lambda: median_ms(lambda _: search(request, metadata=METADATA), SEARCHES),
+            lambda: median_ms(lambda _: connection.execute(scan), SCANS),
         )
-    what = f"search of a rare substring, {count:,} mailboxes, beside LIKE without an index"
-    return [compared(what, "ms", ours, theirs, at_least(50), faster=True)]
+    title = f"rare substring search vs LIKE without an index, {size:,} mailboxes"
+    return [compare(title, "ms", searches, scans, at_least(50), speedup=True)]
 
 
 @asynccontextmanager
-async def _scanning(url: str) -> AsyncIterator[AsyncConnection]:
-    """A connection on which LIKE is given no index for it."""
+async def _connect_without_index(url: str) -> AsyncIterator[AsyncConnection]:
+    """A connection on which LIKE scans the table."""
     engine = open_engines(url, owner=False, pool_size=1).reader
     async with engine.connect() as connection:
         if connection.dialect.name == "postgresql":
-            await connection.execute(text("SET enable_bitmapscan = off"))  # the only way into a GIN index
+            await connection.execute(text("SET enable_bitmapscan = off"))  # a GIN index only supports bitmap scans
         yield connection
     await engine.dispose()

@@ -1,34 +1,35 @@
-"""How soon the service says that it is ready, beside an empty database."""
+"""Time from starting the service until it is ready vs the same on an empty database."""
 
 from time import perf_counter
 
-from bench.figures import Figure, Measure, at_most, compared, in_turns
+from bench.harness import Harness
+from bench.measurements import Measure, Measurement, alternate, at_most, compare
 from bench.process import POSTROOM
-from bench.stand import Stand, free_address
+from tools.ports import free_address
 
 STARTS = 5
 
 
-async def run(stand: Stand) -> list[Figure]:
-    """One service, started again and again on 1,000,000 mailboxes, and on none."""
-    count = stand.plan.large
-    full, empty = [_start(stand, await stand.seeded(size)) for size in (count, 0)]
+async def run(harness: Harness) -> list[Measurement]:
+    """One service, started repeatedly on 1,000,000 mailboxes and on none."""
+    size = harness.parameters.large
+    full, empty = [_start(harness, await harness.seeded(each)) for each in (size, 0)]
     for start in (full, empty):
-        await start()  # reads the programs into memory
-    taken, floors = await in_turns(STARTS, full, empty)
-    return [compared(f"start on {count:,} mailboxes, beside an empty database", "s", taken, floors, at_most(1.2))]
+        await start()  # fills the page cache
+    durations, baselines = await alternate(STARTS, full, empty)
+    return [compare(f"start on {size:,} mailboxes vs an empty database", "s", durations, baselines, at_most(1.2))]
 
 
-def _start(stand: Stand, url: str) -> Measure[float]:
+def _start(harness: Harness, url: str) -> Measure[float]:
     address = free_address()
     settings = {"POSTROOM_DATABASE_URL": url, "POSTROOM_GRPC_ADDRESS": address, "POSTROOM_DRAIN_SECONDS": "0"}
-    process = stand.process([POSTROOM, "serve"], address, settings)
+    process = harness.process([POSTROOM, "serve"], address, settings)
 
     async def measure() -> float:
         started = perf_counter()
         await process.start()
-        taken = perf_counter() - started
+        seconds = perf_counter() - started
         await process.terminate()
-        return taken
+        return seconds
 
     return measure

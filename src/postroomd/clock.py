@@ -1,6 +1,6 @@
-"""What time it is: the system's clock, and one that a trial moves on (`postroom up --clock`).
+"""The wall clock: the system's, and a trial clock that tests advance (`postroom up --clock`).
 
-Instants come from here. How long something takes is measured by the monotonic clock, which nothing moves.
+Timestamps come from here. Elapsed time is measured with the monotonic clock, which a trial clock does not change.
 """
 
 import asyncio
@@ -11,58 +11,58 @@ from typing import Any
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
-GLANCE_SECONDS = 0.005
+POLL_SECONDS = 0.005
 
 
 class Clock:
     """The system's clock."""
 
     def now(self) -> datetime:
-        """The time, in UTC."""
+        """Return the current time in UTC."""
         return datetime.now(UTC)
 
-    def settle(self, now: datetime) -> None:
-        """Hear that the worker has done all that was due at `now`."""
+    def mark_caught_up(self, now: datetime) -> None:
+        """Record that the worker has completed all work that was due at `now`. The system's clock ignores it."""
 
-    async def rest(self, events: Iterable[asyncio.Future[Any]], seconds: float) -> None:
-        """Sleep until one of the events, or until so many seconds have passed, or somebody waits for the worker."""
+    async def wait(self, events: Iterable[asyncio.Future[Any]], seconds: float) -> None:
+        """Return when one of the events is done, or after the timeout."""
         await asyncio.wait(events, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
 
 
 class TrialClock(Clock):
-    """A clock that can be moved on, one for this process and for those that it forks after making it.
+    """A clock that can be advanced, shared by this process and those forked from it afterwards.
 
-    They share three numbers, of microseconds: by how much the clock is ahead of the system's and the instant that the
-    worker is waited for, which one process writes, and the instant as of which all is done, which the worker writes.
-    A number is written and read whole.
+    They share three integers in microseconds, each read and written atomically: the offset to the system's clock and
+    the instant up to which the worker is awaited, both written by one process, and the instant up to which the worker
+    has caught up, written by the worker.
     """
 
     def __init__(self) -> None:
         shared = memoryview(mmap.mmap(-1, mmap.PAGESIZE)).cast("q")
-        self._ahead, self._awaited, self._settled = shared[0:1], shared[1:2], shared[2:3]
+        self._offset, self._awaited, self._caught_up = shared[0:1], shared[1:2], shared[2:3]
 
     def now(self) -> datetime:
-        """The time, in UTC."""
-        return super().now() + self._ahead[0] * MICROSECOND
+        """Return the current time in UTC."""
+        return super().now() + self._offset[0] * MICROSECOND
 
-    def settle(self, now: datetime) -> None:
-        """Hear that the worker has done all that was due at `now`."""
-        self._settled[0] = (now - EPOCH) // MICROSECOND
+    def mark_caught_up(self, now: datetime) -> None:
+        """Record that the worker has completed all work that was due at `now`."""
+        self._caught_up[0] = (now - EPOCH) // MICROSECOND
 
-    async def rest(self, events: Iterable[asyncio.Future[Any]], seconds: float) -> None:
-        """Sleep until one of the events, or until so many seconds have passed, or somebody waits for the worker."""
+    async def wait(self, events: Iterable[asyncio.Future[Any]], seconds: float) -> None:
+        """Return when one of the events is done, after the timeout, or when `advance` waits for the worker."""
         events, loop = set(events), asyncio.get_running_loop()
-        ends = loop.time() + seconds
-        while (left := ends - loop.time()) > 0 and not any(event.done() for event in events):
-            await super().rest(events, min(left, GLANCE_SECONDS))
-            if self._settled[0] < self._awaited[0]:
+        deadline = loop.time() + seconds
+        while (left := deadline - loop.time()) > 0 and not any(event.done() for event in events):
+            await super().wait(events, min(left, POLL_SECONDS))
+            if self._caught_up[0] < self._awaited[0]:
                 return
 
     async def advance(self, by: timedelta) -> datetime:
-        """Move the time on, wait until the worker has done all that fell due meanwhile, and answer the time."""
-        self._ahead[0] += by // MICROSECOND
+        """Advance the time, wait until the worker has completed all work due by then, and return the current time."""
+        self._offset[0] += by // MICROSECOND
         awaited = (self.now() - EPOCH) // MICROSECOND
         self._awaited[0] = max(awaited, self._awaited[0])
-        while self._settled[0] < awaited:  # noqa: ASYNC110 # no event reaches another process
-            await asyncio.sleep(GLANCE_SECONDS)
+        while self._caught_up[0] < awaited:  # noqa: ASYNC110 # no asyncio primitive spans processes
+            await asyncio.sleep(POLL_SECONDS)
         return self.now()

@@ -1,30 +1,39 @@
-"""Listen addresses: parsing and formatting `HOST:PORT` and `[IPv6]:PORT`."""
+"""Network addresses: parsing and formatting of `HOST:PORT` and `[IPv6]:PORT`, and of host names."""
 
 import re
 from ipaddress import IPv6Address, ip_address
 
+ADDRESS_EXPECTED = "expected HOST:PORT, such as 127.0.0.1:8080 or [::1]:8080"
+
+LOOPBACK_OF_WILDCARD = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
+"""Wildcard listen address -> the address that reaches it from the same machine."""
+
 _ADDRESS = re.compile(r"(?:\[(?P<ipv6>[0-9A-Fa-f:.]+)\]|(?P<host>[A-Za-z0-9._-]+)):(?P<port>\d{1,5})", re.ASCII)
-WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
-"""Addresses that a server listens on -> what reaches it from its own machine."""
+
+_LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9])?"
+_HOST_NAME = re.compile(rf"(?=.{{1,253}}\Z){_LABEL}(?:\.{_LABEL})*")
 
 
 def split_address(address: str) -> tuple[str, int]:
-    """Host, without brackets, and port of `HOST:PORT` or `[IPv6]:PORT`. Raises ValueError for anything else."""
+    """Return the host, without brackets, and the port of `HOST:PORT` or `[IPv6]:PORT`. Raises ValueError otherwise."""
     match = _ADDRESS.fullmatch(address)
     if not match or int(match["port"]) > 65_535:
-        raise ValueError("HOST:PORT is expected, such as 127.0.0.1:8080 or [::1]:8080")
+        raise ValueError(ADDRESS_EXPECTED)
     if match["ipv6"]:
-        IPv6Address(match["ipv6"])
+        try:
+            IPv6Address(match["ipv6"])
+        except ValueError:
+            raise ValueError(ADDRESS_EXPECTED) from None  # its text would repeat the value
     return match["ipv6"] or match["host"], int(match["port"])
 
 
 def join_address(host: str, port: int) -> str:
-    """`HOST:PORT`, with an IPv6 host in brackets."""
+    """Return `HOST:PORT`, with an IPv6 host in brackets."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def is_loopback(address: str) -> bool:
-    """Whether `HOST:PORT` is one that this machine alone reaches."""
+    """Whether `HOST:PORT` is reachable from this machine only."""
     try:
         host = split_address(address)[0]
         return host == "localhost" or ip_address(host).is_loopback
@@ -33,6 +42,14 @@ def is_loopback(address: str) -> bool:
 
 
 def connectable(address: str) -> str:
-    """HOST:PORT by which to reach what listens on `address`, on this machine where that is a wildcard."""
+    """Return the HOST:PORT that reaches a server on this machine which listens on `address`, perhaps a wildcard."""
     host, port = split_address(address)
-    return join_address(WILDCARDS.get(host, host), port)
+    return join_address(LOOPBACK_OF_WILDCARD.get(host, host), port)
+
+
+def canonical_host_name(name: str) -> str:
+    """Return a host name in lower case without a trailing dot. Raises ValueError for an invalid one."""
+    name = name.lower().removesuffix(".")
+    if not _HOST_NAME.fullmatch(name):
+        raise ValueError("expected a host name, such as mx.example.org")
+    return name

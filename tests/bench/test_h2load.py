@@ -1,10 +1,10 @@
-"""What h2load prints and logs is read as it is meant, and failures that it takes for successes are found."""
+"""h2load's output and log are parsed, and failures that it counts as successes are detected."""
 
 import pytest
 
-from bench.h2load import Summary, Unusable, check, parse_log, parse_summary
+from bench.h2load import InvalidRun, Summary, check, parse_log, parse_summary
 
-PRINTED = """\
+OUTPUT = """\
 Main benchmark duration is over for thread #0. Stopping all clients.
 Stopped all clients for thread #0
 
@@ -17,38 +17,38 @@ time for request:      486us     42.92ms      8.39ms      2.45ms    93.92%
 """
 
 
-def test_what_is_printed() -> None:
-    assert parse_summary(PRINTED) == Summary(succeeded=7619, failed=3, octets=2_527_200)
+def test_output_gives_the_totals() -> None:
+    assert parse_summary(OUTPUT) == Summary(succeeded=7619, failed=3, response_bytes=2_527_200)
 
 
-@pytest.mark.parametrize("printed", ["", "starting benchmark...\n", PRINTED.partition("traffic")[0]])
-def test_a_run_without_an_end_is_unusable(printed: str) -> None:
-    with pytest.raises(Unusable, match="no end"):
-        parse_summary(printed)
+@pytest.mark.parametrize("output", ["", "starting benchmark...\n", OUTPUT.partition("traffic")[0]])
+def test_incomplete_run_is_invalid(output: str) -> None:
+    with pytest.raises(InvalidRun, match="did not complete"):
+        parse_summary(output)
 
 
-def test_log_gives_sorted_seconds_by_status() -> None:
+def test_log_gives_sorted_latencies_by_status() -> None:
     log = "1795628734671954\t200\t11709\n1795628734672231\t429\t150\n1795628734672437\t200\t2500\n1\t-1\t7\n"
     assert parse_log(log) == {200: [0.0025, 0.011709], 429: [0.00015], -1: [0.000007]}
 
 
-def test_complete_answers_are_taken() -> None:
-    check(Summary(succeeded=100, failed=0, octets=33_000), 331)
+def test_complete_responses_are_valid() -> None:
+    check(Summary(succeeded=100, failed=0, response_bytes=33_000), 331)
 
 
 @pytest.mark.parametrize(
     ("summary", "fault"),
     [
-        (Summary(succeeded=0, failed=0, octets=0), "no request succeeded"),
-        (Summary(succeeded=100, failed=1, octets=33_100), "1 requests failed"),
-        # A gRPC call that failed: a 200 with an empty body.
-        (Summary(succeeded=100, failed=0, octets=0), "331 octets were expected"),
+        (Summary(succeeded=0, failed=0, response_bytes=0), "no request succeeded"),
+        (Summary(succeeded=100, failed=1, response_bytes=33_100), "1 requests failed"),
+        # A failed gRPC call: HTTP status 200 with an empty body.
+        (Summary(succeeded=100, failed=0, response_bytes=0), "331 bytes were expected"),
     ],
 )
-def test_failures_are_found(summary: Summary, fault: str) -> None:
-    with pytest.raises(Unusable, match=fault):
+def test_failures_are_detected(summary: Summary, fault: str) -> None:
+    with pytest.raises(InvalidRun, match=fault):
         check(summary, 331)
 
 
-def test_refusals_may_be_allowed() -> None:
-    check(Summary(succeeded=100, failed=900, octets=331), 331, refusals=True)
+def test_rejections_may_be_allowed() -> None:
+    check(Summary(succeeded=100, failed=900, response_bytes=331), 331, allow_rejections=True)

@@ -1,58 +1,58 @@
-"""Calls at a fixed rate: none is left out because another is slow, and each one's time counts from when it was due."""
+"""Open-loop load: slow calls delay no others, and latency counts from the time a call is due."""
 
 import asyncio
 
 import grpc
 import pytest
 
-from bench.open_loop import at_rate
+from bench.open_loop import run_at_rate
 
 
 def failure(code: grpc.StatusCode) -> grpc.aio.AioRpcError:
     return grpc.aio.AioRpcError(code, grpc.aio.Metadata(), grpc.aio.Metadata())
 
 
-async def test_slow_calls_hold_up_no_others() -> None:
-    under_way = asyncio.Semaphore(0)
+async def test_slow_call_delays_no_others() -> None:
+    started = asyncio.Semaphore(0)
 
     async def call(number: int) -> None:
-        under_way.release()
-        if number == 0:  # ends once all others have begun
+        started.release()
+        if number == 0:  # ends once all others have started
             for _ in range(20):
-                await under_way.acquire()
+                await started.acquire()
 
-    seen = await asyncio.wait_for(at_rate(call, 1_000, 0.02), 10)
-    assert len(seen.served) == 20
+    latencies = await asyncio.wait_for(run_at_rate(call, 1_000, 0.02), 10)
+    assert len(latencies.succeeded) == 20
 
 
-async def test_what_delays_the_loop_is_part_of_the_time() -> None:
-    begun = asyncio.get_running_loop().time()
-    ended = []
+async def test_event_loop_delay_counts_as_latency() -> None:
+    started = asyncio.get_running_loop().time()
+    completed = []
 
     async def call(number: int) -> None:
         if number == 0:
-            while asyncio.get_running_loop().time() < begun + 0.2:
-                pass  # nothing else gets a turn
-        ended.append(number)
+            while asyncio.get_running_loop().time() < started + 0.2:
+                pass  # blocks the event loop
+        completed.append(number)
 
-    seen = await at_rate(call, 100, 0.1)
-    assert sorted(ended) == list(range(10))
-    # The last was due 90 ms after the first, and began no earlier than 200 ms after it.
-    assert min(seen.served) >= 0.1
+    latencies = await run_at_rate(call, 100, 0.1)
+    assert sorted(completed) == list(range(10))
+    # The last was due 90 ms after the first, and started at least 200 ms after it.
+    assert min(latencies.succeeded) >= 0.1
 
 
-async def test_refusals_are_told_apart() -> None:
+async def test_rejections_are_counted_separately() -> None:
     async def call(number: int) -> None:
         if number % 4 == 0:
             raise failure(grpc.StatusCode.RESOURCE_EXHAUSTED)
 
-    seen = await at_rate(call, 1_000, 0.008)
-    assert (len(seen.served), len(seen.refused), seen.share_refused) == (6, 2, 0.25)
+    latencies = await run_at_rate(call, 1_000, 0.008)
+    assert (len(latencies.succeeded), len(latencies.rejected), latencies.share_rejected) == (6, 2, 0.25)
 
 
-async def test_failures_are_no_refusals() -> None:
+async def test_other_errors_are_raised() -> None:
     async def call(_: int) -> None:
         raise failure(grpc.StatusCode.INTERNAL)
 
     with pytest.raises(ExceptionGroup):
-        await at_rate(call, 1_000, 0.003)
+        await run_at_rate(call, 1_000, 0.003)

@@ -1,4 +1,4 @@
-"""What is kept of a run, and the picture of it."""
+"""The saved results, and the chart of them."""
 
 import json
 from pathlib import Path
@@ -9,67 +9,70 @@ import pytest
 
 from bench import report
 from bench.catalogue import ROWS
-from bench.figures import Figure, at_least, at_most
-from bench.picture import draw, lines
-from bench.report import Result, keep, load, number
+from bench.chart import draw, lines
+from bench.measurements import Measurement, at_least, at_most
+from bench.report import Result, format_number, load, save
 
 SVG = "{http://www.w3.org/2000/svg}"
 
 
-def result(name: str, engine: str, *figures: Figure) -> Result:
-    return Result(name, engine, 1.0, figures)
+def result(name: str, engine: str, *measurements: Measurement) -> Result:
+    return Result(name, engine, 1.0, measurements)
 
 
 @pytest.fixture
-def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def results_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(report, "RESULTS", tmp_path / "results.json")
     return report.RESULTS
 
 
 @pytest.fixture
-def shown(kept: Path) -> dict[str, Any]:
-    """Two figures on both engines: one better than its target, one worse; and figures without either."""
+def saved(results_file: Path) -> dict[str, Any]:
+    """One measurement better than its target, one worse, and others without target or value; on both engines."""
     for engine in ("sqlite", "postgresql"):
-        get = Figure(what="GetMailbox <over> gRPC", value=90, floor=100, target=at_least(0.6))
-        size = Figure(what="memory", value=200, target=at_most(100))
-        keep(result("get", engine, get, Figure(what="untold", value=1, floor=2)))
-        keep(result("memory", engine, size, Figure(what="unmeasured", target=at_least(1))))
+        get = Measurement(title="GetMailbox <over> gRPC", value=90, baseline=100, target=at_least(0.6))
+        size = Measurement(title="memory", value=200, target=at_most(100))
+        save(result("get", engine, get, Measurement(title="without a target", value=1, baseline=2)))
+        save(result("memory", engine, size, Measurement(title="without a value", target=at_least(1))))
     return load()
 
 
-def test_a_row_replaces_its_own_last_result_alone(kept: Path) -> None:
-    keep(result("get", "sqlite", Figure(what="x", value=1)))
-    keep(result("get", "postgresql", Figure(what="x", value=2)))
-    keep(result("get", "sqlite", Figure(what="x", value=3, floor=6, target=at_least(0.4))))
-    written = json.loads(kept.read_text())
-    assert {name: one["figures"][0]["value"] for name, one in written.items()} == {"get/sqlite": 3, "get/postgresql": 2}
-    figure = written["get/sqlite"]["figures"][0]
-    assert (figure["ratio"], figure["target"], figure["met"]) == (0.5, "≥ 0.4", True)
+def test_result_replaces_the_last_one_of_its_row_and_engine(results_file: Path) -> None:
+    save(result("get", "sqlite", Measurement(title="x", value=1)))
+    save(result("get", "postgresql", Measurement(title="x", value=2)))
+    save(result("get", "sqlite", Measurement(title="x", value=3, baseline=6, target=at_least(0.4))))
+    written = json.loads(results_file.read_text())
+    assert {name: one["measurements"][0]["value"] for name, one in written.items()} == {
+        "get/sqlite": 3,
+        "get/postgresql": 2,
+    }
+    one = written["get/sqlite"]["measurements"][0]
+    assert (one["ratio"], one["target"], one["met"]) == (0.5, "≥ 0.4", True)
 
 
 @pytest.mark.parametrize(
     ("value", "text"), [(None, ""), (0.61234, "0.612 s"), (26.14, "26.1 s"), (100, "100 s"), (3848.4, "3,848 s")]
 )
-def test_numbers(value: float | None, text: str) -> None:
-    assert number(value, "s") == text
+def test_number_format(value: float | None, text: str) -> None:
+    assert format_number(value, "s") == text
 
 
-def test_picture_has_a_line_for_each_figure_that_met_or_missed(shown: dict[str, Any]) -> None:
-    assert [(line.what, [dot.met for dot in line.dots]) for line in lines(shown)] == [
+def test_chart_has_a_line_per_measurement_with_a_target(saved: dict[str, Any]) -> None:
+    assert [(line.title, [dot.met for dot in line.dots]) for line in lines(saved)] == [
         ("GetMailbox <over> gRPC", [True, True]),
         ("memory", [False, False]),
     ]
 
 
-def test_picture_puts_what_is_better_to_the_right(shown: dict[str, Any]) -> None:
-    picture = ElementTree.fromstring(draw(shown))  # noqa: S314 - our own
-    target = next(line for line in picture.iter(f"{SVG}line") if line.get("class") == "target")
-    dots = [dot for dot in picture.iter(f"{SVG}circle") if float(dot.get("cy", 0)) > 50]  # below the legend
+def test_chart_places_better_values_to_the_right(saved: dict[str, Any]) -> None:
+    chart = ElementTree.fromstring(draw(saved))  # noqa: S314 - trusted
+    target = next(line for line in chart.iter(f"{SVG}line") if line.get("class") == "target")
+    dots = [dot for dot in chart.iter(f"{SVG}circle") if float(dot.get("cy", 0)) > 50]  # below the legend
     assert len(dots) == 4
     for dot in dots:
         missed = "missed" in str(dot.get("class"))
         assert (float(dot.get("cx", 0)) < float(target.get("x1", 0))) is missed
 
 
-def test_rows_have_names_of_their_own() -> None:
+def test_row_names_are_unique() -> None:
     assert len({row.name for row in ROWS}) == len(ROWS)

@@ -1,19 +1,19 @@
-"""What is seeded is sound, and is what the floors answer."""
+"""The seeded database is complete and consistent, and equals what the baselines return."""
 
 import asyncio
 from uuid import uuid5
 
 from sqlalchemy import func, inspect, select
 
-from bench.floor.messages import message, rows
+from bench.baseline.messages import message, rows
 from bench.seed import NAMESPACE, RARE, RARE_NUMBER, SECRET, seed, seeded_id
 from postroomd.domain.keys import hash_secret
 from postroomd.domain.queries import MailboxQuery, Ordering
 from postroomd.rpc.convert import mailbox_message
 from postroomd.storage import schema as t
-from postroomd.storage.drivers.engines import open_engines
+from postroomd.storage.drivers import open_engines
 from postroomd.storage.opening import open_repository
-from tests.conftest import NewDatabase
+from tests.support.databases import NewDatabase
 from tests.support.factories import tenant_context
 
 COUNT = 100
@@ -25,7 +25,7 @@ def test_ids_are_name_based_uuids() -> None:
         assert seeded_id("mailbox", number) == str(uuid5(NAMESPACE, f"mailbox/{number}"))
 
 
-async def test_floors_answer_what_is_seeded(new_database: NewDatabase) -> None:
+async def test_baseline_returns_the_seeded_mailboxes(new_database: NewDatabase) -> None:
     url = await asyncio.to_thread(new_database)
     await seed(url, COUNT)
     repository = await open_repository(url)
@@ -37,7 +37,7 @@ async def test_floors_answer_what_is_seeded(new_database: NewDatabase) -> None:
         await repository.close()
 
 
-async def test_key_totals_and_the_rare_address_are_found(new_database: NewDatabase) -> None:
+async def test_key_total_count_and_rare_address_are_found(new_database: NewDatabase) -> None:
     url = await asyncio.to_thread(new_database)
     await seed(url, COUNT)
     repository = await open_repository(url)
@@ -46,8 +46,8 @@ async def test_key_totals_and_the_rare_address_are_found(new_database: NewDataba
         assert key is not None
         assert key.organization_id == CONTEXT.scope.organization_id
         newest = Ordering(field="created_at", descending=True)
-        everything = await repository.mailboxes.list(CONTEXT, MailboxQuery(ordering=newest, page=1, page_size=10))
-        assert everything.total_count == COUNT
+        page = await repository.mailboxes.list(CONTEXT, MailboxQuery(ordering=newest, page=1, page_size=10))
+        assert page.total_count == COUNT
         rare = await repository.mailboxes.list(
             CONTEXT, MailboxQuery(ordering=newest, page=1, page_size=10, search=RARE)
         )
@@ -56,13 +56,13 @@ async def test_key_totals_and_the_rare_address_are_found(new_database: NewDataba
         await repository.close()
 
 
-async def test_indexes_are_back(new_database: NewDatabase) -> None:
-    url, untouched = [await asyncio.to_thread(new_database) for _ in range(2)]
+async def test_indexes_are_recreated(new_database: NewDatabase) -> None:
+    url, unseeded = [await asyncio.to_thread(new_database) for _ in range(2)]
     await seed(url, COUNT)
-    assert await indexes(url) == await indexes(untouched)
+    assert await indexes(url) == await indexes(unseeded)
 
 
-async def test_every_address_is_kept(new_database: NewDatabase) -> None:
+async def test_every_address_is_reserved(new_database: NewDatabase) -> None:
     url = await asyncio.to_thread(new_database)
     await seed(url, COUNT)
     engine = open_engines(url, owner=False, pool_size=1).reader
@@ -78,11 +78,11 @@ async def test_every_address_is_kept(new_database: NewDatabase) -> None:
 async def indexes(url: str) -> dict[str, set[str | None]]:
     engine = open_engines(url, owner=False, pool_size=1).reader
     async with engine.connect() as connection:
-        found = await connection.run_sync(
+        names = await connection.run_sync(
             lambda sync: {
                 table.name: {index["name"] for index in inspect(sync).get_indexes(table.name)}
                 for table in (t.mailboxes, t.aliases, t.addresses)
             }
         )
     await engine.dispose()
-    return found
+    return names

@@ -1,4 +1,4 @@
-"""Whom the look-ups may ask."""
+"""Parsing of DNS settings, and which addresses may be queried."""
 
 from ipaddress import ip_address
 from typing import Any
@@ -19,7 +19,7 @@ from postroomd.dns.config import is_public
         ("[2001:DB8::53]:5353", "2001:db8::53", 5353),
     ],
 )
-def test_a_resolver_is_an_address_with_or_without_a_port(text: str, address: str, port: int) -> None:
+def test_a_resolver_is_an_address_with_an_optional_port(text: str, address: str, port: int) -> None:
     assert parse_endpoint(text) == Endpoint(address, port)
     assert DnsConfig(resolvers=(text,)).endpoints() == (Endpoint(address, port),)
 
@@ -41,20 +41,21 @@ def test_a_resolver_is_an_address_with_or_without_a_port(text: str, address: str
         "2001:db8::53:53000",
     ],
 )
-def test_anything_else_is_refused_at_the_start(text: str) -> None:
+def test_an_invalid_resolver_is_rejected_at_startup(text: str) -> None:
     with pytest.raises(ValueError, match="IP, IP:PORT or"):
         DnsConfig(resolvers=(text,))
 
 
 @pytest.mark.parametrize(
-    "changes", [{"timeout_seconds": 0.0}, {"deadline_seconds": -1.0}, {"max_queries": 0}, {"concurrency": 0}]
+    "limit", ["timeout_seconds", "deadline_seconds", "max_packets", "max_resolver_queries", "concurrency"]
 )
-def test_a_limit_of_nothing_is_refused(changes: dict[str, Any]) -> None:
+def test_a_limit_must_be_positive(limit: str) -> None:
+    changes: dict[str, Any] = {limit: 0}
     with pytest.raises(ValueError, match="must be above 0"):
         DnsConfig(**changes)
 
 
-def test_the_system_resolvers_are_asked_where_none_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_system_resolvers_are_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
     class System:
         nameservers = ("192.0.2.1", "2001:db8::1")
 
@@ -62,17 +63,17 @@ def test_the_system_resolvers_are_asked_where_none_is_named(monkeypatch: pytest.
     assert DnsConfig().endpoints() == (Endpoint("192.0.2.1"), Endpoint("2001:db8::1"))
 
 
-def test_a_system_without_a_resolver_is_told_at_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
-    def none() -> None:
+def test_a_missing_resolver_is_an_error_at_startup(monkeypatch: pytest.MonkeyPatch) -> None:
+    def raise_no_configuration() -> None:
         raise dns.resolver.NoResolverConfiguration
 
-    monkeypatch.setattr(dns.resolver, "Resolver", none)
+    monkeypatch.setattr(dns.resolver, "Resolver", raise_no_configuration)
     with pytest.raises(ValueError, match="no DNS resolver"):
         DnsProber(DnsConfig())
 
 
 @pytest.mark.parametrize("address", ["8.8.8.8", "198.41.0.4", "2001:503:ba3e::2:30", "2a00:1450:4001::1"])
-def test_public_addresses_may_be_asked(address: str) -> None:
+def test_public_addresses_may_be_queried(address: str) -> None:
     assert is_public(ip_address(address))
 
 
@@ -103,5 +104,5 @@ def test_public_addresses_may_be_asked(address: str) -> None:
         "2001:0:a00:1::1",
     ],
 )
-def test_the_operators_own_networks_may_not_be_asked(address: str) -> None:
+def test_non_public_addresses_may_not_be_queried(address: str) -> None:
     assert not is_public(ip_address(address))

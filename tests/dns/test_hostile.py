@@ -1,4 +1,4 @@
-"""Servers that lie or attack: none passes a record, is believed, or causes more work than is bounded."""
+"""Hostile servers: no forged record is accepted, and the work they cause is bounded."""
 
 import re
 
@@ -10,85 +10,126 @@ import dns.rrset
 import pytest
 from dns.rdatatype import RdataType
 
-from tests.support.dns_probing import INVALID, NOT_FOUND, RECORDS, faults, first, only, probe, second
+from tests.support.dns_probe import (
+    INVALID,
+    NOT_FOUND,
+    RECORDS,
+    UNANSWERED,
+    errors_with,
+    faults,
+    first_server,
+    probe,
+    second_server,
+)
 from tests.support.dns_records import NAME, zone
-from tests.support.dns_server import Asked, Internet, Reply, changed, silent
+from tests.support.dns_server import Internet, ReceivedQuery, Reply, modified, no_reply
 
 TOKEN_RECORD = RECORDS["domain_validation"]
 
 
-def about_another_name(asked: Asked) -> Reply:
-    """The very value that is wanted, for a name that was not asked for."""
-    response = asked.response
+def about_another_name(received: ReceivedQuery) -> Reply:
+    """Reply with the expected value for a name that was not queried."""
+    response = received.response
     response.flags |= dns.flags.AA
     value = f'"{TOKEN_RECORD.dns_value}"'
     response.answer.append(dns.rrset.from_text("_postroom-challenge.other.test.", 60, "IN", "TXT", value))
     return response
 
 
-async def test_no_more_is_asked_at_once_than_is_configured(internet: Internet) -> None:
-    for server in (first(internet), second(internet)):
-        server.answering = silent
+async def test_parallel_queries_are_limited(internet: Internet) -> None:
+    for server in (first_server(internet), second_server(internet)):
+        server.handler = no_reply
     await probe(internet, timeout_seconds=60.0, deadline_seconds=0.8, concurrency=3)
-    assert len(internet.asked) == 3
+    assert len(internet.queries) == 3
 
 
-async def test_a_domain_causes_a_bounded_number_of_queries(internet: Internet) -> None:
+async def test_the_packet_budget_of_a_domain_is_enforced(internet: Internet) -> None:
     internet.publish(NAME, zone(RECORDS))
-    found = faults(await probe(internet, max_queries=9))
-    assert len(internet.asked) + len(internet.resolver.asked) == 9
+    found = faults(await probe(internet, max_packets=9))
+    assert len(internet.queries) == 9
     assert found
-    assert all("more than the 9 queries that a domain may cause" in error for error in only(found, INVALID))
+    assert all("more than the 9 packets allowed per domain" in error for error in errors_with(found, UNANSWERED))
 
 
-async def test_a_flood_of_name_servers_is_not_looked_up(internet: Internet) -> None:
-    internet.tell(NAME, RdataType.NS, *[f"ns{number}.victim.test." for number in range(200)])
-    only(await probe(internet), INVALID)
-    assert len(internet.resolver.asked) <= 1 + 1 + 2 * 6
+async def test_retransmissions_count_towards_the_packet_budget(internet: Internet) -> None:
+    for server in (first_server(internet), second_server(internet)):
+        server.handler = no_reply
+    await probe(internet, max_packets=5, timeout_seconds=0.3)
+    assert len(internet.queries) == 5
 
 
-async def test_forged_packets_do_not_end_the_wait_for_the_answer(internet: Internet) -> None:
-    def forge(asked: Asked, response: dns.message.Message) -> Reply:
-        forged = dns.message.make_response(dns.message.make_query("other.test", "TXT", id=asked.query.id))
+async def test_the_resolver_budget_of_a_domain_is_enforced(internet: Internet) -> None:
+    internet.publish(NAME, zone(RECORDS))
+    errors = errors_with(await probe(internet, max_resolver_queries=1), UNANSWERED)
+    assert len(internet.resolver.queries) == 1
+    assert all("more than the 1 queries to resolvers allowed per domain" in error for error in errors)
+
+
+async def test_an_unresponsive_domain_causes_few_packets(internet: Internet) -> None:
+    hosts = [f"ns{number}.{NAME}." for number in range(9)]
+    internet.set_resolver_records(NAME, RdataType.NS, *hosts)
+    for number, host in enumerate(hosts):
+        addresses = [f"127.0.{number + 1}.{last}" for last in range(1, 5)]
+        await internet.delegate(host.removesuffix("."), *addresses)
+        internet.set_resolver_records(host, RdataType.A, *addresses)
+    for server in internet.servers.values():
+        server.handler = no_reply
+    errors_with(await probe(internet, timeout_seconds=0.2), UNANSWERED)
+    queried = [server for server in internet.servers.values() if server.queries]
+    assert len(queried) == 4 * 2  # name servers, addresses of each
+    assert max(len(server.queries) for server in queried) <= 2 * 2  # queries, each sent twice
+
+
+async def test_a_flood_of_name_servers_is_truncated(internet: Internet) -> None:
+    internet.set_resolver_records(NAME, RdataType.NS, *[f"ns{number}.victim.test." for number in range(200)])
+    errors_with(await probe(internet), UNANSWERED)
+    assert len(internet.resolver.queries) <= 1 + 1 + 2 * 4
+
+
+async def test_forged_packets_do_not_end_the_wait_for_the_response(internet: Internet) -> None:
+    def forge(received: ReceivedQuery, response: dns.message.Message) -> Reply:
+        forged = dns.message.make_response(dns.message.make_query("other.test", "TXT", id=received.query.id))
         forged.flags |= dns.flags.AA
         wire = response.to_wire()
-        return [b"", b"\x00", bytes([wire[0] ^ 1]) + wire[1:], wire[:-1], forged, asked.query.to_wire(), response]
+        return [b"", b"\x00", bytes([wire[0] ^ 1]) + wire[1:], wire[:-1], forged, received.query.to_wire(), response]
 
     internet.publish(NAME, zone(RECORDS))
-    first(internet).answering = second(internet).answering = changed(internet.authority, forge)
+    first_server(internet).handler = second_server(internet).handler = modified(internet.authority, forge)
     assert not faults(await probe(internet))
 
 
-async def test_a_server_that_sends_nothing_but_junk_is_left(internet: Internet) -> None:
-    def junk(asked: Asked) -> Reply:
-        return [asked.query.to_wire()] * 30
+async def test_a_server_that_sends_only_stray_packets_is_abandoned(internet: Internet) -> None:
+    def junk(received: ReceivedQuery) -> Reply:
+        return [received.query.to_wire()] * 30
 
-    first(internet).answering = second(internet).answering = junk
-    assert all("packets that are no answer" in error for error in only(await probe(internet), INVALID))
+    first_server(internet).handler = second_server(internet).handler = junk
+    assert all(
+        "only packets that do not match the query" in error for error in errors_with(await probe(internet), UNANSWERED)
+    )
 
 
 @pytest.mark.parametrize("tcp", [False, True])
-async def test_an_answer_of_thousands_of_records_is_not_read(internet: Internet, tcp: bool) -> None:
-    def many(asked: Asked) -> Reply:
-        response = asked.response
-        response.flags |= dns.flags.AA | (0 if asked.tcp == tcp else dns.flags.TC)
+async def test_a_response_with_thousands_of_records_is_not_parsed(internet: Internet, tcp: bool) -> None:
+    def flood(received: ReceivedQuery) -> Reply:
+        response = received.response
+        response.flags |= dns.flags.AA | (0 if received.tcp == tcp else dns.flags.TC)
         wire = bytearray(response.to_wire())
-        if asked.tcp == tcp:
+        if received.tcp == tcp:
             wire[6:8] = (4_000).to_bytes(2, "big")
-        return bytes(wire) + b"\xc0\x0c\x00\x10\x00\x01\x00\x00\x00\x00\x00\x02\x01x" * (4_000 if asked.tcp else 90)
+        return bytes(wire) + b"\xc0\x0c\x00\x10\x00\x01\x00\x00\x00\x00\x00\x02\x01x" * (4_000 if received.tcp else 90)
 
-    first(internet).answering = second(internet).answering = many
-    assert all("more than the 600 that are read" in error for error in only(await probe(internet), INVALID))
+    first_server(internet).handler = second_server(internet).handler = flood
+    assert all("(maximum 600)" in error for error in errors_with(await probe(internet), UNANSWERED))
 
 
-async def test_answers_about_other_names_are_not_believed(internet: Internet) -> None:
+async def test_records_of_other_names_are_ignored(internet: Internet) -> None:
     internet.publish(NAME, zone(RECORDS))
-    first(internet).answering = second(internet).answering = about_another_name
-    only(await probe(internet), NOT_FOUND)
+    first_server(internet).handler = second_server(internet).handler = about_another_name
+    errors_with(await probe(internet), NOT_FOUND)
 
 
-async def test_what_an_answer_adds_behind_an_alias_is_not_believed(internet: Internet) -> None:
-    def stuff(asked: Asked, response: dns.message.Message) -> Reply:
+async def test_records_added_behind_a_cname_are_ignored(internet: Internet) -> None:
+    def add_token(received: ReceivedQuery, response: dns.message.Message) -> Reply:
         if response.answer and response.answer[0].rdtype is RdataType.CNAME:
             value = f'"{TOKEN_RECORD.dns_value}"'
             response.answer.append(dns.rrset.from_text("token.other.test.", 60, "IN", "TXT", value))
@@ -97,50 +138,55 @@ async def test_what_an_answer_adds_behind_an_alias_is_not_believed(internet: Int
     await internet.delegate("other.test", "127.0.0.3")
     internet.publish("other.test", "")
     internet.publish(NAME, zone(RECORDS, {"domain_validation": ["CNAME token.other.test."]}))
-    first(internet).answering = second(internet).answering = changed(internet.authority, stuff)
+    first_server(internet).handler = second_server(internet).handler = modified(internet.authority, add_token)
     found = faults(await probe(internet))
     assert set(found) == {"domain_validation"}
     assert found["domain_validation"][0] is NOT_FOUND
 
 
-async def test_a_resolver_that_answers_for_every_name_proves_nothing(internet: Internet) -> None:
-    """As those do that lead who mistypes a name to a page of their own."""
+async def test_a_resolver_that_redirects_every_name_validates_nothing(internet: Internet) -> None:
+    """Some resolvers rewrite NXDOMAIN to the address of an advertising page."""
 
-    def redirect(asked: Asked, response: dns.message.Message) -> Reply:
+    def redirect(received: ReceivedQuery, response: dns.message.Message) -> Reply:
         value = f'"{TOKEN_RECORD.dns_value}"'
         if not response.answer:
             response.set_rcode(dns.rcode.NOERROR)
-            response.answer.append(dns.rrset.from_text(asked.name, 60, "IN", "A", "127.0.0.1"))
-            response.answer.append(dns.rrset.from_text(TOKEN_RECORD.dns_name + ".", 60, "IN", "TXT", value))
+            response.answer.append(dns.rrset.from_text(received.name, 60, "IN", "A", "127.0.0.1"))
+            response.answer.append(
+                dns.rrset.from_text(TOKEN_RECORD.dns_name.removesuffix(".") + ".", 60, "IN", "TXT", value)
+            )
         return response
 
-    internet.resolver.answering = changed(internet.resolve, redirect)
+    internet.resolver.handler = modified(internet.resolve, redirect)
     internet.publish(NAME, "")
-    only(await probe(internet), NOT_FOUND)
+    errors_with(await probe(internet), NOT_FOUND)
 
 
-async def test_name_servers_of_another_name_are_not_believed(internet: Internet) -> None:
-    def lie(asked: Asked, response: dns.message.Message) -> Reply:
-        del asked
+async def test_name_servers_of_another_name_are_ignored(internet: Internet) -> None:
+    def replace_owner(received: ReceivedQuery, response: dns.message.Message) -> Reply:
+        del received
         response.answer = [dns.rrset.from_text("other.test.", 60, "IN", "NS", f"ns1.{NAME}.")]
         return response
 
     internet.publish(NAME, zone(RECORDS))
-    internet.resolver.answering = changed(internet.resolve, lie)
-    assert all("no name servers were found of it" in error for error in only(await probe(internet), INVALID))
-    assert not internet.asked
+    internet.resolver.handler = modified(internet.resolve, replace_owner)
+    assert all(
+        "neither it nor any parent name has name servers" in error
+        for error in errors_with(await probe(internet), UNANSWERED)
+    )
+    assert not internet.queries
 
 
-async def test_servers_at_private_addresses_are_not_asked_unless_allowed(internet: Internet) -> None:
+async def test_private_addresses_are_queried_only_if_allowed(internet: Internet) -> None:
     internet.publish(NAME, zone(RECORDS))
-    for error in only(await probe(internet, allow_private=False), INVALID):
-        assert "no name server of example.com can be asked: ns" in error
+    for error in errors_with(await probe(internet, allow_private=False), UNANSWERED):
+        assert "no name server of example.com can be queried: ns" in error
         assert "ns1.example.com has no public address" in error
         assert "127.0.0" not in error
-    assert not internet.asked
+    assert not internet.queries
 
 
-async def test_an_alias_into_the_operators_network_is_not_followed(
+async def test_a_cname_into_a_private_network_is_not_followed(
     internet: Internet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("postroomd.dns.lookup.is_public", lambda address: str(address) in {"127.0.0.1", "127.0.0.2"})
@@ -151,19 +197,21 @@ async def test_an_alias_into_the_operators_network_is_not_followed(
     assert set(found) == {"dmarc"}
     assert "ns1.corp.internal has no public address" in found["dmarc"][1]
     assert "127.0.0.3" not in found["dmarc"][1]
-    assert not internet.servers["127.0.0.3"].asked
+    assert not internet.servers["127.0.0.3"].queries
 
 
-async def test_hostile_text_from_the_network_is_made_printable(internet: Internet) -> None:
-    hostile = 'TXT "\\027[31m\\000\\013\\010evil\\226\\128\\174" ' + " ".join(f'"{"x" * 255}"' for _ in range(200))
+async def test_hostile_text_from_the_network_becomes_printable(internet: Internet) -> None:
+    hostile = 'TXT "postroom-validation=\\027[31m\\000\\013\\010evil\\226\\128\\174" ' + " ".join(
+        f'"{"x" * 255}"' for _ in range(200)
+    )
     internet.publish(NAME, zone(RECORDS, {"domain_validation": [hostile]}))
     status, error = faults(await probe(internet))["domain_validation"]
     assert status is INVALID
     assert error.isprintable()
-    assert r'found "\027[31m\000\013\010evil\226\128\174x' in error
+    assert r'found "postroom-validation=\027[31m\000\013\010evil\226\128\174x' in error
 
 
-async def test_hostile_host_names_are_made_printable(internet: Internet) -> None:
+async def test_hostile_host_names_become_printable(internet: Internet) -> None:
     internet.publish(NAME, zone(RECORDS, {"mx": [r"MX 10 a\027\000\032b\"c.test."]}))
     status, error = faults(await probe(internet))["mx"]
     assert status is INVALID

@@ -1,26 +1,26 @@
-"""Fixtures: Postroom as a whole, started by its command line as real processes."""
+"""Fixtures: Postroom as real processes, started by the command line."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.e2e.support import Up, end, launch, start
+from tests.e2e.support import Up, launch, start, terminate
 
 Starter = Callable[..., Up]
 
 
 @pytest.fixture(scope="session")
 def postroom(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
-    """A running Postroom that tests share: they leave it running, and its key valid."""
+    """A running Postroom that tests share; they must not stop it or revoke its key."""
     up = start(tmp_path_factory.mktemp("postroom"))
     yield up
-    end(up)
+    terminate(up)
 
 
 @pytest.fixture
 def start_postroom(tmp_path: Path) -> Iterator[Starter]:
-    """A function that starts a Postroom of the test's own, with flags, on the test's database, and waits for it."""
+    """A function that starts a Postroom for one test, with flags, and waits until it is ready."""
     started: list[Up] = []
 
     def starter(*flags: str, wait: bool = True, **environment: str) -> Up:
@@ -30,4 +30,4 @@ def start_postroom(tmp_path: Path) -> Iterator[Starter]:
 
     yield starter
     for up in started:
-        end(up)
+        terminate(up)

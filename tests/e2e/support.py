@@ -1,14 +1,15 @@
-"""Starting `postroom` as its users do, and looking at what it does from outside."""
+"""Running `postroom` commands as processes, and observing them from outside."""
 
 import os
 import signal
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
+
+from tests.support.waiting import block_until
 
 POSTROOM = str(Path(sys.executable).parent / "postroom")
 START_SECONDS = 30
@@ -23,18 +24,18 @@ VARIABLES = (
 
 
 def clean_environment(**added: str) -> dict[str, str]:
-    """The environment of this process without Postroom's and the SDKs' variables, and with `added`."""
+    """Return the environment of this process without POSTROOM_ and SCW_ variables, plus `added`."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("POSTROOM_", "SCW_"))}
     return kept | added
 
 
 def database_url(directory: Path) -> str:
-    """The URL of a directory's SQLite file."""
+    """Return the URL of the SQLite file in a directory."""
     return f"sqlite+aiosqlite:///{directory}/data/postroom.db"
 
 
 def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run one command of the command line to its end."""
+    """Run a command to its end."""
     return subprocess.run(
         [POSTROOM, *arguments],
         env=clean_environment(**environment),
@@ -46,20 +47,20 @@ def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
 
 
 def read_environment(path: Path) -> dict[str, str]:
-    """The variables of a file of KEY=value lines."""
+    """Return the variables of a file of KEY=value lines."""
     return dict(line.split("=", 1) for line in path.read_text().splitlines())
 
 
 @dataclass(frozen=True)
 class Up:
-    """A running `postroom up`."""
+    """A running `postroom up`, with its files in `directory`."""
 
     process: subprocess.Popen[str]
     directory: Path
 
     @property
     def env_file(self) -> Path:
-        """Where it writes the variables."""
+        """The file that it writes the SCW_ variables to."""
         return self.directory / "env"
 
     @property
@@ -69,17 +70,17 @@ class Up:
 
     @property
     def output(self) -> str:
-        """What stands on its stdout so far."""
+        """Its stdout so far."""
         return (self.directory / "stdout").read_text()
 
     @property
     def log(self) -> str:
-        """What stands on its stderr so far."""
+        """Its stderr so far."""
         return (self.directory / "stderr").read_text()
 
     @property
-    def said(self) -> list[str]:
-        """The lines of its stderr that are no log lines."""
+    def error_lines(self) -> list[str]:
+        """The lines of its stderr that are not log lines."""
         return [line for line in self.log.splitlines() if not line.startswith("{")]
 
     @property
@@ -88,21 +89,21 @@ class Up:
         return self.output.split("# gRPC listens on ")[1].split()[0]
 
     def get(self, path: str, token: str | None = None) -> int:
-        """The HTTP status of a GET."""
+        """Return the HTTP status of a GET."""
         return request(self.environment["SCW_API_URL"] + path, token)
 
     def wait(self) -> int:
-        """Its exit code, once it has ended."""
+        """Wait until it has exited; returns the exit code."""
         return self.process.wait(STOP_SECONDS)
 
     def stop(self, number: int = signal.SIGTERM) -> int:
-        """Ask it to end; its exit code."""
+        """Send a signal, and wait until it has exited; returns the exit code."""
         self.process.send_signal(number)
         return self.wait()
 
 
 def request(url: str, token: str | None = None, body: bytes | None = None) -> int:
-    """The HTTP status of a GET, or of a POST where there is a body."""
+    """Return the HTTP status of a GET, or of a POST if there is a body."""
     headers = {"X-Auth-Token": token} if token else {}
     outgoing = urllib.request.Request(url, body, headers | {"Content-Type": "application/json"})  # noqa: S310
     try:
@@ -114,7 +115,7 @@ def request(url: str, token: str | None = None, body: bytes | None = None) -> in
 
 
 def launch(directory: Path, *flags: str, **environment: str) -> Up:
-    """Start `postroom up` on ports of its own choice and a database in `directory`."""
+    """Start `postroom up` on free ports and a database in `directory`."""
     with (directory / "stdout").open("w") as stdout, (directory / "stderr").open("w") as stderr:
         process = subprocess.Popen(
             [
@@ -140,19 +141,19 @@ def start(directory: Path, *flags: str, **environment: str) -> Up:
     (directory / "env").unlink(missing_ok=True)
     up = launch(directory, *flags, **environment)
     try:
-        wait_until(lambda: up.env_file.exists() or up.process.poll() is not None)
+        block_until(lambda: up.env_file.exists() or up.process.poll() is not None)
         if not up.env_file.exists():
-            raise AssertionError(f"postroom up has ended: {up.log}")
+            raise AssertionError(f"postroom up has exited: {up.log}")
     except BaseException:
-        end(up)
+        terminate(up)
         raise
     return up
 
 
-def end(up: Up) -> None:
-    """End it and its children, whatever they are doing."""
+def terminate(up: Up) -> None:
+    """Stop it; kill it and its children if that takes too long."""
     if up.process.poll() is None:
-        pids = children(up.process.pid)
+        pids = child_pids(up.process.pid)
         try:
             up.stop()
         except subprocess.TimeoutExpired:
@@ -161,31 +162,22 @@ def end(up: Up) -> None:
             up.wait()
 
 
-def wait_until(condition: object, seconds: float = START_SECONDS) -> None:
-    """Wait until a function answers something true. Raises AssertionError where that takes too long."""
-    assert callable(condition)
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.02)
-
-
-def children(pid: int) -> dict[str, int]:
-    """The children of a process, name -> pid."""
-    found = {}
+def child_pids(pid: int) -> dict[str, int]:
+    """Return the children of a process: name, truncated by the kernel to 15 characters with its prefix -> pid."""
+    pids = {}
     for directory in Path("/proc").glob("[0-9]*"):
         try:
             name, _, rest = (directory / "stat").read_text().partition(" (")[2].rpartition(") ")
         except (FileNotFoundError, ProcessLookupError):
-            continue  # it has ended meanwhile
+            continue  # it has exited meanwhile
         state, parent = rest.split()[:2]
         if int(parent) == pid and state != "Z":
-            found[name.removeprefix("postroom ")] = int(directory.name)
-    return found
+            pids[name.removeprefix("postroom ")] = int(directory.name)
+    return pids
 
 
-def alive(pid: int) -> bool:
-    """Whether a process runs; one that has ended and waits to be reaped does not."""
+def is_running(pid: int) -> bool:
+    """Whether a process is running; a zombie is not."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] != "Z"
     except (FileNotFoundError, ProcessLookupError):

@@ -1,4 +1,4 @@
-"""The admin service's processes and commands: keys, history, and its address, alone and shared."""
+"""The admin service as a process, and the commands for its keys and for the history of mailboxes."""
 
 import json
 import re
@@ -10,7 +10,7 @@ from tests.e2e.conftest import Starter
 from tests.e2e.support import Up, database_url
 from tests.e2e.test_cli import fail, succeed
 from tests.e2e.trial_process import address_of, admin_code, new_admin_key
-from tests.support.postgres import free_port
+from tools.ports import free_port
 
 
 def flag(up: Up) -> str:
@@ -20,9 +20,9 @@ def flag(up: Up) -> str:
 # --- Keys -------------------------------------------------------------------------------------------------------------
 
 
-def test_an_admin_key_is_shown_once_and_listed_without_its_secret(postroom: Up) -> None:
-    shown = succeed("admin-keys", "create", "--name=billing", "--expires-in=30d", "--read-only", flag(postroom))
-    match = re.fullmatch(r"export POSTROOM_ADMIN_SECRET=([0-9a-f-]{36})\n", shown)
+def test_an_admin_key_is_printed_once_and_listed_without_its_secret(postroom: Up) -> None:
+    printed = succeed("admin-keys", "create", "--name=billing", "--expires-in=30d", "--read-only", flag(postroom))
+    match = re.fullmatch(r"export POSTROOM_ADMIN_SECRET=([0-9a-f-]{36})\n", printed)
     assert match
     listed = succeed("admin-keys", "list", "--output=json", flag(postroom))
     assert match[1] not in listed
@@ -35,59 +35,59 @@ def test_an_admin_key_is_shown_once_and_listed_without_its_secret(postroom: Up) 
     assert any(row.split()[:2] == ["billing", "yes"] for row in rows)
 
 
-def test_the_name_of_an_admin_key_is_not_used_again(postroom: Up) -> None:
+def test_the_name_of_a_revoked_admin_key_can_not_be_used_again(postroom: Up) -> None:
     new_admin_key(postroom, "support")
     assert succeed("admin-keys", "revoke", "support", flag(postroom)) == "support is revoked.\n"
     line = fail(1, "admin-keys", "create", "--name=support", flag(postroom))
-    assert line == "postroom: there is an admin key support already"
+    assert line == "postroom: admin key name support is already in use: choose another name"
 
 
-def test_an_unknown_admin_key_is_one_line(postroom: Up) -> None:
+def test_revoking_an_unknown_admin_key_is_one_line(postroom: Up) -> None:
     assert fail(1, "admin-keys", "revoke", "nobody", flag(postroom)) == "postroom: admin_key nobody not found"
 
 
 @pytest.mark.parametrize("name", ["", "Billing", "-x", "x-", "a b", "é", "x" * 65])
-def test_a_bad_name_of_an_admin_key_is_one_line(postroom: Up, name: str) -> None:
+def test_an_invalid_admin_key_name_is_one_line(postroom: Up, name: str) -> None:
     line = fail(2, "admin-keys", "create", f"--name={name}", flag(postroom))
-    assert line == "postroom: --name: 1 to 64 of a-z 0-9 . _ -, a letter or a digit first and last, are expected"
+    assert line == "postroom: --name: expected 1 to 64 of a-z 0-9 . _ -, with a letter or digit first and last"
 
 
 # --- History ----------------------------------------------------------------------------------------------------------
 
 
-def test_the_history_of_an_address_that_nobody_had_is_one_line(postroom: Up) -> None:
+def test_the_history_of_an_unknown_address_is_one_line(postroom: Up) -> None:
     line = fail(1, "history", "Nobody@Bücher.example", flag(postroom))
     assert line == "postroom: mailbox nobody@xn--bcher-kva.example not found"
 
 
 @pytest.mark.parametrize("address", ["", "nobody", "@example.org", "a b@example.org", "nobody@"])
-def test_the_history_of_what_is_no_address_is_one_line(postroom: Up, address: str) -> None:
+def test_the_history_of_an_invalid_address_is_one_line(postroom: Up, address: str) -> None:
     assert fail(2, "history", address, flag(postroom)).startswith("postroom: ADDRESS: ")
 
 
 # --- The address ------------------------------------------------------------------------------------------------------
 
 
-def test_the_admin_service_is_off_unless_its_address_is_set(postroom: Up) -> None:
+def test_the_admin_service_is_disabled_unless_its_address_is_set(postroom: Up) -> None:
     assert "admin" not in postroom.output
     assert admin_code(postroom.grpc_address, new_admin_key(postroom, "early")) is grpc.StatusCode.UNIMPLEMENTED
 
 
-def test_the_admin_service_is_up_and_ends_with_the_service(start_postroom: Starter) -> None:
+def test_the_admin_service_starts_and_stops_with_the_service(start_postroom: Starter) -> None:
     up = start_postroom("--admin-address=127.0.0.1:0")
     address, secret = address_of(up, "admin service"), new_admin_key(up, "billing")
     assert address != up.grpc_address
     assert admin_code(address, secret) is grpc.StatusCode.OK
     assert admin_code(address, up.environment["SCW_SECRET_KEY"]) is grpc.StatusCode.UNAUTHENTICATED
     assert up.stop() == 0
-    assert up.said == []
+    assert up.error_lines == []
     assert admin_code(address, secret) is grpc.StatusCode.UNAVAILABLE
 
 
-def test_one_address_for_both_services_is_one_line(start_postroom: Starter) -> None:
+def test_the_same_address_for_both_services_is_one_line(start_postroom: Starter) -> None:
     address = f"127.0.0.1:{free_port()}"
     up = start_postroom(f"--admin-address={address}", f"--grpc-address={address}", wait=False)
     assert up.wait() == 1
-    assert up.said == [
-        f"postroom: serve: can't listen for gRPC on {address}: the address is in use, or not this machine's"
+    assert up.error_lines == [
+        f"postroom: serve: can't listen for gRPC on {address}: the address is in use, or is not one of this machine"
     ]

@@ -1,4 +1,4 @@
-"""`postroom copy` as a process: what it prints, and its exit codes."""
+"""`postroom copy` as a process: output and exit codes."""
 
 import asyncio
 import os
@@ -12,9 +12,10 @@ from sqlalchemy import make_url
 from postroomd.cli.app import run
 from postroomd.storage.copy.copying import CopyFailed, copy_database
 from postroomd.storage.migrations import HEAD, migrate
-from tests.conftest import NewDatabase
-from tests.support.filled_database import everything, execute, fill, with_repository
-from tests.support.postgres import PostgresServer, free_port
+from tests.support.databases import NewDatabase
+from tests.support.filled_database import all_rows, execute, populate, with_repository
+from tools.ports import free_port
+from tools.postgres import PostgresServer
 
 pytestmark = pytest.mark.xdist_group("postgresql")
 
@@ -32,65 +33,67 @@ def copy(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """An SQLite database with something in every table, which tests leave as it is."""
+    """An SQLite database with rows in every table, which tests must not change."""
     url = f"sqlite+aiosqlite:///{tmp_path_factory.mktemp('source')}/source.db"
     migrate(url)
-    asyncio.run(with_repository(url, fill))
+    asyncio.run(with_repository(url, populate))
     return url
 
 
-def test_a_copy_by_flags_and_one_by_variables(
+def test_a_copy_is_configured_by_flags_or_variables(
     source: str, postgres: PostgresServer, new_postgres_database: NewDatabase, tmp_path: Path
 ) -> None:
-    there, back = new_postgres_database(), f"sqlite+aiosqlite:///{tmp_path}/back.db"
-    name = make_url(there).database
-    done = copy("--from", source, "--to", there)
-    assert done.returncode == 0
-    said = done.stderr.splitlines()
-    assert said[0] == f"copying SQLite {make_url(source).database} to PostgreSQL 127.0.0.1:{postgres.port}/{name}"
-    assert [line.split()[0] for line in said[1:]] == ["reading", "copying", "checking"]
-    assert postgres.password not in done.stderr + done.stdout
-    rows = asyncio.run(everything(source))
-    summary = [line.split() for line in done.stdout.splitlines()[1:]]
-    assert {table: int(count) for table, count, _ in summary} == {table: len(found) for table, found in rows.items()}
+    target, back = new_postgres_database(), f"sqlite+aiosqlite:///{tmp_path}/back.db"
+    name = make_url(target).database
+    completed = copy("--from", source, "--to", target)
+    assert completed.returncode == 0
+    lines = completed.stderr.splitlines()
+    assert lines[0] == f"copying SQLite {make_url(source).database} to PostgreSQL 127.0.0.1:{postgres.port}/{name}"
+    assert [line.split()[0] for line in lines[1:]] == ["reading", "copying", "checking"]
+    assert postgres.password not in completed.stderr + completed.stdout
+    rows = asyncio.run(all_rows(source))
+    summary = [line.split() for line in completed.stdout.splitlines()[1:]]
+    assert {table: int(count) for table, count, _ in summary} == {table: len(stored) for table, stored in rows.items()}
     assert {len(checksum) for *_, checksum in summary} == {64}
 
-    # On a terminal, as rich may be told that it is on one, there are bars.
-    done = copy(POSTROOM_COPY_FROM=there, POSTROOM_COPY_TO=back, TTY_COMPATIBLE="1", TERM="xterm", COLUMNS="120")
-    assert done.returncode == 0
-    assert all(f"{stage} " in done.stderr and "━━" in done.stderr for stage in ("reading", "copying", "checking"))
-    assert asyncio.run(everything(back)) == rows
+    # Progress bars on a terminal, which rich assumes with these variables.
+    completed = copy(POSTROOM_COPY_FROM=target, POSTROOM_COPY_TO=back, TTY_COMPATIBLE="1", TERM="xterm", COLUMNS="120")
+    assert completed.returncode == 0
+    assert all(
+        f"{stage} " in completed.stderr and "━━" in completed.stderr for stage in ("reading", "copying", "checking")
+    )
+    assert asyncio.run(all_rows(back)) == rows
 
 
 @pytest.mark.parametrize(
     ("source_url", "target_url", "line"),
     [
-        (None, "sqlite+aiosqlite:///b.db", "--from or POSTROOM_COPY_FROM: the URL of a database is expected"),
-        ("sqlite+aiosqlite:///a.db", None, "--to or POSTROOM_COPY_TO: the URL of a database is expected"),
+        (None, "sqlite+aiosqlite:///b.db", "--from or POSTROOM_COPY_FROM: expected the URL of a database"),
+        ("sqlite+aiosqlite:///a.db", None, "--to or POSTROOM_COPY_TO: expected the URL of a database"),
         (
             "mysql://user:sesame@host/db",
             "sqlite+aiosqlite:///b.db",
-            "--from or POSTROOM_COPY_FROM: sqlite+aiosqlite:///PATH or postgresql+asyncpg://USER:PASSWORD@HOST/NAME"
-            " is expected, such as sqlite+aiosqlite:///data/postroom.db",
+            "--from or POSTROOM_COPY_FROM: expected sqlite+aiosqlite:///PATH or postgresql+asyncpg://USER:PASSWORD@HOST/NAME,"
+            " such as sqlite+aiosqlite:///data/postroom.db",
         ),
         (
             "sqlite+aiosqlite:///a.db",
             "postgresql+asyncpg://user:sesame@host:port/db",
-            "--to or POSTROOM_COPY_TO: it can't be read as a URL",
+            "--to or POSTROOM_COPY_TO: not a valid URL",
         ),
         (
             "sqlite+aiosqlite:///a.db",
             "sqlite+aiosqlite:///data/../a.db",
-            "--from and --to: both lead to the same database",
+            "--from and --to: both are the same database",
         ),
         (
             "postgresql+asyncpg://user:sesame@Host/db",
             "postgresql+asyncpg://other@host:5432/db",
-            "--from and --to: both lead to the same database",
+            "--from and --to: both are the same database",
         ),
     ],
 )
-def test_bad_arguments_are_named_and_not_repeated(
+def test_invalid_arguments_are_named_and_not_repeated(
     source_url: str | None, target_url: str | None, line: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     flags = [f"{flag}={url}" for flag, url in (("--from", source_url), ("--to", target_url)) if url]
@@ -101,13 +104,13 @@ def test_bad_arguments_are_named_and_not_repeated(
 def test_a_failure_is_one_line(source: str, new_postgres_database: NewDatabase, postgres: PostgresServer) -> None:
     target = new_postgres_database()
     execute(target, "INSERT INTO organizations VALUES (gen_random_uuid(), 1)", postgres)
-    done = copy("--from", source, "--to", target)
+    completed = copy("--from", source, "--to", target)
     place = f"PostgreSQL 127.0.0.1:{postgres.port}/{make_url(target).database}"
-    assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == f"postroom: {place}: it is not empty: there are rows in organizations\n"
+    assert (completed.returncode, completed.stdout) == (1, "")
+    assert completed.stderr == f"postroom: {place}: it is not empty: there are rows in organizations\n"
 
 
-async def test_what_fails_says_where_and_why_and_holds_no_password(
+async def test_a_failure_names_the_database_and_the_reason_but_no_password(
     source: str, postgres: PostgresServer, new_postgres_database: NewDatabase, tmp_path: Path
 ) -> None:
     target, nowhere = new_postgres_database(), free_port()
@@ -115,7 +118,7 @@ async def test_what_fails_says_where_and_why_and_holds_no_password(
     empty.touch()
     text.write_text("no database at all, but a text that is longer than the header of one " * 9)
     server, name = f"PostgreSQL 127.0.0.1:{postgres.port}", make_url(target).database
-    out_of_reach = "it can't be reached, or can't be written, for now"
+    out_of_reach = "it can't be reached, or can't be written to, for now"
     for source_url, target_url, line in (
         (source, postgres.url("nothing"), f"{server}/nothing: the server has no such database"),
         (

@@ -1,4 +1,4 @@
-"""Several processes on one address, `--workers N`."""
+"""Several processes on one address: `--processes N`."""
 
 import json
 import os
@@ -13,10 +13,11 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from tests.conftest import NewDatabase
-from tests.e2e.support import alive, clean_environment, request, run, wait_until
+from tests.e2e.support import clean_environment, is_running, request, run
 from tests.e2e.trial_process import admin_code
-from tests.support.postgres import free_port
+from tests.support.databases import NewDatabase
+from tests.support.waiting import block_until
+from tools.ports import free_port
 
 SECONDS = 30
 CONNECTIONS = 16
@@ -26,7 +27,7 @@ Launch = Callable[..., subprocess.Popen[bytes]]
 
 @pytest.fixture
 def launch(tmp_path: Path) -> Iterator[Launch]:
-    """Starts a command of Postroom; what it says goes to a file."""
+    """A function that starts a command; its output goes to a file."""
     started: list[subprocess.Popen[bytes]] = []
 
     def start(*arguments: str, **environment: str) -> subprocess.Popen[bytes]:
@@ -49,104 +50,102 @@ def database(new_postgres_database: NewDatabase) -> Mapping[str, str]:
 
 
 def listeners(port: int) -> int:
-    """How many sockets listen on a loopback port."""
+    """Return the number of sockets that listen on a loopback port."""
     tables = [Path("/proc/net/tcp").read_text(), Path("/proc/net/tcp6").read_text()]  # gRPC maps IPv4 into IPv6
     rows = [line.split() for table in tables for line in table.splitlines()[1:]]
     return sum(row[1].endswith(f"0100007F:{port:04X}") and row[3] == "0A" for row in rows)
 
 
-def workers_of(parent: subprocess.Popen[bytes]) -> list[int]:
-    """The processes that a process has started."""
+def children_of(parent: subprocess.Popen[bytes]) -> list[int]:
+    """Return the pids of the children of a process."""
     return [int(pid) for pid in Path(f"/proc/{parent.pid}/task/{parent.pid}/children").read_text().split()]
 
 
 def serving(port: int) -> bool:
-    """Whether the service answers as SERVING, over a connection of its own."""
+    """Whether the health status of the service is SERVING, over a new connection."""
     options = [("grpc.use_local_subchannel_pool", 1)]
     with grpc.insecure_channel(f"127.0.0.1:{port}", options=options) as channel:
         try:
             stub: Any = health_pb2_grpc.HealthStub(channel)
-            answer = stub.Check(health_pb2.HealthCheckRequest(), timeout=5)
+            response = stub.Check(health_pb2.HealthCheckRequest(), timeout=5)
         except grpc.RpcError:
             return False
-        return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
+        return bool(response.status == health_pb2.HealthCheckResponse.SERVING)
 
 
-def said(tmp_path: Path, number: int = 0) -> str:
+def output(tmp_path: Path, number: int = 0) -> str:
     return (tmp_path / f"{number}.log").read_text()
 
 
 def test_two_services_share_a_port_and_stop_together(launch: Launch, database: Mapping[str, str]) -> None:
     port = free_port()
-    parent = launch("serve", "--workers", "2", "--grpc-address", f"127.0.0.1:{port}", **database)
-    wait_until(lambda: listeners(port) == 2 and serving(port))
-    workers = workers_of(parent)
-    assert len(workers) == 2
+    parent = launch("serve", "--processes", "2", "--grpc-address", f"127.0.0.1:{port}", **database)
+    block_until(lambda: listeners(port) == 2 and serving(port))
+    pids = children_of(parent)
+    assert len(pids) == 2
     assert all(serving(port) for _ in range(CONNECTIONS))
     parent.send_signal(signal.SIGTERM)
     assert parent.wait(SECONDS) == 0
-    assert not any(alive(pid) for pid in workers)
+    assert not any(is_running(pid) for pid in pids)
 
 
-def test_a_worker_that_dies_ends_the_others(launch: Launch, database: Mapping[str, str], tmp_path: Path) -> None:
+def test_the_exit_of_one_process_stops_the_others(launch: Launch, database: Mapping[str, str], tmp_path: Path) -> None:
     port = free_port()
-    parent = launch("serve", "--workers", "2", "--grpc-address", f"127.0.0.1:{port}", **database)
-    wait_until(lambda: listeners(port) == 2)
-    killed, other = workers_of(parent)
+    parent = launch("serve", "--processes", "2", "--grpc-address", f"127.0.0.1:{port}", **database)
+    block_until(lambda: listeners(port) == 2)
+    killed, other = children_of(parent)
     os.kill(killed, signal.SIGKILL)
     assert parent.wait(SECONDS) == 1
-    assert not alive(other)
-    assert "a worker ended by itself" in said(tmp_path)
+    assert not is_running(other)
+    assert "process exited unexpectedly" in output(tmp_path)
 
 
-def test_workers_end_when_what_started_them_is_killed(launch: Launch, database: Mapping[str, str]) -> None:
+def test_processes_exit_if_their_parent_is_killed(launch: Launch, database: Mapping[str, str]) -> None:
     port = free_port()
-    parent = launch("serve", "--workers", "2", "--grpc-address", f"127.0.0.1:{port}", **database)
-    wait_until(lambda: listeners(port) == 2)
-    workers = workers_of(parent)
+    parent = launch("serve", "--processes", "2", "--grpc-address", f"127.0.0.1:{port}", **database)
+    block_until(lambda: listeners(port) == 2)
+    pids = children_of(parent)
     parent.kill()
     parent.wait(SECONDS)
-    wait_until(lambda: not any(alive(pid) for pid in workers))
+    block_until(lambda: not any(is_running(pid) for pid in pids))
 
 
-def test_a_shared_port_is_not_shared_with_a_stranger(
+def test_another_postroom_can_not_join_a_shared_port(
     launch: Launch, database: Mapping[str, str], tmp_path: Path
 ) -> None:
     port = free_port()
-    launch("serve", "--workers", "2", "--grpc-address", f"127.0.0.1:{port}", **database)
-    wait_until(lambda: listeners(port) == 2)
-    second = launch("serve", "--workers", "2", "--grpc-address", f"127.0.0.1:{port}", **database)
+    launch("serve", "--processes", "2", "--grpc-address", f"127.0.0.1:{port}", **database)
+    block_until(lambda: listeners(port) == 2)
+    second = launch("serve", "--processes", "2", "--grpc-address", f"127.0.0.1:{port}", **database)
     assert second.wait(SECONDS) == 1
-    assert said(tmp_path, 1).strip() == f"postroom: can't listen on 127.0.0.1:{port}: Address already in use"
+    assert output(tmp_path, 1).strip() == f"postroom: can't listen on 127.0.0.1:{port}: Address already in use"
 
 
-def test_sqlite_has_room_for_one_service(launch: Launch, tmp_path: Path) -> None:
-    refused = launch("serve", "--workers", "2", POSTROOM_DATABASE_URL=f"sqlite+aiosqlite:///{tmp_path}/a.db")
-    assert refused.wait(SECONDS) == 2
-    (line,) = said(tmp_path).splitlines()
-    assert line == "postroom: --workers: an SQLite file belongs to one process: more than one needs PostgreSQL"
+def test_sqlite_allows_one_process(launch: Launch, tmp_path: Path) -> None:
+    rejected = launch("serve", "--processes", "2", POSTROOM_DATABASE_URL=f"sqlite+aiosqlite:///{tmp_path}/a.db")
+    assert rejected.wait(SECONDS) == 2
+    (line,) = output(tmp_path).splitlines()
+    assert line == "postroom: --processes: SQLite allows one process: use PostgreSQL for more"
 
 
 def test_two_gateways_share_a_port(launch: Launch) -> None:
     port = free_port()
-    parent = launch("gateway", "--workers", "2", "--http-address", f"127.0.0.1:{port}")
-    wait_until(lambda: listeners(port) == 2)
+    parent = launch("gateway", "--processes", "2", "--http-address", f"127.0.0.1:{port}")
+    block_until(lambda: listeners(port) == 2)
     assert {request(f"http://127.0.0.1:{port}/healthz") for _ in range(CONNECTIONS)} == {200}
     parent.send_signal(signal.SIGINT)
     assert parent.wait(SECONDS) == 0
 
 
-def test_processes_that_share_a_port_share_the_admin_services_too(
-    launch: Launch, database: Mapping[str, str], tmp_path: Path
-) -> None:
+def test_two_services_share_the_admin_port(launch: Launch, database: Mapping[str, str], tmp_path: Path) -> None:
     run("migrate", **database)
-    ended = run("admin-keys", "create", "--name=billing", "--output=json", **database)
-    secret = json.loads(ended.stdout)["secret"]
-    parent = launch("serve", "--workers=2", "--grpc-address=127.0.0.1:0", "--admin-address=127.0.0.1:0", **database)
-    wait_until(lambda: '"event": "ready"' in said(tmp_path) or parent.poll() is not None)
-    (ready,) = (line for line in map(json.loads, said(tmp_path).splitlines()) if line["event"] == "ready")
+    completed = run("admin-keys", "create", "--name=billing", "--output=json", **database)
+    secret = json.loads(completed.stdout)["secret"]
+    parent = launch("serve", "--processes=2", "--grpc-address=127.0.0.1:0", "--admin-address=127.0.0.1:0", **database)
+    block_until(lambda: '"event": "ready"' in output(tmp_path) or parent.poll() is not None)
+    (ready,) = (line for line in map(json.loads, output(tmp_path).splitlines()) if line["event"] == "ready")
     address = ready["admin_address"]
-    assert listeners(int(address.rpartition(":")[2])) == len(workers_of(parent)) == 2
+    assert listeners(int(address.rpartition(":")[2])) == len(children_of(parent)) == 2
     assert {admin_code(address, secret) for _ in range(CONNECTIONS)} == {grpc.StatusCode.OK}
     parent.send_signal(signal.SIGTERM)
     assert parent.wait(SECONDS) == 0

@@ -1,4 +1,4 @@
-"""A year in a few seconds: subscriptions, billing, provisioning and locks, seen from outside real processes."""
+"""Subscriptions, billing, provisioning and locks over a year of a trial clock, through real processes."""
 
 import socket
 import urllib.error
@@ -23,21 +23,21 @@ StartTrial = Callable[..., Trial]
 
 @pytest.fixture
 def start_trial(start_postroom: Starter) -> Iterator[StartTrial]:
-    """A function that starts a trial, with further flags."""
+    """A function that starts a trial, with additional flags."""
     with ExitStack() as cleanups:
         yield lambda *flags: cleanups.enter_context(trial_of(start_postroom(*FLAGS, *flags)))
 
 
-def refusal(call: Callable[[], object]) -> int:
-    """The HTTP status by which the SDK's call is refused."""
+def error_status(call: Callable[[], object]) -> int:
+    """Return the HTTP status of an SDK call, which must fail."""
     with pytest.raises(ScalewayException) as caught:
         call()
     assert caught.value.status_code
     return caught.value.status_code
 
 
-def ways(trial: Trial, address: str) -> list[tuple[str | None, str | None, str, str]]:
-    """What became of the mailboxes with an address: from, to, event and kind of actor."""
+def transitions(trial: Trial, address: str) -> list[tuple[str | None, str | None, str, str]]:
+    """Return the status transitions of the mailboxes with an address: from, to, event and kind of actor."""
     return [
         (row["from_status"], row["to_status"], row["cause"], row["actor"].partition(":")[0])
         for row in trial.history(address)
@@ -47,11 +47,11 @@ def ways(trial: Trial, address: str) -> list[tuple[str | None, str | None, str, 
 # --- Time -------------------------------------------------------------------------------------------------------------
 
 
-def test_a_year_of_renewals_passes_before_the_sdks_eyes(start_trial: StartTrial) -> None:
+def test_the_sdk_observes_a_year_of_renewals(start_trial: StartTrial) -> None:
     trial = start_trial()
     domain = trial.ready_domain()
-    monthly = trial.mailbox(domain, "monthly")
-    yearly = trial.mailbox(domain, "yearly", subscription_period=MailboxSubscriptionPeriod.YEARLY)
+    monthly = trial.create_mailbox(domain, "monthly")
+    yearly = trial.create_mailbox(domain, "yearly", subscription_period=MailboxSubscriptionPeriod.YEARLY)
     started_at = monthly.subscription_period_started_at
     assert started_at
     for month in range(1, 13):
@@ -67,27 +67,27 @@ def test_a_year_of_renewals_passes_before_the_sdks_eyes(start_trial: StartTrial)
     assert (domain.status, domain.mailbox_total_count) == ("ready", 2)
 
 
-def test_a_year_at_once_ends_where_a_year_of_months_does(start_trial: StartTrial) -> None:
+def test_advancing_a_year_at_once_equals_twelve_months(start_trial: StartTrial) -> None:
     trial = start_trial()
-    mailbox = trial.mailbox(trial.ready_domain())
+    mailbox = trial.create_mailbox(trial.ready_domain())
     trial.advance("P1Y")
     renewed = trial.api.get_mailbox(mailbox_id=mailbox.id)
     assert mailbox.subscription_period_started_at
     assert renewed.subscription_period_started_at == add_months(mailbox.subscription_period_started_at, 12)
 
 
-def test_a_canceled_subscription_ends_and_what_is_purged_leaves_a_tombstone(start_trial: StartTrial) -> None:
+def test_a_canceled_subscription_ends_in_a_purge_and_a_tombstone(start_trial: StartTrial) -> None:
     trial = start_trial()
-    mailbox = trial.mailbox(trial.ready_domain())
+    mailbox = trial.create_mailbox(trial.ready_domain())
     trial.api.update_mailbox(mailbox_id=mailbox.id, subscription_period=MailboxSubscriptionPeriod.CANCELED)
     trial.advance("P1M")
     assert trial.status(mailbox) == "deletion_scheduled"
-    assert trial.found(mailbox.id).WhichOneof("found") == "mailbox"
+    assert trial.admin_mailbox(mailbox.id).WhichOneof("found") == "mailbox"
     trial.advance("P30D")
-    assert refusal(lambda: trial.status(mailbox)) == 404
-    tombstone = trial.found(mailbox.id).tombstone
+    assert error_status(lambda: trial.status(mailbox)) == 404
+    tombstone = trial.admin_mailbox(mailbox.id).tombstone
     assert (tombstone.mailbox_id, tombstone.cause) == (mailbox.id, "purge_due")
-    assert [way[:3] for way in ways(trial, mailbox.email)] == [
+    assert [transition[:3] for transition in transitions(trial, mailbox.email)] == [
         (None, "ready", "create"),
         ("ready", "deletion_scheduled", "cancellation_due"),
         ("deletion_scheduled", None, "purge_due"),
@@ -97,11 +97,11 @@ def test_a_canceled_subscription_ends_and_what_is_purged_leaves_a_tombstone(star
 # --- Billing ----------------------------------------------------------------------------------------------------------
 
 
-def test_a_mailbox_waits_for_its_payment_and_is_ready_once_it_is_confirmed(start_trial: StartTrial) -> None:
+def test_a_mailbox_is_ready_once_its_payment_is_confirmed(start_trial: StartTrial) -> None:
     trial = start_trial("--billing=manual")
-    mailbox = trial.mailbox(trial.ready_domain())
+    mailbox = trial.create_mailbox(trial.ready_domain())
     assert mailbox.status == "waiting_payment"
-    (payment,) = trial.payments()
+    (payment,) = trial.pending_payments()
     assert (payment.mailbox_id, payment.address) == (mailbox.id, mailbox.email)
     assert payment.status == payment_pb2.Payment.PENDING
     with ThreadPoolExecutor(1) as pool:
@@ -111,39 +111,39 @@ def test_a_mailbox_waits_for_its_payment_and_is_ready_once_it_is_confirmed(start
     assert confirmed.status == payment_pb2.Payment.CONFIRMED
     again = trial.admin.ConfirmPayment(payment_pb2.ConfirmPaymentRequest(payment_id=payment.id))
     assert again == confirmed
-    assert trial.payments() == []
-    assert ways(trial, mailbox.email) == [
+    assert trial.pending_payments() == []
+    assert transitions(trial, mailbox.email) == [
         (None, "waiting_payment", "create", "key"),
         ("waiting_payment", "ready", "payment_confirmed", "admin"),
     ]
     assert trial.history(mailbox.email)[-1]["actor"] == f"admin:{ADMIN_KEY}"
 
 
-def refused(trial: Trial) -> Mailbox:
-    """A mailbox whose first payment is refused."""
-    mailbox = trial.mailbox(trial.ready_domain())
-    (payment,) = trial.payments()
-    sent = payment_pb2.RefusePaymentRequest(payment_id=payment.id, reason="card expired")
-    answered = trial.admin.RefusePayment(sent)
-    assert (answered.status, answered.reason) == (payment_pb2.Payment.REFUSED, "card expired")
-    assert trial.admin.RefusePayment(sent) == answered
+def create_unpaid_mailbox(trial: Trial) -> Mailbox:
+    """Create a mailbox, and refuse its first payment."""
+    mailbox = trial.create_mailbox(trial.ready_domain())
+    (payment,) = trial.pending_payments()
+    request = payment_pb2.RefusePaymentRequest(payment_id=payment.id, reason="card expired")
+    refused = trial.admin.RefusePayment(request)
+    assert (refused.status, refused.reason) == (payment_pb2.Payment.REFUSED, "card expired")
+    assert trial.admin.RefusePayment(request) == refused
     return mailbox
 
 
-def test_what_is_not_paid_is_locked_then_scheduled_for_deletion_then_purged(start_trial: StartTrial) -> None:
+def test_an_unpaid_mailbox_is_locked_then_deleted_then_purged(start_trial: StartTrial) -> None:
     trial = start_trial("--billing=manual")
-    mailbox = refused(trial)
+    mailbox = create_unpaid_mailbox(trial)
     assert trial.status(mailbox) == "payment_failed"
     trial.advance("P7D")
     assert trial.status(mailbox) == "locked"
     change = {"mailbox_id": mailbox.id, "new_password": PASSWORD.upper()}
-    assert refusal(lambda: trial.api.update_mailbox(**change)) == 423
+    assert error_status(lambda: trial.api.update_mailbox(**change)) == 423
     trial.advance("P14D")
     assert trial.status(mailbox) == "deletion_scheduled"
-    assert trial.payments() == []
+    assert trial.pending_payments() == []
     trial.advance("P30D")
-    assert refusal(lambda: trial.status(mailbox)) == 404
-    assert ways(trial, mailbox.email) == [
+    assert error_status(lambda: trial.status(mailbox)) == 404
+    assert transitions(trial, mailbox.email) == [
         (None, "waiting_payment", "create", "key"),
         ("waiting_payment", "payment_failed", "payment_refused", "admin"),
         ("payment_failed", "locked", "payment_grace_over", "worker"),
@@ -153,9 +153,9 @@ def test_what_is_not_paid_is_locked_then_scheduled_for_deletion_then_purged(star
 
 
 @pytest.mark.parametrize(("waited", "status"), [("PT1S", "payment_failed"), ("P8D", "locked")])
-def test_paying_in_between_restores(start_trial: StartTrial, waited: str, status: str) -> None:
+def test_a_late_payment_restores_the_mailbox(start_trial: StartTrial, waited: str, status: str) -> None:
     trial = start_trial("--billing=manual")
-    mailbox = refused(trial)
+    mailbox = create_unpaid_mailbox(trial)
     trial.advance(waited)
     assert trial.status(mailbox) == status
     trial.confirm_payment()
@@ -164,15 +164,15 @@ def test_paying_in_between_restores(start_trial: StartTrial, waited: str, status
     assert trial.status(mailbox) == "ready"
 
 
-def test_a_renewal_is_in_use_until_its_payment_is_overdue(start_trial: StartTrial) -> None:
+def test_a_renewing_mailbox_works_until_its_payment_is_overdue(start_trial: StartTrial) -> None:
     trial = start_trial("--billing=manual", "--payment-term=3d")
-    mailbox = trial.mailbox(trial.ready_domain())
+    mailbox = trial.create_mailbox(trial.ready_domain())
     trial.confirm_payment()
     trial.advance("P1M")
     assert trial.status(mailbox) == "renewing"
     trial.advance("P3D")
     assert trial.status(mailbox) == "payment_failed"
-    (payment,) = trial.payments()
+    (payment,) = trial.pending_payments()
     assert payment.status == payment_pb2.Payment.OVERDUE
     trial.confirm_payment()
     assert trial.status(mailbox) == "ready"
@@ -181,20 +181,20 @@ def test_a_renewal_is_in_use_until_its_payment_is_overdue(start_trial: StartTria
 # --- Provisioning -----------------------------------------------------------------------------------------------------
 
 
-def test_a_mailbox_and_its_alias_are_what_the_mail_platform_says(start_trial: StartTrial) -> None:
+def test_statuses_follow_the_confirmations_of_the_mail_platform(start_trial: StartTrial) -> None:
     trial = start_trial("--provisioning=manual")
     domain = trial.api.create_domain(name="example.org")
     assert domain.status == "creating"
     trial.confirm_provision("CREATE", domain.name)
-    domain = trial.validated(domain)
-    mailbox = trial.mailbox(domain)
+    domain = trial.validate(domain)
+    mailbox = trial.create_mailbox(domain)
     assert mailbox.status == "creating"
-    (provision,) = trial.provisions()
-    sent = provision_pb2.FailProvisionRequest(provision_id=provision.id, reason="disk full")
-    failed = trial.admin.FailProvision(sent)
+    (provision,) = trial.pending_provisions()
+    request = provision_pb2.FailProvisionRequest(provision_id=provision.id, reason="disk full")
+    failed = trial.admin.FailProvision(request)
     assert (failed.attempts, failed.error, failed.mailbox_id) == (1, "disk full", mailbox.id)
-    assert trial.admin.FailProvision(sent) == failed
-    assert trial.provisions() == []
+    assert trial.admin.FailProvision(request) == failed
+    assert trial.pending_provisions() == []
     assert trial.status(mailbox) == "creating"
     trial.advance("PT1M")
     confirmed = trial.confirm_provision("CREATE", mailbox.email)
@@ -207,7 +207,7 @@ def test_a_mailbox_and_its_alias_are_what_the_mail_platform_says(start_trial: St
     assert trial.api.get_alias(alias_id=alias.id).status == "ready"
     assert trial.api.delete_alias(alias_id=alias.id).status == "deleting"
     trial.confirm_provision("DELETE", alias.email)
-    assert refusal(lambda: trial.api.get_alias(alias_id=alias.id)) == 404
+    assert error_status(lambda: trial.api.get_alias(alias_id=alias.id)) == 404
 
     trial.api.delete_mailbox(mailbox_id=mailbox.id)
     assert trial.api.restore_mailbox(mailbox_id=mailbox.id).status == "restoring"
@@ -216,8 +216,8 @@ def test_a_mailbox_and_its_alias_are_what_the_mail_platform_says(start_trial: St
     trial.advance("P30D")
     assert trial.status(mailbox) == "deleting"
     trial.confirm_provision("DELETE", mailbox.email)
-    assert refusal(lambda: trial.status(mailbox)) == 404
-    assert [way[:3] for way in ways(trial, mailbox.email)] == [
+    assert error_status(lambda: trial.status(mailbox)) == 404
+    assert [transition[:3] for transition in transitions(trial, mailbox.email)] == [
         (None, "creating", "create"),
         ("creating", "ready", "provisioned"),
         ("ready", "deletion_scheduled", "delete"),
@@ -231,27 +231,27 @@ def test_a_mailbox_and_its_alias_are_what_the_mail_platform_says(start_trial: St
     assert trial.api.delete_domain(domain_id=domain.id).status == "deleting"
     trial.advance("PT1S")
     trial.confirm_provision("DELETE", domain.name)
-    assert refusal(lambda: trial.api.get_domain(domain_id=domain.id)) == 404
+    assert error_status(lambda: trial.api.get_domain(domain_id=domain.id)) == 404
 
 
 # --- Locks ------------------------------------------------------------------------------------------------------------
 
 
-def test_a_lock_is_seen_by_the_tenant_and_survives_a_deletion(start_trial: StartTrial) -> None:
+def test_a_lock_is_visible_to_the_tenant_and_survives_deletion(start_trial: StartTrial) -> None:
     trial = start_trial()
-    mailbox = trial.mailbox(trial.ready_domain())
+    mailbox = trial.create_mailbox(trial.ready_domain())
     locked = trial.admin.LockMailbox(mailbox_pb2.LockMailboxRequest(mailbox_id=mailbox.id, reason="spam"))
     assert locked.lock_reason == "spam"
     assert trial.status(mailbox) == "locked"
     change = {"mailbox_id": mailbox.id, "new_password": PASSWORD.upper()}
-    assert refusal(lambda: trial.api.update_mailbox(**change)) == 423
+    assert error_status(lambda: trial.api.update_mailbox(**change)) == 423
     trial.api.delete_mailbox(mailbox_id=mailbox.id)
     assert trial.api.restore_mailbox(mailbox_id=mailbox.id).status == "locked"
     unlocked = trial.admin.UnlockMailbox(mailbox_pb2.UnlockMailboxRequest(mailbox_id=mailbox.id))
     assert not unlocked.HasField("lock_reason")
     trial.api.update_mailbox(**change)
-    listing = mailbox_pb2.ListTransitionsRequest(mailbox_id=mailbox.id)
-    listed = trial.admin.ListTransitions(listing).transitions
+    request = mailbox_pb2.ListTransitionsRequest(mailbox_id=mailbox.id)
+    listed = trial.admin.ListTransitions(request).transitions
     assert [(row.revision, row.cause, row.actor) for row in listed] == [
         (row["revision"], row["cause"], row["actor"]) for row in trial.history(mailbox.email)
     ]
@@ -261,31 +261,31 @@ def test_a_lock_is_seen_by_the_tenant_and_survives_a_deletion(start_trial: Start
 # --- The clock itself -------------------------------------------------------------------------------------------------
 
 
-def test_what_the_clock_cannot_read_is_refused_in_json(start_postroom: Starter) -> None:
+def test_an_invalid_advance_is_rejected_in_json(start_postroom: Starter) -> None:
     up = start_postroom("--clock=127.0.0.1:0")
     url = f"http://{address_of(up, 'clock')}/advance"
     with pytest.raises(urllib.error.HTTPError) as caught:
         urllib.request.urlopen(url, b'{"seconds": -1}')
     with caught.value as error:
         assert error.code == 400
-        assert b'"message": "seconds: the time goes on from ' in error.read()
+        assert b'"message": "seconds: expected a time from ' in error.read()
 
 
-def test_a_clock_whose_address_is_taken_is_one_line(start_postroom: Starter) -> None:
+def test_a_clock_address_in_use_is_one_line(start_postroom: Starter) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         up: Up = start_postroom(f"--clock={address}", wait=False)
         assert up.wait() == 1
-    assert up.said == [f"postroom: can't listen for the clock on {address}: address already in use"]
+    assert up.error_lines == [f"postroom: can't listen for the clock on {address}: address already in use"]
 
 
 @pytest.mark.parametrize("address", ["0.0.0.0:8090", "192.0.2.1:8090", "example.org:80", "8090"])
-def test_a_clock_is_for_this_machine_alone(address: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_clock_listens_on_loopback_only(address: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run(["up", f"--clock={address}"]) == 2
-    assert capsys.readouterr().err.startswith("postroom: --clock: HOST:PORT on loopback is expected")
+    assert capsys.readouterr().err.startswith("postroom: --clock: expected HOST:PORT on loopback")
 
 
 @pytest.mark.parametrize("command", ["serve", "gateway", "worker", "migrate"])
-def test_no_other_command_has_a_clock(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_only_up_has_a_trial_clock(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run([command, "--clock=127.0.0.1:0"]) == 2
     assert capsys.readouterr().err == "postroom: No such option: --clock\n"

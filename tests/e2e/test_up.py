@@ -1,4 +1,4 @@
-"""`postroom up`: one command that starts everything, says where it is, and leaves nothing behind."""
+"""`postroom up`: starts everything, prints the addresses, and leaves no process behind."""
 
 import json
 import os
@@ -12,10 +12,11 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.conftest import Starter
-from tests.e2e.support import STOP_SECONDS, VARIABLES, Up, alive, children, request, wait_until
+from tests.e2e.support import STOP_SECONDS, VARIABLES, Up, child_pids, is_running, request
+from tests.support.waiting import block_until
 
 
-def test_first_start_prints_the_variables_once_and_where_it_listens(postroom: Up) -> None:
+def test_the_first_start_prints_the_variables_and_the_addresses(postroom: Up) -> None:
     *exports, grpc, rest = postroom.output.splitlines()
     environment = postroom.environment
     assert exports == [f"export {name}={environment[name]}" for name in VARIABLES]
@@ -23,18 +24,18 @@ def test_first_start_prints_the_variables_once_and_where_it_listens(postroom: Up
     assert rest == f"# REST listens on {environment['SCW_API_URL'].removeprefix('http://')}"
 
 
-def test_env_file_has_the_five_variables_and_is_its_owners_alone(postroom: Up) -> None:
+def test_the_env_file_has_the_five_variables_and_is_private(postroom: Up) -> None:
     assert tuple(postroom.environment) == VARIABLES
     assert stat.S_IMODE(postroom.env_file.stat().st_mode) == 0o600
 
 
-def test_database_is_its_owners_alone(postroom: Up) -> None:
+def test_the_database_is_private(postroom: Up) -> None:
     data = postroom.directory / "data"
     assert stat.S_IMODE(data.stat().st_mode) == 0o700
     assert {stat.S_IMODE(path.stat().st_mode) for path in data.iterdir()} == {0o600}
 
 
-def test_what_is_ready_serves(postroom: Up) -> None:
+def test_a_ready_instance_serves_requests(postroom: Up) -> None:
     assert postroom.get("/readyz") == 200
     assert postroom.get("/mailbox/v1alpha1/domains", postroom.environment["SCW_SECRET_KEY"]) == 200
     assert postroom.get("/mailbox/v1alpha1/domains") == 401
@@ -43,14 +44,14 @@ def test_what_is_ready_serves(postroom: Up) -> None:
         pass
 
 
-def test_log_is_json_lines_that_name_their_process_and_no_secret(postroom: Up) -> None:
-    assert postroom.said == []
+def test_log_lines_are_json_with_their_process_and_no_secret(postroom: Up) -> None:
+    assert postroom.error_lines == []
     lines = [json.loads(line) for line in postroom.log.splitlines()]
     assert {"serve", "worker"} <= {line["process"] for line in lines}
     assert postroom.environment["SCW_SECRET_KEY"] not in postroom.log
 
 
-def test_second_start_shows_the_url_alone_and_the_key_still_works(start_postroom: Starter) -> None:
+def test_the_second_start_prints_only_the_url_and_the_key_works(start_postroom: Starter) -> None:
     first = start_postroom()
     secret = first.environment["SCW_SECRET_KEY"]
     assert first.stop() == 0
@@ -62,9 +63,9 @@ def test_second_start_shows_the_url_alone_and_the_key_still_works(start_postroom
     assert second.get("/mailbox/v1alpha1/domains", secret) == 200
 
 
-def test_ctrl_c_finishes_what_runs_and_leaves_no_process(start_postroom: Starter) -> None:
+def test_ctrl_c_finishes_requests_in_progress_and_leaves_no_process(start_postroom: Starter) -> None:
     up = start_postroom()
-    pids = children(up.process.pid)
+    pids = child_pids(up.process.pid)
     assert len(pids) == 3
     url, secret = up.environment["SCW_API_URL"] + "/mailbox/v1alpha1", up.environment["SCW_SECRET_KEY"]
     request(f"{url}/domains", secret, b'{"name": "example.org"}')
@@ -73,14 +74,14 @@ def test_ctrl_c_finishes_what_runs_and_leaves_no_process(start_postroom: Starter
         "domain_id": domain_id,
         "mailboxes": [{"local_part": f"m{n}", "password": f"correct horse {n} battery"} for n in range(40)],
     }
-    with ThreadPoolExecutor(1) as pool:  # forty password hashes take longer than the signal does
-        answer = pool.submit(request, f"{url}/batch-create-mailboxes", secret, json.dumps(batch).encode())
+    with ThreadPoolExecutor(1) as pool:  # 40 password hashes take longer than 0.2 s
+        response = pool.submit(request, f"{url}/batch-create-mailboxes", secret, json.dumps(batch).encode())
         with pytest.raises(TimeoutError):
-            answer.result(0.2)
+            response.result(0.2)
         assert up.stop(signal.SIGINT) == 0
-        assert answer.result() == 200
-    assert not any(map(alive, pids.values()))
-    assert up.said == []
+        assert response.result() == 200
+    assert not any(map(is_running, pids.values()))
+    assert up.error_lines == []
 
 
 def _only_domain(url: str, secret: str) -> str:
@@ -92,84 +93,85 @@ def _only_domain(url: str, secret: str) -> str:
     return str(domain["id"])
 
 
-def test_signal_during_the_start_ends_it_well(start_postroom: Starter) -> None:
+def test_a_signal_during_the_start_stops_it_with_exit_code_0(start_postroom: Starter) -> None:
     up = start_postroom(wait=False)
-    wait_until(lambda: children(up.process.pid))
-    pids = children(up.process.pid)
+    block_until(lambda: child_pids(up.process.pid))
+    pids = child_pids(up.process.pid)
     assert up.stop(signal.SIGINT) == 0
-    assert not any(map(alive, pids.values()))
+    assert not any(map(is_running, pids.values()))
     assert up.output == ""
 
 
 @pytest.mark.parametrize(
-    ("name", "number", "why"),
+    ("name", "number", "reason"),
     [
-        ("gatewa", signal.SIGKILL, "gateway was killed by SIGKILL"),  # as far as a process's name goes
-        ("worker", signal.SIGTERM, "worker ended with exit code 0"),
+        ("gatewa", signal.SIGKILL, "gateway was killed by SIGKILL"),  # process names are truncated
+        ("worker", signal.SIGTERM, "worker exited with code 0"),
     ],
 )
-def test_end_of_a_process_is_told_and_ends_the_others(
-    start_postroom: Starter, name: str, number: int, why: str
+def test_the_exit_of_a_process_is_reported_and_stops_the_others(
+    start_postroom: Starter, name: str, number: int, reason: str
 ) -> None:
     up = start_postroom()
-    pids = children(up.process.pid)
+    pids = child_pids(up.process.pid)
     os.kill(pids[name], number)
     assert up.wait() == 1
-    assert up.said == [f"postroom: {why}"]
-    assert not any(map(alive, pids.values()))
+    assert up.error_lines == [f"postroom: {reason}"]
+    assert not any(map(is_running, pids.values()))
 
 
-def test_children_end_by_themselves_where_the_supervisor_is_killed(start_postroom: Starter) -> None:
+def test_children_exit_if_the_supervisor_is_killed(start_postroom: Starter) -> None:
     up = start_postroom()
-    pids = children(up.process.pid)
+    pids = child_pids(up.process.pid)
     up.process.kill()
     up.wait()
-    wait_until(lambda: not any(map(alive, pids.values())), STOP_SECONDS)
+    block_until(lambda: not any(map(is_running, pids.values())), STOP_SECONDS)
 
 
-def test_process_that_does_not_end_is_killed(start_postroom: Starter) -> None:
+def test_a_process_that_does_not_stop_is_killed(start_postroom: Starter) -> None:
     up = start_postroom("--drain-seconds=0")
-    pids = children(up.process.pid)
+    pids = child_pids(up.process.pid)
     os.kill(pids["gatewa"], signal.SIGSTOP)
     assert up.stop() == 1
-    assert up.said == ["postroom: gateway has not ended within 2 s: killing it"]
-    assert not any(map(alive, pids.values()))
+    assert up.error_lines == ["postroom: gateway has not exited within 2 s: killing it"]
+    assert not any(map(is_running, pids.values()))
 
 
-def test_second_signal_ends_everything_at_once(start_postroom: Starter) -> None:
+def test_a_second_signal_kills_everything_at_once(start_postroom: Starter) -> None:
     up = start_postroom("--drain-seconds=60")
-    pids = children(up.process.pid)
+    pids = child_pids(up.process.pid)
     os.kill(pids["gatewa"], signal.SIGSTOP)
     up.process.send_signal(signal.SIGINT)
     with pytest.raises(subprocess.TimeoutExpired):
         up.process.wait(0.5)
     assert up.stop(signal.SIGINT) == 130
-    wait_until(lambda: not any(map(alive, pids.values())), 5)
+    block_until(lambda: not any(map(is_running, pids.values())), 5)
 
 
 @pytest.mark.parametrize(("flag", "name"), [("--grpc-address", "serve"), ("--http-address", "gateway")])
-def test_port_in_use_is_one_line(start_postroom: Starter, flag: str, name: str) -> None:
+def test_a_port_in_use_is_one_line(start_postroom: Starter, flag: str, name: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         up = start_postroom(f"{flag}={address}", wait=False)
         assert up.wait() == 1
-    (line,) = up.said
+    (line,) = up.error_lines
     assert line.startswith(f"postroom: {name}: can't listen for ")
     assert address in line
     assert up.output == ""
 
 
-def test_env_file_that_cannot_be_written_is_one_line(start_postroom: Starter, tmp_path: Path) -> None:
+def test_an_env_file_that_can_not_be_written_is_one_line(start_postroom: Starter, tmp_path: Path) -> None:
     up = start_postroom(f"--env-file={tmp_path}/nowhere/env", wait=False)
     assert up.wait() == 1
-    (line,) = up.said
-    assert line == f"postroom: --env-file: {tmp_path}/nowhere/env can't be made a file"
+    (line,) = up.error_lines
+    path = f"{tmp_path}/nowhere/env"
+    assert line == f"postroom: --env-file: can't create {path}: it is a directory, or its directory does not exist"
     assert not (tmp_path / "data").exists()
 
 
-def test_ipv6_works(start_postroom: Starter) -> None:
+def test_ipv6_addresses_work(start_postroom: Starter) -> None:
     up = start_postroom("--http-address=[::1]:0", "--grpc-address=[::1]:0")
     url = up.environment["SCW_API_URL"]
     assert url.startswith("http://[::1]:")
-    assert f"export SCW_API_URL='{url}'" in up.output  # quoted: zsh takes [ ] for a pattern
+    assert f"export SCW_API_URL='{url}'" in up.output  # quoted: [ ] is a pattern in zsh
     assert up.get("/readyz") == 200

@@ -1,4 +1,4 @@
-"""The contract as the descriptors tell it: what is added to a .proto is in these lists, and so in the tests."""
+"""RPCs, messages and fields of the contract, and Hypothesis strategies for its messages, from the descriptors."""
 
 import math
 import string
@@ -36,19 +36,19 @@ FIELDS: list[FieldDescriptor] = [field for message in MESSAGES for field in mess
 
 
 def entry_of(field: FieldDescriptor) -> Descriptor | None:
-    """The type of a map's entries, None for what is no map."""
+    """Return the entry type of a map field, None for other fields."""
     entry = field.message_type
     return entry if entry is not None and entry.GetOptions().map_entry else None
 
 
 def owner_of(field: FieldDescriptor) -> Descriptor:
-    """The message that the field is one of."""
+    """Return the message type that contains the field."""
     assert field.containing_type is not None
     return field.containing_type
 
 
 def messages(descriptor: Descriptor) -> st.SearchStrategy[Message]:
-    """Any message of a type that JSON can hold: what the contract takes as "not set" is not set."""
+    """Messages of a type that survive a JSON round trip: values that mean "not set" are excluded."""
     grouped = [oneof.fields for oneof in descriptor.oneofs if len(oneof.fields) > 1]
     free = {field.name: field for field in descriptor.fields if not any(field in group for group in grouped)}
     fixed = {name: _values(field) for name, field in free.items() if not field.has_presence}
@@ -73,11 +73,11 @@ def _values(field: FieldDescriptor) -> st.SearchStrategy[Any]:
 
 def _one(field: FieldDescriptor) -> st.SearchStrategy[Any]:
     if field.message_type is not None:
-        known = _WELL_KNOWN.get(field.message_type.full_name)
-        return known() if known else messages(field.message_type)
+        strategy = _WELL_KNOWN.get(field.message_type.full_name)
+        return strategy() if strategy else messages(field.message_type)
     if field.enum_type is not None:
         numbers = [value.number for value in field.enum_type.values]
-        # In a list or a map, and where presence is told apart, the zero value would be dropped.
+        # Decoding drops the zero value in lists, maps and optional fields.
         dropped = field.is_repeated or field.has_presence or owner_of(field).GetOptions().map_entry
         return st.sampled_from(numbers[1:] if dropped else numbers)
     return _SCALARS[field.type]()

@@ -1,4 +1,4 @@
-"""A gRPC server that answers any service of the descriptors as a test tells it to."""
+"""gRPC server that implements any service of the descriptors with behaviors set by the test."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
@@ -13,12 +13,12 @@ from google.rpc import status_pb2
 from grpc_health.v1 import health_pb2  # type: ignore[import-untyped, unused-ignore]
 
 Context = grpc.aio.ServicerContext[Any, Any]
-Behaviour = Callable[[Any, Context], Awaitable[Message]]
+Behavior = Callable[[Any, Context], Awaitable[Message]]
 
 
 @dataclass
 class Call:
-    """What arrived at the service."""
+    """A received call."""
 
     rpc: str
     request: Any
@@ -28,11 +28,11 @@ class Call:
 
 @dataclass
 class StubService:
-    """Answers each RPC with an empty message, unless `behaviours` says otherwise by the RPC's name."""
+    """Returns an empty message from each RPC, unless `behaviors` has a function under the RPC's name."""
 
     services: Iterable[ServiceDescriptor]
     port: int = 0
-    behaviours: dict[str, Behaviour] = field(default_factory=dict)
+    behaviors: dict[str, Behavior] = field(default_factory=dict)
     calls: list[Call] = field(default_factory=list)
     health: int = health_pb2.HealthCheckResponse.SERVING
     cancelled: asyncio.Event = field(default_factory=asyncio.Event)
@@ -43,7 +43,7 @@ class StubService:
         return f"127.0.0.1:{self.port}"
 
     async def start(self) -> None:
-        """Listen, on the same port as before where there was one."""
+        """Listen on a free port, or on the previous port after a restart."""
         self._server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
         for service in self.services:
             handlers = {method.name: self._handler(method) for method in service.methods}
@@ -61,16 +61,16 @@ class StubService:
     async def stop(self) -> None:
         await self._server.stop(None)
 
-    def answer(self, rpc: str, response: Message) -> None:
-        async def behave(_: Any, __: Context) -> Message:
+    def respond_with(self, rpc: str, response: Message) -> None:
+        async def behavior(_: Any, __: Context) -> Message:
             return response
 
-        self.behaviours[rpc] = behave
+        self.behaviors[rpc] = behavior
 
     def fail(
         self, rpc: str, code: grpc.StatusCode, text: str, details: Iterable[Message] | bytes | None = None
     ) -> None:
-        """Fail with a status; `details` are google.rpc messages, bytes to stand for them, or none at all."""
+        """Fail with a status; `details` are google.rpc messages, raw bytes in their place, or None."""
         trailing: tuple[tuple[str, bytes], ...] = ()
         if isinstance(details, bytes):
             trailing = (("grpc-status-details-bin", details),)
@@ -80,16 +80,16 @@ class StubService:
                 status.details.add().Pack(each)
             trailing = (("grpc-status-details-bin", status.SerializeToString()),)
 
-        async def behave(_: Any, context: Context) -> Message:
+        async def behavior(_: Any, context: Context) -> Message:
             await context.abort(code, text, trailing_metadata=trailing)
 
-        self.behaviours[rpc] = behave
+        self.behaviors[rpc] = behavior
 
     def hold(self, rpc: str) -> asyncio.Event:
-        """Answer only when the returned event is set; `cancelled` is set where the call is cancelled before."""
+        """Block calls until the returned event is set. `cancelled` is set when a blocked call is cancelled."""
         release = asyncio.Event()
 
-        async def behave(request: Any, context: Context) -> Message:
+        async def behavior(request: Any, context: Context) -> Message:
             try:
                 await release.wait()
             except asyncio.CancelledError:
@@ -97,7 +97,7 @@ class StubService:
                 raise
             return self._empty(rpc)
 
-        self.behaviours[rpc] = behave
+        self.behaviors[rpc] = behavior
         return release
 
     def _empty(self, rpc: str) -> Message:
@@ -111,8 +111,8 @@ class StubService:
         async def handle(request: Message, context: Context) -> Message:
             metadata = {key: str(value) for key, value in context.invocation_metadata() or ()}
             self.calls.append(Call(method.name, request, metadata, context.time_remaining()))
-            behave = self.behaviours.get(method.name)
-            return await behave(request, context) if behave else GetMessageClass(method.output_type)()
+            behavior = self.behaviors.get(method.name)
+            return await behavior(request, context) if behavior else GetMessageClass(method.output_type)()
 
         return grpc.unary_unary_rpc_method_handler(
             handle,

@@ -1,4 +1,4 @@
-"""Every type of error in the contract, from the service's status to the HTTP answer."""
+"""Mapping of every error type of the contract from google.rpc.Status to HTTP."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -15,9 +15,9 @@ from google.rpc.error_details_pb2 import (
     RetryInfo,
 )
 
-from postroomd.gateway.errors import BY_CODE, ROWS, Refused, problem
-from postroomd.gateway.handler import problem_response
-from tests.gateway.conftest import Client
+from postroomd.gateway.errors import ERROR_TYPES, TYPE_BY_CODE, RequestError, error_response
+from postroomd.gateway.responses import error_to_http
+from tests.gateway.client import Client
 
 Code = grpc.StatusCode
 SECRET_TEXT = "sqlite:///var/lib/postroom: no such table"
@@ -28,9 +28,9 @@ def info(kind: str, domain: str = "postroom", **metadata: str) -> ErrorInfo:
 
 
 def retry(seconds: int, nanos: int = 0) -> RetryInfo:
-    made = RetryInfo()
-    made.retry_delay.seconds, made.retry_delay.nanos = seconds, nanos
-    return made
+    detail = RetryInfo()
+    detail.retry_delay.seconds, detail.retry_delay.nanos = seconds, nanos
+    return detail
 
 
 MAILBOX = ResourceInfo(resource_type="mailbox", resource_name="an-id")
@@ -43,6 +43,10 @@ VIOLATIONS = BadRequest(
 )
 IN_USE = PreconditionFailure(violations=[{"type": "RESOURCE_STILL_IN_USE", "description": "has aliases"}])
 RESOURCE = {"resource": "mailbox", "resource_id": "an-id"}
+ETAG_MISMATCH = {
+    "precondition": "unknown_precondition",
+    "help_message": "The resource has changed: its etag is not the one in the request.",
+}
 
 # (code, details, HTTP status, type, further keys, headers)
 TABLE: list[tuple[Code, list[Message], int, str, dict[str, Any], dict[str, str]]] = [
@@ -89,7 +93,7 @@ TABLE: list[tuple[Code, list[Message], int, str, dict[str, Any], dict[str, str]]
     ),
     (Code.NOT_FOUND, [info("NOT_FOUND"), MAILBOX], 404, "not_found", RESOURCE, {}),
     (Code.ALREADY_EXISTS, [info("CONFLICT"), MAILBOX, ResourceInfo(resource_name="b")], 409, "conflict", RESOURCE, {}),
-    (Code.ABORTED, [info("CONFLICT"), MAILBOX], 409, "conflict", RESOURCE, {}),
+    (Code.ABORTED, [info("CONFLICT"), MAILBOX], 412, "precondition_failed", {**RESOURCE, **ETAG_MISMATCH}, {}),
     (
         Code.FAILED_PRECONDITION,
         [info("TRANSIENT_STATE", current_state="deleting"), MAILBOX],
@@ -119,7 +123,7 @@ TABLE: list[tuple[Code, list[Message], int, str, dict[str, Any], dict[str, str]]
     (Code.UNAVAILABLE, [info("UNAVAILABLE"), retry(0)], 503, "unavailable", {}, {"Retry-After": "1"}),
     (Code.DEADLINE_EXCEEDED, [info("DEADLINE_EXCEEDED")], 504, "deadline_exceeded", {}, {}),
     (Code.INTERNAL, [info("INTERNAL", request_id="the-id")], 500, "internal", {"request_id": "the-id"}, {}),
-    # An ErrorInfo of which nothing is known here
+    # ErrorInfo with an unknown reason or domain, or invalid metadata
     (Code.NOT_FOUND, [info("GONE_FISHING"), MAILBOX], 404, "not_found", RESOURCE, {}),
     (Code.NOT_FOUND, [info("LOCKED", domain="elsewhere"), MAILBOX], 404, "not_found", RESOURCE, {}),
     (
@@ -138,20 +142,20 @@ def table_id(row: Any) -> str:
 
 
 @pytest.mark.parametrize("row", TABLE, ids=table_id)
-async def test_a_status_is_told_by_its_details(call: Client, row: Any) -> None:
+async def test_a_status_is_mapped_by_its_details(call: Client, row: Any) -> None:
     code, details, status, kind, keys, headers = row
     call.stub.fail("GetMailbox", code, SECRET_TEXT, details)
-    answer = await call("GET", "/mailboxes/an-id", headers={"X-Request-Id": "the-id"})
-    body = answer.json
-    assert (answer.status, body.pop("type")) == (status, kind)
+    response = await call("GET", "/mailboxes/an-id", headers={"X-Request-Id": "the-id"})
+    body = response.json
+    assert (response.status, body.pop("type")) == (status, kind)
     assert body.pop("message") not in ("", "Validation Error")
     assert body == keys
-    assert answer.headers["Content-Type"] == "application/json"
-    assert headers.items() <= dict(answer.headers).items()
-    assert SECRET_TEXT not in answer.raw.decode()
+    assert response.headers["Content-Type"] == "application/json"
+    assert headers.items() <= dict(response.headers).items()
+    assert SECRET_TEXT not in response.raw.decode()
 
 
-# What each code becomes without details, as gRPC itself answers.
+# Mapping of each code without details, as gRPC itself produces them.
 WITHOUT_DETAILS: dict[Code, tuple[int, str, dict[str, Any]]] = {
     Code.CANCELLED: (503, "unavailable", {}),
     Code.UNKNOWN: (500, "internal", {"request_id": "the-id"}),
@@ -167,7 +171,7 @@ WITHOUT_DETAILS: dict[Code, tuple[int, str, dict[str, Any]]] = {
         "precondition_failed",
         {"precondition": "unknown_precondition", "help_message": ""},
     ),
-    Code.ABORTED: (409, "conflict", {"resource": "", "resource_id": ""}),
+    Code.ABORTED: (412, "precondition_failed", {"resource": "", "resource_id": "", **ETAG_MISMATCH}),
     Code.OUT_OF_RANGE: (400, "invalid_arguments", {"details": []}),
     Code.UNIMPLEMENTED: (500, "internal", {"request_id": "the-id"}),
     Code.INTERNAL: (500, "internal", {"request_id": "the-id"}),
@@ -176,50 +180,50 @@ WITHOUT_DETAILS: dict[Code, tuple[int, str, dict[str, Any]]] = {
 }
 
 
-async def check_without_details(call: Client, code: Code, details: Iterable[Message] | bytes | None) -> None:
+async def assert_mapped_by_code(call: Client, code: Code, details: Iterable[Message] | bytes | None) -> None:
     call.stub.fail("CreateAlias", code, SECRET_TEXT, details)
-    answer = await call("POST", "/aliases", json={}, headers={"X-Request-Id": "the-id"})
+    response = await call("POST", "/aliases", json={}, headers={"X-Request-Id": "the-id"})
     status, kind, keys = WITHOUT_DETAILS[code]
-    body = answer.json
-    assert (answer.status, body.pop("type")) == (status, kind)
+    body = response.json
+    assert (response.status, body.pop("type")) == (status, kind)
     assert body.pop("message")
     assert body == keys
-    assert ("Retry-After" in answer.headers) == (kind in ("unavailable", "too_many_requests"))
-    assert SECRET_TEXT not in answer.raw.decode()
+    assert ("Retry-After" in response.headers) == (kind in ("unavailable", "too_many_requests"))
+    assert SECRET_TEXT not in response.raw.decode()
 
 
 @pytest.mark.parametrize("code", [code for code in Code if code is not Code.OK], ids=lambda code: code.name)
-async def test_a_status_without_details_is_told_by_its_code(call: Client, code: Code) -> None:
-    await check_without_details(call, code, None)
+async def test_a_status_without_details_is_mapped_by_its_code(call: Client, code: Code) -> None:
+    await assert_mapped_by_code(call, code, None)
 
 
-NESTED_NONSENSE = b"\x08\x0d\x1a\x2f\n*type.googleapis.com/google.rpc.ErrorInfo\x12\x01\xff"
+NESTED_GARBAGE = b"\x08\x0d\x1a\x2f\n*type.googleapis.com/google.rpc.ErrorInfo\x12\x01\xff"
 
 
-@pytest.mark.parametrize("details", [b"\xff\xff", NESTED_NONSENSE, b""], ids=["nonsense", "nested nonsense", "empty"])
+@pytest.mark.parametrize("details", [b"\xff\xff", NESTED_GARBAGE, b""], ids=["garbage", "nested garbage", "empty"])
 @pytest.mark.parametrize("code", [Code.INTERNAL, Code.NOT_FOUND], ids=lambda code: code.name)
-async def test_details_that_can_not_be_read_are_none(call: Client, code: Code, details: bytes) -> None:
-    await check_without_details(call, code, details)
+async def test_undecodable_details_are_ignored(call: Client, code: Code, details: bytes) -> None:
+    await assert_mapped_by_code(call, code, details)
 
 
-async def test_an_unknown_rpc_is_an_internal_error(call: Client) -> None:
+async def test_an_exception_in_the_service_is_an_internal_error(call: Client) -> None:
     async def explode(_: Any, __: Any) -> Message:
         raise RuntimeError(SECRET_TEXT)
 
-    call.stub.behaviours["GetAlias"] = explode
-    answer = await call("GET", "/aliases/an-id", headers={"X-Request-Id": "the-id"})
-    assert answer.status == 500
-    assert answer.json == {"type": "internal", "message": ROWS["internal"].message, "request_id": "the-id"}
+    call.stub.behaviors["GetAlias"] = explode
+    response = await call("GET", "/aliases/an-id", headers={"X-Request-Id": "the-id"})
+    assert response.status == 500
+    assert response.json == {"type": "internal", "message": ERROR_TYPES["internal"].message, "request_id": "the-id"}
 
 
-def test_every_row_has_been_told() -> None:
-    by_the_gateway_alone = {"method_not_allowed", "unsupported_media_type", "payload_too_large"}
-    assert {row[3] for row in TABLE} | by_the_gateway_alone == set(ROWS)
-    assert set(BY_CODE.values()) <= set(ROWS)
+def test_the_table_covers_every_error_type() -> None:
+    of_the_gateway_only = {"method_not_allowed", "unsupported_media_type", "payload_too_large"}
+    assert {row[3] for row in TABLE} | of_the_gateway_only == set(ERROR_TYPES)
+    assert set(TYPE_BY_CODE.values()) <= set(ERROR_TYPES)
 
 
-@pytest.mark.parametrize("kind", ROWS)
-def test_no_message_is_the_one_that_the_python_sdk_treats_apart(kind: str) -> None:
-    refused = Refused(problem(kind))
-    assert refused.problem.body()["message"] not in ("", "Validation Error")
-    assert problem_response(refused.problem).content_type == "application/json"
+@pytest.mark.parametrize("kind", ERROR_TYPES)
+def test_no_message_is_the_one_reserved_by_the_python_sdk(kind: str) -> None:
+    error = RequestError(error_response(kind)).response
+    assert error.body()["message"] not in ("", "Validation Error")
+    assert error_to_http(error).content_type == "application/json"

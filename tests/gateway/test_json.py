@@ -1,4 +1,4 @@
-"""Messages to JSON and back."""
+"""JSON encoding and decoding of messages."""
 
 import json
 from typing import Any
@@ -12,17 +12,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from postroom.v1alpha1.alias_pb2 import CreateAliasRequest, UpdateAliasRequest
-from postroom.v1alpha1.domain_pb2 import Domain
+from postroom.v1alpha1.domain_pb2 import Domain, DomainRecord
 from postroom.v1alpha1.mailbox_pb2 import BatchCreateMailboxesRequest, ListMailboxesRequest, Mailbox
 from postroomd.gateway.json_codec import FieldsDecoder, compile_encoder, parse_body, to_bytes
 from postroomd.gateway.scalars import NOT_SET
-from postroomd.gateway.violations import MOST, InvalidArguments, Violation, Violations
+from postroomd.gateway.violations import MAX_VIOLATIONS, InvalidArguments, Violation, Violations
 from tests.gateway.contract import FIELDS, MESSAGES, entry_of, messages, owner_of
-from tests.gateway.sample_contract import PARCEL
+from tests.gateway.parcel_contract import PARCEL
 
 EVERY_MESSAGE = [*MESSAGES, PARCEL]
-every_message = pytest.mark.parametrize("descriptor", EVERY_MESSAGE, ids=lambda descriptor: descriptor.name)
-few = settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+for_every_message = pytest.mark.parametrize("descriptor", EVERY_MESSAGE, ids=lambda descriptor: descriptor.name)
+few_examples = settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
 
 
 def type_of(message: Message) -> Any:
@@ -34,7 +34,7 @@ def encode(message: Message) -> Any:
 
 
 def decode(descriptor: Descriptor, body: str | bytes) -> Message:
-    """Read a body; raises InvalidArguments."""
+    """Decode a body. Raises InvalidArguments."""
     violations = Violations()
     value = parse_body(body if isinstance(body, bytes) else body.encode(), violations)
     fields = {} if value is NOT_SET else FieldsDecoder(descriptor)(value, "", violations)
@@ -42,8 +42,8 @@ def decode(descriptor: Descriptor, body: str | bytes) -> Message:
     return GetMessageClass(descriptor)(**fields)
 
 
-def faults(descriptor: Descriptor, body: str | bytes) -> dict[str, str]:
-    """Argument name -> reason, of a body that is refused."""
+def violations_of(descriptor: Descriptor, body: str | bytes) -> dict[str, str]:
+    """Return argument name -> reason for a body that is rejected."""
     with pytest.raises(InvalidArguments) as caught:
         decode(descriptor, body)
     assert all(violation.help_message for violation in caught.value.violations)
@@ -51,7 +51,7 @@ def faults(descriptor: Descriptor, body: str | bytes) -> dict[str, str]:
 
 
 def oracle(message: Message) -> Any:
-    """What google.protobuf.json_format makes of a message, put into Postroom's own rules."""
+    """Return the output of google.protobuf.json_format, adapted to Postroom's rules."""
     values = json_format.MessageToDict(
         message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
     )
@@ -66,8 +66,10 @@ def _adapted(descriptor: Descriptor, values: dict[str, Any]) -> dict[str, Any]:
             adapted[field.name] = {key: _one(entry.fields_by_name["value"], each) for key, each in value.items()}
         elif field.is_repeated:
             adapted[field.name] = [_one(field, each) for each in value]
-        else:
-            adapted[field.name] = None if value is None else _one(field, value)
+        elif value is not None:
+            adapted[field.name] = _one(field, value)
+        elif field.message_type is not None:
+            adapted[field.name] = None
     return adapted
 
 
@@ -84,37 +86,36 @@ def _one(field: FieldDescriptor, value: Any) -> Any:
 
 
 def _shortest(text: str) -> str:
-    """A timestamp or a duration without the zeros at the end of its fraction."""
+    """Return a timestamp or a duration without trailing zeros in its fraction."""
     digits, unit = text[:-1], text[-1]
     return (digits.rstrip("0").rstrip(".") if "." in digits else digits) + unit
 
 
-def without_final_zeros(value: Any) -> Any:
-    """The same of all timestamps in an encoder's answer."""
+def without_trailing_zeros(value: Any) -> Any:
+    """Return the JSON value with `_shortest` applied to its timestamps."""
     if isinstance(value, dict):
-        return {key: without_final_zeros(each) for key, each in value.items()}
+        return {key: without_trailing_zeros(each) for key, each in value.items()}
     if isinstance(value, list):
-        return [without_final_zeros(each) for each in value]
+        return [without_trailing_zeros(each) for each in value]
     return _shortest(value) if isinstance(value, str) and value[4:5] == "-" and value.endswith("Z") else value
 
 
-@every_message
-@few
+@for_every_message
+@few_examples
 @given(data=st.data())
-def test_a_message_is_written_as_json_format_would_and_survives_the_way_back(
-    descriptor: Descriptor, data: st.DataObject
-) -> None:
+def test_json_equals_json_format_and_round_trips(descriptor: Descriptor, data: st.DataObject) -> None:
     message = data.draw(messages(descriptor))
     written = to_bytes(compile_encoder(descriptor)(message))
-    assert without_final_zeros(json.loads(written)) == without_final_zeros(oracle(message))
+    assert without_trailing_zeros(json.loads(written)) == without_trailing_zeros(oracle(message))
     assert decode(descriptor, written) == message
 
 
-@every_message
-def test_every_field_is_present_where_nothing_is_set(descriptor: Descriptor) -> None:
+@for_every_message
+def test_an_empty_message_lacks_only_its_optional_scalars(descriptor: Descriptor) -> None:
     encoded = encode(GetMessageClass(descriptor)())
-    assert list(encoded) == [field.name for field in descriptor.fields]
-    for field in descriptor.fields:
+    fields = [field for field in descriptor.fields if field.message_type is not None or not field.has_presence]
+    assert list(encoded) == [field.name for field in fields]
+    for field in fields:
         if field.has_presence:
             assert encoded[field.name] is None
         elif field.is_repeated:
@@ -125,11 +126,18 @@ def test_every_field_is_present_where_nothing_is_set(descriptor: Descriptor) -> 
             assert encoded[field.name] in ("", 0, False)
 
 
+def test_the_error_of_a_record_is_absent_until_it_is_set() -> None:
+    assert "error" not in encode(DomainRecord(dns_name="a.example."))
+    assert encode(DomainRecord(error=""))["error"] == ""
+    assert encode(DomainRecord(error="not found"))["error"] == "not found"
+    assert encode(DomainRecord())["created_at"] is None
+
+
 ENUMS = sorted({field.enum_type.full_name: field.enum_type for field in FIELDS if field.enum_type}.items())
 
 
 @pytest.mark.parametrize("enum", [enum for _, enum in ENUMS], ids=lambda enum: enum.full_name)
-def test_enum_values_are_their_names_in_lower_case(enum: Any) -> None:
+def test_enum_values_are_lower_case_names(enum: Any) -> None:
     field = next(field for field in FIELDS if field.enum_type is enum)
     owner = owner_of(field)
     for value in enum.values:
@@ -144,7 +152,7 @@ def test_enum_values_are_their_names_in_lower_case(enum: Any) -> None:
         assert decode(owner, given) == (message if value.number else GetMessageClass(owner)())
 
 
-def test_a_number_that_a_newer_service_answers_is_unknown() -> None:
+def test_an_unknown_enum_number_is_the_zero_value() -> None:
     assert encode(Mailbox(status=99))["status"] == "unknown_status"  # type: ignore[arg-type]
 
 
@@ -173,7 +181,7 @@ def test_timestamps_are_utc_with_z(seconds: int, nanos: int, written: str) -> No
         ("2026-01-31T12:00:00.123456789z", 1_769_860_800, 123_456_789),
     ],
 )
-def test_timestamps_of_any_offset_are_read(written: str, seconds: int, nanos: int) -> None:
+def test_timestamps_of_any_offset_are_accepted(written: str, seconds: int, nanos: int) -> None:
     message: Any = decode(PARCEL, json.dumps({"a_sent_at": written}))
     assert (message.a_sent_at.seconds, message.a_sent_at.nanos) == (seconds, nanos)
 
@@ -191,7 +199,9 @@ BATCH, ALIAS, LIST = (
         # The body as a whole
         (ALIAS, b"\xff\xfe", {"body": "format"}),
         (ALIAS, '{"local_part": "\xe9"}'.encode("latin-1"), {"body": "format"}),
-        (ALIAS, "\ufeff{}", {"body": "format"}),
+        (ALIAS, "\ufeff\ufeff{}", {"body": "format"}),
+        (ALIAS, " \ufeff{}", {"body": "format"}),
+        (ALIAS, "{}".encode("utf-16"), {"body": "format"}),
         (ALIAS, "nonsense", {"body": "format"}),
         (ALIAS, '{"local_part": "a"', {"body": "format"}),
         (ALIAS, '{"local_part": "a"} {}', {"body": "format"}),
@@ -233,7 +243,7 @@ BATCH, ALIAS, LIST = (
         ),
         (LIST, '{"statuses": "ready"}', {"statuses": "format"}),
         (LIST, f'{{"statuses": [{"0," * 10_000}0]}}', {"statuses": "constraint"}),
-        # All at once
+        # Several at once
         (
             BATCH,
             '{"domain_id": 1, "mailboxes": [{"local_part": 1}, {}, {"password": [], "age": 1}], "x": 0}',
@@ -245,7 +255,7 @@ BATCH, ALIAS, LIST = (
                 "x": "unknown",
             },
         ),
-        # Types that Postroom's own contract does not use
+        # Types that only the parcel contract has
         *[(PARCEL, f'{{"a_bool": {value}}}', {"a_bool": "format"}) for value in ("0", "1", '"true"')],
         *[(PARCEL, f'{{"a_bytes": "{value}"}}', {"a_bytes": "format"}) for value in ("a", "a===", "-_-_", "a b=", "é")],
         (
@@ -287,20 +297,33 @@ BATCH, ALIAS, LIST = (
         (PARCEL, '{"label_text": "a", "label_number": 1}', {"label_number": "constraint"}),
     ],
 )
-def test_each_fault_is_named(descriptor: Descriptor, body: str | bytes, expected: dict[str, str]) -> None:
-    assert faults(descriptor, body) == expected
+def test_each_violation_is_named(descriptor: Descriptor, body: str | bytes, expected: dict[str, str]) -> None:
+    assert violations_of(descriptor, body) == expected
 
 
 @pytest.mark.parametrize("field", FIELDS, ids=lambda field: field.full_name)
-def test_every_field_refuses_the_wrong_type_and_takes_null(field: FieldDescriptor) -> None:
+def test_every_field_rejects_wrong_types_and_accepts_null(field: FieldDescriptor) -> None:
     owner = owner_of(field)
     wrong = "[1]" if field.is_repeated or field.message_type is None else '"a"'
     expected = f"{field.name}[0]" if field.is_repeated else field.name
-    assert faults(owner, f'{{"{field.name}": {wrong}}}') == {expected: "format"}
+    assert violations_of(owner, f'{{"{field.name}": {wrong}}}') == {expected: "format"}
     assert decode(owner, f'{{"{field.name}": null}}') == GetMessageClass(owner)()
 
 
-def test_unset_and_empty_are_told_apart_where_the_contract_does() -> None:
+def test_a_byte_order_mark_before_json_is_skipped() -> None:
+    assert decode(ALIAS, '\ufeff{"local_part": "ann"}') == CreateAliasRequest(local_part="ann")
+
+
+@pytest.mark.parametrize(
+    ("value", "help_message"), [(2**31, "must be at most 2147483647"), ('"x"', "must be an integer")]
+)
+def test_the_help_message_of_an_integer_names_the_exceeded_bound(value: object, help_message: str) -> None:
+    with pytest.raises(InvalidArguments) as caught:
+        decode(LIST, f'{{"page": {value}}}')
+    assert [violation.help_message for violation in caught.value.violations] == [help_message]
+
+
+def test_optional_fields_distinguish_unset_from_empty() -> None:
     assert not decode(UpdateAliasRequest.DESCRIPTOR, '{"description": null}').HasField("description")
     assert decode(UpdateAliasRequest.DESCRIPTOR, '{"description": ""}').HasField("description")
 
@@ -309,7 +332,7 @@ def test_the_zero_value_of_an_enum_is_dropped_from_a_list() -> None:
     assert decode(LIST, '{"statuses": ["unknown_status", "locked"]}') == ListMailboxesRequest(statuses=[Mailbox.LOCKED])
 
 
-def test_no_help_message_repeats_a_value() -> None:
+def test_help_messages_never_contain_the_value() -> None:
     secret = "correct horse battery staple"
     bodies = [
         (
@@ -326,14 +349,14 @@ def test_no_help_message_repeats_a_value() -> None:
         assert secret not in str(caught.value)
 
 
-def test_the_help_for_an_enum_lists_what_is_accepted() -> None:
+def test_the_help_message_of_an_enum_lists_its_values() -> None:
     with pytest.raises(InvalidArguments) as caught:
         decode(LIST, '{"order_by": "size"}')
     accepted = "created_at_desc, created_at_asc, updated_at_desc, updated_at_asc, email_desc, email_asc"
     assert caught.value.violations == (Violation("order_by", "constraint", f"must be one of {accepted}"),)
 
 
-def test_the_answer_to_countless_faults_is_bounded() -> None:
+def test_the_number_of_reported_violations_is_bounded() -> None:
     with pytest.raises(InvalidArguments) as caught:
         decode(ALIAS, json.dumps(dict.fromkeys(map(str, range(5000)))))
-    assert len(caught.value.violations) == MOST
+    assert len(caught.value.violations) == MAX_VIOLATIONS

@@ -1,80 +1,92 @@
-"""More requests, or connections, than a gateway has room for."""
+"""Limits on concurrent requests and connections."""
 
 import asyncio
 import json
-from collections.abc import Callable
 from typing import Any
 
 import aiohttp
 import grpc
-import pytest
+import uvloop
 from google.protobuf.duration_pb2 import Duration
 from google.rpc.error_details_pb2 import ErrorInfo, RetryInfo
 
 from postroomd.gateway import GatewayConfig, run_gateway
-from tests.gateway.conftest import TOKEN, Answer, Client, Start
+from tests.gateway.client import PREFIX, TOKEN, Client, Response, Start
 from tests.gateway.stub_service import StubService
+from tests.support.waiting import wait_until
+from tools.ports import free_port
 
 
-def assert_refused(answer: Answer) -> None:
-    """Check that the answer is the one of too many requests."""
-    assert (answer.status, answer.json["type"]) == (429, "too_many_requests")
-    assert int(answer.headers["Retry-After"]) >= 1
+def assert_too_many_requests(response: Response) -> None:
+    """Assert a 429 response with Retry-After."""
+    assert (response.status, response.json["type"]) == (429, "too_many_requests")
+    assert int(response.headers["Retry-After"]) >= 1
 
 
-async def until(true: Callable[[], bool]) -> None:
-    """Poll, for 10 s at the most."""
-    async with asyncio.timeout(10):
-        while not true():  # noqa: ASYNC110 # the stub has no event for it
-            await asyncio.sleep(0.01)
-
-
-async def taken(call: Client, places: int) -> tuple[asyncio.Event, list[asyncio.Task[Answer]]]:
-    """Requests that take all places, and what lets them be answered."""
+async def fill_slots(call: Client, slots: int) -> tuple[asyncio.Event, list[asyncio.Task[Response]]]:
+    """Start requests that fill `slots`; return the event that releases them, and their tasks."""
     release = call.stub.hold("ListDomains")
-    held = [asyncio.create_task(call("GET", "/domains")) for _ in range(places)]
-    await until(lambda: len(call.stub.calls) == places)
+    held = [asyncio.create_task(call("GET", "/domains")) for _ in range(slots)]
+    await wait_until(lambda: len(call.stub.calls) == slots)
     return release, held
 
 
-async def test_a_request_on_top_is_refused_and_probes_are_not(start: Start) -> None:
+async def test_the_gateway_is_tested_in_the_event_loop_of_production() -> None:
+    assert isinstance(asyncio.get_running_loop(), uvloop.Loop)
+
+
+async def test_requests_beyond_the_limit_get_429_and_probes_do_not(start: Start) -> None:
     call = await start(max_requests=2)
-    release, held = await taken(call, 2)
+    release, held = await fill_slots(call, 2)
     refused = await call("GET", "/mailboxes")
-    assert_refused(refused)
+    assert_too_many_requests(refused)
     assert refused.headers["X-Request-Id"]
-    assert len(call.stub.calls) == 2  # nothing of it reached the service
+    assert len(call.stub.calls) == 2  # the refused request did not reach the service
     assert (await call("GET", "/healthz")).status == 200
     assert (await call("GET", "/readyz")).status == 200
     release.set()
-    assert [answer.status for answer in await asyncio.gather(*held)] == [200, 200]
+    assert [response.status for response in await asyncio.gather(*held)] == [200, 200]
     assert (await call("GET", "/mailboxes")).status == 200
 
 
-async def test_changes_that_wait_keep_no_read_from_being_answered(start: Start) -> None:
+async def test_reads_and_changes_have_separate_limits(start: Start) -> None:
     call = await start(max_requests=1)
     release = call.stub.hold("RestoreMailbox")
     held = asyncio.create_task(call("POST", "/mailboxes/1/restore"))
-    await until(lambda: len(call.stub.calls) == 1)
-    assert_refused(await call("POST", "/mailboxes/2/restore"))
+    await wait_until(lambda: len(call.stub.calls) == 1)
+    assert_too_many_requests(await call("POST", "/mailboxes/2/restore"))
     assert (await call("GET", "/mailboxes")).status == 200
     release.set()
     assert (await held).status == 200
 
 
-async def test_a_client_that_hangs_up_gives_its_place_back(start: Start) -> None:
+async def test_unfinished_bodies_hold_no_slots(start: Start) -> None:
     call = await start(max_requests=1)
-    _, (held,) = await taken(call, 1)
+    head = f"POST {PREFIX}/aliases HTTP/1.1\r\nHost: a\r\nX-Auth-Token: {TOKEN}\r\nContent-Length: 1000\r\n\r\n1"
+    slow = [await asyncio.open_connection("127.0.0.1", call.port) for _ in range(20)]
+    for _, writer in slow:
+        writer.write(head.encode())
+        await writer.drain()
+    assert (await call("POST", "/aliases", json={"local_part": "a"})).status == 200
+    assert (await call("GET", "/aliases")).status == 200
+    assert len(call.stub.calls) == 2
+    for _, writer in slow:
+        writer.close()
+
+
+async def test_a_disconnecting_client_releases_its_slot(start: Start) -> None:
+    call = await start(max_requests=1)
+    _, (held,) = await fill_slots(call, 1)
     held.cancel()
     await call.stub.cancelled.wait()
     assert (await call("GET", "/mailboxes")).status == 200
 
 
-async def test_refusals_are_counted_in_the_log_rather_than_told_one_by_one(start: Start, logs: Any) -> None:
+async def test_refusals_are_logged_as_counts(start: Start, logs: Any) -> None:
     call = await start(max_requests=1)
-    release, held = await taken(call, 1)
+    release, held = await fill_slots(call, 1)
     for _ in range(20):
-        assert_refused(await call("GET", "/mailboxes"))
+        assert_too_many_requests(await call("GET", "/mailboxes"))
     release.set()
     await asyncio.gather(*held)
     lines = [line for line in logs if line["event"] == "requests refused"]
@@ -83,33 +95,33 @@ async def test_refusals_are_counted_in_the_log_rather_than_told_one_by_one(start
     assert not [line for line in logs if line.get("status") == 429]
 
 
-async def test_a_refusal_of_the_service_is_passed_on(call: Client) -> None:
+async def test_too_many_requests_of_the_service_is_passed_on(call: Client) -> None:
     details = [
         ErrorInfo(reason="TOO_MANY_REQUESTS", domain="postroom"),
         RetryInfo(retry_delay=Duration(seconds=7)),
     ]
     call.stub.fail("ListDomains", grpc.StatusCode.RESOURCE_EXHAUSTED, "busy", details)
-    answer = await call("GET", "/domains")
-    assert_refused(answer)
-    assert answer.headers["Retry-After"] == "7"
+    response = await call("GET", "/domains")
+    assert_too_many_requests(response)
+    assert response.headers["Retry-After"] == "7"
 
 
-async def test_a_connection_on_top_is_told_so_and_closed(free_port: int) -> None:
-    stub = StubService(())
+async def test_a_connection_beyond_the_limit_gets_429_and_is_closed() -> None:
+    stub, port = StubService(()), free_port()
     await stub.start()
     config = GatewayConfig(grpc_address=stub.address, max_connections=1)
     stop, ready = asyncio.Event(), asyncio.Event()
-    running = asyncio.create_task(run_gateway(config, ("127.0.0.1", free_port), stop, ready.set))
+    running = asyncio.create_task(run_gateway(config, ("127.0.0.1", port), stop, ready.set))
     await ready.wait()
     try:
         async with aiohttp.ClientSession() as session:
-            async with session.get(f"http://127.0.0.1:{free_port}/healthz") as first:
+            async with session.get(f"http://127.0.0.1:{port}/healthz") as first:
                 assert first.status == 200
-            reader, writer = await asyncio.open_connection("127.0.0.1", free_port)
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
             writer.write(f"GET /mailboxes HTTP/1.1\r\nHost: here\r\nX-Auth-Token: {TOKEN}\r\n\r\n".encode())
             head, _, body = (await reader.read()).partition(b"\r\n\r\n")
             writer.close()
-            async with session.get(f"http://127.0.0.1:{free_port}/healthz") as first:  # over the same connection
+            async with session.get(f"http://127.0.0.1:{port}/healthz") as first:  # over the same connection
                 assert first.status == 200
     finally:
         stop.set()
@@ -120,13 +132,3 @@ async def test_a_connection_on_top_is_told_so_and_closed(free_port: int) -> None
     assert {"Retry-After: 1", "Content-Type: application/json", "Connection: close"} <= set(lines)
     assert json.loads(body)["type"] == "too_many_requests"
     assert f"Content-Length: {len(body)}" in lines
-
-
-@pytest.fixture
-async def free_port() -> int:
-    """A port that nothing listens on."""
-    probe = await asyncio.start_server(lambda *_: None, "127.0.0.1", 0)
-    port: int = probe.sockets[0].getsockname()[1]
-    probe.close()
-    await probe.wait_closed()
-    return port

@@ -1,8 +1,6 @@
-"""The service comes and goes, clients hang up, and the gateway itself stops."""
+"""Loss of the service, disconnecting clients, and shutdown of the gateway."""
 
 import asyncio
-import socket
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -12,124 +10,103 @@ from grpc_health.v1 import health_pb2  # type: ignore[import-untyped, unused-ign
 
 from postroomd.gateway import GatewayConfig, run_gateway
 from postroomd.gateway.app import SERVICES
-from tests.gateway.conftest import PREFIX, Client, Start
+from tests.gateway.client import PREFIX, Client, Start
 from tests.gateway.stub_service import StubService
+from tests.support.waiting import wait_until
+from tools.ports import free_port
 
 DOMAINS = f"{PREFIX}/domains"
-
-
-async def until(condition: Callable[[], Awaitable[bool]], seconds: float) -> None:
-    """Poll; fail when the time is up."""
-    end = time.monotonic() + seconds
-    while not await condition():
-        assert time.monotonic() < end, f"not within {seconds} s"
-        await asyncio.sleep(0.02)
 
 
 # --- The service -----------------------------------------------------------------------------------------------------
 
 
-async def test_a_lost_connection_is_back_within_three_seconds_of_the_service_s_return(call: Client) -> None:
+async def test_the_channel_reconnects_within_3_s_of_the_services_return(call: Client) -> None:
     assert (await call("GET", "/domains")).status == 200
     await call.stub.stop()
     for _ in range(5):
-        answer = await call("GET", "/domains")
-        assert (answer.status, answer.json["type"]) == (503, "unavailable")
-        assert int(answer.headers["Retry-After"]) >= 1
+        response = await call("GET", "/domains")
+        assert (response.status, response.json["type"]) == (503, "unavailable")
+        assert int(response.headers["Retry-After"]) >= 1
         assert (await call("GET", "/readyz")).status == 503
         assert (await call("GET", "/healthz")).json == {"status": "ok"}
-        await asyncio.sleep(0.2)  # long enough for the wait between two attempts to grow
+        await asyncio.sleep(0.2)  # long enough for the reconnect backoff to grow
     await call.stub.start()
 
     async def back() -> bool:
         return (await call("GET", "/domains")).status == 200
 
-    await until(back, 3.0)
+    await wait_until(back, 3.0)
     assert (await call("GET", "/readyz")).status == 200
 
 
-async def test_a_service_that_was_never_there_fails_calls_at_once_and_is_found_when_it_comes(call: Client) -> None:
-    await call.stub.stop()  # before the first call, which is the one to connect
+async def test_an_absent_service_fails_calls_at_once_and_is_found_later(call: Client) -> None:
+    await call.stub.stop()  # before the first call, which opens the connection
     assert (await call("GET", "/domains")).status == 503
     await call.stub.start()
 
     async def there() -> bool:
         return (await call("GET", "/domains")).status == 200
 
-    await until(there, 3.0)
+    await wait_until(there, 3.0)
 
 
-async def test_a_service_that_does_not_answer_costs_the_call_timeout_alone(start: Start) -> None:
+async def test_an_unresponsive_service_ends_in_the_call_timeout(start: Start) -> None:
     call = await start(call_timeout_seconds=0.1)
     call.stub.hold("ListDomains")
-    answer = await call("GET", "/domains")
-    assert (answer.status, answer.json["type"]) == (504, "deadline_exceeded")
+    response = await call("GET", "/domains")
+    assert (response.status, response.json["type"]) == (504, "deadline_exceeded")
 
 
-async def test_ready_says_why_not(call: Client) -> None:
+async def test_readiness_gives_the_reason(call: Client) -> None:
     assert (await call("GET", "/readyz")).json == {"status": "serving"}
     call.stub.health = health_pb2.HealthCheckResponse.NOT_SERVING
-    answer = await call("GET", "/readyz")
-    assert answer.status == 503
-    assert answer.json == {"status": "not_serving", "reason": "the service answers NOT_SERVING"}
+    response = await call("GET", "/readyz")
+    assert response.status == 503
+    assert response.json == {"status": "not_serving", "reason": "the service reports NOT_SERVING"}
     await call.stub.stop()
-    answer = await call("GET", "/readyz")
-    assert answer.status == 503
-    assert answer.json == {"status": "not_serving", "reason": "the service can't be asked: UNAVAILABLE"}
+    response = await call("GET", "/readyz")
+    assert response.status == 503
+    assert response.json == {"status": "not_serving", "reason": "the health check of the service failed: UNAVAILABLE"}
 
 
 # --- Clients ---------------------------------------------------------------------------------------------------------
 
 
-async def test_a_client_that_hangs_up_cancels_its_call(
+async def test_a_disconnecting_client_cancels_its_call(
     call: Client, logs: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     call.stub.hold("ListDomains")
     request = asyncio.create_task(call("GET", "/domains"))
 
-    async def arrived() -> bool:
-        return bool(call.stub.calls)
-
-    await until(arrived, 5.0)
+    await wait_until(lambda: bool(call.stub.calls))
     request.cancel()
     await asyncio.wait_for(call.stub.cancelled.wait(), 5.0)
-
-    async def logged() -> bool:
-        return [line["status"] for line in logs] == [499]
-
-    await until(logged, 5.0)
+    await wait_until(lambda: [line["status"] for line in logs] == [499])
     assert "Traceback" not in caplog.text
     assert (await call("GET", "/aliases")).status == 200
 
 
-async def test_a_client_that_hangs_up_in_its_body_leaves_no_trace_but_a_line(
+async def test_a_client_that_disconnects_within_its_body_is_logged_once(
     call: Client, logs: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     _, writer = await asyncio.open_connection("127.0.0.1", call.port)
-    writer.write(f"POST {PREFIX}/aliases HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n{{".encode())
+    writer.write(
+        f"POST {PREFIX}/aliases HTTP/1.1\r\nHost: a\r\nX-Auth-Token: a\r\nContent-Length: 10\r\n\r\n{{".encode()
+    )
     await writer.drain()
     await asyncio.sleep(0.05)
     writer.close()
     await writer.wait_closed()
-
-    async def logged() -> bool:
-        return [line["status"] for line in logs] == [499]
-
-    await until(logged, 5.0)
+    await wait_until(lambda: [line["status"] for line in logs] == [499])
     assert "Traceback" not in caplog.text
 
 
 # --- The gateway -----------------------------------------------------------------------------------------------------
 
 
-def free_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return int(taken.getsockname()[1])
-
-
 class Running:
-    """A gateway started as the command line starts it."""
+    """A gateway run by run_gateway, as in production."""
 
     def __init__(self, stub: StubService, session: aiohttp.ClientSession, drain_seconds: float) -> None:
         self.stub = stub
@@ -142,7 +119,7 @@ class Running:
         self.task = asyncio.create_task(run_gateway(config, ("127.0.0.1", port), self.stop, self.ready.set))
 
     async def get(self) -> tuple[int, str | None]:
-        async with self.session.get(self.url + DOMAINS) as response:
+        async with self.session.get(self.url + DOMAINS, headers={"X-Auth-Token": "a"}) as response:
             await response.read()
             return response.status, response.headers.get("Connection")
 
@@ -170,16 +147,12 @@ async def run() -> AsyncIterator[Run]:
     await stub.stop()
 
 
-async def test_a_drain_finishes_what_is_under_way_and_accepts_nothing_more(run: Run) -> None:
+async def test_a_drain_completes_requests_and_accepts_no_connections(run: Run) -> None:
     running = await run(10.0)
     assert (await running.get()) == (200, None)
     release = running.stub.hold("ListDomains")
     held = asyncio.create_task(running.get())
-
-    async def arrived() -> bool:
-        return len(running.stub.calls) == 2
-
-    await until(arrived, 5.0)
+    await wait_until(lambda: len(running.stub.calls) == 2)
     running.stop.set()
 
     async def refused() -> bool:
@@ -190,14 +163,14 @@ async def test_a_drain_finishes_what_is_under_way_and_accepts_nothing_more(run: 
         writer.close()
         return False
 
-    await until(refused, 5.0)
+    await wait_until(refused, 5.0)
     assert not running.task.done()
     release.set()
     assert (await held) == (200, "close")
     await asyncio.wait_for(running.task, 5.0)
 
 
-async def test_a_body_that_is_still_arriving_is_under_way_too(run: Run) -> None:
+async def test_a_drain_waits_for_bodies_in_transit(run: Run) -> None:
     running = await run(10.0)
     reader, writer = await asyncio.open_connection("127.0.0.1", running.port)
     head = f"POST {PREFIX}/aliases HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nX-Auth-Token: a\r\n"
@@ -212,15 +185,11 @@ async def test_a_body_that_is_still_arriving_is_under_way_too(run: Run) -> None:
     await writer.wait_closed()
 
 
-async def test_a_drain_ends_when_its_time_is_up(run: Run) -> None:
+async def test_a_drain_ends_after_its_timeout(run: Run) -> None:
     running = await run(0.1)
     running.stub.hold("ListDomains")
     held = asyncio.create_task(running.get())
-
-    async def arrived() -> bool:
-        return bool(running.stub.calls)
-
-    await until(arrived, 5.0)
+    await wait_until(lambda: bool(running.stub.calls))
     running.stop.set()
     await asyncio.wait_for(running.task, 5.0)
     with pytest.raises(aiohttp.ClientError):
@@ -228,14 +197,14 @@ async def test_a_drain_ends_when_its_time_is_up(run: Run) -> None:
     await asyncio.wait_for(running.stub.cancelled.wait(), 5.0)
 
 
-async def test_an_idle_connection_does_not_delay_the_stop(run: Run) -> None:
+async def test_an_idle_connection_does_not_delay_the_shutdown(run: Run) -> None:
     running = await run(10.0)
     await running.get()  # leaves its connection open
     running.stop.set()
     await asyncio.wait_for(running.task, 3.0)
 
 
-async def test_a_taken_address_is_an_error_and_not_shared(run: Run) -> None:
+async def test_an_address_in_use_is_an_error(run: Run) -> None:
     running = await run(1.0)
     config = GatewayConfig(grpc_address=running.stub.address)
     with pytest.raises(OSError, match="address already in use"):
@@ -243,6 +212,6 @@ async def test_a_taken_address_is_an_error_and_not_shared(run: Run) -> None:
 
 
 @pytest.mark.parametrize("bad", [{"max_body_bytes": 0}, {"call_timeout_seconds": 0.0}, {"body_timeout_seconds": -1.0}])
-def test_a_limit_that_is_none_is_refused(bad: dict[str, Any]) -> None:
+def test_a_limit_of_zero_or_less_is_rejected(bad: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(bad))):
         GatewayConfig(grpc_address="127.0.0.1:1", **bad)

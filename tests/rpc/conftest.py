@@ -1,14 +1,18 @@
-"""Fixtures: one service a module, and callers of it. A module's tests share its event loop."""
+"""Fixtures: one service per module, and callers of it. A module's tests share its event loop."""
 
 from collections.abc import AsyncIterator, Iterator, Mapping
 from io import StringIO
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 import pytest_asyncio
 
-from postroomd.storage.drivers import engines as dialects
-from tests.rpc.support import Service, Tenant, logging_to, running
+from postroom.v1alpha1.domain_pb2 import Domain
+from postroom.v1alpha1.mailbox_pb2 import Mailbox
+from postroomd.storage.drivers import sqlite
+from tests.rpc.client import Tenant
+from tests.rpc.service import Service, logging_to, running_service
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -19,37 +23,66 @@ def logs() -> Iterator[StringIO]:
 
 
 @pytest.fixture(scope="module")
-def flags() -> Mapping[str, str]:
-    """The settings that a module's service has besides those of every test."""
+def overrides() -> Mapping[str, str]:
+    """Settings of the module's service, besides those of every test."""
     return {}
 
 
 @pytest.fixture(scope="module")
-def work() -> bool:
+def with_worker() -> bool:
     """Whether a worker runs beside the module's service; without one, statuses stay as they are set."""
     return True
 
 
 @pytest.fixture(scope="module")
-def busy_ms() -> int:
+def busy_timeout_ms() -> int:
     """How long the module's service waits for a locked database."""
-    return dialects.BUSY_TIMEOUT_MS
+    return sqlite.BUSY_TIMEOUT_MS
 
 
 @pytest.fixture(scope="module")
 def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the module's service keeps its database."""
+    """The directory of the module's database."""
     return tmp_path_factory.mktemp("service")
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def service(directory: Path, flags: Mapping[str, str], work: bool, busy_ms: int) -> AsyncIterator[Service]:
+async def service(
+    directory: Path, overrides: Mapping[str, str], with_worker: bool, busy_timeout_ms: int
+) -> AsyncIterator[Service]:
     """The module's service."""
-    async with running(directory, flags, work=work, busy_ms=busy_ms) as started:
-        yield started
+    async with running_service(
+        directory, overrides, with_worker=with_worker, busy_timeout_ms=busy_timeout_ms
+    ) as running:
+        yield running
 
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def tenant(service: Service) -> Tenant:
-    """A new organization's key."""
+    """A caller of a new organization."""
     return await service.tenant()
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def owner(service: Service) -> Tenant:
+    """A caller that the module's tests share."""
+    return await service.tenant()
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def domain(owner: Tenant) -> Domain:
+    """A domain of the owner, which no test changes."""
+    return await owner.domain()
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def mailbox(owner: Tenant, domain: Domain) -> Mailbox:
+    """A new mailbox in that domain."""
+    return await owner.mailbox(domain, f"m{uuid4().hex}")
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def own_service(tmp_path: Path) -> AsyncIterator[Service]:
+    """A service for one test, which may damage its database."""
+    async with running_service(tmp_path, {}, with_worker=False, busy_timeout_ms=1_000) as running:
+        yield running

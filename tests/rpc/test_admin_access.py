@@ -1,4 +1,4 @@
-"""Who may call the admin service, where, and what a call must say: before anything is looked up."""
+"""The admin service: authentication, addresses, and validation of requests."""
 
 import json
 from collections.abc import Mapping
@@ -16,31 +16,34 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from postroom.admin.v1alpha1 import admin_service_pb2_grpc, mailbox_pb2, payment_pb2
 from postroom.v1alpha1 import mailbox_pb2 as tenant_pb2
 from postroom.v1alpha1 import mailbox_service_pb2_grpc
-from postroomd.rpc.boundary import changes_something
-from tests.rpc.operators import ADMIN_FLAGS, ADMIN_METHODS, ADMIN_SERVICE, admin_channel, operator
-from tests.rpc.support import ABSENT_ID, Service, Tenant, failure_of, until
+from postroomd.rpc.boundary import is_mutating
+from tests.rpc.admin_client import ADMIN_METHODS, ADMIN_OVERRIDES, ADMIN_SERVICE, admin_channel, new_operator
+from tests.rpc.client import ABSENT_ID, Tenant
+from tests.rpc.failures import failure_of
+from tests.rpc.service import Service
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 every_rpc = pytest.mark.parametrize("method", ADMIN_METHODS, ids=lambda method: method.name)
-CHANGES = [method for method in ADMIN_METHODS if changes_something(method)]
-READS = [method for method in ADMIN_METHODS if not changes_something(method)]
+CHANGES = [method for method in ADMIN_METHODS if is_mutating(method)]
+READS = [method for method in ADMIN_METHODS if not is_mutating(method)]
 
 
 @pytest.fixture(scope="module")
-def flags() -> Mapping[str, str]:
-    return ADMIN_FLAGS | {"key_cache_seconds": "0"}
+def overrides() -> Mapping[str, str]:
+    return ADMIN_OVERRIDES | {"key_cache_seconds": "0"}
 
 
 def request_of(method: MethodDescriptor, **fields: Any) -> Any:
-    """A request of an RPC with what is required, and those of these fields that it has."""
-    known = {field.name for field in method.input_type.fields}
-    usual = {name: ABSENT_ID for name in known if name.endswith("_id")} | {"reason": "as a test"}
-    given = {name: value for name, value in (usual | fields).items() if name in known}
-    return GetMessageClass(method.input_type)(**given)
+    """A valid request of an RPC, with those of the given fields that it has."""
+    names = {field.name for field in method.input_type.fields}
+    defaults = {name: ABSENT_ID for name in names if name.endswith("_id")} | {"reason": "as a test"}
+    arguments = {name: value for name, value in (defaults | fields).items() if name in names}
+    return GetMessageClass(method.input_type)(**arguments)
 
 
-async def test_reads_are_those_that_say_so() -> None:
+async def test_the_reading_rpcs_are_declared_as_such() -> None:
     assert [method.name for method in READS] == [
         "ListPendingPayments",
         "ListPendingProvisions",
@@ -49,41 +52,43 @@ async def test_reads_are_those_that_say_so() -> None:
     ]
 
 
-# --- Keys -------------------------------------------------------------------------------------------------------------
+# --- Authentication
 
 
 @every_rpc
-async def test_a_tenants_key_is_no_admin_key(service: Service, tenant: Tenant, method: MethodDescriptor) -> None:
+async def test_an_api_key_is_not_accepted_as_an_admin_key(
+    service: Service, tenant: Tenant, method: MethodDescriptor
+) -> None:
     stub = admin_service_pb2_grpc.AdminServiceStub(admin_channel(service, tenant.secret))
     failure = await failure_of(getattr(stub, method.name)(request_of(method)))
     assert failure.code is grpc.StatusCode.UNAUTHENTICATED
     assert dict(failure.info.metadata) == {"method": "api_key", "reason": "not_found"}
 
 
-async def test_an_admin_key_is_no_tenants_key(service: Service) -> None:
-    admin = await operator(service)
+async def test_an_admin_key_is_not_accepted_as_an_api_key(service: Service) -> None:
+    admin = await new_operator(service)
     stub = service.stub((("x-auth-token", admin.secret),))
     failure = await failure_of(stub.ListMailboxes(tenant_pb2.ListMailboxesRequest()))
     assert failure.code is grpc.StatusCode.UNAUTHENTICATED
     assert failure.info.metadata["reason"] == "not_found"
 
 
-async def test_an_admin_key_is_taken_as_a_bearer_too(service: Service) -> None:
-    admin = await operator(service)
+async def test_an_admin_key_is_accepted_as_a_bearer_token(service: Service) -> None:
+    admin = await new_operator(service)
     channel = service.channel((("authorization", f"Bearer {admin.secret}"),), address=service.admin_address)
     stub = admin_service_pb2_grpc.AdminServiceStub(channel)
     assert not (await stub.ListPendingPayments(payment_pb2.ListPendingPaymentsRequest())).payments
 
 
-async def test_a_call_without_a_key_is_refused(service: Service) -> None:
+async def test_a_call_without_a_key_is_rejected(service: Service) -> None:
     stub = admin_service_pb2_grpc.AdminServiceStub(service.channel(address=service.admin_address))
     failure = await failure_of(stub.ListPendingPayments(payment_pb2.ListPendingPaymentsRequest()))
     assert failure.code is grpc.StatusCode.UNAUTHENTICATED
     assert failure.info.metadata["reason"] == "invalid_argument"
 
 
-async def test_a_revoked_admin_key_and_an_expired_one_are_refused(service: Service) -> None:
-    revoked, expired = await operator(service), await operator(service, expires_in=timedelta(0))
+async def test_revoked_and_expired_admin_keys_are_rejected(service: Service) -> None:
+    revoked, expired = await new_operator(service), await new_operator(service, expires_in=timedelta(0))
     await service.repository.admin_keys.revoke(revoked.name, datetime.now(UTC))
     for admin, reason in ((revoked, "not_found"), (expired, "expired")):
         failure = await failure_of(admin.payments())
@@ -92,8 +97,8 @@ async def test_a_revoked_admin_key_and_an_expired_one_are_refused(service: Servi
 
 
 @pytest.mark.parametrize("method", CHANGES, ids=lambda method: method.name)
-async def test_a_read_only_admin_key_changes_nothing(service: Service, method: MethodDescriptor) -> None:
-    admin = await operator(service, read_only=True)
+async def test_a_read_only_admin_key_is_denied_every_change(service: Service, method: MethodDescriptor) -> None:
+    admin = await new_operator(service, read_only=True)
     before = await service.dump()
     failure = await failure_of(admin.call(method.name, request_of(method)))
     assert failure.code is grpc.StatusCode.PERMISSION_DENIED
@@ -105,8 +110,8 @@ async def test_a_read_only_admin_key_changes_nothing(service: Service, method: M
 
 
 @pytest.mark.parametrize("method", READS, ids=lambda method: method.name)
-async def test_a_read_only_admin_key_reads(service: Service, method: MethodDescriptor) -> None:
-    admin = await operator(service, read_only=True)
+async def test_a_read_only_admin_key_can_read(service: Service, method: MethodDescriptor) -> None:
+    admin = await new_operator(service, read_only=True)
     if "mailbox_id" in {field.name for field in method.input_type.fields}:
         failure = await failure_of(admin.call(method.name, request_of(method)))
         assert failure.code is grpc.StatusCode.NOT_FOUND
@@ -114,33 +119,33 @@ async def test_a_read_only_admin_key_reads(service: Service, method: MethodDescr
         await admin.call(method.name, request_of(method))
 
 
-# --- Addresses --------------------------------------------------------------------------------------------------------
+# --- Addresses
 
 
 async def test_each_address_serves_one_service(service: Service, tenant: Tenant) -> None:
-    admin = await operator(service)
-    at_tenants = admin_service_pb2_grpc.AdminServiceStub(service.channel((("x-auth-token", admin.secret),)))
-    failure = at_tenants.ListPendingPayments(payment_pb2.ListPendingPaymentsRequest())
+    admin = await new_operator(service)
+    at_tenant_address = admin_service_pb2_grpc.AdminServiceStub(service.channel((("x-auth-token", admin.secret),)))
+    call = at_tenant_address.ListPendingPayments(payment_pb2.ListPendingPaymentsRequest())
     with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await failure
+        await call
     assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
-    at_admins = mailbox_service_pb2_grpc.MailboxServiceStub(admin_channel(service, tenant.secret))
+    at_admin_address = mailbox_service_pb2_grpc.MailboxServiceStub(admin_channel(service, tenant.secret))
     with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await at_admins.ListMailboxes(tenant_pb2.ListMailboxesRequest())
+        await at_admin_address.ListMailboxes(tenant_pb2.ListMailboxesRequest())
     assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
 
 
-async def test_health_is_told_at_the_admin_address(service: Service) -> None:
+async def test_the_admin_address_reports_the_services_health(service: Service) -> None:
     stub: Any = health_pb2_grpc.HealthStub(service.channel(address=service.admin_address))
 
     async def serving() -> bool:
-        answer = await stub.Check(health_pb2.HealthCheckRequest(service=ADMIN_SERVICE.full_name))
-        return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
+        response = await stub.Check(health_pb2.HealthCheckRequest(service=ADMIN_SERVICE.full_name))
+        return bool(response.status == health_pb2.HealthCheckResponse.SERVING)
 
-    assert await until(serving)
+    assert await wait_until(serving)
 
 
-# --- Requests ---------------------------------------------------------------------------------------------------------
+# --- Requests
 
 WITH_ID = [
     (method, field.name) for method in ADMIN_METHODS for field in method.input_type.fields if field.name.endswith("_id")
@@ -152,44 +157,44 @@ with_id = pytest.mark.parametrize(
 
 @with_id
 @pytest.mark.parametrize(("value", "reason"), [("", "REQUIRED"), ("x", "FORMAT")])
-async def test_an_id_is_required_and_a_uuid(
+async def test_an_id_is_required_and_must_be_a_uuid(
     service: Service, method: MethodDescriptor, name: str, value: str, reason: str
 ) -> None:
-    admin = await operator(service)
+    admin = await new_operator(service)
     failure = await failure_of(admin.call(method.name, request_of(method, **{name: value})))
     assert failure.code is grpc.StatusCode.INVALID_ARGUMENT
     assert failure.violations == {(name, reason)}
 
 
 @with_id
-async def test_what_there_is_not_is_not_found(service: Service, method: MethodDescriptor, name: str) -> None:
-    admin = await operator(service)
+async def test_an_unknown_id_is_not_found(service: Service, method: MethodDescriptor, name: str) -> None:
+    admin = await new_operator(service)
     failure = await failure_of(admin.call(method.name, request_of(method)))
     assert failure.code is grpc.StatusCode.NOT_FOUND
     info = failure.only(error_details_pb2.ResourceInfo)
     assert (info.resource_type, info.resource_name) == (name.removesuffix("_id"), ABSENT_ID)
 
 
-REASONED = [method for method in ADMIN_METHODS if "reason" in {field.name for field in method.input_type.fields}]
+WITH_REASON = [method for method in ADMIN_METHODS if "reason" in {field.name for field in method.input_type.fields}]
 
 
-@pytest.mark.parametrize("method", REASONED, ids=lambda method: method.name)
+@pytest.mark.parametrize("method", WITH_REASON, ids=lambda method: method.name)
 @pytest.mark.parametrize(
     ("value", "violation"),
     [("", "REQUIRED"), ("x" * 256, "CONSTRAINT"), ("a\nb", "FORMAT")],
     ids=["none", "long", "two lines"],
 )
-async def test_a_reason_is_one_line_of_text(
+async def test_a_reason_is_required_and_must_be_one_line_of_text(
     service: Service, method: MethodDescriptor, value: str, violation: str
 ) -> None:
-    admin = await operator(service)
+    admin = await new_operator(service)
     failure = await failure_of(admin.call(method.name, request_of(method, reason=value)))
     assert failure.violations == {("reason", violation)}
 
 
 @pytest.mark.parametrize("method", [read for read in READS if read.name.startswith("List")], ids=lambda m: m.name)
-async def test_a_page_is_of_a_size_and_goes_on_from_a_token(service: Service, method: MethodDescriptor) -> None:
-    admin = await operator(service)
+async def test_an_invalid_page_size_or_page_token_is_rejected(service: Service, method: MethodDescriptor) -> None:
+    admin = await new_operator(service)
     failure = await failure_of(admin.call(method.name, request_of(method, page_size=-1)))
     assert failure.violations == {("page_size", "CONSTRAINT")}
     for token in ("x", "é", "-1", "2147483648", "99999999999999999999", "9" * 5_000, "0" * 5_000, "MTIz"):
@@ -197,8 +202,8 @@ async def test_a_page_is_of_a_size_and_goes_on_from_a_token(service: Service, me
         assert failure.violations == {("page_token", "FORMAT")}
 
 
-async def test_a_call_is_logged_under_its_admin_key_and_its_request_id(service: Service, logs: StringIO) -> None:
-    admin = await operator(service)
+async def test_a_call_is_logged_with_its_admin_key_and_request_id(service: Service, logs: StringIO) -> None:
+    admin = await new_operator(service)
     call = admin.stub.LockMailbox(
         mailbox_pb2.LockMailboxRequest(mailbox_id=ABSENT_ID, reason="unpaid"),
         metadata=(("x-request-id", "the-operators-own"),),

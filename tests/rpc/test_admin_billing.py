@@ -1,17 +1,17 @@
-"""What an operator does about payments and locks, and what is told of it."""
+"""The admin service: payments, locks and the history of mailboxes."""
 
 from collections.abc import Mapping
 
-import grpc
 import pytest
 import pytest_asyncio
-from google.rpc import error_details_pb2
 
 from postroom.admin.v1alpha1 import mailbox_pb2, payment_pb2
 from postroom.v1alpha1 import domain_pb2
 from postroom.v1alpha1 import mailbox_pb2 as tenant_pb2
-from tests.rpc.operators import ADMIN_FLAGS, Operator, operator
-from tests.rpc.support import Failure, Service, Tenant, failure_of
+from tests.rpc.admin_client import ADMIN_OVERRIDES, Operator, new_operator
+from tests.rpc.client import Tenant
+from tests.rpc.failures import assert_precondition_failed, failure_of
+from tests.rpc.service import Service
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -19,13 +19,13 @@ Standing = mailbox_pb2.Mailbox
 
 
 @pytest.fixture(scope="module")
-def flags() -> Mapping[str, str]:
-    return ADMIN_FLAGS | {"billing": "manual"}
+def overrides() -> Mapping[str, str]:
+    return ADMIN_OVERRIDES | {"billing": "manual"}
 
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def admin(service: Service) -> Operator:
-    return await operator(service)
+    return await new_operator(service)
 
 
 @pytest_asyncio.fixture(loop_scope="module")
@@ -34,7 +34,7 @@ async def domain(tenant: Tenant) -> domain_pb2.Domain:
 
 
 async def payment_of(admin: Operator, mailbox: tenant_pb2.Mailbox) -> payment_pb2.Payment:
-    """The open payment of a mailbox."""
+    """The pending payment of a mailbox."""
     (payment,) = (payment for payment in await admin.payments() if payment.mailbox_id == mailbox.id)
     return payment
 
@@ -48,22 +48,14 @@ async def refuse(admin: Operator, payment: payment_pb2.Payment, reason: str = "n
 
 
 async def status_of(tenant: Tenant, mailbox: tenant_pb2.Mailbox) -> str:
-    """Where the mailbox stands, as its tenant sees it."""
-    found = await tenant.stub.GetMailbox(tenant_pb2.GetMailboxRequest(mailbox_id=mailbox.id))
-    return tenant_pb2.Mailbox.Status.Name(found.status)
+    """The status of a mailbox, as its tenant sees it."""
+    return tenant_pb2.Mailbox.Status.Name((await tenant.get_mailbox(mailbox)).status)
 
 
-def require_precondition(failure: Failure, subject: str) -> None:
-    """Raise AssertionError where a call has not failed for the state of its subject."""
-    assert failure.code is grpc.StatusCode.FAILED_PRECONDITION
-    (violation,) = failure.only(error_details_pb2.PreconditionFailure).violations
-    assert (violation.type, violation.subject) == ("unknown_precondition", subject)
+# --- Payments
 
 
-# --- Payments ---------------------------------------------------------------------------------------------------------
-
-
-async def test_a_payment_says_whose_it_is_and_what_for(
+async def test_a_payment_names_its_tenant_mailbox_and_period(
     tenant: Tenant, admin: Operator, domain: domain_pb2.Domain
 ) -> None:
     mailbox = await tenant.mailbox(domain, "ann")
@@ -74,15 +66,13 @@ async def test_a_payment_says_whose_it_is_and_what_for(
     assert payment.period_started_at == mailbox.subscription_period_started_at == payment.requested_at
     assert payment.overdue_at.seconds - payment.requested_at.seconds == 7 * 86_400
     assert not payment.HasField("settled_at")
-    found = (await admin.found(mailbox.id)).mailbox
+    found = await admin.get_mailbox(mailbox.id)
     assert found.mailbox == mailbox
     assert (found.payment_standing, found.payment_step_at) == (Standing.FIRST_AWAITED, payment.overdue_at)
     assert found.provision_standing == Standing.PROVIDED
 
 
-async def test_a_payment_is_confirmed_once_and_stays_so(
-    tenant: Tenant, admin: Operator, domain: domain_pb2.Domain
-) -> None:
+async def test_a_confirmed_payment_stays_confirmed(tenant: Tenant, admin: Operator, domain: domain_pb2.Domain) -> None:
     mailbox = await tenant.mailbox(domain, "bob")
     payment = await payment_of(admin, mailbox)
     confirmed = await confirm(admin, payment)
@@ -90,11 +80,11 @@ async def test_a_payment_is_confirmed_once_and_stays_so(
     assert confirmed.HasField("settled_at")
     assert await status_of(tenant, mailbox) == "READY"
     assert await confirm(admin, payment) == confirmed
-    require_precondition(await failure_of(refuse(admin, payment)), f"payment/{payment.id}")
+    assert_precondition_failed(await failure_of(refuse(admin, payment)), f"payment/{payment.id}")
     assert await status_of(tenant, mailbox) == "READY"
 
 
-async def test_a_refused_payment_keeps_its_first_reason_and_can_be_confirmed(
+async def test_a_refused_payment_keeps_its_reason_and_can_be_confirmed(
     tenant: Tenant, admin: Operator, domain: domain_pb2.Domain
 ) -> None:
     mailbox = await tenant.mailbox(domain, "carol")
@@ -104,7 +94,7 @@ async def test_a_refused_payment_keeps_its_first_reason_and_can_be_confirmed(
     assert await refuse(admin, payment, "another reason") == refused
     assert await payment_of(admin, mailbox) == refused
     assert await status_of(tenant, mailbox) == "PAYMENT_FAILED"
-    assert (await admin.found(mailbox.id)).mailbox.payment_standing == Standing.FAILED
+    assert (await admin.get_mailbox(mailbox.id)).payment_standing == Standing.FAILED
     assert (await confirm(admin, payment)).status == payment_pb2.Payment.CONFIRMED
     assert await status_of(tenant, mailbox) == "READY"
 
@@ -112,7 +102,7 @@ async def test_a_refused_payment_keeps_its_first_reason_and_can_be_confirmed(
 async def test_payments_are_listed_page_by_page(tenant: Tenant, admin: Operator, domain: domain_pb2.Domain) -> None:
     for number in range(5):
         await tenant.mailbox(domain, f"m{number}")
-    everything = await admin.payments()
+    all_payments = await admin.payments()
     listed: list[payment_pb2.Payment] = []
     token, sizes = "", []
     while True:
@@ -124,29 +114,31 @@ async def test_payments_are_listed_page_by_page(tenant: Tenant, admin: Operator,
         token = page.next_page_token
         if not token:
             break
-    assert listed == everything
+    assert listed == all_payments
     assert set(sizes[:-1]) == {2}
-    moments = [(payment.requested_at.ToDatetime(), payment.id) for payment in listed]
-    assert moments == sorted(moments)
+    instants = [(payment.requested_at.ToDatetime(), payment.id) for payment in listed]
+    assert instants == sorted(instants)
 
 
-async def test_more_than_the_largest_page_is_the_largest_page(admin: Operator) -> None:
+async def test_a_page_size_beyond_the_maximum_is_reduced_to_it(admin: Operator) -> None:
     page = await admin.stub.ListPendingPayments(payment_pb2.ListPendingPaymentsRequest(page_size=2**31 - 1))
     assert list(page.payments) == await admin.payments()
 
 
-# --- Locks ------------------------------------------------------------------------------------------------------------
+# --- Locks
 
 
-async def test_a_lock_is_the_operators_alone(tenant: Tenant, admin: Operator, domain: domain_pb2.Domain) -> None:
+async def test_only_the_operator_can_lock_and_unlock_a_mailbox(
+    tenant: Tenant, admin: Operator, domain: domain_pb2.Domain
+) -> None:
     mailbox = await tenant.mailbox(domain, "dave")
     await confirm(admin, await payment_of(admin, mailbox))
     lock = mailbox_pb2.LockMailboxRequest(mailbox_id=mailbox.id, reason="sends spam")
     locked = await admin.stub.LockMailbox(lock)
     assert (locked.lock_reason, locked.mailbox.status) == ("sends spam", tenant_pb2.Mailbox.LOCKED)
     assert await admin.stub.LockMailbox(lock) == locked
-    lock.reason = "still does"
-    assert (await admin.stub.LockMailbox(lock)).lock_reason == "still does"
+    lock.reason = "still sends spam"
+    assert (await admin.stub.LockMailbox(lock)).lock_reason == "still sends spam"
 
     update = tenant_pb2.UpdateMailboxRequest(mailbox_id=mailbox.id, subscription_period=tenant_pb2.Mailbox.YEARLY)
     failure = await failure_of(tenant.stub.UpdateMailbox(update))
@@ -160,7 +152,7 @@ async def test_a_lock_is_the_operators_alone(tenant: Tenant, admin: Operator, do
     assert await admin.stub.UnlockMailbox(unlock) == unlocked
 
 
-async def test_an_unlocked_mailbox_still_owes_what_it_owed(
+async def test_an_unlocked_mailbox_still_waits_for_its_payment(
     tenant: Tenant, admin: Operator, domain: domain_pb2.Domain
 ) -> None:
     mailbox = await tenant.mailbox(domain, "erin")
@@ -169,9 +161,7 @@ async def test_an_unlocked_mailbox_still_owes_what_it_owed(
     assert unlocked.mailbox.status == tenant_pb2.Mailbox.WAITING_PAYMENT
 
 
-async def test_an_idempotency_key_means_nothing_here(
-    tenant: Tenant, admin: Operator, domain: domain_pb2.Domain
-) -> None:
+async def test_an_idempotency_key_is_ignored(tenant: Tenant, admin: Operator, domain: domain_pb2.Domain) -> None:
     mailbox = await tenant.mailbox(domain, "frank")
     for reason in ("one", "another"):
         call = admin.stub.LockMailbox(
@@ -181,10 +171,10 @@ async def test_an_idempotency_key_means_nothing_here(
         assert (await call).lock_reason == reason
 
 
-# --- History ----------------------------------------------------------------------------------------------------------
+# --- History
 
 
-async def test_every_change_is_told_with_who_made_it(
+async def test_every_transition_is_recorded_with_its_event_and_actor(
     tenant: Tenant, admin: Operator, domain: domain_pb2.Domain
 ) -> None:
     mailbox = await tenant.mailbox(domain, "grace")
@@ -192,20 +182,20 @@ async def test_every_change_is_told_with_who_made_it(
     await admin.stub.LockMailbox(mailbox_pb2.LockMailboxRequest(mailbox_id=mailbox.id, reason="as a test"))
     await admin.stub.UnlockMailbox(mailbox_pb2.UnlockMailboxRequest(mailbox_id=mailbox.id))
     await tenant.stub.DeleteMailbox(tenant_pb2.DeleteMailboxRequest(mailbox_id=mailbox.id))
-    told = await admin.transitions(mailbox.id)
+    transitions = await admin.transitions(mailbox.id)
     name = tenant_pb2.Mailbox.Status.Name
-    us, them = f"admin:{admin.name}", f"key:{tenant.access_key}"
-    assert [(name(row.from_status), name(row.to_status), row.cause, row.actor) for row in told] == [
-        ("UNKNOWN_STATUS", "WAITING_PAYMENT", "create", them),
-        ("WAITING_PAYMENT", "READY", "payment_confirmed", us),
-        ("READY", "LOCKED", "lock", us),
-        ("LOCKED", "READY", "unlock", us),
-        ("READY", "DELETION_SCHEDULED", "delete", them),
+    operator, caller = f"admin:{admin.name}", f"key:{tenant.access_key}"
+    assert [(name(row.from_status), name(row.to_status), row.cause, row.actor) for row in transitions] == [
+        ("UNKNOWN_STATUS", "WAITING_PAYMENT", "create", caller),
+        ("WAITING_PAYMENT", "READY", "payment_confirmed", operator),
+        ("READY", "LOCKED", "lock", operator),
+        ("LOCKED", "READY", "unlock", operator),
+        ("READY", "DELETION_SCHEDULED", "delete", caller),
     ]
-    assert {row.mailbox_id for row in told} == {mailbox.id}
-    assert told[0].at == mailbox.created_at
-    moments = [row.at.ToDatetime() for row in told]
-    assert moments == sorted(moments)
+    assert {row.mailbox_id for row in transitions} == {mailbox.id}
+    assert transitions[0].at == mailbox.created_at
+    instants = [row.at.ToDatetime() for row in transitions]
+    assert instants == sorted(instants)
 
     listed: list[mailbox_pb2.Transition] = []
     token = ""
@@ -214,4 +204,4 @@ async def test_every_change_is_told_with_who_made_it(
         page = await admin.stub.ListTransitions(request)
         listed += page.transitions
         token = page.next_page_token
-    assert (listed, token) == (told, "")
+    assert (listed, token) == (transitions, "")

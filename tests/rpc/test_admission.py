@@ -1,4 +1,4 @@
-"""More calls than a process has places for: what is refused, how, and when there is room again."""
+"""Admission: calls beyond the slots of a process are rejected, and every slot is released."""
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
@@ -12,26 +12,29 @@ from google.rpc.error_details_pb2 import RetryInfo
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from postroom.v1alpha1 import mailbox_pb2 as pb
-from tests.rpc.support import ABSENT_ID, Failure, Service, Tenant, failure_of, until
+from tests.rpc.client import ABSENT_ID, Tenant
+from tests.rpc.failures import Failure, failure_of
+from tests.rpc.service import Service
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-PLACES = 2
-Changing = asyncio.Task[pb.Mailbox]
+SLOTS = 2
+Change = asyncio.Task[pb.Mailbox]
 
 
 @pytest.fixture(scope="module")
-def flags() -> Mapping[str, str]:
-    return {"max_calls": str(PLACES)}
+def overrides() -> Mapping[str, str]:
+    return {"max_calls": str(SLOTS)}
 
 
 @pytest.fixture(scope="module")
-def work() -> bool:
-    return False  # it would write, and the writer is what these tests hold
+def with_worker() -> bool:
+    return False  # it would write, and these tests hold the write lock
 
 
-def change(tenant: Tenant, mailbox: pb.Mailbox, timeout: float | None = None) -> Changing:
-    """A change that is on its way; while the database is held, it stays in progress."""
+def start_change(tenant: Tenant, mailbox: pb.Mailbox, timeout: float | None = None) -> Change:
+    """Start a change, which stays in progress while the write lock is held."""
 
     async def call() -> pb.Mailbox:
         period = pb.Mailbox.SubscriptionPeriod.YEARLY
@@ -41,20 +44,22 @@ def change(tenant: Tenant, mailbox: pb.Mailbox, timeout: float | None = None) ->
     return asyncio.create_task(call())
 
 
-async def code_of(change: Changing) -> grpc.StatusCode:
-    """How a change ends that can't succeed."""
+async def code_of(change: Change) -> grpc.StatusCode:
+    """The status code of a change that fails."""
     return (await failure_of(change)).code
 
 
 @asynccontextmanager
-async def full(service: Service, tenant: Tenant, mailbox: pb.Mailbox) -> AsyncIterator[tuple[list[Changing], Failure]]:
-    """All places for changes taken, and the failure of the change that came on top."""
-    async with service.held():
-        changes = [change(tenant, mailbox) for _ in range(PLACES + 1)]
-        done, waiting = await asyncio.wait(changes, return_when=asyncio.FIRST_COMPLETED)
-        (refused,) = done
-        yield list(waiting), await failure_of(refused)
-    await asyncio.gather(*waiting, return_exceptions=True)
+async def all_slots_taken(
+    service: Service, tenant: Tenant, mailbox: pb.Mailbox
+) -> AsyncIterator[tuple[list[Change], Failure]]:
+    """The changes that hold all slots, and the failure of one more change."""
+    async with service.write_lock():
+        changes = [start_change(tenant, mailbox) for _ in range(SLOTS + 1)]
+        done, in_progress = await asyncio.wait(changes, return_when=asyncio.FIRST_COMPLETED)
+        (rejected,) = done
+        yield list(in_progress), await failure_of(rejected)
+    await asyncio.gather(*in_progress, return_exceptions=True)
 
 
 @pytest_asyncio.fixture(loop_scope="module")
@@ -62,68 +67,66 @@ async def mailbox(tenant: Tenant) -> pb.Mailbox:
     return await tenant.mailbox(await tenant.domain(), "alice")
 
 
-async def test_what_comes_on_top_is_refused_and_told_when_to_come_again(
+async def test_a_call_beyond_the_slots_is_rejected_with_a_retry_delay(
     service: Service, tenant: Tenant, mailbox: pb.Mailbox
 ) -> None:
-    async with full(service, tenant, mailbox) as (waiting, refused):
-        assert refused.code is grpc.StatusCode.RESOURCE_EXHAUSTED
-        assert (refused.info.reason, refused.info.domain) == ("TOO_MANY_REQUESTS", "postroom")
-        assert refused.only(RetryInfo).retry_delay.ToSeconds() >= 1
-        assert refused.trailing["x-request-id"]
-    for changed in await asyncio.gather(*waiting):
+    async with all_slots_taken(service, tenant, mailbox) as (in_progress, rejected):
+        assert rejected.code is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert (rejected.info.reason, rejected.info.domain) == ("TOO_MANY_REQUESTS", "postroom")
+        assert rejected.only(RetryInfo).retry_delay.ToSeconds() >= 1
+        assert rejected.trailing["x-request-id"]
+    for changed in await asyncio.gather(*in_progress):
         assert changed.next_subscription_period == pb.Mailbox.SubscriptionPeriod.YEARLY
 
 
-async def test_a_refusal_comes_before_any_look_at_the_caller(
+async def test_a_call_is_rejected_before_authentication(service: Service, tenant: Tenant, mailbox: pb.Mailbox) -> None:
+    async with all_slots_taken(service, tenant, mailbox):
+        request = pb.DeleteMailboxRequest(mailbox_id="no id")
+        rejected = await failure_of(service.stub((("x-request-id", "mine"),)).DeleteMailbox(request))
+        assert rejected.info.reason == "TOO_MANY_REQUESTS"
+        assert rejected.trailing["x-request-id"] == "mine"
+
+
+async def test_reads_and_health_checks_need_no_slot_for_changes(
     service: Service, tenant: Tenant, mailbox: pb.Mailbox
 ) -> None:
-    async with full(service, tenant, mailbox):
-        request = pb.DeleteMailboxRequest(mailbox_id="no id")
-        refused = await failure_of(service.stub((("x-request-id", "mine"),)).DeleteMailbox(request))
-        assert refused.info.reason == "TOO_MANY_REQUESTS"
-        assert refused.trailing["x-request-id"] == "mine"
-
-
-async def test_reads_and_health_checks_go_on(service: Service, tenant: Tenant, mailbox: pb.Mailbox) -> None:
-    async with full(service, tenant, mailbox):
-        for _ in range(PLACES + 1):  # an error gives its place back, too
+    async with all_slots_taken(service, tenant, mailbox):
+        for _ in range(SLOTS + 1):  # an error releases its slot, too
             missing = await failure_of(tenant.stub.GetMailbox(pb.GetMailboxRequest(mailbox_id=ABSENT_ID)))
             assert missing.code is grpc.StatusCode.NOT_FOUND
-        assert (await tenant.stub.GetMailbox(pb.GetMailboxRequest(mailbox_id=mailbox.id))).id == mailbox.id
+        assert (await tenant.get_mailbox(mailbox)).id == mailbox.id
         health: Any = health_pb2_grpc.HealthStub(service.channel())
-        checks = [health.Check(health_pb2.HealthCheckRequest()) for _ in range(3 * PLACES)]
-        for answer in await asyncio.gather(*checks):
-            assert answer.status == health_pb2.HealthCheckResponse.SERVING
+        checks = [health.Check(health_pb2.HealthCheckRequest()) for _ in range(3 * SLOTS)]
+        for response in await asyncio.gather(*checks):
+            assert response.status == health_pb2.HealthCheckResponse.SERVING
 
 
-async def test_a_call_that_is_canceled_gives_its_place_back(
-    service: Service, tenant: Tenant, mailbox: pb.Mailbox
-) -> None:
-    async with full(service, tenant, mailbox) as (waiting, _):
-        waiting[0].cancel()
+async def test_a_cancelled_call_releases_its_slot(service: Service, tenant: Tenant, mailbox: pb.Mailbox) -> None:
+    async with all_slots_taken(service, tenant, mailbox) as (in_progress, _):
+        in_progress[0].cancel()
 
         async def admitted() -> bool:
-            return await code_of(change(tenant, mailbox, timeout=0.2)) is grpc.StatusCode.DEADLINE_EXCEEDED
+            return await code_of(start_change(tenant, mailbox, timeout=0.2)) is grpc.StatusCode.DEADLINE_EXCEEDED
 
-        await until(admitted)
+        await wait_until(admitted)
 
 
-async def test_a_call_whose_deadline_passes_gives_its_place_back(
+async def test_a_call_past_its_deadline_releases_its_slot(
     service: Service, tenant: Tenant, mailbox: pb.Mailbox
 ) -> None:
-    async with service.held():
-        codes = [await code_of(change(tenant, mailbox, timeout=0.2)) for _ in range(PLACES)]
-        assert codes == [grpc.StatusCode.DEADLINE_EXCEEDED] * PLACES
+    async with service.write_lock():
+        codes = [await code_of(start_change(tenant, mailbox, timeout=0.2)) for _ in range(SLOTS)]
+        assert codes == [grpc.StatusCode.DEADLINE_EXCEEDED] * SLOTS
 
-        async def admitted() -> bool:  # the client's clock may be first, and the server hear of it after
-            return await code_of(change(tenant, mailbox, timeout=0.2)) is grpc.StatusCode.DEADLINE_EXCEEDED
+        async def admitted() -> bool:  # the client may see the deadline pass before the server does
+            return await code_of(start_change(tenant, mailbox, timeout=0.2)) is grpc.StatusCode.DEADLINE_EXCEEDED
 
-        for _ in range(PLACES):
-            await until(admitted)
+        for _ in range(SLOTS):
+            await wait_until(admitted)
 
 
-async def test_all_places_are_free_after_calls_that_succeed_or_fail(tenant: Tenant, mailbox: pb.Mailbox) -> None:
-    for _ in range(PLACES + 1):
-        await tenant.stub.DeleteMailbox(pb.DeleteMailboxRequest(mailbox_id=mailbox.id))
+async def test_all_slots_are_free_after_calls_that_succeed_or_fail(tenant: Tenant, mailbox: pb.Mailbox) -> None:
+    for _ in range(SLOTS + 1):
+        await tenant.delete_mailbox(mailbox)
         missing = await failure_of(tenant.stub.DeleteMailbox(pb.DeleteMailboxRequest(mailbox_id=ABSENT_ID)))
         assert missing.code is grpc.StatusCode.NOT_FOUND

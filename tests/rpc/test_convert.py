@@ -1,4 +1,4 @@
-"""Messages of mailboxes against such as are built field by field."""
+"""Messages of mailboxes equal messages that are built field by field."""
 
 from datetime import datetime
 from typing import Any
@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from postroom.v1alpha1 import mailbox_pb2 as pb
 from postroomd.domain.model import Mailbox
 from postroomd.rpc import convert
-from tests.support.strategies import MAILBOXES, listed
+from tests.support.strategies import MAILBOXES, view_of
 
 
-def plainly(mailbox: Mailbox) -> pb.Mailbox:
+def built_by_field(mailbox: Mailbox) -> pb.Mailbox:
     message = pb.Mailbox(etag=f"{mailbox.revision:x}")
     for field in pb.Mailbox.DESCRIPTOR.fields:
         value: Any = getattr(mailbox, field.name, None)
@@ -29,9 +29,9 @@ def plainly(mailbox: Mailbox) -> pb.Mailbox:
 
 
 @given(st.lists(MAILBOXES, max_size=3))
-def test_mailboxes_are_told_as_they_are(mailboxes: list[Mailbox]) -> None:
-    expected = [plainly(mailbox) for mailbox in mailboxes]
+def test_every_conversion_of_a_mailbox_sets_every_field(mailboxes: list[Mailbox]) -> None:
+    expected = [built_by_field(mailbox) for mailbox in mailboxes]
     assert [convert.mailbox_message(mailbox) for mailbox in mailboxes] == expected
-    assert [convert.shown_mailbox(listed(mailbox)) for mailbox in mailboxes] == expected
-    page = convert.listed_mailboxes([listed(mailbox) for mailbox in mailboxes])
+    assert [convert.mailbox_view_message(view_of(mailbox)) for mailbox in mailboxes] == expected
+    page = convert.mailbox_view_messages([view_of(mailbox) for mailbox in mailboxes])
     assert list(pb.ListMailboxesResponse(mailboxes=page).mailboxes) == expected

@@ -1,4 +1,4 @@
-"""Many callers at once: quotas and addresses hold, batches stay whole, and every count equals a recount."""
+"""Concurrent calls: quotas and addresses hold, batches stay atomic, and every counter equals a count of the rows."""
 
 import asyncio
 from collections import Counter
@@ -9,35 +9,35 @@ from typing import Any
 import grpc
 import pytest
 
-from postroom.v1alpha1 import mailbox_pb2
-from postroom.v1alpha1.domain_pb2 import DeleteDomainRequest, Domain, GetDomainRequest, ValidateDomainRecordsRequest
+from postroom.v1alpha1.domain_pb2 import Domain
 from postroom.v1alpha1.mailbox_pb2 import (
-    DeleteMailboxRequest,
     Mailbox,
-    RestoreMailboxRequest,
     UpdateMailboxRequest,
 )
-from tests.rpc.support import Service, Tenant, batch_request, failure_of, fresh_name, until
+from tests.rpc.client import Tenant, batch_request, fresh_name
+from tests.rpc.failures import failure_of
+from tests.rpc.service import Service
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 async def codes(calls: Sequence[Awaitable[Any]]) -> Counter[grpc.StatusCode]:
-    """How many of the calls, made at once, end with each code."""
-    ended: Counter[grpc.StatusCode] = Counter()
+    """The number of concurrent calls that end with each status code."""
+    counts: Counter[grpc.StatusCode] = Counter()
     for result in await asyncio.gather(*calls, return_exceptions=True):
         if isinstance(result, grpc.aio.AioRpcError):
-            ended[result.code()] += 1
+            counts[result.code()] += 1
         elif isinstance(result, BaseException):
             raise result
         else:
-            ended[grpc.StatusCode.OK] += 1
-    return ended
+            counts[grpc.StatusCode.OK] += 1
+    return counts
 
 
-async def recounted(service: Service) -> None:
-    """Assert that every count that is kept equals what there is, and that no address is without its owner."""
-    wrong = await service.sql(
+async def assert_consistent(service: Service) -> None:
+    """Assert that every counter equals the number of rows, and that every address has one owner."""
+    inconsistent = await service.sql(
         """SELECT 'project', id FROM projects
             WHERE mailbox_count != (SELECT count(*) FROM mailboxes WHERE project_id = projects.id)
                OR mailbox_count > mailbox_quota
@@ -53,17 +53,17 @@ async def recounted(service: Service) -> None:
         UNION ALL
         SELECT 'address', local_part FROM addresses WHERE (mailbox_id IS NULL) = (alias_id IS NULL)"""
     )
-    assert wrong == []
+    assert inconsistent == []
     assert await service.sql("PRAGMA foreign_key_check") == []
     assert await service.sql("PRAGMA integrity_check") == [("ok",)]
 
 
 def several_stubs(service: Service, tenant: Tenant, number: int) -> list[Any]:
-    """Clients of one tenant, each with a connection of its own."""
+    """Clients of one tenant, each with its own connection."""
     return [service.stub((*tenant.metadata, ("x-request-id", f"client-{n}"))) for n in range(number)]
 
 
-async def test_racing_batches_never_pass_the_quota(service: Service) -> None:
+async def test_concurrent_batches_never_exceed_the_quota(service: Service) -> None:
     tenant = await service.tenant(mailbox_quota=50)
     domains = [await tenant.domain() for _ in range(2)]
     stubs = several_stubs(service, tenant, 8)
@@ -73,7 +73,7 @@ async def test_racing_batches_never_pass_the_quota(service: Service) -> None:
         )
         for number in range(30)
     ]
-    # 50 places take seven batches of 7: which ones is open, how many is not.
+    # Any seven batches of 7 fit into a quota of 50.
     assert await codes(batches) == {grpc.StatusCode.OK: 7, grpc.StatusCode.RESOURCE_EXHAUSTED: 23}
     assert await service.sql("SELECT count(*) FROM mailboxes WHERE project_id = ?", tenant.project_id) == [(49,)]
     failure = await failure_of(tenant.mailboxes(domains[0], "x", "y"))
@@ -82,10 +82,10 @@ async def test_racing_batches_never_pass_the_quota(service: Service) -> None:
         grpc.StatusCode.OK: 1,
         grpc.StatusCode.RESOURCE_EXHAUSTED: 2,
     }
-    await recounted(service)
+    await assert_consistent(service)
 
 
-async def test_of_twenty_clients_that_create_one_address_one_wins(service: Service) -> None:
+async def test_one_of_twenty_concurrent_creations_of_an_address_succeeds(service: Service) -> None:
     tenant = await service.tenant()
     domain = await tenant.domain()
     owner = await tenant.mailbox(domain, "owner")
@@ -99,14 +99,14 @@ async def test_of_twenty_clients_that_create_one_address_one_wins(service: Servi
             for number, stub in enumerate(stubs)
         ]
         assert await codes(calls) == {grpc.StatusCode.OK: 1, grpc.StatusCode.ALREADY_EXISTS: 19}
-        holders = await service.sql(
+        owners = await service.sql(
             "SELECT mailbox_id, alias_id FROM addresses WHERE domain_id = ? AND local_part = ?", domain.id, name
         )
-        assert len(holders) == 1
-    await recounted(service)
+        assert len(owners) == 1
+    await assert_consistent(service)
 
 
-async def test_of_ten_clients_that_register_one_name_one_wins(service: Service) -> None:
+async def test_one_of_ten_concurrent_registrations_of_a_name_succeeds(service: Service) -> None:
     tenant = await service.tenant()
     name = fresh_name()
     calls = [tenant.domain(name) for _ in range(10)]
@@ -114,35 +114,35 @@ async def test_of_ten_clients_that_register_one_name_one_wins(service: Service) 
     assert len(await service.sql("SELECT id FROM domains WHERE name = ?", name)) == 1
 
 
-async def test_a_client_that_hangs_up_leaves_a_whole_batch_or_none_of_it(service: Service) -> None:
+async def test_a_batch_of_a_cancelled_call_is_created_entirely_or_not_at_all(service: Service) -> None:
     tenant = await service.tenant()
     domain = await tenant.domain()
     size, tries = 20, 40
-    began = monotonic()
+    start = monotonic()
     await tenant.mailboxes(domain, *(f"whole.{item}" for item in range(size)))
-    whole = monotonic() - began
+    batch_seconds = monotonic() - start
 
-    async def hang_up(number: int) -> None:
+    async def cancel_early(number: int) -> None:
         request = batch_request(domain.id, *(f"n{number}.{item}" for item in range(size)))
-        calling = asyncio.ensure_future(service.stub(tenant.metadata).BatchCreateMailboxes(request))
-        await asyncio.wait([calling], timeout=1.5 * whole * number / tries)
-        calling.cancel()
-        await asyncio.gather(calling, return_exceptions=True)
+        call = asyncio.ensure_future(service.stub(tenant.metadata).BatchCreateMailboxes(request))
+        await asyncio.wait([call], timeout=1.5 * batch_seconds * number / tries)
+        call.cancel()
+        await asyncio.gather(call, return_exceptions=True)
 
     for number in range(tries):
-        await hang_up(number)
-    await asyncio.gather(*(hang_up(number) for number in range(tries, tries + 10)))
-    await tenant.mailbox(domain, "last")  # written after all that was begun before it
+        await cancel_early(number)
+    await asyncio.gather(*(cancel_early(number) for number in range(tries, tries + 10)))
+    await tenant.mailbox(domain, "last")  # written after every write that started before it
     rows = await service.sql("SELECT local_part FROM addresses WHERE domain_id = ?", domain.id)
     batches = Counter(local_part.partition(".")[0] for (local_part,) in rows)
     assert batches.pop("last") == 1
     assert set(batches.values()) == {size}
-    assert len(batches) < 1 + tries + 10, "some were cut short"
-    await recounted(service)
+    assert len(batches) < 1 + tries + 10, "some calls were cancelled before their write"
+    await assert_consistent(service)
     assert await tenant.mailbox(domain, "after")
 
 
-async def test_racing_changes_of_one_mailbox_leave_a_state_that_one_of_them_made(service: Service) -> None:
+async def test_concurrent_changes_of_a_mailbox_leave_a_consistent_status(service: Service) -> None:
     tenant = await service.tenant()
     domain = await tenant.ready_domain()
     mailbox = await tenant.mailbox(domain, "ann")
@@ -150,19 +150,19 @@ async def test_racing_changes_of_one_mailbox_leave_a_state_that_one_of_them_made
     for number in range(8):
         period = Mailbox.YEARLY if number % 2 else Mailbox.MONTHLY
         calls += [
-            tenant.stub.DeleteMailbox(DeleteMailboxRequest(mailbox_id=mailbox.id)),
-            tenant.stub.RestoreMailbox(RestoreMailboxRequest(mailbox_id=mailbox.id)),
+            tenant.delete_mailbox(mailbox),
+            tenant.restore_mailbox(mailbox),
             tenant.stub.UpdateMailbox(UpdateMailboxRequest(mailbox_id=mailbox.id, subscription_period=period)),
         ]
-    ended = await codes(calls)
-    assert set(ended) <= {grpc.StatusCode.OK, grpc.StatusCode.FAILED_PRECONDITION}
-    found = await tenant.stub.GetMailbox(mailbox_pb2.GetMailboxRequest(mailbox_id=mailbox.id))
+    counts = await codes(calls)
+    assert set(counts) <= {grpc.StatusCode.OK, grpc.StatusCode.FAILED_PRECONDITION}
+    found = await tenant.get_mailbox(mailbox)
     assert found.status in {Mailbox.READY, Mailbox.DELETION_SCHEDULED}
     assert found.HasField("deletion_scheduled_at") == (found.status == Mailbox.DELETION_SCHEDULED)
-    await recounted(service)
+    await assert_consistent(service)
 
 
-async def test_of_many_changes_under_one_etag_one_passes(service: Service) -> None:
+async def test_one_of_ten_concurrent_changes_with_one_etag_succeeds(service: Service) -> None:
     tenant = await service.tenant()
     mailbox = await tenant.mailbox(await tenant.domain(), "ann")
     calls = [
@@ -174,7 +174,7 @@ async def test_of_many_changes_under_one_etag_one_passes(service: Service) -> No
     assert await codes(calls) == {grpc.StatusCode.OK: 1, grpc.StatusCode.ABORTED: 9}
 
 
-async def test_mailboxes_created_while_their_domain_is_deleted_go_with_it(service: Service) -> None:
+async def test_mailboxes_created_during_a_domains_deletion_are_purged_with_it(service: Service) -> None:
     tenant = await service.tenant()
     domain = await tenant.ready_domain()
     creating = [
@@ -182,20 +182,20 @@ async def test_mailboxes_created_while_their_domain_is_deleted_go_with_it(servic
         for number in range(10)
     ]
     await asyncio.wait(creating, return_when=asyncio.FIRST_COMPLETED)
-    await tenant.stub.DeleteDomain(DeleteDomainRequest(domain_id=domain.id))
-    ended = await codes(creating)
-    assert ended[grpc.StatusCode.OK] >= 1
-    assert set(ended) <= {grpc.StatusCode.OK, grpc.StatusCode.FAILED_PRECONDITION, grpc.StatusCode.NOT_FOUND}
+    await tenant.delete_domain(domain)
+    counts = await codes(creating)
+    assert counts[grpc.StatusCode.OK] >= 1
+    assert set(counts) <= {grpc.StatusCode.OK, grpc.StatusCode.FAILED_PRECONDITION, grpc.StatusCode.NOT_FOUND}
 
-    async def gone() -> bool:
+    async def purged() -> bool:
         return not await service.sql("SELECT id FROM domains WHERE id = ?", domain.id)
 
-    assert await until(gone)
+    assert await wait_until(purged)
     assert await service.sql("SELECT mailbox_count FROM projects WHERE id = ?", tenant.project_id) == [(0,)]
-    await recounted(service)
+    await assert_consistent(service)
 
 
-async def test_mailboxes_created_while_their_domain_becomes_ready_are_all_admitted(service: Service) -> None:
+async def test_mailboxes_created_during_a_domains_validation_become_ready(service: Service) -> None:
     tenant = await service.tenant()
     domain = await tenant.domain()
     validating = asyncio.ensure_future(validate(tenant, domain))
@@ -203,17 +203,17 @@ async def test_mailboxes_created_while_their_domain_becomes_ready_are_all_admitt
         await tenant.mailboxes(domain, *(f"n{number}.{item}" for item in range(3)))
     await validating
 
-    async def admitted() -> bool:
+    async def all_ready() -> bool:
         statuses = await service.sql("SELECT DISTINCT status FROM mailboxes WHERE domain_id = ?", domain.id)
         return statuses == [("ready",)]
 
-    assert await until(admitted)
-    found = await tenant.stub.GetDomain(GetDomainRequest(domain_id=domain.id))
+    assert await wait_until(all_ready)
+    found = await tenant.get_domain(domain)
     assert found.mailbox_total_count == 60
-    await recounted(service)
+    await assert_consistent(service)
 
 
 async def validate(tenant: Tenant, domain: Domain) -> None:
-    """Have the domain validated, and wait until it is ready."""
-    await tenant.stub.ValidateDomainRecords(ValidateDomainRecordsRequest(domain_id=domain.id))
+    """Validate the domain, and wait until it is ready."""
+    await tenant.validate(domain)
     await tenant.wait_for_domain(domain.id, Domain.READY)

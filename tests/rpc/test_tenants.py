@@ -1,7 +1,7 @@
-"""Two organizations, and two projects of one: what is another's answers as what does not exist."""
+"""Isolation of tenants: another tenant's resource is reported exactly as one that does not exist."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from time import monotonic
@@ -12,237 +12,196 @@ import pytest
 import pytest_asyncio
 from google.protobuf.message import Message
 
-from postroom.v1alpha1 import alias_pb2, domain_pb2, mailbox_pb2
-from postroom.v1alpha1.domain_pb2 import CreateDomainRequest, Domain, DomainRecord, ListDomainsRequest
+from postroom.v1alpha1 import domain_pb2
+from postroom.v1alpha1.domain_pb2 import Domain, DomainRecord, ListDomainsRequest
 from postroom.v1alpha1.mailbox_pb2 import GetMailboxRequest, ListMailboxesRequest
-from tests.rpc.support import ABSENT_ID, METHODS, Failure, Service, Tenant, batch_request, failure_of, fresh_name, until
+from tests.rpc.client import ABSENT_ID, METHODS, Tenant, fresh_name
+from tests.rpc.failures import Failure, failure_of
+from tests.rpc.requests import LIST_OF, OPERATION_OF, REQUEST_TYPES, valid_request
+from tests.rpc.service import Service
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
-@dataclass(frozen=True, slots=True)
-class Ids:
-    """The ids of what somebody owns."""
-
-    project: str
-    domain: str
-    mailbox: str
-    alias: str
+Ids = Mapping[str, str]
+ABSENT: Ids = dict.fromkeys(("project", "domain", "mailbox", "alias"), ABSENT_ID)
 
 
-ABSENT = Ids(*[ABSENT_ID] * 4)
-
-# RPC -> a request about what has these ids; nothing is wrong with it but whose they are.
-ABOUT: Mapping[str, Callable[[Ids], Message]] = {
-    "CreateDomain": lambda ids: CreateDomainRequest(name="new.example", project_id=ids.project),
-    "GetDomain": lambda ids: domain_pb2.GetDomainRequest(domain_id=ids.domain),
-    "DeleteDomain": lambda ids: domain_pb2.DeleteDomainRequest(domain_id=ids.domain),
-    "GetDomainRecords": lambda ids: domain_pb2.GetDomainRecordsRequest(domain_id=ids.domain),
-    "ValidateDomainRecords": lambda ids: domain_pb2.ValidateDomainRecordsRequest(domain_id=ids.domain),
-    "BatchCreateMailboxes": lambda ids: batch_request(ids.domain, "ann", "new"),
-    "GetMailbox": lambda ids: GetMailboxRequest(mailbox_id=ids.mailbox),
-    "UpdateMailbox": lambda ids: mailbox_pb2.UpdateMailboxRequest(
-        mailbox_id=ids.mailbox, subscription_period=mailbox_pb2.Mailbox.YEARLY, new_password="another good password"
-    ),
-    "DeleteMailbox": lambda ids: mailbox_pb2.DeleteMailboxRequest(mailbox_id=ids.mailbox),
-    "RestoreMailbox": lambda ids: mailbox_pb2.RestoreMailboxRequest(mailbox_id=ids.mailbox),
-    "CreateAlias": lambda ids: alias_pb2.CreateAliasRequest(mailbox_id=ids.mailbox, local_part="ann"),
-    "GetAlias": lambda ids: alias_pb2.GetAliasRequest(alias_id=ids.alias),
-    "UpdateAlias": lambda ids: alias_pb2.UpdateAliasRequest(alias_id=ids.alias, description="new"),
-    "DeleteAlias": lambda ids: alias_pb2.DeleteAliasRequest(alias_id=ids.alias),
-}
-
-# List -> the ids of what it shows to an owner, and its requests with each filter that names another's id.
-LISTS: Mapping[str, tuple[Callable[[Ids], str], Callable[[Ids], list[Message]]]] = {
-    "ListDomains": (lambda ids: ids.domain, lambda ids: [ListDomainsRequest(project_id=ids.project)]),
-    "ListMailboxes": (
-        lambda ids: ids.mailbox,
-        lambda ids: [
-            ListMailboxesRequest(project_id=ids.project),
-            ListMailboxesRequest(domain_id=ids.domain),
-            ListMailboxesRequest(domain_id=ids.domain, project_id=ids.project),
-        ],
-    ),
-    "ListAliases": (
-        lambda ids: ids.alias,
-        lambda ids: [
-            alias_pb2.ListAliasesRequest(project_id=ids.project),
-            alias_pb2.ListAliasesRequest(mailbox_id=ids.mailbox),
-            alias_pb2.ListAliasesRequest(mailbox_id=ids.mailbox, project_id=ids.project),
-        ],
-    ),
-}
+def filtered_requests(rpc: str, ids: Ids) -> list[Message]:
+    """Requests of a list with each filter by id, and with all of them."""
+    filters = {name: ids[name.removesuffix("_id")] for name in LIST_OF[rpc].id_filters}
+    return [*(REQUEST_TYPES[rpc](**{name: value}) for name, value in filters.items()), REQUEST_TYPES[rpc](**filters)]
 
 
 @pytest.fixture(scope="module")
-def flags() -> Mapping[str, str]:
+def overrides() -> Mapping[str, str]:
     return {"key_cache_seconds": "0.3"}
 
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """A caller, and what it has: one of everything."""
+    """A caller, and the ids of its resources: one of each type."""
 
     tenant: Tenant
     ids: Ids
 
 
-async def settle(tenant: Tenant) -> Owner:
-    """The caller with one of everything."""
+async def with_resources(tenant: Tenant) -> Owner:
+    """Create one resource of each type, with the addresses that the requests of the table would create."""
     domain = await tenant.domain()
-    mailbox = await tenant.mailbox(domain, "ann")
-    alias = await tenant.alias(mailbox, "info")
-    return Owner(tenant, Ids(tenant.project_id, domain.id, mailbox.id, alias.id))
+    mailbox = await tenant.mailbox(domain, OPERATION_OF["BatchCreateMailboxes"].arguments["mailboxes"][0]["local_part"])
+    alias = await tenant.alias(mailbox, OPERATION_OF["CreateAlias"].arguments["local_part"])
+    ids = {"project": tenant.project_id, "domain": domain.id, "mailbox": mailbox.id, "alias": alias.id}
+    return Owner(tenant, ids)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def owners(service: Service) -> Mapping[str, Owner]:
-    """Two organizations, and a project of the first beside its first project."""
+    """Two organizations, and a second project of the first one."""
     one, other = await service.tenant(), await service.tenant()
     further = await service.project(one.organization_id)
+    first = await service.tenant(organization_id=one.organization_id, project_id=one.project_id)
     limited = await service.tenant(organization_id=one.organization_id, project_id=further)
     return {
-        "one": await settle(await service.tenant(organization_id=one.organization_id, project_id=one.project_id)),
-        "other": await settle(other),
-        "limited": await settle(limited),
+        "one": await with_resources(first),
+        "other": await with_resources(other),
+        "limited": await with_resources(limited),
     }
 
 
-# Who calls, and whose things it calls about.
+# The caller, and the owner of the resources that it names.
 STRANGERS = [("one", "other"), ("other", "one"), ("limited", "one"), ("limited", "other"), ("other", "limited")]
 
 
-def octets(failure: Failure, ids: Ids) -> tuple[Any, ...]:
-    """All that a failure says, the ids that were asked for and the request's own apart."""
-    said = [failure.message, *(detail.SerializeToString().decode() for detail in failure.details)]
-    for own in (ids.project, ids.domain, ids.mailbox, ids.alias):
-        said = [text.replace(own, "ID") for text in said]
-    return failure.code, said, [type(detail) for detail in failure.details], sorted(failure.trailing)
+def anonymized(failure: Failure, ids: Ids) -> tuple[Any, ...]:
+    """Everything that a failure contains, with the requested ids replaced."""
+    texts = [failure.message, *(detail.SerializeToString().decode() for detail in failure.details)]
+    for resource_id in ids.values():
+        texts = [text.replace(resource_id, "ID") for text in texts]
+    return failure.code, texts, [type(detail) for detail in failure.details], sorted(failure.trailing)
 
 
-async def test_every_rpc_has_its_request_here() -> None:
-    assert set(ABOUT) | set(LISTS) == {method.name for method in METHODS}
-    assert not set(ABOUT) & set(LISTS)
+async def test_every_rpc_is_tested() -> None:
+    assert set(OPERATION_OF) | set(LIST_OF) == {method.name for method in METHODS}
+    assert not set(OPERATION_OF) & set(LIST_OF)
 
 
 @pytest.mark.parametrize(("caller", "whose"), STRANGERS)
-@pytest.mark.parametrize("rpc", ABOUT)
-async def test_what_is_anothers_answers_octet_by_octet_as_what_does_not_exist(
+@pytest.mark.parametrize("rpc", OPERATION_OF)
+async def test_another_tenants_resource_is_reported_as_one_that_does_not_exist(
     service: Service, owners: Mapping[str, Owner], rpc: str, caller: str, whose: str
 ) -> None:
     tenant, theirs = owners[caller].tenant, owners[whose].ids
     before = await service.dump()
-    refused = await failure_of(tenant.call(rpc, ABOUT[rpc](theirs)))
-    missing = await failure_of(tenant.call(rpc, ABOUT[rpc](ABSENT)))
-    assert refused.code is grpc.StatusCode.NOT_FOUND
-    assert octets(refused, theirs) == octets(missing, ABSENT)
+    foreign = await failure_of(tenant.call(rpc, valid_request(rpc, theirs)))
+    missing = await failure_of(tenant.call(rpc, valid_request(rpc, ABSENT)))
+    assert foreign.code is grpc.StatusCode.NOT_FOUND
+    assert anonymized(foreign, theirs) == anonymized(missing, ABSENT)
     assert await service.dump() == before
 
 
 @pytest.mark.parametrize("caller", ["one", "other", "limited"])
-@pytest.mark.parametrize("rpc", LISTS)
-async def test_a_list_shows_the_callers_own_and_nothing_else(
+@pytest.mark.parametrize("rpc", LIST_OF)
+async def test_a_list_shows_only_the_callers_own_resources(
     service: Service, owners: Mapping[str, Owner], rpc: str, caller: str
 ) -> None:
     tenant, own = owners[caller].tenant, owners[caller].ids
-    shown, filtered = LISTS[rpc]
-    for request in (type(filtered(own)[0])(), *filtered(own)):
-        answer = await tenant.call(rpc, request)
-        (items,) = (value for field, value in answer.ListFields() if field.is_repeated)
-        assert [item.id for item in items] == [shown(own)]
-        assert answer.total_count == 1
+    operation = LIST_OF[rpc]
+    for request in (REQUEST_TYPES[rpc](), *filtered_requests(rpc, own)):
+        response = await tenant.call(rpc, request)
+        assert [item.id for item in getattr(response, operation.items)] == [own[operation.resource]]
+        assert response.total_count == 1
     for name, owner in owners.items():
         if name != caller:
-            for request in filtered(owner.ids):
-                assert await tenant.call(rpc, request) == type(answer)(), name
+            for request in filtered_requests(rpc, owner.ids):
+                assert await tenant.call(rpc, request) == type(response)(), name
 
 
-async def test_a_key_of_the_whole_organization_sees_every_project_of_it(
-    service: Service, owners: Mapping[str, Owner]
-) -> None:
+async def test_a_key_of_an_organization_reaches_all_its_projects(service: Service, owners: Mapping[str, Owner]) -> None:
     organization_id = owners["one"].tenant.organization_id
-    whole = await service.tenant(organization_id=organization_id)
-    found = await whole.stub.ListDomains(ListDomainsRequest())
-    assert {domain.id for domain in found.domains} == {owners["one"].ids.domain, owners["limited"].ids.domain}
+    unlimited = await service.tenant(organization_id=organization_id)
+    found = await unlimited.stub.ListDomains(ListDomainsRequest())
+    assert {domain.id for domain in found.domains} == {owners["one"].ids["domain"], owners["limited"].ids["domain"]}
     assert {domain.organization_id for domain in found.domains} == {organization_id}
     for owner in (owners["one"], owners["limited"]):
-        request = GetMailboxRequest(mailbox_id=owner.ids.mailbox)
-        assert await whole.stub.GetMailbox(request) == await owner.tenant.stub.GetMailbox(request)
+        request = GetMailboxRequest(mailbox_id=owner.ids["mailbox"])
+        assert await unlimited.stub.GetMailbox(request) == await owner.tenant.stub.GetMailbox(request)
 
 
-async def test_a_limited_key_makes_things_in_its_own_project(owners: Mapping[str, Owner]) -> None:
+async def test_a_key_of_a_project_creates_resources_in_that_project(owners: Mapping[str, Owner]) -> None:
     limited = owners["limited"].tenant
-    mailbox = await limited.stub.GetMailbox(GetMailboxRequest(mailbox_id=owners["limited"].ids.mailbox))
+    mailbox = await limited.stub.GetMailbox(GetMailboxRequest(mailbox_id=owners["limited"].ids["mailbox"]))
     assert mailbox.project_id == limited.project_id != owners["one"].tenant.project_id
     assert mailbox.organization_id == limited.organization_id == owners["one"].tenant.organization_id
 
 
-async def test_a_name_that_another_project_has_is_taken_without_its_id_being_told(
+async def test_a_name_conflict_hides_the_ids_of_another_project(
     owners: Mapping[str, Owner],
 ) -> None:
-    request = domain_pb2.GetDomainRequest(domain_id=owners["one"].ids.domain)
+    request = domain_pb2.GetDomainRequest(domain_id=owners["one"].ids["domain"])
     name = (await owners["one"].tenant.stub.GetDomain(request)).name
     failure = await failure_of(owners["limited"].tenant.domain(name))
     assert failure.code is grpc.StatusCode.ALREADY_EXISTS
-    for secret in (owners["one"].ids.domain, owners["one"].ids.project):
+    for secret in (owners["one"].ids["domain"], owners["one"].ids["project"]):
         assert secret not in failure.text
 
 
-async def test_several_organizations_register_one_name_and_the_first_to_prove_it_has_it(service: Service) -> None:
+async def test_the_organization_that_validates_a_shared_name_first_owns_it(service: Service) -> None:
     name = fresh_name()
     winner, loser = await service.tenant(), await service.tenant()
     won, lost = await winner.domain(name), await loser.domain(name)
-    await winner.stub.ValidateDomainRecords(domain_pb2.ValidateDomainRecordsRequest(domain_id=won.id))
+    await winner.validate(won)
     await winner.wait_for_domain(won.id, Domain.READY)
-    await loser.stub.ValidateDomainRecords(domain_pb2.ValidateDomainRecordsRequest(domain_id=lost.id))
+    await loser.validate(lost)
     await loser.wait_for_domain(lost.id, Domain.VALIDATION_FAILED)
-    records = await loser.stub.GetDomainRecords(domain_pb2.GetDomainRecordsRequest(domain_id=lost.id))
+    records = await loser.records(lost)
     assert records.domain_validation.status == DomainRecord.INVALID
     assert records.domain_validation.error
-    for told in (won.id, winner.organization_id, winner.project_id):
-        assert told not in str(records)
+    for foreign_id in (won.id, winner.organization_id, winner.project_id):
+        assert foreign_id not in str(records)
     assert (await winner.mailbox(won, "ann")).email == (await loser.mailbox(lost, "ann")).email
 
 
-async def test_a_revoked_key_is_refused_within_seconds_while_it_is_in_use(service: Service) -> None:
+async def test_a_key_revoked_during_use_is_rejected_within_seconds(service: Service) -> None:
     tenant = await service.tenant()
     await tenant.stub.ListDomains(ListDomainsRequest())
     await service.repository.tenancy.revoke_key(tenant.access_key, datetime.now(UTC))
     revoked_at = monotonic()
 
-    async def refused() -> grpc.StatusCode | None:
+    async def rejected() -> grpc.StatusCode | None:
         try:
             await tenant.stub.ListDomains(ListDomainsRequest())
         except grpc.aio.AioRpcError as error:
             return error.code()
         return None
 
-    assert await until(refused) is grpc.StatusCode.UNAUTHENTICATED
+    assert await wait_until(rejected) is grpc.StatusCode.UNAUTHENTICATED
     assert monotonic() - revoked_at < 5
 
 
-async def test_a_key_that_expires_while_it_is_in_use_is_refused_from_then_on(service: Service) -> None:
+async def test_a_key_that_expires_during_use_is_rejected_from_then_on(service: Service) -> None:
     tenant = await service.tenant(expires_in=timedelta(seconds=1))
     expires_at = monotonic() + 1
     await tenant.stub.ListDomains(ListDomainsRequest())
 
-    async def refused() -> Failure | None:
+    async def rejected() -> Failure | None:
         try:
             await tenant.stub.ListDomains(ListDomainsRequest())
         except grpc.aio.AioRpcError:
             return await failure_of(tenant.stub.ListDomains(ListDomainsRequest()))
         return None
 
-    failure = await until(refused)
+    failure = await wait_until(rejected)
     assert failure.info.metadata["reason"] == "expired"
     assert abs(monotonic() - expires_at) < 0.5
 
 
-async def test_callers_at_the_same_time_never_get_one_anothers_answers(owners: Mapping[str, Owner]) -> None:
+async def test_concurrent_callers_never_get_each_others_responses(owners: Mapping[str, Owner]) -> None:
     async def own_only(owner: Owner) -> None:
-        mailbox = await owner.tenant.stub.GetMailbox(GetMailboxRequest(mailbox_id=owner.ids.mailbox))
+        mailbox = await owner.tenant.stub.GetMailbox(GetMailboxRequest(mailbox_id=owner.ids["mailbox"]))
         assert mailbox.project_id == owner.tenant.project_id
         found = await owner.tenant.stub.ListMailboxes(ListMailboxesRequest())
-        assert [item.id for item in found.mailboxes] == [owner.ids.mailbox]
+        assert [item.id for item in found.mailboxes] == [owner.ids["mailbox"]]
 
     await asyncio.gather(*(own_only(owner) for owner in list(owners.values()) * 30))

@@ -1,7 +1,7 @@
-"""The repository against its contract, on every engine."""
+"""The SQL repository fulfills the storage contract on every engine."""
 
 from tests.storage.contract import RepositoryContract
 
 
 class TestRepository(RepositoryContract):
-    """The SQL repository, on each engine of conftest.py."""
+    """The SQL repository, on each engine in turn."""

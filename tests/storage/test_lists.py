@@ -1,4 +1,4 @@
-"""How SQLite finds the pages of lists: by which indexes, and that it sorts nothing that may be long."""
+"""Query plans of lists on SQLite: which indexes they use, and what they sort."""
 
 from typing import Any
 
@@ -13,37 +13,39 @@ from postroomd.storage.compiled import CompiledRead, Values
 from postroomd.storage.database import Database
 from postroomd.storage.protocols.repository import Repository
 from postroomd.storage.sql import lists
+from tests.support.database_state import check_lists
 from tests.support.factories import NOW, Tenant, new_alias, new_domain, new_id, new_mailboxes
-from tests.support.stored import check_lists
 
 Executed = list[tuple[CompiledRead, Values]]
 SORT = "USE TEMP B-TREE FOR ORDER BY"
 UNIQUE_NAMES = "INDEX sqlite_autoindex_domains_2 (organization_id=? AND name"
-"""The key of domains, whose order is that of names: it serves as well from a name on."""
+"""The unique index of domain names, which a keyset condition on names can use too."""
 
 
 @pytest.fixture
 def clean_store(sqlite_store: str) -> str:
-    """SQLite alone."""
+    """Run on SQLite only."""
     return sqlite_store
 
 
 @pytest.fixture
 def executed(monkeypatch: pytest.MonkeyPatch) -> Executed:
-    """The hot statements that run, with their values."""
-    found: Executed = []
+    """Return the compiled reads that are executed, with their bound values."""
+    statements: Executed = []
     fetch = Database.fetch
 
-    async def fetching(self: Database, statement: CompiledRead, values: Values, *scope: Any, **options: Any) -> Any:
-        found.append((statement, values))
+    async def recording_fetch(
+        self: Database, statement: CompiledRead, values: Values, *scope: Any, **options: Any
+    ) -> Any:
+        statements.append((statement, values))
         return await fetch(self, statement, values, *scope, **options)
 
-    monkeypatch.setattr(Database, "fetch", fetching)
-    return found
+    monkeypatch.setattr(Database, "fetch", recording_fetch)
+    return statements
 
 
 async def plan_of(raw: AsyncEngine, executed: Executed) -> list[str]:
-    """The plan of what ran last, as SQLite chooses it."""
+    """Return SQLite's query plan for the last executed read."""
     statement, values = executed[-1]
     compiled = statement.compiled(raw.dialect, None)
     async with raw.connect() as connection:
@@ -52,10 +54,10 @@ async def plan_of(raw: AsyncEngine, executed: Executed) -> list[str]:
 
 
 @pytest.fixture
-async def listed(repository: Repository, tenant: Tenant) -> dict[str, Any]:
-    """By table: what lists it, its query, what narrows it by status, and the ids to narrow it by."""
-    within = await new_domain(repository, tenant)
-    ada, _ = await new_mailboxes(repository, within, "ada", "bob")
+async def list_calls(repository: Repository, tenant: Tenant) -> dict[str, Any]:
+    """Return by table: the list method, its query type, a filter by status. And `ids`, the values of id filters."""
+    domain = await new_domain(repository, tenant)
+    ada, _ = await new_mailboxes(repository, domain, "ada", "bob")
     for name in ("countess", "lovelace"):
         await new_alias(repository, ada, name)
     await new_domain(repository, tenant, "example.net", DomainStatus.VALIDATING)
@@ -63,74 +65,79 @@ async def listed(repository: Repository, tenant: Tenant) -> dict[str, Any]:
         "domains": (repository.domains.list, DomainQuery, {"statuses": tuple(DomainStatus)}),
         "mailboxes": (repository.mailboxes.list, MailboxQuery, {"statuses": tuple(MailboxStatus)}),
         "aliases": (repository.aliases.list, AliasQuery, {"status": AliasStatus.READY}),
-        "ids": {"project_id": tenant.project.id, "domain_id": within.id, "mailbox_id": ada.id},
+        "ids": {"project_id": tenant.project.id, "domain_id": domain.id, "mailbox_id": ada.id},
     }
 
 
-LISTS = [
-    (table, narrowed, order) for table, filters, orders in t.LIST_INDEXES for narrowed in filters for order in orders
-]
+LISTS = [(table, column, order) for table, columns, orders in t.LIST_INDEXES for column in columns for order in orders]
 
 
-@pytest.mark.parametrize(("table", "narrowed", "order"), LISTS, ids=[f"{one.name}-{f}-{o}" for one, f, o in LISTS])
-async def test_every_list_walks_the_index_of_its_order_and_sorts_nothing(
+@pytest.mark.parametrize(
+    ("table", "column", "order"), LISTS, ids=[f"{table.name}-{column}-{order}" for table, column, order in LISTS]
+)
+async def test_every_list_scans_the_index_of_its_order_without_a_sort(
     tenant: Tenant,
     raw: AsyncEngine,
-    listed: dict[str, Any],
+    list_calls: dict[str, Any],
     executed: Executed,
     table: Table,
-    narrowed: str,
+    column: str,
     order: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(lists, "FEW", 0)
-    call, query, by_status = listed[table.name]
-    ids = listed["ids"]
-    narrowing = {narrowed: ids[narrowed]} if narrowed in ids else {}
+    monkeypatch.setattr(lists, "MAX_SORTED_ROWS", 0)
+    call, query, by_status = list_calls[table.name]
+    ids = list_calls["ids"]
+    id_filter = {column: ids[column]} if column in ids else {}
     values: dict[str, str | int] = {"name": "a", "email": "a", "mailbox_total_count": 1}
     after = Position(values.get(order, NOW), new_id())
     for descending in (False, True):
-        for more in (dict[str, Any](), by_status):
+        for status_filter in (dict[str, Any](), by_status):
             for start in (dict[str, Any](), {"after": after}, {"page": 2}):
                 ordering = Ordering(field=order, descending=descending)
-                asked = query(**{"ordering": ordering, "page": 1, "page_size": 1, **narrowing, **more, **start})
-                assert (await call(tenant.context, asked)).total_count == 2
+                fields = {"ordering": ordering, "page": 1, "page_size": 1, **id_filter, **status_filter, **start}
+                assert (await call(tenant.context, query(**fields))).total_count == 2
                 steps = await plan_of(raw, executed)
-                index = f"INDEX ix_{table.name}_{narrowed}_{order} "
-                walked = (index, UNIQUE_NAMES) if "after" in start else (index,)
-                assert any(step.startswith("SEARCH ") and any(map(step.__contains__, walked)) for step in steps), steps
-                if "page" in start:  # what is passed over is passed over in the index; a page alone is sorted
+                index = f"INDEX ix_{table.name}_{column}_{order} "
+                scanned = (index, UNIQUE_NAMES) if "after" in start else (index,)
+                assert any(step.startswith("SEARCH ") and any(map(step.__contains__, scanned)) for step in steps), steps
+                if "page" in start:  # rows before the offset are skipped in the index, and only the page is sorted
                     assert any(f"COVERING {index}" in step for step in steps), steps
                     assert steps.index(SORT) == len(steps) - 1, steps
                 else:
                     assert not [step for step in steps if "TEMP" in step or step.startswith("SCAN")], steps
 
 
-@pytest.mark.parametrize("narrowed", [(), ("project_id",)])
+@pytest.mark.parametrize("columns", [(), ("project_id",)])
 @pytest.mark.parametrize("table", ["domains", "mailboxes", "aliases"])
-async def test_the_few_rows_of_some_statuses_are_gathered_by_one_index(
-    tenant: Tenant, raw: AsyncEngine, listed: dict[str, Any], executed: Executed, table: str, narrowed: tuple[str, ...]
+async def test_few_rows_of_some_statuses_are_read_through_one_index(
+    tenant: Tenant,
+    raw: AsyncEngine,
+    list_calls: dict[str, Any],
+    executed: Executed,
+    table: str,
+    columns: tuple[str, ...],
 ) -> None:
-    call, query, by_status = listed[table]
+    call, query, by_status = list_calls[table]
     ordering = Ordering(field="updated_at", descending=True)
-    narrowing = {name: listed["ids"][name] for name in narrowed}
-    await call(tenant.context, query(ordering=ordering, page=1, page_size=1, **narrowing, **by_status))
+    id_filter = {name: list_calls["ids"][name] for name in columns}
+    await call(tenant.context, query(ordering=ordering, page=1, page_size=1, **id_filter, **by_status))
     steps = await plan_of(raw, executed)
-    gathered = [step for step in steps if f"ix_{table}_gathered" in step]
-    assert len(gathered) == len(by_status.get("statuses", [1]))
-    for step in gathered:
+    searches = [step for step in steps if f"ix_{table}_gathered" in step]
+    assert len(searches) == len(by_status.get("statuses", [1]))
+    for step in searches:
         assert "status=?" in step
-        assert ("project_id=?" in step) == bool(narrowed)
+        assert ("project_id=?" in step) == bool(columns)
 
 
 @pytest.mark.parametrize(("table", "search"), [("domains", "xampl"), ("mailboxes", "ada")])
-async def test_a_search_looks_a_substring_up_and_then_its_rows(
-    tenant: Tenant, raw: AsyncEngine, listed: dict[str, Any], executed: Executed, table: str, search: str
+async def test_a_search_reads_the_trigram_index_and_then_rows_by_id(
+    tenant: Tenant, raw: AsyncEngine, list_calls: dict[str, Any], executed: Executed, table: str, search: str
 ) -> None:
-    call, query, _ = listed[table]
+    call, query, _ = list_calls[table]
     ordering = Ordering(field="created_at", descending=True)
-    for narrowing in ({}, {"project_id": tenant.project.id}):
-        await call(tenant.context, query(ordering=ordering, page=1, page_size=1, search=search, **narrowing))
+    for id_filter in ({}, {"project_id": tenant.project.id}):
+        await call(tenant.context, query(ordering=ordering, page=1, page_size=1, search=search, **id_filter))
         steps = await plan_of(raw, executed)
         assert f"SCAN search_{table} VIRTUAL TABLE INDEX 0:M1" in steps
         rows = [step for step in steps if step.startswith(f"SEARCH {table} ")]
@@ -138,14 +145,14 @@ async def test_a_search_looks_a_substring_up_and_then_its_rows(
         assert all(step.endswith("(id=?)") for step in rows), steps
 
 
-async def test_an_index_of_substrings_outlives_a_vacuum(
-    repository: Repository, tenant: Tenant, raw: AsyncEngine, listed: dict[str, Any]
+async def test_a_trigram_index_survives_a_vacuum(
+    repository: Repository, tenant: Tenant, raw: AsyncEngine, list_calls: dict[str, Any]
 ) -> None:
     async with raw.connect() as connection:
         await connection.exec_driver_sql("DELETE FROM mailboxes WHERE email LIKE 'bob@%'")
         await connection.commit()
         driver = await connection.get_raw_connection()
         await driver.driver_connection.execute("VACUUM")  # type: ignore[union-attr]
-    within = await new_domain(repository, tenant, "example.org")
-    await new_mailboxes(repository, within, "eve")
+    domain = await new_domain(repository, tenant, "example.org")
+    await new_mailboxes(repository, domain, "eve")
     await check_lists(raw)

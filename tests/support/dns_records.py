@@ -1,4 +1,4 @@
-"""A domain, its records, and zones that publish them."""
+"""Domains, their planned records, and zone files that publish them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -7,25 +7,14 @@ from uuid import uuid4
 
 from postroomd.dns import DnsConfig
 from postroomd.domain.model import DnsType, Domain, DomainRecord, DomainStatus, RecordStatus
-from postroomd.domain.records import MailHosts, plan_records
+from postroomd.domain.records import plan_records
 from tests.support.dns_server import RESOLVER, Internet
+from tests.support.mail_hosts import MAIL_HOSTS
 
 NOW = datetime(2024, 1, 31, 12, 30, tzinfo=UTC)
 NAME = "example.com"
 TOKEN = "0123456789abcdef0123456789abcdef"
-DKIM_KEY = "MIIBIjANBgkqhkiG9w0BAQEFAAOCAQ8A" + "Postroom" * 45  # about as long as that of an RSA-2048 key
-
-HOSTS = MailHosts(
-    mx="mx.host.test",
-    imap="imap.host.test",
-    pop3="pop3.host.test",
-    submission="smtp.host.test",
-    dav="dav.host.test",
-    autoconfig="autoconfig.host.test",
-    autodiscover="autodiscover.host.test",
-    spf_include="_spf.host.test",
-    dmarc_policy="none",
-)
+DKIM_KEY = "MIIBIjANBgkqhkiG9w0BAQEFAAOCAQ8A" + "Postroom" * 45  # the length of an RSA-2048 key
 
 TYPES = {
     DnsType.CNAME_DNS_TYPE: "CNAME",
@@ -35,7 +24,7 @@ TYPES = {
 }
 
 
-def a_domain(name: str = NAME, status: DomainStatus = DomainStatus.VALIDATING) -> Domain:
+def make_domain(name: str = NAME, status: DomainStatus = DomainStatus.VALIDATING) -> Domain:
     return Domain(
         id=str(uuid4()),
         organization_id=str(uuid4()),
@@ -63,39 +52,39 @@ def records_of(domain: Domain, token: str = TOKEN) -> dict[str, DomainRecord]:
             created_at=NOW,
             updated_at=NOW,
         )
-        for plan in plan_records(domain.name, HOSTS, token=token, dkim_selector="post", dkim_key=DKIM_KEY)
+        for plan in plan_records(domain.name, MAIL_HOSTS, token=token, dkim_selector="post", dkim_key=DKIM_KEY)
     }
 
 
 def record(kind: str, value: str | None = None) -> DomainRecord:
-    """One record of example.com."""
-    made = records_of(a_domain())[kind]
-    return made if value is None else replace(made, dns_value=value)
+    """Return one record of example.com."""
+    planned = records_of(make_domain())[kind]
+    return planned if value is None else replace(planned, dns_value=value)
 
 
-def strings(text: str, size: int = 255) -> str:
-    """A text as the strings of a TXT record in a zone file."""
+def txt_strings(text: str, size: int = 255) -> str:
+    """Return a text as the strings of a TXT record in a zone file."""
     parts = [text[start : start + size] for start in range(0, len(text), size)]
     return " ".join('"' + part.replace("\\", "\\\\").replace('"', '\\"') + '"' for part in parts)
 
 
-def zone(records: Mapping[str, DomainRecord], instead: Mapping[str, Sequence[str]] | None = None) -> str:
-    """A zone file that publishes the records, or `instead` of those of a kind some lines `TYPE VALUE`."""
+def zone(records: Mapping[str, DomainRecord], overrides: Mapping[str, Sequence[str]] | None = None) -> str:
+    """Return a zone file that publishes the records; `overrides` maps a kind to its lines `TYPE VALUE`."""
     lines = []
-    for kind, one in records.items():
-        value = strings(one.dns_value) if one.dns_type is DnsType.TXT_DNS_TYPE else one.dns_value
-        published = (instead or {}).get(kind, [f"{TYPES[one.dns_type]} {value}"])
-        lines += [f"{one.dns_name}. 60 IN {line}" for line in published]
+    for kind, planned in records.items():
+        value = txt_strings(planned.dns_value) if planned.dns_type is DnsType.TXT_DNS_TYPE else planned.dns_value
+        published = (overrides or {}).get(kind, [f"{TYPES[planned.dns_type]} {value}"])
+        lines += [f"{planned.dns_name.removesuffix('.')}. 60 IN {line}" for line in published]
     return "\n".join(lines) + "\n"
 
 
-def config(internet: Internet, **changes: object) -> DnsConfig:
-    """What a prober needs to look at the small internet. It is patient, so that a busy machine fails no test."""
-    given: dict[str, object] = {
+def dns_config(internet: Internet, **changes: object) -> DnsConfig:
+    """Return a configuration for the servers of the tests, with timeouts that tolerate a busy machine."""
+    values: dict[str, object] = {
         "resolvers": (f"{RESOLVER}:{internet.port}",),
         "authoritative_port": internet.port,
         "allow_private": True,
         "timeout_seconds": 10.0,
         "deadline_seconds": 30.0,
     }
-    return DnsConfig(**(given | changes))  # type: ignore[arg-type] # the values' types are the tests' own business
+    return DnsConfig(**(values | changes))  # type: ignore[arg-type] # values of several types

@@ -1,6 +1,6 @@
-"""A small internet on loopback: authoritative servers, and a resolver that knows which they are.
+"""Authoritative DNS servers and a recursive resolver on loopback.
 
-All servers share one port, at addresses of their own: 127.0.0.0/8 has many, ::1 is the only one of IPv6.
+All servers share one port and have separate addresses: 127.0.0.0/8 provides many, IPv6 only ::1.
 """
 
 import asyncio
@@ -25,12 +25,12 @@ RESOLVER = "127.0.0.53"
 
 Packet = dns.message.Message | bytes
 Reply = Packet | Sequence[Packet] | None
-"""What a server sends: a message, octets as they are, several of them one after the other, or nothing."""
+"""What a server sends: a message, raw octets, a sequence of either, or nothing."""
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """A query that a server has got."""
+class ReceivedQuery:
+    """A query that a server received."""
 
     query: dns.message.Message
     tcp: bool
@@ -48,11 +48,11 @@ class Asked:
         return dns.message.make_response(self.query)
 
 
-Answering = Callable[[Asked], Reply]
+Handler = Callable[[ReceivedQuery], Reply]
 
 
 class Authority:
-    """Answers from zones as RFC 1034, section 4.3.2 has it, one CNAME record at a time."""
+    """Handler that serves zones (RFC 1034, section 4.3.2), one CNAME record per response."""
 
     def __init__(self) -> None:
         self._zones: dict[dns.name.Name, dns.zone.Zone] = {}
@@ -62,73 +62,73 @@ class Authority:
         soa = f"@ 60 IN SOA ns.invalid. hostmaster.invalid. 1 60 60 60 60\n{text}"
         self._zones[origin] = dns.zone.from_text(soa, origin, relativize=False, check_origin=False)
 
-    def __call__(self, asked: Asked) -> Reply:
-        response = asked.response
-        around = [apex for apex in self._zones if asked.name.is_subdomain(apex)]
-        if not around:
+    def __call__(self, received: ReceivedQuery) -> Reply:
+        response = received.response
+        enclosing = [apex for apex in self._zones if received.name.is_subdomain(apex)]
+        if not enclosing:
             response.set_rcode(dns.rcode.REFUSED)
             return response
-        apex = max(around, key=len)
+        apex = max(enclosing, key=len)
         zone = self._zones[apex]
-        cut = self._delegation(zone, apex, asked.name)
+        cut = self._delegation(zone, apex, received.name)
         if cut:
             response.authority.append(cut)
             return response
         response.flags |= dns.flags.AA
-        node = zone.get_node(asked.name) or self._wildcard(zone, apex, asked.name)
+        node = zone.get_node(received.name) or self._wildcard(zone, apex, received.name)
         found = node and (
-            node.get_rdataset(zone.rdclass, asked.rdtype) or node.get_rdataset(zone.rdclass, RdataType.CNAME)
+            node.get_rdataset(zone.rdclass, received.rdtype) or node.get_rdataset(zone.rdclass, RdataType.CNAME)
         )
         if found:
-            response.answer.append(rrset(asked.name, found))
+            response.answer.append(rrset(received.name, found))
             return response
         response.authority.append(zone.find_rrset(apex, RdataType.SOA))
-        if node is None and not any(name.is_subdomain(asked.name) for name in zone):
+        if node is None and not any(name.is_subdomain(received.name) for name in zone):
             response.set_rcode(dns.rcode.NXDOMAIN)
         return response
 
     @staticmethod
     def _delegation(zone: dns.zone.Zone, apex: dns.name.Name, name: dns.name.Name) -> dns.rrset.RRset | None:
-        above = [name.split(depth)[1] for depth in range(len(apex) + 1, len(name) + 1)]
-        return next((found for found in (zone.get_rrset(cut, "NS") for cut in above) if found), None)
+        candidates = [name.split(depth)[1] for depth in range(len(apex) + 1, len(name) + 1)]
+        return next((found for found in (zone.get_rrset(cut, "NS") for cut in candidates) if found), None)
 
     @staticmethod
     def _wildcard(zone: dns.zone.Zone, apex: dns.name.Name, name: dns.name.Name) -> dns.node.Node | None:
-        above = [name.split(depth)[1] for depth in range(len(name) - 1, len(apex) - 1, -1)]
+        parents = [name.split(depth)[1] for depth in range(len(name) - 1, len(apex) - 1, -1)]
         star = dns.name.Name(["*"])
-        return next((node for node in (zone.get_node(star + parent) for parent in above) if node), None)
+        return next((node for node in (zone.get_node(star + parent) for parent in parents) if node), None)
 
 
 def rrset(name: dns.name.Name, rdataset: dns.rdataset.Rdataset) -> dns.rrset.RRset:
     return dns.rrset.from_rdata_list(name, 60, list(rdataset))
 
 
-def silent(asked: Asked) -> Reply:
-    """No answer."""
-    del asked
+def no_reply(received: ReceivedQuery) -> Reply:
+    """Handler that never replies."""
+    del received
     return None
 
 
-def failing(code: dns.rcode.Rcode) -> Answering:
-    """An error as the answer to everything."""
+def rcode_reply(code: dns.rcode.Rcode) -> Handler:
+    """Return a handler that replies to everything with an error code."""
 
-    def answer(asked: Asked) -> Reply:
-        response = asked.response
+    def handle(received: ReceivedQuery) -> Reply:
+        response = received.response
         response.set_rcode(code)
         return response
 
-    return answer
+    return handle
 
 
-def changed(answering: Answering, change: Callable[[Asked, dns.message.Message], Reply]) -> Answering:
-    """What is answered, changed on its way."""
+def modified(handler: Handler, change: Callable[[ReceivedQuery, dns.message.Message], Reply]) -> Handler:
+    """Return a handler whose responses are those of another, modified by `change`."""
 
-    def answer(asked: Asked) -> Reply:
-        response = answering(asked)
+    def handle(received: ReceivedQuery) -> Reply:
+        response = handler(received)
         assert isinstance(response, dns.message.Message)
-        return change(asked, response)
+        return change(received, response)
 
-    return answer
+    return handle
 
 
 @dataclass
@@ -136,37 +136,37 @@ class Server:
     """A DNS server at one address, over UDP and TCP."""
 
     address: str
-    answering: Answering
-    asked: list[Asked] = field(default_factory=list)
+    handler: Handler
+    queries: list[ReceivedQuery] = field(default_factory=list)
 
     async def start(self, port: int, cleanups: AsyncExitStack) -> None:
-        """Listen. Raises OSError where the port is taken."""
+        """Listen. Raises OSError if the port is in use."""
         loop = asyncio.get_running_loop()
-        tcp = await asyncio.start_server(self._talk, self.address, port)
+        tcp = await asyncio.start_server(self._serve_tcp, self.address, port)
         cleanups.callback(tcp.close)
-        udp, _ = await loop.create_datagram_endpoint(lambda: _Datagrams(self), local_addr=(self.address, port))
+        udp, _ = await loop.create_datagram_endpoint(lambda: _UdpProtocol(self), local_addr=(self.address, port))
         cleanups.callback(udp.close)
 
     def replies(self, wire: bytes, *, tcp: bool) -> list[bytes]:
         query = dns.message.from_wire(wire)
-        asked = Asked(query, tcp)
-        self.asked.append(asked)
-        reply = self.answering(asked)
-        most = 65_535 if tcp else max(query.payload, 512)
+        received = ReceivedQuery(query, tcp)
+        self.queries.append(received)
+        reply = self.handler(received)
+        max_size = 65_535 if tcp else max(query.payload, 512)
         packets = () if reply is None else (reply,) if isinstance(reply, Packet) else reply
         return [
-            packet if isinstance(packet, bytes) else packet.to_wire(max_size=most, prefer_truncation=True)
+            packet if isinstance(packet, bytes) else packet.to_wire(max_size=max_size, prefer_truncation=True)
             for packet in packets
         ]
 
-    async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _serve_tcp(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             (length,) = struct.unpack("!H", await reader.readexactly(2))
             replies = self.replies(await reader.readexactly(length), tcp=True)
             for response in replies:
                 writer.write(struct.pack("!H", len(response)) + response if response else b"")
             if not replies:
-                await reader.read()  # until the client gives up
+                await reader.read()  # until the client closes
             await writer.drain()
         except (EOFError, OSError):
             pass
@@ -174,7 +174,7 @@ class Server:
             writer.close()
 
 
-class _Datagrams(asyncio.DatagramProtocol):
+class _UdpProtocol(asyncio.DatagramProtocol):
     def __init__(self, server: Server) -> None:
         self._server = server
 
@@ -187,18 +187,18 @@ class _Datagrams(asyncio.DatagramProtocol):
 
 
 class Internet:
-    """Authoritative servers by address, and the resolver."""
+    """The authoritative servers by address, and the resolver."""
 
     def __init__(self, cleanups: AsyncExitStack) -> None:
         self._cleanups = cleanups
-        self._names: dict[tuple[dns.name.Name, RdataType], list[str]] = {}
+        self._resolver_records: dict[tuple[dns.name.Name, RdataType], list[str]] = {}
         self.resolver = Server(RESOLVER, self.resolve)
         self.authority = Authority()
         self.port = 0
         self.servers: dict[str, Server] = {}
 
     async def open(self) -> None:
-        """Take a port. It is none that the kernel gives to clients, who could hold it at another server's address."""
+        """Choose a port outside the ephemeral range, which clients could hold at the address of another server."""
         while True:
             self.port = 20_000 + secrets.randbelow(12_000)
             try:
@@ -208,38 +208,40 @@ class Internet:
             return
 
     def publish(self, apex: str, text: str) -> None:
-        """Have all servers that answer normally serve a zone, or serve it anew."""
+        """Serve a zone, or replace it, at all servers with the default handler."""
         self.authority.serve(apex, text)
 
     async def delegate(self, apex: str, *addresses: str) -> Sequence[Server]:
-        """Let the resolver name these addresses as a zone's servers, ns1 and so on, and have a server at each."""
+        """Start servers at the addresses, and have the resolver return them as the zone's name servers ns1, ns2, …"""
         hosts = [f"ns{number}.{apex}." for number in range(1, len(addresses) + 1)]
-        self.tell(apex, RdataType.NS, *hosts)
+        self.set_resolver_records(apex, RdataType.NS, *hosts)
         for host, address in zip(hosts, addresses, strict=True):
-            self.tell(host, RdataType.AAAA if ip_address(address).version == 6 else RdataType.A, address)
-        return [await self._server(address) for address in addresses]
+            self.set_resolver_records(
+                host, RdataType.AAAA if ip_address(address).version == 6 else RdataType.A, address
+            )
+        return [await self._start_server(address) for address in addresses]
 
-    def tell(self, name: str, rdtype: RdataType, *values: str) -> None:
-        """Let the resolver know something."""
-        self._names[dns.name.from_text(name), rdtype] = list(values)
+    def set_resolver_records(self, name: str, rdtype: RdataType, *values: str) -> None:
+        """Set the records that the resolver returns for a name and type."""
+        self._resolver_records[dns.name.from_text(name), rdtype] = list(values)
 
-    def resolve(self, asked: Asked) -> Reply:
-        """The resolver's answer: what it was told, or that there is nothing."""
-        response = asked.response
+    def resolve(self, received: ReceivedQuery) -> Reply:
+        """Handler of the resolver: the records set, else NXDOMAIN or no data."""
+        response = received.response
         response.flags |= dns.flags.RA
-        values = self._names.get((asked.name, asked.rdtype))
+        values = self._resolver_records.get((received.name, received.rdtype))
         if values:
-            response.answer.append(dns.rrset.from_text_list(asked.name, 60, "IN", asked.rdtype, values))
-        elif not any(name == asked.name for name, _ in self._names):
+            response.answer.append(dns.rrset.from_text_list(received.name, 60, "IN", received.rdtype, values))
+        elif not any(name == received.name for name, _ in self._resolver_records):
             response.set_rcode(dns.rcode.NXDOMAIN)
         return response
 
     @property
-    def asked(self) -> list[Asked]:
-        """All that authoritative servers were asked."""
-        return [asked for server in self.servers.values() for asked in server.asked]
+    def queries(self) -> list[ReceivedQuery]:
+        """All queries that the authoritative servers received."""
+        return [received for server in self.servers.values() for received in server.queries]
 
-    async def _server(self, address: str) -> Server:
+    async def _start_server(self, address: str) -> Server:
         if address not in self.servers:
             server = self.servers[address] = Server(address, self.authority)
             await server.start(self.port, self._cleanups)

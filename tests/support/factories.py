@@ -1,4 +1,7 @@
-"""Tenants and what is theirs, made through the repository under test."""
+"""Tenants and their resources.
+
+`new_*` functions store what they return through the repository under test; the others only build it.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -8,10 +11,10 @@ from hashlib import sha256
 from typing import Any
 from uuid import uuid4
 
-from postroomd.domain import domains as rules
+from postroomd.domain import domains as domain_rules
+from postroomd.domain import mailboxes as mailbox_rules
 from postroomd.domain.addresses import Address
 from postroomd.domain.context import CallContext
-from postroomd.domain.mailboxes import new_mailbox
 from postroomd.domain.model import (
     Alias,
     AliasStatus,
@@ -23,34 +26,21 @@ from postroomd.domain.model import (
     SubscriptionPeriod,
 )
 from postroomd.domain.policy import LifecyclePolicy
-from postroomd.domain.records import MailHosts
 from postroomd.domain.tenancy import AdminKey, ApiKey, Organization, Project, Scope
 from postroomd.storage.protocols.domains import DomainSecrets
 from postroomd.storage.protocols.mailboxes import NewMailbox
 from postroomd.storage.protocols.repository import Repository
 from tests.support.lifecycle import FIELDS, FREE, PLATFORM
+from tests.support.mail_hosts import MAIL_HOSTS
 
 NOW = datetime(2024, 1, 31, 12, 30, 15, 123_456, tzinfo=UTC)
 SECRETS = DomainSecrets("a validation token", "post", "a private key")
-
-HOSTS = MailHosts(
-    mx="mx.host.test",
-    imap="imap.host.test",
-    pop3="pop3.host.test",
-    submission="smtp.host.test",
-    dav="dav.host.test",
-    autoconfig="autoconfig.host.test",
-    autodiscover="autodiscover.host.test",
-    spf_include="_spf.host.test",
-    dmarc_policy="none",
-)
-
 
 OPERATOR = CallContext(actor="admin:test")
 
 
 def tenant_context(*, organization_id: str, project_id: str | None = None, **fields: Any) -> CallContext:
-    """The context of a call that reaches an organization, or one project of it."""
+    """Return the context of a call with the scope of an organization, or of one of its projects."""
     scope = Scope(organization_id=organization_id, project_id=project_id)
     return CallContext(**{"actor": "key:TEST", "tenant": scope, **fields})
 
@@ -68,12 +58,12 @@ class Tenant:
 
     @property
     def context(self) -> CallContext:
-        """Calls that reach the whole organization."""
+        """A call context with the scope of the organization."""
         return tenant_context(organization_id=self.organization.id)
 
     @property
     def project_context(self) -> CallContext:
-        """Calls that reach the one project."""
+        """A call context with the scope of the project."""
         return tenant_context(organization_id=self.organization.id, project_id=self.project.id)
 
 
@@ -96,7 +86,7 @@ async def new_tenant(repository: Repository, *, quota: int = 1_000) -> Tenant:
 
 
 async def new_neighbor(repository: Repository, tenant: Tenant) -> Tenant:
-    """Another project of the same organization."""
+    """Create another project of the same organization."""
     neighbor = project(tenant.organization.id)
     await repository.tenancy.create_project(neighbor)
     return Tenant(tenant.organization, neighbor)
@@ -145,7 +135,7 @@ def domain(
 
 def creating_domain(tenant: Tenant, name: str = "example.com") -> Domain:
     """A new domain that the mail platform has to create."""
-    return rules.new_domain(
+    return domain_rules.new_domain(
         domain_id=new_id(),
         organization_id=tenant.organization.id,
         project_id=tenant.project.id,
@@ -155,8 +145,10 @@ def creating_domain(tenant: Tenant, name: str = "example.com") -> Domain:
     )
 
 
-def records(of: Domain) -> list[DomainRecord]:
-    return rules.new_records(of, HOSTS, token="T0KEN", dkim_selector="post", dkim_key="S0VZ", new_id=new_id)
+def records(parent: Domain) -> list[DomainRecord]:
+    return domain_rules.new_records(
+        parent, MAIL_HOSTS, token="T0KEN", dkim_selector="post", dkim_key="S0VZ", new_id=new_id
+    )
 
 
 async def new_domain(
@@ -168,9 +160,9 @@ async def new_domain(
     now: datetime = NOW,
     **fields: Any,
 ) -> Domain:
-    """A stored domain; `fields` are those of the call's context."""
-    made = domain(tenant, name, status, now=now)
-    return await repository.domains.create(replace(tenant.context, **fields), made, records(made), SECRETS)
+    """Create a domain. `fields` replace those of the call context."""
+    new = domain(tenant, name, status, now=now)
+    return await repository.domains.create(replace(tenant.context, **fields), new, records(new), SECRETS)
 
 
 def mailbox(
@@ -182,39 +174,44 @@ def mailbox(
     now: datetime = NOW,
     change: Callable[[Mailbox], Mailbox] | None = None,
 ) -> NewMailbox:
-    """A mailbox to create, with what is to differ from a new one. Its password hash is the local part in brackets."""
+    """Return a mailbox to create. Its password hash is the local part in angle brackets."""
     mailbox_id = new_id()
 
-    def make(within: Domain) -> Mailbox:
-        made = new_mailbox(within, mailbox_id=mailbox_id, local_part=local_part, period=period, policy=policy, now=now)
-        made = made if status is None else replace(made, status=status, **FIELDS[status])
-        return change(made) if change else made
+    def build(parent: Domain) -> Mailbox:
+        new = mailbox_rules.new_mailbox(
+            parent, mailbox_id=mailbox_id, local_part=local_part, period=period, policy=policy, now=now
+        )
+        if status is not None:
+            new = replace(new, status=status, **FIELDS[status])
+        return change(new) if change else new
 
-    return NewMailbox(make, f"<{local_part}>")
-
-
-async def new_mailboxes(repository: Repository, within: Domain, *local_parts: str, **fields: Any) -> Sequence[Mailbox]:
-    """Stored mailboxes; `fields` are those of the call's context."""
-    context = tenant_context(organization_id=within.organization_id, **fields)
-    return await repository.mailboxes.create(context, within.id, [mailbox(name) for name in local_parts])
+    return NewMailbox(build, f"<{local_part}>")
 
 
-async def new_one(repository: Repository, within: Domain, new: NewMailbox) -> Mailbox:
-    """The one mailbox of a batch of one."""
-    (created,) = await repository.mailboxes.create(
-        tenant_context(organization_id=within.organization_id), within.id, [new]
-    )
+async def new_mailboxes(repository: Repository, parent: Domain, *local_parts: str, **fields: Any) -> Sequence[Mailbox]:
+    """Create mailboxes. `fields` replace those of the call context."""
+    context = tenant_context(organization_id=parent.organization_id, **fields)
+    return await repository.mailboxes.create(context, parent.id, [mailbox(name) for name in local_parts])
+
+
+async def new_mailbox(repository: Repository, parent: Domain, new: NewMailbox) -> Mailbox:
+    """Create one mailbox."""
+    context = tenant_context(organization_id=parent.organization_id)
+    (created,) = await repository.mailboxes.create(context, parent.id, [new])
     return created
 
 
-def alias(of: Mailbox, *, local_part: str, now: datetime = NOW, alias_id: str | None = None) -> Alias:
+new_one = new_mailbox
+
+
+def alias(parent: Mailbox, *, local_part: str, now: datetime = NOW, alias_id: str | None = None) -> Alias:
     return Alias(
         id=alias_id or new_id(),
-        organization_id=of.organization_id,
-        project_id=of.project_id,
-        domain_id=of.domain_id,
-        mailbox_id=of.id,
-        email=str(Address(local_part, of.address.domain_name)),
+        organization_id=parent.organization_id,
+        project_id=parent.project_id,
+        domain_id=parent.domain_id,
+        mailbox_id=parent.id,
+        email=str(Address(local_part, parent.address.domain_name)),
         description=f"also {local_part}",
         status=AliasStatus.READY,
         created_at=now,
@@ -222,7 +219,7 @@ def alias(of: Mailbox, *, local_part: str, now: datetime = NOW, alias_id: str | 
     )
 
 
-async def new_alias(repository: Repository, of: Mailbox, local_part: str, *, now: datetime = NOW) -> Alias:
-    context = tenant_context(organization_id=of.organization_id)
-    make = partial(alias, local_part=local_part, now=now, alias_id=new_id())
-    return await repository.aliases.create(context, of.id, make)
+async def new_alias(repository: Repository, parent: Mailbox, local_part: str, *, now: datetime = NOW) -> Alias:
+    context = tenant_context(organization_id=parent.organization_id)
+    build = partial(alias, local_part=local_part, now=now, alias_id=new_id())
+    return await repository.aliases.create(context, parent.id, build)

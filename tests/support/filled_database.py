@@ -1,4 +1,4 @@
-"""A database with something in every table, and all that a database holds, to be compared."""
+"""A database with rows in every table, and functions that compare databases."""
 
 import shutil
 import sqlite3
@@ -15,7 +15,7 @@ from postroomd.domain.domains import begin_validation
 from postroomd.domain.mailboxes import delete_mailbox
 from postroomd.domain.model import Alias, DomainStatus, Mailbox, RecordStatus
 from postroomd.domain.records import Finding
-from postroomd.storage.drivers.engines import is_sqlite, open_engines
+from postroomd.storage.drivers import driver_for, open_engines
 from postroomd.storage.opening import open_repository
 from postroomd.storage.protocols.repository import Repository
 from postroomd.storage.schema import metadata
@@ -35,8 +35,8 @@ from tests.support.factories import (
     tenant_context,
 )
 from tests.support.lifecycle import BILLED, FREE, PLATFORM, RETENTION
-from tests.support.postgres import PostgresServer
 from tests.support.worker import drain, validation_rule
+from tools.postgres import PostgresServer
 
 LATER = NOW + timedelta(hours=1)
 LEASE = timedelta(minutes=1)
@@ -51,11 +51,11 @@ async def with_repository(url: str, work: Callable[[Repository], Awaitable[objec
         await repository.close()
 
 
-async def fill(repository: Repository) -> None:
-    """Make something of every kind, through the repository."""
+async def populate(repository: Repository) -> None:
+    """Create resources of every kind through the repository."""
     tenant = await new_tenant(repository)
     neighbor = await new_neighbor(repository, tenant)
-    # Keys that SQLite and a locale put in another order.
+    # Keys that SQLite and a PostgreSQL locale sort differently.
     for access_key, limited in (("SCWa0000000000000000", True), ("SCWB0000000000000000", False)):
         key = replace(api_key(neighbor, limited=limited), access_key=access_key, expires_at=LATER if limited else None)
         await repository.tenancy.create_key(key, digest(access_key))
@@ -65,53 +65,53 @@ async def fill(repository: Repository) -> None:
     await repository.admin_keys.revoke("ab", LATER)
 
     for name, status in (("example.com", DomainStatus.READY), ("xn--bcher-kva.example", DomainStatus.VALIDATING)):
-        within = await new_domain(repository, tenant, name, status)
+        validated = await new_domain(repository, tenant, name, status)
     finding = {"mx": Finding(RecordStatus.INVALID, "it points at “mx.bücher.example”")}
     context = tenant.context
     validating = partial(begin_validation, now=LATER)
-    await repository.domains.begin_validation(context, within.id, validating, LATER)
+    await repository.domains.begin_validation(context, validated.id, validating, LATER)
     (claimed,) = await repository.work.lease_domains(LATER, LEASE, 1)
     await repository.work.settle_validation(claimed, validation_rule(finding, LEASE, LATER))
-    await repository.domains.begin_validation(context, within.id, validating, LATER)
+    await repository.domains.begin_validation(context, validated.id, validating, LATER)
 
-    within = await new_domain(repository, await new_tenant(repository), "example.org")
-    context = tenant_context(organization_id=within.organization_id)
-    made = await new_mailboxes(repository, within, *(f"m{number:03}" for number in range(MAILBOXES - 1)))
-    await repository.mailboxes.change(context, made[3].id, lambda found, _: delete_mailbox(found, RETENTION, LATER))
-    await repository.mailboxes.change(context, made[7].id, lambda found, _: delete_mailbox(found, LEASE, NOW))
-    await drain(Worker(work=repository.work, prober=None, policy=FREE), NOW + LEASE)  # which purges it
+    parent = await new_domain(repository, await new_tenant(repository), "example.org")
+    context = tenant_context(organization_id=parent.organization_id)
+    created = await new_mailboxes(repository, parent, *(f"m{number:03}" for number in range(MAILBOXES - 1)))
+    await repository.mailboxes.change(
+        context, created[3].id, lambda stored, _: delete_mailbox(stored, RETENTION, LATER)
+    )
+    await repository.mailboxes.change(context, created[7].id, lambda stored, _: delete_mailbox(stored, LEASE, NOW))
+    await drain(Worker(work=repository.work, prober=None, policy=FREE), NOW + LEASE)  # purges it
     unpaid, creating = mailbox("unpaid", policy=BILLED), mailbox("creating", policy=PLATFORM)
-    await repository.mailboxes.create(context, within.id, [unpaid, creating])
-    for number, mailbox_of in enumerate(made[4:7]):
+    await repository.mailboxes.create(context, parent.id, [unpaid, creating])
+    for number, owner in enumerate(created[4:7]):
         request = Idempotency(
-            key=f"key {number}", digest=digest("a request"), encode=_answer, now=NOW, expires_at=LATER
+            key=f"key {number}", digest=digest("a request"), encode=_encode, now=NOW, expires_at=LATER
         )
-        described = replace(alias(mailbox_of, local_part=f"also{number}"), description="café 𝄞 ☃ 'quoted'")
-        await repository.aliases.create(
-            replace(context, idempotency=request), mailbox_of.id, partial(_given, described)
-        )
+        described = replace(alias(owner, local_part=f"also{number}"), description="café 𝄞 ☃ 'quoted'")
+        await repository.aliases.create(replace(context, idempotency=request), owner.id, partial(_prebuilt, described))
 
 
-def _given(made: Alias, _of: Mailbox) -> Alias:
-    return made
+def _prebuilt(built: Alias, _parent: Mailbox) -> Alias:
+    return built
 
 
-def _answer(_result: object) -> bytes:
-    return b"\x00\xff\n'an answer'"
+def _encode(_result: object) -> bytes:
+    return b"\x00\xff\n'a response'"
 
 
-async def everything(url: str) -> dict[str, list[str]]:
-    """All rows of all tables, as Postroom reads them."""
+async def all_rows(url: str) -> dict[str, list[str]]:
+    """Return all rows of all tables, with values converted by SQLAlchemy."""
     engine = open_engines(url, owner=False, pool_size=1).reader
     try:
         async with engine.connect() as connection:
-            found = {table.name: await connection.execute(select(table)) for table in metadata.sorted_tables}
-            return {name: sorted(repr(tuple(row)) for row in rows) for name, rows in found.items()}
+            tables = {table.name: await connection.execute(select(table)) for table in metadata.sorted_tables}
+            return {name: sorted(repr(tuple(row)) for row in rows) for name, rows in tables.items()}
     finally:
         await engine.dispose()
 
 
-async def tables_of(url: str) -> list[str]:
+async def table_names(url: str) -> list[str]:
     engine = open_engines(url, owner=False, pool_size=1).reader
     try:
         async with engine.connect() as connection:
@@ -121,8 +121,8 @@ async def tables_of(url: str) -> list[str]:
 
 
 def execute(url: str, statement: str, postgres: PostgresServer) -> None:
-    """Change a database behind Postroom's back."""
-    if not is_sqlite(url):
+    """Execute a statement directly on a database."""
+    if driver_for(url).file(make_url(url)) is None:
         postgres.sql(statement, str(make_url(url).database))
         return
     connection = sqlite3.connect(str(make_url(url).database))
@@ -131,8 +131,11 @@ def execute(url: str, statement: str, postgres: PostgresServer) -> None:
     connection.close()
 
 
-def copied_file(url: str, directory: Path) -> str:
-    """An SQLite database like another, for a test to change."""
+def copy_file(url: str, directory: Path) -> str:
+    """Copy an SQLite database. Returns the URL of the copy."""
     path = directory / f"{new_id()}.db"
     shutil.copyfile(str(make_url(url).database), path)
     return f"sqlite+aiosqlite:///{path}"
+
+
+everything, fill, tables_of, copied_file = all_rows, populate, table_names, copy_file

@@ -1,4 +1,4 @@
-"""Fixtures: a small internet, and example.com in it."""
+"""Fixture: DNS servers for example.com."""
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
@@ -11,9 +11,9 @@ from tests.support.dns_server import Internet
 
 @pytest.fixture
 async def internet() -> AsyncIterator[Internet]:
-    """Servers at 127.0.0.1 and 127.0.0.2 that are to serve example.com, and the resolver that says so."""
+    """Authoritative servers of example.com at 127.0.0.1 and 127.0.0.2, and a resolver; no zone is published yet."""
     async with AsyncExitStack() as cleanups:
-        made = Internet(cleanups)
-        await made.open()
-        await made.delegate(NAME, "127.0.0.1", "127.0.0.2")
-        yield made
+        servers = Internet(cleanups)
+        await servers.open()
+        await servers.delegate(NAME, "127.0.0.1", "127.0.0.2")
+        yield servers

@@ -1,111 +1,17 @@
-"""What is stored, seen beside the repository: recounts, and whether anything has changed."""
+"""Moved: tests.support.database_state, tests.support.waiting."""
 
-import asyncio
-from collections import Counter
-from collections.abc import Awaitable, Callable
-from time import monotonic
 from typing import Any
 
-from sqlalchemy import Select, Table, func, select
-from sqlalchemy.ext.asyncio import AsyncEngine
+from tests.support.database_state import check_invariants as check_invariants
+from tests.support.database_state import check_lists as check_lists
+from tests.support.database_state import count_of as count_of
+from tests.support.database_state import dump as dump
+from tests.support.database_state import password_hash as password_hash
+from tests.support.database_state import rows_of as rows_of
+from tests.support.waiting import wait_until
 
-from postroomd.domain.mailboxes import due_at
-from postroomd.domain.model import Mailbox, MailboxStatus
-from postroomd.storage import schema as t
-from postroomd.storage.sql.rows import columns_of, made
-
-PATIENCE_SECONDS = 10.0
-
-Row = tuple[Any, ...]
+__all__ = ["check_invariants", "check_lists", "count_of", "dump", "eventually", "password_hash", "rows_of"]
 
 
-async def eventually(holds: Callable[[], bool | Awaitable[bool]]) -> None:
-    """Wait until a condition holds, and fail where it does not in time."""
-    deadline = monotonic() + PATIENCE_SECONDS
-    while True:
-        found = holds()
-        if found if isinstance(found, bool) else await found:
-            return
-        assert monotonic() < deadline, "the condition never held"
-        await asyncio.sleep(0.005)
-
-
-async def rows_of(raw: AsyncEngine, statement: Select[Any]) -> list[Row]:
-    async with raw.connect() as connection:
-        return [tuple(row) for row in await connection.execute(statement)]
-
-
-async def count_of(raw: AsyncEngine, table: Table) -> int:
-    ((count,),) = await rows_of(raw, select(func.count()).select_from(table))
-    return int(count)
-
-
-async def dump(raw: AsyncEngine) -> dict[str, list[Row]]:
-    """All that is stored, to be held against a later dump."""
-    async with raw.connect() as connection:
-        return {
-            table.name: [tuple(row) for row in await connection.execute(select(table).order_by(*table.primary_key))]
-            for table in t.metadata.sorted_tables
-        }
-
-
-async def password_hash(raw: AsyncEngine, mailbox_id: str) -> str:
-    ((found,),) = await rows_of(raw, select(t.mailboxes.c.password_hash).where(t.mailboxes.c.id == mailbox_id))
-    return str(found)
-
-
-async def check_lists(raw: AsyncEngine) -> None:
-    """Hold the counts and the index of substrings that triggers keep against the rows that they are of."""
-    async with raw.connect() as connection:
-        by_project: Counter[Row] = Counter()
-        by_domain: Counter[Row] = Counter()
-        for table in (t.domains, t.mailboxes, t.aliases):
-            for row in await connection.execute(select(table)):
-                by_project[row.organization_id, row.project_id, table.name, row.status.value] += 1
-                if table is t.mailboxes:
-                    by_domain[row.organization_id, row.domain_id, row.status.value, row.project_id] += 1
-        for counts, recount in ((t.project_counts, by_project), (t.domain_counts, by_domain)):
-            kept = {tuple(keys): count for *keys, count in await connection.execute(select(counts))}
-            assert kept == recount, counts.name
-        if connection.dialect.name == "sqlite":
-            for table, _ in t.SEARCHED:
-                search, numbers = f"search_{table.name}", f"search_{table.name}_numbers"
-                counted = await connection.exec_driver_sql(f"SELECT count(*) FROM {numbers}")
-                rows = await connection.execute(select(func.count()).select_from(table))
-                assert counted.scalar_one() == rows.scalar_one()
-                # Raises where the index and the texts differ.
-                await connection.exec_driver_sql(f"INSERT INTO {search} ({search}, rank) VALUES ('integrity-check', 1)")
-
-
-async def check_invariants(raw: AsyncEngine) -> None:
-    """Hold every count, address and due date against the rows that they are of."""
-    await check_lists(raw)
-    async with raw.connect() as connection:
-        mailboxes = [made(Mailbox, row) for row in await connection.execute(select(*columns_of(Mailbox, t.mailboxes)))]
-        listed = (await connection.execute(select(t.mailboxes.c.id, t.mailboxes.c.due_at, t.mailboxes.c.claim))).all()
-        projects = (await connection.execute(select(t.projects))).all()
-        domains = (await connection.execute(select(t.domains))).all()
-        aliases = (await connection.execute(select(t.aliases))).all()
-        addresses = (await connection.execute(select(t.addresses))).all()
-    due = {row.id: row.due_at for row in listed}
-    claims = {row.id: row.claim for row in listed}
-    for project in projects:
-        own = [mailbox for mailbox in mailboxes if mailbox.project_id == project.id]
-        assert project.mailbox_count == len(own)
-        assert project.mailbox_count <= project.mailbox_quota
-    for domain in domains:
-        assert domain.mailbox_total_count == len([m for m in mailboxes if m.domain_id == domain.id])
-    assert sorted((a.domain_id, a.local_part, a.mailbox_id or "", a.alias_id or "") for a in addresses) == sorted(
-        [(m.domain_id, m.email.partition("@")[0], m.id, "") for m in mailboxes]
-        + [(a.domain_id, a.email.partition("@")[0], "", a.id) for a in aliases]
-    )
-    for mailbox in mailboxes:
-        leased_or_looked_at = claims[mailbox.id] > 0 or mailbox.status is MailboxStatus.WAITING_DOMAIN
-        expected = due_at(mailbox)
-        assert due[mailbox.id] == expected or (expected and due[mailbox.id] and leased_or_looked_at)
-    owners = {domain.id: (domain.organization_id, domain.project_id) for domain in domains}
-    for mailbox in mailboxes:
-        assert (mailbox.organization_id, mailbox.project_id) == owners[mailbox.domain_id]
-    for alias in aliases:
-        assert (alias.organization_id, alias.project_id) == owners[alias.domain_id]
-    assert {alias.mailbox_id for alias in aliases} <= {mailbox.id for mailbox in mailboxes}
+async def eventually(holds: Any) -> None:
+    await wait_until(holds)

@@ -1,4 +1,4 @@
-"""A clean store for each test, on every engine that Postroom runs on."""
+"""Fixtures: an empty database per test on each engine, and repositories on it."""
 
 import shutil
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -14,15 +14,15 @@ from postroomd.storage.migrations import migrate
 from postroomd.storage.opening import open_repository
 from postroomd.storage.protocols.repository import Repository
 from postroomd.storage.schema import metadata
-from tests.conftest import MIGRATED
+from tests.support.databases import MIGRATED
 from tests.support.factories import Tenant, new_tenant
-from tests.support.postgres import PostgresServer
-from tests.support.stored import eventually
+from tests.support.waiting import wait_until
+from tools.postgres import PostgresServer
 
 
 @dataclass
 class Store:
-    """One database, and whoever has it open. Each `open` is what another process's would be."""
+    """A database and the repositories opened on it. Each `open` acts like a separate process."""
 
     url: str
     _opened: list[Repository] = field(default_factory=list)
@@ -39,7 +39,7 @@ class Store:
 
 @pytest.fixture(scope="session")
 def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A migrated SQLite file with nothing in it, to be copied."""
+    """A migrated, empty SQLite file to copy."""
     path = tmp_path_factory.mktemp("sqlite") / "template.db"
     migrate(f"sqlite+aiosqlite:///{path}")
     return path
@@ -52,14 +52,14 @@ def sqlite_store(sqlite_template: Path, tmp_path: Path) -> str:
 
 @pytest.fixture(scope="session")
 def postgresql_database(postgres: PostgresServer) -> str:
-    """The name of a migrated PostgreSQL database that tests have to themselves one by one."""
+    """The name of a migrated PostgreSQL database that the tests of a process use in turn."""
     postgres.sql(f"CREATE DATABASE contract TEMPLATE {MIGRATED}")
     return "contract"
 
 
 @pytest.fixture
 def postgresql_store(postgres: PostgresServer, postgresql_database: str) -> str:
-    # Emptying the tables takes a hundredth of what a new database costs.
+    # Emptying the tables takes a hundredth of the time of creating a database.
     tables = [table.name for table in reversed(metadata.sorted_tables)]
     postgres.sql("; ".join(f"DELETE FROM {table}" for table in tables), postgresql_database)
     return postgres.url(postgresql_database)
@@ -67,39 +67,38 @@ def postgresql_store(postgres: PostgresServer, postgresql_database: str) -> str:
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.xdist_group("postgresql"))])
 def clean_store(request: pytest.FixtureRequest) -> str:
-    """The URL of a migrated database with nothing in it, on each engine in turn."""
+    """The URL of a migrated, empty database; runs the test on each engine."""
     url: str = request.getfixturevalue(f"{request.param}_store")
     return url
 
 
 @pytest.fixture
 def connections() -> Iterator[Callable[[], int]]:
-    """How many connections are taken from a pool and not given back, of all pools there are."""
-    taken: set[int] = set()
+    """Returns the number of connections that are checked out of all pools."""
+    checked_out: set[int] = set()
 
     def checkout(_connection: object, record: object, _proxy: object) -> None:
-        taken.add(id(record))
+        checked_out.add(id(record))
 
     def checkin(_connection: object, record: object) -> None:
-        taken.discard(id(record))
+        checked_out.discard(id(record))
 
-    event.listen(Pool, "checkout", checkout)
-    event.listen(Pool, "checkin", checkin)
-    event.listen(Pool, "detach", checkin)  # it belongs to no pool any more
-    yield lambda: len(taken)
-    event.remove(Pool, "checkout", checkout)
-    event.remove(Pool, "checkin", checkin)
-    event.remove(Pool, "detach", checkin)
+    listeners: dict[str, Callable[..., None]] = {"checkout": checkout, "checkin": checkin, "detach": checkin}
+    for name, listener in listeners.items():
+        event.listen(Pool, name, listener)
+    yield lambda: len(checked_out)
+    for name, listener in listeners.items():
+        event.remove(Pool, name, listener)
 
 
 @pytest.fixture
 async def store(clean_store: str, connections: Callable[[], int]) -> AsyncIterator[Store]:
-    """A clean database. Whatever a test does to it, every connection is given back at the end."""
+    """An empty database. Checks at the end of the test that every connection has been returned to its pool."""
     async with AsyncExitStack() as cleanups:
         opened = Store(clean_store)
         cleanups.push_async_callback(opened.close)
         yield opened
-        await eventually(lambda: connections() == 0)
+        await wait_until(lambda: connections() == 0)
 
 
 @pytest.fixture
@@ -109,7 +108,7 @@ async def repository(store: Store) -> Repository:
 
 @pytest.fixture
 async def raw(store: Store) -> AsyncIterator[AsyncEngine]:
-    """The same database beside the repository, to count again what it counted."""
+    """A direct connection to the same database, to check what the repository has stored."""
     engine = create_async_engine(store.url)
     yield engine
     await engine.dispose()
@@ -122,5 +121,5 @@ async def tenant(repository: Repository) -> Tenant:
 
 @pytest.fixture
 async def other(repository: Repository) -> Tenant:
-    """Another organization."""
+    """A tenant of another organization."""
     return await new_tenant(repository)

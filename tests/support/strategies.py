@@ -1,4 +1,4 @@
-"""Any value of the domain's models, for property tests."""
+"""Hypothesis strategies for the domain's models."""
 
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -10,7 +10,7 @@ from postroomd.domain.model import Mailbox, MailboxView
 
 INSTANTS = st.datetimes(timezones=st.just(UTC))
 TEXTS = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]))
-_OF_TYPE: dict[Any, st.SearchStrategy[Any]] = {
+_BY_TYPE: dict[Any, st.SearchStrategy[Any]] = {
     datetime: INSTANTS,
     datetime | None: st.none() | INSTANTS,
     int: st.integers(1, 2**31 - 1),
@@ -20,13 +20,12 @@ _OF_TYPE: dict[Any, st.SearchStrategy[Any]] = {
 }
 
 
-def _any_of(hint: Any) -> st.SearchStrategy[Any]:
-    """Any value of a model's field."""
-    return st.sampled_from(hint) if isinstance(hint, type) and issubclass(hint, StrEnum) else _OF_TYPE[hint]
+def _values_of(hint: Any) -> st.SearchStrategy[Any]:
+    return st.sampled_from(hint) if isinstance(hint, type) and issubclass(hint, StrEnum) else _BY_TYPE[hint]
 
 
-def listed(mailbox: Mailbox) -> MailboxView:
-    """What lists tell of a mailbox."""
+def view_of(mailbox: Mailbox) -> MailboxView:
+    """Return the view of a mailbox that reads serve."""
     values = (getattr(mailbox, name) for name in MailboxView._fields)
     stored: list[Any] = [_microseconds(value) if isinstance(value, datetime) else value for value in values]
     return MailboxView(*stored)
@@ -36,4 +35,6 @@ def _microseconds(instant: datetime) -> int:
     return (instant - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
 
 
-MAILBOXES = st.builds(Mailbox, **{name: _any_of(hint) for name, hint in get_type_hints(Mailbox).items()})
+MAILBOXES = st.builds(Mailbox, **{name: _values_of(hint) for name, hint in get_type_hints(Mailbox).items()})
+
+listed = view_of

@@ -25,8 +25,8 @@ from postroomd.domain.mailboxes import new_mailbox
 from postroomd.domain.model import DomainRecord, DomainStatus, RecordStatus, SubscriptionPeriod
 from postroomd.domain.policy import LifecyclePolicy
 from postroomd.domain.records import NAME_OWNED_ELSEWHERE, RECORD_KINDS, Finding, plan_records, visible_record
-from tests.support.factories import HOSTS
 from tests.support.lifecycle import DOMAIN, FREE, NOW, PLATFORM, domain
+from tests.support.mail_hosts import MAIL_HOSTS
 
 D, P = DomainStatus, SubscriptionPeriod
 INTERVAL = timedelta(days=1)
@@ -37,7 +37,9 @@ ALL_VALID: Mapping[str, Finding] = dict.fromkeys(RECORD_KINDS, VALID)
 def records() -> dict[str, DomainRecord]:
     """The records of DOMAIN, by kind."""
     ids = map(str, count())
-    new = new_records(DOMAIN, HOSTS, token="T0KEN", dkim_selector="post", dkim_key="S0VZ", new_id=lambda: next(ids))
+    new = new_records(
+        DOMAIN, MAIL_HOSTS, token="T0KEN", dkim_selector="post", dkim_key="S0VZ", new_id=lambda: next(ids)
+    )
     return {record.kind: record for record in new}
 
 
@@ -103,7 +105,7 @@ def test_mailboxes_are_allowed_unless_the_domain_is_deleting(status: DomainStatu
 
 
 def test_new_records_are_the_planned_ones_without_a_result() -> None:
-    plans = plan_records(DOMAIN.name, HOSTS, token="T0KEN", dkim_selector="post", dkim_key="S0VZ")
+    plans = plan_records(DOMAIN.name, MAIL_HOSTS, token="T0KEN", dkim_selector="post", dkim_key="S0VZ")
     assert list(records().values()) == [
         DomainRecord(
             id=str(number),

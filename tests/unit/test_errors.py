@@ -25,7 +25,7 @@ from postroomd.domain.errors import (
     Unauthenticated,
     Violation,
 )
-from postroomd.rpc.status import ANSWERS
+from postroomd.rpc.status import ERROR_MAPPINGS
 
 START_UP_ONLY = {errors.SchemaMismatch}
 
@@ -61,7 +61,7 @@ def test_the_docstrings_tree_is_the_tree_of_classes() -> None:
 
 def test_every_error_that_can_reach_a_caller_has_a_status() -> None:
     # The status is looked up by the exact type: a parent's does not apply to its children.
-    assert set(ANSWERS) == descendants_of(PostroomError) - START_UP_ONLY
+    assert set(ERROR_MAPPINGS) == descendants_of(PostroomError) - START_UP_ONLY
 
 
 def test_every_error_has_a_docstring() -> None:
@@ -85,8 +85,8 @@ def test_every_error_has_a_docstring() -> None:
     ],
 )
 def test_an_error_has_the_code_and_type_of_the_contract(kind: type[PostroomError], code: str, reason: str) -> None:
-    assert code_pb2.Code.Name(ANSWERS[kind].code) == code
-    assert ANSWERS[kind].reason == reason.upper()
+    assert code_pb2.Code.Name(ERROR_MAPPINGS[kind].code) == code
+    assert ERROR_MAPPINGS[kind].reason == reason.upper()
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""API keys: the digest of a secret, and issuing keys into a database."""
+"""API keys: the digest of a secret, issuing keys, and the environment variables for the SDKs."""
 
 import asyncio
 import hashlib
@@ -12,8 +12,8 @@ import pytest
 
 from postroomd.domain.errors import NotFound
 from postroomd.domain.keys import ACCESS_KEY, hash_secret
-from postroomd.net import connectable
-from postroomd.runtime.keys import IssuedKey, api_url, issue_key, new_project, scw_environment
+from postroomd.runtime.keys import IssuedKey, issue_key, new_project
+from postroomd.runtime.sdk_environment import api_url, sdk_environment
 from postroomd.storage.migrations import migrate
 from postroomd.storage.opening import open_repository
 from postroomd.storage.protocols.tenancy import Tenancy
@@ -55,7 +55,7 @@ async def issue(
     )
 
 
-def test_digest_is_of_the_lower_case_text() -> None:
+def test_a_secret_is_hashed_in_lower_case() -> None:
     assert hash_secret(SECRET) == hashlib.sha256(SECRET.encode()).digest()
     assert hash_secret(SECRET.upper()) == hash_secret(SECRET)
 
@@ -63,12 +63,12 @@ def test_digest_is_of_the_lower_case_text() -> None:
 @pytest.mark.parametrize(
     "text", ["", "x", SECRET[:-1], f"{SECRET} ", SECRET.replace("-", ""), f"{{{SECRET}}}", "é" * 36]
 )
-def test_secret_that_is_no_uuid_is_refused_and_not_repeated(text: str) -> None:
+def test_a_secret_that_is_not_a_uuid_is_rejected_without_repeating_it(text: str) -> None:
     with pytest.raises(ValueError, match=r"^a secret must be a UUID$"):
         hash_secret(text)
 
 
-async def test_first_key_comes_with_an_organization_and_its_first_project(tenancy: Tenancy) -> None:
+async def test_the_first_key_creates_an_organization_and_its_first_project(tenancy: Tenancy) -> None:
     issued = await issue(tenancy)
     key = issued.key
     assert ACCESS_KEY.fullmatch(key.access_key)
@@ -79,7 +79,7 @@ async def test_first_key_comes_with_an_organization_and_its_first_project(tenanc
     assert (key.project_id, key.read_only, key.created_at, key.expires_at) == (None, False, NOW, None)
 
 
-async def test_key_of_an_organization_makes_things_in_its_oldest_project(tenancy: Tenancy) -> None:
+async def test_the_default_project_of_a_key_is_the_oldest(tenancy: Tenancy) -> None:
     first = (await issue(tenancy)).key
     await tenancy.create_project(new_project(first.organization_id, "younger", 1, NOW + timedelta(days=1)))
     second = (await issue(tenancy, organization_id=first.organization_id, read_only=True, expires_at=NOW)).key
@@ -89,16 +89,18 @@ async def test_key_of_an_organization_makes_things_in_its_oldest_project(tenancy
     assert second.access_key != first.access_key
 
 
-@pytest.mark.parametrize("named", [True, False], ids=["with its organization", "without"])
-async def test_key_can_be_limited_to_a_project(tenancy: Tenancy, named: bool) -> None:
+@pytest.mark.parametrize("with_organization", [True, False], ids=["with its organization", "without"])
+async def test_a_key_can_be_limited_to_a_project(tenancy: Tenancy, with_organization: bool) -> None:
     organization_id = (await issue(tenancy)).key.organization_id
     project = new_project(organization_id, "other", 1, NOW)
     await tenancy.create_project(project)
-    key = (await issue(tenancy, organization_id=organization_id if named else None, project_id=project.id)).key
+    key = (
+        await issue(tenancy, organization_id=organization_id if with_organization else None, project_id=project.id)
+    ).key
     assert (key.organization_id, key.project_id, key.default_project_id) == (organization_id, project.id, project.id)
 
 
-async def test_unknown_ids_are_not_found_and_make_nothing(tenancy: Tenancy) -> None:
+async def test_unknown_ids_are_not_found_and_create_nothing(tenancy: Tenancy) -> None:
     ours, theirs = (await issue(tenancy)).key, (await issue(tenancy)).key
     before = await tenancy.list_keys()
     with pytest.raises(NotFound, match="organization"):
@@ -110,10 +112,10 @@ async def test_unknown_ids_are_not_found_and_make_nothing(tenancy: Tenancy) -> N
     assert await tenancy.list_keys() == before
 
 
-async def test_secret_is_in_the_environment_alone(tenancy: Tenancy) -> None:
+async def test_the_environment_has_the_secret_and_the_repr_has_not(tenancy: Tenancy) -> None:
     issued = await issue(tenancy)
     assert issued.secret not in repr(issued)
-    environment = scw_environment(issued, "http://127.0.0.1:8080")
+    environment = sdk_environment(issued, "http://127.0.0.1:8080")
     assert list(environment.items()) == [
         ("SCW_API_URL", "http://127.0.0.1:8080"),
         ("SCW_ACCESS_KEY", issued.key.access_key),
@@ -123,7 +125,7 @@ async def test_secret_is_in_the_environment_alone(tenancy: Tenancy) -> None:
     ]
 
 
-async def test_database_holds_no_secret(tenancy: Tenancy, url: str) -> None:
+async def test_the_database_does_not_contain_the_secret(tenancy: Tenancy, url: str) -> None:
     issued = await issue(tenancy)
     directory = Path(url.removeprefix("sqlite+aiosqlite:///")).parent
     stored = await asyncio.to_thread(lambda: b"".join(path.read_bytes() for path in directory.iterdir()))
@@ -132,14 +134,12 @@ async def test_database_holds_no_secret(tenancy: Tenancy, url: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("listening", "reached"),
+    ("http_address", "url"),
     [
-        ("0.0.0.0:80", "127.0.0.1:80"),
-        ("[::]:80", "[::1]:80"),
-        ("[::1]:80", "[::1]:80"),
-        ("api.example.org:80", "api.example.org:80"),
+        ("0.0.0.0:80", "http://127.0.0.1:80"),
+        ("[::]:80", "http://[::1]:80"),
+        ("api.example.org:80", "http://api.example.org:80"),
     ],
 )
-def test_wildcard_address_is_reached_over_loopback(listening: str, reached: str) -> None:
-    assert connectable(listening) == reached
-    assert api_url(listening) == f"http://{reached}"
+def test_the_api_url_is_reachable_on_this_machine(http_address: str, url: str) -> None:
+    assert api_url(http_address) == url

@@ -1,4 +1,4 @@
-"""The table of metrics: documented, counted somewhere, named as Prometheus asks; and the server that exposes them."""
+"""The metric definitions: documented, used, named by Prometheus conventions; and the server that exposes them."""
 
 import ast
 import asyncio
@@ -10,110 +10,111 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import prometheus_client
 import pytest
-from prometheus_client import CollectorRegistry, Counter
-from prometheus_client.core import Metric as Family
+from prometheus_client.core import Metric as MetricFamily
 
 import postroomd
 from postroomd.observability import exposition, metrics
-from postroomd.observability.exposition import DIRECTORY_VARIABLE, MOST_CONNECTIONS, counted_together, serving
-from postroomd.observability.metrics import METRICS, Counts, Metric, Times, markdown_table, sampling
+from postroomd.observability.exposition import (
+    DIRECTORY_VARIABLE,
+    MAX_CONNECTIONS,
+    metrics_server,
+    shared_metrics_directory,
+)
+from postroomd.observability.metric_types import Counter, Histogram, Metric
+from postroomd.observability.metrics import METRICS, markdown_table, sampling
 
 SOURCE = Path(postroomd.__file__).parent
 PAGE = Path(__file__).parents[2] / "docs" / "metrics.md"
 BEGIN, END = "<!-- metrics: python -m postroomd.observability.metrics -->\n", "<!-- end of metrics -->\n"
-TENANTS_WORDS = {"organization", "project", "tenant", "id", "email", "address", "name", "path", "url", "access_key"}
+TENANT_WORDS = {"organization", "project", "tenant", "id", "email", "address", "name", "path", "url", "access_key"}
 
 
 def constants() -> dict[str, Metric[Any]]:
     return {name: value for name, value in vars(metrics).items() if isinstance(value, Metric)}
 
 
-def test_the_documented_table_is_the_one_of_the_code() -> None:
+def test_documented_table_matches_the_definitions() -> None:
     assert PAGE.read_text().partition(BEGIN)[2].partition(END)[0].strip() == markdown_table().strip()
 
 
-def test_every_metric_is_in_the_table_once_and_counted_somewhere() -> None:
-    assert list(constants().values()) == list(METRICS)
+def test_every_metric_is_listed_once_and_used() -> None:
+    assert sorted(metric.name for metric in constants().values()) == sorted(metric.name for metric in METRICS)
     assert len({metric.name for metric in METRICS}) == len(METRICS)
-    used: set[str] = set()
-    for path in SOURCE.rglob("*.py"):
+    used = {"BUILD_INFO"}  # set where it is defined
+    for path in set(SOURCE.rglob("*.py")) - {Path(metrics.__file__)}:
         tree = ast.parse(path.read_text())
-        names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
-        used |= names
+        used |= {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
     assert constants().keys() <= used
 
 
 @pytest.mark.parametrize("metric", METRICS, ids=lambda metric: metric.name)
-def test_names_follow_the_conventions_and_labels_tell_nothing_of_a_tenant(metric: Metric[Any]) -> None:
-    assert metric.name.endswith("_total") == isinstance(metric, Counts)
-    if isinstance(metric, Times):
+def test_names_follow_conventions_and_labels_hold_no_tenant_data(metric: Metric[Any]) -> None:
+    assert metric.name.endswith("_total") == isinstance(metric, Counter)
+    if isinstance(metric, Histogram):
         assert metric.name.endswith("_seconds")
         assert list(metric.buckets) == sorted(set(metric.buckets))
     assert metric.name.startswith(("postroom_", "grpc_server_", "http_server_"))
-    assert metric.meaning.endswith(".")
+    assert metric.help.endswith(".")
     assert metric.unit
     assert set(metric.processes) <= {"serve", "gateway", "worker"}
-    for label in metric.labels:
-        assert not TENANTS_WORDS & set(label.split("_")), label
+    for label in metric.label_values:
+        assert not TENANT_WORDS & set(label.split("_")), label
 
 
-def test_the_alerts_of_the_page_name_metrics_that_there_are() -> None:
+def test_the_documentation_names_only_metrics_that_exist() -> None:
     text = PAGE.read_text()
-    asked = set(re.findall(r"\b(?:postroom|grpc_server|http_server)_[a-z_]+\b", text))
+    named = set(re.findall(r"\b(?:postroom|grpc_server|http_server)_[a-z_]+\b", text))
     known = {metric.name for metric in METRICS}
     known |= {
-        f"{metric.name}_{part}" for metric in METRICS if isinstance(metric, Times) for part in ("bucket", "count")
+        f"{metric.name}_{part}" for metric in METRICS if isinstance(metric, Histogram) for part in ("bucket", "count")
     }
-    assert asked <= known
+    assert named <= known
 
 
-async def test_levels_are_looked_at_now_and_then_and_once_more_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_gauges_are_sampled_periodically_and_once_more_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(metrics, "SAMPLE_SECONDS", 0.01)
-    level = 0
+    current = 0
 
-    class Gauge:
-        seen: list[float]
-
+    class RecordingGauge:
         def __init__(self) -> None:
-            self.seen = []
+            self.values: list[float] = []
 
         def set(self, value: float) -> None:
-            self.seen.append(value)
+            self.values.append(value)
 
-    gauge = Gauge()
-    async with sampling([(gauge, lambda: level)]):  # type: ignore[list-item]
+    gauge = RecordingGauge()
+    async with sampling([(gauge, lambda: current)]):
         async with asyncio.timeout(10):
-            while len(gauge.seen) < 3:  # noqa: ASYNC110 # another task looks
+            while len(gauge.values) < 3:  # noqa: ASYNC110 # set by another task
                 await asyncio.sleep(0.005)
-        level = 7
-    assert gauge.seen[0] == 0
-    assert gauge.seen[-1] == 7
+        current = 7
+    assert gauge.values[0] == 0
+    assert gauge.values[-1] == 7
 
 
-# --- The directory ----------------------------------------------------------------------------------------------------
+# --- The shared directory ---------------------------------------------------------------------------------------------
 
 
-def test_processes_share_a_private_directory_that_is_gone_afterwards(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(DIRECTORY_VARIABLE, "/somebody/elses")
-    with counted_together(wanted=True):
+def test_the_shared_directory_is_private_and_removed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(DIRECTORY_VARIABLE, "/of/another")
+    with shared_metrics_directory(enabled=True):
         directory = Path(os.environ[DIRECTORY_VARIABLE])
         assert stat.S_IMODE(directory.stat().st_mode) == 0o700
         (directory / "counter_1.db").touch()
     assert not directory.exists()
 
 
-def test_a_process_alone_shares_nothing_whatever_the_environment_says(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(DIRECTORY_VARIABLE, "/somebody/elses")
-    with counted_together(wanted=False):
+def test_a_single_process_ignores_the_directory_in_its_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(DIRECTORY_VARIABLE, "/of/another")
+    with shared_metrics_directory(enabled=False):
         assert DIRECTORY_VARIABLE not in os.environ
 
 
-def test_where_memory_can_not_be_had_the_directory_is_made_on_disk(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setattr(exposition, "MEMORY", tmp_path / "none")
-    with counted_together(wanted=True):
+def test_without_shared_memory_the_directory_is_on_disk(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(exposition, "SHARED_MEMORY", tmp_path / "none")
+    with shared_metrics_directory(enabled=True):
         assert Path(os.environ[DIRECTORY_VARIABLE]).is_dir()
 
 
@@ -121,15 +122,15 @@ def test_where_memory_can_not_be_had_the_directory_is_made_on_disk(
 
 
 class Registry:
-    """Metrics of a test's own, and how often they were asked for."""
+    """Metrics of one test, and how often they were collected."""
 
     def __init__(self) -> None:
-        self.registry = CollectorRegistry()
-        self.counter = Counter("made", "Something.", ["kind"], registry=self.registry)
+        self.registry = prometheus_client.CollectorRegistry()
+        self.counter = prometheus_client.Counter("created", "Example.", ["kind"], registry=self.registry)
         self.failing = False
         self.collected = 0
 
-    def collect(self) -> Iterable[Family]:
+    def collect(self) -> Iterable[MetricFamily]:
         self.collected += 1
         if self.failing:
             raise RuntimeError
@@ -143,7 +144,7 @@ def registry() -> Registry:
 
 @pytest.fixture
 async def port(registry: Registry) -> AsyncIterator[int]:
-    async with serving("127.0.0.1:0", registry.collect) as address:
+    async with metrics_server("127.0.0.1:0", registry.collect) as address:
         yield port_of(address)
 
 
@@ -156,7 +157,7 @@ Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 @asynccontextmanager
 async def connected(port: int) -> AsyncIterator[Connection]:
-    """A connection that is given up after the block."""
+    """Open a connection, aborted after the block."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:
         yield reader, writer
@@ -166,8 +167,8 @@ async def connected(port: int) -> AsyncIterator[Connection]:
             await writer.wait_closed()
 
 
-async def ask(port: int, request: bytes) -> tuple[str, list[str], bytes]:
-    """Status line, headers and body of the answer to a request."""
+async def send(port: int, request: bytes) -> tuple[str, list[str], bytes]:
+    """Send a request; returns status line, headers and body of the response."""
     async with connected(port) as (reader, writer), asyncio.timeout(10):
         writer.write(request)
         head, _, body = (await reader.read()).partition(b"\r\n\r\n")
@@ -175,8 +176,8 @@ async def ask(port: int, request: bytes) -> tuple[str, list[str], bytes]:
     return status, headers, body
 
 
-async def length_until_cut_off(reader: asyncio.StreamReader) -> int:
-    """How many octets come before the other side ends it."""
+async def bytes_until_closed(reader: asyncio.StreamReader) -> int:
+    """Return the number of bytes received until the server closes the connection."""
     length = 0
     async with asyncio.timeout(10):
         with suppress(ConnectionError):
@@ -188,14 +189,14 @@ async def length_until_cut_off(reader: asyncio.StreamReader) -> int:
 GET = b"GET /metrics?x=y HTTP/1.1\r\nHost: here\r\n\r\n"
 
 
-async def test_it_answers_what_is_counted(registry: Registry, port: int) -> None:
+async def test_a_scrape_returns_the_metrics(registry: Registry, port: int) -> None:
     registry.counter.labels('a "quoted" kind').inc(2)
-    status, headers, body = await ask(port, GET)
+    status, headers, body = await send(port, GET)
     assert status == "HTTP/1.1 200 OK"
     assert f"Content-Length: {len(body)}" in headers
-    assert rb'made_total{kind="a \"quoted\" kind"} 2.0' in body.splitlines()
-    status, head, nothing = await ask(port, GET.replace(b"GET", b"HEAD"))
-    assert (status, head, nothing) == ("HTTP/1.1 200 OK", headers, b"")
+    assert rb'created_total{kind="a \"quoted\" kind"} 2.0' in body.splitlines()
+    status, head, body = await send(port, GET.replace(b"GET", b"HEAD"))
+    assert (status, head, body) == ("HTTP/1.1 200 OK", headers, b"")
 
 
 @pytest.mark.parametrize(
@@ -207,65 +208,68 @@ async def test_it_answers_what_is_counted(registry: Registry, port: int) -> None
         (b"\xff\x00", "404 Not Found"),
     ],
 )
-async def test_it_answers_nothing_else(registry: Registry, port: int, request_line: bytes, status: str) -> None:
-    assert (await ask(port, request_line + b"\r\n\r\n"))[0] == f"HTTP/1.1 {status}"
+async def test_other_requests_are_rejected(registry: Registry, port: int, request_line: bytes, status: str) -> None:
+    assert (await send(port, request_line + b"\r\n\r\n"))[0] == f"HTTP/1.1 {status}"
     assert registry.collected == 0
 
 
-async def test_a_fault_of_the_metrics_is_500_and_the_next_scrape_is_served(registry: Registry, port: int) -> None:
+async def test_a_failed_collection_is_500_and_the_next_scrape_succeeds(registry: Registry, port: int) -> None:
     registry.failing = True
-    assert (await ask(port, GET))[0] == "HTTP/1.1 500 Internal Server Error"
+    assert (await send(port, GET))[0] == "HTTP/1.1 500 Internal Server Error"
     registry.failing = False
-    assert (await ask(port, GET))[0] == "HTTP/1.1 200 OK"
+    assert (await send(port, GET))[0] == "HTTP/1.1 200 OK"
 
 
-async def test_a_head_without_end_is_cut_off(registry: Registry, port: int) -> None:
+async def test_an_endless_request_head_is_aborted(registry: Registry, port: int) -> None:
     async with connected(port) as (reader, writer):
         writer.write(b"GET /metrics HTTP/1.1\r\nX: " + b"x" * 100_000)
-        assert await length_until_cut_off(reader) == 0
+        assert await bytes_until_closed(reader) == 0
     assert registry.collected == 0
 
 
-async def test_who_says_nothing_keeps_nobody_waiting_and_is_cut_off(
+async def test_silent_connections_delay_no_scrape_and_time_out(
     registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(exposition, "EXCHANGE_SECONDS", 1.0)
+    monkeypatch.setattr(exposition, "CONNECTION_TIMEOUT_SECONDS", 1.0)
     async with AsyncExitStack() as stack:
-        port = port_of(await stack.enter_async_context(serving("127.0.0.1:0", registry.collect)))
-        silent = [await stack.enter_async_context(connected(port)) for _ in range(MOST_CONNECTIONS - 1)]
-        assert (await ask(port, GET))[0] == "HTTP/1.1 200 OK"
-        assert [await length_until_cut_off(reader) for reader, _ in silent] == [0] * len(silent)
+        port = port_of(await stack.enter_async_context(metrics_server("127.0.0.1:0", registry.collect)))
+        silent = [await stack.enter_async_context(connected(port)) for _ in range(MAX_CONNECTIONS - 1)]
+        assert (await send(port, GET))[0] == "HTTP/1.1 200 OK"
+        assert [await bytes_until_closed(reader) for reader, _ in silent] == [0] * len(silent)
 
 
-async def test_one_connection_too_many_is_cut_off(port: int) -> None:
+async def test_connections_beyond_the_maximum_are_aborted(port: int) -> None:
     async with AsyncExitStack() as stack:
-        for _ in range(MOST_CONNECTIONS):
+        for _ in range(MAX_CONNECTIONS):
             await stack.enter_async_context(connected(port))
         reader, _ = await stack.enter_async_context(connected(port))
-        assert await length_until_cut_off(reader) == 0
+        assert await bytes_until_closed(reader) == 0
 
 
-def exchanges() -> int:
-    """How many connections are being served in this event loop."""
-    return sum("_exchange" in str(task.get_coro()) for task in asyncio.all_tasks())
+def open_connections() -> int:
+    """Return the number of connections handled in this event loop."""
+    return sum("_handle_connection" in str(task.get_coro()) for task in asyncio.all_tasks())
 
 
-async def test_who_reads_nothing_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(exposition, "EXCHANGE_SECONDS", 1.0)
-    length = 20_000_000  # more than the buffers of both ends take
-    family = Family("long", "x" * length, "counter")
-    async with serving("127.0.0.1:0", lambda: [family]) as address, connected(port_of(address)) as (reader, writer):
+async def test_a_client_that_does_not_read_is_aborted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exposition, "CONNECTION_TIMEOUT_SECONDS", 1.0)
+    length = 20_000_000  # more than fits into the buffers of both ends
+    family = MetricFamily("long", "x" * length, "counter")
+    async with (
+        metrics_server("127.0.0.1:0", lambda: [family]) as address,
+        connected(port_of(address)) as (reader, writer),
+    ):
         writer.write(GET)
         async with asyncio.timeout(10):
             for expected in (1, 0):
-                while exchanges() != expected:  # noqa: ASYNC110 # the server tells nobody
+                while open_connections() != expected:  # noqa: ASYNC110 # the server signals nothing
                     await asyncio.sleep(0.01)
-        assert await length_until_cut_off(reader) < length
+        assert await bytes_until_closed(reader) < length
 
 
-async def test_it_ends_although_somebody_is_connected(registry: Registry) -> None:
+async def test_the_server_stops_although_a_client_is_connected(registry: Registry) -> None:
     async with AsyncExitStack() as stack:
-        async with asyncio.timeout(5), serving("127.0.0.1:0", registry.collect) as address:
+        async with asyncio.timeout(5), metrics_server("127.0.0.1:0", registry.collect) as address:
             reader, _ = await stack.enter_async_context(connected(port_of(address)))
-            await ask(port_of(address), GET)
-        assert await length_until_cut_off(reader) == 0
+            await send(port_of(address), GET)
+        assert await bytes_until_closed(reader) == 0

@@ -1,4 +1,4 @@
-"""How a child learns that whoever started it is gone."""
+"""How a child process learns that its parent has exited."""
 
 import asyncio
 import socket
@@ -7,23 +7,39 @@ from pathlib import Path
 import pytest
 
 from postroomd.observability.exposition import DIRECTORY_VARIABLE
-from postroomd.runtime.processes import _stop_at_end
+from postroomd.runtime.channel import READY, Channel
+from postroomd.runtime.child import stop_with_parent
 
 
-@pytest.mark.parametrize("unread", [b"", b"ready 127.0.0.1:1\n"])
-async def test_a_child_stops_with_its_parent_whatever_that_has_left_unread(
-    unread: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("unread", [(), ("127.0.0.1:1",)], ids=["nothing unread", "unread message"])
+async def test_a_child_stops_when_its_parent_exits(
+    unread: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    counted = tmp_path / "metrics"
-    counted.mkdir()
-    monkeypatch.setenv(DIRECTORY_VARIABLE, str(counted))
-    theirs, ours = socket.socketpair()
-    ours.setblocking(False)
-    stop = asyncio.Event()
-    with ours:
-        ours.sendall(unread)
-        theirs.close()
-        async with asyncio.timeout(10):
-            await _stop_at_end(ours, stop)
+    shared = tmp_path / "metrics"
+    shared.mkdir()
+    monkeypatch.setenv(DIRECTORY_VARIABLE, str(shared))
+    parent_end, child_end = socket.socketpair()
+    parent, stop = Channel(child_end), asyncio.Event()
+    if unread:
+        parent.send(READY, *unread)
+    parent_end.close()
+    async with asyncio.timeout(10):
+        await stop_with_parent(parent, stop)
+    parent.close()
     assert stop.is_set()
-    assert not counted.exists()
+    assert not shared.exists()
+
+
+async def test_messages_arrive_one_by_one_whatever_their_packets() -> None:
+    parent_end, child_end = socket.socketpair()
+    parent = Channel(child_end)
+    with parent_end:
+        parent_end.sendall(b"ready\nready 127.0.0.1:1 127.0.0.1:2\nfai")
+        assert await parent.receive() == ("ready", "")
+        assert await parent.receive() == ("ready", "127.0.0.1:1 127.0.0.1:2")
+        receiving = asyncio.create_task(parent.receive())
+        await asyncio.sleep(0)
+        parent_end.sendall(b"led no database\n")
+        assert await receiving == ("failed", "no database")
+    assert await parent.receive() is None
+    parent.close()

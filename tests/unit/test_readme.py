@@ -1,4 +1,4 @@
-"""The README says what the code does."""
+"""The README's table of settings."""
 
 from pathlib import Path
 
@@ -8,6 +8,6 @@ README = Path(__file__).parents[2] / "README.md"
 BEGIN, END = "<!-- settings: python -m postroomd.settings -->\n", "<!-- end of settings -->\n"
 
 
-def test_settings_table_is_the_settings_class() -> None:
+def test_readme_table_matches_the_settings() -> None:
     table = README.read_text().partition(BEGIN)[2].partition(END)[0]
     assert table.strip() == markdown_table().strip()

@@ -19,9 +19,9 @@ from postroomd.storage.opening import open_repository
 from postroomd.storage.protocols.domains import DomainSecrets
 from postroomd.storage.protocols.repository import Repository
 from postroomd.worker.steps import Worker
-from tests.conftest import NewDatabase
-from tests.support.dns_records import NAME, NOW, a_domain, config, records_of, zone
-from tests.support.dns_server import Internet, silent
+from tests.support.databases import NewDatabase
+from tests.support.dns_records import NAME, NOW, dns_config, make_domain, records_of, zone
+from tests.support.dns_server import Internet, no_reply
 from tests.support.factories import tenant_context
 from tests.support.lifecycle import FREE
 from tests.support.worker import drain
@@ -33,7 +33,7 @@ class Environment:
     def __init__(self, repository: Repository, internet: Internet) -> None:
         self.repository = repository
         self.internet = internet
-        prober = DnsProber(config(internet))
+        prober = DnsProber(dns_config(internet))
         self.worker = Worker(work=repository.work, prober=prober, policy=FREE)
         self.now = NOW
 
@@ -50,7 +50,7 @@ class Environment:
         )
         await self.repository.tenancy.create_organization(organization, project)
         domain = replace(
-            a_domain(name, DomainStatus.WAITING_VALIDATION), organization_id=organization.id, project_id=project.id
+            make_domain(name, DomainStatus.WAITING_VALIDATION), organization_id=organization.id, project_id=project.id
         )
         records = records_of(domain, token)
         context = tenant_context(organization_id=organization.id)
@@ -107,7 +107,7 @@ async def test_a_domain_with_published_records_becomes_ready(environment: Enviro
     environment.internet.publish(NAME, zone(registered.records))
     await environment.run_worker()
     assert await registered.status() is DomainStatus.WAITING_VALIDATION
-    assert not environment.internet.asked
+    assert not environment.internet.queries
 
     assert await registered.request_validation() is DomainStatus.VALIDATING
     await environment.run_worker()
@@ -122,12 +122,19 @@ async def test_each_wrong_record_has_an_error_until_it_is_corrected(environment:
     )
     await registered.request_validation()
     await environment.run_worker()
-    assert await registered.status() is DomainStatus.VALIDATION_FAILED
+    assert await registered.status() is DomainStatus.WAITING_VALIDATION
     results = await registered.results()
     assert results["mx"][0] is RecordStatus.INVALID
-    assert results["mx"][1] == 'no record names our host; found "10 mx.else.test."; expected "10 mx.host.test."'
+    assert (
+        results["mx"][1] == 'no record has the expected host; found "10 mx.else.test."; expected "10 mx.mail.example."'
+    )
     assert results["dkim"][0] is results["imap"][0] is RecordStatus.NOT_FOUND
     assert results["domain_validation"] == (RecordStatus.VALID, None)
+
+    environment.internet.publish(NAME, zone(registered.records, {"mx": ["MX 10 mx.else.test."]}))
+    await registered.request_validation()
+    await environment.run_worker()
+    assert await registered.status() is DomainStatus.VALIDATION_FAILED
 
     environment.internet.publish(NAME, zone(registered.records, {"imap": []}))  # an optional record
     await registered.request_validation()
@@ -138,20 +145,20 @@ async def test_each_wrong_record_has_an_error_until_it_is_corrected(environment:
     assert results["imap"][0] is RecordStatus.NOT_FOUND
 
 
-async def test_silent_name_servers_fail_the_domain_with_an_error(environment: Environment) -> None:
+async def test_unresponsive_name_servers_keep_a_domain_waiting_with_an_error(environment: Environment) -> None:
     registered = await environment.register("T0KEN")
     for server in environment.internet.servers.values():
-        server.answering = silent
-    prober = DnsProber(config(environment.internet, timeout_seconds=0.8))
+        server.handler = no_reply
+    prober = DnsProber(dns_config(environment.internet, timeout_seconds=0.8))
     environment.worker = Worker(work=environment.repository.work, prober=prober, policy=FREE)
     await registered.request_validation()
     await environment.run_worker()
-    assert await registered.status() is DomainStatus.VALIDATION_FAILED
+    assert await registered.status() is DomainStatus.WAITING_VALIDATION
     status, error = (await registered.results())["mx"]
-    assert status is RecordStatus.INVALID
+    assert status is RecordStatus.UNKNOWN_STATUS
     assert error is not None
-    assert error.startswith("the look-up of MX example.com failed: ns")
-    assert f"ns1.example.com (127.0.0.1:{environment.internet.port}): no answer within 0.8 s" in error
+    assert error.startswith("lookup of MX example.com failed: ns")
+    assert f"ns1.example.com (127.0.0.1:{environment.internet.port}): no response within 0.8 s" in error
 
 
 async def test_of_two_registrations_the_one_with_the_published_token_is_ready(environment: Environment) -> None:
@@ -165,7 +172,7 @@ async def test_of_two_registrations_the_one_with_the_published_token_is_ready(en
     status, error = (await loser.results())["domain_validation"]
     assert status is RecordStatus.INVALID
     assert error == (
-        "the token of another registration of this name is published, and not this one's;"
+        "the published validation token belongs to another registration of this name;"
         ' found "postroom-validation=T0KEN"; expected "postroom-validation=1057"'
     )
     assert (await loser.results())["mx"] == (RecordStatus.VALID, None)

@@ -1,1 +1,1 @@
-"""The faults, each in a module of its own; `catalogue` lists them."""
+"""One module per fault. Each `run` injects it a number of times and returns the outcome."""

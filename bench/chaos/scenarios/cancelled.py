@@ -1,4 +1,4 @@
-"""Clients hang up at a random instant: what they asked for is done whole or not at all, and nothing stays held."""
+"""Clients cancel calls at a random time: each write is applied entirely or not at all, and no resource leaks."""
 
 import asyncio
 from statistics import median
@@ -6,76 +6,76 @@ from time import monotonic
 
 import grpc
 
-from bench.chaos.arena import Arena
-from bench.chaos.audit import unsoundness
 from bench.chaos.client import Client
-from bench.chaos.ledger import Ledger, held_against
-from bench.chaos.ledger import Outcome as Known
+from bench.chaos.database import integrity_errors
+from bench.chaos.harness import ChaosHarness
+from bench.chaos.history import History, WriteStatus, check
 from bench.chaos.outcome import Outcome
-from bench.chaos.scenarios.postgres_killed import leaks
-from bench.chaos.writes import CHANCE, Writes
+from bench.chaos.scenarios.postgres_killed import leaked_sessions
+from bench.chaos.writes import RANDOM, WriteGenerator
 from bench.engine import Engine
 
 CLIENTS = 10
-WARM_UP = 50
-BURST = 40  # calls at once, beyond the pool, after everything
+WARM_UP_CALLS = 50
+BURST_CALLS = 40  # concurrent calls at the end, more than the pool has connections
 BURST_SECONDS = 5.0
-CALL_SECONDS = 60.0  # late is told apart from never
+CALL_TIMEOUT_SECONDS = 60.0  # long, so that a slow call is not mistaken for a stuck one
 
 
-async def run(arena: Arena, count: int) -> Outcome:
+async def run(harness: ChaosHarness, count: int) -> Outcome:
     """Cancel `count` calls."""
-    service = arena.service()
+    service = harness.service()
     await service.start()
-    clients = [arena.client(service.address) for _ in range(CLIENTS)]
-    writes = await arena.writes(clients[0])
-    ledger = Ledger()
+    clients = [harness.client(service.address) for _ in range(CLIENTS)]
+    writes = await harness.create_writes(clients[0])
+    history = History()
     outcome = Outcome()
-    usual = await _usual_seconds(clients, writes, ledger)
+    typical = await _typical_seconds(clients, writes, history)
     open_files = service.open_files()
     while outcome.count < count:
-        canceled = await asyncio.gather(*(_hang_up(client, writes, ledger, usual) for client in clients))
-        outcome.count += sum(canceled)
-    if arena.engine is Engine.POSTGRESQL:
-        outcome.broken += await leaks(arena)
+        cancelled = await asyncio.gather(*(_cancel(client, writes, history, typical) for client in clients))
+        outcome.count += sum(cancelled)
+    if harness.engine is Engine.POSTGRESQL:
+        outcome.violations += await leaked_sessions(harness)
     started = monotonic()
-    await asyncio.gather(*(_answered(clients[number % CLIENTS], writes, ledger) for number in range(BURST)))
-    took = monotonic() - started
-    outcome.require_speed(took <= BURST_SECONDS, f"{BURST} calls took {took:.1f} s afterwards")
-    more = service.open_files() - open_files
-    outcome.require(more <= CLIENTS, f"the service has {more} more files open than before")
-    outcome.broken += [*await held_against(arena, ledger), *await unsoundness(arena)]
-    known = ledger.counted()
-    outcome.measured = {"usual_s": usual, "answered_first": known[Known.ACKNOWLEDGED], "burst_s": took}
-    outcome.seen = (
-        f"{outcome.count} canceled within {1_200 * usual:.0f} ms, {known[Known.ACKNOWLEDGED]} were answered first;"
-        f" {BURST} calls at once took {took:.2f} s afterwards"
+    await asyncio.gather(*(_complete(clients[number % CLIENTS], writes, history) for number in range(BURST_CALLS)))
+    burst = monotonic() - started
+    outcome.require_speed(burst <= BURST_SECONDS, f"{BURST_CALLS} concurrent calls took {burst:.1f} s afterwards")
+    leaked_files = service.open_files() - open_files
+    outcome.require(leaked_files <= CLIENTS, f"the service has {leaked_files} more open files than before")
+    outcome.violations += [*await check(harness, history), *await integrity_errors(harness)]
+    acknowledged = history.count_by_status()[WriteStatus.ACKNOWLEDGED]
+    outcome.metrics = {"typical_s": typical, "completed_first": acknowledged, "burst_s": burst}
+    outcome.summary = (
+        f"{outcome.count} cancelled within {1_200 * typical:.0f} ms, {acknowledged} completed first;"
+        f" {BURST_CALLS} concurrent calls took {burst:.2f} s afterwards"
     )
     return outcome
 
 
-async def _usual_seconds(clients: list[Client], writes: Writes, ledger: Ledger) -> float:
-    """How long a batch takes while every client has one under way."""
-    times: list[float] = []
-    while len(times) < WARM_UP:
-        times += await asyncio.gather(*(_answered(client, writes, ledger) for client in clients))
-    return median(times)
+async def _typical_seconds(clients: list[Client], writes: WriteGenerator, history: History) -> float:
+    """Return the median duration of a batch while every client has one pending."""
+    durations: list[float] = []
+    while len(durations) < WARM_UP_CALLS:
+        durations += await asyncio.gather(*(_complete(client, writes, history) for client in clients))
+    return median(durations)
 
 
-async def _answered(client: Client, writes: Writes, ledger: Ledger) -> float:
+async def _complete(client: Client, writes: WriteGenerator, history: History) -> float:
+    """Create a batch. Returns its duration in seconds."""
     started = monotonic()
     write = writes.batch()
-    entry = ledger.sent(write)
-    entry.acknowledge(await client.send(write, timeout=CALL_SECONDS))
+    entry = history.add(write)
+    entry.acknowledge(await client.send(write, timeout=CALL_TIMEOUT_SECONDS))
     return monotonic() - started
 
 
-async def _hang_up(client: Client, writes: Writes, ledger: Ledger, usual: float) -> bool:
-    """Cancel a batch at some instant of about the time that it takes. False where it was answered before."""
+async def _cancel(client: Client, writes: WriteGenerator, history: History, typical: float) -> bool:
+    """Cancel a batch at a random time of up to 1.2 times its typical duration. False if it had completed."""
     write = writes.batch()
-    entry = ledger.sent(write)
+    entry = history.add(write)
     call = client.send(write)
-    await asyncio.sleep(CHANCE.uniform(0.0, 1.2 * usual))
+    await asyncio.sleep(RANDOM.uniform(0.0, 1.2 * typical))
     call.cancel()
     try:
         entry.acknowledge(await call)

@@ -1,102 +1,108 @@
-"""SIGTERM and a new start, over and over under load: whatever had been accepted is answered.
+"""SIGTERM and restart, repeatedly under load: every accepted call completes.
 
-On PostgreSQL two services stand side by side and are restarted in turn; the client spreads its calls over both by
-gRPC's own means, turning away from one that says it is NOT_SERVING, and repeats nothing by itself: not one call may
-fail. An SQLite file has one service: there the requests that a gateway has under way when the service is told to stop
-must be answered, and later ones be answered or told to come again.
+On PostgreSQL, two services run and are restarted in turn. Clients balance calls over both with gRPC's own load
+balancing, which avoids a service that is NOT_SERVING, and do not retry: no call may fail. An SQLite file has one
+service. There, requests that are pending in the gateway at the time of the SIGTERM must succeed, and later ones must
+succeed or get 503.
 """
 
 import asyncio
 from collections import Counter
 
-from bench.chaos.arena import Arena
-from bench.chaos.audit import unsoundness
-from bench.chaos.ledger import held_against
-from bench.chaos.load import LEAST_WRITES_A_SECOND, Load
+from bench.chaos.database import integrity_errors
+from bench.chaos.harness import ChaosHarness
+from bench.chaos.history import check
+from bench.chaos.load import MIN_WRITES_PER_SECOND, Load
 from bench.chaos.outcome import Outcome
 from bench.chaos.rest import RestClient
-from bench.chaos.writes import CHANCE
+from bench.chaos.writes import RANDOM
 from bench.engine import Engine
 
 CLIENTS = 4
-UNDER_WAY = 6
-WRITERS = 32  # as many calls as that may be under way when a service is told to stop
-WRITES_A_SECOND = 400.0
-CALL_SECONDS = 30.0  # a call that fails has not failed for want of time
-SENT_SECONDS = 0.03  # by when a request has come to the gateway
+PENDING_REQUESTS = 6
+WRITERS = 32  # and as many pending calls at the time of the SIGTERM
+WRITES_PER_SECOND = 400.0
+CALL_TIMEOUT_SECONDS = 30.0  # long, so that no call fails by timeout
+ARRIVAL_SECONDS = 0.03  # time for a request to reach the gateway
 ROUND_ROBIN = (
     "grpc.service_config",
     '{"loadBalancingConfig": [{"round_robin": {}}], "healthCheckConfig": {"serviceName": ""}}',
 )
 
-# Dear enough that a request is still under way when the service is told to stop.
-DEAR_HASHES = {"POSTROOM_ARGON2_MEMORY_KIB": "19456", "POSTROOM_ARGON2_TIME_COST": "2"}
+# So expensive that requests are still pending at the time of the SIGTERM.
+EXPENSIVE_HASHES = {"POSTROOM_ARGON2_MEMORY_KIB": "19456", "POSTROOM_ARGON2_TIME_COST": "2"}
 
 
-async def run(arena: Arena, count: int) -> Outcome:
+async def run(harness: ChaosHarness, count: int) -> Outcome:
     """Restart services `count` times."""
-    outcome = await (_side_by_side if arena.engine is Engine.POSTGRESQL else _behind_gateway)(arena, count)
-    outcome.broken += await unsoundness(arena)
+    restart = _restart_in_turn if harness.engine is Engine.POSTGRESQL else _restart_behind_gateway
+    outcome = await restart(harness, count)
+    outcome.violations += await integrity_errors(harness)
     return outcome
 
 
-async def _side_by_side(arena: Arena, count: int) -> Outcome:
-    services = [arena.service(), arena.service()]
+async def _restart_in_turn(harness: ChaosHarness, count: int) -> Outcome:
+    services = [harness.service(), harness.service()]
     for service in services:
         await service.start()
     target = "ipv4:" + ",".join(service.address for service in services)
-    clients = [arena.client(target, ROUND_ROBIN) for _ in range(CLIENTS)]
-    writes = await arena.writes(clients[0])
-    load = Load(clients, writes, writers=WRITERS, writes_a_second=WRITES_A_SECOND, call_seconds=CALL_SECONDS)
+    clients = [harness.client(target, ROUND_ROBIN) for _ in range(CLIENTS)]
+    load = Load(
+        clients,
+        await harness.create_writes(clients[0]),
+        writers=WRITERS,
+        writes_per_second=WRITES_PER_SECOND,
+        call_timeout_seconds=CALL_TIMEOUT_SECONDS,
+    )
     outcome = Outcome()
     async with load.running():
         for number in range(count):
-            await load.steady(CHANCE.uniform(0.2, 0.6))
+            await load.run_steadily(RANDOM.uniform(0.2, 0.6))
             service = services[number % 2]
             code = await service.terminate()
             outcome.require(code == 0, f"a service ended with exit code {code}")
             await service.start()
-            await asyncio.sleep(0.5)  # for the clients to find it again
+            await asyncio.sleep(0.5)  # time for the clients to reconnect
             outcome.count += 1
     failed = sum(load.codes.values()) - load.codes["OK"]
     outcome.require(failed == 0, f"{failed} calls failed: {dict(load.codes)}")
-    outcome.require_speed(load.rate() >= LEAST_WRITES_A_SECOND, f"only {load.rate():.0f} writes/s")
-    outcome.broken += await held_against(arena, load.ledger)
-    outcome.measured = {"answered": load.acknowledged, "failed": failed}
-    outcome.seen = f"{load.acknowledged} calls answered, {failed} failed, at {load.rate():.0f}/s over two services"
+    outcome.require_speed(load.rate() >= MIN_WRITES_PER_SECOND, f"only {load.rate():.0f} writes/s")
+    outcome.violations += await check(harness, load.history)
+    outcome.metrics = {"succeeded": load.acknowledged, "failed": failed}
+    outcome.summary = f"{load.acknowledged} calls succeeded, {failed} failed, at {load.rate():.0f}/s over two services"
     return outcome
 
 
-async def _behind_gateway(arena: Arena, count: int) -> Outcome:
-    service = arena.service(**DEAR_HASHES)
+async def _restart_behind_gateway(harness: ChaosHarness, count: int) -> Outcome:
+    service = harness.service(**EXPENSIVE_HASHES)
     await service.start()
-    gateway = arena.gateway(service)
+    gateway = harness.gateway(service)
     await gateway.start()
-    writes = await arena.writes(arena.client(service.address))
+    writes = await harness.create_writes(harness.client(service.address))
     outcome = Outcome()
-    under_way: Counter[int] = Counter()
-    later: Counter[int] = Counter()
-    async with RestClient(gateway.address, arena.token) as rest:
+    pending_statuses: Counter[int] = Counter()
+    later_statuses: Counter[int] = Counter()
+    async with RestClient(gateway.address, harness.token) as rest:
         for _ in range(count):
-            accepted = [asyncio.create_task(rest.send(writes.batch())) for _ in range(UNDER_WAY)]
-            await asyncio.sleep(SENT_SECONDS)
-            await rest.read_domains()  # goes the same way behind them: answered, the service has them too
-            accepted = [request for request in accepted if not request.done()]
+            pending = [asyncio.create_task(rest.send(writes.batch())) for _ in range(PENDING_REQUESTS)]
+            await asyncio.sleep(ARRIVAL_SECONDS)
+            await rest.list_domains()  # over the same connection: once it completes, the service has the batches too
+            pending = [request for request in pending if not request.done()]
             stopping = asyncio.create_task(service.terminate())
-            await asyncio.sleep(CHANCE.uniform(0.0, 0.1))
-            after = [asyncio.create_task(rest.send(writes.batch())) for _ in range(2)]
-            under_way.update(await asyncio.gather(*accepted))
-            later.update(await asyncio.gather(*after))
-            outcome.require(await stopping == 0, "the service did not end well")
+            await asyncio.sleep(RANDOM.uniform(0.0, 0.1))
+            later = [asyncio.create_task(rest.send(writes.batch())) for _ in range(2)]
+            pending_statuses.update(await asyncio.gather(*pending))
+            later_statuses.update(await asyncio.gather(*later))
+            outcome.require(await stopping == 0, "the service ended with an error")
             await service.start()
             await rest.wait_until_ready()
             outcome.count += 1
-    outcome.require(set(under_way) == {200}, f"requests under way were answered {dict(under_way)}")
-    outcome.require(set(later) <= {200, 503}, f"later requests were answered {dict(later)}")
-    outcome.broken += await held_against(arena, rest.ledger)
-    outcome.measured = {"under_way": under_way.total(), "under_way_answered": under_way[200]}
-    outcome.seen = (
-        f"{under_way.total()} requests under way, {under_way[200]} answered; of {later.total()} sent later"
-        f" {later[503]} were told 503"
+    outcome.require(set(pending_statuses) == {200}, f"pending requests returned {dict(pending_statuses)}")
+    outcome.require(set(later_statuses) <= {200, 503}, f"later requests returned {dict(later_statuses)}")
+    outcome.violations += await check(harness, rest.history)
+    outcome.metrics = {"pending": pending_statuses.total(), "pending_succeeded": pending_statuses[200]}
+    outcome.summary = (
+        f"{pending_statuses[200]} of {pending_statuses.total()} pending requests succeeded;"
+        f" {later_statuses[503]} of {later_statuses.total()} later ones got 503"
     )
     return outcome

@@ -1,6 +1,6 @@
-"""Fifty clients create the same address at once: one has it, the others are told that it is taken.
+"""Fifty clients create the same address concurrently: one succeeds, the others get ALREADY_EXISTS.
 
-Most ask for a mailbox and some for an alias: both draw on the same addresses.
+Most create a mailbox and some an alias, since both share one set of addresses.
 """
 
 import asyncio
@@ -8,64 +8,56 @@ from collections import Counter
 
 import grpc
 
-from bench.chaos.arena import Arena
-from bench.chaos.audit import unsoundness
 from bench.chaos.client import Client
-from bench.chaos.ledger import Ledger, held_against
+from bench.chaos.database import integrity_errors
+from bench.chaos.harness import ChaosHarness
+from bench.chaos.history import History, check
+from bench.chaos.load import format_codes
 from bench.chaos.outcome import Outcome
 from bench.chaos.writes import Write
 
 CLIENTS = 50
-WITH_ALIASES = 5  # of them, at every other address
-CALL_SECONDS = 60.0
+ALIAS_CLIENTS = 5  # at every second address
+CALL_TIMEOUT_SECONDS = 60.0
 
 
-async def run(arena: Arena, count: int) -> Outcome:
-    """Have `count` addresses raced for."""
-    service = arena.service()
+async def run(harness: ChaosHarness, count: int) -> Outcome:
+    """Have all clients create each of `count` addresses."""
+    service = harness.service()
     await service.start()
-    clients = [arena.client(service.address) for _ in range(CLIENTS)]
-    writes = await arena.writes(clients[0])
-    ledger = Ledger()
+    clients = [harness.client(service.address) for _ in range(CLIENTS)]
+    writes = await harness.create_writes(clients[0])
+    history = History()
     outcome = Outcome()
 
-    async def ask(client: Client, write: Write) -> str:
-        entry = ledger.sent(write)
+    async def send(client: Client, write: Write) -> str:
+        entry = history.add(write)
         try:
-            entry.acknowledge(await client.send(write, timeout=CALL_SECONDS))
+            entry.acknowledge(await client.send(write, timeout=CALL_TIMEOUT_SECONDS))
         except grpc.aio.AioRpcError as error:
             entry.fail(error.code())
             return str(error.code().name)
         return "OK"
 
-    host = writes.mailboxes(["host"])
-    await ask(clients[0], host)
-    (host_id,) = ledger.entries[0].ids
+    await send(clients[0], writes.mailboxes(["host"]))
+    (mailbox_id,) = history.entries[0].ids
     codes: Counter[str] = Counter()
     for number in range(count):
         local_part = f"raced{number}"
-        asking = [
-            ask(
-                client,
-                writes.alias(host_id, local_part)
-                if number % 2 and rank < WITH_ALIASES
-                else writes.mailboxes([local_part]),
-            )
+        aliases = ALIAS_CLIENTS if number % 2 else 0
+        calls = [
+            send(client, writes.alias(mailbox_id, local_part) if rank < aliases else writes.mailboxes([local_part]))
             for rank, client in enumerate(clients)
         ]
-        told = Counter(await asyncio.gather(*asking))
-        codes += told
+        results = Counter(await asyncio.gather(*calls))
+        codes += results
         outcome.count += 1
         outcome.require(
-            told == {"OK": 1, "ALREADY_EXISTS": CLIENTS - 1}, f"the callers for {local_part} were told {dict(told)}"
+            results == {"OK": 1, "ALREADY_EXISTS": CLIENTS - 1}, f"the callers for {local_part} got {dict(results)}"
         )
-    refused_by_one_kept_by_another = winners_alone(ledger)
-    outcome.broken += [*await held_against(arena, refused_by_one_kept_by_another), *await unsoundness(arena)]
-    outcome.measured = {"calls": count * CLIENTS}
-    outcome.seen = ", ".join(f"{number} {code}" for code, number in sorted(codes.items()))
+    # A rejected write's address is there, because another client's write created it.
+    acknowledged = History([entry for entry in history.entries if entry.ids])
+    outcome.violations += [*await check(harness, acknowledged), *await integrity_errors(harness)]
+    outcome.metrics = {"calls": count * CLIENTS}
+    outcome.summary = format_codes(codes)
     return outcome
-
-
-def winners_alone(ledger: Ledger) -> Ledger:
-    """The acknowledged writes: what was refused to one caller here is there for another."""
-    return Ledger([entry for entry in ledger.entries if entry.ids])

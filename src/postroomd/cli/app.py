@@ -1,7 +1,7 @@
 """The command line, `postroom`.
 
-Exit codes: 0 for success, 1 where something failed, 2 where a setting or an argument is wrong; both with one line on
-stderr. Modules that take long to import are imported by the commands that need them.
+Exit codes: 0 for success, 1 for a failure, 2 for an invalid setting or argument; both with one line on stderr. Modules
+that are slow to import are imported by the commands that need them.
 """
 
 import os
@@ -16,17 +16,18 @@ from typer.exceptions import TyperException
 from postroomd import __version__
 from postroomd.cli.admin import admin_keys, history
 from postroomd.cli.copy import copy
-from postroomd.cli.options import takes_settings
+from postroomd.cli.options import with_settings
+from postroomd.cli.output import print_error
 from postroomd.cli.tenancy import keys, projects
 from postroomd.net import is_loopback, split_address
-from postroomd.runtime.processes import Failed, known_failure
-from postroomd.settings import BadSetting, Settings, UpSettings
+from postroomd.runtime.errors import FatalError, operator_message
+from postroomd.settings import InvalidSetting, Settings, UpSettings
 
 app = typer.Typer(
     name="postroom",
     help="Postroom: the control plane for e-mail mailboxes.",
     no_args_is_help=True,
-    rich_markup_mode=None,  # its panels cut the names of variables off
+    rich_markup_mode=None,  # its panels truncate the names of variables
     add_completion=False,
     pretty_exceptions_enable=False,
 )
@@ -35,7 +36,7 @@ app.add_typer(projects)
 app.add_typer(admin_keys)
 
 
-def _show_version(wanted: bool) -> None:
+def _print_version(wanted: bool) -> None:
     if wanted:
         typer.echo(f"postroom {__version__}")
         raise typer.Exit
@@ -45,75 +46,85 @@ def _show_version(wanted: bool) -> None:
 def _root(
     *,
     version: Annotated[
-        bool, typer.Option("--version", help="Show the version, and end.", is_eager=True, callback=_show_version)
+        bool, typer.Option("--version", help="Print the version and exit.", is_eager=True, callback=_print_version)
     ] = False,
 ) -> None:
     pass
 
 
 @app.command()
-@takes_settings("up", UpSettings)
+@with_settings("up", UpSettings)
 def up(
     *,
     settings: UpSettings,
     env_file: Annotated[
         Path | None,
-        typer.Option("--env-file", metavar="PATH", help="Write the SCW_ variables to this file once all is ready."),
+        typer.Option(
+            "--env-file", metavar="PATH", help="File to write the SCW_ variables to when everything is ready."
+        ),
     ] = None,
     clock: Annotated[
         str | None,
         typer.Option(
-            "--clock", metavar="HOST:PORT", help="Serve a clock here, on loopback, that a trial can move on over HTTP."
+            "--clock",
+            metavar="HOST:PORT",
+            help="Loopback address of a trial clock, for tests: all processes use it, and HTTP requests advance it.",
         ),
     ] = None,
 ) -> None:
-    """Run everything: the gRPC service, the REST gateway and the worker, on one database."""
+    """Run service, gateway and worker on one database.
+
+    The database is migrated first. The first start issues an API key, and prints the SCW_ variables for the SDKs.
+    """
     from postroomd.observability import logs
-    from postroomd.runtime.supervisor import run
+    from postroomd.runtime.supervisor import supervise
 
     logs.configure(settings.log_level, settings.log_format, process="up")
     if env_file and (env_file.is_dir() or not env_file.parent.is_dir()):
-        raise Failed(f"--env-file: {env_file} can't be made a file")
+        raise FatalError(f"--env-file: can't create {env_file}: it is a directory, or its directory does not exist")
     if clock is not None and not is_loopback(clock):
-        raise BadSetting(
-            "--clock: HOST:PORT on loopback is expected, such as 127.0.0.1:8090: whoever reaches it moves time"
+        raise InvalidSetting(
+            "--clock: expected HOST:PORT on loopback, such as 127.0.0.1:8090: every caller can advance the time"
         )
-    _make_private_database(settings)
-    raise typer.Exit(run(settings, env_file, clock))
+    _prepare_database(settings)
+    raise typer.Exit(supervise(settings, env_file, clock))
 
 
 @app.command()
-@takes_settings("serve")
+@with_settings("serve")
 def serve(*, settings: Settings) -> None:
     """Run the gRPC service."""
-    _run_alone("serve", settings)
+    _run_process("serve", settings)
 
 
 @app.command()
-@takes_settings("gateway")
+@with_settings("gateway")
 def gateway(*, settings: Settings) -> None:
     """Run the REST gateway in front of the gRPC service."""
     if split_address(settings.grpc_address)[1] == 0:
-        raise BadSetting("--grpc-address: the gateway needs to know the service's port: it can't be 0")
-    _run_alone("gateway", settings)
+        raise InvalidSetting("--grpc-address: port 0 does not identify the service: set the port that it listens on")
+    _run_process("gateway", settings)
 
 
 @app.command()
-@takes_settings("worker")
+@with_settings("worker")
 def worker(*, settings: Settings) -> None:
-    """Run the worker: DNS checks, renewals, deletions that are due."""
-    _run_alone("worker", settings)
+    """Run the worker: DNS validation, renewals and purges."""
+    _run_process("worker", settings)
 
 
 @app.command()
-@takes_settings("migrate")
+@with_settings("migrate")
 def migrate(*, settings: Settings) -> None:
-    """Bring the database's schema up to date; a missing database is made."""
+    """Migrate the database to the current schema.
+
+    A missing SQLite file is created.
+    """
     from postroomd.observability import logs
     from postroomd.storage import migrations
 
     logs.configure(settings.log_level, settings.log_format, process="migrate")
-    _make_private_database(settings)
+    _prepare_database(settings)
     migrations.migrate(settings.database_url.get_secret_value())
     typer.echo("The database is up to date.")
 
@@ -122,20 +133,20 @@ app.command()(copy)
 app.command()(history)
 
 
-def _run_alone(name: str, settings: Settings) -> None:
-    if settings.workers > 1 and name != "worker":
+def _run_process(name: str, settings: Settings) -> None:
+    if settings.processes > 1 and name != "worker":
         from postroomd.observability import logs
-        from postroomd.runtime.prefork import run_workers
+        from postroomd.runtime.prefork import run_processes
 
         logs.configure(settings.log_level, settings.log_format, process=name)
-        raise typer.Exit(run_workers(name, settings))
-    from postroomd.runtime.processes import run_alone
+        raise typer.Exit(run_processes(name, settings))
+    from postroomd.runtime.processes import run_process
 
-    run_alone(name, settings)
+    run_process(name, settings)
 
 
-def _make_private_database(settings: Settings) -> None:
-    """See to it that an SQLite file exists; what is made for it is its owner's alone. Raises OSError."""
+def _prepare_database(settings: Settings) -> None:
+    """Create a missing SQLite file and its directory, accessible only to their owner. Raises OSError."""
     os.umask(0o077)
     if settings.is_sqlite:
         path = settings.database_path
@@ -145,27 +156,21 @@ def _make_private_database(settings: Settings) -> None:
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run one command, and answer its exit code; what went wrong stands on stderr in one line."""
+    """Run one command and return its exit code. Errors are printed on stderr, in one line."""
     try:
         code = app(list(arguments), prog_name="postroom", standalone_mode=False)
-    except (TyperException, BadSetting) as error:
-        text = error.format_message() if isinstance(error, TyperException) else str(error)
-        _say(text)
+    except (TyperException, InvalidSetting) as error:
+        print_error(error.format_message() if isinstance(error, TyperException) else str(error))
         return getattr(error, "exit_code", 2)
     except Exception as error:
-        line = known_failure(error)
-        if line is None:
+        message = operator_message(error)
+        if message is None:
             raise
-        _say(line)
+        print_error(message)
         return 1
     return code if isinstance(code, int) else 0
 
 
-def _say(text: str) -> None:
-    # Help, which is shown where no command is given, has many lines and needs no name before it.
-    typer.echo(text if "\n" in text else f"postroom: {text}", err=True)
-
-
 def main() -> None:
-    """Run the command that the process's arguments name."""
+    """Run the command given by the arguments of this process, and exit."""
     sys.exit(run(sys.argv[1:]))

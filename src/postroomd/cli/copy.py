@@ -1,22 +1,20 @@
-"""`postroom copy`: the whole of one database into another, empty one."""
+"""`postroom copy`: copies a database into an empty one."""
 
 import asyncio
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from pydantic import SecretStr, TypeAdapter, ValidationError
 
-from postroomd.runtime.processes import Failed
-from postroomd.settings import BadSetting, DatabaseUrl
+from postroomd.cli.output import print_table
+from postroomd.runtime.errors import FatalError
+from postroomd.settings import DatabaseUrl, InvalidSetting
 
 if TYPE_CHECKING:
-    from postroomd.storage.copy.contents import Contents
-    from postroomd.storage.copy.copying import Stage, Watch
-
-PIPE_WIDTH = 240  # columns of a table that goes to no terminal
+    from postroomd.storage.copy.copying import ProgressCallback, Stage
 
 
 def copy(
@@ -29,7 +27,7 @@ def copy(
             envvar="POSTROOM_COPY_FROM",
             show_envvar=False,
             show_default=False,
-            help="The database to copy. (POSTROOM_COPY_FROM, which shows in no list of processes)",
+            help="URL of the database to copy. (POSTROOM_COPY_FROM, which process lists do not show)",
         ),
     ] = None,
     target: Annotated[
@@ -40,39 +38,44 @@ def copy(
             envvar="POSTROOM_COPY_TO",
             show_envvar=False,
             show_default=False,
-            help="The empty database to copy it to. (POSTROOM_COPY_TO)",
+            help="URL of the empty database to copy it to. (POSTROOM_COPY_TO)",
         ),
     ] = None,
 ) -> None:
-    """Copy a whole database into an empty one, of either engine, and compare the two.
+    """Copy a database into an empty one, and verify the copy.
 
-    Stop the services, gateways and workers of both databases first: what they write meanwhile is not copied. An
-    interrupted copy goes on where it was when the same command is run again.
+    The engines may be the same or different. Stop the services, gateways and workers of both databases first:
+    concurrent writes are not copied. To resume an interrupted copy, run the same command again.
     """
-    source_url, target_url = _checked("--from", source), _checked("--to", target)
+    source_url, target_url = _validated_url("--from", source), _validated_url("--to", target)
 
     from postroomd.observability import logs
-    from postroomd.storage.copy.copying import CopyFailed, copy_database, is_same_database, place
+    from postroomd.storage.copy.copying import CopyFailed, copy_database, is_same_database, location
 
     if is_same_database(source_url, target_url):
-        raise BadSetting("--from and --to: both lead to the same database")
-    logs.configure("error", process="copy")  # one line says what is wrong; a log beside it would say it twice
-    os.umask(0o077)  # a new SQLite file, and its directory, are their owner's alone
+        raise InvalidSetting("--from and --to: both are the same database")
+    # The command prints one line about a failure, which a log line would only repeat.
+    logs.configure("error", process="copy")
+    os.umask(0o077)  # a new SQLite file and its directory are private
     try:
-        with _shown(f"copying {place(source_url)} to {place(target_url)}") as watch:
-            copied = asyncio.run(copy_database(source_url, target_url, watch=watch))
+        with _progress(f"copying {location(source_url)} to {location(target_url)}") as progress:
+            copied = asyncio.run(copy_database(source_url, target_url, progress=progress))
     except CopyFailed as error:
-        raise Failed(str(error)) from error
+        raise FatalError(str(error)) from error
     except KeyboardInterrupt as error:
-        raise Failed("interrupted: the same command goes on where it was") from error
-    _show(copied)
+        raise FatalError("interrupted: run the same command again to resume") from error
+    print_table(
+        ("table", "rows", "checksum, the same on both sides"),
+        [(each.table, f"{each.rows:,}", each.checksum) for each in copied],
+        justify={"rows": "right"},
+    )
 
 
-def _checked(flag: str, url: str | None) -> str:
-    """The URL, of a form that Postroom knows. Raises BadSetting, which repeats nothing of it."""
+def _validated_url(flag: str, url: str | None) -> str:
+    """Return a database URL once validated. Raises InvalidSetting, which never contains the URL."""
     names = f"{flag} or POSTROOM_COPY_{flag.removeprefix('--').upper()}"
     if not url:
-        raise BadSetting(f"{names}: the URL of a database is expected")
+        raise InvalidSetting(f"{names}: expected the URL of a database")
     try:
         checked: SecretStr = TypeAdapter(DatabaseUrl).validate_python(url)
     except ValidationError as error:
@@ -83,14 +86,14 @@ def _checked(flag: str, url: str | None) -> str:
         text = checked.get_secret_value()
         if is_readable_url(text):
             return text
-        message = "it can't be read as a URL"
-    # Outside the handlers: the errors that are dropped here hold the value.
-    raise BadSetting(f"{names}: {message.removeprefix('Value error, ')}")
+        message = "not a valid URL"
+    # Outside the handlers, so that the dropped errors, which hold the URL, are not its context.
+    raise InvalidSetting(f"{names}: {message.removeprefix('Value error, ')}")
 
 
 @contextmanager
-def _shown(title: str) -> Iterator["Watch"]:
-    """Shows how far the copy is on stderr, once it has begun: a bar a stage on a terminal, else a line a stage."""
+def _progress(title: str) -> Iterator["ProgressCallback"]:
+    """Show the progress of each stage on stderr: a bar on a terminal, otherwise a line. Yields the copy's callback."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TimeRemainingColumn
 
@@ -115,19 +118,3 @@ def _shown(title: str) -> Iterator["Watch"]:
             bars.update(tasks[stage], advance=rows, table=table)
 
         yield watch
-
-
-def _show(copied: Sequence["Contents"]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    console = Console()
-    if not console.is_terminal:
-        console.width = PIPE_WIDTH
-    table = Table(box=None, pad_edge=False)
-    table.add_column("table")
-    table.add_column("rows", justify="right")
-    table.add_column("checksum, the same on both sides", overflow="fold")
-    for each in copied:
-        table.add_row(each.table, f"{each.rows:,}", each.checksum)
-    console.print(table)

@@ -1,21 +1,44 @@
-"""The settings as options of the commands: made from the settings' fields, never written out by hand."""
+"""Options that commands share: the settings, generated from their fields, and the options of new keys."""
 
 import inspect
 from collections.abc import Callable
-from datetime import timedelta
-from typing import Any, Literal, get_args, get_origin
+from datetime import datetime, timedelta
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import typer
 
-from postroomd.settings import Settings, default_text, fields_of, flag, load_settings, variable
+from postroomd.durations import parse_duration
+from postroomd.settings import InvalidSetting, Settings, default_text, fields_of, flag, load_settings, variable
 
 PANEL = "Settings"
+MAX_KEY_LIFETIME = timedelta(days=36_500)
+
+ReadOnly = Annotated[bool, typer.Option("--read-only", help="Do not permit changes with the key.")]
+ExpiresIn = Annotated[
+    str | None,
+    typer.Option(
+        "--expires-in", metavar="DURATION", help="Lifetime of the key: 30d, 12h, or seconds; unlimited if not set."
+    ),
+]
 
 
-def takes_settings(command: str, kind: type[Settings] = Settings) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Give a command's function the settings that concern it as options, and the loaded settings as `settings`.
+def expiry(expires_in: str | None, now: datetime) -> datetime | None:
+    """Return when a new key expires; None for never. Raises InvalidSetting."""
+    if expires_in is None:
+        return None
+    try:
+        lifetime = parse_duration(expires_in)
+    except ValueError as error:
+        raise InvalidSetting(f"--expires-in: {error}") from error
+    if not timedelta(0) < lifetime <= MAX_KEY_LIFETIME:
+        raise InvalidSetting(f"--expires-in: expected more than 0 and at most {MAX_KEY_LIFETIME.days}d")
+    return now + lifetime
 
-    The command raises BadSetting where one is wrong.
+
+def with_settings(command: str, kind: type[Settings] = Settings) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Add the settings of a command to its options, and pass them to its function as `settings`.
+
+    The command raises InvalidSetting if one is invalid.
     """
     fields = [(name, kind.model_fields[name]) for name, _ in fields_of(command)]
 
@@ -40,9 +63,9 @@ def takes_settings(command: str, kind: type[Settings] = Settings) -> Callable[[C
             )
             for name, field in fields
         ]
-        own = inspect.signature(function).parameters.values()
-        parameters = [*(parameter for parameter in own if parameter.name != "settings"), *options]
-        invoke.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined] # what typer reads
+        arguments = inspect.signature(function).parameters.values()
+        parameters = [*(parameter for parameter in arguments if parameter.name != "settings"), *options]
+        invoke.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined] # read by typer
         invoke.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
         invoke.__name__, invoke.__doc__ = function.__name__, function.__doc__
         return invoke
@@ -53,7 +76,7 @@ def takes_settings(command: str, kind: type[Settings] = Settings) -> Callable[[C
 def _metavar(name: str, annotation: Any) -> str:
     if get_origin(annotation) is Literal:
         return "|".join(get_args(annotation))
-    for ending, metavar in (("_address", "HOST:PORT"), ("_url", "URL")):
-        if name.endswith(ending):
+    for suffix, metavar in (("_address", "HOST:PORT"), ("_url", "URL")):
+        if name.endswith(suffix):
             return metavar
     return {timedelta: "DURATION", float: "SECONDS", int: "N"}.get(annotation, "NAME")

@@ -1,6 +1,6 @@
-"""Domain validation over the DNS: what a domain's own authoritative servers say, held against what it should publish.
+"""Domain validation: looks up a domain's records at its authoritative servers and compares them with the plan.
 
-`compare` judges and `lookup` asks; `DnsProber` ties them together.
+`DomainLookup` performs the lookups, `evaluation` compares results, and `DnsProber` combines the two.
 """
 
 from postroomd.dns.config import DnsConfig, Endpoint, parse_endpoint

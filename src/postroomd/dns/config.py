@@ -1,4 +1,4 @@
-"""Whom to ask, and for how long: the configuration of the look-ups, and which addresses may be asked at all."""
+"""Configuration of DNS lookups: resolvers, limits, and which addresses may be queried."""
 
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
@@ -8,13 +8,13 @@ import dns.resolver
 
 DNS_PORT = 53
 
-_GLOBAL_UNICAST = IPv6Network("2000::/3")  # RFC 4291, section 2.4, and all that IANA has given out
-_SIX_TO_FOUR = IPv6Network("2002::/16")  # RFC 3056: these carry an IPv4 address, a private one too
+_GLOBAL_UNICAST = IPv6Network("2000::/3")  # RFC 4291, section 2.4: all that IANA has allocated
+_SIX_TO_FOUR = IPv6Network("2002::/16")  # RFC 3056: embeds an IPv4 address, possibly a private one
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Endpoint:
-    """Where a DNS server listens."""
+    """Address and port of a DNS server."""
 
     address: str
     port: int = DNS_PORT
@@ -27,13 +27,13 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DnsConfig:
-    """How domains are looked up. Raises ValueError where a value makes no sense.
+    """Lookup settings. Raises ValueError for an invalid value.
 
-    `resolvers` are recursive resolvers, each `IP`, `IP:PORT` or `[IPv6]:PORT`; the system's own where there are none.
-    They only say which servers are a domain's; the records come from those servers. `timeout_seconds` bounds the wait
-    for one server, `deadline_seconds` all of one domain's look-ups, `max_queries` what is sent for one domain, and
-    `concurrency` how many answers are awaited at once for it. A domain's owner chooses the addresses of its servers:
-    `allow_private` is whether the operator's own networks may be among them.
+    `resolvers` are recursive resolvers (`IP`, `IP:PORT` or `[IPv6]:PORT`), by default the system's; they are asked
+    only which servers are authoritative. Limits: `timeout_seconds` per query, and per domain `deadline_seconds`,
+    `concurrency` (parallel queries), `max_packets` (to authoritative servers, retransmissions included) and
+    `max_resolver_queries`. A domain's owner controls the addresses of its name servers: `allow_private` permits queries
+    to addresses that are not globally routable.
     """
 
     resolvers: tuple[str, ...] = ()
@@ -41,29 +41,31 @@ class DnsConfig:
     deadline_seconds: float = 20.0
     authoritative_port: int = DNS_PORT
     allow_private: bool = False
-    max_queries: int = 100
+    max_packets: int = 80
+    max_resolver_queries: int = 120
     concurrency: int = 8
 
     def __post_init__(self) -> None:
         for resolver in self.resolvers:
             parse_endpoint(resolver)
-        for name in ("timeout_seconds", "deadline_seconds", "authoritative_port", "max_queries", "concurrency"):
+        limits = ("timeout_seconds", "deadline_seconds", "max_packets", "max_resolver_queries", "concurrency")
+        for name in ("authoritative_port", *limits):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be above 0")
 
     def endpoints(self) -> tuple[Endpoint, ...]:
-        """The resolvers to ask. Raises ValueError where the system has none."""
+        """Return the resolvers to query. Raises ValueError if none is configured and the system has none."""
         if self.resolvers:
             return tuple(map(parse_endpoint, self.resolvers))
         try:
             system = dns.resolver.Resolver()
         except dns.exception.DNSException as error:
-            raise ValueError("the system has no DNS resolver: name one in the settings") from error
+            raise ValueError("the system has no DNS resolver: configure one in the settings") from error
         return tuple(parse_endpoint(str(address)) for address in system.nameservers)
 
 
 def parse_endpoint(text: str) -> Endpoint:
-    """The server at `IP`, `IP:PORT` or `[IPv6]:PORT`. Raises ValueError for anything else, a host name included."""
+    """Parse `IP`, `IP:PORT` or `[IPv6]:PORT`. Raises ValueError for anything else, host names included."""
     try:
         return Endpoint(str(ip_address(text)))
     except ValueError:
@@ -71,18 +73,18 @@ def parse_endpoint(text: str) -> Endpoint:
     bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
     try:
         address = ip_address(bare)
-        # Without brackets an IPv6 address swallows the port, or a part of it.
+        # Without brackets, an IPv6 address and a port are ambiguous.
         well_formed = (bare is not host) == isinstance(address, IPv6Address) and port.isascii() and port.isdigit()
         if well_formed and 0 < int(port) <= 65_535:
             return Endpoint(str(address), int(port))
     except ValueError:
         pass
-    raise ValueError("IP, IP:PORT or [IPv6]:PORT is expected, such as 192.0.2.53 or [2001:db8::53]:53")
+    raise ValueError("expected IP, IP:PORT or [IPv6]:PORT, for example 192.0.2.53 or [2001:db8::53]:53")
 
 
 def is_public(address: IPv4Address | IPv6Address) -> bool:
-    """Whether an address is one of the public internet, rather than of the operator's own networks."""
+    """Return whether an address is globally routable unicast."""
     if isinstance(address, IPv4Address):
         return address.is_global and not address.is_multicast
-    # Mapped (::ffff:0:0/96) and translated (64:ff9b::/96) IPv4 addresses lie outside 2000::/3.
+    # IPv4-mapped (::ffff:0:0/96) and NAT64 (64:ff9b::/96) addresses are outside 2000::/3.
     return address in _GLOBAL_UNICAST and address not in _SIX_TO_FOUR and address.is_global

@@ -1,64 +1,71 @@
-"""The worker's eyes on the DNS: looks a domain's records up, and says of each what was found."""
+"""The DNS prober: looks up all records of a domain and evaluates them."""
 
 import asyncio
 from collections.abc import Mapping
 
-import dns.exception
 import dns.name
-from dns.rdatatype import RdataType
 
-from postroomd.dns.answers import Answer, Outcome
-from postroomd.dns.compare import judge
+from postroomd.dns.client import LookupFailed
 from postroomd.dns.config import DnsConfig
-from postroomd.dns.lookup import Lookup, LookupFailed
-from postroomd.domain.model import DnsType, Domain, DomainRecord
-from postroomd.domain.records import Finding
-
-RDATA_TYPES: Mapping[DnsType, RdataType] = {
-    DnsType.CNAME_DNS_TYPE: RdataType.CNAME,
-    DnsType.MX_DNS_TYPE: RdataType.MX,
-    DnsType.SRV_DNS_TYPE: RdataType.SRV,
-    DnsType.TXT_DNS_TYPE: RdataType.TXT,
-}
+from postroomd.dns.evaluation import evaluate, finding_of, unanswered
+from postroomd.dns.fallbacks import apply_organizational_dmarc, explain_doubled_names
+from postroomd.dns.limits import QueryLimits
+from postroomd.dns.lookup import DomainLookup
+from postroomd.dns.record_lookup import look_up_record
+from postroomd.dns.result import LookupStatus
+from postroomd.dns.spf_check import spf_fault
+from postroomd.domain.model import Domain, DomainRecord
+from postroomd.domain.records import Finding, Outcome
 
 
 class DnsProber:
-    """Looks domains' records up at their authoritative servers. Raises ValueError where there is no resolver to ask."""
+    """Looks up domains' records at their authoritative servers. Raises ValueError if no resolver is configured."""
 
     def __init__(self, config: DnsConfig) -> None:
         self._config = config
         self._resolvers = config.endpoints()
+        self._limits = QueryLimits()
 
     async def probe(self, domain: Domain, records: Mapping[str, DomainRecord]) -> Mapping[str, Finding]:
-        """What was found of each record, by kind: within `deadline_seconds`, whatever the servers do."""
-        lookup = Lookup(self._config, self._resolvers)
-        answers: dict[str, Answer] = {}
-        reason = f"it took longer than the {self._config.deadline_seconds:g} s that a domain may take"
+        """Return the finding of each record by kind, within `deadline_seconds`."""
+        lookup = DomainLookup(self._config, self._resolvers, self._limits)
+        validation = _Validation(lookup, domain, records)
+        error = f"the lookups took longer than the {self._config.deadline_seconds:g} s allowed per domain"
         try:
             async with asyncio.timeout(self._config.deadline_seconds):
-                # First of all, and once: where this fails, twelve look-ups would fail alike, one after the other.
-                await lookup.find_zone(dns.name.from_text(domain.name))
-                async with asyncio.TaskGroup() as tasks:
-                    for kind, record in records.items():
-                        tasks.create_task(_answer(lookup, record, kind, answers))
+                await validation.run()
         except TimeoutError:
-            reason = "; ".join(filter(None, (reason, lookup.troubles)))
-        except LookupFailed as error:
-            reason = str(error)
-        return {kind: judge(record, answers.get(kind) or _failed(record, reason)) for kind, record in records.items()}
+            error = "; ".join(filter(None, (error, lookup.server_errors)))
+        except LookupFailed as failure:
+            error = str(failure)
+        return {kind: validation.findings.get(kind) or unanswered(record, error) for kind, record in records.items()}
 
 
-async def _answer(lookup: Lookup, record: DomainRecord, kind: str, answers: dict[str, Answer]) -> None:
-    try:
-        name = dns.name.from_text(record.dns_name)
-    except dns.exception.DNSException:
-        # A long domain name leaves no room for the labels that a record puts before it.
-        answers[kind] = _failed(record, "the name is not one that the DNS can have")
-        return
-    rdtype = RDATA_TYPES[record.dns_type]
-    until = dns.name.from_text(record.dns_value) if rdtype is RdataType.CNAME else None
-    answers[kind] = await lookup.look_up(name, rdtype, until)
+class _Validation:
+    """One validation of a domain; `findings` grow as lookups end, so that a deadline loses only the remaining ones."""
 
+    def __init__(self, lookup: DomainLookup, domain: Domain, records: Mapping[str, DomainRecord]) -> None:
+        self._lookup = lookup
+        self._domain = domain
+        self._records = records
+        self.findings: dict[str, Finding] = {}
 
-def _failed(record: DomainRecord, reason: str) -> Answer:
-    return Answer(outcome=Outcome.FAILED, chain=(record.dns_name,), reason=reason)
+    async def run(self) -> None:
+        """Look up all records. Raises LookupFailed if the zone's servers cannot be found."""
+        # Once, up front: if this fails, all twelve lookups would fail in the same way one after the other.
+        zone = await self._lookup.find_zone(dns.name.from_text(self._domain.name))
+        async with asyncio.TaskGroup() as tasks:
+            for record in self._records.values():
+                tasks.create_task(self._check(record))
+        if any(finding.outcome is Outcome.ABSENT for finding in self.findings.values()):
+            await explain_doubled_names(self._lookup, self._domain, zone.apex, self._records, self.findings)
+
+    async def _check(self, record: DomainRecord) -> None:
+        result = await look_up_record(self._lookup, record)
+        if record.kind == "spf" and result.status is LookupStatus.FOUND:
+            fault = await spf_fault(self._lookup.resolve, self._domain.name, record.dns_value, result.values)
+            self.findings[record.kind] = finding_of(record, result, fault)
+            return
+        finding = self.findings[record.kind] = evaluate(record, result)
+        if record.kind == "dmarc" and finding.outcome is Outcome.ABSENT:
+            await apply_organizational_dmarc(self._lookup, self._domain, record, self.findings)

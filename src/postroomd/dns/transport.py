@@ -1,67 +1,71 @@
-"""One query to one server, over UDP or TCP: what comes back is an answer to it, or NoAnswer says why there is none.
+"""One DNS query to one server over UDP or TCP.
 
-The sockets are asyncio's and the messages dnspython's. Its own `asyncquery` reads whatever a server sends in full
-before anyone can look at it, and 64 KiB of tiny records hold up the event loop for a second: here the counts in the
-header are read first.
+dnspython builds and parses the messages, asyncio does the I/O. `dns.asyncquery` parses any response in full, and
+64 KiB of tiny records block the event loop for about a second: here the record counts in the header are checked first.
 """
 
 import asyncio
 import os
 import struct
+from collections.abc import Callable
 
 import dns.flags
 import dns.message
 
 from postroomd.dns.config import Endpoint
 
-EDNS_PAYLOAD = 1_232  # octets: what passes without fragments (RFC 9715, section 3.1)
-MOST_RECORDS = 600  # of one message; what a provider lets a customer publish under a name is well below
-MOST_STRAY_PACKETS = 20
+EDNS_PAYLOAD = 1_232  # octets that pass without fragmentation (RFC 9715, section 3.1)
+MAX_RECORDS = 600  # per response; providers allow far fewer under one name
+MAX_STRAY_PACKETS = 20
 
-_HEADER = struct.Struct("!HHHHHH")  # RFC 1035, section 4.1.1: id, flags, and the counts of the four sections
-
-
-class NoAnswer(Exception):
-    """A server has given no answer. The text says how, as a clause."""
+_HEADER = struct.Struct("!HHHHHH")  # RFC 1035, section 4.1.1: id, flags, record counts of the four sections
 
 
-class _TooLarge(Exception):
-    """A message that has more records than are read."""
+class QueryFailed(Exception):
+    """A server returned no usable response. The text is a clause whose subject is the server."""
 
 
-async def ask_over_udp(query: dns.message.Message, server: Endpoint, patience: float) -> dns.message.Message:
-    """The answer to a query, with no more than its header and question where it is truncated. Raises NoAnswer.
+class _TooManyRecords(Exception):
+    """A response with more than MAX_RECORDS records."""
 
-    The query is sent a second time when a third of the time has passed: one packet may be lost.
+
+async def query_udp(
+    query: dns.message.Message, server: Endpoint, timeout_seconds: float, may_retransmit: Callable[[], bool]
+) -> dns.message.Message:
+    """Return the response to a query; header and question only if it is truncated. Raises QueryFailed.
+
+    The query is retransmitted once, after a third of `timeout_seconds`, if `may_retransmit` returns true then.
     """
     loop = asyncio.get_running_loop()
     wire = query.to_wire()
-    conversation = _Conversation(query)
+    exchange = _UdpExchange(query)
     try:
-        async with asyncio.timeout(patience):
-            # Connected: the kernel then drops packets from elsewhere, and tells of a port that is closed.
+        async with asyncio.timeout(timeout_seconds):
+            # A connected socket: the kernel drops packets from other sources and reports a closed port.
             transport, _ = await loop.create_datagram_endpoint(
-                lambda: conversation, remote_addr=(server.address, server.port)
+                lambda: exchange, remote_addr=(server.address, server.port)
             )
             try:
                 transport.sendto(wire)
-                again = loop.call_later(patience / 3, transport.sendto, wire)
+                retransmission = loop.call_later(
+                    timeout_seconds / 3, lambda: transport.sendto(wire) if may_retransmit() else None
+                )
                 try:
-                    return await conversation.answer
+                    return await exchange.response
                 finally:
-                    again.cancel()
+                    retransmission.cancel()
             finally:
                 transport.close()
     except TimeoutError:
-        raise NoAnswer(_overdue(patience)) from None
+        raise QueryFailed(_timed_out(timeout_seconds)) from None
     except OSError as error:
-        raise NoAnswer(_explained(error)) from error
+        raise QueryFailed(_unreachable(error)) from error
 
 
-async def ask_over_tcp(query: dns.message.Message, server: Endpoint, patience: float) -> dns.message.Message:
-    """The answer to a query, in full (RFC 7766). Raises NoAnswer."""
+async def query_tcp(query: dns.message.Message, server: Endpoint, timeout_seconds: float) -> dns.message.Message:
+    """Return the complete response to a query (RFC 7766), within `timeout_seconds`. Raises QueryFailed."""
     try:
-        async with asyncio.timeout(patience):
+        async with asyncio.timeout(timeout_seconds):
             reader, writer = await asyncio.open_connection(server.address, server.port)
             try:
                 writer.write(query.to_wire(prepend_length=True))
@@ -70,72 +74,72 @@ async def ask_over_tcp(query: dns.message.Message, server: Endpoint, patience: f
             finally:
                 writer.transport.abort()
     except TimeoutError:
-        raise NoAnswer(f"{_overdue(patience)} over TCP") from None
+        raise QueryFailed(f"{_timed_out(timeout_seconds)} over TCP") from None
     except EOFError as error:
-        raise NoAnswer("closed the TCP connection without an answer") from error
+        raise QueryFailed("closed the TCP connection without a response") from error
     except OSError as error:
-        raise NoAnswer(f"{_explained(error)} over TCP") from error
+        raise QueryFailed(f"{_unreachable(error)} over TCP") from error
     try:
-        answer = _read(query, wire)
-    except _TooLarge as error:
-        raise NoAnswer(str(error)) from error
-    if answer is None or answer.flags & dns.flags.TC:
-        raise NoAnswer("sends what is no answer to the query, or only a part of one, over TCP")
-    return answer
+        response = _parse(query, wire)
+    except _TooManyRecords as error:
+        raise QueryFailed(str(error)) from error
+    if response is None or response.flags & dns.flags.TC:
+        raise QueryFailed("sent an invalid or truncated response over TCP")
+    return response
 
 
-class _Conversation(asyncio.DatagramProtocol):
-    """Waits for the one packet that answers a query. Others, which anyone may have forged, are passed over."""
+class _UdpExchange(asyncio.DatagramProtocol):
+    """Waits for the packet that responds to a query; others, possibly forged, are ignored up to MAX_STRAY_PACKETS."""
 
     def __init__(self, query: dns.message.Message) -> None:
         self._query = query
-        self._strays = 0
-        self.answer: asyncio.Future[dns.message.Message] = asyncio.get_running_loop().create_future()
+        self._stray_packets = 0
+        self.response: asyncio.Future[dns.message.Message] = asyncio.get_running_loop().create_future()
 
     def datagram_received(self, data: bytes, addr: object) -> None:
-        """Take a packet, where it answers the query."""
+        """Resolve `response` if the packet is the response to the query."""
         del addr  # the socket is connected
-        if self.answer.done():
+        if self.response.done():
             return
         try:
-            answer = _read(self._query, data)
-        except _TooLarge as error:
-            self.answer.set_exception(NoAnswer(str(error)))
+            response = _parse(self._query, data)
+        except _TooManyRecords as error:
+            self.response.set_exception(QueryFailed(str(error)))
             return
-        if answer is not None:
-            self.answer.set_result(answer)
+        if response is not None:
+            self.response.set_result(response)
             return
-        self._strays += 1
-        if self._strays > MOST_STRAY_PACKETS:  # to read them without end would be work for nothing
-            self.answer.set_exception(NoAnswer("sends packets that are no answer to the query"))
+        self._stray_packets += 1
+        if self._stray_packets > MAX_STRAY_PACKETS:
+            self.response.set_exception(QueryFailed("sent only packets that do not match the query"))
 
     def error_received(self, exc: Exception) -> None:
-        """The network says that the packet has not arrived."""
-        if not self.answer.done():
-            self.answer.set_exception(exc)
+        """Fail the exchange on an ICMP error."""
+        if not self.response.done():
+            self.response.set_exception(exc)
 
 
-def _read(query: dns.message.Message, wire: bytes) -> dns.message.Message | None:
-    """The message, or None where it is malformed or answers another query. Raises _TooLarge."""
+def _parse(query: dns.message.Message, wire: bytes) -> dns.message.Message | None:
+    """Return the message, or None if it is malformed or responds to another query. Raises _TooManyRecords."""
     if len(wire) < _HEADER.size:
         return None
-    identity, flags, *counts = _HEADER.unpack_from(wire)
-    if identity != query.id:
+    message_id, flags, *counts = _HEADER.unpack_from(wire)
+    if message_id != query.id:
         return None
-    if sum(counts) > MOST_RECORDS:
-        raise _TooLarge(f"answers with {sum(counts)} records, more than the {MOST_RECORDS} that are read")
+    if sum(counts) > MAX_RECORDS:
+        raise _TooManyRecords(f"returned {sum(counts)} records (maximum {MAX_RECORDS})")
     try:
-        # A truncated message may end in the midst of a record.
-        answer = dns.message.from_wire(wire, question_only=bool(flags & dns.flags.TC), ignore_trailing=True)
-    except Exception:  # a hostile message may raise anything, and none of it may end the worker
+        # A truncated message may end within a record.
+        response = dns.message.from_wire(wire, question_only=bool(flags & dns.flags.TC), ignore_trailing=True)
+    except Exception:  # parsing hostile input may raise anything
         return None
-    return answer if query.is_response(answer) else None
+    return response if query.is_response(response) else None
 
 
-def _overdue(patience: float) -> str:
-    return f"no answer within {patience:g} s"
+def _timed_out(seconds: float) -> str:
+    return f"no response within {seconds:g} s"
 
 
-def _explained(error: OSError) -> str:
+def _unreachable(error: OSError) -> str:
     cause = os.strerror(error.errno) if error.errno else type(error).__name__
-    return f"can't be reached ({cause})"
+    return f"is unreachable ({cause})"

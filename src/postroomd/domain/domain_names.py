@@ -41,6 +41,12 @@ def load_tables() -> None:
     _public_suffixes()
 
 
+def organizational_domain(name: str) -> str | None:
+    """Return the public suffix of a domain name with one label before it; None for a public suffix itself."""
+    organizational: str | None = _public_suffixes().privatesuffix(name)
+    return organizational
+
+
 @cache
 def _public_suffixes() -> PublicSuffixList:
     return PublicSuffixList()

@@ -11,7 +11,7 @@ from postroomd.domain.model import Domain, DomainRecord, RecordStatus
 from postroomd.domain.model import DomainStatus as D
 from postroomd.domain.policy import LifecyclePolicy
 from postroomd.domain.provisions import ProvisionKind, provision_id
-from postroomd.domain.records import NAME_OWNED_ELSEWHERE, Finding, MailHosts, plan_records, validation_event
+from postroomd.domain.records import NAME_OWNED_ELSEWHERE, Finding, MailHosts, Outcome, plan_records, validation_event
 from postroomd.domain.transitions import TransitionTable, check_transition
 
 DOMAIN_TRANSITIONS: TransitionTable[Event, D] = {
@@ -19,6 +19,7 @@ DOMAIN_TRANSITIONS: TransitionTable[Event, D] = {
     Event.PROVISIONED: {D.CREATING: frozenset({D.WAITING_VALIDATION})},
     Event.VALIDATE: dict.fromkeys((D.WAITING_VALIDATION, D.VALIDATION_FAILED), frozenset({D.VALIDATING})),
     Event.RECORDS_VALID: {D.VALIDATING: frozenset({D.PROVISIONING})},
+    Event.RECORDS_MISSING: {D.VALIDATING: frozenset({D.WAITING_VALIDATION})},
     Event.RECORDS_INVALID: {D.VALIDATING: frozenset({D.VALIDATION_FAILED})},
     Event.ACTIVATE: {D.PROVISIONING: frozenset({D.READY})},
     Event.DELETE: {status: frozenset({D.DELETING}) for status in D if status is not D.DELETING},
@@ -108,11 +109,14 @@ def settle_validation(
 ) -> DomainCheck:
     """Return the domain and its changed records after a lookup, from what was found of them by kind.
 
-    A validating domain moves on to provisioning if every required record is valid and no other organization owns the
-    name, else to validation_failed. Any other domain keeps its status. A ready one is due again after the interval.
+    A validating domain whose token is present while another organization owns the name moves to validation_failed.
+    Otherwise it moves by `validation_event`. Any other domain keeps its status; a ready one is due again after the
+    interval.
     """
     event = validation_event(records, findings)
-    if event is Event.RECORDS_VALID and domain.status is D.VALIDATING and owned_elsewhere:
+    token = findings.get("domain_validation")
+    proved = token is not None and token.outcome is Outcome.PRESENT
+    if proved and owned_elsewhere and domain.status is D.VALIDATING and event is not Event.RECORDS_INVALID:
         event = Event.RECORDS_INVALID
         findings = {**findings, "domain_validation": Finding(RecordStatus.INVALID, NAME_OWNED_ELSEWHERE)}
     moved = move_domain(domain, event, now)

@@ -13,6 +13,7 @@ class DomainEvent(StrEnum):
     PROVISIONED = "provisioned"
     VALIDATE = "validate"
     RECORDS_VALID = "records_valid"
+    RECORDS_MISSING = "records_missing"
     RECORDS_INVALID = "records_invalid"
     ACTIVATE = "activate"
     DELETE = "delete"

@@ -27,7 +27,7 @@ class DomainStatus(StrEnum):
 
 
 class RecordStatus(StrEnum):
-    """The result of the last lookup of a DNS record. UNKNOWN_STATUS: there was none yet."""
+    """Result of a DNS record's last lookup. UNKNOWN_STATUS: not looked up yet, or the lookup was not answered."""
 
     UNKNOWN_STATUS = "unknown_status"
     VALIDATING = "validating"

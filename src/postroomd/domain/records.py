@@ -6,6 +6,7 @@ Sources: RFC 5321 (MX), 7208 (SPF), 6376 (DKIM), 7489 (DMARC), 6186 and 8314 (SR
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from enum import StrEnum
 
 from postroomd.domain.events import DomainEvent
 from postroomd.domain.model import DnsType, DomainRecord, DomainStatus, RecordLevel, RecordStatus
@@ -14,12 +15,36 @@ VALIDATION_LABEL = "_postroom-challenge"
 VALIDATION_PREFIX = "postroom-validation="
 
 
+class Outcome(StrEnum):
+    """Outcome of one record's lookup, from which the domain's event follows."""
+
+    PRESENT = "present"
+    ABSENT = "absent"  # an authoritative server returned no such record
+    WRONG = "wrong"
+    UNANSWERED = "unanswered"  # no usable response: a timeout, SERVFAIL, an exhausted budget
+
+
+_OUTCOMES = {
+    RecordStatus.VALID: Outcome.PRESENT,
+    RecordStatus.NOT_FOUND: Outcome.ABSENT,
+    RecordStatus.INVALID: Outcome.WRONG,
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """The result of a lookup for one DNS record."""
+    """Result of one DNS record's lookup. `error` of a VALID record is a warning.
+
+    UNKNOWN_STATUS: the lookup was not answered.
+    """
 
     status: RecordStatus
     error: str | None = None
+
+    @property
+    def outcome(self) -> Outcome:
+        """The outcome that the status stands for."""
+        return _OUTCOMES.get(self.status, Outcome.UNANSWERED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,7 +130,13 @@ def visible_record(record: DomainRecord, domain_status: DomainStatus) -> DomainR
 
 
 def validation_event(records: Mapping[str, DomainRecord], findings: Mapping[str, Finding]) -> DomainEvent:
-    """Return the event of a lookup: the records are valid if every required one is."""
-    required = (kind for kind, record in records.items() if record.level is RecordLevel.REQUIRED)
-    valid = all(kind in findings and findings[kind].status is RecordStatus.VALID for kind in required)
-    return DomainEvent.RECORDS_VALID if valid else DomainEvent.RECORDS_INVALID
+    """Return the event that the findings of the required records cause: missing precedes invalid.
+
+    Clients repeat a validation while records are missing, and stop at an invalid one. A record without a finding
+    counts as unanswered.
+    """
+    required = [kind for kind, record in records.items() if record.level is RecordLevel.REQUIRED]
+    outcomes = {findings[kind].outcome if kind in findings else Outcome.UNANSWERED for kind in required}
+    if outcomes & {Outcome.ABSENT, Outcome.UNANSWERED}:
+        return DomainEvent.RECORDS_MISSING
+    return DomainEvent.RECORDS_INVALID if Outcome.WRONG in outcomes else DomainEvent.RECORDS_VALID

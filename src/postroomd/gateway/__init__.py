@@ -1,4 +1,4 @@
-"""The REST gateway: the HTTP front of the gRPC service, driven by the descriptors of its contract."""
+"""REST gateway: an HTTP/JSON front end of the gRPC service, compiled from the service's descriptors."""
 
 from postroomd.gateway.app import GatewayConfig, open_gateway, run_gateway
 

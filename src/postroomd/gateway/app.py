@@ -1,7 +1,7 @@
-"""The gateway's application, and its life from the first connection to the last."""
+"""Configuration and life cycle of the gateway: start, serve, drain, stop."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 
@@ -12,17 +12,17 @@ from postroom.v1alpha1 import mailbox_service_pb2
 from postroomd.gateway.channel import open_channel
 from postroomd.gateway.endpoints import Timeouts
 from postroomd.gateway.handler import Gateway
-from postroomd.gateway.http_server import listen, serving
+from postroomd.gateway.http_server import listen, open_server
 from postroomd.observability.metrics import HTTP_CONNECTIONS, sampling
 
 SERVICES: Sequence[ServiceDescriptor] = tuple(mailbox_service_pb2.DESCRIPTOR.services_by_name.values())
-# What drains ends before this begins: within it aiohttp would read no more of a body.
-CLOSING_SECONDS = 0.5
+# Time for open connections to close after the drain. The drain comes first: aiohttp stops reading bodies at this point.
+SHUTDOWN_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
 class GatewayConfig:
-    """Where the service is, and what is asked of it and of clients at most."""
+    """Address of the gRPC service, and the limits on clients."""
 
     grpc_address: str
     max_body_bytes: int = 1_048_576
@@ -31,9 +31,10 @@ class GatewayConfig:
     body_timeout_seconds: float = 30.0
     call_timeout_seconds: float = 30.0
     drain_seconds: float = 10.0
+    cors_origins: Collection[str] = ()
 
     def __post_init__(self) -> None:
-        if self.max_body_bytes < 1:  # to aiohttp, 0 is no limit at all
+        if self.max_body_bytes < 1:  # aiohttp reads 0 as unlimited
             raise ValueError("max_body_bytes must be at least 1")
         for name in ("body_timeout_seconds", "call_timeout_seconds"):
             if getattr(self, name) <= 0:
@@ -44,16 +45,15 @@ class GatewayConfig:
 async def open_gateway(
     config: GatewayConfig, services: Sequence[ServiceDescriptor] = SERVICES
 ) -> AsyncIterator[tuple[Gateway, web.Server]]:
-    """Compile the services' routes, open the channel behind them, and make the HTTP server in front of them.
+    """Compile the routes of `services`, open the gRPC channel and create the HTTP server, without listening yet.
 
-    The server listens nowhere yet. Its last request is answered, or canceled, before the channel is closed. Raises
-    Unsupported where the gateway can't serve one of the services.
+    On exit, the remaining requests are answered or cancelled before the channel is closed. Raises UnsupportedContract.
     """
     timeouts = Timeouts(config.body_timeout_seconds, config.call_timeout_seconds)
-    gateway = Gateway(services, timeouts, config.max_requests)
+    gateway = Gateway(services, timeouts, config.max_requests, config.cors_origins)
     async with open_channel(config.grpc_address) as channel:
         gateway.connect(channel)
-        async with serving(gateway.handle, config.max_body_bytes, CLOSING_SECONDS) as server:
+        async with open_server(gateway.handle, config.max_body_bytes, SHUTDOWN_SECONDS) as server:
             yield gateway, server
 
 
@@ -66,16 +66,16 @@ async def run_gateway(
     reuse_port: bool = False,
     services: Sequence[ServiceDescriptor] = SERVICES,
 ) -> None:
-    """Serve until `stop` is set, then drain. Raises OSError where the address can't be had, and Unsupported.
+    """Serve until `stop` is set, then drain. Raises OSError if the address is not available, and UnsupportedContract.
 
-    `ready` is called once connections are accepted. Draining accepts no more of them, gives the requests under way
-    `drain_seconds` to end, and cancels what is left.
+    `ready` is called once connections are accepted. The drain closes the listener, waits up to `drain_seconds` for
+    requests in progress, and cancels the rest.
     """
     async with AsyncExitStack() as stack:
         gateway, server = await stack.enter_async_context(open_gateway(config, services))
-        listener = await listen(server, *http_address, most=config.max_connections, reuse_port=reuse_port)
+        listener = await listen(server, *http_address, max_connections=config.max_connections, reuse_port=reuse_port)
         stack.callback(listener.close)
-        await stack.enter_async_context(sampling([(HTTP_CONNECTIONS.of(), lambda: len(server.connections))]))
+        await stack.enter_async_context(sampling([(HTTP_CONNECTIONS.labels(), lambda: len(server.connections))]))
         ready()
         await stop.wait()
         listener.close()

@@ -1,9 +1,9 @@
-"""What went wrong, as REST tells it: one table, and the way to it from a google.rpc.Status.
+"""Error responses of the REST API: one table of types, and the mapping from google.rpc.Status to it.
 
-The service's status reaches a client through its details alone (mailbox_service.proto says which): the reason of its
-ErrorInfo picks the row, the row says which detail becomes which key. The status's own text is for gRPC callers and goes
-nowhere from here. A status without details, which gRPC itself makes when it can't reach the service or when the
-deadline passes, picks its row by the code.
+Only the details of the service's status reach a client (see mailbox_service.proto): the reason of its ErrorInfo
+selects the type, and the type selects which details become which keys. The text of the status is for gRPC callers
+only. A status without details, as gRPC itself produces when the service is unreachable or the deadline passes, is
+mapped by its code.
 """
 
 import math
@@ -19,15 +19,15 @@ from postroomd.gateway.violations import Violation
 
 DOMAIN = "postroom"
 SDK_RESERVED = "Validation Error"
-"""The one message that the Python SDK takes for another API's error, with another body."""
-_DETAILS = "grpc-status-details-bin"
+"""The only message that the Python SDK parses as another API's error, with a different body."""
+_DETAILS_KEY = "grpc-status-details-bin"
 
 Detail = TypeVar("Detail", bound=Message)
 
 
 @dataclass(frozen=True)
-class Problem:
-    """An error answer: `{"type": …, "message": …}` and the row's further keys."""
+class ErrorResponse:
+    """An error as its HTTP status, `{"type": …, "message": …}`, further keys of the body, and headers."""
 
     type: str
     status: int
@@ -36,27 +36,27 @@ class Problem:
     headers: Mapping[str, str] = field(default_factory=dict)
 
     def body(self) -> dict[str, object]:
-        """Give the JSON object."""
+        """Return the JSON object."""
         return {"type": self.type, "message": self.message, **self.keys}
 
-    def with_header(self, name: str, value: str) -> "Problem":
-        """Add a header of the HTTP answer."""
+    def with_header(self, name: str, value: str) -> "ErrorResponse":
+        """Return a copy with one more HTTP header."""
         return replace(self, headers={**self.headers, name: value})
 
 
-class Refused(Exception):
-    """Ends a request with a problem that the gateway found itself."""
+class RequestError(Exception):
+    """Ends a request with an error response."""
 
-    def __init__(self, problem: Problem) -> None:
-        super().__init__(problem.type)
-        self.problem = problem
+    def __init__(self, response: ErrorResponse) -> None:
+        super().__init__(response.type)
+        self.response = response
 
 
-class Details:
-    """The google.rpc details of a status: the first of each kind, an empty one where there is none."""
+class StatusDetails:
+    """The google.rpc details of a status: the first of each message type, or an empty message."""
 
     def __init__(self, messages: Iterable[Any] = ()) -> None:
-        """Take google.protobuf.Any messages. Raises DecodeError."""
+        """Index google.protobuf.Any messages by type. Raises DecodeError."""
         self._first: dict[str, Any] = {}
         for message in messages:
             self._first.setdefault(message.TypeName(), message)
@@ -65,59 +65,59 @@ class Details:
         return kind.DESCRIPTOR.full_name in self._first
 
     def first(self, kind: type[Detail]) -> Detail:
-        """Give the detail of that kind. Raises DecodeError."""
+        """Return the first detail of that type. Raises DecodeError."""
         detail = kind()
         if kind in self:
             self._first[kind.DESCRIPTOR.full_name].Unpack(detail)
         return detail
 
     def metadata(self, key: str) -> str:
-        """Give a value of the ErrorInfo's metadata, empty where it has none."""
+        """Return a value of the ErrorInfo's metadata, empty if absent."""
         return str(self.first(error_details_pb2.ErrorInfo).metadata.get(key, ""))
 
 
-# --- The rows --------------------------------------------------------------------------------------------------------
+# --- Error types -----------------------------------------------------------------------------------------------------
 
 
-def _nothing(_: Details) -> dict[str, Any]:
+def _no_keys(_: StatusDetails) -> dict[str, Any]:
     return {}
 
 
-def _no_text(_: Details) -> str:
+def _no_description(_: StatusDetails) -> str:
     return ""
 
 
-def _about_resource(details: Details) -> str:
+def _resource_description(details: StatusDetails) -> str:
     return str(details.first(error_details_pb2.ResourceInfo).description)
 
 
-def _about_precondition(details: Details) -> str:
+def _precondition_description(details: StatusDetails) -> str:
     violations = details.first(error_details_pb2.PreconditionFailure).violations
     return str(violations[0].description) if violations else ""
 
 
-def _about_quota(details: Details) -> str:
+def _quota_description(details: StatusDetails) -> str:
     violations = details.first(error_details_pb2.QuotaFailure).violations
     return str(violations[0].description) if violations else ""
 
 
 @dataclass(frozen=True)
-class Row:
-    """How one type of error is told: its HTTP status, its text, and what is taken from the details.
+class ErrorType:
+    """HTTP status, default message and details of one error type.
 
-    `told` finds a text in the details that says more than the row's own.
+    `describe` returns a more specific message from the details, or an empty string.
     """
 
     status: int
     message: str
-    keys: Callable[[Details], dict[str, object]] = _nothing
-    headers: Callable[[Details], dict[str, str]] = _nothing
-    told: Callable[[Details], str] = _no_text
+    keys: Callable[[StatusDetails], dict[str, object]] = _no_keys
+    headers: Callable[[StatusDetails], dict[str, str]] = _no_keys
+    describe: Callable[[StatusDetails], str] = _no_description
 
 
-def _violations(details: Details) -> dict[str, object]:
-    found = details.first(error_details_pb2.BadRequest).field_violations
-    return {"details": [_argument(each.field, each.reason.lower(), each.description) for each in found]}
+def _violations(details: StatusDetails) -> dict[str, object]:
+    violations = details.first(error_details_pb2.BadRequest).field_violations
+    return {"details": [_argument(each.field, each.reason.lower(), each.description) for each in violations]}
 
 
 def _argument(name: str, reason: str, help_message: str) -> dict[str, str]:
@@ -128,22 +128,22 @@ def _argument(name: str, reason: str, help_message: str) -> dict[str, str]:
     }
 
 
-def _authentication(details: Details) -> dict[str, object]:
+def _authentication(details: StatusDetails) -> dict[str, object]:
     return {
         "method": details.metadata("method") or "api_key",
         "reason": details.metadata("reason") or "invalid_argument",
     }
 
 
-def _challenge(_: Details) -> dict[str, str]:
-    return {"WWW-Authenticate": "Bearer"}  # RFC 9110 asks for it with every 401
+def _challenge(_: StatusDetails) -> dict[str, str]:
+    return {"WWW-Authenticate": "Bearer"}  # required with every 401 (RFC 9110, section 15.5.2)
 
 
-def _permissions(details: Details) -> dict[str, object]:
+def _permissions(details: StatusDetails) -> dict[str, object]:
     return {"details": [{"resource": details.metadata("resource"), "action": details.metadata("action")}]}
 
 
-def _quotas(details: Details) -> dict[str, object]:
+def _quotas(details: StatusDetails) -> dict[str, object]:
     counts = {key: _number(details.metadata(key)) for key in ("quota", "current")}
     return {"details": [{"resource": details.metadata("resource"), **counts}]}
 
@@ -152,100 +152,115 @@ def _number(text: str) -> int:
     return int(text) if text.isdecimal() and len(text) < 20 else 0
 
 
-def _resource(details: Details) -> dict[str, object]:
+def _resource(details: StatusDetails) -> dict[str, object]:
     resource = details.first(error_details_pb2.ResourceInfo)
     return {"resource": resource.resource_type, "resource_id": resource.resource_name}
 
 
-def _state(details: Details) -> dict[str, object]:
+def _state(details: StatusDetails) -> dict[str, object]:
     return {**_resource(details), "current_state": details.metadata("current_state")}
 
 
-def _precondition(details: Details) -> dict[str, object]:
+def _precondition(details: StatusDetails) -> dict[str, object]:
     violations = details.first(error_details_pb2.PreconditionFailure).violations
     kind, help_message = (violations[0].type, violations[0].description) if violations else ("", "")
     return {"precondition": kind.lower() or "unknown_precondition", "help_message": help_message}
 
 
-def _retry_after(details: Details) -> dict[str, str]:
+def _retry_after(details: StatusDetails) -> dict[str, str]:
     delay = details.first(error_details_pb2.RetryInfo).retry_delay
     return {"Retry-After": str(max(1, math.ceil(delay.seconds + delay.nanos / 1e9)))}
 
 
-# `message` is for people; programs go by `type` and the keys.
-ROWS: Mapping[str, Row] = {
-    "invalid_arguments": Row(400, "Some arguments are invalid.", _violations),
-    "denied_authentication": Row(401, "The request carries no valid API key.", _authentication, _challenge),
-    "permissions_denied": Row(403, "The API key may not do this.", _permissions),
-    "quotas_exceeded": Row(403, "A quota would be exceeded.", _quotas, told=_about_quota),
-    "not_found": Row(404, "The resource does not exist.", _resource, told=_about_resource),
-    "method_not_allowed": Row(405, "The path can't be called with this method."),
-    "conflict": Row(409, "The resource is in conflict with another.", _resource, told=_about_resource),
-    "transient_state": Row(409, "The resource is in a transient state: try again later.", _state, told=_about_resource),
-    "precondition_failed": Row(412, "A precondition is not met.", _precondition, told=_about_precondition),
-    "payload_too_large": Row(413, "The body is too large."),
-    "unsupported_media_type": Row(415, "The body must be application/json in UTF-8."),
-    "locked": Row(423, "The resource is locked.", _resource, told=_about_resource),
-    "too_many_requests": Row(429, "The service is busy: try again later.", headers=_retry_after),
-    "internal": Row(500, "Something went wrong on our side."),
-    "unavailable": Row(503, "The service can't be reached: try again later.", headers=_retry_after),
-    "deadline_exceeded": Row(504, "The service took too long; what was asked for may have been done."),
+# Messages are for people; programs use `type` and the further keys.
+ERROR_TYPES: Mapping[str, ErrorType] = {
+    "invalid_arguments": ErrorType(400, "Some arguments are invalid.", _violations),
+    "denied_authentication": ErrorType(401, "The request carries no valid API key.", _authentication, _challenge),
+    "permissions_denied": ErrorType(403, "The API key does not have the permission for this call.", _permissions),
+    "quotas_exceeded": ErrorType(403, "A quota would be exceeded.", _quotas, describe=_quota_description),
+    "not_found": ErrorType(404, "The resource does not exist.", _resource, describe=_resource_description),
+    "method_not_allowed": ErrorType(405, "The path does not support this method."),
+    "conflict": ErrorType(409, "The resource conflicts with another one.", _resource, describe=_resource_description),
+    "transient_state": ErrorType(
+        409, "The resource is in a transient state: try again later.", _state, describe=_resource_description
+    ),
+    "precondition_failed": ErrorType(
+        412, "A precondition is not met.", _precondition, describe=_precondition_description
+    ),
+    "payload_too_large": ErrorType(413, "The body is too large."),
+    "unsupported_media_type": ErrorType(415, "The body must be application/json in UTF-8."),
+    "locked": ErrorType(423, "The resource is locked.", _resource, describe=_resource_description),
+    "too_many_requests": ErrorType(429, "The service is busy: try again later.", headers=_retry_after),
+    "internal": ErrorType(500, "An internal error occurred."),
+    "unavailable": ErrorType(503, "The service is unavailable: try again later.", headers=_retry_after),
+    "deadline_exceeded": ErrorType(504, "The service took too long; the call may have taken effect."),
 }
 
-# For a status without an ErrorInfo of ours. What is not here is internal: UNKNOWN, UNIMPLEMENTED, DATA_LOSS, INTERNAL.
-BY_CODE: Mapping[grpc.StatusCode, str] = {
+# For a status without an ErrorInfo of the service. Codes not listed are internal: UNKNOWN, UNIMPLEMENTED, DATA_LOSS.
+TYPE_BY_CODE: Mapping[grpc.StatusCode, str] = {
     grpc.StatusCode.INVALID_ARGUMENT: "invalid_arguments",
     grpc.StatusCode.OUT_OF_RANGE: "invalid_arguments",
     grpc.StatusCode.UNAUTHENTICATED: "denied_authentication",
     grpc.StatusCode.PERMISSION_DENIED: "permissions_denied",
     grpc.StatusCode.NOT_FOUND: "not_found",
     grpc.StatusCode.ALREADY_EXISTS: "conflict",
-    grpc.StatusCode.ABORTED: "conflict",
+    grpc.StatusCode.ABORTED: "conflict",  # an etag mismatch, which becomes 412
     grpc.StatusCode.FAILED_PRECONDITION: "precondition_failed",
     grpc.StatusCode.RESOURCE_EXHAUSTED: "too_many_requests",
     grpc.StatusCode.UNAVAILABLE: "unavailable",
-    grpc.StatusCode.CANCELLED: "unavailable",  # by the service, as it stops
+    grpc.StatusCode.CANCELLED: "unavailable",  # cancelled by the service during its shutdown
     grpc.StatusCode.DEADLINE_EXCEEDED: "deadline_exceeded",
 }
 
 
-# --- The ways to a problem -------------------------------------------------------------------------------------------
+# --- Constructors ----------------------------------------------------------------------------------------------------
 
 
-def problem(kind: str, given: Details | None = None, /, **keys: object) -> Problem:
-    """Make the problem of a type; `keys` are added to, or take the place of, what the row makes of the details."""
-    row, details = ROWS[kind], given or Details()
-    told = row.told(details)
-    message = row.message if told in ("", SDK_RESERVED) else told
-    return Problem(kind, row.status, message, {**row.keys(details), **keys}, row.headers(details))
+def error_response(kind: str, details: StatusDetails | None = None, /, **keys: object) -> ErrorResponse:
+    """Return the error response of a type; `keys` extend, or replace, those taken from the details."""
+    error_type, details = ERROR_TYPES[kind], details or StatusDetails()
+    description = error_type.describe(details)
+    message = error_type.message if description in ("", SDK_RESERVED) else description
+    return ErrorResponse(
+        kind, error_type.status, message, {**error_type.keys(details), **keys}, error_type.headers(details)
+    )
 
 
-def invalid_arguments(violations: Iterable[Violation]) -> Problem:
-    """Make the problem of arguments that the gateway could not decode."""
-    found = [_argument(each.argument_name, each.reason, each.help_message) for each in violations]
-    return problem("invalid_arguments", details=found)
+def invalid_arguments(violations: Iterable[Violation]) -> ErrorResponse:
+    """Return the error response that lists violations found by the gateway."""
+    arguments = [_argument(each.argument_name, each.reason, each.help_message) for each in violations]
+    return error_response("invalid_arguments", details=arguments)
 
 
-def internal(request_id: str) -> Problem:
-    """Make the problem that says nothing but where to look it up."""
-    return problem("internal", request_id=request_id)
+def internal_error(request_id: str) -> ErrorResponse:
+    """Return the error response that reveals nothing but the request id, by which the log has the cause."""
+    return error_response("internal", request_id=request_id)
 
 
-def from_rpc_error(error: grpc.aio.AioRpcError, request_id: str) -> Problem:
-    """Make the problem of a status that the service, or gRPC on the way to it, has answered."""
-    by_code = BY_CODE.get(error.code(), "internal")
+def from_rpc_error(error: grpc.aio.AioRpcError, request_id: str) -> ErrorResponse:
+    """Return the error response of a status from the service or from gRPC itself."""
+    by_code = TYPE_BY_CODE.get(error.code(), "internal")
     try:
-        details = _details(error)
+        details = _status_details(error)
         info = details.first(error_details_pb2.ErrorInfo)
-        kind = info.reason.lower() if info.domain == DOMAIN and info.reason.lower() in ROWS else by_code
-        return internal(request_id) if kind == "internal" else problem(kind, details)
+        kind = info.reason.lower() if info.domain == DOMAIN and info.reason.lower() in ERROR_TYPES else by_code
+        if error.code() is grpc.StatusCode.ABORTED and kind == "conflict":
+            return _etag_mismatch(details)
+        return internal_error(request_id) if kind == "internal" else error_response(kind, details)
     except DecodeError:
-        return internal(request_id) if by_code == "internal" else problem(by_code)
+        return internal_error(request_id) if by_code == "internal" else error_response(by_code)
 
 
-def _details(error: grpc.aio.AioRpcError) -> Details:
-    """Unpack the status's details. Raises DecodeError."""
+def _etag_mismatch(details: StatusDetails) -> ErrorResponse:
+    """Return 412, as RFC 9110 requires for If-Match, with the keys of both precondition_failed and conflict."""
+    error = error_response("precondition_failed", details, **_resource(details))
+    message = _resource_description(details) or "The resource has changed: its etag is not the one in the request."
+    return replace(error, message=message, keys={**error.keys, "help_message": message})
+
+
+def _status_details(error: grpc.aio.AioRpcError) -> StatusDetails:
+    """Return the details of a status. Raises DecodeError."""
     for key, value in error.trailing_metadata() or ():
-        if key == _DETAILS and isinstance(value, bytes):
-            return Details(status_pb2.Status.FromString(value).details)
-    return Details()
+        if key == _DETAILS_KEY and isinstance(value, bytes):
+            return StatusDetails(status_pb2.Status.FromString(value).details)
+    return StatusDetails()

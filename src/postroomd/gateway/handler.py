@@ -1,9 +1,9 @@
-"""The boundary around every request: its id, its route, its problem if it has one, and its line in the log."""
+"""Boundary of every request: request id, routing, admission, error mapping, metrics and access log."""
 
 import asyncio
 import time
 import traceback
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 import grpc
@@ -11,26 +11,19 @@ from aiohttp import hdrs, web
 from google.protobuf.descriptor import ServiceDescriptor
 
 from postroomd.gateway import headers
-from postroomd.gateway.endpoints import (
-    Endpoint,
-    Incoming,
-    Liveness,
-    Readiness,
-    RpcEndpoint,
-    Timeouts,
-    json_response,
-)
-from postroomd.gateway.errors import Problem, Refused, internal, problem
-from postroomd.gateway.json_codec import to_bytes
-from postroomd.gateway.metrics import Measured
-from postroomd.gateway.routes import Found, NotAllowed, RouteTable, read_routes
+from postroomd.gateway.admission import TOO_MANY_REQUESTS, Slots
+from postroomd.gateway.cors import Cors
+from postroomd.gateway.endpoints import Endpoint, IncomingRequest, RpcEndpoint, Timeouts
+from postroomd.gateway.errors import RequestError, error_response, internal_error
+from postroomd.gateway.metrics import HttpMetrics
+from postroomd.gateway.probes import Liveness, Readiness
+from postroomd.gateway.responses import error_to_http
+from postroomd.gateway.routes import Match, MethodNotAllowed, RouteTable, read_routes
 from postroomd.gateway.violations import printable
-from postroomd.observability.logs import Tally, get_logger
+from postroomd.observability.logs import RateLimitedWarning, get_logger
 from postroomd.observability.metrics import REQUESTS_REFUSED
 
-CLIENT_CLOSED_REQUEST = 499  # in the log and the metrics alone: nobody is left to read it
-TOO_MANY = problem("too_many_requests")
-REFUSED = TOO_MANY.status
+CLIENT_CLOSED_REQUEST = 499  # in logs and metrics only: the client is gone
 _SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
 
 logger = get_logger()
@@ -38,7 +31,7 @@ logger = get_logger()
 
 @dataclass(slots=True)
 class Outcome:
-    """What the log says of a request once it is over."""
+    """Fields of a request's access log line."""
 
     route: str = ""
     rpc: str = ""
@@ -47,113 +40,116 @@ class Outcome:
 
 
 class Gateway:
-    """All routes of the services, and the requests under way."""
+    """Routes of the services, and the requests in progress."""
 
-    def __init__(self, services: Iterable[ServiceDescriptor], timeouts: Timeouts, most_requests: int = 128) -> None:
-        """Compile the routes. Raises Unsupported, also where two of them are the same.
+    def __init__(
+        self,
+        services: Iterable[ServiceDescriptor],
+        timeouts: Timeouts,
+        max_requests: int = 128,
+        cors_origins: Collection[str] = (),
+    ) -> None:
+        """Compile the routes. Raises UnsupportedContract, for example for two equal routes.
 
-        Of the reads that come while `most_requests` are under way, only probes are answered, and of changes none while
-        as many are: those may wait long, and reads are not to be refused for it.
+        `max_requests` limits reads in progress, and separately changes in progress: changes may wait long for password
+        hashes, and must not make reads fail. Probes are exempt. A request counts once its body has arrived.
         """
-        self._draining = False  # once set, each answer ends its connection
-        self._idle = asyncio.Event()  # set once nothing is under way and that is waited for
-        self._under_way = {True: 0, False: 0}  # by whether they only read
-        self._most_requests = most_requests
-        self._refused = Tally("requests refused", REQUESTS_REFUSED.of())  # here, or by the service
-        self._measured = Measured()
+        self._draining = False  # once set, each response closes its connection
+        self._idle = asyncio.Event()  # set once no request is in progress during the drain
+        self._in_progress = 0  # requests, those whose body is arriving included
+        self._cors = Cors(cors_origins)
+        self._refused = RateLimitedWarning(
+            "requests refused", REQUESTS_REFUSED.labels()
+        )  # by the gateway or by the service
+        self._metrics = HttpMetrics()
         self._table = RouteTable[Endpoint]()
         self._add("GET", "/healthz", Liveness())
         self._add("GET", "/readyz", Readiness())
+        read_slots, change_slots = Slots(max_requests), Slots(max_requests)
         for route in read_routes(services):
-            self._add(route.http_method, route.template, RpcEndpoint(route, timeouts))
+            slots = read_slots if route.http_method in _SAFE_METHODS else change_slots
+            self._add(route.http_method, route.template, RpcEndpoint(route, timeouts, slots))
 
     def _add(self, http_method: str, template: str, endpoint: Endpoint) -> None:
         self._table.add(http_method, template, endpoint)
-        self._measured.expect(http_method, template)
+        self._metrics.register(http_method, template)
 
     def connect(self, channel: grpc.aio.Channel) -> None:
-        """Lead every route to the service behind the channel."""
+        """Set the channel of every endpoint."""
         for endpoint in self._table:
             endpoint.connect(channel)
 
-    @property
-    def _busy(self) -> bool:
-        return any(self._under_way.values())
-
     async def drain(self) -> None:
-        """Have each answer end its connection from now on, and wait until nothing is under way."""
+        """Close each connection after its next response, and wait until no request is in progress."""
         self._draining = True
-        if self._busy:
+        if self._in_progress:
             await self._idle.wait()
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        """Answer one request, whatever happens."""
+        """Return the response of one request; raises nothing but CancelledError."""
         started = time.perf_counter()
         request_id = headers.request_id(request)
         outcome = Outcome()
-        reads = request.method in _SAFE_METHODS
-        self._under_way[reads] += 1
+        self._in_progress += 1
         try:
-            response = await self._answer(request, request_id, outcome)
-        except asyncio.CancelledError:  # the client has gone, or the drain's time is up; the call ends with us
+            response = await self._respond(request, request_id, outcome)
+        except (
+            asyncio.CancelledError
+        ):  # the client disconnected, or the drain timed out; the gRPC call is cancelled too
             outcome.status = CLIENT_CLOSED_REQUEST
             raise
         else:
             outcome.status = response.status
             response.headers[headers.X_REQUEST_ID] = request_id
+            self._cors.add_headers(request, response.headers)
             if self._draining:
                 response.force_close()
             return response
         finally:
-            self._under_way[reads] -= 1
-            if self._draining and not self._busy:
+            self._in_progress -= 1
+            if self._draining and not self._in_progress:
                 self._idle.set()
-            self._measured.ended(request.method, outcome.route, outcome.status, started)
-            if outcome.status == REFUSED:
-                self._refused.add()
+            self._metrics.observe(request.method, outcome.route, outcome.status, started)
+            if outcome.status == TOO_MANY_REQUESTS.status:
+                self._refused.record()
             else:
                 _log(request, request_id, outcome, started)
 
-    async def _answer(self, request: web.BaseRequest, request_id: str, outcome: Outcome) -> web.Response:
+    async def _respond(self, request: web.BaseRequest, request_id: str, outcome: Outcome) -> web.Response:
         try:
-            found = self._find(request, outcome)
-            outcome.rpc = found.endpoint.rpc
-            under_way = self._under_way[request.method in _SAFE_METHODS]
-            if under_way > self._most_requests and not found.endpoint.is_probe:
-                raise Refused(TOO_MANY)
-            return await found.endpoint.answer(Incoming(request, found.captured, request_id))
-        except Refused as refused:
-            refusal = refused.problem
-        except ConnectionError:  # the client has gone in the middle of its body
+            match = self._find(request, outcome)
+            if isinstance(match, MethodNotAllowed):
+                if (preflight := self._cors.preflight(request, match.allow)) is not None:
+                    return preflight
+                error = error_response("method_not_allowed").with_header(hdrs.ALLOW, ", ".join(match.allow))
+                raise RequestError(error)
+            outcome.rpc = match.endpoint.rpc
+            return await match.endpoint.respond(IncomingRequest(request, match.captured, request_id))
+        except RequestError as failure:
+            error = failure.response
+        except ConnectionError:  # the client disconnected while sending its body
             return web.Response(status=CLIENT_CLOSED_REQUEST)
-        except Exception as error:
-            # The frames, without the exception's text: that may quote a value.
-            stack = "".join(traceback.format_tb(error.__traceback__))
-            logger.error("unexpected", request_id=request_id, error=type(error).__qualname__, stack=stack)  # noqa: TRY400
-            refusal = internal(request_id)
-        outcome.type = refusal.type
-        return problem_response(refusal)
+        except Exception as exception:
+            # Frames only: the text of the exception may contain a secret value.
+            stack = "".join(traceback.format_tb(exception.__traceback__))
+            logger.error(  # noqa: TRY400
+                "unhandled exception", request_id=request_id, error=type(exception).__qualname__, stack=stack
+            )
+            error = internal_error(request_id)
+        outcome.type = error.type
+        return error_to_http(error)
 
-    def _find(self, request: web.BaseRequest, outcome: Outcome) -> Found[Endpoint]:
+    def _find(self, request: web.BaseRequest, outcome: Outcome) -> Match[Endpoint] | MethodNotAllowed:
         raw_path = request.rel_url.raw_path
-        found = self._table.find(request.method, raw_path)
-        if found is None:
-            raise Refused(problem("not_found", resource="route", resource_id=printable(raw_path)))
-        outcome.route = found.template
-        if isinstance(found, NotAllowed):
-            raise Refused(problem("method_not_allowed").with_header(hdrs.ALLOW, ", ".join(found.allow)))
-        return found
-
-
-def problem_response(refusal: Problem) -> web.Response:
-    """Write a problem."""
-    response = json_response(refusal.status, to_bytes(refusal.body()))
-    response.headers.update(refusal.headers)
-    return response
+        match = self._table.find(request.method, raw_path)
+        if match is None:
+            raise RequestError(error_response("not_found", resource="route", resource_id=printable(raw_path)))
+        outcome.route = match.template
+        return match
 
 
 def _log(request: web.BaseRequest, request_id: str, outcome: Outcome, started: float) -> None:
-    """Write one line for a request that failed or may have changed something: no path, no query, no header, no body."""
+    """Log a request that failed or may have changed something, without its path, query, headers and body."""
     if outcome.status < 400 and request.method in _SAFE_METHODS:
         return
     logger.info(

@@ -1,6 +1,6 @@
-"""The request headers that mean something: who calls, which request it is, and what the body is written in.
+"""Parsing of request headers: credentials, request id, conditions, consistency, media type.
 
-A header's value may hold any byte. What gRPC could not carry on is refused or replaced here.
+Header values can contain any byte; values that gRPC metadata cannot carry are rejected or replaced here.
 """
 
 import re
@@ -10,10 +10,10 @@ from random import getrandbits
 from aiohttp import hdrs, web
 from multidict import istr
 
-from postroomd.gateway.errors import Refused, problem
+from postroomd.gateway.errors import RequestError, error_response
 from postroomd.gateway.violations import InvalidArguments, Violation
 
-# Spelled for look-ups once: a plain string is lowered for each.
+# istr avoids lower-casing the name at every lookup.
 X_REQUEST_ID = istr("X-Request-Id")
 X_AUTH_TOKEN = istr("X-Auth-Token")
 X_CONSISTENCY = istr("X-Consistency")
@@ -22,36 +22,39 @@ IDEMPOTENCY_KEY = istr("Idempotency-Key")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _TOKEN = re.compile(r"[\x21-\x7e]{1,512}")
 _IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}")
+MAX_ETAGS = 32
+"""Etags in If-Match; the service compares no more."""
 _ETAG = re.compile(r'"([\x21\x23-\x7e]{0,255})"')
 _ETAGS = re.compile(r'(?:W/)?"([\x21\x23-\x7e]*)"')
+_ETAG_LIST = re.compile(rf"[ \t,]*{_ETAGS.pattern}(?:[ \t]*,[ \t,]*{_ETAGS.pattern})*[ \t,]*")
 _BEARER = re.compile(r"bearer +(.*)", re.IGNORECASE)
 _JSON = re.compile(r'application/json\s*(;\s*charset="?utf-?8"?\s*)?;?', re.IGNORECASE | re.ASCII)
 
 
 def request_id(request: web.BaseRequest) -> str:
-    """Take the caller's X-Request-Id where it is one plain word, else make one up."""
-    given = request.headers.getall(X_REQUEST_ID, ())
-    return given[0] if len(given) == 1 and _REQUEST_ID.fullmatch(given[0]) else new_request_id()
+    """Return the caller's X-Request-Id if it is valid and unique, else a new one."""
+    values = request.headers.getall(X_REQUEST_ID, ())
+    return values[0] if len(values) == 1 and _REQUEST_ID.fullmatch(values[0]) else new_request_id()
 
 
 def new_request_id() -> str:
-    """Make up a request id. It needs to be another one each time, not a secret."""
+    """Return a random request id: unique, not secret."""
     return f"{getrandbits(128):032x}"
 
 
 def token(request: web.BaseRequest) -> str | None:
-    """Find the secret of the API key; None without one. Raises Refused where there is no telling what it is.
+    """Return the secret of the API key, None if absent. Raises RequestError if it is malformed or repeated.
 
-    X-Auth-Token goes before Authorization, which a proxy on the way may have added for itself.
+    X-Auth-Token takes precedence over Authorization, which an intermediate proxy may have added for itself.
     """
-    given: Sequence[str | None] = request.headers.getall(X_AUTH_TOKEN, ())
-    if not given:
-        given = [_bearer(value) for value in request.headers.getall(hdrs.AUTHORIZATION, ())]
-    if not given:
+    values: Sequence[str | None] = request.headers.getall(X_AUTH_TOKEN, ())
+    if not values:
+        values = [_bearer(value) for value in request.headers.getall(hdrs.AUTHORIZATION, ())]
+    if not values:
         return None
-    if len(given) > 1 or given[0] is None or not _TOKEN.fullmatch(given[0]):
-        raise Refused(problem("denied_authentication"))
-    return given[0]
+    if len(values) > 1 or values[0] is None or not _TOKEN.fullmatch(values[0]):
+        raise RequestError(error_response("denied_authentication"))
+    return values[0]
 
 
 def _bearer(value: str) -> str | None:
@@ -60,51 +63,56 @@ def _bearer(value: str) -> str | None:
 
 
 def idempotency_key(request: web.BaseRequest) -> str | None:
-    """Find the Idempotency-Key; None without one. Raises InvalidArguments for one that is malformed, or two."""
-    given = request.headers.getall(IDEMPOTENCY_KEY, ())
-    if not given:
+    """Return the Idempotency-Key, None if absent. Raises InvalidArguments if it is malformed or repeated."""
+    values = request.headers.getall(IDEMPOTENCY_KEY, ())
+    if not values:
         return None
-    if len(given) > 1 or not _IDEMPOTENCY_KEY.fullmatch(given[0]):
-        fault = Violation("idempotency-key", "format", "one key of 1 to 255 visible ASCII characters")
-        raise InvalidArguments((fault,))
-    return given[0]
+    if len(values) > 1 or not _IDEMPOTENCY_KEY.fullmatch(values[0]):
+        help_message = "must be one key of 1 to 255 visible ASCII characters"
+        raise InvalidArguments((Violation("idempotency-key", "format", help_message),))
+    return values[0]
 
 
 def consistency(request: web.BaseRequest) -> str | None:
-    """Find how fresh the caller wants a list to be; None without a word on it. Raises InvalidArguments."""
-    given = request.headers.getall(X_CONSISTENCY, ())
-    if any(value != "strong" for value in given):
-        raise InvalidArguments((Violation("x-consistency", "constraint", "`strong`, or nothing"),))
-    return "strong" if given else None
+    """Return the consistency that the caller requests, None by default. Raises InvalidArguments."""
+    values = request.headers.getall(X_CONSISTENCY, ())
+    if any(value != "strong" for value in values):
+        raise InvalidArguments((Violation("x-consistency", "constraint", "must be `strong` or absent"),))
+    return "strong" if values else None
 
 
 def if_match(request: web.BaseRequest) -> str | None:
-    """Find the one etag that a change is to depend on; None without one, or for `*` (RFC 9110, section 13.1.1).
+    """Return If-Match as an `etag` field of a request; None if it is absent or `*` (RFC 9110, section 13.1.1).
 
-    Raises InvalidArguments for several, a weak one, and what is no etag.
+    A single strong etag is returned without quotes. A list is returned as it is: the service compares its strong etags
+    with the current one, and a weak etag never matches. Raises InvalidArguments for malformed and too many etags.
     """
-    given = request.headers.getall(hdrs.IF_MATCH, ())
-    if not given or given == ["*"]:
+    values = request.headers.getall(hdrs.IF_MATCH, ())
+    if not values or values == ["*"]:
         return None
-    match = _ETAG.fullmatch(given[0]) if len(given) == 1 else None
-    if match is None:
-        raise InvalidArguments((Violation("if-match", "format", 'one strong etag, such as "1a", or *'),))
-    return match[1]
+    joined = ", ".join(values)
+    if match := _ETAG.fullmatch(joined):
+        return match[1]
+    if not _ETAG_LIST.fullmatch(joined):
+        raise InvalidArguments((Violation("if-match", "format", 'must be etags in quotes, such as "1a", "1b", or *'),))
+    if len(_ETAGS.findall(joined)) > MAX_ETAGS:
+        raise InvalidArguments((Violation("if-match", "constraint", f"must have at most {MAX_ETAGS} etags"),))
+    return joined
 
 
 def if_none_match(request: web.BaseRequest, etag: str) -> bool:
-    """Tell whether the caller has this version already (RFC 9110, section 13.1.2). What is no etag matches nothing."""
-    given = request.headers.getall(hdrs.IF_NONE_MATCH, ())
-    if not given:
+    """Whether If-None-Match contains this etag or `*` (RFC 9110, section 13.1.2). Malformed etags match nothing."""
+    values = request.headers.getall(hdrs.IF_NONE_MATCH, ())
+    if not values:
         return False
-    listed = ",".join(given)
-    return listed.strip() == "*" or etag in _ETAGS.findall(listed)
+    joined = ",".join(values)
+    return joined.strip() == "*" or etag in _ETAGS.findall(joined)
 
 
 def check_media_type(request: web.BaseRequest, body: bytes) -> None:
-    """Raise Refused unless the body is JSON, or nothing at all."""
+    """Raise RequestError unless the body is declared as JSON, or is empty and undeclared."""
     types, codings = request.headers.getall(hdrs.CONTENT_TYPE, ()), request.headers.getall(hdrs.CONTENT_ENCODING, ())
     is_json = len(types) == 1 and _JSON.fullmatch(types[0].strip()) is not None
-    is_nothing = not types and not body
-    if not (is_json or is_nothing) or any(coding.lower() != "identity" for coding in codings):
-        raise Refused(problem("unsupported_media_type"))
+    is_empty = not types and not body
+    if not (is_json or is_empty) or any(coding.lower() != "identity" for coding in codings):
+        raise RequestError(error_response("unsupported_media_type"))

@@ -1,6 +1,7 @@
-"""Messages to JSON and back: an encoder and a decoder for each message, compiled once from its descriptor.
+"""JSON encoders and decoders of messages, compiled once from their descriptors.
 
-An answer holds every field, by its snake_case name. In a request, null and an enum's zero value mean "not set".
+Responses contain every field, by its snake_case name: an unset message, such as a timestamp, is null; only an unset
+`optional` scalar is absent. In requests, null and an enum's zero value mean "not set".
 """
 
 import json
@@ -14,87 +15,93 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
-from postroomd.gateway.scalars import NOT_SET, Fault, Scalar, Unsupported, scalar_of
+from postroomd.gateway.scalars import NOT_SET, InvalidValue, Scalar, UnsupportedContract, scalar_of
 from postroomd.gateway.violations import Violations
 
-# Far more than any call of the contract takes. A mebibyte of `{},` would cost seconds to decode, to be refused after.
-LONGEST_LIST = 10_000
+# Larger than any list that the contract allows. Decoding 1 MiB of `{},` would take seconds before its rejection.
+MAX_LIST_LENGTH = 10_000
 
 Encode = Callable[[Any], Any]
 Decode = Callable[[object, str, Violations], Any]
 
 
 def to_bytes(values: object) -> bytes:
-    """Write what an encoder made."""
+    """Serialize the result of an encoder."""
     return orjson.dumps(values, option=orjson.OPT_UTC_Z)
 
 
 # --- Messages to JSON ------------------------------------------------------------------------------------------------
 
 
-def compile_encoder(message: Descriptor, *, within: tuple[Descriptor, ...] = ()) -> Callable[[Message], dict[str, Any]]:
-    """Make the function that turns such a message into a dict for `to_bytes`. Raises Unsupported.
+def compile_encoder(
+    message: Descriptor, *, ancestors: tuple[Descriptor, ...] = ()
+) -> Callable[[Message], dict[str, Any]]:
+    """Return a function from such a message to a dict for `to_bytes`. Raises UnsupportedContract.
 
-    It is what a page costs, so it is written out for the message, as dataclasses writes an `__init__`:
+    It dominates the cost of a page, so its source is generated per message, as dataclasses generates `__init__`:
 
         def encode(message):
-            [v0, v1, v2s, v2n] = read(message)
-            return {"id": v0, "status": e1(v1), "at": e2(v2s, v2n) if v2s or v2n or message.HasField("at") else None}
+            [v0, v1, v2s, v2n, v3] = read(message)
+            return {"id": v0, "status": e1(v1), "at": e2(v2s, v2n) if v2s or v2n or message.HasField("at") else None,
+                    **({"error": v3} if message.HasField("error") else {})}
 
-    All fields are read in one call into C, and those alone are touched again whose Python value is not what JSON shows.
+    One call into C reads all fields; Python code runs only for fields whose Python value is not valid JSON.
     """
-    within = _enter(message, within)
+    ancestors = _descend(message, ancestors)
     paths: list[str] = []
     items: list[str] = []
-    known: dict[str, Any] = {}
+    scope: dict[str, Any] = {}
     for field in message.fields:
-        parts = _parts_of(field)
+        parts = _read_paths(field)
         names = [f"v{len(paths) + place}" for place in range(len(parts))]
         paths += parts
         value = ", ".join(names)
-        if (encode := _field_encoder(field, within)) is not None:
-            known[f"encode_{names[0]}"] = encode
+        if (encode := _field_encoder(field, ancestors)) is not None:
+            scope[f"encode_{names[0]}"] = encode
             value = f"encode_{names[0]}({value})"
-        if field.has_presence:
-            # Numbers of which one is not 0 are present, and nothing is asked about them.
+        item = f"{field.name!r}: {value}"
+        if field.has_presence and field.message_type is None:
+            item = f"**({{{item}}} if message.HasField({field.name!r}) else {{}})"
+        elif field.has_presence:
+            # A part other than 0 implies presence, and saves the call of HasField.
             present = [*(names if len(names) > 1 else ()), f"message.HasField({field.name!r})"]
-            value = f"{value} if {' or '.join(present)} else None"
-        items.append(f"{field.name!r}: {value}")
+            item += f" if {' or '.join(present)} else None"
+        items.append(item)
     values = ", ".join(f"v{place}" for place in range(len(paths)))
     source = f"def encode(message):\n    [{values}] = read(message)\n    return {{{', '.join(items)}}}"
-    made: dict[str, Callable[[Message], dict[str, Any]]] = {}
-    exec(source, known | {"read": _reader(paths)}, made)  # noqa: S102 - no text of a caller's is in it
-    return made["encode"]
+    functions: dict[str, Callable[[Message], dict[str, Any]]] = {}
+    exec(source, scope | {"read": _reader(paths)}, functions)  # noqa: S102 - contains field names only, no input
+    return functions["encode"]
 
 
-def _parts_of(field: FieldDescriptor) -> list[str]:
-    """Name what is read of a field: itself, or the numbers of a message that is one JSON value."""
+def _read_paths(field: FieldDescriptor) -> list[str]:
+    """Return the attribute paths read for a field: itself, or the parts of a message that is one JSON value."""
     scalar = None if field.is_repeated else scalar_of(field)
     return [f"{field.name}.{part}" for part in scalar.parts] if scalar and scalar.parts else [field.name]
 
 
 def _reader(paths: list[str]) -> Callable[[Message], Iterable[Any]]:
-    """Like attrgetter(*paths), but a sequence for one path and for none too."""
+    """Return attrgetter(*paths), except that it returns a sequence for zero and one path as well."""
     if len(paths) > 1:
         return attrgetter(*paths)
     return lambda message: [attrgetter(path)(message) for path in paths]
 
 
-def _field_encoder(field: FieldDescriptor, within: tuple[Descriptor, ...]) -> Callable[..., Any] | None:
-    """Make the encoder of what `_parts_of` reads; None where it is JSON as it is."""
+def _field_encoder(field: FieldDescriptor, ancestors: tuple[Descriptor, ...]) -> Callable[..., Any] | None:
+    """Return the encoder of the values of `_read_paths`; None if they are valid JSON."""
     if entry := _map_entry(field):
-        encode = _element_encoder(entry.fields_by_name["value"], within)
-        text: Encode = _key_text if entry.fields_by_name["key"].type == FieldDescriptor.TYPE_BOOL else str
-        return lambda values: {text(key): encode(value) for key, value in values.items()}
+        encode = _element_encoder(entry.fields_by_name["value"], ancestors)
+        key_text: Encode = _boolean_key if entry.fields_by_name["key"].type == FieldDescriptor.TYPE_BOOL else str
+        return lambda values: {key_text(key): encode(value) for key, value in values.items()}
     if not field.is_repeated:
-        return _value_encoder(field, within)
-    one = _element_encoder(field, within)
-    return lambda values: [one(value) for value in values]
+        return _value_encoder(field, ancestors)
+    encode_element = _element_encoder(field, ancestors)
+    return lambda values: [encode_element(value) for value in values]
 
 
-def _element_encoder(field: FieldDescriptor, within: tuple[Descriptor, ...]) -> Encode:
-    """Make the encoder of one element of a list or a map."""
-    scalar, encode = scalar_of(field), _value_encoder(field, within)
+def _element_encoder(field: FieldDescriptor, ancestors: tuple[Descriptor, ...]) -> Encode:
+    """Return the encoder of one element of a list or a map."""
+    scalar, encode = scalar_of(field), _value_encoder(field, ancestors)
     if encode is None:
         return lambda value: value
     if scalar is None or not scalar.parts:
@@ -103,14 +110,14 @@ def _element_encoder(field: FieldDescriptor, within: tuple[Descriptor, ...]) -> 
     return lambda value: encode(*read(value))
 
 
-def _value_encoder(field: FieldDescriptor, within: tuple[Descriptor, ...]) -> Callable[..., Any] | None:
+def _value_encoder(field: FieldDescriptor, ancestors: tuple[Descriptor, ...]) -> Callable[..., Any] | None:
     scalar = scalar_of(field)
     if scalar is not None:
         return scalar.to_json
-    return compile_encoder(_message_of(field), within=within)
+    return compile_encoder(_message_of(field), ancestors=ancestors)
 
 
-def _key_text(key: bool) -> str:
+def _boolean_key(key: bool) -> str:
     return "true" if key else "false"
 
 
@@ -118,7 +125,7 @@ def _key_text(key: bool) -> str:
 
 
 class RepeatedKeys(dict[str, Any]):
-    """A JSON object in which keys came more than once; `repeated` names them."""
+    """JSON object with duplicate keys, which `repeated` contains."""
 
     def __init__(self, pairs: list[tuple[str, Any]]) -> None:
         super().__init__()
@@ -130,9 +137,12 @@ class RepeatedKeys(dict[str, Any]):
 
 
 def parse_body(body: bytes, violations: Violations) -> object:
-    """Read a body's JSON. Answers NOT_SET, and notes a violation of `body`, where it is not JSON."""
+    """Return the JSON value of a body. If it is not JSON, add a violation of `body` and return NOT_SET.
+
+    A UTF-8 byte order mark is skipped (RFC 8259, section 8.1).
+    """
     try:
-        return json.loads(body.decode("utf-8"), object_pairs_hook=_object, parse_int=_integer)
+        return json.loads(body.decode("utf-8-sig"), object_pairs_hook=_object, parse_int=_parse_integer)
     except UnicodeDecodeError:
         violations.add("body", "format", "must be UTF-8")
     except RecursionError:
@@ -147,26 +157,26 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return values if len(values) == len(pairs) else RepeatedKeys(pairs)
 
 
-def _integer(digits: str) -> float:
-    """Read an integer; one of hundreds of digits becomes an infinity, which every field refuses by its own name."""
+def _parse_integer(digits: str) -> float:
+    """Return an integer, or infinity beyond 400 digits: every numeric field then rejects it under its own name."""
     return int(digits) if len(digits) <= 400 else math.inf
 
 
 class FieldsDecoder:
-    """Reads a JSON object into the fields of one message, as arguments for its constructor."""
+    """Decodes a JSON object into constructor arguments of one message."""
 
     def __init__(
-        self, message: Descriptor, *, without: Iterable[str] = (), within: tuple[Descriptor, ...] = ()
+        self, message: Descriptor, *, exclude: Iterable[str] = (), ancestors: tuple[Descriptor, ...] = ()
     ) -> None:
-        """Compile. Fields named in `without` are refused as unknown. Raises Unsupported."""
-        within = _enter(message, within)
+        """Compile the decoders of all fields; those in `exclude` are unknown arguments. Raises UnsupportedContract."""
+        ancestors = _descend(message, ancestors)
         self._fields = {
-            field.name: field_decoder(field, within) for field in message.fields if field.name not in without
+            field.name: field_decoder(field, ancestors) for field in message.fields if field.name not in exclude
         }
         self._oneofs = [[field.name for field in oneof.fields] for oneof in message.oneofs]
 
     def __call__(self, value: object, path: str, violations: Violations) -> dict[str, Any]:
-        """Read all fields, noting every fault of each. `path` is the object's own, empty for the message itself."""
+        """Decode all fields, adding every violation. `path` is the object's path, empty for the request itself."""
         if not isinstance(value, dict):
             violations.add(path or "body", "format", "must be an object")
             return {}
@@ -183,59 +193,60 @@ class FieldsDecoder:
                 values[name] = decoded
         for oneof in self._oneofs:
             for name in [name for name in oneof if name in values][1:]:
-                violations.add(prefix + name, "constraint", f"can't be combined with any other of {', '.join(oneof)}")
+                violations.add(prefix + name, "constraint", f"cannot be combined with any other of {', '.join(oneof)}")
         return values
 
 
-def field_decoder(field: FieldDescriptor, within: tuple[Descriptor, ...] = ()) -> Decode:
-    """Make the function that reads a field's JSON. It answers NOT_SET for null and for what it notes a fault of."""
+def field_decoder(field: FieldDescriptor, ancestors: tuple[Descriptor, ...] = ()) -> Decode:
+    """Return the decoder of a field, which returns NOT_SET for null and for an invalid value."""
     if entry := _map_entry(field):
-        return _map_decoder(entry, within)
-    one = _value_decoder(field, within)
-    return _or_null(_list_decoder(one) if field.is_repeated else one)
+        return _map_decoder(entry, ancestors)
+    decode_value = _value_decoder(field, ancestors)
+    return _nullable(_list_decoder(decode_value) if field.is_repeated else decode_value)
 
 
-def _or_null(decode: Decode) -> Decode:
+def _nullable(decode: Decode) -> Decode:
     return lambda value, path, violations: NOT_SET if value is None else decode(value, path, violations)
 
 
-def _value_decoder(field: FieldDescriptor, within: tuple[Descriptor, ...]) -> Decode:
+def _value_decoder(field: FieldDescriptor, ancestors: tuple[Descriptor, ...]) -> Decode:
     scalar = scalar_of(field)
     if scalar is not None:
         return _scalar_decoder(scalar)
     message = _message_of(field)
-    fields, make = FieldsDecoder(message, within=within), GetMessageClass(message)
-    return lambda value, path, violations: make(**fields(value, path, violations))
+    decode_fields, message_class = FieldsDecoder(message, ancestors=ancestors), GetMessageClass(message)
+    return lambda value, path, violations: message_class(**decode_fields(value, path, violations))
 
 
 def _scalar_decoder(scalar: Scalar) -> Decode:
     def decode(value: object, path: str, violations: Violations) -> Any:
         try:
             return scalar.from_json(value)
-        except Fault as fault:
-            violations.add(path, fault.reason, fault.help_message)
+        except InvalidValue as error:
+            violations.add(path, error.reason, error.help_message)
             return NOT_SET
 
     return decode
 
 
-def _list_decoder(one: Decode) -> Decode:
+def _list_decoder(decode_item: Decode) -> Decode:
     def decode(value: object, path: str, violations: Violations) -> Any:
         if not isinstance(value, list):
             violations.add(path, "format", "must be a list")
             return NOT_SET
-        if len(value) > LONGEST_LIST:
-            violations.add(path, "constraint", f"must hold {LONGEST_LIST} items at most")
+        if len(value) > MAX_LIST_LENGTH:
+            violations.add(path, "constraint", f"must have at most {MAX_LIST_LENGTH} items")
             return NOT_SET
-        items = (one(item, f"{path}[{index}]", violations) for index, item in enumerate(value))
+        items = (decode_item(item, f"{path}[{index}]", violations) for index, item in enumerate(value))
         return [item for item in items if item is not NOT_SET]
 
     return decode
 
 
-def _map_decoder(entry: Descriptor, within: tuple[Descriptor, ...]) -> Decode:
-    key, one = scalar_of(entry.fields_by_name["key"]), _value_decoder(entry.fields_by_name["value"], within)
-    assert key is not None  # noqa: S101 - protobuf has no other keys
+def _map_decoder(entry: Descriptor, ancestors: tuple[Descriptor, ...]) -> Decode:
+    key = scalar_of(entry.fields_by_name["key"])
+    decode_value = _value_decoder(entry.fields_by_name["value"], ancestors)
+    assert key is not None  # noqa: S101 - map keys are always scalars
 
     def decode(value: object, path: str, violations: Violations) -> Any:
         if not isinstance(value, dict):
@@ -249,24 +260,24 @@ def _map_decoder(entry: Descriptor, within: tuple[Descriptor, ...]) -> Decode:
                 violations.add(item_path, "format", "is given more than once")
                 continue
             try:
-                read = key.from_text(name)
-            except Fault as fault:
-                violations.add(item_path, fault.reason, f"as a key {fault.help_message}")
+                decoded_key = key.from_text(name)
+            except InvalidValue as error:
+                violations.add(item_path, error.reason, f"as a key {error.help_message}")
                 continue
-            if (decoded := one(item, item_path, violations)) is not NOT_SET:
-                values[read] = decoded
+            if (decoded := decode_value(item, item_path, violations)) is not NOT_SET:
+                values[decoded_key] = decoded
         return values
 
-    return _or_null(decode)
+    return _nullable(decode)
 
 
 # --- Descriptors -----------------------------------------------------------------------------------------------------
 
 
-def _enter(message: Descriptor, within: tuple[Descriptor, ...]) -> tuple[Descriptor, ...]:
-    if message in within:
-        raise Unsupported(f"{message.full_name} contains itself, so that its JSON could be of any depth")
-    return (*within, message)
+def _descend(message: Descriptor, ancestors: tuple[Descriptor, ...]) -> tuple[Descriptor, ...]:
+    if message in ancestors:
+        raise UnsupportedContract(f"{message.full_name} is recursive, so its JSON could have any depth")
+    return (*ancestors, message)
 
 
 def _map_entry(field: FieldDescriptor) -> Descriptor | None:
@@ -276,8 +287,8 @@ def _map_entry(field: FieldDescriptor) -> Descriptor | None:
 
 def _message_of(field: FieldDescriptor) -> Descriptor:
     message = field.message_type
-    assert message is not None  # noqa: S101 - every other type is a scalar
-    # google.protobuf.Any, Struct, FieldMask and the wrappers have a JSON form of their own.
+    assert message is not None  # noqa: S101 - scalar_of covers every other type
+    # google.protobuf.Any, Struct, FieldMask and the wrappers have special JSON forms.
     if message.full_name.startswith("google.protobuf.") and message.full_name != "google.protobuf.Empty":
-        raise Unsupported(f"{field.full_name} is a {message.full_name}, of which the gateway knows no JSON")
+        raise UnsupportedContract(f"{field.full_name} has type {message.full_name}, whose JSON form is not implemented")
     return message

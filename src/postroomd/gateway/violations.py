@@ -1,19 +1,18 @@
-"""What is wrong with a request's arguments, gathered so that one answer names it all."""
+"""Violations of a request's arguments, collected so that one response lists all of them."""
 
 from dataclasses import dataclass
 from typing import Literal
 
 Reason = Literal["required", "format", "constraint", "unknown"]
 
-# A body of a mebibyte can hold a hundred thousand faults. Nobody reads so many, and the answer would be larger
-# than the request by far.
-MOST = 1000
-LONGEST_NAME = 200
+# A body of 1 MiB can hold 100,000 faults, whose response would be many times larger than the request.
+MAX_VIOLATIONS = 1000
+MAX_NAME_LENGTH = 200
 
 
 @dataclass(frozen=True)
 class Violation:
-    """One fault. `argument_name` is a path such as `mailboxes[2].local_part`; the value at fault is nowhere."""
+    """One invalid argument. `argument_name` is a path such as `mailboxes[2].local_part`; it omits the value."""
 
     argument_name: str
     reason: str
@@ -21,24 +20,24 @@ class Violation:
 
 
 class Violations:
-    """The faults found so far in one request."""
+    """Violations found so far in one request."""
 
     def __init__(self) -> None:
-        self._found: list[Violation] = []
+        self._items: list[Violation] = []
 
     def add(self, argument_name: str, reason: Reason, help_message: str) -> None:
-        """Note a fault; past `MOST` of them, nothing."""
-        if len(self._found) < MOST:
-            self._found.append(Violation(printable(argument_name), reason, help_message))
+        """Add a violation; those beyond MAX_VIOLATIONS are dropped."""
+        if len(self._items) < MAX_VIOLATIONS:
+            self._items.append(Violation(printable(argument_name), reason, help_message))
 
     def check(self) -> None:
-        """Raise InvalidArguments where there is any fault."""
-        if self._found:
-            raise InvalidArguments(tuple(self._found))
+        """Raise InvalidArguments if there is any violation."""
+        if self._items:
+            raise InvalidArguments(tuple(self._items))
 
 
 class InvalidArguments(Exception):
-    """The request can't be made into a message; says every reason why."""
+    """A request cannot be converted to its message; carries every violation."""
 
     def __init__(self, violations: tuple[Violation, ...]) -> None:
         super().__init__(f"{len(violations)} invalid arguments")
@@ -46,5 +45,5 @@ class InvalidArguments(Exception):
 
 
 def printable(name: str) -> str:
-    """Give a caller's own name for something back as valid Unicode of a bounded length."""
-    return name[:LONGEST_NAME].encode("utf-8", "replace").decode("utf-8")
+    """Return a name that the caller sent as valid Unicode of at most MAX_NAME_LENGTH characters."""
+    return name[:MAX_NAME_LENGTH].encode("utf-8", "replace").decode("utf-8")

@@ -1,9 +1,8 @@
-"""`GET /metrics`: what Prometheus scrapes, of this process or of several.
+"""`GET /metrics` for Prometheus: the metrics of this process, or of several that share a directory.
 
-A server of its own, of a few lines: neither the service nor the worker has another HTTP server in it. A scrape must not
-be felt by anyone else. Metrics are written out one at a time, and others have the event loop between them; however
-often it is asked for, one page is made at a time, and then none for a while. Who asks slowly, reads slowly or comes as
-one too many is cut off.
+A minimal HTTP server: neither the service nor the worker contains another one. Scrapes must not delay calls, so that
+metrics are formatted one at a time with the event loop in between, collections run one after another with a minimum
+interval, and connections are limited in number and in time.
 """
 
 import asyncio
@@ -20,148 +19,148 @@ from postroomd.net import join_address, split_address
 from postroomd.observability.logs import get_logger
 
 if TYPE_CHECKING:
-    from prometheus_client import Metric
+    import prometheus_client
 
-MOST_CONNECTIONS = 16
-MOST_HEAD_BYTES = 8_192
-EXCHANGE_SECONDS = 10.0  # for a request to arrive, and its answer to be read
-REST_SECONDS = 0.05  # between two pages
+MAX_CONNECTIONS = 16
+MAX_HEAD_BYTES = 8_192
+CONNECTION_TIMEOUT_SECONDS = 10.0  # from the start of a connection until its response is read
+MIN_COLLECTION_INTERVAL_SECONDS = 0.05
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
-DIRECTORY_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"  # the library heeds it in lower case too
-MEMORY = Path("/dev/shm")  # noqa: S108 # a private directory is made in it
+DIRECTORY_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"  # prometheus_client also reads it in lower case
+SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 # a private directory is created in it
 
-Collect = Callable[[], Iterable["Metric"]]
+Collect = Callable[[], Iterable["prometheus_client.Metric"]]
 
 log = get_logger(__name__)
 
 
 @contextmanager
-def counted_together(*, wanted: bool) -> Iterator[None]:
-    """Have the processes that are made during the block count into a private directory, which is gone after it.
+def shared_metrics_directory(*, enabled: bool) -> Iterator[None]:
+    """Have the processes started during the block share their metrics through a private directory, removed at its end.
 
-    Else each counts for itself, whatever directory the environment names.
+    Unless enabled, each process keeps its own metrics, whatever directory the environment names.
     """
     for variable in (DIRECTORY_VARIABLE, DIRECTORY_VARIABLE.lower()):
         os.environ.pop(variable, None)
-    if not wanted:
+    if not enabled:
         yield
         return
-    # In memory where the system lets us: a file that is mapped and finds its disk full ends the process.
-    parent = MEMORY if os.access(MEMORY, os.W_OK | os.X_OK) else None
+    # Prefer memory: a process that writes to a mapped file on a full disk is killed by SIGBUS.
+    parent = SHARED_MEMORY if os.access(SHARED_MEMORY, os.W_OK | os.X_OK) else None
     os.environ[DIRECTORY_VARIABLE] = tempfile.mkdtemp(prefix="postroom-metrics-", dir=parent)
     try:
         yield
     finally:
-        stop_counting_together()
+        remove_shared_metrics_directory()
         del os.environ[DIRECTORY_VARIABLE]
 
 
-def stop_counting_together() -> None:
-    """Remove the directory, where there is one. Whoever counts into it may go on, and nobody will see."""
+def remove_shared_metrics_directory() -> None:
+    """Remove the shared directory, if any. Processes that still have its files open are not affected."""
     if directory := os.environ.get(DIRECTORY_VARIABLE):
         shutil.rmtree(directory, ignore_errors=True)
 
 
-def collect_alone() -> Iterable["Metric"]:
-    """The metrics of this process, the library's own of process and collector among them."""
-    from prometheus_client import REGISTRY
+def collect_process() -> Iterable["prometheus_client.Metric"]:
+    """Return the metrics of this process, including prometheus_client's own `process_*` and `python_gc_*`."""
+    import prometheus_client
 
-    return REGISTRY.collect()
+    return prometheus_client.REGISTRY.collect()
 
 
-def collect_together() -> Iterable["Metric"]:
-    """The metrics of all processes that count into the directory."""
+def collect_all_processes() -> Iterable["prometheus_client.Metric"]:
+    """Return the aggregated metrics of all processes that share the directory."""
     from prometheus_client.multiprocess import MultiProcessCollector
 
     return MultiProcessCollector(None).collect()  # type: ignore[no-untyped-call, no-any-return]
 
 
 @asynccontextmanager
-async def serving(address: str, collect: Collect) -> AsyncIterator[str]:
-    """Serve metrics during the block, which is given the HOST:PORT. Raises OSError where it can't be bound."""
-    exposition = _Exposition(collect)
+async def metrics_server(address: str, collect: Collect) -> AsyncIterator[str]:
+    """Serve metrics during the block; yields the bound HOST:PORT. Raises OSError if the address can't be bound."""
+    handler = _ConnectionHandler(collect)
     host, port = split_address(address)
-    server = await asyncio.start_server(exposition.connected, host, port, limit=MOST_HEAD_BYTES)
+    server = await asyncio.start_server(handler.connected, host, port, limit=MAX_HEAD_BYTES)
     try:
         yield join_address(host, server.sockets[0].getsockname()[1])
     finally:
         server.close()
-        await exposition.close()
+        await handler.close()
 
 
-class _Exposition:
-    """Answers connections, one request each."""
+class _ConnectionHandler:
+    """Handles connections, one request each."""
 
     def __init__(self, collect: Collect) -> None:
         self._collect = collect
-        self._exchanges: set[asyncio.Task[None]] = set()
-        self._turn = asyncio.Lock()
-        self._rested_at = 0.0  # by the loop's time
+        self._connections: set[asyncio.Task[None]] = set()
+        self._collecting = asyncio.Lock()
+        self._next_collection_at = 0.0  # event loop time
 
     def connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Take a connection in, where there is room for it."""
-        if len(self._exchanges) >= MOST_CONNECTIONS:
+        """Handle a new connection, or abort it if there are MAX_CONNECTIONS already."""
+        if len(self._connections) >= MAX_CONNECTIONS:
             writer.transport.abort()
             return
-        exchange = asyncio.create_task(self._exchange(reader, writer))
-        self._exchanges.add(exchange)
-        exchange.add_done_callback(self._exchanges.discard)
+        connection = asyncio.create_task(self._handle_connection(reader, writer))
+        self._connections.add(connection)
+        connection.add_done_callback(self._connections.discard)
 
     async def close(self) -> None:
-        """Cut off whoever is still connected."""
-        for exchange in self._exchanges:
-            exchange.cancel()
-        await asyncio.gather(*self._exchanges, return_exceptions=True)
+        """Abort all open connections."""
+        for connection in self._connections:
+            connection.cancel()
+        await asyncio.gather(*self._connections, return_exceptions=True)
 
-    async def _exchange(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _handle_connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            async with asyncio.timeout(EXCHANGE_SECONDS):
+            async with asyncio.timeout(CONNECTION_TIMEOUT_SECONDS):
                 head = await reader.readuntil(b"\r\n\r\n")
-                writer.write(await self._answer(head))
+                writer.write(await self._respond(head))
                 writer.close()
                 await writer.wait_closed()
         except (OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
-            pass  # its own affair
+            pass  # the client's fault
         finally:
             writer.transport.abort()
 
-    async def _answer(self, head: bytes) -> bytes:
+    async def _respond(self, head: bytes) -> bytes:
         method, _, rest = head.partition(b" ")
         path = rest.partition(b" ")[0].partition(b"?")[0]
         if path != b"/metrics":
-            return _response(HTTPStatus.NOT_FOUND, b"The metrics are at /metrics.\n")
+            return _response(HTTPStatus.NOT_FOUND, b"Metrics are at /metrics.\n")
         if method not in (b"GET", b"HEAD"):
-            return _response(HTTPStatus.METHOD_NOT_ALLOWED, b"GET is served here.\n", "Allow: GET, HEAD")
+            return _response(HTTPStatus.METHOD_NOT_ALLOWED, b"Only GET and HEAD are allowed.\n", "Allow: GET, HEAD")
         try:
-            page = await self._page()
+            page = await self._format()
         except Exception:
             log.exception("scrape failed")
-            return _response(HTTPStatus.INTERNAL_SERVER_ERROR, b"The log says why.\n")
-        answer = _response(HTTPStatus.OK, page)
-        return answer if method == b"GET" else answer.removesuffix(page)
+            return _response(HTTPStatus.INTERNAL_SERVER_ERROR, b"The scrape failed; see the log.\n")
+        response = _response(HTTPStatus.OK, page)
+        return response if method == b"GET" else response.removesuffix(page)
 
-    async def _page(self) -> bytes:
+    async def _format(self) -> bytes:
         from prometheus_client import generate_latest
 
         loop = asyncio.get_running_loop()
-        async with self._turn:
-            await asyncio.sleep(self._rested_at - loop.time())
+        async with self._collecting:
+            await asyncio.sleep(self._next_collection_at - loop.time())
             parts = []
             for metric in self._collect():
-                parts.append(generate_latest(_Family(metric)))  # all that it asks for is collect()
+                parts.append(generate_latest(_SingleMetricRegistry(metric)))  # which only calls collect()
                 await asyncio.sleep(0)
-            self._rested_at = loop.time() + REST_SECONDS
+            self._next_collection_at = loop.time() + MIN_COLLECTION_INTERVAL_SECONDS
             return b"".join(parts)
 
 
-class _Family:
-    """A registry with one metric."""
+class _SingleMetricRegistry:
+    """A registry that contains one metric."""
 
-    def __init__(self, metric: "Metric") -> None:
+    def __init__(self, metric: "prometheus_client.Metric") -> None:
         self._metric = metric
 
-    def collect(self) -> Iterable["Metric"]:
+    def collect(self) -> Iterable["prometheus_client.Metric"]:
         return [self._metric]
 
 

@@ -1,7 +1,6 @@
-"""Logs: one JSON object a line on stderr, or lines for people on a terminal; the libraries' own lines among them.
+"""Structured logs of Postroom and its libraries on stderr: one JSON object per line, or console text on a terminal.
 
-An instant is ISO 8601 in UTC. What a log call is given under the name of a secret is masked; that is the last line of
-defence, not a licence to log secrets.
+Timestamps are ISO 8601 in UTC. Values logged under the name of a secret are masked as a last line of defence.
 """
 
 import logging
@@ -9,12 +8,12 @@ import sys
 from collections.abc import Mapping
 from contextvars import ContextVar
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal, Protocol
 
-# structlog loads rich where there is one, to show local variables in tracebacks. They may be secrets: none are shown,
-# and no process is to hold 7 MB for it. So everything that logs comes here for its logger.
+# structlog imports rich, if installed, to show local variables in tracebacks. Local variables may be secrets and are
+# never shown, and rich would cost every process 7 MB. All modules therefore import their logger from here.
 _rich = sys.modules.get("rich")
-sys.modules["rich"] = None  # type: ignore[assignment] # an import of it fails
+sys.modules["rich"] = None  # type: ignore[assignment] # makes the import fail
 import structlog  # noqa: E402
 from structlog.typing import EventDict, Processor, WrappedLogger  # noqa: E402
 
@@ -23,13 +22,10 @@ if _rich is None:
 else:
     sys.modules["rich"] = _rich
 
-if TYPE_CHECKING:
-    from prometheus_client import Counter
-
 get_logger = structlog.get_logger
 
-CALL: ContextVar[tuple[str, str]] = ContextVar("call")
-"""The request id and the RPC of the call that is being handled, which stand in its log lines."""
+LOGGED_CALL: ContextVar[tuple[str, str]] = ContextVar("logged_call")
+"""Request id and RPC name of the call being handled, added to each of its log lines."""
 
 SECRET_NAMES = frozenset(
     {
@@ -49,40 +45,46 @@ SECRET_NAMES = frozenset(
         "x_auth_token",
     }
 )
-"""Names of values that are masked wherever they stand; `-` counts as `_`, and case does not count."""
+"""Names whose values are masked at any depth; `-` is the same as `_`, and case is ignored."""
 
 MASK = "[redacted]"
 QUIET_LIBRARIES = ("aiohttp", "aiosqlite", "alembic", "asyncio", "grpc", "sqlalchemy")
 
+WARNING_INTERVAL_SECONDS = 1.0
 
-TALLY_SECONDS = 1.0
+
+class Incrementable(Protocol):
+    """A counter without labels, or with its labels set."""
+
+    def inc(self) -> None:
+        """Add one."""
 
 
-class Tally:
-    """Counts what may happen too often for a line each, in a metric, and logs the count: at once, then once a second.
+class RateLimitedWarning:
+    """A warning for frequent events, such as rejected calls: all are counted in a metric, one a second is logged.
 
-    What it counts comes when the process has least time for it, such as calls that are refused for their number.
+    The first event is logged at once. The field `count` is the number of events since the previous line.
     """
 
-    def __init__(self, event: str, counter: "Counter", **fields: object) -> None:
+    def __init__(self, event: str, counter: Incrementable, **fields: object) -> None:
         self._event = event
         self._counter = counter
         self._fields = fields
         self._count = 0
-        self._logged_at = -TALLY_SECONDS
+        self._logged_at = -WARNING_INTERVAL_SECONDS
 
-    def add(self) -> None:
-        """Count one more."""
+    def record(self) -> None:
+        """Count one event, and log unless a line was logged within the interval."""
         self._counter.inc()
         self._count += 1
         now = monotonic()
-        if now - self._logged_at >= TALLY_SECONDS:
+        if now - self._logged_at >= WARNING_INTERVAL_SECONDS:
             get_logger().warning(self._event, **self._fields, count=self._count)
             self._logged_at, self._count = now, 0
 
 
 def redact(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    """Mask what stands under a secret's name, at any depth."""
+    """Mask values under the names of secrets, at any depth."""
     return {name: _redacted(name, value) for name, value in event.items()}
 
 
@@ -98,23 +100,23 @@ def _redacted(name: object, value: Any) -> Any:
     return value
 
 
-def configure(level: str, form: Literal["auto", "json", "console"] = "auto", *, process: str) -> None:
-    """Send every log line of this process to stderr, from `level` up, each with the name of its `process`.
+def configure(level: str, log_format: Literal["auto", "json", "console"] = "auto", *, process: str) -> None:
+    """Configure all logs of this process: to stderr, from `level` up, each line with the field `process`.
 
-    It may be called again; a logger that has been used keeps working.
+    May be called again; loggers that are already in use follow.
     """
     threshold = logging.getLevelNamesMapping()[level.upper()]
 
-    def name_process(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    def add_process(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
         event.setdefault("process", process)
         return event
 
     shared: list[Processor] = [
-        _name_call,
+        _add_call,
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
-        name_process,
+        add_process,
     ]
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
@@ -123,7 +125,7 @@ def configure(level: str, form: Literal["auto", "json", "console"] = "auto", *, 
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 redact,
-                *_renderers(console=form == "console" or (form == "auto" and sys.stderr.isatty())),
+                *_renderers(console=log_format == "console" or (log_format == "auto" and sys.stderr.isatty())),
             ],
         )
     )
@@ -144,8 +146,8 @@ def configure(level: str, form: Literal["auto", "json", "console"] = "auto", *, 
     )
 
 
-def _name_call(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    if call := CALL.get(None):
+def _add_call(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    if call := LOGGED_CALL.get(None):
         event.setdefault("request_id", call[0])
         event.setdefault("rpc", call[1])
     return event
@@ -153,13 +155,13 @@ def _name_call(_logger: WrappedLogger, _method: str, event: EventDict) -> EventD
 
 def _renderers(*, console: bool) -> list[Processor]:
     if console:
-        # The default renderer of a traceback shows local variables, which may be secrets.
+        # The default exception formatter shows local variables, which may be secrets.
         return [
             structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback)
         ]
-    return [structlog.processors.format_exc_info, _in_order, structlog.processors.JSONRenderer()]
+    return [structlog.processors.format_exc_info, _common_fields_first, structlog.processors.JSONRenderer()]
 
 
-def _in_order(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+def _common_fields_first(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
     first = {name: event[name] for name in ("timestamp", "level", "process", "event") if name in event}
     return {**first, **event}

@@ -1,112 +1,25 @@
-"""Every metric of Postroom, in one table: what it is called, what it counts, and which process has it.
+"""Every metric of Postroom: name, type, help text, unit, labels, and the processes that expose it.
 
-The names that Prometheus users know are used where there are such: gRPC's as the client libraries' interceptors have
-them, HTTP's as OpenTelemetry does. No label holds anything of a tenant, or anything as it was sent.
+gRPC metrics have the names of the client libraries' interceptors, HTTP metrics those of OpenTelemetry. No label value
+holds tenant data or text sent by a caller, so that the number of series is bounded.
 
-A metric is made in the process that counts it, when that begins. The library chooses as it is imported, by
-PROMETHEUS_MULTIPROC_DIR, whether values stay in the process or are shared by files in that directory; so nothing here
-imports it any sooner. `python -m postroomd.observability.metrics` prints the table as docs/metrics.md has it.
+`python -m postroomd.observability.metrics` prints the table in docs/metrics.md.
 """
 
 import asyncio
 import sys
-from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
-from itertools import product
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar
+from typing import Any, Protocol
 
 from postroomd import __version__
+from postroomd.observability.metric_types import DYNAMIC, Counter, Gauge, Histogram, Metric
 from postroomd.observability.steps import StepKind
-
-if TYPE_CHECKING:
-    from prometheus_client import Counter, Gauge, Histogram
 
 SAMPLE_SECONDS = 1.0
 
-BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
-"""Upper bounds, in seconds: a read takes about a millisecond, a batch of a hundred passwords some seconds."""
-
 HASH_BUCKETS = (0.01, 0.02, 0.03, 0.04, 0.06, 0.08, 0.12, 0.25, 0.5, 1.0, 2.5)
-"""Upper bounds, in seconds: a hash at the default cost takes about 0.03."""
-
-OPEN: tuple[str, ...] = ()
-"""The values of a label that are known by what there is to serve, or by what happens, and not here."""
-
-Made = TypeVar("Made", "Counter", "Gauge", "Histogram")
-
-_made: dict[str, Any] = {}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Metric(ABC, Generic[Made]):
-    """What there is to know of a metric. `labels` has the values that a label begins with, `OPEN` for none."""
-
-    kind: ClassVar[str]
-
-    name: str
-    meaning: str
-    unit: str
-    processes: Sequence[str]
-    labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-
-    def of(self, *values: str) -> Made:
-        """The metric itself, with these values of its labels. Where it counts often, it is to be kept."""
-        made = _made.get(self.name)
-        if made is None:
-            made = _made[self.name] = self._make()
-        return made.labels(*values) if values else made
-
-    def begin(self) -> None:
-        """Make it, so that a scrape has it before anything has happened: at 0, where its labels are known."""
-        self.of()
-        for values in product(*self.labels.values()):
-            self.of(*values)
-
-    @abstractmethod
-    def _make(self) -> Made: ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Counts(Metric["Counter"]):
-    """A number that only grows."""
-
-    kind = "counter"
-
-    def _make(self) -> "Counter":
-        from prometheus_client import Counter
-
-        return Counter(self.name, self.meaning, self.labels)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Level(Metric["Gauge"]):
-    """A number that goes up and down. `together` is what several processes' numbers come to."""
-
-    kind = "gauge"
-
-    together: Literal["livesum", "livemin", "livemax"]
-
-    def _make(self) -> "Gauge":
-        from prometheus_client import Gauge
-
-        return Gauge(self.name, self.meaning, self.labels, multiprocess_mode=self.together)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Times(Metric["Histogram"]):
-    """How often something took how long, by upper bounds in seconds."""
-
-    kind = "histogram"
-
-    buckets: Sequence[float] = BUCKETS
-
-    def _make(self) -> "Histogram":
-        from prometheus_client import Histogram
-
-        return Histogram(self.name, self.meaning, self.labels, buckets=self.buckets)
-
+"""Upper bounds in seconds: a password hash at the default cost takes about 0.03 s."""
 
 SERVE, GATEWAY, WORKER = ("serve",), ("gateway",), ("worker",)
 CALL_KINDS = ("reads", "changes")
@@ -115,175 +28,203 @@ FAILURES = (*StepKind, "database")
 
 # --- The service ------------------------------------------------------------------------------------------------------
 
-GRPC_HANDLED = Counts(
+GRPC_HANDLED = Counter(
     name="grpc_server_handled_total",
-    meaning="Calls answered, refused ones too, by the status that they ended with.",
+    help="Completed calls by status code, rejected calls included.",
     unit="calls",
     processes=SERVE,
-    labels={"grpc_service": OPEN, "grpc_method": OPEN, "grpc_code": OPEN},
+    label_values={"grpc_service": DYNAMIC, "grpc_method": DYNAMIC, "grpc_code": DYNAMIC},
 )
-GRPC_SECONDS = Times(
+GRPC_SECONDS = Histogram(
     name="grpc_server_handling_seconds",
-    meaning="How long calls took from being let in to their answer, well or not. Refused calls were not let in.",
+    help="Duration of calls from admission to response, whatever their status. Rejected calls are not observed.",
     unit="seconds",
     processes=SERVE,
-    labels={"grpc_service": OPEN, "grpc_method": OPEN},
+    label_values={"grpc_service": DYNAMIC, "grpc_method": DYNAMIC},
 )
-CALLS_IN_PROGRESS = Level(
+CALLS_IN_PROGRESS = Gauge(
     name="postroom_calls_in_progress",
-    meaning="Calls that hold a place, of --max-calls of each kind, as looked at once a second.",
+    help="Calls in progress, at most --max-calls of each kind; sampled once a second.",
     unit="calls",
     processes=SERVE,
-    labels={"kind": CALL_KINDS},
-    together="livesum",
+    label_values={"kind": CALL_KINDS},
+    multiprocess_mode="livesum",
 )
-CALLS_REFUSED = Counts(
+CALLS_REFUSED = Counter(
     name="postroom_calls_refused_total",
-    meaning="Calls refused because all places were taken.",
+    help="Calls rejected because --max-calls of their kind were in progress.",
     unit="calls",
     processes=SERVE,
-    labels={"kind": CALL_KINDS},
+    label_values={"kind": CALL_KINDS},
 )
-PASSWORD_SECONDS = Times(
+PASSWORD_SECONDS = Histogram(
     name="postroom_password_hash_seconds",
-    meaning="How long the hash of a password took, once its turn had come.",
+    help="Duration of one password hash, without the time in the queue.",
     unit="seconds",
     processes=SERVE,
     buckets=HASH_BUCKETS,
 )
-PASSWORDS_WAITING = Level(
+PASSWORDS_WAITING = Gauge(
     name="postroom_passwords_waiting",
-    meaning="Passwords of the calls that wait for hashes, those being hashed among them.",
+    help="Passwords of the calls that are in the hashing queue or being hashed.",
     unit="passwords",
     processes=SERVE,
-    together="livesum",
+    multiprocess_mode="livesum",
 )
-PASSWORDS_REFUSED = Counts(
+PASSWORDS_REFUSED = Counter(
     name="postroom_passwords_refused_total",
-    meaning="Passwords not hashed because others' would have taken too long before them.",
+    help="Passwords rejected because their expected time in the hashing queue exceeded --hash-wait-seconds.",
     unit="passwords",
     processes=SERVE,
 )
-DATABASE_UP = Level(
+DATABASE_UP = Gauge(
     name="postroom_database_up",
-    meaning="Whether the database answers, as looked at once a second: 1 or 0.",
+    help="1 if the database responds, 0 if it does not; checked once a second.",
     unit="0 or 1",
     processes=SERVE,
-    together="livemin",
+    multiprocess_mode="livemin",
 )
-TRANSACTIONS_RETRIED = Counts(
+TRANSACTIONS_RETRIED = Counter(
     name="postroom_transactions_retried_total",
-    meaning="Transactions begun again, having lost to another: a deadlock, a serialization failure, a key just taken.",
+    help="Transaction retries after a deadlock, a serialization failure or a concurrent insert of the same key.",
     unit="attempts",
     processes=(*SERVE, *WORKER),
 )
 
 # --- The gateway ------------------------------------------------------------------------------------------------------
 
-HTTP_SECONDS = Times(
+HTTP_SECONDS = Histogram(
     name="http_server_request_duration_seconds",
-    meaning="How long requests took, by route and status: 499 where the client went first, `unmatched` for no route.",
+    help="Duration of requests by route and status: 499 if the client disconnected, `unmatched` if no route matches.",
     unit="seconds",
     processes=GATEWAY,
-    labels={"http_request_method": OPEN, "http_route": OPEN, "http_response_status_code": OPEN},
+    label_values={"http_request_method": DYNAMIC, "http_route": DYNAMIC, "http_response_status_code": DYNAMIC},
 )
-HTTP_CONNECTIONS = Level(
+HTTP_CONNECTIONS = Gauge(
     name="postroom_http_connections",
-    meaning="Connections open, of --max-connections, as looked at once a second.",
+    help="Open connections, at most --max-connections; sampled once a second.",
     unit="connections",
     processes=GATEWAY,
-    together="livesum",
+    multiprocess_mode="livesum",
 )
-CONNECTIONS_REFUSED = Counts(
+CONNECTIONS_REFUSED = Counter(
     name="postroom_http_connections_refused_total",
-    meaning="Connections refused because --max-connections were open.",
+    help="Connections rejected because --max-connections were open.",
     unit="connections",
     processes=GATEWAY,
 )
-REQUESTS_REFUSED = Counts(
+REQUESTS_REFUSED = Counter(
     name="postroom_http_requests_refused_total",
-    meaning="Requests answered 429: for their number, or by the service, for that of its calls or passwords.",
+    help="Requests rejected with status 429, by the gateway's --max-requests or by a limit of the service.",
     unit="requests",
     processes=GATEWAY,
 )
 
 # --- The worker -------------------------------------------------------------------------------------------------------
 
-WORKER_STEPS = Counts(
+WORKER_STEPS = Counter(
     name="postroom_worker_steps_total",
-    meaning="Steps taken: mailboxes that were due, moved on or left as they are; domains on the way to ready; what is"
-    " in deleted domains, purged or handed to the mail platform; provisions confirmed where there is none; answers"
-    " under idempotency keys forgotten.",
+    help="Completed steps by kind: due mailboxes processed; domains and aliases provisioned; deleted domains and their"
+    " mailboxes purged, or handed to the mail platform; provisions confirmed where there is no mail platform; expired"
+    " idempotent responses deleted.",
     unit="steps",
     processes=WORKER,
-    labels={"kind": STEPS},
+    label_values={"kind": STEPS},
 )
-DOMAINS_LOOKED_UP = Counts(
+DOMAINS_LOOKED_UP = Counter(
     name="postroom_worker_domains_looked_up_total",
-    meaning="Domains whose DNS records were looked up, by the domain's status after it.",
+    help="Domains whose DNS records were looked up, by the resulting status of the domain.",
     unit="domains",
     processes=WORKER,
-    labels={"status": OPEN},
+    label_values={"status": DYNAMIC},
 )
-WORKER_FAILURES = Counts(
+WORKER_FAILURES = Counter(
     name="postroom_worker_failures_total",
-    meaning="Steps that failed and are tried again later, and passes ended by a database that can't be reached.",
+    help="Failed steps by kind, each retried with backoff, and passes aborted because the database was unavailable.",
     unit="failures",
     processes=WORKER,
-    labels={"kind": FAILURES},
+    label_values={"kind": FAILURES},
 )
-WORKER_LAG = Level(
+WORKER_LAG = Gauge(
     name="postroom_worker_lag_seconds",
-    meaning="How overdue the most overdue work is, a look-up or a step; 0 where nothing is due.",
+    help="How long the oldest due DNS lookup or step has been overdue; 0 if nothing is due.",
     unit="seconds",
     processes=WORKER,
-    together="livemax",
+    multiprocess_mode="livemax",
 )
-WORKER_RAN = Level(
+WORKER_LAST_RUN = Gauge(
     name="postroom_worker_last_run_timestamp_seconds",
-    meaning="When the worker last came to the end of a pass well.",
-    unit="seconds since 1970",
+    help="End of the last successful pass of the worker.",
+    unit="seconds since the Unix epoch",
     processes=WORKER,
-    together="livemax",
+    multiprocess_mode="livemax",
 )
 
-# --- Each of them -----------------------------------------------------------------------------------------------------
+# --- Every process ----------------------------------------------------------------------------------------------------
 
-BUILD_INFO = Level(
+BUILD_INFO = Gauge(
     name="postroom_build_info",
-    meaning="Always 1; the label says which version this is.",
+    help="Always 1; the label is the version of Postroom.",
     unit="1",
     processes=(*SERVE, *GATEWAY, *WORKER),
-    labels={"version": (__version__,)},
-    together="livemax",
+    label_values={"version": (__version__,)},
+    multiprocess_mode="livemax",
 )
 
-METRICS: Sequence[Metric[Any]] = tuple(each for each in list(globals().values()) if isinstance(each, Metric))
-"""All of them, in the order above."""
+METRICS: Sequence[Metric[Any]] = (
+    GRPC_HANDLED,
+    GRPC_SECONDS,
+    CALLS_IN_PROGRESS,
+    CALLS_REFUSED,
+    PASSWORD_SECONDS,
+    PASSWORDS_WAITING,
+    PASSWORDS_REFUSED,
+    DATABASE_UP,
+    TRANSACTIONS_RETRIED,
+    HTTP_SECONDS,
+    HTTP_CONNECTIONS,
+    CONNECTIONS_REFUSED,
+    REQUESTS_REFUSED,
+    WORKER_STEPS,
+    DOMAINS_LOOKED_UP,
+    WORKER_FAILURES,
+    WORKER_LAG,
+    WORKER_LAST_RUN,
+    BUILD_INFO,
+)
+"""All metrics, in the order of the table in docs/metrics.md."""
 
 
-def begin(process: str) -> None:
-    """Have the metrics of a process, `serve`, `gateway` or `worker`, in its scrapes from now on."""
+def register_metrics(process: str) -> None:
+    """Register the metrics of a process: `serve`, `gateway` or `worker`."""
     import prometheus_client
 
-    prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call] # they would double the lines, and Prometheus asks for none
+    # `_created` series would double the exposition; Prometheus does not use them.
+    prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
     for metric in METRICS:
         if process in metric.processes:
-            metric.begin()
-    BUILD_INFO.of(__version__).set(1)
+            metric.register()
+    BUILD_INFO.labels(__version__).set(1)
+
+
+class Settable(Protocol):
+    """A gauge, as far as sampling needs it."""
+
+    def set(self, value: float) -> None:
+        """Set the value."""
 
 
 @asynccontextmanager
-async def sampling(levels: Iterable[tuple["Gauge", Callable[[], float]]]) -> AsyncIterator[None]:
-    """Set levels to what their functions answer, once a second during the block.
+async def sampling(gauges: Iterable[tuple[Settable, Callable[[], float]]]) -> AsyncIterator[None]:
+    """Set each gauge to the result of its function once a second during the block, and once more at its end.
 
-    What changes with every call is looked at now and then, so that no call pays for it.
+    For values that change with every call: sampling keeps the cost out of the call.
     """
-    levels = tuple(levels)
+    gauges = tuple(gauges)
 
     def sample() -> None:
-        for gauge, look in levels:
-            gauge.set(look())
+        for gauge, read in gauges:
+            gauge.set(read())
 
     async def keep_sampling() -> None:
         while True:
@@ -299,12 +240,12 @@ async def sampling(levels: Iterable[tuple["Gauge", Callable[[], float]]]) -> Asy
 
 
 def markdown_table() -> str:
-    """The metrics as the table of docs/metrics.md."""
-    rows = ["| metric | type | labels | unit | process | what it is |", "|---|---|---|---|---|---|"]
-    for each in METRICS:
-        labels = ", ".join(f"`{label}`" for label in each.labels) or "none"
-        processes = ", ".join(f"`{process}`" for process in each.processes)
-        rows.append(f"| `{each.name}` | {each.kind} | {labels} | {each.unit} | {processes} | {each.meaning} |")
+    """Return the table of metrics in docs/metrics.md."""
+    rows = ["| metric | type | labels | unit | processes | description |", "|---|---|---|---|---|---|"]
+    for metric in METRICS:
+        labels = ", ".join(f"`{label}`" for label in metric.label_values) or "none"
+        processes = ", ".join(f"`{process}`" for process in metric.processes)
+        rows.append(f"| `{metric.name}` | {metric.type} | {labels} | {metric.unit} | {processes} | {metric.help} |")
     return "\n".join(rows) + "\n"
 
 

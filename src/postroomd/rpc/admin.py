@@ -1,4 +1,4 @@
-"""The RPCs of the admin service: what an operator, and an operator's systems, decide."""
+"""The RPCs of the admin service, for the operator, the billing system and the mail platform."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -36,18 +36,18 @@ class AdminServicer:
     async def ListPendingPayments(
         self, request: payment_pb2.ListPendingPaymentsRequest, context: CallContext
     ) -> Slice[Payment]:
-        """What is owed."""
+        """List the payments that are not confirmed."""
         with checking() as check:
             limit = check.limit(request.page_size, MAX_PAGE_SIZE)
         return await self.administration.pending_payments(request.page_token, limit)
 
     async def ConfirmPayment(self, request: payment_pb2.ConfirmPaymentRequest, context: CallContext) -> Payment:
-        """Take a payment as paid."""
+        """Record that a payment was made."""
         payment_id = check_id("payment_id", request.payment_id)
         return await self.administration.settle_payment(context, payment_id, partial(confirm_payment, now=self.clock()))
 
     async def RefusePayment(self, request: payment_pb2.RefusePaymentRequest, context: CallContext) -> Payment:
-        """Take a payment as refused."""
+        """Record that a payment was refused."""
         with checking() as check:
             payment_id = check.uuid("payment_id", request.payment_id)
             reason = check.reason(request.reason)
@@ -64,27 +64,27 @@ class AdminServicer:
         )
 
     async def UnlockMailbox(self, request: mailbox_pb2.UnlockMailboxRequest, context: CallContext) -> Mailbox:
-        """Take a lock back."""
+        """Unlock a mailbox."""
         mailbox_id = check_id("mailbox_id", request.mailbox_id)
         return await self.administration.change_mailbox(context, mailbox_id, partial(unlock_mailbox, now=self.clock()))
 
     async def ListPendingProvisions(
         self, request: provision_pb2.ListPendingProvisionsRequest, context: CallContext
     ) -> Slice[Provision]:
-        """What the mail platform is to do now."""
+        """List the provisions that are due."""
         with checking() as check:
             limit = check.limit(request.page_size, MAX_PAGE_SIZE)
         return await self.administration.pending_provisions(self.clock(), request.page_token, limit)
 
     async def ConfirmProvision(self, request: provision_pb2.ConfirmProvisionRequest, context: CallContext) -> Provision:
-        """Take a provision as done."""
+        """Record that the mail platform completed a provision."""
         provision_id = check_id("provision_id", request.provision_id)
         return await self.administration.settle_provision(
             context, provision_id, partial(confirm_provision, now=self.clock())
         )
 
     async def FailProvision(self, request: provision_pb2.FailProvisionRequest, context: CallContext) -> Provision:
-        """Put a provision off."""
+        """Record that a provision failed, and schedule its next attempt."""
         with checking() as check:
             provision_id = check.uuid("provision_id", request.provision_id)
             reason = check.reason(request.reason)
@@ -94,7 +94,7 @@ class AdminServicer:
     async def ListTransitions(
         self, request: mailbox_pb2.ListTransitionsRequest, context: CallContext
     ) -> Slice[Transition]:
-        """What became of a mailbox."""
+        """List the transitions of a mailbox, oldest first."""
         with checking() as check:
             mailbox_id = check.uuid("mailbox_id", request.mailbox_id)
             limit = check.limit(request.page_size, MAX_PAGE_SIZE)
@@ -104,30 +104,30 @@ class AdminServicer:
         return Slice(page, str(page[-1].revision) if len(found) > limit else "")
 
     async def GetMailbox(self, request: mailbox_pb2.GetMailboxRequest, context: CallContext) -> Mailbox | Tombstone:
-        """One mailbox, or what is left of it."""
+        """Return a mailbox, or the tombstone of a purged one."""
         return await self.administration.get_mailbox(check_id("mailbox_id", request.mailbox_id))
 
     def rpcs(self) -> Mapping[str, Rpc]:
-        """The RPCs by name, each with what makes its response of its result."""
+        """Return the RPCs by name."""
         return {
             "ListPendingPayments": Rpc(self.ListPendingPayments, convert.payments_message),
             "ConfirmPayment": Rpc(self.ConfirmPayment, convert.payment_message),
             "RefusePayment": Rpc(self.RefusePayment, convert.payment_message),
-            "LockMailbox": Rpc(self.LockMailbox, convert.administered_mailbox_message),
-            "UnlockMailbox": Rpc(self.UnlockMailbox, convert.administered_mailbox_message),
+            "LockMailbox": Rpc(self.LockMailbox, convert.admin_mailbox_message),
+            "UnlockMailbox": Rpc(self.UnlockMailbox, convert.admin_mailbox_message),
             "ListPendingProvisions": Rpc(self.ListPendingProvisions, convert.provisions_message),
             "ConfirmProvision": Rpc(self.ConfirmProvision, convert.provision_message),
             "FailProvision": Rpc(self.FailProvision, convert.provision_message),
             "ListTransitions": Rpc(self.ListTransitions, convert.transitions_message),
-            "GetMailbox": Rpc(self.GetMailbox, convert.found_message),
+            "GetMailbox": Rpc(self.GetMailbox, convert.mailbox_response),
         }
 
 
 def _revision(check: Checker, token: str) -> int:
-    """The revision that a list of transitions goes on after, by its token."""
-    # Python refuses to read thousands of digits: what is longer than any revision is not read.
-    digits = token.isascii() and token.isdecimal() and len(token) <= len(str(MAX_REVISION))
-    if token and not (digits and int(token) <= MAX_REVISION):
-        check.refuse("page_token", Reason.FORMAT, "the next_page_token of the page before")
+    """Return the revision after which a list of transitions continues, 0 without a token."""
+    # The length is checked first: int() rejects thousands of digits with another error.
+    decimal = token.isascii() and token.isdecimal() and len(token) <= len(str(MAX_REVISION))
+    if token and not (decimal and int(token) <= MAX_REVISION):
+        check.refuse("page_token", Reason.FORMAT, "must be the next_page_token of a response of this list")
         return 0
     return int(token or 0)

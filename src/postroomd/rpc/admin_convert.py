@@ -1,4 +1,4 @@
-"""The admin contract's messages, made of the domain's values: as convert.py does for the tenants' contract."""
+"""Conversion from the domain to the messages of the admin contract, as convert.py does for the tenants' contract."""
 
 from postroom.admin.v1alpha1 import mailbox_pb2, payment_pb2, provision_pb2
 from postroom.v1alpha1 import mailbox_pb2 as tenant_pb2
@@ -8,19 +8,19 @@ from postroomd.domain.model import Mailbox, MailboxStatus, SubscriptionPeriod
 from postroomd.domain.payments import Payment, PaymentStatus
 from postroomd.domain.provisions import Provision, ProvisionKind, ProvisionStatus
 from postroomd.domain.queries import Slice
-from postroomd.rpc.convert import mailbox_message, numbers, optional_timestamp, timestamp
+from postroomd.rpc.convert import enum_numbers, mailbox_message, optional_timestamp, timestamp
 
-_MAILBOX_STATUS = numbers(MailboxStatus, tenant_pb2.Mailbox.Status)
-_PERIOD = numbers(SubscriptionPeriod, tenant_pb2.Mailbox.SubscriptionPeriod)
-_PAYMENT_STATUS = numbers(PaymentStatus, payment_pb2.Payment.Status)
-_PROVISION_KIND = numbers(ProvisionKind, provision_pb2.Provision.Kind)
-_PROVISION_STATUS = numbers(ProvisionStatus, provision_pb2.Provision.Status)
-_PAYMENT_STANDING = numbers(PaymentStanding, mailbox_pb2.Mailbox.PaymentStanding)
-_PROVISION_STANDING = numbers(ProvisionStanding, mailbox_pb2.Mailbox.ProvisionStanding)
+_MAILBOX_STATUS = enum_numbers(MailboxStatus, tenant_pb2.Mailbox.Status)
+_PERIOD = enum_numbers(SubscriptionPeriod, tenant_pb2.Mailbox.SubscriptionPeriod)
+_PAYMENT_STATUS = enum_numbers(PaymentStatus, payment_pb2.Payment.Status)
+_PROVISION_KIND = enum_numbers(ProvisionKind, provision_pb2.Provision.Kind)
+_PROVISION_STATUS = enum_numbers(ProvisionStatus, provision_pb2.Provision.Status)
+_PAYMENT_STANDING = enum_numbers(PaymentStanding, mailbox_pb2.Mailbox.PaymentStanding)
+_PROVISION_STANDING = enum_numbers(ProvisionStanding, mailbox_pb2.Mailbox.ProvisionStanding)
 
 
 def payment_message(payment: Payment) -> payment_pb2.Payment:
-    """A payment as the contract has it."""
+    """Return the message of a payment."""
     return payment_pb2.Payment(
         id=payment.id,
         mailbox_id=payment.mailbox_id,
@@ -38,14 +38,14 @@ def payment_message(payment: Payment) -> payment_pb2.Payment:
 
 
 def payments_message(payments: Slice[Payment]) -> payment_pb2.ListPendingPaymentsResponse:
-    """A page of payments as the contract has it."""
+    """Return the message of a page of payments."""
     return payment_pb2.ListPendingPaymentsResponse(
         payments=map(payment_message, payments.items), next_page_token=payments.next_cursor
     )
 
 
 def provision_message(provision: Provision) -> provision_pb2.Provision:
-    """A provision as the contract has it."""
+    """Return the message of a provision."""
     return provision_pb2.Provision(
         id=provision.id,
         kind=_PROVISION_KIND[provision.kind],
@@ -65,14 +65,14 @@ def provision_message(provision: Provision) -> provision_pb2.Provision:
 
 
 def provisions_message(provisions: Slice[Provision]) -> provision_pb2.ListPendingProvisionsResponse:
-    """A page of provisions as the contract has it."""
+    """Return the message of a page of provisions."""
     return provision_pb2.ListPendingProvisionsResponse(
         provisions=map(provision_message, provisions.items), next_page_token=provisions.next_cursor
     )
 
 
-def administered_mailbox_message(mailbox: Mailbox) -> mailbox_pb2.Mailbox:
-    """A mailbox as the admin contract has it."""
+def admin_mailbox_message(mailbox: Mailbox) -> mailbox_pb2.Mailbox:
+    """Return the admin contract's message of a mailbox."""
     return mailbox_pb2.Mailbox(
         mailbox=mailbox_message(mailbox),
         lock_reason=mailbox.lock_reason,
@@ -82,15 +82,15 @@ def administered_mailbox_message(mailbox: Mailbox) -> mailbox_pb2.Mailbox:
     )
 
 
-def found_message(found: Mailbox | Tombstone) -> mailbox_pb2.GetMailboxResponse:
-    """A mailbox, or what is left of it, as the contract has it."""
-    if isinstance(found, Tombstone):
-        return mailbox_pb2.GetMailboxResponse(tombstone=tombstone_message(found))
-    return mailbox_pb2.GetMailboxResponse(mailbox=administered_mailbox_message(found))
+def mailbox_response(mailbox: Mailbox | Tombstone) -> mailbox_pb2.GetMailboxResponse:
+    """Return the response with a mailbox, or with the tombstone of a purged one."""
+    if isinstance(mailbox, Tombstone):
+        return mailbox_pb2.GetMailboxResponse(tombstone=tombstone_message(mailbox))
+    return mailbox_pb2.GetMailboxResponse(mailbox=admin_mailbox_message(mailbox))
 
 
 def tombstone_message(tombstone: Tombstone) -> mailbox_pb2.Tombstone:
-    """What is left of a mailbox as the contract has it."""
+    """Return the message of a purged mailbox's tombstone."""
     return mailbox_pb2.Tombstone(
         mailbox_id=tombstone.mailbox_id,
         domain_id=tombstone.domain_id,
@@ -102,7 +102,7 @@ def tombstone_message(tombstone: Tombstone) -> mailbox_pb2.Tombstone:
 
 
 def transition_message(transition: Transition) -> mailbox_pb2.Transition:
-    """A transition as the contract has it."""
+    """Return the message of a transition."""
     return mailbox_pb2.Transition(
         mailbox_id=transition.mailbox_id,
         revision=transition.revision,
@@ -114,12 +114,12 @@ def transition_message(transition: Transition) -> mailbox_pb2.Transition:
     )
 
 
-def _status(status: MailboxStatus | None) -> "tenant_pb2.Mailbox.Status.ValueType":
-    return _MAILBOX_STATUS[status] if status else tenant_pb2.Mailbox.UNKNOWN_STATUS
-
-
 def transitions_message(transitions: Slice[Transition]) -> mailbox_pb2.ListTransitionsResponse:
-    """A page of transitions as the contract has it."""
+    """Return the message of a page of transitions."""
     return mailbox_pb2.ListTransitionsResponse(
         transitions=map(transition_message, transitions.items), next_page_token=transitions.next_cursor
     )
+
+
+def _status(status: MailboxStatus | None) -> "tenant_pb2.Mailbox.Status.ValueType":
+    return _MAILBOX_STATUS[status] if status else tenant_pb2.Mailbox.UNKNOWN_STATUS

@@ -1,58 +1,56 @@
-"""How many calls are in progress at most: what comes on top is refused before anything is done for it.
+"""Admission control: the maximum number of calls in progress, beyond which calls are rejected before any work.
 
-A process that takes in more than it can do makes every caller wait for all the others, until their deadlines pass and
-its work is for nothing. With a bound, a call that is taken in is answered about as soon as on a calm day, and one that
-is not learns so at once.
+An unbounded process under overload makes every call slow, until deadlines pass and its work is wasted. With a bound, an
+admitted call stays about as fast as without overload, and a rejected caller learns of it at once.
 
-Reads and changes have places of their own: changes may wait for a password's hash or for the one writer, and reads are
-not to be refused for that. Health checks take no place, and are always answered.
+Reads and changes have separate slots: changes may wait for password hashing or for the single writer, and must not
+cause reads to be rejected. Health checks take no slot, and are always answered.
 """
 
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from postroomd.observability.logs import Tally
+from postroomd.observability.logs import RateLimitedWarning
 from postroomd.observability.metrics import CALLS_REFUSED
 
-RETRY_SECONDS = 1.0
-"""What a refused caller is told to wait."""
+RETRY_SECONDS = 1.0  # the retry delay that a rejected caller is given
 
 Call = Callable[[bytes, Any], Awaitable[bytes]]
-Refuse = Callable[[Any], Awaitable[None]]
+Reject = Callable[[Any], Awaitable[None]]
 
 
 class Admission:
-    """The places of one process: `max_calls` for reads, and as many for changes."""
+    """The slots of one process: `max_calls` for reads, and as many for changes."""
 
     def __init__(self, max_calls: int) -> None:
-        self._reads = _Places(max_calls, "reads")
-        self._changes = _Places(max_calls, "changes")
+        self._reads = _Slots(max_calls, "reads")
+        self._changes = _Slots(max_calls, "changes")
 
     def in_progress(self, kind: str) -> int:
-        """How many `reads`, or `changes`, hold a place."""
-        places = self._changes if kind == "changes" else self._reads
-        return places.most - places.free
+        """Return the number of calls in progress of a kind: `reads` or `changes`."""
+        slots = self._changes if kind == "changes" else self._reads
+        return slots.max_calls - slots.free
 
-    def admitting(self, call: Call, refuse: Refuse, *, changes: bool) -> Call:
-        """The same call where there is a place for it; else `refuse`, which raises."""
-        places = self._changes if changes else self._reads
+    def limited(self, call: Call, reject: Reject, *, mutating: bool) -> Call:
+        """Return the call, limited to the free slots of its kind: without one, `reject` runs instead, and raises."""
+        slots = self._changes if mutating else self._reads
 
-        async def admitted(raw: bytes, context: Any) -> bytes:
-            if places.free <= 0:
-                places.refused.add()
-                await refuse(context)
-            places.free -= 1
+        async def limited(raw: bytes, context: Any) -> bytes:
+            if slots.free <= 0:
+                slots.rejected.record()
+                await reject(context)
+            slots.free -= 1
             try:
                 return await call(raw, context)
             finally:
-                places.free += 1
+                slots.free += 1
 
-        return admitted
+        return limited
 
 
-class _Places:
-    """The places for calls of one kind."""
+class _Slots:
+    """The slots for one kind of calls."""
 
-    def __init__(self, most: int, kind: str) -> None:
-        self.most = self.free = most
-        self.refused = Tally("calls refused", CALLS_REFUSED.of(kind), kind=kind, most=most)
+    def __init__(self, max_calls: int, kind: str) -> None:
+        self.max_calls = self.free = max_calls
+        self.rejected = RateLimitedWarning("calls rejected", CALLS_REFUSED.labels(kind), kind=kind, max_calls=max_calls)

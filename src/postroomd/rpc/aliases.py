@@ -45,8 +45,8 @@ class AliasServicer:
         )
         return await self.aliases.create(context, mailbox_id, make, self.policy.quarantine_at(now))
 
-    async def ListAliases(self, request: pb.ListAliasesRequest, context: CallContext) -> page_tokens.Answer[Alias]:
-        """One page of aliases."""
+    async def ListAliases(self, request: pb.ListAliasesRequest, context: CallContext) -> page_tokens.ListResult[Alias]:
+        """List aliases."""
         with checking() as check:
             page, page_size = check.page(request.page, request.page_size, MAX_PAGE_SIZE)
             query = AliasQuery(
@@ -57,11 +57,11 @@ class AliasServicer:
                 project_id=check.optional_uuid("project_id", request.project_id),
                 status=convert.optional_member(check, "status", request.status, convert.ALIAS_STATUSES),
             )
-            query = page_tokens.resumed(check, request, context.scope, query)
-        return page_tokens.answer(await self.aliases.list(context, query), context.scope, query)
+            query = page_tokens.with_page_token(check, request, context.scope, query)
+        return page_tokens.list_result(await self.aliases.list(context, query), context.scope, query)
 
     async def GetAlias(self, request: pb.GetAliasRequest, context: CallContext) -> Alias:
-        """One alias."""
+        """Return an alias."""
         alias_id = check_id("alias_id", request.alias_id)
         return await self.aliases.get(context, alias_id)
 
@@ -72,30 +72,30 @@ class AliasServicer:
             alias_id = check.uuid("alias_id", request.alias_id)
             check.text("description", sent or "", MAX_DESCRIPTION)
         rule = partial(describe_alias, description=sent, now=self.clock())
-        guarded = convert.guarded(request.etag, convert.etag, "alias", rule)
-        return await self.aliases.change(context, alias_id, guarded)
+        checked_rule = convert.require_etag(request.etag, convert.etag, "alias", rule)
+        return await self.aliases.change(context, alias_id, checked_rule)
 
     async def DeleteAlias(self, request: pb.DeleteAliasRequest, context: CallContext) -> Alias:
-        """Remove an alias."""
+        """Delete an alias."""
         alias_id = check_id("alias_id", request.alias_id)
         rule = partial(delete_alias, policy=self.policy, now=self.clock())
-        guarded = convert.guarded(request.etag, convert.etag, "alias", rule)
-        return await self.aliases.delete(context, alias_id, guarded)
+        checked_rule = convert.require_etag(request.etag, convert.etag, "alias", rule)
+        return await self.aliases.delete(context, alias_id, checked_rule)
 
     def rpcs(self) -> Mapping[str, Rpc]:
-        """The RPCs by name, each with what makes its response of its result."""
+        """Return the RPCs by name."""
         return {
             "CreateAlias": Rpc(self.CreateAlias, convert.alias_message),
-            "ListAliases": Rpc(self.ListAliases, _page),
+            "ListAliases": Rpc(self.ListAliases, _list_response),
             "GetAlias": Rpc(self.GetAlias, convert.alias_message),
             "UpdateAlias": Rpc(self.UpdateAlias, convert.alias_message),
             "DeleteAlias": Rpc(self.DeleteAlias, convert.alias_message),
         }
 
 
-def _page(answer: page_tokens.Answer[Alias]) -> pb.ListAliasesResponse:
+def _list_response(result: page_tokens.ListResult[Alias]) -> pb.ListAliasesResponse:
     return pb.ListAliasesResponse(
-        total_count=answer.page.total_count,
-        aliases=map(convert.alias_message, answer.page.items),
-        next_page_token=answer.next_page_token,
+        total_count=result.page.total_count,
+        aliases=map(convert.alias_message, result.page.items),
+        next_page_token=result.next_page_token,
     )

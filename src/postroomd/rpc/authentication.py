@@ -1,4 +1,4 @@
-"""Authentication: the API key, or the admin key, that a call's metadata carries."""
+"""Authentication of calls by the secret of an API key, or of an admin key, in their metadata."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from postroomd.domain.errors import KeyRefusal, Unauthenticated
 from postroomd.domain.keys import hash_secret
 from postroomd.domain.tenancy import AdminKey, ApiKey, Scope
 
-CACHED_KEYS = 10_000
+MAX_CACHED_KEYS = 10_000
 
 Metadata = Sequence[tuple[str, str | bytes]]
 Key = TypeVar("Key", bound=ApiKey | AdminKey)
@@ -19,9 +19,9 @@ Key = TypeVar("Key", bound=ApiKey | AdminKey)
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """The caller of a call, by its key: the context that its calls begin with, and the fields of its log lines.
+    """An authenticated caller: the initial context of its calls, and the fields that identify it in log lines.
 
-    `read_only` refuses every RPC that changes something.
+    A `read_only` caller is denied every RPC that changes something.
     """
 
     context: CallContext
@@ -40,14 +40,14 @@ def tenant_caller(key: ApiKey) -> Caller:
 
 
 def operator_caller(key: AdminKey) -> Caller:
-    """Return the caller that an admin key authenticates. Its calls reach every tenant."""
+    """Return the caller that an admin key authenticates: its calls reach every tenant."""
     return Caller(CallContext(actor=f"admin:{key.name}"), key.read_only, {"admin_key": key.name})
 
 
 class Authenticator(Generic[Key]):
-    """Finds the caller of a secret. `find` returns the key with a digest of its secret, `caller_of` its caller.
+    """Authenticates callers by secret. `find` looks a key up by the digest of its secret.
 
-    A key that was found is cached for `cache_seconds`: a revoked key is refused within that time.
+    Keys are cached for `cache_seconds`, within which a revoked key may still be accepted.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class Authenticator(Generic[Key]):
         secret_hash = _secret_hash(metadata)
         cached = self._cache.get(secret_hash)
         if cached is None or monotonic() >= cached[0]:
-            cached = await self._look_up(secret_hash)
+            cached = await self._lookup(secret_hash)
         _, key, caller = cached
         if key.revoked_at is not None:
             raise Unauthenticated(KeyRefusal.NOT_FOUND)
@@ -76,16 +76,16 @@ class Authenticator(Generic[Key]):
             raise Unauthenticated(KeyRefusal.EXPIRED)
         return caller
 
-    async def _look_up(self, secret_hash: bytes) -> tuple[float, Key, Caller]:
-        until = monotonic() + self._cache_seconds
+    async def _lookup(self, secret_hash: bytes) -> tuple[float, Key, Caller]:
+        expires = monotonic() + self._cache_seconds
         self._cache.pop(secret_hash, None)
         key = await self._find(secret_hash)
         if key is None:
             raise Unauthenticated(KeyRefusal.NOT_FOUND)
-        if len(self._cache) >= CACHED_KEYS:
-            self._cache.clear()  # each key returns with one lookup
-        self._cache[secret_hash] = found = (until, key, self._caller_of(key))
-        return found
+        if len(self._cache) >= MAX_CACHED_KEYS:
+            self._cache.clear()  # costs one lookup per active key
+        entry = self._cache[secret_hash] = (expires, key, self._caller_of(key))
+        return entry
 
 
 def secret_of(metadata: Metadata) -> str:

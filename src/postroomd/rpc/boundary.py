@@ -1,7 +1,7 @@
-"""The boundary around every call: request id, authentication, idempotency, errors, metrics and the log line.
+"""The boundary around every call: request id, authentication, idempotency, errors, metrics and log line.
 
-One wrapper rather than a chain of interceptors: a call passes it once each way. It is outermost, since grpc.aio would
-send the text of an unexpected exception to the caller.
+One wrapper is faster than a chain of interceptors. It is outermost, since grpc.aio would send the text of an unexpected
+exception to the caller.
 """
 
 import asyncio
@@ -30,8 +30,8 @@ from postroomd.domain.errors import (
     TooManyRequests,
     Violation,
 )
-from postroomd.observability.logs import CALL, get_logger
-from postroomd.rpc.admission import RETRY_SECONDS, Admission, Refuse
+from postroomd.observability.logs import LOGGED_CALL, get_logger
+from postroomd.rpc.admission import RETRY_SECONDS, Admission, Reject
 from postroomd.rpc.authentication import Authenticator, Caller, Metadata, secret_of
 from postroomd.rpc.metrics import RpcMetrics
 from postroomd.rpc.status import status_of
@@ -42,7 +42,7 @@ IDEMPOTENCY_KEY = re.compile(r"[!-~]{1,255}")
 RESPONSE_RETENTION = timedelta(hours=24)
 STATUS_DETAILS = "grpc-status-details-bin"
 
-# The first of these in an RPC's name is the resource that PermissionDenied names.
+# The first of these that occurs in an RPC's name is the resource that PermissionDenied names.
 _RESOURCES = ("Domain", "Mailbox", "Alias", "Payment", "Provision", "Transition")
 
 _NO_CALLER = {"access_key": None, "organization_id": None}
@@ -54,24 +54,24 @@ log = get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Rpc:
-    """One RPC: `perform` executes it, `response` converts its result.
+    """One RPC: `perform` executes it, `response` converts its result to a message.
 
-    They are separate so that the response can be stored in the transaction of its effect. An RPC that changes something
-    makes one scoped write, and returns that write's result.
+    They are separate so that the response can be stored in the same transaction as the effect. A mutating RPC makes one
+    scoped write, and returns that write's result.
     """
 
     perform: Callable[[Any, CallContext], Awaitable[Any]]
     response: Callable[[Any], Message]
 
     def encode(self, result: Any) -> bytes:
-        """Return the octets of the response to a result."""
+        """Return the serialized response to a result."""
         return self.response(result).SerializeToString()
 
 
 class ResponseEncoder:
-    """Encodes the response of one call, once for each result: for the transaction that stores it, and for the caller.
+    """Encodes the response of one call once per result: for the transaction that stores it, and for the caller.
 
-    A retried transaction has another result, whose response is encoded anew.
+    A retried transaction has another result, and so another encoding.
     """
 
     def __init__(self, encode: Callable[[Any], bytes]) -> None:
@@ -79,7 +79,7 @@ class ResponseEncoder:
         self._latest: tuple[Any, bytes] | None = None
 
     def __call__(self, result: Any) -> bytes:
-        """Return the octets of the response to a result."""
+        """Return the serialized response to a result."""
         if self._latest is None or self._latest[0] is not result:
             self._latest = (result, self._encode(result))
         return self._latest[1]
@@ -87,10 +87,10 @@ class ResponseEncoder:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Boundary:
-    """Makes the gRPC handlers of a service out of its RPCs.
+    """Builds the gRPC handlers of a service from its RPCs.
 
-    Tenants may send an idempotency key with an RPC that changes something; the operator's RPCs are idempotent by
-    themselves.
+    Tenants may send an idempotency key with a mutating RPC. It is ignored in the operator's RPCs, which are idempotent
+    without one.
     """
 
     repository: Repository
@@ -101,14 +101,14 @@ class Boundary:
     def handlers(self, service: ServiceDescriptor, rpcs: Mapping[str, Rpc]) -> grpc.GenericRpcHandler:
         """Return the handlers of every RPC of a service.
 
-        Raises KeyError for an RPC that has no implementation, ValueError for one whose name contains no known resource.
+        Raises KeyError for an RPC without implementation, ValueError for one whose name contains no known resource.
         """
         methods = {method.name: self._handler(method, rpcs[method.name]) for method in service.methods}
         return grpc.method_handlers_generic_handler(service.full_name, methods)
 
     def _handler(self, method: MethodDescriptor, rpc: Rpc) -> Any:
         parse = GetMessageClass(method.input_type).FromString
-        mutates = changes_something(method)
+        mutating = is_mutating(method)
         resource = resource_of(method)
         metrics = RpcMetrics(method)
 
@@ -116,20 +116,20 @@ class Boundary:
             started = perf_counter()
             metadata: Metadata = grpc_context.invocation_metadata()
             request_id = request_id_of(metadata)
-            CALL.set((request_id, method.name))  # reset with the call's task
+            LOGGED_CALL.set((request_id, method.name))  # until the call's task ends
             trailing: tuple[tuple[str, str | bytes], ...] = (("x-request-id", request_id),)
             caller: Caller | None = None
             try:
                 caller = await self.authenticator.authenticate(metadata)
                 context = _with_consistency(caller.context, metadata)
-                if not mutates:
-                    response = rpc.encode(await rpc.perform(_parsed(parse, raw), context))
+                if not mutating:
+                    response = rpc.encode(await rpc.perform(_parse(parse, raw), context))
                 else:
                     if caller.read_only:
                         raise PermissionDenied(resource, "write")
                     if (remaining := grpc_context.time_remaining()) is not None:
                         context = replace(context, deadline=monotonic() + remaining)
-                    request = _parsed(parse, raw)
+                    request = _parse(parse, raw)
                     encode = ResponseEncoder(rpc.encode)
                     if context.tenant and (key := _idempotency_key(metadata)) is not None:
                         digest = _digest(secret_of(metadata), method, raw)
@@ -153,13 +153,14 @@ class Boundary:
                 details = (STATUS_DETAILS, status.SerializeToString())
                 await grpc_context.abort(code, status.message, (*trailing, details))
             metrics.completed("OK", started)
-            if mutates:
+            if mutating:
                 _log(caller, "OK", started)
             grpc_context.set_trailing_metadata(trailing)
             return response
 
-        # The request is passed as octets: if it can't be parsed, the boundary reports that as the caller's error.
-        return grpc.unary_unary_rpc_method_handler(self.admission.admitting(call, _refusing(metrics), changes=mutates))
+        # Without a request deserializer: gRPC would report a malformed request as INTERNAL.
+        limited = self.admission.limited(call, _reject_with(metrics), mutating=mutating)
+        return grpc.unary_unary_rpc_method_handler(limited)
 
     def _idempotency(self, key: str, digest: bytes, encode: Callable[[Any], bytes]) -> Idempotency:
         now = self.clock()
@@ -167,85 +168,85 @@ class Boundary:
 
 
 def _digest(secret: str, method: MethodDescriptor, raw: bytes) -> bytes:
-    """Return a digest of the RPC and the request, 32 octets.
+    """Return a digest of the RPC and the request, 32 bytes.
 
-    It is keyed by the caller's secret, which is not in the database: a request may hold a password, and a plain digest
-    would let whoever reads the database try candidates for it.
+    The key of the HMAC is the caller's secret, which is not in the database: a request may hold a password, and with a
+    plain digest anyone who can read the database could test candidates.
     """
     return hmac.digest(secret.encode(), method.full_name.encode() + b"\0" + raw, "sha256")
 
 
 def resource_of(method: MethodDescriptor) -> str:
-    """Return the resource type that an RPC is about, such as `mailbox`. Raises ValueError for an unknown one."""
+    """Return the resource type in an RPC's name, such as `mailbox`. Raises ValueError for a name without one."""
     for name in _RESOURCES:
         if name in method.name:
             return name.lower()
-    raise ValueError(f"{method.full_name}: its name contains none of the resources {', '.join(_RESOURCES)}")
+    known = ", ".join(_RESOURCES)
+    raise ValueError(f"{method.full_name} names none of the resources {known}: add its resource to _RESOURCES")
 
 
-def _refusing(metrics: RpcMetrics) -> Refuse:
-    """Return what refuses a call when every admission slot is taken. Its status is built once."""
+def _reject_with(metrics: RpcMetrics) -> Reject:
+    """Return the function that rejects calls when no slot is free. Their status is built once."""
     status = status_of(TooManyRequests(RETRY_SECONDS), "")
     code, details = _CODES[status.code], (STATUS_DETAILS, status.SerializeToString())
 
-    async def refuse(grpc_context: Any) -> None:
+    async def reject(grpc_context: Any) -> None:
         metrics.rejected(code.name)
         request_id = request_id_of(grpc_context.invocation_metadata())
         await grpc_context.abort(code, status.message, (("x-request-id", request_id), details))
 
-    return refuse
+    return reject
 
 
-def changes_something(method: MethodDescriptor) -> bool:
-    """Whether an RPC changes anything: REST does not map it to GET, and it has no NO_SIDE_EFFECTS option."""
+def is_mutating(method: MethodDescriptor) -> bool:
+    """Whether an RPC may change anything: REST does not map it to GET, and it has no NO_SIDE_EFFECTS option."""
     options = method.GetOptions()
-    reads = options.Extensions[annotations_pb2.http].get or options.idempotency_level == MethodOptions.NO_SIDE_EFFECTS
-    return not reads
+    http_get = options.Extensions[annotations_pb2.http].get
+    return not http_get and options.idempotency_level != MethodOptions.NO_SIDE_EFFECTS
 
 
 def request_id_of(metadata: Metadata) -> str:
-    """Return the caller's request id if it sent a valid one, else a new one."""
+    """Return the request id that the caller sent, or a new one if it sent no valid one."""
     for name, value in metadata:
         if name == "x-request-id" and isinstance(value, str) and REQUEST_ID.fullmatch(value):
             return value
-    # A request id must be unique, not secret. os.urandom is a system call, which hands the interpreter lock to another
-    # thread.
+    # Unique suffices, it need not be secret: os.urandom is a system call that releases the interpreter lock.
     return f"{getrandbits(128):032x}"
 
 
 def _with_consistency(context: CallContext, metadata: Metadata) -> CallContext:
-    """Return the context with the consistency that the caller asks for. Raises InvalidArguments for an unknown one."""
+    """Return the context with the requested consistency. Raises InvalidArguments for an unknown one."""
     if context.tenant is None:
         return context
-    asked = {value for name, value in metadata if name == "x-consistency"}
-    if not asked:
+    requested = {value for name, value in metadata if name == "x-consistency"}
+    if not requested:
         return context
-    if asked - {"strong"}:
-        raise InvalidArguments([Violation("x-consistency", Reason.CONSTRAINT, "`strong`, or nothing")])
+    if requested - {"strong"}:
+        raise InvalidArguments([Violation("x-consistency", Reason.CONSTRAINT, "must be `strong`, or absent")])
     return replace(context, consistency=Consistency.STRONG)
 
 
 def _idempotency_key(metadata: Metadata) -> str | None:
-    """Return the call's idempotency key, None without one. Raises InvalidArguments for a malformed key, or two."""
+    """Return the call's idempotency key, None without one. Raises InvalidArguments for a malformed or second key."""
     keys = [str(value) for name, value in metadata if name == "idempotency-key"]
     if not keys:
         return None
     if len(keys) > 1 or not IDEMPOTENCY_KEY.fullmatch(keys[0]):
-        message = "one key of 1 to 255 visible ASCII characters"
+        message = "must be a single key of 1 to 255 visible ASCII characters"
         raise InvalidArguments([Violation("idempotency-key", Reason.FORMAT, message)])
     return keys[0]
 
 
-def _parsed(parse: Callable[[bytes], Message], raw: bytes) -> Message:
+def _parse(parse: Callable[[bytes], Message], raw: bytes) -> Message:
     try:
         return parse(raw)
     except DecodeError:
-        violation = Violation("request", Reason.FORMAT, "not a message of the RPC's type (text is UTF-8)")
-        raise InvalidArguments([violation]) from None
+        message = "must be a message of the RPC's request type, with strings in UTF-8"
+        raise InvalidArguments([Violation("request", Reason.FORMAT, message)]) from None
 
 
 def _log(caller: Caller | None, code: str, started: float) -> None:
-    """Log one line for a call that failed or changed something: caller, status code and duration."""
+    """Log one line for a failed or mutating call: caller, status code and duration."""
     severity = log.error if code in {"INTERNAL", "UNKNOWN"} else log.info
     severity(
         "call",

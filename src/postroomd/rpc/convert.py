@@ -1,9 +1,9 @@
-"""Between protobuf and the domain: one function a message, one table an enum.
+"""Conversion between protobuf and domain: one function per message, one table per enum.
 
-The tables are made when this module is imported, so that an enum value without its twin stops the start.
+The tables are built at import: an enum member without its protobuf value fails the start.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -29,17 +29,18 @@ from postroomd.domain.model import (
 )
 from postroomd.domain.queries import Ordering
 from postroomd.domain.validation import Checker
+from postroomd.rpc.etags import etag_matches
 
 Member = TypeVar("Member", bound=StrEnum)
 Value = TypeVar("Value", Domain, Mailbox, Alias)
-Rest = ParamSpec("Rest")
+Arguments = ParamSpec("Arguments")
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServiceUrls:
-    """Where the users of every domain reach their mail."""
+    """The URLs of webmail and mail servers, the same for every domain."""
 
     webmail: str
     imap: str
@@ -47,8 +48,8 @@ class ServiceUrls:
     smtp: str
 
 
-def numbers(enum: type[Member], wrapper: Any) -> Mapping[str, Any]:
-    """The numbers that an enum's members have in protobuf, by their values: a member finds its own too."""
+def enum_numbers(enum: type[Member], wrapper: Any) -> Mapping[str, Any]:
+    """Return the protobuf numbers of an enum's members by value. A member, being a string, is a key too."""
     return {member.value: wrapper.Value(member.name) for member in enum}
 
 
@@ -56,13 +57,13 @@ def _members(enum: type[Member], numbers: Mapping[str, Any]) -> Mapping[int, Mem
     return {numbers[member]: member for member in enum}
 
 
-_DOMAIN_STATUS = numbers(DomainStatus, domain_pb2.Domain.Status)
-_RECORD_STATUS = numbers(RecordStatus, domain_pb2.DomainRecord.Status)
-_RECORD_LEVEL = numbers(RecordLevel, domain_pb2.DomainRecord.Level)
-_DNS_TYPE = numbers(DnsType, domain_pb2.DomainRecord.DnsType)
-_MAILBOX_STATUS = numbers(MailboxStatus, mailbox_pb2.Mailbox.Status)
-_PERIOD = numbers(SubscriptionPeriod, mailbox_pb2.Mailbox.SubscriptionPeriod)
-_ALIAS_STATUS = numbers(AliasStatus, alias_pb2.Alias.Status)
+_DOMAIN_STATUS = enum_numbers(DomainStatus, domain_pb2.Domain.Status)
+_RECORD_STATUS = enum_numbers(RecordStatus, domain_pb2.DomainRecord.Status)
+_RECORD_LEVEL = enum_numbers(RecordLevel, domain_pb2.DomainRecord.Level)
+_DNS_TYPE = enum_numbers(DnsType, domain_pb2.DomainRecord.DnsType)
+_MAILBOX_STATUS = enum_numbers(MailboxStatus, mailbox_pb2.Mailbox.Status)
+_PERIOD = enum_numbers(SubscriptionPeriod, mailbox_pb2.Mailbox.SubscriptionPeriod)
+_ALIAS_STATUS = enum_numbers(AliasStatus, alias_pb2.Alias.Status)
 
 DOMAIN_STATUSES = _members(DomainStatus, _DOMAIN_STATUS)
 MAILBOX_STATUSES = _members(MailboxStatus, _MAILBOX_STATUS)
@@ -71,7 +72,7 @@ PERIODS = _members(SubscriptionPeriod, _PERIOD)
 
 
 def _orderings(wrapper: Any, renamed: Mapping[str, str]) -> Mapping[int, Ordering]:
-    """The orders of a list, by number: CREATED_AT_DESC is the field created_at, descending."""
+    """Return the orderings of a list by number: CREATED_AT_DESC is the field created_at, descending."""
     orderings = {}
     for name, number in wrapper.items():
         field, _, direction = name.lower().rpartition("_")
@@ -85,54 +86,52 @@ ALIAS_ORDERINGS = _orderings(alias_pb2.ListAliasesRequest.OrderBy, {"name": "ema
 
 
 def optional_member(check: Checker, field: str, number: int, members: Mapping[int, Member]) -> Member | None:
-    """The member of an enum's number; None for 0, which means not set. Others are violations."""
+    """Return the enum member of a number, None for 0 (not set). Another number is a violation."""
     if number != 0 and number not in members:
-        _refuse_number(check, field, members.values())
+        _reject_number(check, field, members.values())
     return members.get(number)
 
 
-def several_members(
+def distinct_members(
     check: Checker, field: str, numbers: Sequence[int], members: Mapping[int, Member]
 ) -> tuple[Member, ...]:
-    """The members of an enum's numbers, each once; 0 means not set and is passed over."""
+    """Return the enum members of numbers, without duplicates. 0 (not set) is skipped."""
     found = (optional_member(check, f"{field}[{i}]", number, members) for i, number in enumerate(numbers))
     return tuple(dict.fromkeys(member for member in found if member is not None))
 
 
 def ordering(check: Checker, number: int, orderings: Mapping[int, Ordering]) -> Ordering:
-    """The order of a list by the number of its enum's value."""
+    """Return the ordering of an OrderBy number. Another number is a violation."""
     if number not in orderings:
-        _refuse_number(check, "order_by", ())
+        check.refuse("order_by", Reason.CONSTRAINT, "must be a value of the enum OrderBy")
     return orderings.get(number, orderings[0])
 
 
-def _refuse_number(check: Checker, field: str, members: Any) -> None:
-    known = ", ".join(member.value for member in members)
-    check.refuse(field, Reason.CONSTRAINT, f"one of {known}" if known else "a value of the enum")
+def _reject_number(check: Checker, field: str, members: Iterable[StrEnum]) -> None:
+    check.refuse(field, Reason.CONSTRAINT, f"must be one of {', '.join(members)}")
 
 
 def timestamp(instant: datetime) -> Any:
-    """A protobuf timestamp, to the microsecond, as a message's constructor takes it.
+    """Return a protobuf timestamp with microseconds, as an argument of a message's constructor.
 
-    It takes a mapping too, at half the cost of a message that is made first and copied then.
+    A mapping: half the cost of a Timestamp, which the constructor would copy.
     """
-    # A float can't hold microseconds since 1970 exactly.
-    since = instant - _EPOCH
+    since = instant - _EPOCH  # whole numbers: a float can't represent microseconds since 1970 exactly
     return {"seconds": since.days * 86_400 + since.seconds, "nanos": since.microseconds * 1_000}
 
 
 def optional_timestamp(instant: datetime | None) -> Any:
-    """A protobuf timestamp, or none."""
+    """Return a protobuf timestamp, or None."""
     return None if instant is None else timestamp(instant)
 
 
 def etag(value: Mailbox | MailboxView | Alias) -> str:
-    """The etag of a value: another one with every change of it."""
+    """Return the etag of a resource: it changes with every revision."""
     return f"{value.revision:x}"
 
 
 def domain_etag(domain: Domain, urls: ServiceUrls) -> str:
-    """The etag of a domain, which tells of the operator's URLs too."""
+    """Return the etag of a domain: it also changes with the service's URLs, which are part of the message."""
     return f"{domain.revision:x}-{_fingerprint(urls):x}"
 
 
@@ -141,21 +140,24 @@ def _fingerprint(urls: ServiceUrls) -> int:
     return crc32(repr(urls).encode())
 
 
-def guarded(
-    sent: str, current: Callable[[Value], str], resource: str, rule: Callable[Concatenate[Value, Rest], Value]
-) -> Callable[Concatenate[Value, Rest], Value]:
-    """A storage rule behind an etag: it raises Stale where the caller named one that is not the value's any more."""
+def require_etag(
+    expected: str,
+    etag_of: Callable[[Value], str],
+    resource: str,
+    rule: Callable[Concatenate[Value, Arguments], Value],
+) -> Callable[Concatenate[Value, Arguments], Value]:
+    """Return a rule that raises Stale if the resource's etag is not the expected one. "" expects none."""
 
-    def apply(value: Value, /, *rest: Rest.args, **named: Rest.kwargs) -> Value:
-        if sent and sent != current(value):
+    def apply(value: Value, /, *args: Arguments.args, **kwargs: Arguments.kwargs) -> Value:
+        if expected and not etag_matches(expected, etag_of(value)):
             raise Stale(ResourceName(resource, value.id))
-        return rule(value, *rest, **named)
+        return rule(value, *args, **kwargs)
 
     return apply
 
 
 def domain_message(domain: Domain, urls: ServiceUrls) -> domain_pb2.Domain:
-    """A domain as the contract has it."""
+    """Return the message of a domain."""
     return domain_pb2.Domain(
         id=domain.id,
         project_id=domain.project_id,
@@ -174,7 +176,7 @@ def domain_message(domain: Domain, urls: ServiceUrls) -> domain_pb2.Domain:
 
 
 def record_message(record: DomainRecord) -> domain_pb2.DomainRecord:
-    """A DNS record as the contract has it."""
+    """Return the message of a DNS record."""
     return domain_pb2.DomainRecord(
         id=record.id,
         domain_id=record.domain_id,
@@ -190,37 +192,37 @@ def record_message(record: DomainRecord) -> domain_pb2.DomainRecord:
 
 
 def records_message(records: Mapping[str, DomainRecord]) -> domain_pb2.GetDomainRecordsResponse:
-    """A domain's DNS records by kind, as the contract has them."""
+    """Return the message of a domain's DNS records by kind."""
     messages: dict[str, Any] = {kind: record_message(record) for kind, record in records.items()}
     return domain_pb2.GetDomainRecordsResponse(**messages)
 
 
 def mailbox_message(mailbox: Mailbox) -> mailbox_pb2.Mailbox:
-    """A mailbox as the contract has it."""
+    """Return the message of a mailbox."""
     return mailbox_pb2.Mailbox(**_mailbox_fields(mailbox, optional_timestamp))
 
 
-def shown_mailbox(mailbox: MailboxView) -> mailbox_pb2.Mailbox:
-    """What callers see of a mailbox, as the contract has it."""
-    return mailbox_pb2.Mailbox(**_mailbox_fields(mailbox, _stored_timestamp))
+def mailbox_view_message(mailbox: MailboxView) -> mailbox_pb2.Mailbox:
+    """Return the message of a mailbox view."""
+    return mailbox_pb2.Mailbox(**_mailbox_fields(mailbox, _timestamp_of_microseconds))
 
 
-def listed_mailboxes(mailboxes: Sequence[MailboxView]) -> Any:
-    """Mailboxes of a list as the contract has them, as a message's constructor takes them.
+def mailbox_view_messages(mailboxes: Sequence[MailboxView]) -> Any:
+    """Return the messages of mailbox views, as an argument of a message's constructor.
 
-    They are made with the message that holds them, rather than first and copied into it.
+    Mappings: the constructor would copy each message.
     """
-    return [_mailbox_fields(mailbox, _stored_timestamp) for mailbox in mailboxes]
+    return [_mailbox_fields(mailbox, _timestamp_of_microseconds) for mailbox in mailboxes]
 
 
-def _stored_timestamp(microseconds: int | None) -> Any:
+def _timestamp_of_microseconds(microseconds: int | None) -> Any:
     if microseconds is None:
         return None
-    seconds, rest = divmod(microseconds, 1_000_000)
-    return {"seconds": seconds, "nanos": rest * 1_000}
+    seconds, remainder = divmod(microseconds, 1_000_000)
+    return {"seconds": seconds, "nanos": remainder * 1_000}
 
 
-def _mailbox_fields(mailbox: Mailbox | MailboxView, instant: Callable[[Any], Any]) -> dict[str, Any]:
+def _mailbox_fields(mailbox: Mailbox | MailboxView, to_timestamp: Callable[[Any], Any]) -> dict[str, Any]:
     return {
         "id": mailbox.id,
         "project_id": mailbox.project_id,
@@ -229,18 +231,18 @@ def _mailbox_fields(mailbox: Mailbox | MailboxView, instant: Callable[[Any], Any
         "email": mailbox.email,
         "status": _MAILBOX_STATUS[mailbox.status],
         "subscription_period": _PERIOD[mailbox.subscription_period],
-        "subscription_period_started_at": instant(mailbox.subscription_period_started_at),
+        "subscription_period_started_at": to_timestamp(mailbox.subscription_period_started_at),
         "next_subscription_period": _PERIOD[mailbox.next_subscription_period],
-        "next_subscription_period_starts_at": instant(mailbox.next_subscription_period_starts_at),
-        "created_at": instant(mailbox.created_at),
-        "updated_at": instant(mailbox.updated_at),
-        "deletion_scheduled_at": instant(mailbox.deletion_scheduled_at),
+        "next_subscription_period_starts_at": to_timestamp(mailbox.next_subscription_period_starts_at),
+        "created_at": to_timestamp(mailbox.created_at),
+        "updated_at": to_timestamp(mailbox.updated_at),
+        "deletion_scheduled_at": to_timestamp(mailbox.deletion_scheduled_at),
         "etag": etag(mailbox),
     }
 
 
 def alias_message(alias: Alias) -> alias_pb2.Alias:
-    """An alias as the contract has it."""
+    """Return the message of an alias."""
     return alias_pb2.Alias(
         id=alias.id,
         email=alias.email,

@@ -16,7 +16,8 @@ from postroomd.domain.records import MailHosts
 from postroomd.domain.validation import MAX_SEARCH, check_domain_name, check_id, checking
 from postroomd.rpc import convert, page_tokens
 from postroomd.rpc.boundary import Rpc
-from postroomd.rpc.crypto import Crypto
+from postroomd.rpc.cpu_pool import CpuPool
+from postroomd.rpc.dkim import generate_dkim_key
 from postroomd.storage.protocols.domains import Domains, DomainSecrets
 from postroomd.storage.protocols.tenancy import Tenancy
 
@@ -29,7 +30,7 @@ class DomainServicer:
 
     domains: Domains
     tenancy: Tenancy
-    crypto: Crypto
+    pool: CpuPool
     hosts: MailHosts
     urls: convert.ServiceUrls
     dkim_selector: str
@@ -41,9 +42,9 @@ class DomainServicer:
         with checking() as check:
             name = check_domain_name(check, request.name)
             project_id = check.optional_uuid("project_id", request.project_id) or context.default_project_id
-        # A key pair costs far more than this look: an unknown project is not to buy one.
+        # Checked before the key pair is generated, which costs far more.
         await self.tenancy.get_project(context, project_id)
-        key = await self.crypto.new_dkim_key()
+        (key,) = await self.pool.run([generate_dkim_key])
         token = token_hex(16)
         domain = new_domain(
             domain_id=_new_id(),
@@ -64,8 +65,8 @@ class DomainServicer:
         secrets = DomainSecrets(token, self.dkim_selector, key.private_pem)
         return await self.domains.create(context, domain, records, secrets)
 
-    async def ListDomains(self, request: pb.ListDomainsRequest, context: CallContext) -> page_tokens.Answer[Domain]:
-        """One page of domains."""
+    async def ListDomains(self, request: pb.ListDomainsRequest, context: CallContext) -> page_tokens.ListResult[Domain]:
+        """List domains."""
         with checking() as check:
             page, page_size = check.page(request.page, request.page_size, MAX_PAGE_SIZE)
             query = DomainQuery(
@@ -73,14 +74,14 @@ class DomainServicer:
                 page=page,
                 page_size=page_size,
                 project_id=check.optional_uuid("project_id", request.project_id),
-                statuses=convert.several_members(check, "statuses", request.statuses, convert.DOMAIN_STATUSES),
+                statuses=convert.distinct_members(check, "statuses", request.statuses, convert.DOMAIN_STATUSES),
                 search=check.text("search", request.search, MAX_SEARCH),
             )
-            query = page_tokens.resumed(check, request, context.scope, query)
-        return page_tokens.answer(await self.domains.list(context, query), context.scope, query)
+            query = page_tokens.with_page_token(check, request, context.scope, query)
+        return page_tokens.list_result(await self.domains.list(context, query), context.scope, query)
 
     async def GetDomain(self, request: pb.GetDomainRequest, context: CallContext) -> Domain:
-        """One domain."""
+        """Return a domain."""
         domain_id = check_id("domain_id", request.domain_id)
         return await self.domains.get(context, domain_id)
 
@@ -88,18 +89,18 @@ class DomainServicer:
         """Delete a domain with all its mailboxes."""
         domain_id = check_id("domain_id", request.domain_id)
         now = self.clock()
-        rule = convert.guarded(request.etag, self._etag, "domain", lambda domain: delete_domain(domain, now))
+        rule = convert.require_etag(request.etag, self._etag, "domain", lambda domain: delete_domain(domain, now))
         return await self.domains.delete(context, domain_id, rule, now)
 
     async def GetDomainRecords(
         self, request: pb.GetDomainRecordsRequest, context: CallContext
     ) -> Mapping[str, DomainRecord]:
-        """The DNS records of a domain."""
+        """Return the DNS records of a domain by kind."""
         domain_id = check_id("domain_id", request.domain_id)
         return await self.domains.records(context, domain_id)
 
     async def ValidateDomainRecords(self, request: pb.ValidateDomainRecordsRequest, context: CallContext) -> Domain:
-        """Have the worker look the domain's records up."""
+        """Schedule the validation of a domain's records: the worker looks them up."""
         domain_id = check_id("domain_id", request.domain_id)
         now = self.clock()
         return await self.domains.begin_validation(
@@ -107,10 +108,10 @@ class DomainServicer:
         )
 
     def rpcs(self) -> Mapping[str, Rpc]:
-        """The RPCs by name, each with what makes its response of its result."""
+        """Return the RPCs by name."""
         return {
             "CreateDomain": Rpc(self.CreateDomain, self._message),
-            "ListDomains": Rpc(self.ListDomains, self._page),
+            "ListDomains": Rpc(self.ListDomains, self._list_response),
             "GetDomain": Rpc(self.GetDomain, self._message),
             "DeleteDomain": Rpc(self.DeleteDomain, self._message),
             "GetDomainRecords": Rpc(self.GetDomainRecords, convert.records_message),
@@ -122,11 +123,11 @@ class DomainServicer:
     def _message(self, domain: Domain) -> pb.Domain:
         return convert.domain_message(domain, self.urls)
 
-    def _page(self, answer: page_tokens.Answer[Domain]) -> pb.ListDomainsResponse:
+    def _list_response(self, result: page_tokens.ListResult[Domain]) -> pb.ListDomainsResponse:
         return pb.ListDomainsResponse(
-            total_count=answer.page.total_count,
-            domains=map(self._message, answer.page.items),
-            next_page_token=answer.next_page_token,
+            total_count=result.page.total_count,
+            domains=map(self._message, result.page.items),
+            next_page_token=result.next_page_token,
         )
 
     def _etag(self, domain: Domain) -> str:

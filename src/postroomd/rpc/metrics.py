@@ -12,25 +12,25 @@ if TYPE_CHECKING:
 
 
 class RpcMetrics:
-    """The metrics of one RPC, with its labels resolved once rather than with each call."""
+    """The metrics of one RPC. Its labels are resolved once, not with every call."""
 
     def __init__(self, method: MethodDescriptor) -> None:
         self._labels = (method.containing_service.full_name, method.name)
-        self._seconds = GRPC_SECONDS.of(*self._labels)
+        self._seconds = GRPC_SECONDS.labels(*self._labels)
         self._codes: dict[str, Counter] = {}
         self._counter("OK")
 
     def completed(self, code: str, started: float) -> None:
-        """Count an admitted call that ends now; `started` is an instant of `perf_counter`."""
+        """Count an admitted call that ends now, and its duration since `started` (of `perf_counter`)."""
         self._counter(code).inc()
         self._seconds.observe(perf_counter() - started)
 
     def rejected(self, code: str) -> None:
-        """Count a call that was not admitted."""
+        """Count a call that was not admitted. It has no duration."""
         self._counter(code).inc()
 
     def _counter(self, code: str) -> "Counter":
         counter = self._codes.get(code)
         if counter is None:
-            counter = self._codes[code] = GRPC_HANDLED.of(*self._labels, code)
+            counter = self._codes[code] = GRPC_HANDLED.labels(*self._labels, code)
         return counter

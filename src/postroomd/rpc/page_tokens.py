@@ -1,8 +1,7 @@
-"""Page tokens: where a list goes on, as an opaque text that its caller sends back.
+"""Page tokens: the position at which a list continues, as an opaque string that the caller sends back.
 
-A token is the position after a page's last item, behind a digest of the query that answered it: with another query it
-would mean nothing, and is refused. It is no secret and grants nothing. Whoever makes one up reads on from anywhere in
-what the call itself can reach: the statement stays within the caller's scope.
+A token holds a digest of its query and the position of the page's last item. With another query it is rejected. It is
+neither secret nor a grant: a forged token can only choose another position within the caller's scope.
 """
 
 from base64 import b64decode, urlsafe_b64encode
@@ -20,79 +19,82 @@ from postroomd.domain.validation import Checker
 Query = TypeVar("Query", DomainQuery, MailboxQuery, AliasQuery)
 Item = TypeVar("Item")
 
-DIGEST = 9  # octets: a whole number of base64's groups
-ID = 36  # characters
+DIGEST_BYTES = 9  # a multiple of 3, so that base64 needs no padding between digest and position
+ID_CHARACTERS = 36
+MAX_COUNT = 2**31 - 1
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
 
 class ListRequest(Protocol):
-    """What every request of a list has."""
+    """The paging fields that every list request has."""
 
     page: int
     page_token: str
 
 
 @dataclass(frozen=True, slots=True)
-class Answer(Generic[Item]):
-    """A page, and what leads to the next one: "" after the last."""
+class ListResult(Generic[Item]):
+    """The result of a list RPC: one page, and the token of the next page, "" on the last page."""
 
     page: Page[Item]
     next_page_token: str
 
 
-def resumed(check: Checker, request: ListRequest, scope: Scope, query: Query) -> Query:
-    """The query from where the request's page token says, where it has one."""
+def with_page_token(check: Checker, request: ListRequest, scope: Scope, query: Query) -> Query:
+    """Return the query, starting at the position of the request's page token if it has one."""
     if not request.page_token:
         return query
     if request.page:
-        check.refuse("page_token", Reason.CONSTRAINT, "not together with page")
+        check.refuse("page_token", Reason.CONSTRAINT, "must not be set together with page")
     if check.violations:
-        return query  # which is not what the caller meant, so that the token can't be held against it
+        return query  # with a faulty filter or order, the digest can't match
     try:
         return replace(query, page=1, after=_position(request.page_token, scope, query))
     except ValueError:
-        message = "the next_page_token of an answer to the same request; order and filters can't change in between"
+        message = "must be the next_page_token of a response to a request with the same order and filters"
         check.refuse("page_token", Reason.FORMAT, message)
         return query
 
 
-def answer(page: Page[Item], scope: Scope, query: DomainQuery | MailboxQuery | AliasQuery) -> Answer[Item]:
-    """A page with the token of the next one."""
+def list_result(page: Page[Item], scope: Scope, query: DomainQuery | MailboxQuery | AliasQuery) -> ListResult[Item]:
+    """Return a page of a query with the token of the next page."""
     if not page.has_more:
-        return Answer(page, "")
+        return ListResult(page, "")
     last = page.items[-1]
     value = getattr(last, query.ordering.field)
     number = (value - _EPOCH) // _MICROSECOND if isinstance(value, datetime) else value
     position = f"{last.id}{number}".encode()  # type: ignore[attr-defined]
-    return Answer(page, urlsafe_b64encode(_digest(scope, query) + position).decode().rstrip("="))
+    return ListResult(page, urlsafe_b64encode(_digest(scope, query) + position).decode().rstrip("="))
 
 
 def _position(token: str, scope: Scope, query: DomainQuery | MailboxQuery | AliasQuery) -> Position:
-    """The position that a token of this query says. Raises ValueError for any other."""
-    octets = b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)
-    if octets[:DIGEST] != _digest(scope, query):
-        raise ValueError("the token of another query")
-    text = octets[DIGEST:].decode()
-    return Position(_value(query.ordering.field, text[ID:]), str(UUID(text[:ID])))
+    """Return the position that a token of the query encodes. Raises ValueError for any other token."""
+    decoded = b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)
+    if decoded[:DIGEST_BYTES] != _digest(scope, query):
+        raise ValueError("a token of another query")
+    text = decoded[DIGEST_BYTES:].decode()
+    return Position(_value(query.ordering.field, text[ID_CHARACTERS:]), str(UUID(text[:ID_CHARACTERS])))
 
 
 def _value(field: str, text: str) -> datetime | str | int:
+    """Return the value of an ordering field. Raises ValueError for a text that is no such value."""
     if field.endswith("_at"):
         try:
             return _EPOCH + int(text) * _MICROSECOND
         except OverflowError as error:
-            raise ValueError("no instant") from error
+            raise ValueError("not a timestamp") from error
     if field.endswith("_count"):
         count = int(text)
-        if not 0 <= count < 2**31:
-            raise ValueError("no count")
+        if not 0 <= count <= MAX_COUNT:
+            raise ValueError("not a count")
         return count
-    if not text.isprintable():  # PostgreSQL has no U+0000 in a text
-        raise ValueError("no name")
+    if not text.isprintable():  # PostgreSQL accepts no U+0000 in text
+        raise ValueError("not a name")
     return text
 
 
 def _digest(scope: Scope, query: DomainQuery | MailboxQuery | AliasQuery) -> bytes:
-    asked = replace(query, page=1, page_size=1, after=None)
-    return sha256(repr((scope, asked)).encode()).digest()[:DIGEST]
+    """Return the digest of scope, order and filters: the page size may change between pages."""
+    unpaged = replace(query, page=1, page_size=1, after=None)
+    return sha256(repr((scope, unpaged)).encode()).digest()[:DIGEST_BYTES]

@@ -1,7 +1,7 @@
-"""The domain's errors as google.rpc.Status: one table, looked up by type.
+"""Conversion of domain errors to google.rpc.Status: one table, keyed by the error's exact type.
 
-Every status carries an ErrorInfo, whose reason is the contract's `type` in upper case, and the details that the head of
-mailbox_service.proto promises. What is in no table is INTERNAL, and says nothing of its cause.
+Every status carries an ErrorInfo, whose reason is the contract's `type` in upper case, and the details that the header
+of mailbox_service.proto documents. An error without an entry becomes INTERNAL, without a hint of its cause.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -14,16 +14,18 @@ from google.rpc import code_pb2, error_details_pb2, status_pb2
 from postroomd.domain import errors as e
 
 ERROR_DOMAIN = "postroom"
-DEFAULT_BYTES = 5_000
-"""What a status may take, unless its caller asked for all of it. Clients take 8 KiB of metadata by default, where a
-status counts by a third more for being sent in base64."""
+MAX_STATUS_BYTES = 5_000
+"""The maximum size of a status, unless the caller accepts all details.
+
+gRPC clients accept 8 KiB of metadata by default, and base64 makes a status a third larger.
+"""
 
 Details = Iterable[Message]
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """How one type of error is told: its code, its reason, what its ErrorInfo adds, and its further details."""
+class ErrorMapping:
+    """How one type of error is reported: status code, reason and metadata of its ErrorInfo, further details."""
 
     code: int
     reason: str
@@ -69,35 +71,39 @@ def _retry_info(error: e.TooManyRequests | e.StorageUnavailable) -> Details:
     yield info
 
 
-ANSWERS: Mapping[type[e.PostroomError], Answer] = {
-    e.InvalidArguments: Answer(code_pb2.INVALID_ARGUMENT, "INVALID_ARGUMENTS", details=_bad_request),
-    e.Unauthenticated: Answer(
+ERROR_MAPPINGS: Mapping[type[e.PostroomError], ErrorMapping] = {
+    e.InvalidArguments: ErrorMapping(code_pb2.INVALID_ARGUMENT, "INVALID_ARGUMENTS", details=_bad_request),
+    e.Unauthenticated: ErrorMapping(
         code_pb2.UNAUTHENTICATED,
         "DENIED_AUTHENTICATION",
         metadata=lambda error: {"method": "api_key", "reason": error.reason.value},
     ),
-    e.PermissionDenied: Answer(
+    e.PermissionDenied: ErrorMapping(
         code_pb2.PERMISSION_DENIED,
         "PERMISSIONS_DENIED",
         metadata=lambda error: {"resource": error.resource, "action": error.action},
     ),
-    e.NotFound: Answer(code_pb2.NOT_FOUND, "NOT_FOUND", details=_resource),
-    e.Conflict: Answer(
+    e.NotFound: ErrorMapping(code_pb2.NOT_FOUND, "NOT_FOUND", details=_resource),
+    e.Conflict: ErrorMapping(
         code_pb2.ALREADY_EXISTS,
         "CONFLICT",
-        # Not the message: it names every address, and trailing metadata would grow by the square of their number.
+        # Not the message, which names every address: the size would grow with the square of their number.
         details=lambda error: _resource_infos(error.resources, "already in use"),
     ),
-    e.Stale: Answer(code_pb2.ABORTED, "CONFLICT", details=lambda error: _resource_infos(error.resources, str(error))),
-    e.PreconditionFailed: Answer(code_pb2.FAILED_PRECONDITION, "PRECONDITION_FAILED", details=_precondition_failure),
-    e.TransientState: Answer(
+    e.Stale: ErrorMapping(
+        code_pb2.ABORTED, "CONFLICT", details=lambda error: _resource_infos(error.resources, str(error))
+    ),
+    e.PreconditionFailed: ErrorMapping(
+        code_pb2.FAILED_PRECONDITION, "PRECONDITION_FAILED", details=_precondition_failure
+    ),
+    e.TransientState: ErrorMapping(
         code_pb2.FAILED_PRECONDITION,
         "TRANSIENT_STATE",
         metadata=lambda error: {"current_state": error.current_state},
         details=_resource,
     ),
-    e.Locked: Answer(code_pb2.FAILED_PRECONDITION, "LOCKED", details=_resource),
-    e.QuotaExceeded: Answer(
+    e.Locked: ErrorMapping(code_pb2.FAILED_PRECONDITION, "LOCKED", details=_resource),
+    e.QuotaExceeded: ErrorMapping(
         code_pb2.RESOURCE_EXHAUSTED,
         "QUOTAS_EXCEEDED",
         metadata=lambda error: {
@@ -107,21 +113,21 @@ ANSWERS: Mapping[type[e.PostroomError], Answer] = {
         },
         details=_quota_failure,
     ),
-    e.TooManyRequests: Answer(code_pb2.RESOURCE_EXHAUSTED, "TOO_MANY_REQUESTS", details=_retry_info),
-    e.StorageUnavailable: Answer(code_pb2.UNAVAILABLE, "UNAVAILABLE", details=_retry_info),
+    e.TooManyRequests: ErrorMapping(code_pb2.RESOURCE_EXHAUSTED, "TOO_MANY_REQUESTS", details=_retry_info),
+    e.StorageUnavailable: ErrorMapping(code_pb2.UNAVAILABLE, "UNAVAILABLE", details=_retry_info),
 }
 
 
 def status_of(error: Exception, request_id: str, *, all_details: bool = False) -> status_pb2.Status:
-    """The status that tells a caller of an error. An unexpected one gives its request id, and nothing of itself.
+    """Return the status that reports an error. Of an unexpected error, it has only the request id.
 
-    Its details stay below what gRPC clients take by default, unless they have asked for all.
+    Details are limited to MAX_STATUS_BYTES, unless the caller accepts `all_details`.
     """
-    answer = ANSWERS.get(type(error)) if isinstance(error, e.PostroomError) else None
-    if answer is None:
+    mapping = ERROR_MAPPINGS.get(type(error)) if isinstance(error, e.PostroomError) else None
+    if mapping is None:
         return _status(code_pb2.INTERNAL, "internal error", "INTERNAL", {"request_id": request_id}, ())
-    status = _status(answer.code, str(error), answer.reason, answer.metadata(error), answer.details(error))
-    return status if all_details or status.ByteSize() <= DEFAULT_BYTES else _shortened(status)
+    status = _status(mapping.code, str(error), mapping.reason, mapping.metadata(error), mapping.details(error))
+    return status if all_details or status.ByteSize() <= MAX_STATUS_BYTES else _truncated(status)
 
 
 def _status(code: int, message: str, reason: str, metadata: Mapping[str, str], details: Details) -> status_pb2.Status:
@@ -132,24 +138,24 @@ def _status(code: int, message: str, reason: str, metadata: Mapping[str, str], d
     return status
 
 
-def _shortened(status: status_pb2.Status) -> status_pb2.Status:
-    """The status with as many of its violations, or resources, as fit; the last violation then counts the rest."""
-    short = status_pb2.Status(code=status.code, message=status.message)
+def _truncated(status: status_pb2.Status) -> status_pb2.Status:
+    """Return the status with as many violations, or resources, as fit. A last violation counts the ones left out."""
+    truncated = status_pb2.Status(code=status.code, message=status.message)
     for detail in status.details:
         if detail.Is(error_details_pb2.BadRequest.DESCRIPTOR):
-            full, kept = error_details_pb2.BadRequest(), error_details_pb2.BadRequest()
+            full, fitting = error_details_pb2.BadRequest(), error_details_pb2.BadRequest()
             detail.Unpack(full)
             for violation in full.field_violations:
-                if short.ByteSize() + kept.ByteSize() + violation.ByteSize() > DEFAULT_BYTES:
+                if truncated.ByteSize() + fitting.ByteSize() + violation.ByteSize() > MAX_STATUS_BYTES:
                     break
-                kept.field_violations.append(violation)
-            further = len(full.field_violations) - len(kept.field_violations)
-            kept.field_violations.add(
+                fitting.field_violations.append(violation)
+            left_out = len(full.field_violations) - len(fitting.field_violations)
+            fitting.field_violations.add(
                 field="request",
                 reason=e.Reason.CONSTRAINT.name,
-                description=f"{further} more violations; send metadata x-accept-details: all for them",
+                description=f"{left_out} more violations; send the metadata `x-accept-details: all` to get all of them",
             )
-            short.details.add().Pack(kept)
-        elif short.ByteSize() + detail.ByteSize() <= DEFAULT_BYTES:
-            short.details.append(detail)
-    return short
+            truncated.details.add().Pack(fitting)
+        elif truncated.ByteSize() + detail.ByteSize() <= MAX_STATUS_BYTES:
+            truncated.details.append(detail)
+    return truncated

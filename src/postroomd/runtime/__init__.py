@@ -1,1 +1,1 @@
-"""The processes of Postroom: the service, the gateway, the worker, and what starts and supervises them."""
+"""The processes of Postroom: service, gateway and worker, and what starts and supervises them."""

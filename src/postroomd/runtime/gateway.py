@@ -1,4 +1,4 @@
-"""The gateway process: the REST gateway at its address, until it is stopped."""
+"""The gateway process: composes the REST gateway and runs it until it is stopped."""
 
 import asyncio
 import socket
@@ -7,12 +7,12 @@ from collections.abc import Callable
 from postroomd.clock import Clock
 from postroomd.gateway.app import GatewayConfig, run_gateway
 from postroomd.net import join_address, split_address
-from postroomd.runtime.processes import not_listening
+from postroomd.runtime.errors import listen_error
 from postroomd.settings import Settings
 
 
 async def run(settings: Settings, stop: asyncio.Event, ready: Callable[..., None], _clock: Clock) -> None:
-    """Serve HTTP until `stop` is set. Calls `ready` with the bound HOST:PORT. Raises Failed."""
+    """Serve HTTP until `stop` is set. Calls `ready` with the bound HOST:PORT. Raises FatalError."""
     config = GatewayConfig(
         grpc_address=settings.grpc_address,
         max_body_bytes=settings.max_body_bytes,
@@ -25,12 +25,12 @@ async def run(settings: Settings, stop: asyncio.Event, ready: Callable[..., None
     port = port or _free_port(host)
     address = join_address(host, port)
     try:
-        await run_gateway(config, (host, port), stop, lambda: ready(address), reuse_port=settings.workers > 1)
+        await run_gateway(config, (host, port), stop, lambda: ready(address), reuse_port=settings.processes > 1)
     except OSError as error:
-        raise not_listening("HTTP", address, error) from error
+        raise listen_error("HTTP", address, error) from error
 
 
 def _free_port(host: str) -> int:
-    """A port that nothing listens on at the moment."""
+    """Return a port that is free now."""
     with socket.create_server((host, 0), family=socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
         return int(probe.getsockname()[1])

@@ -1,4 +1,4 @@
-"""Issuing keys: the one place where a secret exists in clear, to be shown once."""
+"""Issuing API keys and admin keys: the only place where their secrets exist in plain text."""
 
 import secrets
 import uuid
@@ -14,7 +14,6 @@ from postroomd.domain.keys import (
     hash_secret,
 )
 from postroomd.domain.tenancy import AdminKey, ApiKey, Organization, Project
-from postroomd.net import connectable
 from postroomd.storage.protocols.tenancy import AdminKeys, Tenancy
 
 FIRST_PROJECT_NAME = "default"
@@ -22,7 +21,7 @@ FIRST_PROJECT_NAME = "default"
 
 @dataclass(frozen=True, slots=True)
 class IssuedKey:
-    """A new key with its secret, which is stored nowhere."""
+    """A new key with its secret, which is not stored."""
 
     key: ApiKey
     secret: str
@@ -41,17 +40,16 @@ async def issue_key(
     mailbox_quota: int,
     now: datetime,
 ) -> IssuedKey:
-    """Store a new key, and answer it with its secret.
+    """Store a new API key, and return it with its secret.
 
-    Without an organization and a project, it is the key of a new organization, whose first project may have
-    `mailbox_quota` mailboxes. With a project, the key is limited to it. With an organization alone, the key reaches
-    all of it, and makes things in its oldest project. Raises NotFound for an id that is unknown, or a project of
-    another organization.
+    With a project, the key is limited to it. With only an organization, the key can access all of it, and the oldest
+    project is its default. With neither, the key belongs to a new organization, whose first project has the quota
+    `mailbox_quota`. Raises NotFound for an unknown id or a project of another organization.
     """
     if organization_id is None and project_id is None:
         project = await _new_organization(tenancy, mailbox_quota, now)
     else:
-        project = _choose(await tenancy.list_projects(organization_id), organization_id, project_id)
+        project = _find_project(await tenancy.list_projects(organization_id), organization_id, project_id)
     secret = str(uuid.uuid4())
     key = ApiKey(
         access_key=_new_access_key(),
@@ -75,7 +73,7 @@ async def _new_organization(tenancy: Tenancy, mailbox_quota: int, now: datetime)
 
 
 def new_project(organization_id: str, name: str, mailbox_quota: int, now: datetime) -> Project:
-    """An empty project, yet to be stored."""
+    """Return a new project without mailboxes; it is not stored yet."""
     return Project(
         id=str(uuid.uuid4()),
         organization_id=organization_id,
@@ -86,8 +84,8 @@ def new_project(organization_id: str, name: str, mailbox_quota: int, now: dateti
     )
 
 
-def _choose(projects: Sequence[Project], organization_id: str | None, project_id: str | None) -> Project:
-    # An organization is made with a project, and projects stay: one without any doesn't exist.
+def _find_project(projects: Sequence[Project], organization_id: str | None, project_id: str | None) -> Project:
+    # Every organization has a project: one is created with it, and projects are never deleted.
     if organization_id is not None and not projects:
         raise NotFound("organization", organization_id)
     if project_id is None:
@@ -101,7 +99,7 @@ def _choose(projects: Sequence[Project], organization_id: str | None, project_id
 async def issue_admin_key(
     admin_keys: AdminKeys, *, name: str, read_only: bool, expires_at: datetime | None, now: datetime
 ) -> str:
-    """Store a new admin key, and answer its secret. Raises Conflict where the name is taken."""
+    """Store a new admin key, and return its secret. Raises Conflict if the name is in use."""
     secret = str(uuid.uuid4())
     key = AdminKey(name=name, read_only=read_only, created_at=now, expires_at=expires_at, revoked_at=None)
     await admin_keys.create(key, hash_secret(secret))
@@ -110,19 +108,3 @@ async def issue_admin_key(
 
 def _new_access_key() -> str:
     return ACCESS_KEY_PREFIX + "".join(secrets.choice(ACCESS_KEY_ALPHABET) for _ in range(ACCESS_KEY_RANDOM))
-
-
-def api_url(http_address: str) -> str:
-    """The URL of the gateway that listens on `http_address`."""
-    return f"http://{connectable(http_address)}"
-
-
-def scw_environment(issued: IssuedKey, api_url: str) -> dict[str, str]:
-    """The variables by which the SDKs find the API and the key, in the order they are shown."""
-    return {
-        "SCW_API_URL": api_url,
-        "SCW_ACCESS_KEY": issued.key.access_key,
-        "SCW_SECRET_KEY": issued.secret,
-        "SCW_DEFAULT_ORGANIZATION_ID": issued.key.organization_id,
-        "SCW_DEFAULT_PROJECT_ID": issued.key.default_project_id,
-    }

@@ -1,11 +1,10 @@
-"""The gRPC process, put together: engine, repository, servicers, health; and taken apart in the opposite order."""
+"""The service process: composes repository, servicers, health checks and gRPC servers, and runs them until stopped."""
 
 import asyncio
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AsyncExitStack, suppress
 from datetime import datetime
 from functools import partial
-from typing import TYPE_CHECKING
 
 import argon2
 import grpc
@@ -18,38 +17,36 @@ from postroomd.domain.domain_names import load_tables
 from postroomd.domain.errors import StorageUnavailable
 from postroomd.domain.records import MailHosts
 from postroomd.observability.logs import get_logger
-from postroomd.observability.metrics import CALL_KINDS, CALLS_IN_PROGRESS, DATABASE_UP, sampling
+from postroomd.observability.metrics import CALL_KINDS, CALLS_IN_PROGRESS, DATABASE_UP, Settable, sampling
 from postroomd.rpc.admin import AdminServicer
 from postroomd.rpc.admission import Admission
 from postroomd.rpc.aliases import AliasServicer
 from postroomd.rpc.authentication import Authenticator, operator_caller, tenant_caller
 from postroomd.rpc.boundary import Boundary, Rpc
 from postroomd.rpc.convert import ServiceUrls
-from postroomd.rpc.crypto import Crypto, usual_threads
+from postroomd.rpc.cpu_pool import CpuPool, default_threads
 from postroomd.rpc.domains import DomainServicer
+from postroomd.rpc.hashing import PasswordHashing, estimated_hash_seconds
 from postroomd.rpc.mailboxes import MailboxServicer
 from postroomd.settings import Settings
 from postroomd.storage.migrations import require_current
 from postroomd.storage.opening import ReplicaUrl, open_repository
 from postroomd.storage.protocols.repository import Repository
 
-if TYPE_CHECKING:
-    from prometheus_client import Gauge
-
 SERVICE = mailbox_service_pb2.DESCRIPTOR.services_by_name["MailboxService"]
 ADMIN_SERVICE = admin_service_pb2.DESCRIPTOR.services_by_name["AdminService"]
 MAX_MESSAGE_BYTES = 4 * 1024 * 1024
-HEALTH_SECONDS = 1.0
-NOTICE_SECONDS = 0.5  # by when whoever watches our health sends its calls elsewhere
+HEALTH_INTERVAL_SECONDS = 1.0
+HEALTH_PROPAGATION_SECONDS = 0.5  # until clients that watch the health status send their calls elsewhere
 
 _OPTIONS = (
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
-    # Clients may ask every 10 s, also between calls, whether we live; the default would cut them off for it.
+    # Clients may send keepalive pings every 10 s, also without calls; by default the server answers these with GOAWAY.
     ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.keepalive_time_ms", 60_000),
     ("grpc.keepalive_timeout_ms", 20_000),
-    # Now and then a client connects anew, and so comes to the services that were added since.
+    # Clients reconnect every 30 minutes, so that calls spread to services added in the meantime.
     ("grpc.max_connection_age_ms", 1_800_000),
     ("grpc.max_connection_age_grace_ms", 60_000),
 )
@@ -58,9 +55,9 @@ log = get_logger()
 
 
 async def serve(settings: Settings, stop: asyncio.Event, ready: Callable[..., None], clock: Clock) -> None:
-    """Serve gRPC until `stop` is set, then drain. Calls `ready` with the bound HOST:PORT, the admin service's second.
+    """Serve gRPC until `stop` is set, then drain. Calls `ready` with the bound HOST:PORT and that of the admin service.
 
-    Raises SchemaMismatch, StorageUnavailable, and OSError where the address can't be bound.
+    Raises SchemaMismatch, StorageUnavailable, and OSError if an address can't be bound.
     """
     now = clock.now
     url = settings.database_url.get_secret_value()
@@ -70,50 +67,52 @@ async def serve(settings: Settings, stop: asyncio.Event, ready: Callable[..., No
             url, owner=True, pool_size=settings.database_pool_size, replica=_replica(settings)
         )
         cleanups.push_async_callback(repository.close)
-        crypto = _crypto(settings)
-        cleanups.callback(crypto.close)
+        hashing = _password_hashing(settings)
+        cleanups.callback(hashing.pool.close)
 
         authenticator = Authenticator(repository.tenancy.find_key, tenant_caller, now, settings.key_cache_seconds)
         admissions = [Admission(settings.max_calls)]
         boundary = Boundary(repository=repository, authenticator=authenticator, clock=now, admission=admissions[0])
-        services = [(settings.grpc_address, boundary.handlers(SERVICE, _rpcs(settings, repository, crypto, now)))]
+        services = [(settings.grpc_address, boundary.handlers(SERVICE, _rpcs(settings, repository, hashing, now)))]
         names = ["", SERVICE.full_name]
         if settings.admin_address:
-            # Places of its own: whatever tenants ask for, the operator gets through.
+            # A limit of its own: load from tenants does not lock the operator out.
             admissions.append(Admission(settings.max_calls))
             services.append((settings.admin_address, _admin_handlers(settings, repository, now, admissions[1])))
             names.append(ADMIN_SERVICE.full_name)
-        await cleanups.enter_async_context(sampling(_levels(admissions)))
+        await cleanups.enter_async_context(sampling(_sampled_gauges(admissions)))
         health_servicer = health.aio.HealthServicer()
-        await health_servicer.set("", health_pb2.HealthCheckResponse.NOT_SERVING)  # until the database has answered
+        await health_servicer.set("", health_pb2.HealthCheckResponse.NOT_SERVING)  # until the database has responded
         servers: list[grpc.aio.Server] = []
-        cleanups.push_async_callback(_stop, servers, settings.drain_seconds)
+        cleanups.push_async_callback(_stop_servers, servers, settings.drain_seconds)
         bound = []
         for address, handlers in services:
             server = grpc.aio.server(
-                # Where the port is not to be shared, a second server on it would be accepted and get half of the calls.
-                options=(*_OPTIONS, ("grpc.so_reuseport", int(settings.workers > 1)))
+                # gRPC shares ports by default: a second server on this one would start, and receive half of the calls.
+                options=(*_OPTIONS, ("grpc.so_reuseport", int(settings.processes > 1)))
             )
             server.add_generic_rpc_handlers((handlers,))
             health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
             bound.append(f"{address.rpartition(':')[0]}:{_bind(server, address)}")
             await server.start()
             servers.append(server)
-        watch = asyncio.create_task(_watch_health(repository, health_servicer, names, stop))
-        cleanups.callback(watch.cancel)
-        tables = asyncio.create_task(asyncio.to_thread(load_tables))  # or the first CreateDomain would wait for them
-        cleanups.callback(tables.cancel)
+        health_updates = asyncio.create_task(_update_health(repository, health_servicer, names, stop))
+        cleanups.callback(health_updates.cancel)
+        loading = asyncio.create_task(
+            asyncio.to_thread(load_tables)
+        )  # otherwise the first CreateDomain would load them
+        cleanups.callback(loading.cancel)
         ready(*bound)
         await stop.wait()
         log.info("draining")
         await health_servicer.enter_graceful_shutdown()
-        # A call that gRPC has taken in and not handed on is CANCELLED by a stop: let callers turn away before it.
-        await asyncio.sleep(min(NOTICE_SECONDS, settings.drain_seconds))
-        # Canceled in the middle of its look, the watch could leave a driver's thread behind that keeps the process.
-        await asyncio.wait({watch}, timeout=settings.drain_seconds)
+        # Stopping a server cancels the calls that it has accepted but not dispatched: let clients switch before that.
+        await asyncio.sleep(min(HEALTH_PROPAGATION_SECONDS, settings.drain_seconds))
+        # Cancelling a database ping could leave a driver's thread behind that keeps the process alive: let it finish.
+        await asyncio.wait({health_updates}, timeout=settings.drain_seconds)
 
 
-async def _stop(servers: Sequence[grpc.aio.Server], drain_seconds: float) -> None:
+async def _stop_servers(servers: Sequence[grpc.aio.Server], drain_seconds: float) -> None:
     await asyncio.gather(*(server.stop(drain_seconds) for server in servers))
 
 
@@ -126,12 +125,14 @@ def _admin_handlers(
     return boundary.handlers(ADMIN_SERVICE, servicer.rpcs())
 
 
-def _rpcs(settings: Settings, repository: Repository, crypto: Crypto, clock: Callable[[], datetime]) -> dict[str, Rpc]:
+def _rpcs(
+    settings: Settings, repository: Repository, hashing: PasswordHashing, clock: Callable[[], datetime]
+) -> dict[str, Rpc]:
     policy = settings.lifecycle_policy()
     domains = DomainServicer(
         domains=repository.domains,
         tenancy=repository.tenancy,
-        crypto=crypto,
+        pool=hashing.pool,
         hosts=mail_hosts(settings),
         urls=_urls(settings),
         dkim_selector=settings.dkim_selector,
@@ -141,7 +142,7 @@ def _rpcs(settings: Settings, repository: Repository, crypto: Crypto, clock: Cal
     mailboxes = MailboxServicer(
         mailboxes=repository.mailboxes,
         domains=repository.domains,
-        crypto=crypto,
+        hashing=hashing,
         policy=policy,
         clock=clock,
     )
@@ -149,14 +150,14 @@ def _rpcs(settings: Settings, repository: Repository, crypto: Crypto, clock: Cal
     return {**domains.rpcs(), **mailboxes.rpcs(), **aliases.rpcs()}
 
 
-def _levels(admissions: Sequence[Admission]) -> Iterator[tuple["Gauge", Callable[[], float]]]:
-    """The levels of calls in progress, and how to look at them."""
+def _sampled_gauges(admissions: Sequence[Admission]) -> Iterator[tuple[Settable, Callable[[], float]]]:
+    """Yield the gauges of calls in progress, with the functions that read their values."""
 
-    def look(kind: str) -> int:
+    def in_progress(kind: str) -> int:
         return sum(admission.in_progress(kind) for admission in admissions)
 
     for kind in CALL_KINDS:
-        yield CALLS_IN_PROGRESS.of(kind), partial(look, kind)
+        yield CALLS_IN_PROGRESS.labels(kind), partial(in_progress, kind)
 
 
 def _replica(settings: Settings) -> ReplicaUrl | None:
@@ -166,21 +167,22 @@ def _replica(settings: Settings) -> ReplicaUrl | None:
     return ReplicaUrl(url=url.get_secret_value(), max_staleness_seconds=settings.replica_staleness_seconds)
 
 
-def _crypto(settings: Settings) -> Crypto:
+def _password_hashing(settings: Settings) -> PasswordHashing:
     hasher = argon2.PasswordHasher(
         time_cost=settings.argon2_time_cost,
         memory_cost=settings.argon2_memory_kib,
         parallelism=settings.argon2_parallelism,
     )
-    return Crypto(
-        threads=settings.hash_threads or usual_threads(settings.workers),
+    pool = CpuPool(
+        threads=settings.hash_threads or default_threads(settings.processes),
         max_wait_seconds=settings.hash_wait_seconds,
-        hasher=hasher,
+        task_seconds=estimated_hash_seconds(hasher),
     )
+    return PasswordHashing(pool, hasher)
 
 
 def mail_hosts(settings: Settings) -> MailHosts:
-    """The hosts that domains' DNS records point at."""
+    """Return the target hosts of domains' DNS records."""
     return MailHosts(
         mx=settings.mx_host,
         imap=settings.imap_host,
@@ -209,15 +211,15 @@ def _bind(server: grpc.aio.Server, address: str) -> int:
     except RuntimeError:
         port = 0
     if port == 0:
-        raise OSError(f"can't listen for gRPC on {address}: the address is in use, or not this machine's")
+        raise OSError(f"can't listen for gRPC on {address}: the address is in use, or is not one of this machine")
     return port
 
 
-async def _watch_health(
+async def _update_health(
     repository: Repository, servicer: health.aio.HealthServicer, names: Iterable[str], stop: asyncio.Event
 ) -> None:
-    """Tell the services' health by whether the database answers, until `stop` is set."""
-    answers = health_pb2.HealthCheckResponse
+    """Set the services' health status from whether the database responds, until `stop` is set."""
+    statuses = health_pb2.HealthCheckResponse
     while not stop.is_set():
         try:
             await repository.ping()
@@ -225,8 +227,8 @@ async def _watch_health(
             serving = False
         else:
             serving = True
-        DATABASE_UP.of().set(serving)
+        DATABASE_UP.set(serving)
         for service in names:
-            await servicer.set(service, answers.SERVING if serving else answers.NOT_SERVING)
+            await servicer.set(service, statuses.SERVING if serving else statuses.NOT_SERVING)
         with suppress(TimeoutError):
-            await asyncio.wait_for(stop.wait(), HEALTH_SECONDS)
+            await asyncio.wait_for(stop.wait(), HEALTH_INTERVAL_SECONDS)

@@ -1,17 +1,18 @@
-"""The trial clock over HTTP, for the tests of clients: `postroom up --clock HOST:PORT`.
+"""HTTP server of the trial clock, for tests of clients: `postroom up --clock HOST:PORT`.
 
-`GET /now` answers `{"now": …}`. `POST /advance` moves the time on and answers the same, once the worker has done all
-that fell due: by `{"seconds": 86400}`, by `{"duration": "P1M"}` (ISO 8601; months and years as the calendar has them)
-or to `{"to": "2030-01-31T00:00:00Z"}`. It never goes back. What can't be read is 400 with a `message`.
+`GET /now` returns `{"now": …}`. `POST /advance` advances the time by `{"seconds": 86400}`, by `{"duration": "P1M"}`
+(ISO 8601, calendar months and years) or to `{"to": "2030-01-31T00:00:00Z"}`, and returns the same once the worker has
+completed all work due by then. The time never goes back. Invalid input is 400 with a `message`.
 
-Whoever runs a trial has a browser on the same machine, which reaches loopback for any web page: what names another host
-than this machine, as where a page's own name has come to point here, or comes from a page of another, is 403.
+Any web page in a browser on the same machine can send requests to loopback. So a Host header that is not loopback (DNS
+rebinding) and an Origin header that is not loopback (cross-origin request) are 403.
 """
 
 import json
 import re
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -22,8 +23,8 @@ from postroomd.clock import TrialClock
 from postroomd.domain.calendar import add_months
 from postroomd.net import is_loopback, join_address, split_address
 
-EXPECTED = 'one of {"seconds": 86400}, {"duration": "P1M"} and {"to": "2030-01-31T00:00:00Z"} is expected'
-LATEST = datetime(3000, 1, 1, tzinfo=UTC)
+BODY_EXPECTED = 'expected one of {"seconds": 86400}, {"duration": "P1M"} and {"to": "2030-01-31T00:00:00Z"}'
+MAX_TIME = datetime(3000, 1, 1, tzinfo=UTC)
 
 _DURATION = re.compile(
     r"P(?=.)(?:(?P<years>\d{1,4})Y)?(?:(?P<months>\d{1,5})M)?(?:(?P<weeks>\d{1,6})W)?(?:(?P<days>\d{1,6})D)?"
@@ -33,22 +34,22 @@ _DURATION = re.compile(
 
 
 @asynccontextmanager
-async def serving(clock: TrialClock, address: str) -> AsyncIterator[str]:
-    """Serve the clock during the block, which is given its HOST:PORT. Raises OSError where it can't be bound."""
+async def serving_clock(clock: TrialClock, address: str) -> AsyncIterator[str]:
+    """Serve the clock during the block; yields the bound HOST:PORT. Raises OSError if the address can't be bound."""
 
     async def now(_request: web.Request) -> web.Response:
-        return _told(clock.now())
+        return _time_response(clock.now())
 
     async def advance(request: web.Request) -> web.Response:
         try:
-            by = asked(await request.read(), clock.now())
+            by = parse_advance(await request.read(), clock.now())
         except ValueError as error:
             return web.json_response({"message": str(error)}, status=web.HTTPBadRequest.status_code)
-        return _told(await clock.advance(by))
+        return _time_response(await clock.advance(by))
 
-    app = web.Application(middlewares=[_keeping_to_this_machine])
+    app = web.Application(middlewares=[_require_loopback])
     app.add_routes([web.get("/now", now), web.post("/advance", advance)])
-    # An advance that is under way when all stops has no worker any more that would end it.
+    # No grace period: an advance in progress would wait for the worker, which may have exited already.
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0)
     await runner.setup()
     try:
@@ -60,45 +61,48 @@ async def serving(clock: TrialClock, address: str) -> AsyncIterator[str]:
 
 
 @web.middleware
-async def _keeping_to_this_machine(request: web.Request, handler: Handler) -> web.StreamResponse:
+async def _require_loopback(request: web.Request, handler: Handler) -> web.StreamResponse:
     origin = request.headers.get("Origin")
-    if not _is_here(request.host) or (origin is not None and not _is_here(origin.rpartition("//")[2])):
-        message = "this clock is for callers on its own machine, and for no web page of another"
+    if not _is_loopback_host(request.host) or (
+        origin is not None and not _is_loopback_host(origin.rpartition("//")[2])
+    ):
+        message = "the Host and Origin headers must be loopback: the clock serves only callers on its own machine"
         return web.json_response({"message": message}, status=web.HTTPForbidden.status_code)
     return await handler(request)
 
 
-def _is_here(host: str) -> bool:
-    """Whether a host, with its port or without, is this machine by a name that nobody else can give it."""
+def _is_loopback_host(host: str) -> bool:
+    """Whether a host, with or without a port, is `localhost` or a loopback address: no DNS name can rebind these."""
     return is_loopback(host) or is_loopback(f"{host}:80")
 
 
-def asked(body: bytes, now: datetime) -> timedelta:
-    """By how much to move the time on. Raises ValueError, with a text for the caller."""
+def parse_advance(body: bytes, now: datetime) -> timedelta:
+    """Return by how much to advance the time. Raises ValueError, whose text is for the caller."""
     try:
         sent = json.loads(body)
     except (ValueError, RecursionError):
         sent = None
-    if not isinstance(sent, Mapping) or len(sent) != 1 or not sent.keys() <= _READERS.keys():
-        raise ValueError(EXPECTED)
+    if not isinstance(sent, Mapping) or len(sent) != 1 or not sent.keys() <= _ARGUMENTS.keys():
+        raise ValueError(BODY_EXPECTED)
     ((name, value),) = sent.items()
+    argument = _ARGUMENTS[name]
     try:
-        by = _READERS[name](value, now)
-        beyond = by > LATEST - now
+        by = argument.parse(value, now)
+        too_far = by > MAX_TIME - now
     except (TypeError, OverflowError, ValueError):
-        raise ValueError(f"{name}: it can't be read") from None
-    if beyond or by < timedelta(0):
-        raise ValueError(f"{name}: the time goes on from {_text(now)}, as far as {_text(LATEST)}")
+        raise ValueError(f"{name}: expected {argument.expected}") from None
+    if too_far or by < timedelta(0):
+        raise ValueError(f"{name}: expected a time from {_rfc3339(now)} to {_rfc3339(MAX_TIME)}")
     return by
 
 
-def _by_seconds(value: Any, _now: datetime) -> timedelta:
+def _parse_seconds(value: Any, _now: datetime) -> timedelta:
     if isinstance(value, bool):
         raise TypeError
     return timedelta(seconds=value)
 
 
-def _by_duration(value: Any, now: datetime) -> timedelta:
+def _parse_duration(value: Any, now: datetime) -> timedelta:
     match = _DURATION.fullmatch(value)
     if not match:
         raise ValueError
@@ -107,20 +111,26 @@ def _by_duration(value: Any, now: datetime) -> timedelta:
     return add_months(now, months) - now + timedelta(**parts)
 
 
-def _until(value: Any, now: datetime) -> timedelta:
+def _parse_time(value: Any, now: datetime) -> timedelta:
     return datetime.fromisoformat(value) - now
 
 
-_READERS: Mapping[str, Callable[[Any, datetime], timedelta]] = {
-    "seconds": _by_seconds,
-    "duration": _by_duration,
-    "to": _until,
+@dataclass(frozen=True, slots=True)
+class _Argument:
+    expected: str
+    parse: Callable[[Any, datetime], timedelta]
+
+
+_ARGUMENTS: Mapping[str, _Argument] = {
+    "seconds": _Argument("a number of seconds", _parse_seconds),
+    "duration": _Argument("an ISO 8601 duration, such as P1M or PT36H", _parse_duration),
+    "to": _Argument("an ISO 8601 time with an offset, such as 2030-01-31T00:00:00Z", _parse_time),
 }
 
 
-def _told(now: datetime) -> web.Response:
-    return web.json_response({"now": _text(now)})
+def _time_response(now: datetime) -> web.Response:
+    return web.json_response({"now": _rfc3339(now)})
 
 
-def _text(instant: datetime) -> str:
+def _rfc3339(instant: datetime) -> str:
     return instant.isoformat().replace("+00:00", "Z")

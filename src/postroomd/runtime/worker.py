@@ -1,4 +1,4 @@
-"""The worker process: repository, DNS prober and loop, put together."""
+"""The worker process: composes repository, DNS prober and worker loop."""
 
 import asyncio
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from postroomd.worker.steps import LEASE, Worker
 
 
 async def run(settings: Settings, stop: asyncio.Event, ready: Callable[[], None], clock: Clock) -> None:
-    """Work until `stop` is set. Raises SchemaMismatch, StorageUnavailable at the start alone."""
+    """Run the worker until `stop` is set. Raises SchemaMismatch and StorageUnavailable, both only at startup."""
     url = settings.database_url.get_secret_value()
     await asyncio.to_thread(require_current, url)
     async with AsyncExitStack() as cleanups:

@@ -25,7 +25,7 @@ log = get_logger()
 def report_failure(kind: StepKind, failures: int, **context: str) -> None:
     """Log the exception that is being handled, after so many consecutive failures, and count it."""
     log.exception("step failed", kind=kind, failures=failures, **context)
-    WORKER_FAILURES.of(kind).inc()
+    WORKER_FAILURES.labels(kind).inc()
 
 
 @dataclass(frozen=True, slots=True)

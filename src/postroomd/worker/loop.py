@@ -7,7 +7,7 @@ from functools import partial
 from postroomd.clock import Clock
 from postroomd.domain.errors import StorageUnavailable
 from postroomd.observability.logs import get_logger
-from postroomd.observability.metrics import WORKER_FAILURES, WORKER_LAG, WORKER_RAN
+from postroomd.observability.metrics import WORKER_FAILURES, WORKER_LAG, WORKER_LAST_RUN
 from postroomd.observability.steps import StepKind
 from postroomd.storage.protocols.work import Due
 from postroomd.worker.backoff import Backoff
@@ -34,7 +34,7 @@ async def run_loop(worker: Worker, stop: asyncio.Event, clock: Clock, interval: 
                 delay = interval
             if delay:
                 events = {stopping, lookups.task} if lookups.task else {stopping}
-                await clock.rest(events, delay.total_seconds())
+                await clock.wait(events, delay.total_seconds())
     finally:
         stopping.cancel()
         await lookups.close()
@@ -50,7 +50,7 @@ async def _run_pass(
     now = clock.now()
     polled = await backoff.run(StepKind.POLL, lambda _: worker.next_due(), now)
     if polled:
-        WORKER_LAG.of().set(_lag_seconds(polled, now))
+        WORKER_LAG.set(_lag_seconds(polled, now))
     due = polled or Due(now, now)  # if the poll fails, every kind of step is tried
     if due.has_lookups(now):
         lookups.start(now)
@@ -58,9 +58,9 @@ async def _run_pass(
     retries = backoff.pending_retries(now)
     idle = not taken and lookups.task is None
     if idle and (retries or not (due.has_steps(now) or due.has_lookups(now))):
-        clock.settle(now)
+        clock.mark_caught_up(now)
     if polled:
-        WORKER_RAN.of().set_to_current_time()
+        WORKER_LAST_RUN.set_to_current_time()
     if taken:
         return timedelta(0)
     upcoming = [instant - now for instant in (due.steps, due.lookups, *retries) if instant and instant > now]
@@ -108,7 +108,7 @@ class _Lookups:
 
 def _report_unavailable() -> None:
     log.warning("database unavailable, retrying")
-    WORKER_FAILURES.of("database").inc()
+    WORKER_FAILURES.labels("database").inc()
 
 
 def _lag_seconds(due: Due, now: datetime) -> float:

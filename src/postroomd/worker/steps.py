@@ -33,7 +33,7 @@ from postroomd.worker.probers import Prober
 BATCH_SIZE = 200  # rows per transaction: few enough that no call waits for them for long
 LOOKUP_BATCH_SIZE = 20  # domains that are looked up at the same time
 LEASE = timedelta(minutes=2)  # a batch of steps takes less than a second, lookups at most the DNS deadline
-LOOKUP_FAILED = Finding(RecordStatus.INVALID, "the lookup failed: request another validation later")
+LOOKUP_FAILED = Finding(RecordStatus.UNKNOWN_STATUS, "the lookup failed: request another validation later")
 
 log = get_logger()
 
@@ -115,7 +115,7 @@ class Worker:
             await self._postpone_domain(lease, now)
             return
         log.info("domain looked up", domain_id=domain.id, status=settled.status)
-        DOMAINS_LOOKED_UP.of(settled.status).inc()
+        DOMAINS_LOOKED_UP.labels(settled.status).inc()
 
     async def _advance_mailboxes(self, now: datetime, skipping: Collection[str]) -> int:
         leases = await self.work.lease_mailboxes(now, LEASE, BATCH_SIZE, skipping)
@@ -128,7 +128,7 @@ class Worker:
             return advance_mailbox(mailbox, domain_status, self.policy, now)
 
         try:
-            WORKER_STEPS.of(StepKind.MAILBOX).inc(await self.work.advance(lease, rule, now))
+            WORKER_STEPS.labels(StepKind.MAILBOX).inc(await self.work.advance(lease, rule, now))
         except StorageUnavailable:
             raise
         except Exception:
@@ -157,7 +157,7 @@ class Worker:
                 administration.settle_provision(WORKER, provision.id, rule), provision_id=provision.id
             )
             return False
-        WORKER_STEPS.of(StepKind.PROVISION).inc()
+        WORKER_STEPS.labels(StepKind.PROVISION).inc()
         return True
 
     async def _postpone_domain(self, lease: DomainLease, now: datetime) -> None:
@@ -181,5 +181,5 @@ async def _try_postponing(postponing: Awaitable[object], **context: str) -> None
 async def _count(kind: StepKind, step: Awaitable[int]) -> int:
     """Return the number of steps taken, and count them."""
     taken = await step
-    WORKER_STEPS.of(kind).inc(taken)
+    WORKER_STEPS.labels(kind).inc(taken)
     return taken

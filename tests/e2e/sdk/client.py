@@ -1,11 +1,9 @@
-"""One way to call both SDKs, which are used as they are published and configured by the SCW_ variables alone."""
+"""One interface to both SDKs, which are used as published and configured only by the SCW_ variables."""
 
-import asyncio
 import inspect
 import json
 import logging
 import os
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Awaitable, Callable, Iterable, Mapping
@@ -19,20 +17,20 @@ import pytest
 from scaleway_core.api import ScalewayException
 
 from tests.e2e.support import START_SECONDS, clean_environment
+from tests.support.operations import Operation
 
 SDKS = ("scaleway", "scaleway_async")
 
-PASSWORD_MARK = "never-told"
-"""What every password of these tests has in it, so that one search finds them all."""
+PASSWORD_MARKER = "never-leak"
+"""Part of every password that these tests send, so that one search finds them all."""
 
 
-def password() -> str:
-    """A new password."""
-    return f"{PASSWORD_MARK}-{uuid4().hex}"
+def new_password() -> str:
+    return f"{PASSWORD_MARKER}-{uuid4().hex}"
 
 
 class Sdk:
-    """A client of one of the SDKs: every operation by its name, to be awaited whichever of the two it is."""
+    """A client of one SDK. Every operation is an async method under the SDK's name for it."""
 
     def __init__(self, module: str, environment: Mapping[str, str]) -> None:
         self.module = module
@@ -49,79 +47,93 @@ class Sdk:
 
         async def call(**arguments: Any) -> Any:
             self.called.add(operation)
-            answer = method(**arguments)
-            return await answer if inspect.isawaitable(answer) else answer
+            result = method(**arguments)
+            return await result if inspect.isawaitable(result) else result
 
         return call
 
+    async def call_operation(self, operation: Operation, resource_id: str) -> Any:
+        """Call an operation on a resource with its valid arguments."""
+        arguments = {operation.id_argument: resource_id, **operation.arguments}
+        return await getattr(self, operation.name)(**self.convert(arguments))
+
+    def convert(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """Convert arguments of the REST contract to those of the SDK, with new passwords that contain the marker."""
+        converted = dict(arguments)
+        if "mailboxes" in converted:
+            converted["mailboxes"] = [self.mailbox(mailbox["local_part"]) for mailbox in converted["mailboxes"]]
+        if "new_password" in converted:
+            converted["new_password"] = new_password()
+        return converted
+
     @property
     def operations(self) -> set[str]:
-        """The names of all operations that the SDK has."""
+        """The names of all operations of the SDK."""
         return {name for name in vars(type(self._api)) if not name.startswith("_")}
 
     @property
     def label(self) -> str:
-        """A word for names, by which what one SDK makes differs from what the other one does."""
+        """A DNS label for the names that tests with this SDK create."""
         return self.module.replace("_", "-")
 
     def with_key(self, environment: Mapping[str, str]) -> "Sdk":
-        """The same SDK with another key."""
+        """Return a client of the same SDK with another key."""
         return Sdk(self.module, environment)
 
     def with_secret(self, secret: str) -> "Sdk":
-        """The same SDK with another secret, which the SDK does not look at."""
+        """Return a client of the same SDK with another secret, even one that the SDK would reject."""
         other = Sdk(self.module, self.environment)
         other._client.secret_key = secret
         return other
 
-    def mailbox(self, local_part: str, with_password: str | None = None) -> Any:
-        """What asks for one mailbox, with a password of its own where none is given."""
+    def mailbox(self, local_part: str, password: str | None = None) -> Any:
+        """Return the parameters of one mailbox; by default, with a new password."""
         return self.types.BatchCreateMailboxesRequestMailboxParameters(
-            local_part=local_part, password=password() if with_password is None else with_password
+            local_part=local_part, password=new_password() if password is None else password
         )
 
     async def create_mailboxes(self, domain_id: str, *local_parts: str, **arguments: Any) -> list[Any]:
-        """New mailboxes, by one call."""
+        """Create mailboxes in one call."""
         created = await self.batch_create_mailboxes(
             domain_id=domain_id, mailboxes=[self.mailbox(local_part) for local_part in local_parts], **arguments
         )
         return list(created.mailboxes)
 
-    def soon(self) -> Any:
-        """The options that make a waiter as quick as the SDK lets it be."""
+    def fast_polling(self) -> Any:
+        """Return options that make a waiter of the SDK poll at the highest rate."""
         options: Any = import_module(self.module).WaitForOptions
         return options(timeout=START_SECONDS, min_delay=1, max_delay=1)
 
 
 @dataclass(frozen=True)
-class Refusal:
-    """An error as the SDK gives it: the body's keys besides type and message, and the headers."""
+class ApiError:
+    """An error as the SDK raises it: the keys of the body besides type and message, and the headers."""
 
     keys: Mapping[str, Any]
     headers: Mapping[str, str]
 
 
-async def refused(call: Awaitable[Any], status: int, kind: str) -> Refusal:
-    """How a call is refused, which it must be with this status and this type."""
+async def expect_error(call: Awaitable[Any], status: int, kind: str) -> ApiError:
+    """Return the error of a call, which must fail with this status and this type."""
     with pytest.raises(ScalewayException) as caught:
         await call
-    return refusal_of(caught.value, status, kind)
+    return parse_error(caught.value, status, kind)
 
 
-def refusal_of(error: ScalewayException, status: int, kind: str) -> Refusal:
-    """What an error says, which must have this status and this type."""
-    assert type(error) is ScalewayException  # not ValidationError, of which the SDK expects other keys
+def parse_error(error: ScalewayException, status: int, kind: str) -> ApiError:
+    """Return the content of an error, which must have this status and this type."""
+    assert type(error) is ScalewayException  # not ValidationError, for which the SDK expects other keys
     response: Any = error.response
     body = json.loads(str(error))
     assert (error.status_code, body.pop("type")) == (status, kind), str(error)
     assert body.pop("message")
     assert response.headers["Content-Type"] == "application/json"
     assert response.headers["X-Request-Id"]
-    return Refusal(body, response.headers)
+    return ApiError(body, response.headers)
 
 
-async def is_refused(call: Awaitable[Any], status: int) -> bool:
-    """Whether a call is refused, which it may only be with this status."""
+async def fails(call: Awaitable[Any], status: int) -> bool:
+    """Whether a call fails with this status. Raises its error if the status is another one."""
     try:
         await call
     except ScalewayException as error:
@@ -131,31 +143,23 @@ async def is_refused(call: Awaitable[Any], status: int) -> bool:
     return False
 
 
-async def eventually(condition: Callable[[], Awaitable[object]]) -> None:
-    """Wait until a call answers something true."""
-    deadline = time.monotonic() + START_SECONDS
-    while not await condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        await asyncio.sleep(0.05)
-
-
-class Answers(logging.Handler):
-    """Every answer that an SDK got, header and body, from the SDK's own log; and those of `http`."""
+class ResponseLog(logging.Handler):
+    """Every response, header and body: those of the SDKs, from their own logs, and those of `http_request`."""
 
     def __init__(self) -> None:
         super().__init__(logging.DEBUG)
         self.texts: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Keep what is an answer; a request holds passwords with good reason."""
+        """Keep responses only: requests may contain passwords."""
         text = record.getMessage()
         if " SDK RESPONSE " in text.partition("\n")[0]:
             self.texts.append(text)
 
 
 @dataclass(frozen=True)
-class Response:
-    """An answer to plain HTTP."""
+class HttpResponse:
+    """A response to a plain HTTP request."""
 
     status: int
     headers: Mapping[str, str]
@@ -163,23 +167,25 @@ class Response:
 
     @property
     def json(self) -> Any:
-        """The body's JSON."""
+        """The parsed body."""
         return json.loads(self.text)
 
 
-def http(method: str, url: str, *, headers: Mapping[str, str], body: bytes | None = None, answers: Answers) -> Response:
-    """Call as no SDK would."""
+def http_request(
+    method: str, url: str, *, headers: Mapping[str, str], body: bytes | None = None, responses: ResponseLog
+) -> HttpResponse:
+    """Send a request that no SDK would send."""
     request = urllib.request.Request(url, body, dict(headers), method=method)  # noqa: S310
     try:
-        with urllib.request.urlopen(request, timeout=START_SECONDS) as answer:  # noqa: S310
-            response = Response(answer.status, dict(answer.headers), answer.read().decode())
+        with urllib.request.urlopen(request, timeout=START_SECONDS) as result:  # noqa: S310
+            response = HttpResponse(result.status, dict(result.headers), result.read().decode())
     except urllib.error.HTTPError as error:
         with error:
-            response = Response(error.code, dict(error.headers), error.read().decode())
-    answers.texts.append(f"{response.headers}\n{response.text}")
+            response = HttpResponse(error.code, dict(error.headers), error.read().decode())
+    responses.texts.append(f"{response.headers}\n{response.text}")
     return response
 
 
-def names(items: Iterable[Any]) -> list[str]:
-    """The local parts of mailboxes or aliases."""
+def local_parts(items: Iterable[Any]) -> list[str]:
+    """Return the local parts of mailboxes or aliases."""
     return [item.email.partition("@")[0] for item in items]

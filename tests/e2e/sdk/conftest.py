@@ -1,4 +1,4 @@
-"""Fixtures: a Postroom on each engine that the tests share, and each SDK as its client."""
+"""Fixtures: a running Postroom that tests share, and a client of each SDK."""
 
 import logging
 from collections.abc import Callable, Iterator
@@ -6,17 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.sdk.client import SDKS, Answers, Sdk
+from tests.e2e.sdk.client import SDKS, ResponseLog, Sdk
 from tests.e2e.sdk.instances import Database, Instance, running
 
-MakeDatabase = Callable[[Path], Database]
-"""Makes an empty database, whose files stand in the directory if it has any. A module says of which engine."""
+CreateDatabase = Callable[[Path], Database]
+"""Creates an empty database, with its files, if any, in the directory. Each test module defines the fixture."""
 
 
 @pytest.fixture(scope="session", autouse=True)
-def answers() -> Iterator[Answers]:
-    """Every answer that a client has got."""
-    handler = Answers()
+def responses() -> Iterator[ResponseLog]:
+    """Every response of the session."""
+    handler = ResponseLog()
     logger = logging.getLogger("scaleway")
     level = logger.level
     logger.addHandler(handler)
@@ -28,28 +28,28 @@ def answers() -> Iterator[Answers]:
 
 @pytest.fixture(scope="module")
 def instance(
-    tmp_path_factory: pytest.TempPathFactory, make_database: MakeDatabase, answers: Answers
+    tmp_path_factory: pytest.TempPathFactory, create_database: CreateDatabase, responses: ResponseLog
 ) -> Iterator[Instance]:
-    """A running Postroom that a module's tests share: they leave it running, and what others made in it alone."""
+    """A running Postroom that a module's tests share. They must not stop it or change each other's resources."""
     directory = tmp_path_factory.mktemp("postroom")
-    with running(directory, make_database(directory), answers) as started:
+    with running(directory, create_database(directory), responses) as started:
         yield started
 
 
 @pytest.fixture
-def private_instance(tmp_path: Path, make_database: MakeDatabase, answers: Answers) -> Iterator[Instance]:
-    """A running Postroom that the test may break."""
-    with running(tmp_path, make_database(tmp_path), answers) as started:
+def private_instance(tmp_path: Path, create_database: CreateDatabase, responses: ResponseLog) -> Iterator[Instance]:
+    """A running Postroom for one test, which may break it."""
+    with running(tmp_path, create_database(tmp_path), responses) as started:
         yield started
 
 
 @pytest.fixture(params=SDKS)
 def sdk(request: pytest.FixtureRequest, instance: Instance) -> Sdk:
-    """Each SDK in turn, with the key of the shared instance's first start."""
+    """Each SDK in turn, with the first key of the shared instance."""
     return Sdk(request.param, instance.environment)
 
 
 @pytest.fixture
-def both(instance: Instance) -> list[Sdk]:
-    """Both SDKs at once, where what comes before their calls takes its time."""
+def both_sdks(instance: Instance) -> list[Sdk]:
+    """Both SDKs in one test, if its setup is slow."""
     return [Sdk(module, instance.environment) for module in SDKS]

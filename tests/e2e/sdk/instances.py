@@ -1,4 +1,4 @@
-"""Postroom on either engine, started by its command line, and looked at from behind."""
+"""Postroom on either engine, started by its command line, with direct access to its database and its logs."""
 
 import json
 import signal
@@ -11,33 +11,34 @@ from pathlib import Path
 from typing import Protocol
 from uuid import uuid4
 
-from tests.e2e.sdk.client import PASSWORD_MARK, Answers
-from tests.e2e.support import POSTROOM, Up, clean_environment, database_url, end, run, wait_until
-from tests.support.postgres import PostgresServer
+from tests.e2e.sdk.client import PASSWORD_MARKER, ResponseLog
+from tests.e2e.support import POSTROOM, Up, clean_environment, database_url, run, terminate
+from tests.support.waiting import block_until
+from tools.postgres import PostgresServer
 
-QUICK = {
+FAST_SETTINGS = {
     "POSTROOM_ARGON2_MEMORY_KIB": "8",
     "POSTROOM_ARGON2_TIME_COST": "1",
     "POSTROOM_KEY_CACHE_SECONDS": "0.2",
     "POSTROOM_WORKER_INTERVAL_SECONDS": "0.2",
 }
-"""Settings of a Postroom that does everything sooner than an operator would want."""
+"""Cheap password hashes and short intervals, to keep the tests fast."""
 
 
 class Database(Protocol):
-    """A database of an instance's own."""
+    """The database of one instance."""
 
     url: str
 
     def sql(self, statement: str) -> str:
-        """The first column of the first row that a statement answers, if any; what it changes is committed."""
+        """Execute and commit a statement. Returns the first column of the first row, or an empty string."""
 
-    def contents(self) -> bytes:
-        """All that is stored."""
+    def raw_contents(self) -> bytes:
+        """Return everything that is stored, in an encoding in which text can be searched."""
 
 
 class SqliteDatabase:
-    """An SQLite file in a directory of its own."""
+    """An SQLite file."""
 
     def __init__(self, directory: Path) -> None:
         self.url = database_url(directory)
@@ -48,8 +49,8 @@ class SqliteDatabase:
             row = connection.execute(statement).fetchone()
         return str(row[0]) if row else ""
 
-    def contents(self) -> bytes:
-        """The octets of the file and of its log."""
+    def raw_contents(self) -> bytes:
+        """Return the bytes of the database file and its WAL."""
         return b"".join(path.read_bytes() for path in self._file.parent.iterdir())
 
 
@@ -65,8 +66,8 @@ class PostgresDatabase:
     def sql(self, statement: str) -> str:
         return self._server.sql(statement, self._name).strip()
 
-    def contents(self) -> bytes:
-        """The text of every row, in which octets stand as hexadecimal digits, and the server's log."""
+    def raw_contents(self) -> bytes:
+        """Return the text of every row, with bytea in hexadecimal, and the server's log."""
         tables = self.sql("SELECT table_name FROM information_schema.tables WHERE table_schema = 'public'").split()
         rows = "".join(self.sql(f"SELECT t::text FROM {table} t") for table in tables)
         return rows.encode() + (self._server.directory / "log").read_bytes()
@@ -74,7 +75,7 @@ class PostgresDatabase:
 
 @dataclass(frozen=True)
 class Instance:
-    """A running Postroom, its database, and the secrets of all keys that were made for it."""
+    """A running Postroom, its database, and the secrets of all its keys."""
 
     up: Up
     database: Database
@@ -83,16 +84,16 @@ class Instance:
 
     @property
     def environment(self) -> dict[str, str]:
-        """The variables that it wrote when it started."""
+        """The SCW_ variables of its first key."""
         return self.up.environment
 
     @property
     def url(self) -> str:
-        """Where the REST API is."""
+        """The URL of the REST API."""
         return self.environment["SCW_API_URL"]
 
     def command(self, *arguments: str) -> str:
-        """What a command prints that works on the database of the running instance."""
+        """Run a command on the instance's database. Returns its output."""
         return command(
             *arguments,
             POSTROOM_DATABASE_URL=self.database.url,
@@ -100,27 +101,27 @@ class Instance:
         )
 
     def new_key(self, *flags: str) -> dict[str, str]:
-        """The variables of a new key: of an organization of its own, where the flags name none."""
+        """Create a key, in a new organization unless the flags name one. Returns its SCW_ variables."""
         environment: dict[str, str] = json.loads(self.command("keys", "create", "--output=json", *flags))
         self.secrets.append(environment["SCW_SECRET_KEY"])
         return environment
 
     def shared_key(self, *flags: str) -> dict[str, str]:
-        """The variables of a key that is made by the first test that asks for one of these flags."""
+        """Return the SCW_ variables of a key with these flags, created at the first call."""
         if flags not in self._shared_keys:
             self._shared_keys[flags] = self.new_key(*flags)
         return self._shared_keys[flags]
 
 
 def command(*arguments: str, **environment: str) -> str:
-    """What one command prints."""
-    ended = run(*arguments, **environment)
-    assert ended.returncode == 0, ended.stderr
-    return ended.stdout
+    """Run a command that must succeed. Returns its output."""
+    completed = run(*arguments, **environment)
+    assert completed.returncode == 0, completed.stderr
+    return completed.stdout
 
 
 def launch(directory: Path, *arguments: str, **environment: str) -> Up:
-    """Start one command that goes on running; its output stands in `directory`."""
+    """Start a long-running command, with its output in `directory`."""
     with (directory / "stdout").open("a") as stdout, (directory / "stderr").open("a") as stderr:
         process = subprocess.Popen(
             [POSTROOM, *arguments],
@@ -134,48 +135,52 @@ def launch(directory: Path, *arguments: str, **environment: str) -> Up:
 
 
 @contextmanager
-def running(directory: Path, database: Database, answers: Answers, **environment: str) -> Iterator[Instance]:
-    """A Postroom that has just started, on a free port. Checks at its end that it has told no secret."""
+def running(directory: Path, database: Database, responses: ResponseLog, **settings: str) -> Iterator[Instance]:
+    """A new Postroom on free ports. Checks at the end that no secret has leaked."""
     up = launch(
         directory,
         "up",
         f"--env-file={directory / 'env'}",
-        **QUICK
+        **FAST_SETTINGS
         | {
             "POSTROOM_DATABASE_URL": database.url,
             "POSTROOM_GRPC_ADDRESS": "127.0.0.1:0",
             "POSTROOM_HTTP_ADDRESS": "127.0.0.1:0",
         }
-        | environment,
+        | settings,
     )
     try:
-        wait_until(lambda: up.env_file.exists() or up.process.poll() is not None)
+        block_until(lambda: up.env_file.exists() or up.process.poll() is not None)
         assert up.env_file.exists(), up.log
         instance = Instance(up, database, [up.environment["SCW_SECRET_KEY"]])
         yield instance
     finally:
-        end(up)
-    require_nothing_told(instance, answers)
+        terminate(up)
+    check_no_secret_leaked(instance, responses)
 
 
-def require_nothing_told(instance: Instance, answers: Answers) -> None:
-    """Raise AssertionError where a password or a secret stands anywhere but in the five lines of the first start."""
+def check_no_secret_leaked(instance: Instance, responses: ResponseLog) -> None:
+    """Check that no password or secret is in responses, output, logs or the database, except as the first start prints.
+
+    The first start prints the SCW_ variables of the first key once.
+    """
     exports = {f"export {name}={value}" for name, value in instance.environment.items()}
     lines = instance.up.output.splitlines()
     assert exports < set(lines)
-    told = "\n".join([*(line for line in lines if line not in exports), instance.up.log, *answers.texts]).encode()
-    stored = instance.database.contents()
-    for secret in (PASSWORD_MARK, *instance.secrets):
+    other_lines = (line for line in lines if line not in exports)
+    visible = "\n".join([*other_lines, instance.up.log, *responses.texts]).encode()
+    stored = instance.database.raw_contents()
+    for secret in (PASSWORD_MARKER, *instance.secrets):
         for form in (secret.encode(), secret.encode().hex().encode()):
-            assert form not in told
+            assert form not in visible
             assert form not in stored
-    # These are stored, and told to nobody.
-    assert b"$argon2id$" not in told
-    assert b"PRIVATE KEY" not in told
+    # Password hashes and DKIM keys are stored, but must not be visible.
+    assert b"$argon2id$" not in visible
+    assert b"PRIVATE KEY" not in visible
 
 
-class Apart:
-    """`postroom serve` and `postroom gateway` on an SQLite file: each its own command, which nothing else watches."""
+class SeparateProcesses:
+    """`postroom serve` and `postroom gateway` on an SQLite file, without a supervisor."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -183,7 +188,7 @@ class Apart:
         self._started: list[Up] = []
 
     def start(self) -> None:
-        """Start both, and make a key."""
+        """Start both, and create a key."""
         command("migrate", **self._database)
         self.service = self._launch("serve", **self._database, POSTROOM_GRPC_ADDRESS="127.0.0.1:0")
         self._grpc_address = _ready_address(self.service)
@@ -199,20 +204,20 @@ class Apart:
         self.environment: dict[str, str] = json.loads(created)
 
     def kill_service(self) -> None:
-        """End the service as a crash would."""
+        """End the service with SIGKILL."""
         self.service.process.kill()
         self.service.process.wait()
 
     def restart_service(self) -> None:
-        """Start the service where it was; it is not ready yet."""
+        """Start the service again on the same address, without waiting until it is ready."""
         self.service = self._launch("serve", **self._database, POSTROOM_GRPC_ADDRESS=self._grpc_address)
 
-    def end(self) -> None:
-        """End what runs, also what is stopped."""
+    def terminate(self) -> None:
+        """Terminate what is running, including stopped processes."""
         for up in reversed(self._started):
             if up.process.poll() is None:
                 up.process.send_signal(signal.SIGCONT)
-            end(up)
+            terminate(up)
 
     def _launch(self, name: str, **environment: str) -> Up:
         directory = self._directory / f"{len(self._started)}-{name}"
@@ -223,7 +228,7 @@ class Apart:
 
 
 def _ready_address(up: Up) -> str:
-    """Where a process listens, once it does."""
-    wait_until(lambda: '"event": "ready"' in up.log or up.process.poll() is not None)
+    """Wait until a process is ready. Returns the address it listens on."""
+    block_until(lambda: '"event": "ready"' in up.log or up.process.poll() is not None)
     (address,) = (line["address"] for line in map(json.loads, up.log.splitlines()) if line["event"] == "ready")
     return str(address)

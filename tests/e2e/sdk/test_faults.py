@@ -1,4 +1,4 @@
-"""What an SDK's user sees of a Postroom that is broken, gone, stuck or at its limit; and that it recovers."""
+"""Errors that SDK users get from a Postroom that is overloaded, stuck or down, and its recovery."""
 
 import asyncio
 import signal
@@ -8,80 +8,81 @@ from pathlib import Path
 import pytest
 from scaleway_core.api import ScalewayException
 
-from tests.e2e.sdk.client import SDKS, Answers, Sdk, eventually, is_refused, refusal_of, refused
-from tests.e2e.sdk.instances import Apart, Instance, SqliteDatabase, running
+from tests.e2e.sdk.client import SDKS, ResponseLog, Sdk, expect_error, fails, parse_error
+from tests.e2e.sdk.instances import Instance, SeparateProcesses, SqliteDatabase, running
+from tests.support.waiting import wait_until
 
 
 @pytest.fixture
-def apart(tmp_path: Path) -> Iterator[Apart]:
-    """A service and a gateway of the test's own."""
-    apart = Apart(tmp_path)
+def processes(tmp_path: Path) -> Iterator[SeparateProcesses]:
+    """A service and a gateway for one test."""
+    processes = SeparateProcesses(tmp_path)
     try:
-        apart.start()
-        yield apart
+        processes.start()
+        yield processes
     finally:
-        apart.end()
+        processes.terminate()
 
 
 @pytest.fixture
-def busy_instance(tmp_path: Path, answers: Answers) -> Iterator[Instance]:
-    """A Postroom of the test's own that takes its time to hash a password, one after another."""
+def slow_instance(tmp_path: Path, responses: ResponseLog) -> Iterator[Instance]:
+    """A Postroom for one test with expensive password hashes and one hashing thread."""
     expensive = {
         "POSTROOM_ARGON2_MEMORY_KIB": "19456",
         "POSTROOM_ARGON2_TIME_COST": "2",
         "POSTROOM_HASH_THREADS": "1",
         "POSTROOM_HASH_QUEUE": "100",
     }
-    with running(tmp_path, SqliteDatabase(tmp_path), answers, **expensive) as started:
+    with running(tmp_path, SqliteDatabase(tmp_path), responses, **expensive) as started:
         yield started
 
 
-async def test_too_many_requests_says_when_to_try_again(busy_instance: Instance) -> None:
-    clients = [Sdk(module, busy_instance.environment) for module in SDKS * 2]
+async def test_too_many_requests_gives_a_retry_delay(slow_instance: Instance) -> None:
+    clients = [Sdk(module, slow_instance.environment) for module in SDKS * 2]
     sdk = clients[0]
     domain = await sdk.create_domain(name="busy.example")
     batches = [[f"b{batch}.m{number}" for number in range(60)] for batch in range(len(clients))]
 
     async def create(batch: int) -> int | None:
-        """How many mailboxes were made; None where the batch was refused."""
+        """Return the number of created mailboxes, or None if the batch was rejected."""
         try:
             return len(await clients[batch].create_mailboxes(domain.id, *batches[batch]))
         except ScalewayException as error:
-            refusal = refusal_of(error, 429, "too_many_requests")
-        assert refusal.keys == {}
-        assert 1 <= int(refusal.headers["Retry-After"]) <= 10
+            rejection = parse_error(error, 429, "too_many_requests")
+        assert rejection.keys == {}
+        assert 1 <= int(rejection.headers["Retry-After"]) <= 10
         return None
 
-    # From threads, since at heart both SDKs block.
-    made = await asyncio.gather(*(asyncio.to_thread(asyncio.run, create(batch)) for batch in range(len(batches))))
-    assert set(made) == {60, None}
+    # In threads, because both SDKs use blocking I/O.
+    created = await asyncio.gather(*(asyncio.to_thread(asyncio.run, create(batch)) for batch in range(len(batches))))
+    assert set(created) == {60, None}
     listed = await sdk.list_mailboxes(domain_id=domain.id)
-    assert listed.total_count == 60 * made.count(60)  # of what was refused, nothing was done
-    assert await create(made.index(None)) == 60
+    assert listed.total_count == 60 * created.count(60)  # a rejected batch has no effect
+    assert await create(created.index(None)) == 60
 
 
-async def test_service_that_is_stuck_or_gone_is_told_apart_and_back_by_itself(apart: Apart) -> None:
-    clients = [Sdk(module, apart.environment) for module in SDKS]
+async def test_stuck_service_is_504_stopped_service_503_and_both_recover(processes: SeparateProcesses) -> None:
+    clients = [Sdk(module, processes.environment) for module in SDKS]
 
-    async def answers(*, unless: int) -> bool:
-        return not await is_refused(clients[0].list_domains(), unless)
+    async def responds(*, unless: int) -> bool:
+        return not await fails(clients[0].list_domains(), unless)
 
-    await eventually(lambda: answers(unless=504))
+    await wait_until(lambda: responds(unless=504))
 
-    apart.service.process.send_signal(signal.SIGSTOP)
+    processes.service.process.send_signal(signal.SIGSTOP)
     for sdk in clients:
-        refusal = await refused(sdk.list_domains(), 504, "deadline_exceeded")
-        assert refusal.keys == {}
-    apart.service.process.send_signal(signal.SIGCONT)
-    await eventually(lambda: answers(unless=504))
+        error = await expect_error(sdk.list_domains(), 504, "deadline_exceeded")
+        assert error.keys == {}
+    processes.service.process.send_signal(signal.SIGCONT)
+    await wait_until(lambda: responds(unless=504))
 
-    apart.kill_service()
+    processes.kill_service()
     for sdk in clients:
         for call in (sdk.list_domains(), sdk.create_domain(name="never.example")):
-            refusal = await refused(call, 503, "unavailable")
-            assert refusal.keys == {}
-            assert int(refusal.headers["Retry-After"]) >= 1
-    apart.restart_service()
-    await eventually(lambda: answers(unless=503))
+            error = await expect_error(call, 503, "unavailable")
+            assert error.keys == {}
+            assert int(error.headers["Retry-After"]) >= 1
+    processes.restart_service()
+    await wait_until(lambda: responds(unless=503))
     for sdk in clients:
-        assert (await sdk.list_domains()).total_count == 0  # nothing was done of what was refused
+        assert (await sdk.list_domains()).total_count == 0  # a failed call has no effect

@@ -1,4 +1,4 @@
-"""The SDKs that the tests call are the published ones, to the octet."""
+"""The tests use the SDKs exactly as published."""
 
 import base64
 import hashlib
@@ -10,7 +10,7 @@ from tests.e2e.sdk.client import SDKS
 
 
 @pytest.mark.parametrize("module", SDKS)
-def test_sdk_is_as_it_was_published(module: str) -> None:
+def test_sdk_files_have_their_published_hashes(module: str) -> None:
     files = [
         file
         for name in (module.replace("_", "-"), "scaleway-core")

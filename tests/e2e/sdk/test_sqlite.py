@@ -1,15 +1,14 @@
-"""The SDKs against a Postroom on SQLite."""
+"""The SDKs against Postroom on SQLite."""
 
 import pytest
 
-from tests.e2e.sdk.conftest import MakeDatabase
+from tests.e2e.sdk.conftest import CreateDatabase
 from tests.e2e.sdk.contract import SdkContract
 from tests.e2e.sdk.instances import SqliteDatabase
 
 
 @pytest.fixture(scope="module")
-def make_database() -> MakeDatabase:
-    """Makes an SQLite file in a directory."""
+def create_database() -> CreateDatabase:
     return SqliteDatabase
 
 

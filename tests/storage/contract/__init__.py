@@ -1,10 +1,11 @@
-"""What storage/repository.py promises, held against a repository over a clean store of any engine.
+"""The contract of storage/protocols as tests, one class per protocol.
 
-Nothing here knows an engine: an engine joins in conftest.py, with one fixture that makes a clean store.
+The tests are independent of the engine: the fixture `clean_store` (tests/support/stores.py) provides an empty database
+on each engine in turn.
 """
 
 from tests.storage.contract.admin_keys import AdminKeysContract
-from tests.storage.contract.administration import OperationsContract
+from tests.storage.contract.administration import AdministrationContract
 from tests.storage.contract.aliases import AliasesContract
 from tests.storage.contract.domains import DomainsContract
 from tests.storage.contract.lists import ListsContract
@@ -22,9 +23,9 @@ class RepositoryContract(
     MailboxesContract,
     AliasesContract,
     WorkContract,
-    OperationsContract,
+    AdministrationContract,
     TransactionsContract,
     SequencesContract,
     ListsContract,
 ):
-    """The whole contract. Its tests ask for the fixture `repository`: one over an empty, migrated database."""
+    """All contracts. The fixture `repository` is a repository over an empty, migrated database."""

@@ -1,4 +1,4 @@
-"""Domains and their DNS records."""
+"""Contract of domains and their DNS records."""
 
 import asyncio
 from dataclasses import replace
@@ -18,6 +18,7 @@ from postroomd.domain.queries import DomainQuery, Ordering
 from postroomd.domain.records import RECORD_KINDS
 from postroomd.storage import schema as t
 from postroomd.storage.protocols.repository import Repository
+from tests.support.database_state import check_invariants, dump, rows_of
 from tests.support.factories import (
     NOW,
     SECRETS,
@@ -27,13 +28,12 @@ from tests.support.factories import (
     new_alias,
     new_domain,
     new_id,
+    new_mailbox,
     new_mailboxes,
     new_neighbor,
-    new_one,
     records,
     tenant_context,
 )
-from tests.support.stored import check_invariants, dump, rows_of
 
 LATER = NOW + timedelta(hours=1)
 FAR = NOW + timedelta(days=4_000)
@@ -43,7 +43,7 @@ validating = partial(begin_validation, now=LATER)
 deleting = partial(delete_domain, now=LATER)
 
 
-async def asks(repository: Repository, of: Domain, now: datetime) -> Domain:
+async def request_validation(repository: Repository, of: Domain, now: datetime) -> Domain:
     rule = partial(begin_validation, now=now)
     return await repository.domains.begin_validation(
         tenant_context(organization_id=of.organization_id), of.id, rule, now
@@ -51,57 +51,59 @@ async def asks(repository: Repository, of: Domain, now: datetime) -> Domain:
 
 
 class DomainsContract:
+    """The contract of `Domains`."""
+
     async def test_a_domain_is_stored_with_its_records_and_secrets(
         self, repository: Repository, tenant: Tenant, raw: AsyncEngine
     ) -> None:
-        made = domain(tenant)
-        published = records(made)
-        assert await repository.domains.create(tenant.context, made, published, SECRETS) == made
-        assert await repository.domains.get(tenant.context, made.id) == made
-        found = await repository.domains.records(tenant.context, made.id)
-        assert sorted(found) == list(RECORD_KINDS)
-        assert found == {record.kind: record for record in published}
+        created = domain(tenant)
+        its_records = records(created)
+        assert await repository.domains.create(tenant.context, created, its_records, SECRETS) == created
+        assert await repository.domains.get(tenant.context, created.id) == created
+        stored = await repository.domains.records(tenant.context, created.id)
+        assert sorted(stored) == list(RECORD_KINDS)
+        assert stored == {record.kind: record for record in its_records}
         secret_columns = select(t.domains.c.validation_token, t.domains.c.dkim_selector, t.domains.c.dkim_private_key)
         assert await rows_of(raw, secret_columns) == [("a validation token", "post", "a private key")]
 
-    async def test_a_domain_of_a_project_out_of_reach_is_not_stored(
+    async def test_a_domain_of_a_project_outside_the_scope_is_not_stored(
         self, repository: Repository, tenant: Tenant, other: Tenant, raw: AsyncEngine
     ) -> None:
         neighbor = await new_neighbor(repository, tenant)
         before = await dump(raw)
-        unreachable = [
+        outside = [
             (tenant.context, new_id()),
             (tenant.context, other.project.id),
             (neighbor.project_context, tenant.project.id),
         ]
-        for scope, project_id in unreachable:
-            made = replace(domain(tenant), project_id=project_id)
+        for context, project_id in outside:
+            rejected = replace(domain(tenant), project_id=project_id)
             with pytest.raises(NotFound) as caught:
-                await repository.domains.create(scope, made, records(made), SECRETS)
+                await repository.domains.create(context, rejected, records(rejected), SECRETS)
             assert (caught.value.resource.type, caught.value.resource.id) == ("project", project_id)
         assert await dump(raw) == before
 
     @pytest.mark.parametrize("status", DomainStatus)
-    async def test_a_name_is_registered_once_in_an_organization_whatever_its_status(
+    async def test_an_organization_registers_a_name_once_whatever_the_status(
         self, repository: Repository, tenant: Tenant, raw: AsyncEngine, status: DomainStatus
     ) -> None:
         first = await new_domain(repository, tenant, status=status)
         before = await dump(raw)
-        again = domain(tenant)
-        for scope in (tenant.context, tenant.project_context):
-            with pytest.raises(Conflict, match=r"example\.com") as caught:
-                await repository.domains.create(scope, again, records(again), SECRETS)
+        second = domain(tenant)
+        for context in (tenant.context, tenant.project_context):
+            with pytest.raises(Conflict, match=r"name is already registered .*: example\.com;") as caught:
+                await repository.domains.create(context, second, records(second), SECRETS)
             assert [(name.type, name.id) for name in caught.value.resources] == [("domain", first.id)]
         assert await dump(raw) == before
 
-    async def test_a_key_of_another_project_is_not_told_the_id_of_the_domain_in_its_way(
+    async def test_a_conflict_hides_the_id_of_another_projects_domain(
         self, repository: Repository, tenant: Tenant
     ) -> None:
         first = await new_domain(repository, tenant)
         neighbor = await new_neighbor(repository, tenant)
-        again = domain(neighbor)
+        second = domain(neighbor)
         with pytest.raises(Conflict) as caught:
-            await repository.domains.create(neighbor.project_context, again, records(again), SECRETS)
+            await repository.domains.create(neighbor.project_context, second, records(second), SECRETS)
         assert [(name.type, name.id) for name in caught.value.resources] == [("domain", "example.com")]
         assert first.id not in str(caught.value)
 
@@ -113,40 +115,40 @@ class DomainsContract:
         assert await repository.domains.get(tenant.context, ours.id) == ours
         assert await repository.domains.get(other.context, theirs.id) == theirs
 
-    async def test_of_many_who_register_a_name_at_once_one_wins(
+    async def test_concurrent_registrations_of_a_name_succeed_once(
         self, repository: Repository, tenant: Tenant, raw: AsyncEngine
     ) -> None:
-        made = [domain(tenant) for _ in range(8)]
+        domains = [domain(tenant) for _ in range(8)]
         outcomes = await asyncio.gather(
-            *(repository.domains.create(tenant.context, one, records(one), SECRETS) for one in made),
+            *(repository.domains.create(tenant.context, one, records(one), SECRETS) for one in domains),
             return_exceptions=True,
         )
-        (winner,) = [outcome for outcome in outcomes if isinstance(outcome, Domain)]
-        losers = [outcome for outcome in outcomes if outcome is not winner]
-        assert [type(loser) for loser in losers] == [Conflict] * 7
-        assert {name.id for loser in losers if isinstance(loser, Conflict) for name in loser.resources} == {winner.id}
-        assert await rows_of(raw, select(t.domains.c.id)) == [(winner.id,)]
+        (stored,) = [outcome for outcome in outcomes if isinstance(outcome, Domain)]
+        failures = [outcome for outcome in outcomes if outcome is not stored]
+        assert [type(failure) for failure in failures] == [Conflict] * 7
+        assert {name.id for error in failures if isinstance(error, Conflict) for name in error.resources} == {stored.id}
+        assert await rows_of(raw, select(t.domains.c.id)) == [(stored.id,)]
         assert len(await rows_of(raw, select(t.domain_records.c.id))) == 12
 
-    async def test_a_domain_out_of_reach_answers_as_one_that_does_not_exist(
+    async def test_a_domain_outside_the_scope_is_not_found(
         self, repository: Repository, tenant: Tenant, other: Tenant, raw: AsyncEngine
     ) -> None:
-        made = await new_domain(repository, tenant)
+        created = await new_domain(repository, tenant)
         neighbor = await new_neighbor(repository, tenant)
         before = await dump(raw)
-        unreachable = [
+        outside = [
             (tenant.context, new_id()),
-            (other.context, made.id),
-            (neighbor.project_context, made.id),
-            (tenant_context(organization_id=other.organization.id, project_id=tenant.project.id), made.id),
+            (other.context, created.id),
+            (neighbor.project_context, created.id),
+            (tenant_context(organization_id=other.organization.id, project_id=tenant.project.id), created.id),
         ]
-        for scope, domain_id in unreachable:
+        for context, domain_id in outside:
             for call in (
-                repository.domains.get(scope, domain_id),
-                repository.domains.records(scope, domain_id),
-                repository.domains.begin_validation(scope, domain_id, validating, LATER),
-                repository.domains.delete(scope, domain_id, deleting, LATER),
-                repository.mailboxes.create(scope, domain_id, [mailbox("ada")]),
+                repository.domains.get(context, domain_id),
+                repository.domains.records(context, domain_id),
+                repository.domains.begin_validation(context, domain_id, validating, LATER),
+                repository.domains.delete(context, domain_id, deleting, LATER),
+                repository.mailboxes.create(context, domain_id, [mailbox("ada")]),
             ):
                 with pytest.raises(NotFound) as caught:
                     await call
@@ -156,72 +158,72 @@ class DomainsContract:
 
     # --- Validation ---------------------------------------------------------------------------------------------------
 
-    async def test_validation_applies_the_rule_and_asks_the_worker(
+    async def test_a_validation_applies_the_rule_and_makes_the_lookup_due(
         self, repository: Repository, tenant: Tenant
     ) -> None:
-        made = await new_domain(repository, tenant, status=DomainStatus.WAITING_VALIDATION)
+        created = await new_domain(repository, tenant, status=DomainStatus.WAITING_VALIDATION)
         assert await repository.work.lease_domains(FAR, LEASE, 10) == []
-        begun = await repository.domains.begin_validation(tenant.context, made.id, validating, LATER)
-        assert begun == replace(made, status=DomainStatus.VALIDATING, updated_at=LATER, revision=2)
-        assert await repository.domains.get(tenant.context, made.id) == begun
-        (claimed,) = await repository.work.lease_domains(FAR, LEASE, 10)
-        assert claimed.domain == begun
-        looked_up = await repository.domains.records(tenant.context, made.id)
-        assert claimed.records.keys() == looked_up.keys()
-        assert {record.status for record in looked_up.values()} == {RecordStatus.VALIDATING}
+        begun = await repository.domains.begin_validation(tenant.context, created.id, validating, LATER)
+        assert begun == replace(created, status=DomainStatus.VALIDATING, updated_at=LATER, revision=2)
+        assert await repository.domains.get(tenant.context, created.id) == begun
+        (lease,) = await repository.work.lease_domains(FAR, LEASE, 10)
+        assert lease.domain == begun
+        visible = await repository.domains.records(tenant.context, created.id)
+        assert lease.records.keys() == visible.keys()
+        assert {record.status for record in visible.values()} == {RecordStatus.VALIDATING}
 
-    async def test_validation_of_a_ready_domain_asks_the_worker_and_leaves_the_domain(
+    async def test_a_validation_of_a_ready_domain_only_makes_the_lookup_due(
         self, repository: Repository, tenant: Tenant
     ) -> None:
-        made = await new_domain(repository, tenant, status=DomainStatus.READY)
-        assert await repository.domains.begin_validation(tenant.context, made.id, validating, LATER) == made
-        assert await repository.domains.get(tenant.context, made.id) == made
-        assert [each.domain for each in await repository.work.lease_domains(FAR, LEASE, 10)] == [made]
+        created = await new_domain(repository, tenant, status=DomainStatus.READY)
+        assert await repository.domains.begin_validation(tenant.context, created.id, validating, LATER) == created
+        assert await repository.domains.get(tenant.context, created.id) == created
+        assert [each.domain for each in await repository.work.lease_domains(FAR, LEASE, 10)] == [created]
 
-    async def test_a_rule_that_refuses_validation_leaves_nothing(
+    async def test_a_validation_that_the_rule_rejects_writes_nothing(
         self, repository: Repository, tenant: Tenant, raw: AsyncEngine
     ) -> None:
-        made = await new_domain(repository, tenant, status=DomainStatus.PROVISIONING)
+        created = await new_domain(repository, tenant, status=DomainStatus.PROVISIONING)
         before = await dump(raw)
         with pytest.raises(TransientState):
-            await repository.domains.begin_validation(tenant.context, made.id, validating, LATER)
+            await repository.domains.begin_validation(tenant.context, created.id, validating, LATER)
         assert await dump(raw) == before
         assert await repository.work.lease_domains(FAR, LEASE, 10) == []
 
-    async def test_the_longest_waiting_domain_is_validated_first(self, repository: Repository, tenant: Tenant) -> None:
-        made = {
+    async def test_validations_are_due_in_the_order_of_their_requests(
+        self, repository: Repository, tenant: Tenant
+    ) -> None:
+        domains = {
             hours: await new_domain(repository, tenant, f"{hours}.test", DomainStatus.WAITING_VALIDATION)
             for hours in (3, 1, 2)
         }
-        for hours, one in made.items():
-            await asks(repository, one, NOW + timedelta(hours=hours))
-        # One that is asked for again keeps its place.
-        await asks(repository, made[1], NOW + timedelta(hours=9))
+        for hours, one in domains.items():
+            await request_validation(repository, one, NOW + timedelta(hours=hours))
+        # A second request does not change the order.
+        await request_validation(repository, domains[1], NOW + timedelta(hours=9))
         assert [each.domain.name for each in await repository.work.lease_domains(FAR, LEASE, 2)] == ["1.test", "2.test"]
         assert [each.domain.name for each in await repository.work.lease_domains(FAR, LEASE, 9)] == ["3.test"]
 
     # --- Deletion -----------------------------------------------------------------------------------------------------
 
-    async def test_a_deleted_domain_takes_its_mailboxes_and_aliases_with_it(
+    async def test_deleting_a_domain_deletes_its_mailboxes_and_aliases(
         self, repository: Repository, tenant: Tenant, raw: AsyncEngine
     ) -> None:
-        made = await new_domain(repository, tenant, status=DomainStatus.WAITING_VALIDATION)
+        created = await new_domain(repository, tenant, status=DomainStatus.WAITING_VALIDATION)
         kept = await new_domain(repository, tenant, "kept.test")
-        ada, bob = await new_mailboxes(repository, made, "ada", "bob")
+        ada, bob = await new_mailboxes(repository, created, "ada", "bob")
         await new_alias(repository, ada, "countess")
         (untouched,) = await new_mailboxes(repository, kept, "ada")
-        await repository.domains.begin_validation(tenant.context, made.id, validating, NOW)
-        counted = await repository.domains.get(tenant.context, made.id)
+        await repository.domains.begin_validation(tenant.context, created.id, validating, NOW)
+        before = await repository.domains.get(tenant.context, created.id)
 
-        deleted = await repository.domains.delete(tenant.context, made.id, deleting, LATER)
+        deleted = await repository.domains.delete(tenant.context, created.id, deleting, LATER)
 
-        assert deleted == replace(
-            counted, status=DomainStatus.DELETING, updated_at=LATER, revision=counted.revision + 1
-        )
-        assert await repository.domains.get(tenant.context, made.id) == deleted
+        assert deleted == replace(before, status=DomainStatus.DELETING, updated_at=LATER, revision=before.revision + 1)
+        assert await repository.domains.get(tenant.context, created.id) == deleted
         for one in (ada, bob):
-            gone = await repository.mailboxes.get(tenant.context, one.id)
-            assert gone == replace(
+            stored = await repository.mailboxes.get(tenant.context, one.id)
+            assert stored == replace(
                 one,
                 status=MailboxStatus.DELETING,
                 purging=True,
@@ -232,38 +234,40 @@ class DomainsContract:
         statuses = await rows_of(raw, select(t.aliases.c.status, t.aliases.c.updated_at, t.aliases.c.revision))
         assert statuses == [(AliasStatus.DELETING, LATER, 2)]
         assert await repository.mailboxes.get(tenant.context, untouched.id) == untouched
-        # Nothing of it is due or waiting any more.
+        # None of its work is due any more.
         assert await repository.work.lease_domains(FAR, LEASE, 10) == []
         due = await repository.work.lease_mailboxes(FAR, LEASE, 10)
         assert [each.mailbox.id for each in due] == [untouched.id]
         await check_invariants(raw)
 
-    async def test_a_domain_is_deleted_once(self, repository: Repository, tenant: Tenant, raw: AsyncEngine) -> None:
-        made = await new_domain(repository, tenant)
-        await new_one(repository, made, mailbox("ada"))
-        deleted = await repository.domains.delete(tenant.context, made.id, deleting, LATER)
-        before = await dump(raw)
-        again = partial(delete_domain, now=LATER + timedelta(days=1))
-        assert await repository.domains.delete(tenant.context, made.id, again, LATER + timedelta(days=1)) == deleted
-        assert await dump(raw) == before
-
-    async def test_a_rule_that_refuses_a_deletion_leaves_everything(
+    async def test_deleting_a_domain_again_changes_nothing(
         self, repository: Repository, tenant: Tenant, raw: AsyncEngine
     ) -> None:
-        made = await new_domain(repository, tenant)
-        await new_one(repository, made, mailbox("ada"))
+        created = await new_domain(repository, tenant)
+        await new_mailbox(repository, created, mailbox("ada"))
+        deleted = await repository.domains.delete(tenant.context, created.id, deleting, LATER)
+        before = await dump(raw)
+        again = partial(delete_domain, now=LATER + timedelta(days=1))
+        assert await repository.domains.delete(tenant.context, created.id, again, LATER + timedelta(days=1)) == deleted
+        assert await dump(raw) == before
+
+    async def test_a_deletion_that_the_rule_rejects_writes_nothing(
+        self, repository: Repository, tenant: Tenant, raw: AsyncEngine
+    ) -> None:
+        created = await new_domain(repository, tenant)
+        await new_mailbox(repository, created, mailbox("ada"))
         before = await dump(raw)
 
-        def refuse(_domain: Domain) -> Domain:
+        def reject(_domain: Domain) -> Domain:
             raise PostroomError("no")
 
         with pytest.raises(PostroomError, match="no"):
-            await repository.domains.delete(tenant.context, made.id, refuse, LATER)
+            await repository.domains.delete(tenant.context, created.id, reject, LATER)
         assert await dump(raw) == before
 
     # --- Lists --------------------------------------------------------------------------------------------------------
 
-    async def test_domains_are_narrowed_by_project_status_and_search(
+    async def test_domains_are_filtered_by_project_status_and_search(
         self, repository: Repository, tenant: Tenant, other: Tenant
     ) -> None:
         neighbor = await new_neighbor(repository, tenant)
@@ -290,26 +294,26 @@ class DomainsContract:
             (tenant.context, replace(query, search="\\"), []),
             (tenant.context, replace(query, search=".test", statuses=statuses), [ready]),
         ]
-        for scope, narrowed, found in expected:
-            page = await repository.domains.list(scope, narrowed)
-            assert (page.items, page.total_count) == (found, len(found)), narrowed
+        for context, filtered, matches in expected:
+            page = await repository.domains.list(context, filtered)
+            assert (page.items, page.total_count) == (matches, len(matches)), filtered
 
     @pytest.mark.parametrize("descending", [False, True])
     @pytest.mark.parametrize("order", ["created_at", "updated_at", "name", "mailbox_total_count"])
     async def test_domains_are_ordered_with_ties_broken_by_id(
         self, repository: Repository, tenant: Tenant, order: str, descending: bool
     ) -> None:
-        made = []
+        created = []
         for number in range(7):
             moment = NOW + timedelta(microseconds=number % 3)
             one = await new_domain(repository, tenant, f"{'cab'[number % 3]}-{number}.test", now=moment)
             await new_mailboxes(repository, one, *(f"m{index}" for index in range(1 + number % 2)))
-            made.append(await repository.domains.get(tenant.context, one.id))
-        expected = sorted(made, key=lambda one: (getattr(one, order), one.id), reverse=descending)
+            created.append(await repository.domains.get(tenant.context, one.id))
+        expected = sorted(created, key=lambda one: (getattr(one, order), one.id), reverse=descending)
         query = DomainQuery(ordering=Ordering(field=order, descending=descending), page=1, page_size=3)
-        found: list[Domain] = []
-        for page in (1, 2, 3, 4):
-            answer = await repository.domains.list(tenant.context, replace(query, page=page))
-            assert answer.total_count == 7
-            found += answer.items
-        assert found == expected
+        listed: list[Domain] = []
+        for number in (1, 2, 3, 4):
+            page = await repository.domains.list(tenant.context, replace(query, page=number))
+            assert page.total_count == 7
+            listed += page.items
+        assert listed == expected

@@ -1,4 +1,4 @@
-"""Mailboxes: batches, quotas, rules and lists."""
+"""Contract of mailboxes: batches, quotas, rules and lists."""
 
 import asyncio
 from dataclasses import replace
@@ -12,11 +12,12 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from postroomd.domain.context import CallContext
 from postroomd.domain.errors import Conflict, NotFound, PostroomError, QuotaExceeded
 from postroomd.domain.mailboxes import delete_mailbox
-from postroomd.domain.model import Domain, DomainStatus, Mailbox, MailboxStatus, SubscriptionPeriod
+from postroomd.domain.model import Domain, DomainStatus, Mailbox, MailboxStatus, MailboxView, SubscriptionPeriod
 from postroomd.domain.queries import MailboxQuery, Ordering
 from postroomd.storage import schema as t
 from postroomd.storage.protocols.mailboxes import NewMailbox
 from postroomd.storage.protocols.repository import Repository
+from tests.support.database_state import check_invariants, count_of, dump, password_hash, rows_of
 from tests.support.factories import (
     NOW,
     Tenant,
@@ -24,102 +25,102 @@ from tests.support.factories import (
     new_alias,
     new_domain,
     new_id,
+    new_mailbox,
     new_mailboxes,
     new_neighbor,
-    new_one,
     new_tenant,
     tenant_context,
 )
-from tests.support.stored import check_invariants, count_of, dump, password_hash, rows_of
+from tests.support.strategies import view_of
 
 LATER = NOW + timedelta(hours=1)
 RETENTION = timedelta(days=30)
-EVERYTHING = MailboxQuery(ordering=Ordering(field="email", descending=False), page=1, page_size=1_000)
+ALL = MailboxQuery(ordering=Ordering(field="email", descending=False), page=1, page_size=1_000)
 
 
 def renewed_yearly(stored: Mailbox, _status: DomainStatus) -> Mailbox:
     return replace(stored, next_subscription_period=SubscriptionPeriod.YEARLY, updated_at=LATER)
 
 
-def as_it_is(stored: Mailbox, _status: DomainStatus) -> Mailbox:
+def unchanged(stored: Mailbox, _status: DomainStatus) -> Mailbox:
     return stored
 
 
 class MailboxesContract:
+    """The contract of `Mailboxes`."""
+
     # --- Batches ------------------------------------------------------------------------------------------------------
 
-    async def test_a_batch_is_stored_in_its_order_with_addresses_and_counts(
+    async def test_a_batch_is_stored_in_order_with_addresses_and_counts(
         self, repository: Repository, tenant: Tenant, raw: AsyncEngine
     ) -> None:
-        within = await new_domain(repository, tenant)
-        created = await new_mailboxes(repository, within, "grace", "ada", "%_.'!")
+        domain = await new_domain(repository, tenant)
+        created = await new_mailboxes(repository, domain, "grace", "ada", "%_.'!")
         assert [one.email for one in created] == ["grace@example.com", "ada@example.com", "%_.'!@example.com"]
         for one in created:
             assert await repository.mailboxes.get(tenant.context, one.id) == one
             assert await password_hash(raw, one.id) == f"<{one.email.partition('@')[0]}>"
-        counted = await repository.domains.get(tenant.context, within.id)
-        assert counted.mailbox_total_count == 3
+        stored = await repository.domains.get(tenant.context, domain.id)
+        assert stored.mailbox_total_count == 3
         project = await repository.tenancy.get_project(tenant.context, tenant.project.id)
         assert project == replace(tenant.project, mailbox_count=3)
         await check_invariants(raw)
 
-    async def test_a_mailbox_is_made_in_the_domain_as_it_is_stored(
-        self, repository: Repository, tenant: Tenant
-    ) -> None:
-        within = await new_domain(repository, tenant)
-        await new_mailboxes(repository, within, "ada")
+    async def test_a_mailbox_is_made_for_the_stored_domain(self, repository: Repository, tenant: Tenant) -> None:
+        domain = await new_domain(repository, tenant)
+        await new_mailboxes(repository, domain, "ada")
         seen: list[Domain] = []
 
-        def make(found: Domain) -> Mailbox:
-            seen.append(found)
-            return mailbox("bob").make(found)
+        def make(stored_domain: Domain) -> Mailbox:
+            seen.append(stored_domain)
+            return mailbox("bob").make(stored_domain)
 
-        stored = await repository.domains.get(tenant.project_context, within.id)
-        await repository.mailboxes.create(tenant.project_context, within.id, [NewMailbox(make, "a hash")])
+        stored = await repository.domains.get(tenant.project_context, domain.id)
+        await repository.mailboxes.create(tenant.project_context, domain.id, [NewMailbox(make, "a hash")])
         assert seen == [stored]
 
     @pytest.mark.parametrize("place", [0, 2, 4])
-    async def test_a_failure_anywhere_in_a_batch_leaves_nothing_of_it(
+    async def test_a_failure_anywhere_in_a_batch_stores_none_of_it(
         self, repository: Repository, tenant: Tenant, raw: AsyncEngine, place: int
     ) -> None:
-        within = await new_domain(repository, tenant)
+        domain = await new_domain(repository, tenant)
         before = await dump(raw)
 
-        def fail(_within: Domain) -> Mailbox:
+        def fail(_domain: Domain) -> Mailbox:
             raise PostroomError("no")
 
         batch = [mailbox(f"m{number}") for number in range(5)]
         batch[place] = NewMailbox(fail, "a hash")
         with pytest.raises(PostroomError, match="no"):
-            await repository.mailboxes.create(tenant.context, within.id, batch)
+            await repository.mailboxes.create(tenant.context, domain.id, batch)
         assert await dump(raw) == before
 
-    async def test_an_unexpected_failure_in_a_batch_leaves_nothing_either(
+    async def test_an_unexpected_failure_in_a_batch_stores_none_of_it(
         self, repository: Repository, tenant: Tenant, raw: AsyncEngine
     ) -> None:
-        within = await new_domain(repository, tenant)
+        domain = await new_domain(repository, tenant)
         before = await dump(raw)
 
-        def fail(_within: Domain) -> Mailbox:
+        def fail(_domain: Domain) -> Mailbox:
             raise ZeroDivisionError
 
         with pytest.raises(ZeroDivisionError):
-            await repository.mailboxes.create(tenant.context, within.id, [mailbox("ada"), NewMailbox(fail, "a hash")])
+            await repository.mailboxes.create(tenant.context, domain.id, [mailbox("ada"), NewMailbox(fail, "a hash")])
         assert await dump(raw) == before
 
-    async def test_a_conflict_names_every_address_that_is_taken(
+    async def test_a_conflict_names_every_address_in_use(
         self, repository: Repository, tenant: Tenant, raw: AsyncEngine
     ) -> None:
-        within = await new_domain(repository, tenant)
-        ada, bob, _free = await new_mailboxes(repository, within, "ada", "bob", "carol")
+        domain = await new_domain(repository, tenant)
+        ada, bob, _carol = await new_mailboxes(repository, domain, "ada", "bob", "carol")
         countess = await new_alias(repository, ada, "countess")
-        leaving = partial(delete_mailbox, retention=RETENTION, now=LATER)
-        await repository.mailboxes.change(tenant.context, bob.id, lambda one, _: leaving(one))
+        await repository.mailboxes.change(tenant.context, bob.id, lambda one, _: delete_mailbox(one, RETENTION, LATER))
         before = await dump(raw)
         batch = [mailbox(name) for name in ("new", "countess", "bob", "ada")]
         with pytest.raises(Conflict) as caught:
-            await repository.mailboxes.create(tenant.context, within.id, batch)
-        assert str(caught.value) == "already in use: ada@example.com, bob@example.com, countess@example.com"
+            await repository.mailboxes.create(tenant.context, domain.id, batch)
+        addresses = "ada@example.com, bob@example.com, countess@example.com"
+        assert str(caught.value) == f"local_part is already in use: {addresses}; choose another"
         assert [(name.type, name.id) for name in caught.value.resources] == [
             ("mailbox", ada.id),
             ("mailbox", bob.id),
@@ -127,7 +128,7 @@ class MailboxesContract:
         ]
         assert await dump(raw) == before
 
-    async def test_an_address_is_unique_within_its_domain_alone(
+    async def test_an_address_is_unique_only_within_its_domain(
         self, repository: Repository, tenant: Tenant, other: Tenant, raw: AsyncEngine
     ) -> None:
         domains = [
@@ -135,17 +136,17 @@ class MailboxesContract:
             await new_domain(repository, tenant, "example.org"),
             await new_domain(repository, other, status=DomainStatus.WAITING_VALIDATION),
         ]
-        for within in domains:
-            await new_mailboxes(repository, within, "ada")
+        for domain in domains:
+            await new_mailboxes(repository, domain, "ada")
         assert await count_of(raw, t.mailboxes) == 3
 
-    async def test_of_many_who_create_an_address_at_once_one_wins(
+    async def test_concurrent_creations_of_an_address_succeed_once(
         self, repository: Repository, tenant: Tenant, raw: AsyncEngine
     ) -> None:
-        within = await new_domain(repository, tenant)
-        (owner,) = await new_mailboxes(repository, within, "owner")
+        domain = await new_domain(repository, tenant)
+        (owner,) = await new_mailboxes(repository, domain, "owner")
         outcomes = await asyncio.gather(
-            *(new_mailboxes(repository, within, f"{number}", "ada") for number in range(6)),
+            *(new_mailboxes(repository, domain, f"{number}", "ada") for number in range(6)),
             *(new_alias(repository, owner, "ada") for _ in range(6)),
             return_exceptions=True,
         )
@@ -155,22 +156,22 @@ class MailboxesContract:
 
     # --- The quota ----------------------------------------------------------------------------------------------------
 
-    async def test_a_batch_beyond_the_quota_leaves_nothing(self, repository: Repository, raw: AsyncEngine) -> None:
+    async def test_a_batch_beyond_the_quota_is_not_stored(self, repository: Repository, raw: AsyncEngine) -> None:
         tenant = await new_tenant(repository, quota=3)
-        within = await new_domain(repository, tenant)
-        await new_mailboxes(repository, within, "ada", "bob")
+        domain = await new_domain(repository, tenant)
+        await new_mailboxes(repository, domain, "ada", "bob")
         before = await dump(raw)
         with pytest.raises(QuotaExceeded) as caught:
-            await new_mailboxes(repository, within, "carol", "dave")
+            await new_mailboxes(repository, domain, "carol", "dave")
         error = caught.value
         assert (error.resource, error.quota, error.current, error.project_id) == ("mailboxes", 3, 2, tenant.project.id)
         assert await dump(raw) == before
-        await new_mailboxes(repository, within, "carol")
+        await new_mailboxes(repository, domain, "carol")
         with pytest.raises(QuotaExceeded):
-            await new_mailboxes(repository, within, "dave")
+            await new_mailboxes(repository, domain, "dave")
         await check_invariants(raw)
 
-    async def test_a_quota_is_one_projects_own(self, repository: Repository) -> None:
+    async def test_each_project_has_its_own_quota(self, repository: Repository) -> None:
         tenant = await new_tenant(repository, quota=1)
         neighbor = await new_neighbor(repository, tenant)
         await new_mailboxes(repository, await new_domain(repository, tenant), "ada")
@@ -178,7 +179,7 @@ class MailboxesContract:
         with pytest.raises(QuotaExceeded):
             await new_mailboxes(repository, await new_domain(repository, tenant, "example.net"), "ada")
 
-    async def test_racing_batches_never_exceed_the_quota(self, repository: Repository, raw: AsyncEngine) -> None:
+    async def test_concurrent_batches_never_exceed_the_quota(self, repository: Repository, raw: AsyncEngine) -> None:
         tenant = await new_tenant(repository, quota=10)
         domains = [await new_domain(repository, tenant, f"{number}.test") for number in range(3)]
         outcomes = await asyncio.gather(
@@ -194,7 +195,7 @@ class MailboxesContract:
 
     # --- One mailbox --------------------------------------------------------------------------------------------------
 
-    async def test_a_mailbox_out_of_reach_answers_as_one_that_does_not_exist(
+    async def test_a_mailbox_outside_the_scope_is_not_found(
         self, repository: Repository, tenant: Tenant, other: Tenant, raw: AsyncEngine
     ) -> None:
         neighbor = await new_neighbor(repository, tenant)
@@ -206,17 +207,17 @@ class MailboxesContract:
             applied.append(stored)
             return renewed_yearly(stored, status)
 
-        unreachable = [
+        outside = [
             (tenant.context, new_id()),
             (other.context, ada.id),
             (neighbor.project_context, ada.id),
             (tenant_context(organization_id=other.organization.id, project_id=tenant.project.id), ada.id),
         ]
-        for scope, mailbox_id in unreachable:
+        for context, mailbox_id in outside:
             for call in (
-                repository.mailboxes.get(scope, mailbox_id),
-                repository.mailboxes.change(scope, mailbox_id, rule, "a new hash"),
-                repository.aliases.create(scope, mailbox_id, partial(pytest.fail, "made")),
+                repository.mailboxes.get(context, mailbox_id),
+                repository.mailboxes.change(context, mailbox_id, rule, "a new hash"),
+                repository.aliases.create(context, mailbox_id, partial(pytest.fail, "called")),
             ):
                 with pytest.raises(NotFound) as caught:
                     await call
@@ -225,15 +226,15 @@ class MailboxesContract:
         assert await dump(raw) == before
 
     @pytest.mark.parametrize("status", DomainStatus)
-    async def test_a_rule_is_applied_to_the_mailbox_and_its_domains_status(
+    async def test_a_rule_gets_the_mailbox_and_its_domains_status(
         self, repository: Repository, tenant: Tenant, status: DomainStatus
     ) -> None:
-        within = await new_domain(repository, tenant, status=status)
-        made = mailbox("ada", status=MailboxStatus.READY)
-        if status is DomainStatus.DELETING:
-            made = NewMailbox(lambda found: made_in(replace(found, status=DomainStatus.READY)), "a hash")
-            made_in = mailbox("ada").make
-        ada = await new_one(repository, within, made)
+        domain = await new_domain(repository, tenant, status=status)
+        new = mailbox("ada", status=MailboxStatus.READY)
+        if status is DomainStatus.DELETING:  # for which no mailbox can be made
+            make = mailbox("ada").make
+            new = NewMailbox(lambda stored: make(replace(stored, status=DomainStatus.READY)), "a hash")
+        ada = await new_mailbox(repository, domain, new)
         seen: list[tuple[Mailbox, DomainStatus]] = []
 
         def rule(stored: Mailbox, domain_status: DomainStatus) -> Mailbox:
@@ -270,7 +271,7 @@ class MailboxesContract:
         assert await repository.mailboxes.get(tenant.context, bob.id) == bob
         await check_invariants(raw)
 
-    async def test_a_password_is_stored_with_the_change_and_stays_without_one(
+    async def test_a_password_hash_is_replaced_only_by_a_new_one(
         self, repository: Repository, tenant: Tenant, raw: AsyncEngine
     ) -> None:
         ada, bob = await new_mailboxes(repository, await new_domain(repository, tenant), "ada", "bob")
@@ -287,7 +288,7 @@ class MailboxesContract:
     ) -> None:
         (ada,) = await new_mailboxes(repository, await new_domain(repository, tenant), "ada")
         before = await dump(raw)
-        assert await repository.mailboxes.change(tenant.context, ada.id, as_it_is, "a new hash") == ada
+        assert await repository.mailboxes.change(tenant.context, ada.id, unchanged, "a new hash") == ada
         assert await dump(raw) == before
 
     async def test_a_rule_that_raises_writes_nothing(
@@ -296,26 +297,30 @@ class MailboxesContract:
         (ada,) = await new_mailboxes(repository, await new_domain(repository, tenant), "ada")
         before = await dump(raw)
 
-        def refuse(_stored: Mailbox, _status: DomainStatus) -> Mailbox:
+        def reject(_stored: Mailbox, _status: DomainStatus) -> Mailbox:
             raise PostroomError("no")
 
         with pytest.raises(PostroomError, match="no"):
-            await repository.mailboxes.change(tenant.context, ada.id, refuse, "a new hash")
+            await repository.mailboxes.change(tenant.context, ada.id, reject, "a new hash")
         assert await dump(raw) == before
 
-    async def test_no_change_is_lost_to_another_at_the_same_time(self, repository: Repository, tenant: Tenant) -> None:
+    async def test_concurrent_changes_of_a_mailbox_are_all_applied(
+        self, repository: Repository, tenant: Tenant
+    ) -> None:
         (ada,) = await new_mailboxes(repository, await new_domain(repository, tenant), "ada")
 
-        def a_second_later(stored: Mailbox, _status: DomainStatus) -> Mailbox:
+        def one_second_later(stored: Mailbox, _status: DomainStatus) -> Mailbox:
             return replace(stored, updated_at=stored.updated_at + timedelta(seconds=1))
 
-        await asyncio.gather(*(repository.mailboxes.change(tenant.context, ada.id, a_second_later) for _ in range(12)))
+        await asyncio.gather(
+            *(repository.mailboxes.change(tenant.context, ada.id, one_second_later) for _ in range(12))
+        )
         found = await repository.mailboxes.get(tenant.context, ada.id)
         assert found == replace(ada, updated_at=NOW + timedelta(seconds=12), revision=13)
 
     # --- Lists --------------------------------------------------------------------------------------------------------
 
-    async def test_mailboxes_are_narrowed_by_domain_project_and_status(
+    async def test_mailboxes_are_filtered_by_domain_project_and_status(
         self, repository: Repository, tenant: Tenant, other: Tenant
     ) -> None:
         neighbor = await new_neighbor(repository, tenant)
@@ -323,37 +328,37 @@ class MailboxesContract:
         second = await new_domain(repository, tenant, "second.test", DomainStatus.WAITING_VALIDATION)
         away = await new_domain(repository, neighbor, "away.test")
         foreign = await new_domain(repository, other, "foreign.test")
-        ada = await new_one(repository, first, mailbox("ada", status=MailboxStatus.LOCKED))
+        ada = await new_mailbox(repository, first, mailbox("ada", status=MailboxStatus.LOCKED))
         bob, carol = await new_mailboxes(repository, first, "bob", "carol")
         (dave,) = await new_mailboxes(repository, second, "dave")
         (erin,) = await new_mailboxes(repository, away, "erin")
         await new_mailboxes(repository, foreign, "mallory")
         locked_or_waiting = (MailboxStatus.LOCKED, MailboxStatus.WAITING_DOMAIN)
         expected: list[tuple[CallContext, MailboxQuery, list[Mailbox]]] = [
-            (tenant.context, EVERYTHING, [ada, bob, carol, dave, erin]),
-            (tenant.project_context, EVERYTHING, [ada, bob, carol, dave]),
-            (neighbor.project_context, EVERYTHING, [erin]),
-            (tenant_context(organization_id=new_id()), EVERYTHING, []),
-            (tenant.context, replace(EVERYTHING, domain_id=first.id), [ada, bob, carol]),
-            (tenant.context, replace(EVERYTHING, domain_id=foreign.id), []),
-            (tenant.project_context, replace(EVERYTHING, domain_id=away.id), []),
-            (tenant.context, replace(EVERYTHING, project_id=neighbor.project.id), [erin]),
-            (tenant.context, replace(EVERYTHING, project_id=other.project.id), []),
-            (tenant.project_context, replace(EVERYTHING, project_id=neighbor.project.id), []),
-            (tenant.context, replace(EVERYTHING, statuses=(MailboxStatus.LOCKED,)), [ada]),
-            (tenant.context, replace(EVERYTHING, statuses=locked_or_waiting), [ada, dave]),
-            (tenant.context, replace(EVERYTHING, statuses=(MailboxStatus.RENEWING,)), []),
-            (tenant.context, replace(EVERYTHING, statuses=locked_or_waiting, domain_id=second.id), [dave]),
-            (tenant.context, replace(EVERYTHING, domain_id=first.id, search="o"), [ada, bob, carol]),
-            (tenant.context, replace(EVERYTHING, domain_id=first.id, search="o", page_size=2), [ada, bob]),
+            (tenant.context, ALL, [ada, bob, carol, dave, erin]),
+            (tenant.project_context, ALL, [ada, bob, carol, dave]),
+            (neighbor.project_context, ALL, [erin]),
+            (tenant_context(organization_id=new_id()), ALL, []),
+            (tenant.context, replace(ALL, domain_id=first.id), [ada, bob, carol]),
+            (tenant.context, replace(ALL, domain_id=foreign.id), []),
+            (tenant.project_context, replace(ALL, domain_id=away.id), []),
+            (tenant.context, replace(ALL, project_id=neighbor.project.id), [erin]),
+            (tenant.context, replace(ALL, project_id=other.project.id), []),
+            (tenant.project_context, replace(ALL, project_id=neighbor.project.id), []),
+            (tenant.context, replace(ALL, statuses=(MailboxStatus.LOCKED,)), [ada]),
+            (tenant.context, replace(ALL, statuses=locked_or_waiting), [ada, dave]),
+            (tenant.context, replace(ALL, statuses=(MailboxStatus.RENEWING,)), []),
+            (tenant.context, replace(ALL, statuses=locked_or_waiting, domain_id=second.id), [dave]),
+            (tenant.context, replace(ALL, domain_id=first.id, search="o"), [ada, bob, carol]),
+            (tenant.context, replace(ALL, domain_id=first.id, search="o", page_size=2), [ada, bob]),
         ]
-        for scope, query, found in expected:
-            page = await repository.mailboxes.list(scope, query)
-            assert page.items == found, query
-            assert page.total_count == (3 if query.page_size == 2 else len(found))
+        for context, query, matches in expected:
+            page = await repository.mailboxes.list(context, query)
+            assert page.items == list(map(view_of, matches)), query
+            assert page.total_count == (3 if query.page_size == 2 else len(matches))
 
     @pytest.mark.parametrize(
-        ("search", "found"),
+        ("search", "matches"),
         [
             ("%", ["50%.off"]),
             ("50%", ["50%.off"]),
@@ -378,50 +383,50 @@ class MailboxesContract:
             ("x" * 320, []),
         ],
     )
-    async def test_a_search_is_a_substring_whose_every_character_is_itself(
-        self, repository: Repository, tenant: Tenant, search: str, found: list[str]
+    async def test_every_character_of_a_search_is_literal(
+        self, repository: Repository, tenant: Tenant, search: str, matches: list[str]
     ) -> None:
-        within = await new_domain(repository, tenant)
+        domain = await new_domain(repository, tenant)
         names = ["50%.off", "under_score", "underscore", "and/or", "o'hara", "a*b"]
-        await new_mailboxes(repository, within, *names)
-        page = await repository.mailboxes.list(tenant.context, replace(EVERYTHING, search=search))
-        assert [one.email.removesuffix("@example.com") for one in page.items] == found
-        assert page.total_count == len(found)
+        await new_mailboxes(repository, domain, *names)
+        page = await repository.mailboxes.list(tenant.context, replace(ALL, search=search))
+        assert [one.email.removesuffix("@example.com") for one in page.items] == matches
+        assert page.total_count == len(matches)
 
     @pytest.mark.parametrize("descending", [False, True])
     @pytest.mark.parametrize("order", ["created_at", "updated_at", "email"])
     async def test_mailboxes_are_ordered_with_ties_broken_by_id(
         self, repository: Repository, tenant: Tenant, order: str, descending: bool
     ) -> None:
-        within = await new_domain(repository, tenant)
+        domain = await new_domain(repository, tenant)
         batch = [
             mailbox(f"{'c~a'[number % 3]}{number}", now=NOW + timedelta(microseconds=number % 3))
             for number in range(11)
         ]
-        made = await repository.mailboxes.create(tenant.context, within.id, batch)
-        expected = sorted(made, key=lambda one: (getattr(one, order), one.id), reverse=descending)
-        query = replace(EVERYTHING, ordering=Ordering(field=order, descending=descending), page_size=3)
-        found: list[Mailbox] = []
-        for page in (1, 2, 3, 4, 5):
-            answer = await repository.mailboxes.list(tenant.context, replace(query, page=page))
-            assert answer.total_count == 11
-            found += answer.items
-        assert found == expected
+        created = await repository.mailboxes.create(tenant.context, domain.id, batch)
+        expected = sorted(created, key=lambda one: (getattr(one, order), one.id), reverse=descending)
+        query = replace(ALL, ordering=Ordering(field=order, descending=descending), page_size=3)
+        listed: list[MailboxView] = []
+        for number in (1, 2, 3, 4, 5):
+            page = await repository.mailboxes.list(tenant.context, replace(query, page=number))
+            assert page.total_count == 11
+            listed += page.items
+        assert listed == list(map(view_of, expected))
 
-    async def test_a_page_far_beyond_the_end_is_empty(self, repository: Repository, tenant: Tenant) -> None:
+    async def test_a_page_after_the_last_is_empty(self, repository: Repository, tenant: Tenant) -> None:
         await new_mailboxes(repository, await new_domain(repository, tenant), "ada")
-        page = await repository.mailboxes.list(tenant.context, replace(EVERYTHING, page=2**31 - 1))
+        page = await repository.mailboxes.list(tenant.context, replace(ALL, page=2**31 - 1))
         assert (page.items, page.total_count) == ([], 1)
 
-    async def test_scheduled_deletions_are_counted_until_the_purge(
+    async def test_mailboxes_with_a_scheduled_deletion_are_counted(
         self, repository: Repository, tenant: Tenant, raw: AsyncEngine
     ) -> None:
-        within = await new_domain(repository, tenant)
-        ada, _bob = await new_mailboxes(repository, within, "ada", "bob")
+        domain = await new_domain(repository, tenant)
+        ada, _bob = await new_mailboxes(repository, domain, "ada", "bob")
         await repository.mailboxes.change(
             tenant.context, ada.id, lambda stored, _: delete_mailbox(stored, RETENTION, LATER)
         )
-        assert (await repository.mailboxes.list(tenant.context, EVERYTHING)).total_count == 2
-        assert (await repository.domains.get(tenant.context, within.id)).mailbox_total_count == 2
+        assert (await repository.mailboxes.list(tenant.context, ALL)).total_count == 2
+        assert (await repository.domains.get(tenant.context, domain.id)).mailbox_total_count == 2
         assert await rows_of(raw, select(t.projects.c.mailbox_count)) == [(2,)]
         await check_invariants(raw)

@@ -1,4 +1,4 @@
-"""Random operations of several callers at once, the worker among them: every count equals its recount."""
+"""Random concurrent operations of several callers and the worker."""
 
 import random
 from asyncio import gather
@@ -18,9 +18,9 @@ from postroomd.domain.model import Alias, Domain, DomainStatus, Mailbox, Subscri
 from postroomd.storage.protocols.repository import Repository
 from postroomd.worker.probers import TrustingProber
 from postroomd.worker.steps import Worker
+from tests.support.database_state import check_invariants
 from tests.support.factories import NOW, Tenant, alias, mailbox, new_domain, new_id, new_tenant
 from tests.support.lifecycle import FREE, RETENTION
-from tests.support.stored import check_invariants
 from tests.support.worker import drain
 
 NAMES = [f"{letter}{number}" for letter in "abc" for number in range(4)]
@@ -28,10 +28,10 @@ NAMES = [f"{letter}{number}" for letter in "abc" for number in range(4)]
 
 @dataclass
 class Callers:
-    """Several tenants who do what chance has them do."""
+    """Several tenants, and the random operations that they call."""
 
     repository: Repository
-    chance: random.Random
+    rng: random.Random
     tenants: list[Tenant]
     now: datetime = NOW
     domains: list[tuple[Tenant, Domain]] = field(default_factory=list)
@@ -39,37 +39,37 @@ class Callers:
     aliases: list[tuple[Tenant, Alias]] = field(default_factory=list)
 
     async def register(self) -> None:
-        tenant = self.chance.choice(self.tenants)
-        status = self.chance.choice([DomainStatus.WAITING_VALIDATION, DomainStatus.READY])
-        name = f"{self.chance.randrange(3)}.{tenant.organization.id[:8]}.test"
+        tenant = self.rng.choice(self.tenants)
+        status = self.rng.choice([DomainStatus.WAITING_VALIDATION, DomainStatus.READY])
+        name = f"{self.rng.randrange(3)}.{tenant.organization.id[:8]}.test"
         self.domains.append((tenant, await new_domain(self.repository, tenant, name, status, now=self.now)))
 
     async def validate(self) -> None:
-        tenant, of = self.chance.choice(self.domains)
+        tenant, of = self.rng.choice(self.domains)
         rule = partial(begin_validation, now=self.now)
         await self.repository.domains.begin_validation(tenant.context, of.id, rule, self.now)
 
     async def create(self) -> None:
-        tenant, within = self.chance.choice(self.domains)
-        names = self.chance.sample(NAMES, self.chance.randint(1, 3))
+        tenant, domain = self.rng.choice(self.domains)
+        names = self.rng.sample(NAMES, self.rng.randint(1, 3))
         batch = [mailbox(name, now=self.now) for name in names]
-        created = await self.repository.mailboxes.create(tenant.context, within.id, batch)
+        created = await self.repository.mailboxes.create(tenant.context, domain.id, batch)
         self.mailboxes += [(tenant, one) for one in created]
 
     async def add_alias(self) -> None:
-        tenant, of = self.chance.choice(self.mailboxes)
-        make = partial(alias, local_part=self.chance.choice(NAMES), now=self.now, alias_id=new_id())
+        tenant, of = self.rng.choice(self.mailboxes)
+        make = partial(alias, local_part=self.rng.choice(NAMES), now=self.now, alias_id=new_id())
         self.aliases.append((tenant, await self.repository.aliases.create(tenant.context, of.id, make)))
 
     async def remove_alias(self) -> None:
-        tenant, one = self.chance.choice(self.aliases)
+        tenant, one = self.rng.choice(self.aliases)
         rule = partial(delete_alias, policy=FREE, now=self.now)
         await self.repository.aliases.delete(tenant.context, one.id, rule)
 
     async def change(self) -> None:
-        tenant, one = self.chance.choice(self.mailboxes)
-        now, period = self.now, self.chance.choice(list(SubscriptionPeriod))
-        rule = self.chance.choice(
+        tenant, one = self.rng.choice(self.mailboxes)
+        now, period = self.now, self.rng.choice(list(SubscriptionPeriod))
+        rule = self.rng.choice(
             [
                 lambda stored, _: delete_mailbox(stored, RETENTION, now),
                 lambda stored, status: restore_mailbox(stored, status, FREE, now),
@@ -81,8 +81,8 @@ class Callers:
         await self.repository.mailboxes.change(tenant.context, one.id, rule)
 
     async def remove(self) -> None:
-        tenant, of = self.chance.choice(self.domains)
-        if self.chance.random() < 0.3:
+        tenant, of = self.rng.choice(self.domains)
+        if self.rng.random() < 0.3:
             rule = partial(delete_domain, now=self.now)
             await self.repository.domains.delete(tenant.context, of.id, rule, self.now)
 
@@ -91,8 +91,8 @@ class Callers:
         await drain(worker, self.now)
 
     def choose(self) -> Callable[[], Awaitable[None]]:
-        """What to do next."""
-        acts: list[Callable[[], Awaitable[None]]] = [
+        """Return a random operation."""
+        operations: list[Callable[[], Awaitable[None]]] = [
             *[self.create] * 4,
             *[self.change] * 4,
             *[self.add_alias] * 3,
@@ -102,13 +102,13 @@ class Callers:
             self.remove,
             self.work,
         ]
-        return self.chance.choice(acts)
+        return self.rng.choice(operations)
 
-    async def act(self, act: Callable[[], Awaitable[None]]) -> str:
-        """Do it: its own refusals are part of the play. Answers what came of it."""
+    async def run(self, operation: Callable[[], Awaitable[None]]) -> str:
+        """Run an operation, and return its outcome. Domain errors are expected outcomes."""
         try:
-            await act()
-        except IndexError:  # chance had nothing to choose from yet
+            await operation()
+        except IndexError:  # there is nothing to choose from yet
             return "nothing"
         except PostroomError as error:
             return type(error).__name__
@@ -116,6 +116,8 @@ class Callers:
 
 
 class SequencesContract:
+    """What holds after any sequence of operations."""
+
     @pytest.mark.parametrize("seed", range(4))
     async def test_every_count_equals_its_recount_after_random_operations(
         self, repository: Repository, raw: AsyncEngine, seed: int
@@ -123,11 +125,11 @@ class SequencesContract:
         tenants = [await new_tenant(repository, quota=quota) for quota in (6, 40)]
         callers = Callers(repository, random.Random(seed), tenants)
         for _ in range(3):
-            await callers.act(callers.register)
+            await callers.run(callers.register)
         outcomes: list[str] = []
         for _ in range(20):
-            callers.now += timedelta(days=callers.chance.choice([0, 1, 9, 31]))
-            outcomes += await gather(*(callers.act(callers.choose()) for _ in range(4)))
+            callers.now += timedelta(days=callers.rng.choice([0, 1, 9, 31]))
+            outcomes += await gather(*(callers.run(callers.choose()) for _ in range(4)))
             await check_invariants(raw)
         assert set(outcomes) <= {
             "done",

@@ -1,4 +1,4 @@
-"""Organizations, projects and API keys."""
+"""Contract of organizations, projects and API keys."""
 
 import asyncio
 from dataclasses import replace
@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from postroomd.domain.errors import NotFound
 from postroomd.storage import schema as t
 from postroomd.storage.protocols.repository import Repository
+from tests.support.database_state import count_of, dump
 from tests.support.factories import (
     NOW,
     Tenant,
@@ -21,10 +22,11 @@ from tests.support.factories import (
     project,
     tenant_context,
 )
-from tests.support.stored import count_of, dump
 
 
 class TenancyContract:
+    """The contract of `Tenancy`."""
+
     async def test_an_organization_is_stored_with_its_first_project(
         self, repository: Repository, raw: AsyncEngine
     ) -> None:
@@ -37,13 +39,13 @@ class TenancyContract:
         self, repository: Repository, tenant: Tenant, other: Tenant
     ) -> None:
         days = (5, -3, 1, 1)
-        made = [project(tenant.organization.id, now=NOW + timedelta(days=day)) for day in days]
-        for one in made:
+        projects = [project(tenant.organization.id, now=NOW + timedelta(days=day)) for day in days]
+        for one in projects:
             await repository.tenancy.create_project(one)
-        own = sorted([tenant.project, *made], key=lambda one: (one.created_at, one.id))
+        own = sorted([tenant.project, *projects], key=lambda one: (one.created_at, one.id))
         assert await repository.tenancy.list_projects(tenant.organization.id) == own
-        everyones = sorted([*own, other.project], key=lambda one: (one.created_at, one.id))
-        assert await repository.tenancy.list_projects() == everyones
+        all_projects = sorted([*own, other.project], key=lambda one: (one.created_at, one.id))
+        assert await repository.tenancy.list_projects() == all_projects
 
     async def test_an_unknown_organization_has_no_projects_and_no_keys(
         self, repository: Repository, tenant: Tenant
@@ -61,23 +63,23 @@ class TenancyContract:
         assert (caught.value.resource.type, caught.value.resource.id) == ("organization", orphan.organization_id)
         assert await dump(raw) == before
 
-    async def test_a_project_is_found_within_its_scope_alone(
+    async def test_a_project_outside_the_scope_is_not_found(
         self, repository: Repository, tenant: Tenant, other: Tenant
     ) -> None:
         neighbor = await new_neighbor(repository, tenant)
-        wanted = tenant.project.id
-        assert await repository.tenancy.get_project(tenant.context, wanted) == tenant.project
-        assert await repository.tenancy.get_project(tenant.project_context, wanted) == tenant.project
-        strangers = [
+        project_id = tenant.project.id
+        assert await repository.tenancy.get_project(tenant.context, project_id) == tenant.project
+        assert await repository.tenancy.get_project(tenant.project_context, project_id) == tenant.project
+        outside = [
             other.context,
             neighbor.project_context,
-            tenant_context(organization_id=other.organization.id, project_id=wanted),
+            tenant_context(organization_id=other.organization.id, project_id=project_id),
             tenant_context(organization_id=new_id()),
         ]
-        for scope in strangers:
+        for context in outside:
             with pytest.raises(NotFound) as caught:
-                await repository.tenancy.get_project(scope, wanted)
-            assert (caught.value.resource.type, caught.value.resource.id) == ("project", wanted)
+                await repository.tenancy.get_project(context, project_id)
+            assert (caught.value.resource.type, caught.value.resource.id) == ("project", project_id)
         with pytest.raises(NotFound):
             await repository.tenancy.get_project(tenant.context, new_id())
 
@@ -91,62 +93,66 @@ class TenancyContract:
         assert await repository.tenancy.find_key(digest("another secret")) is None
         assert await repository.tenancy.list_keys(tenant.organization.id) == [key]
 
-    async def test_keys_whose_digests_begin_alike_are_told_apart(self, repository: Repository, tenant: Tenant) -> None:
-        start = digest("a secret")[:31]
-        keys = {start + bytes([last]): api_key(tenant) for last in range(3)}
+    async def test_keys_with_a_common_digest_prefix_are_distinguished(
+        self, repository: Repository, tenant: Tenant
+    ) -> None:
+        prefix = digest("a secret")[:31]
+        keys = {prefix + bytes([last]): api_key(tenant) for last in range(3)}
         for secret_hash, key in keys.items():
             await repository.tenancy.create_key(key, secret_hash)
         for secret_hash, key in keys.items():
             assert await repository.tenancy.find_key(secret_hash) == key
-        assert await repository.tenancy.find_key(start + bytes([3])) is None
+        assert await repository.tenancy.find_key(prefix + bytes([3])) is None
 
     async def test_keys_are_listed_oldest_first(self, repository: Repository, tenant: Tenant, other: Tenant) -> None:
-        made = [api_key(tenant, now=NOW + timedelta(hours=hours)) for hours in (2, 1, 3)]
+        keys = [api_key(tenant, now=NOW + timedelta(hours=hours)) for hours in (2, 1, 3)]
         foreign = api_key(other, now=NOW)
-        for key in (*made, foreign):
+        for key in (*keys, foreign):
             await repository.tenancy.create_key(key, digest(key.access_key))
-        own = sorted(made, key=lambda key: key.created_at)
+        own = sorted(keys, key=lambda key: key.created_at)
         assert await repository.tenancy.list_keys(tenant.organization.id) == own
         assert await repository.tenancy.list_keys() == [foreign, *own]
 
-    async def test_a_key_of_what_is_unknown_is_not_stored(
+    async def test_a_key_of_an_unknown_organization_or_project_is_not_stored(
         self, repository: Repository, tenant: Tenant, other: Tenant, raw: AsyncEngine
     ) -> None:
         before = await dump(raw)
         key = api_key(tenant)
-        faulty = [
+        invalid_keys = [
             ("organization", replace(key, organization_id=new_id())),
             ("project", replace(key, default_project_id=new_id())),
             ("project", replace(key, project_id=new_id())),
             ("project", replace(key, default_project_id=other.project.id)),
             ("project", replace(key, project_id=other.project.id)),
         ]
-        for resource, wrong in faulty:
+        for resource, invalid in invalid_keys:
             with pytest.raises(NotFound) as caught:
-                await repository.tenancy.create_key(wrong, digest("a secret"))
+                await repository.tenancy.create_key(invalid, digest("a secret"))
             assert caught.value.resource.type == resource
         assert await dump(raw) == before
 
-    async def test_a_key_is_revoked_once_and_still_found(self, repository: Repository, tenant: Tenant) -> None:
-        key, kept = api_key(tenant), api_key(tenant)
+    async def test_a_revoked_key_keeps_its_first_time_and_is_found(
+        self, repository: Repository, tenant: Tenant
+    ) -> None:
+        key, other = api_key(tenant), api_key(tenant)
         await repository.tenancy.create_key(key, digest("a secret"))
-        await repository.tenancy.create_key(kept, digest("another secret"))
+        await repository.tenancy.create_key(other, digest("another secret"))
         revoked = replace(key, revoked_at=NOW)
         assert await repository.tenancy.revoke_key(key.access_key, NOW) == revoked
         assert await repository.tenancy.revoke_key(key.access_key, NOW + timedelta(days=1)) == revoked
         assert await repository.tenancy.find_key(digest("a secret")) == revoked
-        assert await repository.tenancy.find_key(digest("another secret")) == kept
+        assert await repository.tenancy.find_key(digest("another secret")) == other
 
-    async def test_an_unknown_key_is_not_revoked(self, repository: Repository, tenant: Tenant) -> None:
+    async def test_revoking_an_unknown_key_raises_not_found(self, repository: Repository, tenant: Tenant) -> None:
         with pytest.raises(NotFound) as caught:
             await repository.tenancy.revoke_key("SCWAAAAAAAAAAAAAAAAA", NOW)
         assert (caught.value.resource.type, caught.value.resource.id) == ("api_key", "SCWAAAAAAAAAAAAAAAAA")
 
-    async def test_a_key_that_is_revoked_by_many_at_once_is_revoked_once(
+    async def test_concurrent_revocations_of_a_key_return_one_time(
         self, repository: Repository, tenant: Tenant
     ) -> None:
         key = api_key(tenant)
         await repository.tenancy.create_key(key, digest("a secret"))
         moments = [NOW + timedelta(seconds=number) for number in range(5)]
-        answers = await asyncio.gather(*(repository.tenancy.revoke_key(key.access_key, moment) for moment in moments))
-        assert len({answer.revoked_at for answer in answers}) == 1
+        revoked = await asyncio.gather(*(repository.tenancy.revoke_key(key.access_key, moment) for moment in moments))
+        assert len({one.revoked_at for one in revoked}) == 1

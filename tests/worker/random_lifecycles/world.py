@@ -27,11 +27,11 @@ from postroomd.storage import schema as t
 from postroomd.storage.protocols.repository import Repository
 from postroomd.storage.protocols.rules import MailboxRule
 from postroomd.storage.protocols.work import Due
-from postroomd.storage.sql.rows import columns_of, made
+from postroomd.storage.sql.rows import columns_of, from_row
 from postroomd.worker.probers import TrustingProber
 from postroomd.worker.steps import LEASE, Worker
+from tests.support.database_state import check_invariants
 from tests.support.factories import NOW, OPERATOR, Tenant, new_domain, new_tenant
-from tests.support.stored import check_invariants
 from tests.support.worker import drain
 
 M, P = MailboxStatus, SubscriptionPeriod
@@ -162,7 +162,7 @@ class World:
             }
             payments = (await connection.execute(select(t.payments))).all()
             pending = set((await connection.execute(select(t.provisions.c.id).where(t.PENDING_PROVISION))).scalars())
-        stored = {row.id: made(Mailbox, row) for row in rows}
+        stored = {row.id: from_row(Mailbox, row) for row in rows}
         for mailbox_id, known in self.mailboxes.items():
             if mailbox_id not in stored:
                 self._check_purge(known, domains.get(known.domain_id))

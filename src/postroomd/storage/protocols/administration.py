@@ -1,4 +1,4 @@
-"""The operator's side of every tenant: payments, provisions, locks, history."""
+"""The operator's view of all tenants: payments, provisions, locks, history."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -14,31 +14,44 @@ from postroomd.storage.protocols.rules import MailboxRule, PaymentRule, Provisio
 
 
 class Administration(Protocol):
-    """The operator's side of every tenant's mailboxes. A cursor is "" for the start of a list, and opaque."""
+    """The operator's methods; they reach every tenant.
+
+    A list starts at the cursor "" and continues at the opaque `next_cursor` of the slice before.
+    """
 
     async def pending_payments(self, cursor: str, limit: int) -> Slice[Payment]:
-        """Payments that are pending, refused or overdue, oldest first, but for those of mailboxes that are to go.
+        """Return up to `limit` payments that are pending, refused or overdue, oldest request first.
 
-        Raises InvalidArguments for a cursor that no list gave.
+        Payments of mailboxes whose deletion is scheduled or under way are left out. Raises InvalidArguments for a
+        malformed cursor.
         """
 
     async def settle_payment(self, context: CallContext, payment_id: str, rule: PaymentRule) -> Payment:
-        """Apply a rule to a payment and its mailbox. Raises NotFound."""
+        """Apply a rule to a payment and its mailbox, and return the payment. Raises NotFound."""
 
     async def pending_provisions(self, now: datetime, cursor: str, limit: int) -> Slice[Provision]:
-        """The mail platform's work that may be tried by now, the longest due first. Raises as `pending_payments`."""
+        """Return up to `limit` pending provisions whose next attempt is due, longest overdue first.
+
+        Raises InvalidArguments for a malformed cursor.
+        """
 
     async def settle_provision(self, context: CallContext, provision_id: str, rule: ProvisionRule) -> Provision:
-        """Apply a rule to a piece of work and what it is about. Raises NotFound."""
+        """Apply a rule to a provision and its subject, and return the provision. Raises NotFound."""
 
     async def change_mailbox(self, context: CallContext, mailbox_id: str, rule: MailboxRule) -> Mailbox:
-        """Apply a rule to a mailbox of any tenant. Raises NotFound, also for a purged one."""
+        """Apply a rule to a mailbox, and return the mailbox. Raises NotFound, also for a purged mailbox."""
 
     async def get_mailbox(self, mailbox_id: str) -> Mailbox | Tombstone:
-        """A mailbox of any tenant, or what is left of it. Raises NotFound for one that never was."""
+        """Return a mailbox, or the tombstone of a purged one. Raises NotFound."""
 
     async def transitions(self, mailbox_id: str, after: int, limit: int) -> Sequence[Transition]:
-        """A mailbox's history beyond a revision, in order. Raises NotFound for a mailbox that never was."""
+        """Return up to `limit` status transitions of a mailbox after a revision, oldest first.
+
+        A purged mailbox keeps its transitions. Raises NotFound for an id that no mailbox ever had.
+        """
 
     async def mailboxes_with_address(self, address: str) -> Sequence[str]:
-        """The ids of all mailboxes that have the address, or had it when they were purged: newest last."""
+        """Return the ids of all mailboxes that have the address or had it when they were purged.
+
+        The purged ones come first, by the time of their purge; then the others, by their creation.
+        """

@@ -1,4 +1,4 @@
-"""Aliases."""
+"""Storage of aliases."""
 
 from collections.abc import Callable
 from typing import Protocol
@@ -11,7 +11,7 @@ from postroomd.storage.protocols.rules import AliasRule
 
 
 class Aliases(Protocol):
-    """The aliases of tenants."""
+    """The aliases of a tenant."""
 
     async def create(
         self,
@@ -20,22 +20,24 @@ class Aliases(Protocol):
         make: Callable[[Mailbox], Alias],
         quarantine: Quarantine | None = None,
     ) -> Alias:
-        """Store a new alias, made from its mailbox.
+        """Store and return the alias that `make` returns for its mailbox.
 
-        Raises NotFound for the mailbox, Conflict for an address that is taken or in quarantine.
+        In a ready domain it is requested from the mail platform, if the alias has to be provisioned.
+        Raises NotFound for the mailbox, Conflict for an address that is in use or in quarantine.
         """
 
     async def get(self, context: CallContext, alias_id: str) -> Alias:
-        """One alias. Raises NotFound."""
+        """Return an alias. Raises NotFound."""
 
     async def list(self, context: CallContext, query: AliasQuery) -> Page[Alias]:
-        """One page of aliases."""
+        """Return one page of aliases."""
 
     async def change(self, context: CallContext, alias_id: str, rule: AliasRule) -> Alias:
-        """Apply a rule to an alias. Raises NotFound."""
+        """Apply a rule to an alias, and return the alias. Raises NotFound."""
 
     async def delete(self, context: CallContext, alias_id: str, rule: AliasRule) -> Alias:
-        """Apply a rule that deletes an alias, and remove it unless its mail platform has to first. Raises NotFound.
+        """Apply a rule that deletes an alias, and return the alias as the rule returned it. Raises NotFound.
 
-        The platform has to where the rule leaves it with a `provision_id`.
+        The row is removed and the address released. If the rule sets a `provision_id`, both happen only once the
+        provision is confirmed.
         """

@@ -1,4 +1,4 @@
-"""Domains and their DNS records."""
+"""Storage of domains and their DNS records."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from postroomd.storage.protocols.rules import DomainRule
 
 @dataclass(frozen=True, slots=True)
 class DomainSecrets:
-    """What a domain keeps to itself: its validation token and its DKIM key (PKCS #8, PEM). Never served."""
+    """The validation token and the private DKIM key (PEM, PKCS #8) of a domain. No method returns them."""
 
     validation_token: str
     dkim_selector: str
@@ -24,24 +24,33 @@ class DomainSecrets:
 
 
 class Domains(Protocol):
-    """The domains of tenants, and their DNS records."""
+    """The domains of a tenant and their DNS records."""
 
     async def create(
         self, context: CallContext, domain: Domain, records: Sequence[DomainRecord], secrets: DomainSecrets
     ) -> Domain:
-        """Store a new domain. Raises NotFound for its project, Conflict where the organization has the name."""
+        """Store and return a new domain.
+
+        Raises NotFound for its project, Conflict if the organization has registered the name.
+        """
 
     async def get(self, context: CallContext, domain_id: str) -> Domain:
-        """One domain. Raises NotFound."""
+        """Return a domain. Raises NotFound."""
 
     async def list(self, context: CallContext, query: DomainQuery) -> Page[Domain]:
-        """One page of domains."""
+        """Return one page of domains."""
 
     async def records(self, context: CallContext, domain_id: str) -> Mapping[str, DomainRecord]:
-        """A domain's DNS records by kind. Raises NotFound."""
+        """Return a domain's DNS records by kind, as `validating` while the domain is. Raises NotFound."""
 
     async def begin_validation(self, context: CallContext, domain_id: str, rule: DomainRule, now: datetime) -> Domain:
-        """Apply a rule to a domain, and ask the worker to look its records up. Raises NotFound."""
+        """Apply a rule to a domain, make its DNS lookup due at `now`, and return the domain. Raises NotFound.
+
+        If a lookup is requested already, it keeps its due time.
+        """
 
     async def delete(self, context: CallContext, domain_id: str, rule: DomainRule, now: datetime) -> Domain:
-        """Apply a rule that deletes a domain, and delete all its mailboxes and aliases with it. Raises NotFound."""
+        """Apply a rule that deletes a domain, and return the domain. Raises NotFound.
+
+        Its mailboxes and aliases become `deleting` in the same transaction.
+        """

@@ -1,4 +1,4 @@
-"""Mailboxes, and the quarantine of addresses."""
+"""Storage of mailboxes, and the quarantine of addresses."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,10 +13,7 @@ from postroomd.storage.protocols.rules import MailboxRule
 
 @dataclass(frozen=True, slots=True)
 class NewMailbox:
-    """A mailbox to create in a domain that the transaction has yet to read.
-
-    `make` gives the mailbox in that domain, and may raise; `password_hash` is stored beside it.
-    """
+    """A mailbox to create. `make` returns it for the domain that the transaction has read, and may raise."""
 
     make: Callable[[Domain], Mailbox]
     password_hash: str
@@ -26,29 +23,30 @@ class NewMailbox:
 
 
 class Mailboxes(Protocol):
-    """The mailboxes of tenants."""
+    """The mailboxes of a tenant."""
 
     async def create(
         self, context: CallContext, domain_id: str, batch: Sequence[NewMailbox], quarantine: Quarantine | None = None
     ) -> Sequence[Mailbox]:
-        """Store new mailboxes of one domain, all or none, and take their project's quota with them.
+        """Store a batch of mailboxes of one domain, all or none, and return them in its order.
 
-        Raises NotFound for the domain, Conflict with every address that is taken or in quarantine, QuotaExceeded.
+        Raises NotFound for the domain, Conflict with every address that is in use or in quarantine, QuotaExceeded if
+        the batch exceeds the quota of the domain's project.
         """
 
     async def get(self, context: CallContext, mailbox_id: str) -> Mailbox:
-        """One mailbox. Raises NotFound."""
+        """Return a mailbox. Raises NotFound."""
 
     async def view(self, context: CallContext, mailbox_id: str) -> MailboxView:
-        """What callers see of one mailbox. Raises NotFound."""
+        """Return the view of a mailbox. Raises NotFound."""
 
-    async def list(self, context: CallContext, query: MailboxQuery) -> Page[Mailbox]:
-        """One page of mailboxes."""
-
-    async def list_views(self, context: CallContext, query: MailboxQuery) -> Page[MailboxView]:
-        """The same page, of what callers see: it is read in a quarter of the time."""
+    async def list(self, context: CallContext, query: MailboxQuery) -> Page[MailboxView]:
+        """Return one page of mailbox views."""
 
     async def change(
         self, context: CallContext, mailbox_id: str, rule: MailboxRule, password_hash: str | None = None
     ) -> Mailbox:
-        """Apply a rule to a mailbox and the status of its domain, and store the password. Raises NotFound."""
+        """Apply a rule to a mailbox, and return the mailbox. Raises NotFound.
+
+        If the rule changes the mailbox and `password_hash` is set, it replaces the stored password hash.
+        """

@@ -1,4 +1,4 @@
-"""All protocols together, as one object."""
+"""All storage protocols as one object."""
 
 from typing import Protocol
 
@@ -12,7 +12,7 @@ from postroomd.storage.protocols.work import Work
 
 
 class Repository(Protocol):
-    """All that is stored, by room."""
+    """The storage of one database."""
 
     @property
     def tenancy(self) -> Tenancy:
@@ -36,20 +36,20 @@ class Repository(Protocol):
 
     @property
     def work(self) -> Work:
-        """The worker's side of all of these."""
+        """The due work of the background worker."""
 
     @property
     def administration(self) -> Administration:
-        """The operator's side of all of these."""
+        """The operator's view of all tenants."""
 
     async def require_unused(self, context: CallContext) -> None:
-        """Raise Replayed where the call under way has been done before: a look ahead of its work.
+        """Check the context's idempotency key before the call does expensive work.
 
-        Raises InvalidArguments where its idempotency key was used for another request.
+        Raises Replayed if the call was committed before, InvalidArguments if the key was used for another request.
         """
 
     async def ping(self) -> None:
-        """Ask the database for an answer. Raises StorageUnavailable."""
+        """Run one statement on the database. Raises StorageUnavailable."""
 
     async def close(self) -> None:
-        """Let running transactions finish, then close every connection."""
+        """Wait for running transactions, then close every connection."""

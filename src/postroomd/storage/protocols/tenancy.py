@@ -1,4 +1,4 @@
-"""Organizations, projects, API keys and admin keys."""
+"""Storage of organizations, projects, API keys and admin keys."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -15,38 +15,44 @@ class Tenancy(Protocol):
         """Store a new organization with its first project."""
 
     async def create_project(self, project: Project) -> None:
-        """Store a new project. Raises NotFound for an unknown organization."""
+        """Store a new project. Raises NotFound for its organization."""
 
     async def get_project(self, context: CallContext, project_id: str) -> Project:
-        """One project. Raises NotFound."""
+        """Return a project. Raises NotFound."""
 
     async def list_projects(self, organization_id: str | None = None) -> Sequence[Project]:
-        """The projects of one organization, or of all: oldest first."""
+        """Return the projects of an organization, by default of all, oldest first."""
 
     async def create_key(self, key: ApiKey, secret_hash: bytes) -> None:
-        """Store a new key. Raises NotFound where its organization, or a project of it, is unknown."""
+        """Store a new API key with the SHA-256 digest of its secret (32 octets).
+
+        Raises NotFound for its organization, or a project of the key that is not in the organization.
+        """
 
     async def list_keys(self, organization_id: str | None = None) -> Sequence[ApiKey]:
-        """The keys of one organization, or of all: oldest first."""
+        """Return the API keys of an organization, by default of all, oldest first."""
 
     async def revoke_key(self, access_key: str, now: datetime) -> ApiKey:
-        """Revoke a key; one that is revoked stays as it is. Raises NotFound."""
+        """Revoke an API key, unless it is revoked already, and return it. Raises NotFound."""
 
     async def find_key(self, secret_hash: bytes) -> ApiKey | None:
-        """The key with this digest of its secret, revoked and expired ones included."""
+        """Return the API key whose secret has the digest, even if revoked or expired; None if there is none."""
 
 
 class AdminKeys(Protocol):
-    """The operator's own keys, which are no tenant's."""
+    """The operator's keys, which belong to no tenant."""
 
     async def create(self, key: AdminKey, secret_hash: bytes) -> None:
-        """Store a new key. Raises Conflict where there is one of its name, a revoked one included."""
+        """Store a new admin key with the SHA-256 digest of its secret (32 octets).
+
+        Raises Conflict if an admin key, revoked or not, has its name.
+        """
 
     async def list(self) -> Sequence[AdminKey]:
-        """All of them: oldest first."""
+        """Return all admin keys, oldest first."""
 
     async def revoke(self, name: str, now: datetime) -> AdminKey:
-        """Revoke a key; one that is revoked stays as it is. Raises NotFound."""
+        """Revoke an admin key, unless it is revoked already, and return it. Raises NotFound."""
 
     async def find(self, secret_hash: bytes) -> AdminKey | None:
-        """The key with this digest of its secret, revoked and expired ones included."""
+        """Return the admin key whose secret has the digest, even if revoked or expired; None if there is none."""

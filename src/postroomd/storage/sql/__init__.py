@@ -1,4 +1,4 @@
-"""The one implementation of storage/repository.py, over SQLAlchemy Core."""
+"""The storage protocols over SQLAlchemy Core: one implementation for both engines."""
 
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -16,7 +16,7 @@ from postroomd.storage.sql.work import SqlWork
 
 
 class SqlRepository:
-    """All that is stored, by room, over one database."""
+    """The Repository over one database."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -29,21 +29,18 @@ class SqlRepository:
         self.administration = SqlAdministration(database)
 
     async def require_unused(self, context: CallContext) -> None:
-        """Raise Replayed where the call under way has been done before: a look ahead of its work.
-
-        Raises InvalidArguments where its idempotency key was used for another request.
-        """
+        """Check the context's idempotency key. Raises Replayed or InvalidArguments if it was used."""
         if (request := context.idempotency) is not None:
             await self._database.read(lambda connection: require_unused(connection, context.scope, request), context)
 
     async def ping(self) -> None:
-        """Ask the database for an answer. Raises StorageUnavailable."""
+        """Run one statement on the database. Raises StorageUnavailable."""
 
-        async def work(connection: AsyncConnection) -> None:
+        async def transaction(connection: AsyncConnection) -> None:
             await connection.execute(select(1))
 
-        await self._database.read(work)
+        await self._database.read(transaction)
 
     async def close(self) -> None:
-        """Let running transactions finish, then close every connection."""
+        """Wait for running transactions, then close every connection."""
         await self._database.close()

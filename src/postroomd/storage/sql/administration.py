@@ -1,13 +1,13 @@
-"""The operator's side: payments, the mail platform's work, locks, history and tombstones, of every tenant."""
+"""The operator's view of all tenants: payments, provisions, locks, history."""
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Row, func, literal, select, tuple_, update
+from sqlalchemy import Column, ColumnElement, func, literal, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from postroomd.domain.context import CallContext
@@ -25,69 +25,72 @@ from postroomd.storage.sql.aliases import ALIAS, remove_alias, store_alias
 from postroomd.storage.sql.changes import purge_mailboxes, store_mailbox
 from postroomd.storage.sql.domains import DOMAIN, lock_domain, store_domain
 from postroomd.storage.sql.mailboxes import MAILBOX
-from postroomd.storage.sql.rows import columns_of, counted, made, stored_values_of, this_row
+from postroomd.storage.sql.rows import columns_of, from_row, row_filter, to_row, with_next_revision
 
-PAYMENT = [t.payments.c[name] for name in Payment.__slots__ if name != "address"]
-PROVISION = [t.provisions.c[name] for name in Provision.__slots__ if name != "address"]
+PAYMENT = columns_of(Payment, t.payments)
+PROVISION = columns_of(Provision, t.provisions)
 TRANSITION = columns_of(Transition, t.transitions)
 TOMBSTONE = columns_of(Tombstone, t.tombstones)
 
-CHUNK = 500  # organizations whose tombstones are looked through at a time
+ORGANIZATIONS_PER_QUERY = 500
+"""How many organizations one query searches for the tombstones of an address, with two bound parameters each."""
+
+Item = TypeVar("Item", Payment, Provision)
 
 
 class SqlAdministration:
-    """The operator's side of every tenant's mailboxes. A cursor is "" for the start of a list, and opaque."""
+    """The operator's methods; they reach every tenant."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     async def pending_payments(self, cursor: str, limit: int) -> Slice[Payment]:
-        """Payments that are pending, refused or overdue, oldest first, but for those of mailboxes that are to go."""
+        """Return payments that are pending, refused or overdue, oldest request first. Raises InvalidArguments."""
         columns = t.payments.c
-        listing = (
+        query = (
             select(*[*PAYMENT, t.mailboxes.c.email.label("address")])
             .join(t.mailboxes, t.mailboxes.c.id == columns.mailbox_id)
             .where(
                 t.OPEN_PAYMENT,
                 t.mailboxes.c.status.not_in((MailboxStatus.DELETION_SCHEDULED, MailboxStatus.DELETING)),
-                *_beyond(cursor, columns.requested_at, columns.id),
+                *_after(cursor, columns.requested_at, columns.id),
             )
             .order_by(columns.requested_at, columns.id)
             .limit(limit + 1)
         )
 
-        async def work(connection: AsyncConnection) -> list[Payment]:
-            return [made(Payment, row) for row in await connection.execute(listing)]
+        async def transaction(connection: AsyncConnection) -> list[Payment]:
+            return [from_row(Payment, row) for row in await connection.execute(query)]
 
-        found = await self._database.read(work)
-        return _slice(found, limit, lambda payment: _cursor(payment.requested_at, payment.id))
+        payments = await self._database.read(transaction)
+        return _slice(payments, limit, lambda last: (last.requested_at, last.id))
 
     async def settle_payment(self, context: CallContext, payment_id: str, rule: PaymentRule) -> Payment:
-        """Apply a rule to a payment and its mailbox. Raises NotFound."""
+        """Apply a rule to a payment and its mailbox, and return the payment. Raises NotFound."""
 
-        async def work(connection: AsyncConnection) -> Payment:
-            found = select(*PAYMENT).where(t.payments.c.id == payment_id)
-            row = (await connection.execute(found)).one_or_none()
+        async def transaction(connection: AsyncConnection) -> Payment:
+            query = select(*PAYMENT).where(t.payments.c.id == payment_id)
+            row = (await connection.execute(query)).one_or_none()
             if row is None:
                 raise NotFound("payment", payment_id)
-            # The mailbox's row comes first, as where the worker moves both.
+            # The worker, too, locks the mailbox's row before the payment's: two orders could deadlock.
             mailbox, status = await _lock_mailbox(connection, row.mailbox_id)
-            payment = _payment((await connection.execute(found.with_for_update())).one())
+            payment = from_row(Payment, (await connection.execute(query.with_for_update())).one())
             settled, changed = rule(payment, mailbox, status)
             if settled is not payment:
-                storing = update(t.payments).where(t.payments.c.id == payment.id)
-                await connection.execute(storing.values(stored_values_of(settled)))
+                updating = update(t.payments).where(t.payments.c.id == payment.id)
+                await connection.execute(updating.values(to_row(settled)))
             if mailbox is not None and changed is not None and changed is not mailbox:
-                await store_mailbox(connection, context.actor, mailbox, counted(changed))
+                await store_mailbox(connection, context.actor, mailbox, with_next_revision(changed))
             return replace(settled, address=mailbox.email if mailbox else "")
 
-        return await self._database.write(work, context)
+        return await self._database.write(transaction, context)
 
     async def pending_provisions(self, now: datetime, cursor: str, limit: int) -> Slice[Provision]:
-        """The mail platform's work that may be tried by now, the longest due first."""
+        """Return pending provisions whose next attempt is due, longest overdue first. Raises InvalidArguments."""
         columns = t.provisions.c
         address = func.coalesce(t.aliases.c.email, t.mailboxes.c.email, t.domains.c.name, "")
-        listing = (
+        query = (
             select(*[*PROVISION, address.label("address")])
             .join(t.domains, t.domains.c.id == columns.domain_id, isouter=True)
             .join(t.mailboxes, t.mailboxes.c.id == columns.mailbox_id, isouter=True)
@@ -95,167 +98,164 @@ class SqlAdministration:
             .where(
                 t.PENDING_PROVISION,
                 columns.next_attempt_at <= now,
-                *_beyond(cursor, columns.next_attempt_at, columns.id),
+                *_after(cursor, columns.next_attempt_at, columns.id),
             )
             .order_by(columns.next_attempt_at, columns.id)
             .limit(limit + 1)
         )
 
-        async def work(connection: AsyncConnection) -> list[Provision]:
-            return [made(Provision, row) for row in await connection.execute(listing)]
+        async def transaction(connection: AsyncConnection) -> list[Provision]:
+            return [from_row(Provision, row) for row in await connection.execute(query)]
 
-        found = await self._database.read(work)
-        return _slice(found, limit, lambda provision: _cursor(provision.next_attempt_at, provision.id))
+        provisions = await self._database.read(transaction)
+        return _slice(provisions, limit, lambda last: (last.next_attempt_at, last.id))
 
     async def settle_provision(self, context: CallContext, provision_id: str, rule: ProvisionRule) -> Provision:
-        """Apply a rule to a piece of work and what it is about. Raises NotFound."""
+        """Apply a rule to a provision and its subject, and return the provision. Raises NotFound."""
 
-        async def work(connection: AsyncConnection) -> Provision:
-            found = select(*PROVISION).where(t.provisions.c.id == provision_id)
-            row = (await connection.execute(found)).one_or_none()
+        async def transaction(connection: AsyncConnection) -> Provision:
+            query = select(*PROVISION).where(t.provisions.c.id == provision_id)
+            row = (await connection.execute(query)).one_or_none()
             if row is None:
                 raise NotFound("provision", provision_id)
-            domain, subject = await _lock_subject(connection, _provision(row))
-            provision = _provision((await connection.execute(found.with_for_update())).one())
+            domain, subject = await _lock_subject(connection, from_row(Provision, row))
+            provision = from_row(Provision, (await connection.execute(query.with_for_update())).one())
             status = domain.status if domain else DomainStatus.DELETING
             settled, changed = rule(provision, subject, status)
             if settled is not provision:
-                storing = update(t.provisions).where(t.provisions.c.id == provision.id)
-                await connection.execute(storing.values(stored_values_of(settled)))
+                updating = update(t.provisions).where(t.provisions.c.id == provision.id)
+                await connection.execute(updating.values(to_row(settled)))
             if domain is not None and subject is not None and changed is not subject:
                 await _store_subject(
                     connection, context.actor, domain, subject, changed, settled.settled_at or settled.requested_at
                 )
             return replace(settled, address=_address(subject))
 
-        return await self._database.write(work, context)
+        return await self._database.write(transaction, context)
 
     async def change_mailbox(self, context: CallContext, mailbox_id: str, rule: MailboxRule) -> Mailbox:
-        """Apply a rule to a mailbox of any tenant. Raises NotFound, also for a purged one."""
+        """Apply a rule to a mailbox, and return the mailbox. Raises NotFound, also for a purged mailbox."""
 
-        async def work(connection: AsyncConnection) -> Mailbox:
+        async def transaction(connection: AsyncConnection) -> Mailbox:
             mailbox, status = await _lock_mailbox(connection, mailbox_id)
             if mailbox is None:
                 raise NotFound("mailbox", mailbox_id)
             changed = rule(mailbox, status)
             if changed is not mailbox:
-                changed = counted(changed)
+                changed = with_next_revision(changed)
                 await store_mailbox(connection, context.actor, mailbox, changed)
             return changed
 
-        return await self._database.write(work, context)
+        return await self._database.write(transaction, context)
 
     async def get_mailbox(self, mailbox_id: str) -> Mailbox | Tombstone:
-        """A mailbox of any tenant, or what is left of it. Raises NotFound for one that never was."""
+        """Return a mailbox, or the tombstone of a purged one. Raises NotFound."""
 
-        async def work(connection: AsyncConnection) -> Mailbox | Tombstone:
-            living = select(*MAILBOX).where(t.mailboxes.c.id == mailbox_id)
-            if row := (await connection.execute(living)).one_or_none():
-                return made(Mailbox, row)
-            purged = select(*TOMBSTONE).where(t.tombstones.c.mailbox_id == mailbox_id)
-            if row := (await connection.execute(purged)).one_or_none():
-                return made(Tombstone, row)
+        async def transaction(connection: AsyncConnection) -> Mailbox | Tombstone:
+            mailbox = select(*MAILBOX).where(t.mailboxes.c.id == mailbox_id)
+            if row := (await connection.execute(mailbox)).one_or_none():
+                return from_row(Mailbox, row)
+            tombstone = select(*TOMBSTONE).where(t.tombstones.c.mailbox_id == mailbox_id)
+            if row := (await connection.execute(tombstone)).one_or_none():
+                return from_row(Tombstone, row)
             raise NotFound("mailbox", mailbox_id)
 
-        return await self._database.read(work)
+        return await self._database.read(transaction)
 
     async def transitions(self, mailbox_id: str, after: int, limit: int) -> Sequence[Transition]:
-        """A mailbox's history beyond a revision, in order. Raises NotFound for a mailbox that never was."""
+        """Return status transitions of a mailbox after a revision, oldest first. Raises NotFound."""
 
-        async def work(connection: AsyncConnection) -> list[Transition]:
+        async def transaction(connection: AsyncConnection) -> list[Transition]:
             columns = t.transitions.c
-            listing = select(*TRANSITION).where(columns.mailbox_id == mailbox_id, columns.revision > after)
-            rows = (await connection.execute(listing.order_by(columns.revision).limit(limit))).all()
-            return [made(Transition, row) for row in rows]
+            query = select(*TRANSITION).where(columns.mailbox_id == mailbox_id, columns.revision > after)
+            rows = await connection.execute(query.order_by(columns.revision).limit(limit))
+            return [from_row(Transition, row) for row in rows]
 
-        found = await self._database.read(work)
-        if not found:
-            await self.get_mailbox(mailbox_id)
-        return found
+        transitions = await self._database.read(transaction)
+        if not transitions:
+            await self.get_mailbox(mailbox_id)  # raises NotFound for an unknown id
+        return transitions
 
     async def mailboxes_with_address(self, address: str) -> Sequence[str]:
-        """The ids of all mailboxes that have the address, or had it when they were purged: newest last."""
+        """Return the ids of all mailboxes that have the address or had it when they were purged."""
 
-        async def work(connection: AsyncConnection) -> list[str]:
-            # By way of the organizations: every index on addresses begins with theirs.
-            living = (
+        async def transaction(connection: AsyncConnection) -> list[str]:
+            # Joined to the organizations, since every index on addresses begins with the organization.
+            mailboxes = (
                 select(t.mailboxes.c.id, t.mailboxes.c.created_at)
                 .select_from(t.organizations)
                 .join(t.mailboxes, t.mailboxes.c.organization_id == t.organizations.c.id)
                 .where(t.mailboxes.c.email == address)
                 .order_by(t.mailboxes.c.created_at, t.mailboxes.c.id)
             )
-            ids = [row.id for row in await connection.execute(living)]
-            organizations = (await connection.execute(select(t.organizations.c.id))).scalars().all()
+            ids = [row.id for row in await connection.execute(mailboxes)]
+            organization_ids = (await connection.execute(select(t.organizations.c.id))).scalars().all()
             purged: list[tuple[datetime, str]] = []
             columns = t.tombstones.c
-            for start in range(0, len(organizations), CHUNK):
-                hashes = [(each, address_hash(each, address)) for each in organizations[start : start + CHUNK]]
-                theirs = tuple_(columns.organization_id, columns.address_hash).in_(hashes)
-                listing = select(columns.purged_at, columns.mailbox_id).where(theirs)
-                purged += [(row.purged_at, row.mailbox_id) for row in await connection.execute(listing)]
+            for start in range(0, len(organization_ids), ORGANIZATIONS_PER_QUERY):
+                some_ids = organization_ids[start : start + ORGANIZATIONS_PER_QUERY]
+                hashes = [(each, address_hash(each, address)) for each in some_ids]
+                matching = tuple_(columns.organization_id, columns.address_hash).in_(hashes)
+                tombstones = select(columns.purged_at, columns.mailbox_id).where(matching)
+                purged += [(row.purged_at, row.mailbox_id) for row in await connection.execute(tombstones)]
             return [mailbox_id for _, mailbox_id in sorted(purged)] + ids
 
-        return await self._database.read(work)
+        return await self._database.read(transaction)
 
 
 async def _lock_mailbox(connection: AsyncConnection, mailbox_id: str) -> tuple[Mailbox | None, DomainStatus]:
-    """A mailbox of any tenant, with its row locked, and where its domain stands."""
-    found = select(*MAILBOX).where(t.mailboxes.c.id == mailbox_id).with_for_update()
-    row = (await connection.execute(found)).one_or_none()
+    """Lock and return a mailbox of any tenant, with the status of its domain; None and `deleting` if there is none."""
+    query = select(*MAILBOX).where(t.mailboxes.c.id == mailbox_id).with_for_update()
+    row = (await connection.execute(query)).one_or_none()
     if row is None:
         return None, DomainStatus.DELETING
-    mailbox = made(Mailbox, row)
-    its_domain = select(t.domains.c.status).where(t.domains.c.id == mailbox.domain_id)
-    return mailbox, (await connection.execute(its_domain)).scalar_one()
+    mailbox = from_row(Mailbox, row)
+    domain_status = select(t.domains.c.status).where(t.domains.c.id == mailbox.domain_id)
+    return mailbox, (await connection.execute(domain_status)).scalar_one()
 
 
 async def _lock_subject(connection: AsyncConnection, provision: Provision) -> tuple[Domain | None, Subject | None]:
-    """What work is about, with its row locked; the domain's row before it where that keeps the counts."""
-    counts = provision.kind is ProvisionKind.DELETE or provision.mailbox_id is None
-    if counts:
+    """Lock the subject of a provision, and return its domain and the subject; None for what is removed.
+
+    The domain's row is locked first if it is the subject, or if a purge is to change its count of mailboxes.
+    """
+    if provision.kind is ProvisionKind.DELETE or provision.mailbox_id is None:
         domain = await lock_domain(connection, provision.domain_id)
     else:
-        found = await connection.execute(select(*DOMAIN).where(t.domains.c.id == provision.domain_id))
-        domain = made(Domain, row) if (row := found.one_or_none()) else None
+        row = (await connection.execute(select(*DOMAIN).where(t.domains.c.id == provision.domain_id))).one_or_none()
+        domain = from_row(Domain, row) if row else None
     if provision.alias_id is not None:
-        finding = select(*ALIAS).where(t.aliases.c.id == provision.alias_id).with_for_update()
-        alias = (await connection.execute(finding)).one_or_none()
-        return domain, made(Alias, alias) if alias else None
+        alias = select(*ALIAS).where(t.aliases.c.id == provision.alias_id).with_for_update()
+        row = (await connection.execute(alias)).one_or_none()
+        return domain, from_row(Alias, row) if row else None
     if provision.mailbox_id is not None:
-        finding = select(*MAILBOX).where(t.mailboxes.c.id == provision.mailbox_id).with_for_update()
-        mailbox = (await connection.execute(finding)).one_or_none()
-        return domain, made(Mailbox, mailbox) if mailbox else None
+        mailbox = select(*MAILBOX).where(t.mailboxes.c.id == provision.mailbox_id).with_for_update()
+        row = (await connection.execute(mailbox)).one_or_none()
+        return domain, from_row(Mailbox, row) if row else None
     return domain, domain
 
 
 async def _store_subject(
     connection: AsyncConnection, actor: str, domain: Domain, before: Subject, after: Subject | None, now: datetime
 ) -> None:
+    """Write a subject that a rule has changed, or remove it if `after` is None."""
     match before, after:
         case Mailbox(), None:
             await purge_mailboxes(connection, actor, domain, [before], now)
         case Alias(), None:
             await remove_alias(connection, before, now)
         case Domain(), None:
-            await connection.execute(t.domains.delete().where(*this_row(t.domains, before)))
+            await connection.execute(t.domains.delete().where(*row_filter(t.domains, before)))
         case Mailbox(), Mailbox():
-            await store_mailbox(connection, actor, before, counted(after))
+            await store_mailbox(connection, actor, before, with_next_revision(after))
         case Alias(), Alias():
-            await store_alias(connection, before, counted(after), now)
+            await store_alias(connection, before, with_next_revision(after), now)
         case Domain(), Domain():
-            await store_domain(connection, before, counted(after))
-
-
-def _payment(row: Row[Any]) -> Payment:
-    return made(Payment, row)
-
-
-def _provision(row: Row[Any]) -> Provision:
-    return made(Provision, row)
+            await store_domain(connection, before, with_next_revision(after))
 
 
 def _address(subject: Subject | None) -> str:
+    """Return the address of a mailbox or alias, the name of a domain, "" for a removed subject."""
     if subject is None:
         return ""
     return subject.name if isinstance(subject, Domain) else subject.email
@@ -264,24 +264,32 @@ def _address(subject: Subject | None) -> str:
 # --- Cursors ----------------------------------------------------------------------------------------------------------
 
 
-def _slice(found: Sequence[Any], limit: int, cursor: Any) -> Slice[Any]:
-    items = found[:limit]
-    return Slice(items, cursor(items[-1]) if len(found) > limit else "")
+def _slice(rows: Sequence[Item], limit: int, position: Callable[[Item], tuple[datetime, str]]) -> Slice[Item]:
+    """Return the first `limit` of the rows, which were read with one more to know whether the list continues.
+
+    `position` returns the instant and the id of an item, which its cursor consists of.
+    """
+    items = rows[:limit]
+    return Slice(items, _encode_cursor(*position(items[-1])) if len(rows) > limit else "")
 
 
-def _cursor(instant: datetime, row_id: str) -> str:
+def _encode_cursor(instant: datetime, row_id: str) -> str:
     return urlsafe_b64encode(f"{(instant - t.EPOCH) // t.MICROSECOND}/{row_id}".encode()).decode()
 
 
-def _beyond(cursor: str, instant: Any, row_id: Any) -> list[ColumnElement[bool]]:
-    """The condition of the rows that follow a cursor. Raises InvalidArguments for one that no list gave."""
+def _decode_cursor(cursor: str) -> tuple[datetime, str]:
+    """Return the instant and the id of a cursor. Raises InvalidArguments for a malformed one."""
+    try:
+        microseconds, _, row_id = urlsafe_b64decode(cursor.encode()).decode().partition("/")
+        return t.EPOCH + timedelta(microseconds=int(microseconds)), str(UUID(row_id))
+    except (ValueError, OverflowError):
+        message = "send the next_page_token of the previous response, or leave it empty"
+        raise InvalidArguments([Violation("page_token", Reason.FORMAT, message)]) from None
+
+
+def _after(cursor: str, instant: Column[Any], row_id: Column[Any]) -> list[ColumnElement[bool]]:
+    """Return the condition of the rows after a cursor; none at the start of a list. Raises InvalidArguments."""
     if not cursor:
         return []
-    try:
-        number, _, last = urlsafe_b64decode(cursor.encode()).decode().partition("/")
-        at = t.EPOCH + timedelta(microseconds=int(number))
-        last = str(UUID(last))
-    except (ValueError, OverflowError):
-        violation = Violation("page_token", Reason.FORMAT, "what an earlier answer gave as next_page_token, or nothing")
-        raise InvalidArguments([violation]) from None
-    return [tuple_(instant, row_id) > tuple_(literal(at, t.Instant), literal(last, t.ID))]
+    last_instant, last_id = _decode_cursor(cursor)
+    return [tuple_(instant, row_id) > tuple_(literal(last_instant, t.Instant), literal(last_id, t.ID))]

@@ -1,4 +1,4 @@
-"""Aliases, and the addresses that they hold."""
+"""Storage of aliases and their addresses."""
 
 from collections.abc import Callable
 from datetime import datetime
@@ -17,42 +17,50 @@ from postroomd.storage import schema as t
 from postroomd.storage.database import Database
 from postroomd.storage.protocols.rules import AliasRule
 from postroomd.storage.sql.domains import fetch_domain
-from postroomd.storage.sql.lists import Lists
-from postroomd.storage.sql.mailboxes import fetch_mailbox, require_free
+from postroomd.storage.sql.lists import ListReader
+from postroomd.storage.sql.mailboxes import fetch_mailbox, require_available
 from postroomd.storage.sql.provisions import store_provisions, void_provisions
-from postroomd.storage.sql.rows import ById, columns_of, counted, made, this_row, values_of, within
+from postroomd.storage.sql.rows import (
+    LookupById,
+    columns_of,
+    from_row,
+    row_filter,
+    scope_filter,
+    to_row,
+    with_next_revision,
+)
 
 ALIAS = columns_of(Alias, t.aliases)
-_BY_ID = ById(Alias, t.aliases, "alias")
+_LOOKUP = LookupById(Alias, t.aliases, "alias")
 
 
 async def fetch_alias(connection: AsyncConnection, scope: Scope, alias_id: str, *, lock: bool = False) -> Alias:
-    """One alias of the caller's, with its row locked where it is to be written. Raises NotFound."""
-    found = select(*ALIAS).where(t.aliases.c.id == alias_id, *within(t.aliases, scope))
-    row = (await connection.execute(found.with_for_update() if lock else found)).one_or_none()
+    """Return an alias in the scope, with its row locked if `lock`. Raises NotFound."""
+    query = select(*ALIAS).where(t.aliases.c.id == alias_id, *scope_filter(t.aliases, scope))
+    row = (await connection.execute(query.with_for_update() if lock else query)).one_or_none()
     if row is None:
         raise NotFound("alias", alias_id)
-    return made(Alias, row)
+    return from_row(Alias, row)
 
 
 async def store_alias(connection: AsyncConnection, before: Alias, after: Alias, now: datetime) -> None:
-    """Write an alias that a rule has changed, with the mail platform's work on it."""
-    await connection.execute(update(t.aliases).where(*this_row(t.aliases, before)).values(values_of(after)))
+    """Update a changed alias and its provisions."""
+    await connection.execute(update(t.aliases).where(*row_filter(t.aliases, before)).values(to_row(after)))
     await store_provisions(connection, [(before, after)], now)
 
 
 async def remove_alias(connection: AsyncConnection, alias: Alias, now: datetime) -> None:
-    """Delete an alias, whose address goes with it; nobody waits for work on it any more."""
-    await connection.execute(delete(t.aliases).where(*this_row(t.aliases, alias)))
+    """Delete an alias with its address, and void its pending provision."""
+    await connection.execute(delete(t.aliases).where(*row_filter(t.aliases, alias)))
     await void_provisions(connection, [alias.provision_id] if alias.provision_id else [], now)
 
 
 class SqlAliases:
-    """The aliases of tenants."""
+    """The aliases of a tenant."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._lists = Lists(database, Alias, t.aliases)
+        self._list = ListReader(database, Alias, t.aliases)
 
     async def create(
         self,
@@ -61,20 +69,17 @@ class SqlAliases:
         make: Callable[[Mailbox], Alias],
         quarantine: Quarantine | None = None,
     ) -> Alias:
-        """Store a new alias, made from its mailbox.
+        """Store and return the alias that `make` returns for its mailbox. Raises NotFound, Conflict."""
 
-        Raises NotFound for the mailbox, Conflict for an address that is taken or in quarantine.
-        """
-
-        async def work(connection: AsyncConnection) -> Alias:
-            # The domain's row is locked first, as in every write that takes both: two orders could deadlock.
+        async def transaction(connection: AsyncConnection) -> Alias:
+            # Every transaction locks the domain's row before the mailbox's: two orders could deadlock.
             unlocked = await fetch_mailbox(connection, context.scope, mailbox_id)
             domain = await fetch_domain(connection, context.scope, unlocked.domain_id, lock=True)
             alias = make(await fetch_mailbox(connection, context.scope, mailbox_id, lock=True))
             local_part = alias.address.local_part
-            await require_free(connection, context.scope, domain, [local_part], quarantine)
+            await require_available(connection, context.scope, domain, [local_part], quarantine)
             alias = request_alias(alias, domain.status)
-            await connection.execute(insert(t.aliases).values(values_of(alias)))
+            await connection.execute(insert(t.aliases).values(to_row(alias)))
             await store_provisions(connection, [(None, alias)], alias.created_at)
             address = {
                 "domain_id": alias.domain_id,
@@ -85,42 +90,42 @@ class SqlAliases:
             await connection.execute(insert(t.addresses).values(address))
             return alias
 
-        return await self._database.write(work, context)
+        return await self._database.write(transaction, context)
 
     async def get(self, context: CallContext, alias_id: str) -> Alias:
-        """One alias. Raises NotFound."""
-        return await _BY_ID.found(self._database, context, alias_id)
+        """Return an alias. Raises NotFound."""
+        return await _LOOKUP.fetch(self._database, context, alias_id)
 
     async def list(self, context: CallContext, query: AliasQuery) -> Page[Alias]:
-        """One page of aliases."""
-        return await self._lists.page(context, query)
+        """Return one page of aliases."""
+        return await self._list.page(context, query)
 
     async def change(self, context: CallContext, alias_id: str, rule: AliasRule) -> Alias:
-        """Apply a rule to an alias. Raises NotFound."""
+        """Apply a rule to an alias, and return the alias. Raises NotFound."""
 
-        async def work(connection: AsyncConnection) -> Alias:
+        async def transaction(connection: AsyncConnection) -> Alias:
             alias = await fetch_alias(connection, context.scope, alias_id, lock=True)
             changed = rule(alias)
             if changed is not alias:
-                changed = counted(changed)
+                changed = with_next_revision(changed)
                 await store_alias(connection, alias, changed, changed.updated_at)
             return changed
 
-        return await self._database.write(work, context)
+        return await self._database.write(transaction, context)
 
     async def delete(self, context: CallContext, alias_id: str, rule: AliasRule) -> Alias:
-        """Apply a rule that deletes an alias, and remove it unless its mail platform has to first. Raises NotFound."""
+        """Apply a rule that deletes an alias, and return the alias as the rule returned it. Raises NotFound."""
 
-        async def work(connection: AsyncConnection) -> Alias:
+        async def transaction(connection: AsyncConnection) -> Alias:
             alias = await fetch_alias(connection, context.scope, alias_id, lock=True)
             deleted = rule(alias)
             if deleted is alias:
                 return alias
             if deleted.provision_id is not None:
-                deleted = counted(deleted)
+                deleted = with_next_revision(deleted)
                 await store_alias(connection, alias, deleted, deleted.updated_at)
             else:
                 await remove_alias(connection, alias, deleted.updated_at)
             return deleted
 
-        return await self._database.write(work, context)
+        return await self._database.write(transaction, context)

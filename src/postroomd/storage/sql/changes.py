@@ -1,4 +1,4 @@
-"""How mailboxes are written: each with its history, its payments and the mail platform's work, in one transaction."""
+"""Writes of mailboxes, each with its transitions, payments and provisions in the same transaction."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -14,55 +14,59 @@ from postroomd.domain.mailboxes import due_at
 from postroomd.domain.model import Domain, Mailbox, MailboxStatus
 from postroomd.domain.transitions import check_transition
 from postroomd.storage import schema as t
-from postroomd.storage.drivers.engines import checked
-from postroomd.storage.sql.payments import insert_payments, store_payment_of, void_payments_of
-from postroomd.storage.sql.provisions import store_provisions, void_provisions_of
-from postroomd.storage.sql.rows import this_row, values_of
+from postroomd.storage.drivers import driver_of
+from postroomd.storage.sql.payments import insert_payments, store_payment, void_payments
+from postroomd.storage.sql.provisions import store_provisions, void_mailbox_provisions
+from postroomd.storage.sql.rows import row_filter, to_row
 
 
 async def insert_mailboxes(
     connection: AsyncConnection, actor: str, mailboxes: Sequence[Mailbox], password_hashes: Sequence[str]
 ) -> None:
-    """Write new mailboxes, with what is awaited for them."""
+    """Insert new mailboxes with their transitions, payments and provisions."""
     rows = [
-        values_of(mailbox) | {"password_hash": password_hash, "due_at": due_at(mailbox)}
+        to_row(mailbox) | {"password_hash": password_hash, "due_at": due_at(mailbox)}
         for mailbox, password_hash in zip(mailboxes, password_hashes, strict=True)
     ]
     await connection.execute(insert(t.mailboxes), rows)
     await insert_payments(connection, mailboxes)
     await store_provisions(connection, [(None, mailbox) for mailbox in mailboxes], mailboxes[0].created_at)
-    await _insert_history(connection, actor, [(None, mailbox) for mailbox in mailboxes])
+    await _insert_transitions(connection, actor, [(None, mailbox) for mailbox in mailboxes])
 
 
 async def store_mailbox(
     connection: AsyncConnection, actor: str, before: Mailbox, after: Mailbox, password_hash: str | None = None
 ) -> None:
-    """Write a mailbox that a rule has changed, and its password where there is a new one. A worker's lease ends."""
-    values: dict[str, Any] = values_of(after) | {"due_at": due_at(after), "failures": 0}
+    """Update a changed mailbox, its password hash if there is a new one, its transitions, payments and provisions.
+
+    The step of the mailbox is scheduled anew, and its count of failures reset.
+    """
+    values: dict[str, Any] = to_row(after) | {"due_at": due_at(after), "failures": 0}
     if after.status is MailboxStatus.WAITING_DOMAIN:
-        # The domain may be ready already: since its status was read, or with the worker's step still to come.
+        # The domain's row is not locked, and may be ready already: since its status was read, or with the worker's
+        # step still to come.
         values["due_at"] = after.updated_at
     if password_hash is not None:
         values["password_hash"] = password_hash
-    await connection.execute(update(t.mailboxes).where(*this_row(t.mailboxes, after)).values(values))
-    await store_payment_of(connection, before, after)
+    await connection.execute(update(t.mailboxes).where(*row_filter(t.mailboxes, after)).values(values))
+    await store_payment(connection, before, after)
     await store_provisions(connection, [(before, after)], after.updated_at)
     if after.status is not before.status:
-        await _insert_history(connection, actor, [(before, after)])
+        await _insert_transitions(connection, actor, [(before, after)])
 
 
-async def delete_mailboxes_of(connection: AsyncConnection, actor: str, domain: Domain, now: datetime) -> None:
-    """Make all mailboxes of a domain deleting at once: its row is locked, and theirs are locked with the first look."""
+async def mark_mailboxes_deleting(connection: AsyncConnection, actor: str, domain: Domain, now: datetime) -> None:
+    """Make all mailboxes of a domain `deleting`. The caller has locked the domain's row."""
     event, status, columns = MailboxEvent.DOMAIN_DELETED, MailboxStatus.DELETING, t.mailboxes.c
-    concerned = (
-        # Found by the domain alone: in the order of the table, and so of what was created together.
-        checked(connection.dialect.name, columns.organization_id) == domain.organization_id,
+    matching = (
+        # The index of domain_id returns rows in the order of the table: mailboxes created together share its pages.
+        driver_of(connection).without_index(columns.organization_id) == domain.organization_id,
         columns.domain_id == domain.id,
         columns.status.in_(MAILBOX_TRANSITIONS[event]),
     )
-    locked = select(columns.id).where(*concerned).with_for_update().subquery()
+    locked = select(columns.id).where(*matching).with_for_update().subquery()
     await connection.execute(select(func.count()).select_from(locked))
-    history = {
+    transition = {
         "mailbox_id": columns.id,
         "revision": columns.revision + 1,
         "organization_id": columns.organization_id,
@@ -74,11 +78,11 @@ async def delete_mailboxes_of(connection: AsyncConnection, actor: str, domain: D
         "cause": literal(event, t.transitions.c.cause.type),
         "actor": literal(actor),
     }
-    written = select(*(value.label(name) for name, value in history.items())).where(*concerned)
-    await connection.execute(insert(t.transitions).from_select(list(history), written))
+    transitions = select(*(value.label(name) for name, value in transition.items())).where(*matching)
+    await connection.execute(insert(t.transitions).from_select(list(transition), transitions))
     await connection.execute(
         update(t.mailboxes)
-        .where(*concerned)
+        .where(*matching)
         .values(
             status=status,
             purging=True,
@@ -94,9 +98,10 @@ async def delete_mailboxes_of(connection: AsyncConnection, actor: str, domain: D
 async def purge_mailboxes(
     connection: AsyncConnection, actor: str, domain: Domain, mailboxes: Sequence[Mailbox], now: datetime
 ) -> None:
-    """Delete mailboxes of a domain, whose aliases and addresses go with them, and count them off.
+    """Delete mailboxes of a domain with their aliases and addresses, and subtract them from the counts.
 
-    The rows of the domain and of the mailboxes are locked. What stays holds no personal data.
+    Their transitions, payments, provisions and tombstones stay; they hold no personal data. The caller has locked the
+    rows of the domain and of the mailboxes.
     """
     ids = [mailbox.id for mailbox in mailboxes]
     purging = delete(t.mailboxes).where(
@@ -110,16 +115,17 @@ async def purge_mailboxes(
     )
     await connection.execute(
         update(t.domains)
-        .where(*this_row(t.domains, domain))
+        .where(*row_filter(t.domains, domain))
         .values(mailbox_total_count=t.domains.c.mailbox_total_count - len(ids), revision=t.domains.c.revision + 1)
     )
-    await void_payments_of(connection, ids, now)
-    await void_provisions_of(connection, ids, now)
-    await connection.execute(insert(t.tombstones), [values_of(_tombstone(mailbox, now)) for mailbox in mailboxes])
-    await connection.execute(insert(t.transitions), [values_of(_purge(mailbox, actor, now)) for mailbox in mailboxes])
+    await void_payments(connection, ids, now)
+    await void_mailbox_provisions(connection, ids, now)
+    await connection.execute(insert(t.tombstones), [to_row(_tombstone(mailbox, now)) for mailbox in mailboxes])
+    transitions = [to_row(_purge_transition(mailbox, actor, now)) for mailbox in mailboxes]
+    await connection.execute(insert(t.transitions), transitions)
 
 
-async def _insert_history(
+async def _insert_transitions(
     connection: AsyncConnection, actor: str, pairs: Sequence[tuple[Mailbox | None, Mailbox]]
 ) -> None:
     rows = [
@@ -137,10 +143,10 @@ async def _insert_history(
         )
         for before, after in pairs
     ]
-    await connection.execute(insert(t.transitions), [values_of(row) for row in rows])
+    await connection.execute(insert(t.transitions), [to_row(row) for row in rows])
 
 
-def _purge(mailbox: Mailbox, actor: str, now: datetime) -> Transition:
+def _purge_transition(mailbox: Mailbox, actor: str, now: datetime) -> Transition:
     due = mailbox.status is MailboxStatus.DELETION_SCHEDULED
     event = MailboxEvent.PURGE_DUE if due else MailboxEvent.PURGED
     check_transition(MAILBOX_TRANSITIONS, event, mailbox.status, None)
@@ -167,6 +173,6 @@ def _tombstone(mailbox: Mailbox, now: datetime) -> Tombstone:
         domain_id=mailbox.domain_id,
         address_hash=address_hash(mailbox.organization_id, mailbox.email),
         purged_at=now,
-        # What had it deleted: a deleted domain, or the end of its retention.
+        # The cause of its deletion: a deleted domain, or the end of its retention.
         cause=MailboxEvent.PURGE_DUE if due else mailbox.cause,
     )

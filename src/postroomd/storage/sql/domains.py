@@ -1,4 +1,4 @@
-"""Domains and their DNS records."""
+"""Storage of domains and their DNS records."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -14,58 +14,59 @@ from postroomd.domain.records import visible_record
 from postroomd.domain.tenancy import Scope
 from postroomd.storage import schema as t
 from postroomd.storage.database import Database
-from postroomd.storage.drivers.engines import in_memory
+from postroomd.storage.drivers import driver_of
 from postroomd.storage.protocols.domains import DomainSecrets
 from postroomd.storage.protocols.rules import DomainRule
-from postroomd.storage.sql.changes import delete_mailboxes_of
-from postroomd.storage.sql.lists import Lists
+from postroomd.storage.sql.changes import mark_mailboxes_deleting
+from postroomd.storage.sql.lists import ListReader
 from postroomd.storage.sql.provisions import store_provisions
 from postroomd.storage.sql.rows import (
-    ById,
+    LookupById,
     columns_of,
-    counted,
-    made,
-    this_row,
-    values_of,
-    within,
+    from_row,
+    row_filter,
+    scope_filter,
+    to_row,
+    with_next_revision,
 )
 from postroomd.storage.sql.tenancy import fetch_project
 
 DOMAIN = columns_of(Domain, t.domains)
-_BY_ID = ById(Domain, t.domains, "domain")
+_LOOKUP = LookupById(Domain, t.domains, "domain")
 RECORD = columns_of(DomainRecord, t.domain_records)
 
 
 async def fetch_domain(connection: AsyncConnection, scope: Scope, domain_id: str, *, lock: bool = False) -> Domain:
-    """One domain of the caller's, with its row locked where it is to be written. Raises NotFound."""
-    found = select(*DOMAIN).where(t.domains.c.id == domain_id, *within(t.domains, scope))
-    row = (await connection.execute(found.with_for_update() if lock else found)).one_or_none()
+    """Return a domain in the scope, with its row locked if `lock`. Raises NotFound."""
+    query = select(*DOMAIN).where(t.domains.c.id == domain_id, *scope_filter(t.domains, scope))
+    row = (await connection.execute(query.with_for_update() if lock else query)).one_or_none()
     if row is None:
         raise NotFound("domain", domain_id)
-    return made(Domain, row)
+    return from_row(Domain, row)
 
 
 async def lock_domain(connection: AsyncConnection, domain_id: str, *conditions: ColumnElement[bool]) -> Domain | None:
-    """A domain of any tenant, with its row locked; None where there is none that meets the conditions."""
-    found = select(*DOMAIN).where(t.domains.c.id == domain_id, *conditions).with_for_update()
-    row = (await connection.execute(found)).one_or_none()
-    return made(Domain, row) if row else None
+    """Lock and return a domain of any tenant; None if there is none that meets the conditions."""
+    query = select(*DOMAIN).where(t.domains.c.id == domain_id, *conditions).with_for_update()
+    row = (await connection.execute(query)).one_or_none()
+    return from_row(Domain, row) if row else None
 
 
 async def fetch_records(connection: AsyncConnection, domain: Domain) -> Mapping[str, DomainRecord]:
-    """A domain's DNS records by kind."""
-    listing = select(*RECORD).where(
+    """Return a domain's DNS records by kind."""
+    query = select(*RECORD).where(
         t.domain_records.c.domain_id == domain.id, t.domain_records.c.organization_id == domain.organization_id
     )
-    rows = await connection.execute(listing)
-    return {row.kind: made(DomainRecord, row) for row in rows}
+    rows = await connection.execute(query)
+    return {row.kind: from_row(DomainRecord, row) for row in rows}
 
 
 async def store_domain(connection: AsyncConnection, before: Domain, after: Domain) -> None:
-    """Write what a rule can change of a domain, with the mail platform's work on it."""
-    changing = update(t.domains).where(*this_row(t.domains, after))
+    """Update the columns of a domain that a rule can change, and its provisions."""
     await connection.execute(
-        changing.values(
+        update(t.domains)
+        .where(*row_filter(t.domains, after))
+        .values(
             status=after.status,
             updated_at=after.updated_at,
             revision=after.revision,
@@ -76,99 +77,101 @@ async def store_domain(connection: AsyncConnection, before: Domain, after: Domai
 
 
 class SqlDomains:
-    """The domains of tenants, and their DNS records."""
+    """The domains of a tenant and their DNS records."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._lists = Lists(database, Domain, t.domains)
+        self._list = ListReader(database, Domain, t.domains)
 
     async def create(
         self, context: CallContext, domain: Domain, records: Sequence[DomainRecord], secrets: DomainSecrets
     ) -> Domain:
-        """Store a new domain. Raises NotFound for its project, Conflict where the organization has the name."""
+        """Store and return a new domain. Raises NotFound, Conflict."""
 
-        async def work(connection: AsyncConnection) -> Domain:
+        async def transaction(connection: AsyncConnection) -> Domain:
             await fetch_project(connection, context.scope, domain.project_id)
             same_name = select(t.domains.c.id, t.domains.c.project_id).where(
                 t.domains.c.organization_id == context.scope.organization_id, t.domains.c.name == domain.name
             )
             existing = (await connection.execute(same_name)).one_or_none()
             if existing is not None:
-                # A key that is limited to another project is not told that project's ids.
-                seen = context.scope.project_id in {None, existing.project_id}
-                name = ResourceName("domain", existing.id if seen else domain.name)
-                raise Conflict(f"the organization has registered {domain.name} already", [name])
+                # The id is confidential to callers that are limited to another project.
+                in_scope = context.scope.project_id in {None, existing.project_id}
+                name = ResourceName("domain", existing.id if in_scope else domain.name)
+                message = f"name is already registered by the organization: {domain.name}; use the registered domain"
+                raise Conflict(message, [name])
             secret_columns = {
                 "validation_token": secrets.validation_token,
                 "dkim_selector": secrets.dkim_selector,
                 "dkim_private_key": secrets.dkim_private_key,
             }
-            await connection.execute(insert(t.domains).values(values_of(domain) | secret_columns))
-            rows = [values_of(record) | {"organization_id": domain.organization_id} for record in records]
+            await connection.execute(insert(t.domains).values(to_row(domain) | secret_columns))
+            rows = [to_row(record) | {"organization_id": domain.organization_id} for record in records]
             await connection.execute(insert(t.domain_records), rows)
             await store_provisions(connection, [(None, domain)], domain.created_at)
             return domain
 
-        return await self._database.write(work, context)
+        return await self._database.write(transaction, context)
 
     async def get(self, context: CallContext, domain_id: str) -> Domain:
-        """One domain. Raises NotFound."""
-        return await _BY_ID.found(self._database, context, domain_id)
+        """Return a domain. Raises NotFound."""
+        return await _LOOKUP.fetch(self._database, context, domain_id)
 
     async def list(self, context: CallContext, query: DomainQuery) -> Page[Domain]:
-        """One page of domains."""
-        return await self._lists.page(context, query)
+        """Return one page of domains."""
+        return await self._list.page(context, query)
 
     async def records(self, context: CallContext, domain_id: str) -> Mapping[str, DomainRecord]:
-        """A domain's DNS records by kind. Raises NotFound."""
+        """Return a domain's DNS records by kind, as `validating` while the domain is. Raises NotFound."""
 
-        async def work(connection: AsyncConnection) -> Mapping[str, DomainRecord]:
+        async def transaction(connection: AsyncConnection) -> Mapping[str, DomainRecord]:
             domain = await fetch_domain(connection, context.scope, domain_id)
             records = await fetch_records(connection, domain)
             return {kind: visible_record(record, domain.status) for kind, record in records.items()}
 
-        return await self._database.read(work, context)
+        return await self._database.read(transaction, context)
 
     async def begin_validation(self, context: CallContext, domain_id: str, rule: DomainRule, now: datetime) -> Domain:
-        """Apply a rule to a domain, and ask the worker to look its records up. Raises NotFound."""
+        """Apply a rule to a domain, make its DNS lookup due at `now`, and return the domain. Raises NotFound."""
 
-        async def work(connection: AsyncConnection) -> Domain:
+        async def transaction(connection: AsyncConnection) -> Domain:
             domain = await fetch_domain(connection, context.scope, domain_id, lock=True)
             changed = rule(domain)
             if changed is not domain:
-                changed = counted(changed)
+                changed = with_next_revision(changed)
                 await store_domain(connection, domain, changed)
-            # A request that comes while one waits for its look-up is answered by that one.
-            unasked = t.domains.c.validation_requested_at.is_(None)
-            requesting = update(t.domains).where(*this_row(t.domains, domain), unasked)
+            # A lookup that is requested already serves this request too, and keeps its place in the queue.
+            not_requested = t.domains.c.validation_requested_at.is_(None)
+            requesting = update(t.domains).where(*row_filter(t.domains, domain), not_requested)
             await connection.execute(requesting.values(validation_requested_at=now, next_check_at=now, failures=0))
             return changed
 
-        return await self._database.write(work, context)
+        return await self._database.write(transaction, context)
 
     async def delete(self, context: CallContext, domain_id: str, rule: DomainRule, now: datetime) -> Domain:
-        """Apply a rule that deletes a domain, and delete all its mailboxes and aliases with it. Raises NotFound."""
+        """Apply a rule that deletes a domain with its mailboxes and aliases, and return it. Raises NotFound."""
 
-        async def work(connection: AsyncConnection) -> Domain:
+        async def transaction(connection: AsyncConnection) -> Domain:
             domain = await fetch_domain(connection, context.scope, domain_id, lock=True)
             deleted = rule(domain)
             if deleted is domain:
                 return domain
-            deleted = counted(deleted)
-            async with in_memory(connection):
-                await delete_mailboxes_of(connection, context.actor, domain, now)
+            deleted = with_next_revision(deleted)
+            async with driver_of(connection).enlarged_page_cache(connection):
+                await mark_mailboxes_deleting(connection, context.actor, domain, now)
                 await connection.execute(
                     update(t.aliases)
                     .where(t.aliases.c.organization_id == domain.organization_id, t.aliases.c.domain_id == domain.id)
                     .values(status=AliasStatus.DELETING, updated_at=now, revision=t.aliases.c.revision + 1)
                 )
-            # Last, since from here on the project's other domains wait for the commit, where one is created or moves.
+            # The domain comes last: its trigger locks the project's counts of domains, which other transactions that
+            # create a domain or change its status need.
             await store_domain(connection, domain, deleted)
             await connection.execute(
                 update(t.domains)
-                .where(*this_row(t.domains, domain))
+                .where(*row_filter(t.domains, domain))
                 .values(validation_requested_at=None, next_check_at=None)
             )
             return deleted
 
-        return await self._database.write(work, context)
+        return await self._database.write(transaction, context)

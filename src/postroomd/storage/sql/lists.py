@@ -1,15 +1,15 @@
-"""Pages of lists. One statement answers a page, and counts what matches on all pages, in one look at the database.
+"""Pages of lists. One statement returns the rows of a page and the number of matches on all pages.
 
-A page is found in one of two ways, and both take as long however many rows there are:
+A page is read by one of two plans. The time of both is bounded, however many rows there are:
 
-- It *walks* the index of its order, from where the page begins to where it ends, and passes over what does not match.
-  How many match is added up from the counts that triggers keep.
-- Where few rows match, and may lie far apart, it *gathers* them all, through the index of their status or of the
-  substring that is searched, counts them and sorts them.
+- An *ordered scan* reads the index of the list's order from the start of the page to its end, skipping rows that do not
+  match. The number of matches is the sum of counts that triggers maintain (migration 0004).
+- A *sort* reads all matches through the index of their status or the trigram index, counts and sorts them. It is used
+  only for at most MAX_SORTED_ROWS matches: these may lie far apart in the list's order.
 
-So a list that is narrowed by statuses looks at the counts first. A search gathers what the index of substrings finds,
-and tells beside the page where that is too much to gather. A substring that many rows have is counted by reading every
-address of the tenant, from an index.
+A list filtered by status therefore reads the counts first. A search reads the trigram index first, and learns from the
+same statement if there are too many hits to sort. The matches of such a frequent substring are counted by reading every
+address or name of the tenant from an index.
 """
 
 from collections.abc import Iterator
@@ -38,141 +38,149 @@ from sqlalchemy import (
 from postroomd.domain.context import CallContext
 from postroomd.domain.queries import AliasQuery, DomainQuery, MailboxQuery, Ordering, Page
 from postroomd.storage import schema as t
-from postroomd.storage.compiled import CompiledRead, Values
+from postroomd.storage.compiled import CompiledRead, Rows, Values
 from postroomd.storage.database import Database
-from postroomd.storage.drivers.engines import checked, found_by_index, rows_by_id
-from postroomd.storage.drivers.pools import Rows
+from postroomd.storage.drivers.base import Driver
 from postroomd.storage.sql.rows import columns_of, from_rows
 
 Model = TypeVar("Model")
 Query = DomainQuery | MailboxQuery | AliasQuery
 
-FEW = 5_000
-"""How many rows are gathered at most. It costs about what walking past some hundred thousand does."""
+MAX_SORTED_ROWS = 5_000
+"""Maximum number of matches of a sort. Reading that many costs about as much as scanning some 100,000 index entries."""
 
-TRIGRAM = 3
-"""How many characters a substring has at least that the index finds."""
-
-
-class Way(Enum):
-    """How the rows of a page are found."""
-
-    WALK = auto()
-    GATHER = auto()
-    GATHER_FOUND = auto()  # by the index of substrings
+TRIGRAM_LENGTH = 3
+"""Minimum number of characters of a substring that the trigram index can find."""
 
 
-class Start(Enum):
-    """Where a page begins."""
+class Plan(Enum):
+    """The plan of a page's statement."""
 
-    FIRST = auto()
-    OFFSET = auto()
-    AFTER = auto()  # a row, by its values
+    ORDERED_SCAN = auto()
+    SORT = auto()
+    SORT_SEARCH_HITS = auto()  # the matches come from the trigram index
+
+
+class PageStart(Enum):
+    """How a statement finds the first row of a page."""
+
+    FIRST_ROW = auto()
+    OFFSET = auto()  # by the number of rows before it
+    KEYSET = auto()  # by the order's value and the id of the row before it
 
 
 @dataclass(frozen=True, slots=True)
-class Shape:
-    """What the statements of a list depend on. All else are values."""
+class ListSpec:
+    """The parts of a list request that determine its SQL. All other parts are bound parameters.
+
+    `filters` are the columns that are compared with an id, `status_count` is the number of statuses in the request, and
+    `searched` is the column that is searched, if any.
+    """
 
     model: type[Any]
     table: Table
-    dialect: str
-    narrowed: tuple[str, ...]  # by these columns
-    statuses: int
-    searched: str | None  # this column, where it is
-
-    @property
-    def named_statuses(self) -> list[BindParameter[str]]:
-        """The statuses that a list is narrowed by."""
-        return [bindparam(f"status{n}", type_=String) for n in range(self.statuses)]
+    driver: Driver
+    filters: tuple[str, ...]
+    status_count: int
+    searched: str | None
 
     def conditions(self, source: FromClause) -> Iterator[ColumnElement[bool]]:
-        """What the rows of the table have to meet, or those of something with its columns."""
-        for name in ("organization_id", *self.narrowed):
-            yield source.c[name] == bindparam(name, type_=t.ID)
-        if self.statuses:
-            yield source.c.status.in_(self.named_statuses)
+        """Yield the conditions of a match, over the table or another source with its columns."""
+        yield from self._id_conditions(source)
+        if self.status_count:
+            yield source.c.status.in_(self._statuses())
         if self.searched:
             yield source.c[self.searched].like(bindparam("pattern", type_=t.OCTETS), escape="\\")
 
-    @property
-    def gathered(self) -> FromClause:
-        """The rows that match, where few do: from an index that has them side by side, or all that is asked for."""
+    def matches(self) -> FromClause:
+        """Return all matches, for a sort: read through the index of their status, or a search of the whole tenant."""
         ids = select(self.table.c.id)
         if self.searched:
-            return rows_by_id(self.dialect, self.table, ids.where(*self.conditions(self.table)))
-        # One by one, or SQLite takes several statuses for more than all of the organization.
-        narrowed = [self.table.c[name] == bindparam(name, type_=t.ID) for name in ("organization_id", *self.narrowed)]
-        each = [ids.where(*narrowed, self.table.c.status == status) for status in self.named_statuses]
-        return rows_by_id(self.dialect, self.table, union_all(*each))
+            return self.driver.rows_by_id(self.table, ids.where(*self.conditions(self.table)))
+        # One query per status: for an IN over several, SQLite would rather read every row of the organization.
+        filters = list(self._id_conditions(self.table))
+        queries = [ids.where(*filters, self.table.c.status == status) for status in self._statuses()]
+        return self.driver.rows_by_id(self.table, union_all(*queries))
 
-    @property
     def total(self) -> Select[Any]:
-        """How many match, on all pages."""
-        if self.searched or "mailbox_id" in self.narrowed:  # the aliases of one mailbox are few
+        """Return the query of the number of matches on all pages."""
+        if self.searched or "mailbox_id" in self.filters:  # a mailbox has few aliases: count their rows
             return select(func.count()).select_from(self.table).where(*self.conditions(self.table))
-        counts = t.domain_counts if "domain_id" in self.narrowed else t.project_counts
+        counts = t.domain_counts if "domain_id" in self.filters else t.project_counts
         total = select(func.coalesce(func.sum(counts.c["count"]), 0)).where(*self.conditions(counts))
         return total if counts is t.domain_counts else total.where(counts.c.list == self.table.name)
 
+    def _id_conditions(self, source: FromClause) -> Iterator[ColumnElement[bool]]:
+        for name in ("organization_id", *self.filters):
+            yield source.c[name] == bindparam(name, type_=t.ID)
+
+    def _statuses(self) -> list[BindParameter[str]]:
+        return [bindparam(f"status{n}", type_=String) for n in range(self.status_count)]
+
 
 @cache
-def counting(shape: Shape) -> CompiledRead:
-    """How many match, on all pages."""
-    return CompiledRead(shape.total)
+def total_statement(spec: ListSpec) -> CompiledRead:
+    """Return the statement of the number of matches on all pages."""
+    return CompiledRead(spec.total())
 
 
 @cache
-def paging(shape: Shape, ordering: Ordering, start: Start, way: Way) -> CompiledRead:
-    """The rows of a page: the columns of the model, and how many match on all pages."""
-    table = shape.table
-    columns = columns_of(shape.model, table)
-    if way is Way.WALK and start is not Start.OFFSET:
-        walk = select(*columns, shape.total.scalar_subquery()).where(*shape.conditions(table))
-        return CompiledRead(_cut(walk, table, ordering, start))
-    # The rows themselves are looked up once it is known which ones they are.
-    found = found_by_index(shape.dialect, table, str(shape.searched), FEW + 1) if way is Way.GATHER_FOUND else None
-    if way is Way.WALK:
-        matching = select(table.c.id, shape.total.scalar_subquery().label("total")).where(*shape.conditions(table))
-        keys = _cut(matching, table, ordering, start)
+def page_statement(spec: ListSpec, ordering: Ordering, start: PageStart, plan: Plan) -> CompiledRead:
+    """Return the statement of a page. Its columns: those of the model, the number of matches on all pages.
+
+    With SORT_SEARCH_HITS a last column has the number of hits in the trigram index, up to MAX_SORTED_ROWS + 1. A page
+    without rows has one row then, of nulls and this number; with too many hits the page is always without rows.
+    """
+    table = spec.table
+    columns = columns_of(spec.model, table)
+    if plan is Plan.ORDERED_SCAN and start is not PageStart.OFFSET:
+        scan = select(*columns, spec.total().scalar_subquery()).where(*spec.conditions(table))
+        return CompiledRead(_paginate(scan, table, ordering, start))
+    # First the ids of the page, from indexes alone; then its rows.
+    hits = None
+    if plan is Plan.ORDERED_SCAN:
+        matches = select(table.c.id, spec.total().scalar_subquery().label("total")).where(*spec.conditions(table))
+        ids = _paginate(matches, table, ordering, start)
     else:
-        source = found.rows if found else shape.gathered
-        matching = select(source.c.id, source.c[ordering.field], func.count().over().label("total"))
-        matching = matching.where(*shape.conditions(source))
-        if found:
-            matching = matching.where(found.count <= FEW)
-        gathered = matching.subquery("gathered")
-        keys = _cut(select(gathered.c.id, gathered.c.total), gathered, ordering, start)
-    page = keys.subquery("page")
-    own = checked(shape.dialect, table.c.organization_id) == bindparam("organization_id", type_=t.ID)
-    rows = page.join(table, and_(table.c.id == page.c.id, own))
-    if found is None:
-        paged = select(*columns, page.c.total).select_from(rows)
-    else:  # a row at least, to tell how many were found
-        looked = select(found.count.label("found")).subquery("looked")
-        paged = select(*columns, page.c.total, looked.c.found).select_from(looked.outerjoin(rows, true()))
-        paged = paged.add_cte(found.ids, nest_here=True)
-    # Once more in order: a join promises none.
-    return CompiledRead(paged.order_by(*_order(table, ordering)))
+        if plan is Plan.SORT_SEARCH_HITS:
+            hits = spec.driver.search(table, str(spec.searched), t.search_columns(table), MAX_SORTED_ROWS + 1)
+        source = hits.rows if hits else spec.matches()
+        matches = select(source.c.id, source.c[ordering.field], func.count().over().label("total"))
+        matches = matches.where(*spec.conditions(source))
+        if hits:
+            matches = matches.where(hits.count <= MAX_SORTED_ROWS)
+        matching = matches.subquery("matching")
+        ids = _paginate(select(matching.c.id, matching.c.total), matching, ordering, start)
+    page = ids.subquery("page")
+    in_organization = spec.driver.without_index(table.c.organization_id) == bindparam("organization_id", type_=t.ID)
+    rows = page.join(table, and_(table.c.id == page.c.id, in_organization))
+    if hits is None:
+        statement = select(*columns, page.c.total).select_from(rows)
+    else:
+        hit_count = select(hits.count.label("hits")).subquery("hit_count")
+        statement = select(*columns, page.c.total, hit_count.c.hits).select_from(hit_count.outerjoin(rows, true()))
+        statement = statement.add_cte(hits.ids, nest_here=True)
+    # Ordered again: a join does not keep the order of its input.
+    return CompiledRead(statement.order_by(*_order(table, ordering)))
 
 
-def _cut(rows: Select[Any], source: FromClause, ordering: Ordering, start: Start) -> Select[Any]:
-    """The rows in their order, from where a page begins to where it ends."""
-    if start is Start.AFTER:
-        here = tuple_(source.c[ordering.field], source.c.id)
-        after = tuple_(bindparam("after", type_=source.c[ordering.field].type), bindparam("after_id", type_=t.ID))
-        rows = rows.where(here < after if ordering.descending else here > after)
+def _paginate(rows: Select[Any], source: FromClause, ordering: Ordering, start: PageStart) -> Select[Any]:
+    """Return the query restricted to one page, in its order."""
+    if start is PageStart.KEYSET:
+        key = tuple_(source.c[ordering.field], source.c.id)
+        last = tuple_(bindparam("after", type_=source.c[ordering.field].type), bindparam("after_id", type_=t.ID))
+        rows = rows.where(key < last if ordering.descending else key > last)
     rows = rows.order_by(*_order(source, ordering)).limit(bindparam("limit", type_=BigInteger))
-    return rows.offset(bindparam("offset", type_=BigInteger)) if start is Start.OFFSET else rows
+    return rows.offset(bindparam("offset", type_=BigInteger)) if start is PageStart.OFFSET else rows
 
 
 def _order(source: FromClause, ordering: Ordering) -> tuple[ColumnElement[Any], ...]:
-    order, tie = source.c[ordering.field], source.c.id
-    return (order.desc(), tie.desc()) if ordering.descending else (order, tie)
+    key = (source.c[ordering.field], source.c.id)
+    return tuple(column.desc() for column in key) if ordering.descending else key
 
 
-class Lists(Generic[Model]):
-    """The list of one resource."""
+class ListReader(Generic[Model]):
+    """Reads pages of one resource's list."""
 
     def __init__(self, database: Database, model: type[Model], table: Table) -> None:
         self._database = database
@@ -182,62 +190,65 @@ class Lists(Generic[Model]):
         self._searched = dict(t.SEARCHED).get(table)
 
     async def page(self, context: CallContext, query: Query) -> Page[Model]:
-        """One page."""
+        """Return one page of what the query matches in the caller's scope."""
         scope = context.scope
         if scope.project_id and query.project_id and scope.project_id != query.project_id:
             return Page([], 0)
-        narrowing = {
+        filters = {
             "project_id": scope.project_id or query.project_id,
             "domain_id": getattr(query, "domain_id", None),
             "mailbox_id": getattr(query, "mailbox_id", None),
         }
         search = getattr(query, "search", "").lower()
         statuses = _statuses(query)
-        shape = Shape(
+        spec = ListSpec(
             self._model,
             self._table,
-            self._database.dialect,
-            tuple(name for name, value in narrowing.items() if value),
+            self._database.driver,
+            tuple(name for name, value in filters.items() if value),
             len(statuses),
             self._searched if search else None,
         )
         values = {
             "organization_id": scope.organization_id,
-            **narrowing,
+            **filters,
             **{f"status{n}": status for n, status in enumerate(statuses)},
             **_search_values(search),
-            "limit": query.page_size + 1,  # one more tells whether there is more
+            "limit": query.page_size + 1,  # one more row than the page shows whether there is a next page
             "offset": (query.page - 1) * query.page_size,
         }
         if query.after:
             values |= {"after": query.after.value, "after_id": query.after.id}
-        start = Start.AFTER if query.after else Start.OFFSET if query.page > 1 else Start.FIRST
-        rows = await self._rows(shape, query.ordering, start, values, context)
-        if not rows and start is not Start.FIRST:  # past the end: how many there are stands on any other page
-            rows = await self._rows(shape, query.ordering, Start.FIRST, {**values, "limit": 1}, context)
+        start = PageStart.KEYSET if query.after else PageStart.OFFSET if query.page > 1 else PageStart.FIRST_ROW
+        rows = await self._rows(spec, query.ordering, start, values, context)
+        if not rows and start is not PageStart.FIRST_ROW:  # after the last page: read the total from the first one
+            rows = await self._rows(spec, query.ordering, PageStart.FIRST_ROW, {**values, "limit": 1}, context)
             return Page([], self._total(rows))
         items = from_rows(self._model, rows[: query.page_size])
         return Page(items, self._total(rows), has_more=len(rows) > query.page_size)
 
     def _total(self, rows: Rows) -> int:
-        """How many match on all pages: it stands in every row, behind the model's columns."""
+        """Return the number of matches on all pages, which every row has after the model's columns."""
         return int(rows[0][self._width]) if rows else 0
 
-    async def _rows(self, shape: Shape, ordering: Ordering, start: Start, values: Values, context: CallContext) -> Rows:
-        """The rows of a page, by the way that finds them soonest."""
-        way = Way.WALK
+    async def _rows(
+        self, spec: ListSpec, ordering: Ordering, start: PageStart, values: Values, context: CallContext
+    ) -> Rows:
+        """Return the rows of a page, by the plan that is expected to be the fastest."""
+        plan = Plan.ORDERED_SCAN
         if "phrase" in values:
-            rows = await self._fetch(paging(shape, ordering, start, Way.GATHER_FOUND), values, context)
-            if rows[0][-1] <= FEW:
+            rows = await self._fetch(page_statement(spec, ordering, start, Plan.SORT_SEARCH_HITS), values, context)
+            if rows[0][-1] <= MAX_SORTED_ROWS:
                 return [row for row in rows if row[0] is not None]
-        if shape.searched or shape.statuses:
-            ((total,),) = await self._fetch(counting(shape), values, context)
+        if spec.searched or spec.status_count:
+            ((total,),) = await self._fetch(total_statement(spec), values, context)
             if not total:
                 return []
-            # All that narrows a list besides is in the index of its order, which gathering in a domain would miss.
-            if total <= FEW and (shape.searched or "domain_id" not in shape.narrowed):
-                way = Way.GATHER
-        return await self._fetch(paging(shape, ordering, start, way), values, context)
+            # The index of a domain's list ends in the status, so that a scan is fast; the index of the sort has no
+            # domain.
+            if total <= MAX_SORTED_ROWS and (spec.searched or "domain_id" not in spec.filters):
+                plan = Plan.SORT
+        return await self._fetch(page_statement(spec, ordering, start, plan), values, context)
 
     async def _fetch(self, statement: CompiledRead, values: Values, context: CallContext) -> Rows:
         return await self._database.fetch(statement, values, context, may_be_stale=True)
@@ -250,7 +261,7 @@ def _statuses(query: Query) -> tuple[str, ...]:
 
 
 def _search_values(search: str) -> dict[str, str]:
-    """A substring as LIKE takes it, and where it has a trigram as FTS5 takes it."""
+    """Return the bound values of a search: the pattern of LIKE and, if it has a trigram, the phrase of FTS5."""
     pattern = search.replace("\\", r"\\").replace("%", r"\%").replace("_", r"\_")
     phrase = search.replace('"', '""')
-    return {"pattern": f"%{pattern}%"} | ({"phrase": f'"{phrase}"'} if len(search) >= TRIGRAM else {})
+    return {"pattern": f"%{pattern}%"} | ({"phrase": f'"{phrase}"'} if len(search) >= TRIGRAM_LENGTH else {})

@@ -1,4 +1,4 @@
-"""Mailboxes, their addresses, and the counts that are kept with them."""
+"""Storage of mailboxes, their addresses and the counts of mailboxes."""
 
 from collections.abc import Collection, Sequence
 
@@ -19,99 +19,98 @@ from postroomd.storage.protocols.mailboxes import NewMailbox
 from postroomd.storage.protocols.rules import MailboxRule
 from postroomd.storage.sql.changes import insert_mailboxes, store_mailbox
 from postroomd.storage.sql.domains import fetch_domain
-from postroomd.storage.sql.lists import Lists
+from postroomd.storage.sql.lists import ListReader
 from postroomd.storage.sql.rows import (
-    ById,
+    LookupById,
     columns_of,
-    counted,
-    made,
-    this_row,
-    within,
+    from_row,
+    row_filter,
+    scope_filter,
+    with_next_revision,
 )
 
 MAILBOX = columns_of(Mailbox, t.mailboxes)
-_BY_ID = ById(Mailbox, t.mailboxes, "mailbox")
-_VIEW_BY_ID = ById(MailboxView, t.mailboxes, "mailbox")
+_LOOKUP = LookupById(Mailbox, t.mailboxes, "mailbox")
+_VIEW_LOOKUP = LookupById(MailboxView, t.mailboxes, "mailbox")
 
 
 async def fetch_mailbox(connection: AsyncConnection, scope: Scope, mailbox_id: str, *, lock: bool = False) -> Mailbox:
-    """One mailbox of the caller's, with its row locked where it is to be written. Raises NotFound."""
-    found = select(*MAILBOX).where(t.mailboxes.c.id == mailbox_id, *within(t.mailboxes, scope))
-    row = (await connection.execute(found.with_for_update() if lock else found)).one_or_none()
+    """Return a mailbox in the scope, with its row locked if `lock`. Raises NotFound."""
+    query = select(*MAILBOX).where(t.mailboxes.c.id == mailbox_id, *scope_filter(t.mailboxes, scope))
+    row = (await connection.execute(query.with_for_update() if lock else query)).one_or_none()
     if row is None:
         raise NotFound("mailbox", mailbox_id)
-    return made(Mailbox, row)
+    return from_row(Mailbox, row)
 
 
-async def require_free(
+async def require_available(
     connection: AsyncConnection,
     scope: Scope,
     domain: Domain,
     local_parts: Collection[str],
     quarantine: Quarantine | None,
 ) -> None:
-    """Raise Conflict, with every address of the domain that a mailbox or an alias has already, or had too lately."""
-    has_them = select(t.addresses.c.local_part, t.addresses.c.mailbox_id, t.addresses.c.alias_id).where(
+    """Raise Conflict with every address of the domain that is in use by a mailbox or an alias, or in quarantine.
+
+    The caller has locked the domain's row, so that no other transaction can take an address before the commit.
+    """
+    query = select(t.addresses.c.local_part, t.addresses.c.mailbox_id, t.addresses.c.alias_id).where(
         t.addresses.c.organization_id == scope.organization_id,
         t.addresses.c.domain_id == domain.id,
         t.addresses.c.local_part.in_(local_parts),
     )
-    taken = (await connection.execute(has_them.order_by(t.addresses.c.local_part))).all()
-    if taken:
+    in_use = (await connection.execute(query.order_by(t.addresses.c.local_part))).all()
+    if in_use:
         names = [
             ResourceName("alias", row.alias_id) if row.alias_id else ResourceName("mailbox", row.mailbox_id)
-            for row in taken
+            for row in in_use
         ]
-        addresses = summarize([str(Address(row.local_part, domain.name)) for row in taken])
-        raise Conflict(f"already in use: {addresses}", names)
+        addresses = summarize([str(Address(row.local_part, domain.name)) for row in in_use])
+        raise Conflict(f"local_part is already in use: {addresses}; choose another", names)
     if quarantine is not None:
-        await _require_out_of_quarantine(connection, domain, local_parts, quarantine)
+        await _require_unquarantined(connection, domain, local_parts, quarantine)
 
 
-async def _require_out_of_quarantine(
+async def _require_unquarantined(
     connection: AsyncConnection, domain: Domain, local_parts: Collection[str], quarantine: Quarantine
 ) -> None:
     addresses = {
         address_hash(domain.organization_id, address): address
         for address in (str(Address(local_part, domain.name)) for local_part in sorted(local_parts))
     }
-    kept = select(t.tombstones.c.address_hash, t.tombstones.c.purged_at).where(
+    query = select(t.tombstones.c.address_hash, t.tombstones.c.purged_at).where(
         t.tombstones.c.organization_id == domain.organization_id,
         t.tombstones.c.address_hash.in_(addresses),
         t.tombstones.c.purged_at > quarantine.since,
     )
-    found = (await connection.execute(kept)).all()
-    if found:
-        until = quarantine.end(max(row.purged_at for row in found))
-        names = sorted({addresses[row.address_hash] for row in found})
+    quarantined = (await connection.execute(query)).all()
+    if quarantined:
+        until = quarantine.end(max(row.purged_at for row in quarantined))
+        names = sorted({addresses[row.address_hash] for row in quarantined})
         raise Conflict(
-            f"purged not long ago, and kept from use until {until:%Y-%m-%dT%H:%M:%SZ}: {summarize(names)}",
+            f"local_part is in quarantine until {until:%Y-%m-%dT%H:%M:%SZ}: {summarize(names)};"
+            " choose another, or wait",
             [ResourceName("mailbox", name) for name in names],
         )
 
 
 class SqlMailboxes:
-    """The mailboxes of tenants."""
+    """The mailboxes of a tenant."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._lists = Lists(database, Mailbox, t.mailboxes)
-        self._views = Lists(database, MailboxView, t.mailboxes)
+        self._list = ListReader(database, MailboxView, t.mailboxes)
 
     async def create(
         self, context: CallContext, domain_id: str, batch: Sequence[NewMailbox], quarantine: Quarantine | None = None
     ) -> Sequence[Mailbox]:
-        """Store new mailboxes of one domain, all or none, and take their project's quota with them.
+        """Store a batch of mailboxes of one domain, all or none. Raises NotFound, Conflict, QuotaExceeded."""
 
-        Raises NotFound for the domain, Conflict with every address that is taken or in quarantine, QuotaExceeded.
-        """
-
-        async def work(connection: AsyncConnection) -> list[Mailbox]:
-            # The domain's lock is what makes the look for taken addresses hold until the commit.
+        async def transaction(connection: AsyncConnection) -> list[Mailbox]:
             domain = await fetch_domain(connection, context.scope, domain_id, lock=True)
             created = [new.make(domain) for new in batch]
             local_parts = [mailbox.address.local_part for mailbox in created]
-            await require_free(connection, context.scope, domain, local_parts, quarantine)
+            await require_available(connection, context.scope, domain, local_parts, quarantine)
             await _take_quota(connection, domain, len(created))
             addresses = [
                 {
@@ -126,55 +125,51 @@ class SqlMailboxes:
             await connection.execute(insert(t.addresses), addresses)
             return created
 
-        return await self._database.write(work, context)
+        return await self._database.write(transaction, context)
 
     async def get(self, context: CallContext, mailbox_id: str) -> Mailbox:
-        """One mailbox. Raises NotFound."""
-        return await _BY_ID.found(self._database, context, mailbox_id)
+        """Return a mailbox. Raises NotFound."""
+        return await _LOOKUP.fetch(self._database, context, mailbox_id)
 
     async def view(self, context: CallContext, mailbox_id: str) -> MailboxView:
-        """What callers see of one mailbox. Raises NotFound."""
-        return await _VIEW_BY_ID.found(self._database, context, mailbox_id)
+        """Return the view of a mailbox. Raises NotFound."""
+        return await _VIEW_LOOKUP.fetch(self._database, context, mailbox_id)
 
-    async def list(self, context: CallContext, query: MailboxQuery) -> Page[Mailbox]:
-        """One page of mailboxes."""
-        return await self._lists.page(context, query)
-
-    async def list_views(self, context: CallContext, query: MailboxQuery) -> Page[MailboxView]:
-        """The same page, of what callers see: it is read in a quarter of the time."""
-        return await self._views.page(context, query)
+    async def list(self, context: CallContext, query: MailboxQuery) -> Page[MailboxView]:
+        """Return one page of mailbox views."""
+        return await self._list.page(context, query)
 
     async def change(
         self, context: CallContext, mailbox_id: str, rule: MailboxRule, password_hash: str | None = None
     ) -> Mailbox:
-        """Apply a rule to a mailbox and the status of its domain, and store the password. Raises NotFound."""
+        """Apply a rule to a mailbox, store its new password if it has one, and return the mailbox. Raises NotFound."""
 
-        async def work(connection: AsyncConnection) -> Mailbox:
+        async def transaction(connection: AsyncConnection) -> Mailbox:
             mailbox = await fetch_mailbox(connection, context.scope, mailbox_id, lock=True)
             domain = await fetch_domain(connection, context.scope, mailbox.domain_id)
             changed = rule(mailbox, domain.status)
             if changed is not mailbox:
-                changed = counted(changed)
+                changed = with_next_revision(changed)
                 await store_mailbox(connection, context.actor, mailbox, changed, password_hash)
             return changed
 
-        return await self._database.write(work, context)
+        return await self._database.write(transaction, context)
 
 
 async def _take_quota(connection: AsyncConnection, domain: Domain, count: int) -> None:
-    """Count new mailboxes on their project and domain. Raises QuotaExceeded.
+    """Add new mailboxes to the counts of their project and domain. Raises QuotaExceeded.
 
-    The condition stands in the UPDATE itself: of two batches that race for the last place, the second matches no row.
+    The UPDATE itself has the condition: of two batches that race for the last place, the second matches no row.
     """
     project = (t.projects.c.id == domain.project_id, t.projects.c.organization_id == domain.organization_id)
-    more = t.projects.c.mailbox_count + count
-    taking = update(t.projects).where(*project, more <= t.projects.c.mailbox_quota).values(mailbox_count=more)
-    if (await connection.execute(taking)).rowcount == 0:
-        standing = select(t.projects.c.mailbox_quota, t.projects.c.mailbox_count).where(*project)
-        quota, current = (await connection.execute(standing)).one()
+    new_count = t.projects.c.mailbox_count + count
+    counting = update(t.projects).where(*project, new_count <= t.projects.c.mailbox_quota)
+    if (await connection.execute(counting.values(mailbox_count=new_count))).rowcount == 0:
+        usage = select(t.projects.c.mailbox_quota, t.projects.c.mailbox_count).where(*project)
+        quota, current = (await connection.execute(usage)).one()
         raise QuotaExceeded("mailboxes", quota, current, domain.project_id)
     await connection.execute(
         update(t.domains)
-        .where(*this_row(t.domains, domain))
+        .where(*row_filter(t.domains, domain))
         .values(mailbox_total_count=t.domains.c.mailbox_total_count + count, revision=t.domains.c.revision + 1)
     )

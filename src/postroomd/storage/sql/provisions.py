@@ -1,4 +1,4 @@
-"""The mail platform's work, as rows beside what it is about."""
+"""Provisions, written with their subjects."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -9,35 +9,35 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from postroomd.domain.provisioning import Subject, pending_provision
 from postroomd.domain.provisions import ProvisionStatus
 from postroomd.storage import schema as t
-from postroomd.storage.sql.rows import stored_values_of
+from postroomd.storage.sql.rows import to_row
 
 
 async def store_provisions(
     connection: AsyncConnection, pairs: Sequence[tuple[Subject | None, Subject]], now: datetime
 ) -> None:
-    """Ask for the work that subjects have come to wait for, and make that void which they wait for no more.
+    """Insert the provisions that changed subjects await now, and void those that they awaited before.
 
-    Each pair is a subject before its change, None for a new one, and after it. What has been confirmed stays so.
+    Each pair is a subject before its change, None for a new one, and after it. A confirmed provision is never changed.
     """
-    changed = [(before, after) for before, after in pairs if _awaited(before) != after.provision_id]
-    await void_provisions(connection, [work for before, _ in changed if (work := _awaited(before))], now)
-    asked = [provision for _, after in changed if (provision := pending_provision(after, now))]
-    if asked:
-        await connection.execute(insert(t.provisions), [stored_values_of(provision) for provision in asked])
+    changed = [(before, after) for before, after in pairs if _provision_id(before) != after.provision_id]
+    await void_provisions(connection, [former for before, _ in changed if (former := _provision_id(before))], now)
+    provisions = [provision for _, after in changed if (provision := pending_provision(after, now))]
+    if provisions:
+        await connection.execute(insert(t.provisions), [to_row(provision) for provision in provisions])
 
 
 async def void_provisions(connection: AsyncConnection, provision_ids: Sequence[str], now: datetime) -> None:
-    """Have nobody wait for work that is pending."""
+    """Void those of the provisions that are pending."""
     if provision_ids:
-        pending = update(t.provisions).where(t.provisions.c.id.in_(provision_ids), t.PENDING_PROVISION)
-        await connection.execute(pending.values(status=ProvisionStatus.VOID, settled_at=now))
+        voiding = update(t.provisions).where(t.provisions.c.id.in_(provision_ids), t.PENDING_PROVISION)
+        await connection.execute(voiding.values(status=ProvisionStatus.VOID, settled_at=now))
 
 
-async def void_provisions_of(connection: AsyncConnection, mailbox_ids: Sequence[str], now: datetime) -> None:
-    """Have nobody wait for work on mailboxes that are gone, nor on their aliases."""
-    pending = update(t.provisions).where(t.provisions.c.mailbox_id.in_(mailbox_ids), t.PENDING_PROVISION)
-    await connection.execute(pending.values(status=ProvisionStatus.VOID, settled_at=now))
+async def void_mailbox_provisions(connection: AsyncConnection, mailbox_ids: Sequence[str], now: datetime) -> None:
+    """Void the pending provisions of purged mailboxes and their aliases."""
+    voiding = update(t.provisions).where(t.provisions.c.mailbox_id.in_(mailbox_ids), t.PENDING_PROVISION)
+    await connection.execute(voiding.values(status=ProvisionStatus.VOID, settled_at=now))
 
 
-def _awaited(subject: Subject | None) -> str | None:
+def _provision_id(subject: Subject | None) -> str | None:
     return subject.provision_id if subject else None

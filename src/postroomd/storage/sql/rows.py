@@ -1,6 +1,6 @@
-"""What the statements of every resource share: columns of a model, and the tenant's scope."""
+"""Mapping between models and rows, and the tenant scope of a statement."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import fields, replace
 from typing import Any, Generic, TypeVar
 
@@ -8,112 +8,113 @@ from sqlalchemy import BigInteger, Column, ColumnElement, Row, Table, Text, bind
 
 from postroomd.domain.context import CallContext
 from postroomd.domain.errors import NotFound
-from postroomd.domain.payments import Payment
-from postroomd.domain.provisions import Provision
 from postroomd.domain.tenancy import Scope
-from postroomd.storage.compiled import CompiledRead
+from postroomd.storage.compiled import CompiledRead, Rows
 from postroomd.storage.database import Database
-from postroomd.storage.drivers.pools import Rows
 from postroomd.storage.schema import ID, Instant, Named
 
 Model = TypeVar("Model")
 
+JOINED_FIELDS = frozenset({"address"})
+"""Fields of Payment and Provision that a join fills in: no table has a column for them."""
+
 
 def columns_of(model: type[Any], table: Table) -> list[ColumnElement[Any]]:
-    """The columns of a table that a model is made of: those named as its fields.
+    """Return the columns of a table that hold a model's fields, in the order of the fields.
 
-    A named tuple has them as they cost the least: as they are stored, and ids as the database writes them.
+    The columns of a named tuple are read without conversion: instants as microseconds, enums and ids as text.
     """
+    names = _stored_fields(model)
     if issubclass(model, tuple):
-        return [_plain(table.c[name]) for name in model._fields]  # type: ignore[attr-defined]
-    return [table.c[field.name] for field in fields(model)]
+        return [_raw_column(table.c[name]) for name in names]
+    return [table.c[name] for name in names]
 
 
-def _plain(column: Column[Any]) -> ColumnElement[Any]:
+def _raw_column(column: Column[Any]) -> ColumnElement[Any]:
+    """Return a column whose values reach Python as the database sends them."""
     if isinstance(column.type, Instant):
         return type_coerce(column, BigInteger)
     if isinstance(column.type, Named):
         return type_coerce(column, Text)
-    # PostgreSQL's driver would make a UUID of each, only to have a text made of it again.
+    # asyncpg would parse each UUID into an object, which is then formatted as text again.
     return cast(column, Text).label(column.name) if column.type is ID else column
 
 
-def made(model: type[Model], row: Row[Any]) -> Model:
-    """The model of a row of `columns_of`."""
-    return model(**row._mapping)
+def _stored_fields(model: type[Any]) -> Sequence[str]:
+    """Return the names of a model's fields that have a column."""
+    if issubclass(model, tuple):
+        return model._fields  # type: ignore[attr-defined, no-any-return]
+    return [field.name for field in fields(model) if field.name not in JOINED_FIELDS]
 
 
 def from_row(model: type[Model], row: Row[Any]) -> Model:
-    """The model of a row that has other columns too."""
-    return model(**{field.name: row._mapping[field.name] for field in fields(model)})  # type: ignore[arg-type]
+    """Return the model that a row holds, by column name.
+
+    Columns that are no field of the model are ignored; a field without a column gets its default.
+    """
+    known = model.__dataclass_fields__  # type: ignore[attr-defined]
+    return model(**{name: value for name, value in row._mapping.items() if name in known})
 
 
 def from_rows(model: type[Model], rows: Rows) -> list[Model]:
-    """The models of rows that begin with `columns_of`."""
+    """Return the models of rows whose first columns are `columns_of`, by position."""
+    names = _stored_fields(model)
     if issubclass(model, tuple):
-        width = len(model._fields)  # type: ignore[attr-defined]
+        width = len(names)
         return [model._make(row[:width]) for row in rows]  # type: ignore[attr-defined]
-    names = [field.name for field in fields(model)]  # type: ignore[arg-type]
     return [model(**dict(zip(names, row, strict=False))) for row in rows]
 
 
-def values_of(model: Any) -> dict[str, Any]:
-    """The columns of a frozen model, to be written."""
-    return {field.name: getattr(model, field.name) for field in fields(model)}
+def to_row(model: Any) -> dict[str, Any]:
+    """Return the column values of a model."""
+    return {name: getattr(model, name) for name in _stored_fields(type(model))}
 
 
-def stored_values_of(model: Payment | Provision) -> dict[str, Any]:
-    """The columns of what the operator's side sees, without the address that is joined to it."""
-    values = values_of(model)
-    del values["address"]
-    return values
+def with_next_revision(model: Model) -> Model:
+    """Return a changed model with its revision incremented, ready to be written."""
+    return replace(model, revision=model.revision + 1)  # type: ignore[attr-defined, type-var]
 
 
-def within(table: Table, scope: Scope) -> Iterable[ColumnElement[bool]]:
-    """The conditions that keep a statement inside what its caller can reach: part of every statement for a tenant."""
+def row_filter(table: Table, model: Any) -> Iterable[ColumnElement[bool]]:
+    """Yield the conditions that select the stored row of a model: its id and its organization."""
+    yield table.c.id == model.id
+    yield table.c.organization_id == model.organization_id
+
+
+def scope_filter(table: Table, scope: Scope) -> Iterable[ColumnElement[bool]]:
+    """Yield the conditions that restrict a statement to a tenant's scope. Every tenant statement has them."""
     yield table.c.organization_id == scope.organization_id
     if scope.project_id is not None:
         yield table.c.project_id == scope.project_id
 
 
-def reached(table: Table, *, limited: bool) -> Iterable[ColumnElement[bool]]:
-    """The conditions of `within` for a hot statement, whose values come with its scope."""
+def bound_scope_filter(table: Table, *, by_project: bool) -> Iterable[ColumnElement[bool]]:
+    """Yield the conditions of `scope_filter` as bound parameters, which `Database.fetch` fills from the context."""
     yield table.c.organization_id == bindparam("organization_id")
-    if limited:
+    if by_project:
         yield table.c.project_id == bindparam("project_id")
 
 
-class ById(Generic[Model]):
-    """How one value of the caller's is found by its id: by a hot statement."""
+class LookupById(Generic[Model]):
+    """A compiled read of one tenant resource by its id."""
 
-    def __init__(self, model: type[Model], table: Table, kind: str) -> None:
+    def __init__(self, model: type[Model], table: Table, resource: str) -> None:
         self._model = model
-        self._kind = kind
+        self._resource = resource
         self._in_organization, self._in_project = (
             CompiledRead(
                 select(*columns_of(model, table)).where(
-                    table.c.id == bindparam("id"), *reached(table, limited=limited)
+                    table.c.id == bindparam("id"), *bound_scope_filter(table, by_project=by_project)
                 ),
                 by_key=True,
             )
-            for limited in (False, True)
+            for by_project in (False, True)
         )
 
-    async def found(self, database: Database, context: CallContext, value_id: str) -> Model:
-        """One value of the caller's. Raises NotFound."""
+    async def fetch(self, database: Database, context: CallContext, resource_id: str) -> Model:
+        """Return the resource. Raises NotFound if none in the caller's scope has the id."""
         statement = self._in_organization if context.scope.project_id is None else self._in_project
-        rows = await database.fetch(statement, {"id": value_id}, context)
+        rows = await database.fetch(statement, {"id": resource_id}, context)
         if not rows:
-            raise NotFound(self._kind, value_id)
+            raise NotFound(self._resource, resource_id)
         return from_rows(self._model, rows)[0]
-
-
-def this_row(table: Table, model: Any) -> Iterable[ColumnElement[bool]]:
-    """The conditions that find a stored value again: its id, and its organization's."""
-    yield table.c.id == model.id
-    yield table.c.organization_id == model.organization_id
-
-
-def counted(model: Model) -> Model:
-    """The value with its next revision: a change that is about to be written."""
-    return replace(model, revision=model.revision + 1)  # type: ignore[attr-defined, type-var]

@@ -1,4 +1,4 @@
-"""Organizations, projects and API keys."""
+"""Storage of organizations, projects and API keys."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -13,26 +13,34 @@ from postroomd.domain.tenancy import ApiKey, Organization, Project, Scope
 from postroomd.storage import schema as t
 from postroomd.storage.compiled import CompiledRead
 from postroomd.storage.database import Database
-from postroomd.storage.sql.rows import columns_of, made, values_of
+from postroomd.storage.sql.rows import columns_of, from_row, to_row
 
 PROJECT = columns_of(Project, t.projects)
 KEY = columns_of(ApiKey, t.api_keys)
 KEY_FIELDS = [column.name for column in KEY]
-SECRET_PREFIX = 8  # octets
-_BY_PREFIX = CompiledRead(
+
+PREFIX_OCTETS = 8
+"""How many octets of a secret's digest are indexed."""
+
+_LOOKUP_BY_PREFIX = CompiledRead(
     select(t.api_keys.c.secret_hash, *KEY).where(t.api_keys.c.secret_prefix == bindparam("prefix")), by_key=True
 )
 
 
 async def fetch_project(connection: AsyncConnection, scope: Scope, project_id: str) -> Project:
-    """One project of the caller's. Raises NotFound."""
+    """Return a project in the scope. Raises NotFound."""
     row = None
     if scope.project_id in {None, project_id}:
-        found = select(*PROJECT).where(t.projects.c.organization_id == scope.organization_id)
-        row = (await connection.execute(found.where(t.projects.c.id == project_id))).one_or_none()
+        query = select(*PROJECT).where(t.projects.c.organization_id == scope.organization_id)
+        row = (await connection.execute(query.where(t.projects.c.id == project_id))).one_or_none()
     if row is None:
         raise NotFound("project", project_id)
-    return made(Project, row)
+    return from_row(Project, row)
+
+
+def digest_columns(secret_hash: bytes) -> dict[str, bytes]:
+    """Return the columns that hold the digest of a key's secret."""
+    return {"secret_hash": secret_hash, "secret_prefix": secret_hash[:PREFIX_OCTETS]}
 
 
 class SqlTenancy:
@@ -44,86 +52,88 @@ class SqlTenancy:
     async def create_organization(self, organization: Organization, first_project: Project) -> None:
         """Store a new organization with its first project."""
 
-        async def work(connection: AsyncConnection) -> None:
-            await connection.execute(insert(t.organizations).values(values_of(organization)))
-            await connection.execute(insert(t.projects).values(values_of(first_project)))
+        async def transaction(connection: AsyncConnection) -> None:
+            await connection.execute(insert(t.organizations).values(to_row(organization)))
+            await connection.execute(insert(t.projects).values(to_row(first_project)))
 
-        await self._database.write(work)
+        await self._database.write(transaction)
 
     async def create_project(self, project: Project) -> None:
-        """Store a new project. Raises NotFound for an unknown organization."""
+        """Store a new project. Raises NotFound for its organization."""
 
-        async def work(connection: AsyncConnection) -> None:
+        async def transaction(connection: AsyncConnection) -> None:
             await _require_organization(connection, project.organization_id)
-            await connection.execute(insert(t.projects).values(values_of(project)))
+            await connection.execute(insert(t.projects).values(to_row(project)))
 
-        await self._database.write(work)
+        await self._database.write(transaction)
 
     async def get_project(self, context: CallContext, project_id: str) -> Project:
-        """One project. Raises NotFound."""
+        """Return a project. Raises NotFound."""
         return await self._database.read(
             lambda connection: fetch_project(connection, context.scope, project_id), context
         )
 
     async def list_projects(self, organization_id: str | None = None) -> Sequence[Project]:
-        """The projects of one organization, or of all: oldest first."""
+        """Return the projects of an organization, by default of all, oldest first."""
 
-        async def work(connection: AsyncConnection) -> list[Project]:
-            listing = select(*PROJECT).order_by(t.projects.c.created_at, t.projects.c.id)
+        async def transaction(connection: AsyncConnection) -> list[Project]:
+            query = select(*PROJECT).order_by(t.projects.c.created_at, t.projects.c.id)
             if organization_id is not None:
-                listing = listing.where(t.projects.c.organization_id == organization_id)
-            return [made(Project, row) for row in await connection.execute(listing)]
+                query = query.where(t.projects.c.organization_id == organization_id)
+            return [from_row(Project, row) for row in await connection.execute(query)]
 
-        return await self._database.read(work)
+        return await self._database.read(transaction)
 
     async def create_key(self, key: ApiKey, secret_hash: bytes) -> None:
-        """Store a new key. Raises NotFound where its organization, or a project of it, is unknown."""
+        """Store a new API key. Raises NotFound for its organization, or a project that is not in it."""
 
-        async def work(connection: AsyncConnection) -> None:
+        async def transaction(connection: AsyncConnection) -> None:
             await _require_organization(connection, key.organization_id)
             scope = Scope(organization_id=key.organization_id)
             for project_id in {key.project_id, key.default_project_id} - {None}:
                 await fetch_project(connection, scope, str(project_id))
-            digest = {"secret_hash": secret_hash, "secret_prefix": secret_hash[:SECRET_PREFIX]}
-            await connection.execute(insert(t.api_keys).values(values_of(key) | digest))
+            await connection.execute(insert(t.api_keys).values(to_row(key) | digest_columns(secret_hash)))
 
-        await self._database.write(work)
+        await self._database.write(transaction)
 
     async def list_keys(self, organization_id: str | None = None) -> Sequence[ApiKey]:
-        """The keys of one organization, or of all: oldest first."""
+        """Return the API keys of an organization, by default of all, oldest first."""
 
-        async def work(connection: AsyncConnection) -> list[ApiKey]:
-            listing = select(*KEY).order_by(t.api_keys.c.created_at, t.api_keys.c.access_key)
+        async def transaction(connection: AsyncConnection) -> list[ApiKey]:
+            query = select(*KEY).order_by(t.api_keys.c.created_at, t.api_keys.c.access_key)
             if organization_id is not None:
-                listing = listing.where(t.api_keys.c.organization_id == organization_id)
-            return [made(ApiKey, row) for row in await connection.execute(listing)]
+                query = query.where(t.api_keys.c.organization_id == organization_id)
+            return [from_row(ApiKey, row) for row in await connection.execute(query)]
 
-        return await self._database.read(work)
+        return await self._database.read(transaction)
 
     async def revoke_key(self, access_key: str, now: datetime) -> ApiKey:
-        """Revoke a key; one that is revoked stays as it is. Raises NotFound."""
+        """Revoke an API key, unless it is revoked already, and return it. Raises NotFound."""
 
-        async def work(connection: AsyncConnection) -> ApiKey:
-            named = t.api_keys.c.access_key == access_key
-            revoking = update(t.api_keys).where(named, t.api_keys.c.revoked_at.is_(None)).values(revoked_at=now)
+        async def transaction(connection: AsyncConnection) -> ApiKey:
+            this_key = t.api_keys.c.access_key == access_key
+            revoking = update(t.api_keys).where(this_key, t.api_keys.c.revoked_at.is_(None)).values(revoked_at=now)
             await connection.execute(revoking)
-            row = (await connection.execute(select(*KEY).where(named))).one_or_none()
+            row = (await connection.execute(select(*KEY).where(this_key))).one_or_none()
             if row is None:
                 raise NotFound("api_key", access_key)
-            return made(ApiKey, row)
+            return from_row(ApiKey, row)
 
-        return await self._database.write(work)
+        return await self._database.write(transaction)
 
     async def find_key(self, secret_hash: bytes) -> ApiKey | None:
-        """The key with this digest of its secret, revoked and expired ones included."""
-        # The time that the index takes tells of 8 octets of the digest; the rest is compared in constant time.
-        for stored, *values in await self._database.fetch(_BY_PREFIX, {"prefix": secret_hash[:SECRET_PREFIX]}):
-            if compare_digest(stored, secret_hash):
+        """Return the API key whose secret has the digest, even if revoked or expired; None if there is none."""
+        # The index search takes variable time, and so may leak the indexed 8 octets of the digest, no more: the whole
+        # digest is compared in constant time.
+        rows = await self._database.fetch(_LOOKUP_BY_PREFIX, {"prefix": secret_hash[:PREFIX_OCTETS]})
+        for stored_hash, *values in rows:
+            if compare_digest(stored_hash, secret_hash):
                 return ApiKey(**dict(zip(KEY_FIELDS, values, strict=True)))
         return None
 
 
 async def _require_organization(connection: AsyncConnection, organization_id: str) -> None:
-    found = select(t.organizations.c.id).where(t.organizations.c.id == organization_id)
-    if (await connection.execute(found)).one_or_none() is None:
+    """Raise NotFound for an unknown organization."""
+    query = select(t.organizations.c.id).where(t.organizations.c.id == organization_id)
+    if (await connection.execute(query)).one_or_none() is None:
         raise NotFound("organization", organization_id)

@@ -27,7 +27,7 @@ from postroomd.storage.sql.changes import purge_mailboxes, store_mailbox
 from postroomd.storage.sql.domains import DOMAIN, fetch_records, lock_domain, store_domain
 from postroomd.storage.sql.due import PROVISIONING, PURGEABLE, fetch_due
 from postroomd.storage.sql.mailboxes import MAILBOX
-from postroomd.storage.sql.rows import counted, from_row, made, this_row
+from postroomd.storage.sql.rows import from_row, row_filter, with_next_revision
 
 
 class SqlWork:
@@ -78,9 +78,9 @@ class SqlWork:
                 )
             settled = check.domain
             if settled is not stored:
-                settled = counted(settled)
+                settled = with_next_revision(settled)
                 await store_domain(connection, stored, settled)
-            scheduling = update(t.domains).where(*this_row(t.domains, stored))
+            scheduling = update(t.domains).where(*row_filter(t.domains, stored))
             await connection.execute(
                 scheduling.values(validation_requested_at=None, next_check_at=check.next_check_at, failures=0)
             )
@@ -91,7 +91,7 @@ class SqlWork:
     async def postpone_domain(self, lease: DomainLease, until: datetime) -> None:
         """Count a failed lookup, and make the next one due at an instant."""
         columns = t.domains.c
-        held = (*this_row(t.domains, lease.domain), columns.claim == lease.generation)
+        held = (*row_filter(t.domains, lease.domain), columns.claim == lease.generation)
         await self._postpone(update(t.domains).where(*held, columns.next_check_at.is_not(None)), next_check_at=until)
 
     async def activate_domains(
@@ -111,13 +111,13 @@ class SqlWork:
             provisioning = select(t.domains.c.id).where(PROVISIONING)
             ids = await batch.lock(connection, provisioning, t.domains)
             for row in (await connection.execute(select(*DOMAIN).where(t.domains.c.id.in_(ids)))).all():
-                domain = made(Domain, row)
+                domain = from_row(Domain, row)
                 if await _request_aliases(connection, domain, alias_rule, now, limit) == limit:
                     continue  # the next call continues with further aliases
                 check = domain_rule(domain)
-                ready = counted(check.domain)
+                ready = with_next_revision(check.domain)
                 await store_domain(connection, domain, ready)
-                scheduling = update(t.domains).where(*this_row(t.domains, ready))
+                scheduling = update(t.domains).where(*row_filter(t.domains, ready))
                 await connection.execute(scheduling.values(next_check_at=check.next_check_at))
                 waiting = update(t.mailboxes).where(t.mailboxes.c.domain_id == ready.id, t.WAITING)
                 await connection.execute(waiting.values(due_at=now))
@@ -158,21 +158,21 @@ class SqlWork:
             if rule(lease.mailbox, lease.domain_status) is None:
                 # A purge is expected. Lock the domain first, as creations do: another order could deadlock.
                 await lock_domain(connection, lease.mailbox.domain_id)
-            held = (*this_row(t.mailboxes, lease.mailbox), t.mailboxes.c.claim == lease.generation)
+            held = (*row_filter(t.mailboxes, lease.mailbox), t.mailboxes.c.claim == lease.generation)
             locking = select(*MAILBOX).where(*held).with_for_update()
             row = (await connection.execute(locking)).one_or_none()
             if row is None:
                 return False
-            stored = made(Mailbox, row)
+            stored = from_row(Mailbox, row)
             domain = await _fetch_domain_of(connection, stored)
             changed = rule(stored, domain.status)
             if changed is None:
                 await lock_domain(connection, domain.id)
                 await purge_mailboxes(connection, WORKER.actor, domain, [stored], now)
             elif changed is not stored:
-                await store_mailbox(connection, WORKER.actor, stored, counted(changed))
+                await store_mailbox(connection, WORKER.actor, stored, with_next_revision(changed))
             else:
-                scheduling = update(t.mailboxes).where(*this_row(t.mailboxes, stored))
+                scheduling = update(t.mailboxes).where(*row_filter(t.mailboxes, stored))
                 await connection.execute(scheduling.values(due_at=due_at(stored), failures=0))
             return True
 
@@ -181,7 +181,7 @@ class SqlWork:
     async def postpone_mailbox(self, lease: MailboxLease, until: datetime) -> None:
         """Count a failed step, and make the next attempt due at an instant."""
         columns = t.mailboxes.c
-        held = (*this_row(t.mailboxes, lease.mailbox), columns.claim == lease.generation)
+        held = (*row_filter(t.mailboxes, lease.mailbox), columns.claim == lease.generation)
         await self._postpone(update(t.mailboxes).where(*held, columns.due_at.is_not(None)), due_at=until)
 
     async def _postpone(self, statement: Update, **due: datetime) -> None:
@@ -209,25 +209,25 @@ class SqlWork:
             ids = await batch.lock(connection, select(t.domains.c.id).where(*PURGEABLE), t.domains)
             if not ids:
                 return 0
-            domain = made(Domain, (await connection.execute(select(*DOMAIN).where(t.domains.c.id.in_(ids)))).one())
+            domain = from_row(Domain, (await connection.execute(select(*DOMAIN).where(t.domains.c.id.in_(ids)))).one())
             listing = select(*MAILBOX).where(t.mailboxes.c.domain_id == domain.id, *t.TO_PURGE).limit(limit)
-            mailboxes = [made(Mailbox, row) for row in await connection.execute(listing.with_for_update())]
+            mailboxes = [from_row(Mailbox, row) for row in await connection.execute(listing.with_for_update())]
             purged = []
             for mailbox in mailboxes:
                 changed = mailbox_rule(mailbox)
                 if changed is None:
                     purged.append(mailbox)
                 elif changed is not mailbox:
-                    await store_mailbox(connection, WORKER.actor, mailbox, counted(changed))
+                    await store_mailbox(connection, WORKER.actor, mailbox, with_next_revision(changed))
             if purged:
                 await purge_mailboxes(connection, WORKER.actor, domain, purged, now)
             if mailboxes:
                 return len(mailboxes)
             remaining = domain_rule(domain)
             if remaining is None:
-                await connection.execute(delete(t.domains).where(*this_row(t.domains, domain)))
+                await connection.execute(delete(t.domains).where(*row_filter(t.domains, domain)))
             else:
-                await store_domain(connection, domain, counted(remaining))
+                await store_domain(connection, domain, with_next_revision(remaining))
             return 1
 
         return await write_batch(self._database, work, 1, skipping)
@@ -269,9 +269,9 @@ async def _request_aliases(
 ) -> int:
     """Apply a rule to aliases that wait for their domain, whose row is locked. Returns their number."""
     waiting = select(*ALIAS).where(t.aliases.c.domain_id == domain.id, *t.TO_REQUEST).limit(limit).with_for_update()
-    aliases = [made(Alias, row) for row in await connection.execute(waiting)]
+    aliases = [from_row(Alias, row) for row in await connection.execute(waiting)]
     for alias in aliases:
-        await store_alias(connection, alias, counted(rule(alias)), now)
+        await store_alias(connection, alias, with_next_revision(rule(alias)), now)
     return len(aliases)
 
 
@@ -279,7 +279,7 @@ async def _fetch_domain_of(connection: AsyncConnection, mailbox: Mailbox) -> Dom
     fetching = select(*DOMAIN).where(
         t.domains.c.id == mailbox.domain_id, t.domains.c.organization_id == mailbox.organization_id
     )
-    return made(Domain, (await connection.execute(fetching)).one())
+    return from_row(Domain, (await connection.execute(fetching)).one())
 
 
 async def _owned_elsewhere(connection: AsyncConnection, domain: Domain) -> bool:

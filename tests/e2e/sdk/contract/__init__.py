@@ -1,6 +1,6 @@
-"""What the SDKs may rely on, whatever the engine: a test module of an engine's own takes it over and says where to run.
+"""Tests of the SDKs that run on each engine. A test module per engine subclasses SdkContract and creates databases.
 
-Its fixtures: `instance`, a running Postroom that the module's tests share, and `private_instance`, one that a test may
+Fixtures: `instance` is a running Postroom that the module's tests share; `private_instance` is one that a test may
 break.
 """
 
@@ -12,4 +12,4 @@ from tests.e2e.sdk.contract.walk import Walk
 
 
 class SdkContract(Walk, Lists, Errors, Tenants, Secrets):
-    """All of it, by topic."""
+    """All tests, by topic."""

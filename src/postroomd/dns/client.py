@@ -1,0 +1,222 @@
+"""Queries of one validation: server selection, retries, and the limits on what a validation may send."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import dns.flags
+import dns.message
+import dns.name
+import dns.rcode
+from dns.rdatatype import RdataType
+
+from postroomd.dns.config import DnsConfig, Endpoint
+from postroomd.dns.formatting import join_limited, truncate
+from postroomd.dns.limits import QueryLimits
+from postroomd.dns.responses import name_text
+from postroomd.dns.transport import EDNS_PAYLOAD, QueryFailed, query_tcp, query_udp
+
+MAX_FAILURES = 2  # per server and validation, after which it is skipped; queries until its first response
+
+ResponseCheck = Callable[[dns.message.Message], str | None]
+"""Response -> why it is rejected, as a clause, or None."""
+
+
+class LookupFailed(Exception):
+    """No server returned a usable response. The text names each server and its failure."""
+
+
+class _Rejected(LookupFailed):
+    """A limit rejected the query: no server is at fault."""
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A server and its label in error messages. Tenants read those: a resolver's label does not contain its address."""
+
+    label: str
+    endpoint: Endpoint
+
+
+class QueryClient:
+    """Sends the queries of one validation.
+
+    Limits for authoritative servers, whose addresses tenants choose: `max_packets` per validation, MAX_FAILURES
+    per server, and the shared `limits` per zone and address.
+    """
+
+    def __init__(self, config: DnsConfig, limits: QueryLimits) -> None:
+        self._config = config
+        self._limits = limits
+        self._remaining_packets = config.max_packets
+        self._remaining_resolver_queries = config.max_resolver_queries
+        self._slots = asyncio.Semaphore(config.concurrency)
+        self._in_flight: Counter[Server] = Counter()
+        self._completed = asyncio.Condition()
+        self._responsive: set[Server] = set()
+        self._failures: Counter[Server] = Counter()
+        self._last_errors: dict[Server, str] = {}
+        self._zones: dict[dns.name.Name, bool] = {}  # zones queried -> whether the failure has been counted
+
+    @property
+    def server_errors(self) -> str:
+        """The servers that have failed so far, each with its last error."""
+        return _format_errors(self._last_errors)
+
+    async def query_resolvers(
+        self, resolvers: Sequence[Server], name: dns.name.Name, rdtype: RdataType, check: ResponseCheck
+    ) -> dns.message.Message:
+        """Return the first accepted response of a recursive resolver. Raises LookupFailed."""
+        return await self._query(resolvers, name, rdtype, check, apex=None)
+
+    async def query_zone(
+        self,
+        apex: dns.name.Name,
+        servers: Sequence[Server],
+        name: dns.name.Name,
+        rdtype: RdataType,
+        check: ResponseCheck,
+    ) -> dns.message.Message:
+        """Return the first accepted response of a zone's authoritative servers. Raises LookupFailed."""
+        if apex not in self._zones:
+            if self._limits.zone_breaker.is_open(apex):
+                raise _Rejected(f"the servers of {_text(apex)} failed repeatedly: try again in a minute")
+            self._zones[apex] = False
+        try:
+            response = await self._query(servers, name, rdtype, check, apex)
+        except _Rejected:
+            raise
+        except LookupFailed:
+            if not self._zones[apex]:  # once per validation
+                self._zones[apex] = True
+                self._limits.zone_breaker.failed(apex)
+            raise
+        self._limits.zone_breaker.succeeded(apex)
+        return response
+
+    async def _query(
+        self,
+        servers: Sequence[Server],
+        name: dns.name.Name,
+        rdtype: RdataType,
+        check: ResponseCheck,
+        apex: dns.name.Name | None,
+    ) -> dns.message.Message:
+        errors: dict[Server, str] = {}
+        untried = list(servers)
+        async with self._slots:
+            while untried:
+                server = await self._take(untried, limited=apex is not None)
+                untried.remove(server)
+                if self._failures[server] >= MAX_FAILURES:
+                    errors[server] = self._last_errors[server]
+                    continue
+                if apex is not None and self._limits.server_breaker.is_open(server.endpoint.address):
+                    errors[server] = self._last_errors.get(server, "was skipped after repeated failures")
+                    continue
+                try:
+                    response = await self._exchange(server, name, rdtype, apex)
+                except QueryFailed as failure:
+                    self._failures[server] += 1
+                    errors[server] = self._last_errors[server] = str(failure)
+                else:
+                    error = check(response)
+                    if error is None:
+                        return response
+                    errors[server] = self._last_errors[server] = error
+        raise LookupFailed(_format_errors(errors))
+
+    async def _take(self, untried: Sequence[Server], *, limited: bool) -> Server:
+        """Return the server with the fewest failures and queries in flight; a new server gets few until it responds."""
+
+        def available() -> list[Server]:
+            return [server for server in untried if not limited or self._has_capacity(server)]
+
+        async with self._completed:
+            await self._completed.wait_for(available)
+            return min(available(), key=lambda server: (self._failures[server], self._in_flight[server]))
+
+    def _has_capacity(self, server: Server) -> bool:
+        if server in self._responsive or self._failures[server] >= MAX_FAILURES:
+            return True
+        return self._failures[server] + self._in_flight[server] < MAX_FAILURES
+
+    async def _exchange(
+        self, server: Server, name: dns.name.Name, rdtype: RdataType, apex: dns.name.Name | None
+    ) -> dns.message.Message:
+        self._in_flight[server] += 1
+        try:
+            response = await self._attempt(server, name, rdtype, apex)
+        except QueryFailed:
+            if apex is not None:
+                self._limits.server_breaker.failed(server.endpoint.address)
+            raise
+        else:
+            self._responsive.add(server)
+            if apex is not None:
+                self._limits.server_breaker.succeeded(server.endpoint.address)
+            return response
+        finally:
+            self._in_flight[server] -= 1
+            async with self._completed:
+                self._completed.notify_all()
+
+    async def _attempt(
+        self, server: Server, name: dns.name.Name, rdtype: RdataType, apex: dns.name.Name | None
+    ) -> dns.message.Message:
+        flags = dns.flags.RD if apex is None else dns.flags.Flag(0)
+        timeout = self._config.timeout_seconds
+
+        def may_retransmit() -> bool:
+            return apex is None or (self._remaining_packets > 0 and self._reserve(server, apex, max_wait=0) == 0)
+
+        query = dns.message.make_query(name, rdtype, use_edns=0, payload=EDNS_PAYLOAD, flags=flags)
+        await self._spend(server, apex)
+        response = await query_udp(query, server.endpoint, timeout, may_retransmit)
+        if response.rcode() == dns.rcode.FORMERR:  # a server without EDNS (RFC 6891, section 7)
+            query = dns.message.make_query(name, rdtype, flags=flags)
+            await self._spend(server, apex)
+            response = await query_udp(query, server.endpoint, timeout, may_retransmit)
+        if response.flags & dns.flags.TC:
+            await self._spend(server, apex)
+            response = await query_tcp(query, server.endpoint, timeout)
+        return response
+
+    async def _spend(self, server: Server, apex: dns.name.Name | None) -> None:
+        """Take one query from the budgets and wait for the rate limits. Raises LookupFailed."""
+        if apex is None:
+            if self._remaining_resolver_queries <= 0:
+                raise _budget_exhausted("queries to resolvers", self._config.max_resolver_queries)
+            self._remaining_resolver_queries -= 1
+            return
+        if self._remaining_packets <= 0:
+            raise _budget_exhausted("packets", self._config.max_packets)
+        wait = self._reserve(server, apex)
+        if wait is None:
+            raise _Rejected(f"too many queries to {_text(apex)} or its servers at present: try again in a minute")
+        await asyncio.sleep(wait)
+
+    def _reserve(self, server: Server, apex: dns.name.Name, **max_wait: float) -> float | None:
+        """Take one packet from the budget and the rate limits; None, taking none of the budget, if a limit rejects."""
+        waits = [
+            self._limits.zone_rate.reserve(apex, **max_wait),
+            self._limits.server_rate.reserve(server.endpoint.address, **max_wait),
+        ]
+        known = [wait for wait in waits if wait is not None]
+        if len(known) < len(waits):
+            return None
+        self._remaining_packets -= 1
+        return max(known)
+
+
+def _budget_exhausted(noun: str, maximum: int) -> _Rejected:
+    return _Rejected(f"it needs more than the {maximum} {noun} allowed per domain")
+
+
+def _text(apex: dns.name.Name) -> str:
+    return truncate(name_text(apex), 60)
+
+
+def _format_errors(errors: Mapping[Server, str]) -> str:
+    return join_limited([f"{server.label}: {error}" for server, error in errors.items()])

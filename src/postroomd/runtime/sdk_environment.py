@@ -1,0 +1,43 @@
+"""The SCW_ environment variables by which the SDKs find the API and their key."""
+
+import os
+import shlex
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from postroomd.net import connectable
+from postroomd.runtime.keys import IssuedKey
+
+
+def api_url(http_address: str) -> str:
+    """Return the URL of the gateway that listens on `http_address`."""
+    return f"http://{connectable(http_address)}"
+
+
+def sdk_environment(issued: IssuedKey, api_url: str) -> dict[str, str]:
+    """Return the variables for a new key, in display order."""
+    return {
+        "SCW_API_URL": api_url,
+        "SCW_ACCESS_KEY": issued.key.access_key,
+        "SCW_SECRET_KEY": issued.secret,
+        "SCW_DEFAULT_ORGANIZATION_ID": issued.key.organization_id,
+        "SCW_DEFAULT_PROJECT_ID": issued.key.default_project_id,
+    }
+
+
+def export_lines(environment: Mapping[str, str]) -> Sequence[str]:
+    """Return the shell's `export` command for each variable."""
+    return [f"export {name}={shlex.quote(value)}" for name, value in environment.items()]
+
+
+def write_env_file(path: Path, environment: Mapping[str, str]) -> None:
+    """Write `NAME=value` lines to a file with mode 0600, atomically. Raises OSError."""
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.writelines(f"{name}={value}\n" for name, value in environment.items())
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise

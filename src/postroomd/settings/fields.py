@@ -1,0 +1,313 @@
+"""The settings: fields with their types, defaults, limits and descriptions."""
+
+import sys
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationInfo, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from postroomd.domain.policy import LifecyclePolicy
+from postroomd.durations import parse_duration
+from postroomd.net import canonical_host_name, join_address, split_address
+
+PREFIX = "POSTROOM_"
+SQLITE_PREFIX = "sqlite+aiosqlite:///"
+POSTGRESQL_PREFIX = "postgresql+asyncpg://"
+
+
+def _canonical_address(address: str) -> str:
+    return join_address(*split_address(address))
+
+
+def _validate_database_url(url: SecretStr) -> SecretStr:
+    text = url.get_secret_value()
+    if text.startswith(POSTGRESQL_PREFIX) and len(text) > len(POSTGRESQL_PREFIX):
+        return url
+    path = text.removeprefix(SQLITE_PREFIX)
+    if path == text or not path or path.endswith("/") or path.startswith(":") or {"?", "#", "\0"} & set(path):
+        raise ValueError(
+            f"expected {SQLITE_PREFIX}PATH or {POSTGRESQL_PREFIX}USER:PASSWORD@HOST/NAME,"
+            f" such as {SQLITE_PREFIX}data/postroom.db"
+        )
+    return url
+
+
+def _validate_replica_url(url: SecretStr) -> SecretStr:
+    if not url.get_secret_value().startswith(POSTGRESQL_PREFIX):
+        raise ValueError(f"expected {POSTGRESQL_PREFIX}USER:PASSWORD@HOST/NAME")
+    return url
+
+
+def _validate_resolvers(text: str) -> str:
+    if text:
+        from postroomd.dns import parse_endpoint  # slow to import, and rarely needed
+
+        for endpoint in text.split(","):
+            parse_endpoint(endpoint.strip())
+    return text
+
+
+Address = Annotated[str, AfterValidator(_canonical_address)]
+HostName = Annotated[str, AfterValidator(canonical_host_name)]
+DatabaseUrl = Annotated[SecretStr, AfterValidator(_validate_database_url)]
+ReplicaUrl = Annotated[SecretStr, AfterValidator(_validate_replica_url)]
+Resolvers = Annotated[str, AfterValidator(_validate_resolvers)]
+Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
+
+# Groups of commands that have a setting as a flag.
+_TENANCY = ("keys create", "keys list", "keys revoke", "projects create", "projects list")
+_ADMIN = ("admin-keys create", "admin-keys list", "admin-keys revoke", "history")
+_PROCESSES = ("up", "serve", "gateway", "worker")
+_DATABASE = ("up", "serve", "worker", "migrate", *_TENANCY, *_ADMIN)
+_ALL = (*_PROCESSES, "migrate", *_TENANCY, *_ADMIN)
+_RULES = ("up", "serve", "worker")
+_SERVICE = ("up", "serve")
+_GATEWAY = ("up", "gateway")
+_WORKER = ("up", "worker")
+
+
+def _setting(default: Any, commands: tuple[str, ...], description: str, **constraints: Any) -> Any:
+    """Return a field with its default, the commands that have it as a flag, and its description with the unit."""
+    return Field(default, description=description, json_schema_extra={"commands": list(commands)}, **constraints)
+
+
+class Settings(BaseSettings):
+    """The settings of all processes."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX,
+        env_ignore_empty=True,
+        extra="ignore",
+        frozen=True,
+        hide_input_in_errors=True,
+        validate_default=True,
+    )
+
+    database_url: DatabaseUrl = _setting(
+        SecretStr(f"{SQLITE_PREFIX}data/postroom.db"),
+        _DATABASE,
+        f"URL of the database: `{SQLITE_PREFIX}PATH` or `{POSTGRESQL_PREFIX}USER:PASSWORD@HOST/NAME`.",
+    )
+    database_pool_size: int = _setting(
+        10, _RULES, "Maximum PostgreSQL connections per process; calls wait while all are in use.", ge=3, le=1_000
+    )
+    database_replica_url: ReplicaUrl | None = _setting(
+        None, _SERVICE, "URL of a PostgreSQL streaming replica, `postgresql+asyncpg://…`, from which lists are read."
+    )
+    replica_staleness_seconds: float = _setting(
+        5.0, _SERVICE, "Maximum lag of the replica, in seconds; beyond it the primary serves lists.", ge=1, le=3_600
+    )
+    grpc_address: Address = _setting(
+        "127.0.0.1:50051",
+        ("up", "serve", "gateway"),
+        "Address of the gRPC service, `HOST:PORT`; port 0 selects a free port.",
+    )
+    admin_address: Address | None = _setting(
+        None, _SERVICE, "Address of the admin service, `HOST:PORT`, which can access every tenant; disabled if not set."
+    )
+    http_address: Address = _setting(
+        "127.0.0.1:8080",
+        (*_GATEWAY, "keys create"),
+        "Address of the REST gateway, `HOST:PORT`; port 0 selects a free port.",
+    )
+    metrics_address: Address | None = _setting(
+        None, _PROCESSES, "Address of the Prometheus metrics, `HOST:PORT`; keep it internal. Disabled if not set."
+    )
+    processes: int = _setting(
+        1, ("serve", "gateway"), "Number of processes that share the address. `serve` on SQLite allows 1.", ge=1, le=256
+    )
+    domain_validation: Literal["dns", "trust"] = _setting(
+        "dns", _RULES, "Validation of a domain's DNS records: `dns` looks them up, `trust` assumes that they are valid."
+    )
+    mailbox_quota: int = _setting(
+        1_000,
+        ("up", "keys create", "projects create"),
+        "Maximum mailboxes of a new project; creating more fails with `quotas_exceeded`.",
+        ge=0,
+        le=2_000_000_000,
+    )
+    deletion_retention: Duration = _setting(
+        timedelta(days=30),
+        _RULES,
+        "Time from the deletion of a mailbox to its purge, until which it can be restored: `30d`, `12h`, or seconds.",
+        ge=timedelta(seconds=1),
+        le=timedelta(days=3_650),
+    )
+    address_quarantine: Duration = _setting(
+        timedelta(0),
+        _SERVICE,
+        "Time after a purge until the organization can use the address again.",
+        ge=timedelta(0),
+        le=timedelta(days=36_500),
+    )
+    billing: Literal["none", "manual"] = _setting(
+        "none", _RULES, "`manual`: each period awaits a payment, confirmed by the admin service; `none`: no payments."
+    )
+    payment_term: Duration = _setting(
+        timedelta(days=7),
+        _RULES,
+        "Time for a payment; after it the mailbox becomes `payment_failed`.",
+        ge=timedelta(seconds=1),
+        le=timedelta(days=3_650),
+    )
+    payment_grace: Duration = _setting(
+        timedelta(days=7),
+        _RULES,
+        "Grace period from a failed payment until the mailbox is locked.",
+        ge=timedelta(seconds=1),
+        le=timedelta(days=3_650),
+    )
+    suspension_grace: Duration = _setting(
+        timedelta(days=14),
+        _RULES,
+        "Grace period from that lock until the mailbox is scheduled for deletion.",
+        ge=timedelta(seconds=1),
+        le=timedelta(days=3_650),
+    )
+    provisioning: Literal["none", "manual"] = _setting(
+        "none",
+        _RULES,
+        "`manual`: a mail platform confirms creations and deletions by the admin service; `none`: no confirmation.",
+    )
+    argon2_memory_kib: int = _setting(
+        19_456, _SERVICE, "Argon2id memory cost of password hashes, in KiB.", ge=8, le=4_194_304
+    )
+    argon2_time_cost: int = _setting(
+        2, _SERVICE, "Argon2id time cost of password hashes: passes over the memory.", ge=1, le=100
+    )
+    argon2_parallelism: int = _setting(
+        1, _SERVICE, "Argon2id parallelism of password hashes: lanes, of at least 8 KiB each.", ge=1, le=64
+    )
+    hash_threads: int = _setting(
+        0,
+        _SERVICE,
+        "Threads for password hashing; 0: one per core, less one, divided among `--processes`.",
+        ge=0,
+        le=256,
+    )
+    hash_wait_seconds: float = _setting(
+        1.0,
+        _SERVICE,
+        "Maximum queueing time before a password request is rejected, in seconds; at least its own hashing time.",
+        ge=0,
+        le=3_600,
+    )
+    max_calls: int = _setting(
+        128,
+        _SERVICE,
+        "Maximum concurrent reads per process, and maximum concurrent changes; more are rejected.",
+        ge=1,
+        le=100_000,
+    )
+    key_cache_seconds: float = _setting(
+        5.0,
+        _SERVICE,
+        "Lifetime of cached keys, in seconds; a revoked key is still accepted for at most this time.",
+        ge=0,
+        le=5,
+    )
+    mx_host: HostName = _setting("mx.mail.example", _SERVICE, "Host that receives mail, for MX records.")
+    imap_host: HostName = _setting("imap.mail.example", _SERVICE, "Host of IMAP over TLS, port 993.")
+    pop3_host: HostName = _setting("pop3.mail.example", _SERVICE, "Host of POP3 over TLS, port 995.")
+    smtp_host: HostName = _setting("smtp.mail.example", _SERVICE, "Host of mail submission over TLS, port 465.")
+    webmail_host: HostName = _setting("webmail.mail.example", _SERVICE, "Host of the webmail over HTTPS.")
+    dav_host: HostName = _setting("dav.mail.example", _SERVICE, "Host of CalDAV and CardDAV over HTTPS.")
+    autoconfig_host: HostName = _setting("autoconfig.mail.example", _SERVICE, "Target host of `autoconfig` records.")
+    autodiscover_host: HostName = _setting(
+        "autodiscover.mail.example", _SERVICE, "Target host of `autodiscover` records."
+    )
+    spf_include: HostName = _setting("_spf.mail.example", _SERVICE, "Domain name that SPF records include.")
+    dmarc_policy: Literal["none", "quarantine", "reject"] = _setting("none", _SERVICE, "Policy in DMARC records.")
+    dkim_selector: HostName = _setting("postroom", _SERVICE, "DKIM selector of new domains.", max_length=63)
+    max_body_bytes: int = _setting(
+        1_048_576,
+        _GATEWAY,
+        "Maximum body of a REST request, in bytes; larger ones are rejected.",
+        ge=1_024,
+        le=4_194_304,
+    )
+    max_requests: int = _setting(
+        128,
+        _GATEWAY,
+        "Maximum concurrent REST reads per gateway, and maximum concurrent changes; more are rejected.",
+        ge=1,
+        le=100_000,
+    )
+    max_connections: int = _setting(
+        1_000, _GATEWAY, "Maximum open connections per gateway; more are rejected.", ge=1, le=1_000_000
+    )
+    call_timeout_seconds: float = _setting(
+        30.0, _GATEWAY, "Deadline of the gateway's calls to the service, in seconds.", gt=0, le=3_600
+    )
+    drain_seconds: float = _setting(
+        10.0, _PROCESSES, "Maximum time for requests in progress to finish on shutdown, in seconds.", ge=0, le=3_600
+    )
+    worker_interval_seconds: float = _setting(
+        0.5, _WORKER, "Interval between polls of an idle worker, in seconds.", gt=0, le=3_600
+    )
+    revalidation_interval: Duration = _setting(
+        timedelta(days=1),
+        _WORKER,
+        "Interval between validations of a ready domain, with ±10 % jitter.",
+        ge=timedelta(seconds=1),
+        le=timedelta(days=3_650),
+    )
+    dns_resolvers: Resolvers = _setting(
+        "",
+        _WORKER,
+        "Resolvers that locate a domain's authoritative servers: `IP`, `IP:PORT` or `[IPv6]:PORT`, comma-separated;"
+        " the system's if not set.",
+    )
+    dns_timeout_seconds: float = _setting(
+        3.0, _WORKER, "Timeout of a query to one DNS server, in seconds.", gt=0, le=60
+    )
+    dns_deadline_seconds: float = _setting(
+        20.0, _WORKER, "Deadline for all DNS lookups of one domain, in seconds.", gt=0, le=600
+    )
+    dns_allow_private: bool = _setting(
+        False, _WORKER, "`true` allows domains whose DNS servers have private IP addresses."
+    )
+    dns_authoritative_port: int = _setting(53, _WORKER, "Port of the domains' DNS servers, for tests.", ge=1, le=65_535)
+    log_level: Literal["debug", "info", "warning", "error"] = _setting("info", _ALL, "Minimum level of log lines.")
+    log_format: Literal["auto", "json", "console"] = _setting(
+        "auto", _ALL, "`json`: one object per line; `console`: text; `auto`: console on a terminal, else json."
+    )
+
+    @field_validator("argon2_parallelism")
+    @classmethod
+    def _validate_lanes(cls, lanes: int, info: ValidationInfo) -> int:
+        if info.data.get("argon2_memory_kib", sys.maxsize) < 8 * lanes:  # RFC 9106, section 3.1
+            raise ValueError("Argon2 needs at least 8 KiB of memory per lane: raise --argon2-memory-kib")
+        return lanes
+
+    def lifecycle_policy(self) -> LifecyclePolicy:
+        """Return the settings that the rules of mailboxes and domains depend on."""
+        return LifecyclePolicy(
+            retention=self.deletion_retention,
+            billing=self.billing == "manual",
+            payment_term=self.payment_term,
+            payment_grace=self.payment_grace,
+            suspension_grace=self.suspension_grace,
+            provisioning=self.provisioning == "manual",
+            quarantine=self.address_quarantine,
+        )
+
+    @property
+    def is_sqlite(self) -> bool:
+        """Whether the database is SQLite."""
+        return self.database_url.get_secret_value().startswith(SQLITE_PREFIX)
+
+    @property
+    def database_path(self) -> Path:
+        """The database file; for SQLite only."""
+        return Path(self.database_url.get_secret_value().removeprefix(SQLITE_PREFIX))
+
+
+class UpSettings(Settings):
+    """The settings of `postroom up`, which by default works without published DNS records."""
+
+    domain_validation: Literal["dns", "trust"] = _setting(
+        "trust", _RULES, Settings.model_fields["domain_validation"].description or ""
+    )

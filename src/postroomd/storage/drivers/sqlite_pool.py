@@ -1,0 +1,136 @@
+"""A connection pool for compiled reads on SQLite: one thread per connection, with a queue of statements.
+
+aiosqlite serves everything else. Per lookup by key it takes 28 µs of processor time, and this pool 14 µs (32 callers):
+it wraps each statement in three coroutines, two logger checks and a wake-up of the event loop, whereas here the results
+of several queued statements share one wake-up. GetMailbox takes 15 % less (best of 5 alternating runs: 392 and 461 µs).
+"""
+
+import asyncio
+import sqlite3
+from collections.abc import Callable, Sequence
+from queue import SimpleQueue
+from threading import Thread
+from typing import Any
+
+from postroomd.storage.compiled import Rows
+
+Result = asyncio.Future[Rows]
+Job = tuple[Result, str, Sequence[Any]]
+Outcome = tuple[Result, Rows | BaseException]
+Connect = Callable[[], sqlite3.Connection]
+
+
+class QueueingPool:
+    """A pool of threads. The first takes statements until `depth` are queued, then the one with the fewest.
+
+    Queueing in the thread costs a third of waiting on the event loop for a free one, since a thread that finds its next
+    statement queued need not be woken. Each further busy thread is one more to pass the interpreter lock to.
+    """
+
+    def __init__(self, connect: Connect, size: int, depth: int) -> None:
+        self._connect = connect
+        self._threads: list[SqliteThread | None] = [None] * size
+        self._queued = [0] * size
+        self._depth = depth
+        self._opening = asyncio.Lock()
+
+    async def fetch(self, sql: str, arguments: Sequence[Any]) -> Rows:
+        """Return all rows of a statement. Raises errors of the sqlite3 module."""
+        queued = self._queued
+        number = 0 if queued[0] < self._depth else queued.index(min(queued))
+        queued[number] += 1
+        try:
+            thread = self._threads[number] or await self._open(number)
+            return await thread.fetch(sql, arguments)
+        finally:
+            queued[number] -= 1
+
+    async def close(self) -> None:
+        """Close every connection after its queued statements."""
+        for number, thread in enumerate(self._threads):
+            self._threads[number] = None
+            if thread is not None:
+                await thread.close()
+
+    async def _open(self, number: int) -> "SqliteThread":
+        async with self._opening:
+            if (thread := self._threads[number]) is None:
+                thread = self._threads[number] = await SqliteThread.open(self._connect)
+            return thread
+
+
+class SqliteThread:
+    """A connection in a thread of its own, which runs queued statements in order.
+
+    A statement whose caller is cancelled still runs, before the next one. Outcomes are handed to the event loop in
+    batches, whenever the queue is empty.
+    """
+
+    def __init__(self, connect: Connect) -> None:
+        self._connect = connect
+        self._jobs: SimpleQueue[Job | None] = SimpleQueue()
+        self._loop = asyncio.get_running_loop()
+        self._opened: Result = self._loop.create_future()
+        self._closed: Result = self._loop.create_future()
+        # As a daemon: an event loop that ended without closing the thread would keep the process from exiting.
+        self._thread = Thread(target=self._run, name="sqlite", daemon=True)
+
+    @classmethod
+    async def open(cls, connect: Connect) -> "SqliteThread":
+        """Start a thread and wait for its connection. Raises what `connect` raises in it."""
+        opened = cls(connect)
+        opened._thread.start()
+        await opened._opened
+        return opened
+
+    async def fetch(self, sql: str, arguments: Sequence[Any]) -> Rows:
+        """Return all rows of a statement. Raises errors of the sqlite3 module."""
+        result: Result = self._loop.create_future()
+        self._jobs.put((result, sql, arguments))
+        return await result
+
+    async def close(self) -> None:
+        """End the thread after its queued statements."""
+        self._jobs.put(None)
+        await asyncio.shield(self._closed)
+
+    def _run(self) -> None:
+        try:
+            connection = self._connect()
+        except BaseException as error:
+            self._deliver([(self._opened, error)])
+            return
+        self._deliver([(self._opened, ())])
+        outcomes: list[Outcome] = []
+        while (job := self._jobs.get()) is not None:
+            outcomes.append((job[0], _execute(connection, job)))
+            if self._jobs.empty():
+                self._deliver(outcomes)
+                outcomes = []
+            del job  # frees the rows while the thread waits
+        connection.close()
+        self._deliver([*outcomes, (self._closed, ())])
+
+    def _deliver(self, outcomes: list[Outcome]) -> None:
+        try:
+            self._loop.call_soon_threadsafe(_resolve, outcomes)
+        except RuntimeError:  # the loop is closed, and every caller gone with it
+            self._jobs.put(None)
+
+
+def _execute(connection: sqlite3.Connection, job: Job) -> Rows | BaseException:
+    _, sql, arguments = job
+    try:
+        return connection.execute(sql, arguments).fetchall()
+    except BaseException as error:  # of any kind: it belongs to the caller
+        return error
+
+
+def _resolve(outcomes: list[Outcome]) -> None:
+    for result, outcome in outcomes:
+        if result.done():  # its caller was cancelled
+            continue
+        if isinstance(outcome, BaseException):
+            result.set_exception(outcome)
+        else:
+            result.set_result(outcome)

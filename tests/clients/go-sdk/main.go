@@ -1,0 +1,217 @@
+// The official Go SDK against Postroom: every operation, then every error type with its typed fields.
+//
+// Environment: the SDK's own SCW_* variables, and
+//
+//	READ_ONLY_SECRET_KEY   a read-only key of the same organization
+//	FULL_PROJECT_ID        a project whose mailbox quota is exhausted by one mailbox
+//	LOCKED_MAILBOX_ID      a mailbox that the operator has locked
+//	TRANSIENT_DOMAIN_ID    a domain in a transient status
+//
+// It prints one line per step and exits with 1 at the first failure.
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	mailbox "github.com/scaleway/scaleway-sdk-go/api/mailbox/v1alpha1"
+	"github.com/scaleway/scaleway-sdk-go/scw"
+)
+
+const (
+	password = "correct horse battery staple"
+	unknown  = "11111111-2222-4333-8444-555555555555"
+)
+
+var (
+	api  *mailbox.API
+	poll = 50 * time.Millisecond
+	wait = 30 * time.Second
+)
+
+func main() {
+	api = mailbox.NewAPI(client())
+	walk()
+	provoke()
+	fmt.Println("go-sdk: every step passed")
+}
+
+func client(options ...scw.ClientOption) *scw.Client {
+	made, err := scw.NewClient(append([]scw.ClientOption{scw.WithEnv()}, options...)...)
+	must("client", err)
+	return made
+}
+
+// --- Every operation ---------------------------------------------------------------------------------------------------
+
+func walk() {
+	domain, err := api.CreateDomain(&mailbox.CreateDomainRequest{Name: "go-sdk.example"})
+	must("CreateDomain", err)
+	check("CreateDomain", domain.Name == "go-sdk.example", domain)
+	check("host names are bare", !strings.Contains(domain.ImapURL, "/") && strings.HasPrefix(domain.WebmailURL, "https://"), domain)
+
+	records, err := api.GetDomainRecords(&mailbox.GetDomainRecordsRequest{DomainID: domain.ID})
+	must("GetDomainRecords", err)
+	check("record names end with a dot", strings.HasSuffix(records.Dmarc.DNSName, "."), records.Dmarc)
+	check("DMARC is required", records.Dmarc.Level == mailbox.DomainRecordLevelRequired, records.Dmarc)
+	check("no error before a validation", records.Mx.Error == nil, records.Mx)
+
+	must("ValidateDomainRecords", api.ValidateDomainRecords(&mailbox.ValidateDomainRecordsRequest{DomainID: domain.ID}))
+	domain, err = api.WaitForDomain(&mailbox.WaitForDomainRequest{DomainID: domain.ID, Timeout: &wait, RetryInterval: &poll})
+	must("WaitForDomain", err)
+	check("the domain is ready", domain.Status == mailbox.DomainStatusReady, domain)
+	domains, err := api.ListDomains(&mailbox.ListDomainsRequest{OrderBy: mailbox.ListDomainsRequestOrderByNameAsc, Search: scw.StringPtr("GO-SDK")}, scw.WithAllPages())
+	must("ListDomains", err)
+	check("ListDomains", domains.TotalCount == 1 && domains.Domains[0].ID == domain.ID, domains)
+
+	created, err := api.BatchCreateMailboxes(&mailbox.BatchCreateMailboxesRequest{
+		DomainID: domain.ID,
+		Mailboxes: []*mailbox.BatchCreateMailboxesRequestMailboxParameters{
+			{LocalPart: "ann", Password: password},
+			{LocalPart: "bob", Password: password},
+		},
+	})
+	must("BatchCreateMailboxes", err)
+	check("BatchCreateMailboxes", len(created.Mailboxes) == 2 && created.Mailboxes[1].Email == "bob@go-sdk.example", created)
+	ann, bob := created.Mailboxes[0], created.Mailboxes[1]
+	ann, err = api.WaitForMailbox(&mailbox.WaitForMailboxRequest{MailboxID: ann.ID, Timeout: &wait, RetryInterval: &poll})
+	must("WaitForMailbox", err)
+	check("the mailbox is ready", ann.Status == mailbox.MailboxStatusReady, ann)
+	listed, err := api.ListMailboxes(&mailbox.ListMailboxesRequest{Search: scw.StringPtr("ann@go-sdk.example")})
+	must("ListMailboxes", err)
+	check("ListMailboxes", listed.TotalCount == 1 && listed.Mailboxes[0].ID == ann.ID, listed)
+
+	yearly, secret := mailbox.MailboxSubscriptionPeriodYearly, "another long password"
+	updated, err := api.UpdateMailbox(&mailbox.UpdateMailboxRequest{MailboxID: ann.ID, SubscriptionPeriod: &yearly, NewPassword: &secret})
+	must("UpdateMailbox", err)
+	check("the next period is yearly", updated.NextSubscriptionPeriod == yearly, updated)
+
+	alias, err := api.CreateAlias(&mailbox.CreateAliasRequest{MailboxID: ann.ID, LocalPart: "info"})
+	must("CreateAlias", err)
+	alias, err = api.WaitForAlias(&mailbox.WaitForAliasRequest{AliasID: alias.ID, Timeout: &wait, RetryInterval: &poll})
+	must("WaitForAlias", err)
+	aliases, err := api.ListAliases(&mailbox.ListAliasesRequest{MailboxID: &ann.ID})
+	must("ListAliases", err)
+	check("ListAliases", aliases.TotalCount == 1 && aliases.Aliases[0].ID == alias.ID, aliases)
+	alias, err = api.UpdateAlias(&mailbox.UpdateAliasRequest{AliasID: alias.ID, Description: scw.StringPtr("for everybody")})
+	must("UpdateAlias", err)
+	check("UpdateAlias", alias.Description == "for everybody", alias)
+
+	walkForwardings(ann, domain)
+
+	_, err = api.DeleteAlias(&mailbox.DeleteAliasRequest{AliasID: alias.ID})
+	must("DeleteAlias", err)
+	deleted, err := api.DeleteMailbox(&mailbox.DeleteMailboxRequest{MailboxID: bob.ID})
+	must("DeleteMailbox", err)
+	check("DeleteMailbox", deleted.Status == mailbox.MailboxStatusDeletionScheduled && deleted.DeletionScheduledAt != nil, deleted)
+	restored, err := api.RestoreMailbox(&mailbox.RestoreMailboxRequest{MailboxID: bob.ID})
+	must("RestoreMailbox", err)
+	check("RestoreMailbox", restored.Status == mailbox.MailboxStatusReady, restored)
+
+	_, err = api.DeleteDomain(&mailbox.DeleteDomainRequest{DomainID: domain.ID})
+	precondition := expect[*scw.PreconditionFailedError]("DeleteDomain with mailboxes", err)
+	check("DeleteDomain names the precondition", precondition.Precondition == "resource_still_in_use", precondition)
+	for _, each := range []string{ann.ID, bob.ID} {
+		_, err = api.DeleteMailbox(&mailbox.DeleteMailboxRequest{MailboxID: each})
+		must("DeleteMailbox", err)
+	}
+	domain, err = api.DeleteDomain(&mailbox.DeleteDomainRequest{DomainID: domain.ID})
+	must("DeleteDomain", err)
+	check("DeleteDomain", domain.Status == mailbox.DomainStatusDeleting, domain)
+}
+
+func walkForwardings(ann *mailbox.Mailbox, domain *mailbox.Domain) {
+	forwarding, err := api.CreateForwarding(&mailbox.CreateForwardingRequest{MailboxID: ann.ID, Email: "ann@elsewhere.example"})
+	must("CreateForwarding", err)
+	forwarding, err = api.WaitForForwarding(&mailbox.WaitForForwardingRequest{ForwardingID: forwarding.ID, Timeout: &wait, RetryInterval: &poll})
+	must("WaitForForwarding", err)
+	check("the forwarding is ready", forwarding.Status == mailbox.ForwardingStatusReady, forwarding)
+	forwardings, err := api.ListForwardings(&mailbox.ListForwardingsRequest{MailboxID: &ann.ID})
+	must("ListForwardings", err)
+	check("ListForwardings", forwardings.TotalCount == 1 && forwardings.Forwardings[0].ID == forwarding.ID, forwardings)
+	forwarding, err = api.UpdateForwarding(&mailbox.UpdateForwardingRequest{ForwardingID: forwarding.ID, Email: scw.StringPtr("ann@other.example")})
+	must("UpdateForwarding", err)
+	check("UpdateForwarding", forwarding.Email == "ann@other.example", forwarding)
+	settings, err := api.GetMailboxForwarding(&mailbox.GetMailboxForwardingRequest{MailboxID: ann.ID})
+	must("GetMailboxForwarding", err)
+	check("both settings are true by default", settings.KeepCopy && settings.Enabled, settings)
+	settings, err = api.UpdateMailboxForwarding(&mailbox.UpdateMailboxForwardingRequest{MailboxID: ann.ID, KeepCopy: scw.BoolPtr(false)})
+	must("UpdateMailboxForwarding", err)
+	check("UpdateMailboxForwarding", !settings.KeepCopy && settings.Enabled, settings)
+	_, err = api.DeleteForwarding(&mailbox.DeleteForwardingRequest{ForwardingID: forwarding.ID})
+	must("DeleteForwarding", err)
+}
+
+// --- Every error type --------------------------------------------------------------------------------------------------
+
+func provoke() {
+	_, err := api.CreateDomain(&mailbox.CreateDomainRequest{Name: "com"})
+	invalid := expect[*scw.InvalidArgumentsError]("invalid_arguments", err)
+	check("invalid_arguments names the argument", invalid.Details[0].ArgumentName == "name" && invalid.Details[0].HelpMessage != "", invalid)
+
+	_, err = api.GetMailbox(&mailbox.GetMailboxRequest{MailboxID: unknown})
+	missing := expect[*scw.ResourceNotFoundError]("not_found", err)
+	check("not_found names the resource", missing.Resource == "mailbox" && missing.ResourceID == unknown, missing)
+
+	stranger := mailbox.NewAPI(client(scw.WithAuth("SCWXXXXXXXXXXXXXXXXX", unknown)))
+	_, err = stranger.ListDomains(&mailbox.ListDomainsRequest{})
+	denied := expect[*scw.DeniedAuthenticationError]("denied_authentication", err)
+	check("denied_authentication says why", denied.Method == "api_key" && denied.Reason == "not_found", denied)
+
+	reader := mailbox.NewAPI(client(scw.WithAuth("SCWXXXXXXXXXXXXXXXXX", os.Getenv("READ_ONLY_SECRET_KEY"))))
+	_, err = reader.CreateDomain(&mailbox.CreateDomainRequest{Name: "denied.example"})
+	forbidden := expect[*scw.PermissionsDeniedError]("permissions_denied", err)
+	check("permissions_denied names the action", forbidden.Details[0].Resource == "domain" && forbidden.Details[0].Action == "write", forbidden)
+
+	full, err := api.CreateDomain(&mailbox.CreateDomainRequest{Name: "full.example", ProjectID: os.Getenv("FULL_PROJECT_ID")})
+	must("CreateDomain", err)
+	_, err = api.BatchCreateMailboxes(&mailbox.BatchCreateMailboxesRequest{
+		DomainID: full.ID,
+		Mailboxes: []*mailbox.BatchCreateMailboxesRequestMailboxParameters{
+			{LocalPart: "one", Password: password},
+			{LocalPart: "two", Password: password},
+		},
+	})
+	quota := expect[*scw.QuotasExceededError]("quotas_exceeded", err)
+	check("quotas_exceeded has the numbers", quota.Details[0].Resource == "mailboxes" && quota.Details[0].Quota == 1, quota)
+
+	canceled := mailbox.MailboxSubscriptionPeriodCanceled
+	_, err = api.UpdateMailbox(&mailbox.UpdateMailboxRequest{MailboxID: os.Getenv("LOCKED_MAILBOX_ID"), SubscriptionPeriod: &canceled})
+	locked := expect[*scw.ResourceLockedError]("locked", err)
+	check("locked names the resource", locked.Resource == "mailbox" && locked.ResourceID == os.Getenv("LOCKED_MAILBOX_ID"), locked)
+
+	err = api.ValidateDomainRecords(&mailbox.ValidateDomainRecordsRequest{DomainID: os.Getenv("TRANSIENT_DOMAIN_ID")})
+	transient := expect[*scw.TransientStateError]("transient_state", err)
+	check("transient_state names the state", transient.Resource == "domain" && transient.CurrentState != "", transient)
+
+	_, err = api.RestoreMailbox(&mailbox.RestoreMailboxRequest{MailboxID: os.Getenv("LOCKED_MAILBOX_ID")})
+	precondition := expect[*scw.PreconditionFailedError]("precondition_failed", err)
+	check("precondition_failed says what to do", precondition.Precondition == "unknown_precondition" && precondition.HelpMessage != "", precondition)
+
+	_, err = api.CreateDomain(&mailbox.CreateDomainRequest{Name: "full.example"})
+	conflict := expect[*scw.ResponseError]("conflict", err)
+	check("conflict names the resource and the way out", conflict.StatusCode == 409 && conflict.Type == "conflict" && strings.Contains(conflict.Message, full.ID), conflict)
+}
+
+// --- Checks ------------------------------------------------------------------------------------------------------------
+
+func must(step string, err error) {
+	check(step, err == nil, err)
+}
+
+func check(step string, holds bool, found any) {
+	if !holds {
+		fmt.Printf("FAILED %s: %+v\n", step, found)
+		os.Exit(1)
+	}
+	fmt.Println("ok", step)
+}
+
+func expect[E error](step string, err error) E {
+	var found E
+	check(step, errors.As(err, &found), err)
+	return found
+}

@@ -1,0 +1,146 @@
+"""Mailboxes: creation, subscription period, password, deletion and restoration."""
+
+import calendar
+from datetime import timedelta
+
+import argon2
+import grpc
+import pytest
+
+from postroom.v1alpha1 import alias_pb2
+from postroom.v1alpha1.mailbox_pb2 import Mailbox, UpdateMailboxRequest
+from tests.rpc.client import PASSWORD, Tenant, batch_request
+from tests.rpc.failures import failure_of
+from tests.rpc.service import Service
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+async def password_hash(service: Service, mailbox: Mailbox) -> str:
+    ((stored,),) = await service.sql("SELECT password_hash FROM mailboxes WHERE id = ?", mailbox.id)
+    return str(stored)
+
+
+@pytest.mark.parametrize("period", [Mailbox.UNKNOWN_SUBSCRIPTION_PERIOD, Mailbox.MONTHLY, Mailbox.YEARLY])
+async def test_a_batch_is_created_in_the_order_of_the_request(
+    tenant: Tenant, period: "Mailbox.SubscriptionPeriod.ValueType"
+) -> None:
+    domain = await tenant.domain()
+    request = batch_request(domain.id, "zoe", "Ann.Lee", "mid-dle")
+    request.subscription_period = period
+    created = (await tenant.stub.BatchCreateMailboxes(request)).mailboxes
+    assert [mailbox.email.partition("@")[0] for mailbox in created] == ["zoe", "ann.lee", "mid-dle"]
+    for mailbox in created:
+        assert mailbox == Mailbox(
+            id=mailbox.id,
+            project_id=tenant.project_id,
+            organization_id=tenant.organization_id,
+            domain_id=domain.id,
+            email=mailbox.email,
+            status=Mailbox.WAITING_DOMAIN,
+            subscription_period=period or Mailbox.MONTHLY,
+            subscription_period_started_at=mailbox.created_at,
+            next_subscription_period=period or Mailbox.MONTHLY,
+            next_subscription_period_starts_at=mailbox.next_subscription_period_starts_at,
+            created_at=mailbox.created_at,
+            updated_at=mailbox.created_at,
+            etag=mailbox.etag,
+        )
+        assert mailbox.etag
+        assert mailbox.email.endswith(f"@{domain.name}")
+        assert await tenant.get_mailbox(mailbox) == mailbox
+        starts, ends = mailbox.created_at.ToDatetime(), mailbox.next_subscription_period_starts_at.ToDatetime()
+        months = 12 if period == Mailbox.YEARLY else 1
+        assert (ends.year * 12 + ends.month) - (starts.year * 12 + starts.month) == months
+        assert ends.day == min(starts.day, calendar.monthrange(ends.year, ends.month)[1])
+        assert ends.time() == starts.time()
+    assert (await tenant.get_domain(domain)).mailbox_total_count == 3
+
+
+async def test_a_new_next_period_leaves_the_current_one_unchanged(tenant: Tenant) -> None:
+    mailbox = await tenant.mailbox(await tenant.domain(), "ann")
+    for period in (Mailbox.YEARLY, Mailbox.CANCELED, Mailbox.MONTHLY):
+        request = UpdateMailboxRequest(mailbox_id=mailbox.id, subscription_period=period)
+        changed = await tenant.stub.UpdateMailbox(request)
+        assert changed.updated_at.ToDatetime() > mailbox.updated_at.ToDatetime()
+        expected = Mailbox()
+        expected.CopyFrom(mailbox)
+        expected.next_subscription_period = period
+        expected.updated_at.CopyFrom(changed.updated_at)
+        expected.etag = changed.etag
+        assert changed.etag != mailbox.etag
+        assert changed == expected
+        assert await tenant.stub.UpdateMailbox(request) == changed, "the same period again changes nothing"
+        mailbox = changed
+
+
+async def test_a_password_is_stored_as_an_argon2id_hash_that_verifies(service: Service, tenant: Tenant) -> None:
+    mailbox = await tenant.mailbox(await tenant.domain(), "ann")
+    verify = argon2.PasswordHasher().verify
+    first = await password_hash(service, mailbox)
+    assert first.startswith("{ARGON2ID}$argon2id$v=19$m=8,t=1,p=1$")
+    assert verify(first.removeprefix("{ARGON2ID}"), PASSWORD)
+
+    changed = await tenant.stub.UpdateMailbox(
+        UpdateMailboxRequest(mailbox_id=mailbox.id, new_password="another good pässword")
+    )
+    second = await password_hash(service, mailbox)
+    assert second.startswith("{ARGON2ID}$argon2id$")
+    assert verify(second.removeprefix("{ARGON2ID}"), "another good pässword")
+    with pytest.raises(argon2.exceptions.VerifyMismatchError):
+        verify(second.removeprefix("{ARGON2ID}"), PASSWORD)
+    assert changed.updated_at.ToDatetime() > mailbox.updated_at.ToDatetime()
+    assert changed.next_subscription_period == mailbox.next_subscription_period
+
+
+async def test_period_and_password_change_together(service: Service, tenant: Tenant) -> None:
+    mailbox = await tenant.mailbox(await tenant.domain(), "ann")
+    before = await password_hash(service, mailbox)
+    changed = await tenant.stub.UpdateMailbox(
+        UpdateMailboxRequest(
+            mailbox_id=mailbox.id, subscription_period=Mailbox.YEARLY, new_password="another good password"
+        )
+    )
+    assert changed.next_subscription_period == Mailbox.YEARLY
+    assert await password_hash(service, mailbox) != before
+
+
+async def test_an_empty_update_changes_nothing(service: Service, tenant: Tenant) -> None:
+    mailbox = await tenant.mailbox(await tenant.domain(), "ann")
+    alias = await tenant.alias(mailbox, "info")
+    before = await service.dump()
+    assert await tenant.stub.UpdateMailbox(UpdateMailboxRequest(mailbox_id=mailbox.id)) == mailbox
+    assert await tenant.stub.UpdateAlias(alias_pb2.UpdateAliasRequest(alias_id=alias.id)) == alias
+    assert await service.dump() == before
+
+
+async def test_a_deleted_mailbox_keeps_its_address_until_its_retention_ends(service: Service, tenant: Tenant) -> None:
+    domain = await tenant.ready_domain()
+    mailbox = await tenant.mailbox(domain, "ann")
+    alias = await tenant.alias(mailbox, "info")
+    deleted = await tenant.delete_mailbox(mailbox)
+    assert deleted.status == Mailbox.DELETION_SCHEDULED
+    retention = deleted.deletion_scheduled_at.ToDatetime() - deleted.updated_at.ToDatetime()
+    assert retention == service.settings.deletion_retention == timedelta(days=30)
+    assert await tenant.delete_mailbox(mailbox) == deleted, "deleting again changes nothing"
+    assert await tenant.get_alias(alias) == alias
+    assert (await tenant.get_domain(domain)).mailbox_total_count == 1
+    assert (await failure_of(tenant.mailbox(domain, "ann"))).code is grpc.StatusCode.ALREADY_EXISTS
+    assert (await failure_of(tenant.mailbox(domain, "info"))).code is grpc.StatusCode.ALREADY_EXISTS
+
+    restored = await tenant.restore_mailbox(mailbox)
+    assert restored.updated_at.ToDatetime() > deleted.updated_at.ToDatetime()
+    expected = Mailbox()
+    expected.CopyFrom(mailbox)
+    expected.updated_at.CopyFrom(restored.updated_at)
+    expected.etag = restored.etag
+    assert len({mailbox.etag, deleted.etag, restored.etag}) == 3
+    assert restored == expected
+
+
+async def test_a_mailbox_restored_in_an_unvalidated_domain_waits_for_it(tenant: Tenant) -> None:
+    mailbox = await tenant.mailbox(await tenant.domain(), "ann")
+    await tenant.delete_mailbox(mailbox)
+    restored = await tenant.restore_mailbox(mailbox)
+    assert restored.status == Mailbox.WAITING_DOMAIN
+    assert not restored.HasField("deletion_scheduled_at")

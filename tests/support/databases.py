@@ -1,0 +1,57 @@
+"""Fixtures: a PostgreSQL server, and new migrated databases on either engine."""
+
+import itertools
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from postroomd.storage.migrations import migrate
+from tests.support.postgres import FAST, running_server
+from tools.postgres import PostgresServer
+
+MIGRATED = "postroom_migrated"
+"""The PostgreSQL database that new ones are copied from."""
+
+NewDatabase = Callable[[], str]
+"""Creates a migrated, empty database. Returns its URL."""
+
+_numbers = itertools.count()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """A PostgreSQL server for the session, with a migrated database to copy."""
+    with running_server(settings=FAST) as server:
+        server.sql(f"CREATE DATABASE {MIGRATED}")
+        migrate(server.url(MIGRATED))
+        yield server
+
+
+@pytest.fixture
+def new_postgres_database(postgres: PostgresServer) -> NewDatabase:
+    def create() -> str:
+        name = f"test_{os.getpid()}_{next(_numbers)}"
+        postgres.sql(f"CREATE DATABASE {name} TEMPLATE {MIGRATED}")
+        return postgres.url(name)
+
+    return create
+
+
+@pytest.fixture
+def new_sqlite_database(tmp_path: Path) -> NewDatabase:
+    def create() -> str:
+        url = f"sqlite+aiosqlite:///{tmp_path}/{next(_numbers)}.db"
+        migrate(url)
+        return url
+
+    return create
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def new_database(request: pytest.FixtureRequest) -> NewDatabase:
+    """Runs the test on each engine."""
+    engine = "sqlite" if request.param == "sqlite" else "postgres"
+    create: NewDatabase = request.getfixturevalue(f"new_{engine}_database")
+    return create
