@@ -10,7 +10,7 @@ from tests.e2e.conftest import Starter
 from tests.e2e.support import Up, database_url
 from tests.e2e.test_cli import fail, succeed
 from tests.e2e.trial_process import address_of, admin_code, new_admin_key
-from tests.support.postgres import free_port
+from tools.ports import free_port
 
 
 def flag(up: Up) -> str:

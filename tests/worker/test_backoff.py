@@ -10,7 +10,7 @@ from postroomd.domain.errors import StorageUnavailable
 from postroomd.observability.steps import StepKind
 from postroomd.storage.protocols.work import RowFailed
 from postroomd.worker.backoff import FIRST_RETRY, MAX_FAILED_ROWS, MAX_RETRY, Backoff
-from tests.support.metrics import here
+from tests.support.metrics import scrape_tests
 
 NOW = datetime(2024, 1, 31, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
@@ -91,12 +91,14 @@ async def test_the_kind_backs_off_if_too_many_of_its_rows_fail() -> None:
 
 
 async def test_each_failure_is_counted_by_its_kind() -> None:
-    before = here()
+    before = scrape_tests()
     backoff = Backoff()
     await backoff.run(A, failing, NOW)
     await backoff.run(B, Rows("x", "y").step, NOW)
     await backoff.run(C, succeeding, NOW)
-    failures = {kind: here().since(before, "postroom_worker_failures_total", kind=kind) for kind in (A, B, C)}
+    failures = {
+        kind: scrape_tests().increase(before, "postroom_worker_failures_total", kind=kind) for kind in (A, B, C)
+    }
     assert failures == {A: 1, B: 2, C: 0}
 
 

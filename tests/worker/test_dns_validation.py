@@ -19,7 +19,7 @@ from postroomd.storage.opening import open_repository
 from postroomd.storage.protocols.domains import DomainSecrets
 from postroomd.storage.protocols.repository import Repository
 from postroomd.worker.steps import Worker
-from tests.conftest import NewDatabase
+from tests.support.databases import NewDatabase
 from tests.support.dns_records import NAME, NOW, dns_config, make_domain, records_of, zone
 from tests.support.dns_server import Internet, no_reply
 from tests.support.factories import tenant_context
@@ -125,7 +125,9 @@ async def test_each_wrong_record_has_an_error_until_it_is_corrected(environment:
     assert await registered.status() is DomainStatus.WAITING_VALIDATION
     results = await registered.results()
     assert results["mx"][0] is RecordStatus.INVALID
-    assert results["mx"][1] == 'no record has the expected host; found "10 mx.else.test."; expected "10 mx.host.test."'
+    assert (
+        results["mx"][1] == 'no record has the expected host; found "10 mx.else.test."; expected "10 mx.mail.example."'
+    )
     assert results["dkim"][0] is results["imap"][0] is RecordStatus.NOT_FOUND
     assert results["domain_validation"] == (RecordStatus.VALID, None)
 

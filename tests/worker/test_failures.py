@@ -25,8 +25,9 @@ from postroomd.settings import Settings
 from postroomd.storage import schema as t
 from postroomd.storage.protocols.repository import Repository
 from postroomd.worker.backoff import FIRST_RETRY
+from tests.support.database_state import rows_of
 from tests.support.factories import NOW, Tenant, new_domain, new_id, new_mailboxes
-from tests.support.stored import eventually, rows_of
+from tests.support.waiting import wait_until
 
 DUE = NOW + timedelta(days=40)
 PASSES = 20
@@ -70,12 +71,12 @@ class RunningWorker:
     async def advance(self, by: timedelta) -> None:
         """Advance the clock, and wait until the worker has done all that it can."""
         self.clock.time += by
-        await eventually(lambda: self.clock.settled == self.clock.time)
+        await wait_until(lambda: self.clock.settled == self.clock.time)
 
     async def run_passes(self) -> None:
         """Wait until the worker has polled PASSES times."""
         expected = len(self.clock.waits) + PASSES
-        await eventually(lambda: len(self.clock.waits) >= expected)
+        await wait_until(lambda: len(self.clock.waits) >= expected)
 
 
 @asynccontextmanager
@@ -91,7 +92,7 @@ async def running_worker(
         with structlog.testing.capture_logs() as logs:
             task = asyncio.create_task(run(settings, stop, lambda: None, clock))
             try:
-                await eventually(lambda: clock.settled == clock.time or task.done())
+                await wait_until(lambda: clock.settled == clock.time or task.done())
                 yield RunningWorker(clock, logs, faults)
                 assert not task.done()
             finally:
@@ -257,7 +258,7 @@ async def test_a_lookup_that_can_not_be_stored_delays_no_other(
         assert worker.failures() == [("dns_lookup", failing.id, 1)]
         await worker.remove_fault()
         await worker.advance(FIRST_RETRY)
-        await eventually(lambda: is_ready(raw, failing))
+        await wait_until(lambda: is_ready(raw, failing))
 
 
 async def exists(raw: AsyncEngine, table: str) -> bool:
@@ -306,7 +307,7 @@ async def test_every_kind_is_tried_if_the_poll_fails(
         async with running_worker(clean_store) as worker:
             await worker.run_passes()
             assert await are_renewed(repository, tenant, mailboxes) == [True]
-            await eventually(lambda: is_ready(raw, validating))
+            await wait_until(lambda: is_ready(raw, validating))
             assert {kind for kind, _, _ in worker.failures()} == {"poll", "expired_response"}
             await execute(raw, text(restore))
             await worker.advance(4 * FIRST_RETRY)

@@ -23,9 +23,9 @@ from postroomd.worker import loop, steps
 from postroomd.worker.backoff import Backoff
 from postroomd.worker.probers import Prober, TrustingProber
 from postroomd.worker.steps import Worker
-from tests.support.factories import NOW, Tenant, mailbox, new_alias, new_domain, new_mailboxes, new_one
+from tests.support.factories import NOW, Tenant, mailbox, new_alias, new_domain, new_mailbox, new_mailboxes
 from tests.support.lifecycle import FREE, PLATFORM
-from tests.support.metrics import Scrape, here
+from tests.support.metrics import Scrape, scrape_tests
 from tests.support.stores import Store
 from tests.support.worker import drain, drain_steps
 
@@ -39,7 +39,7 @@ STEPS, FAILURES, LOOKED_UP = (
 
 def increases(before: Scrape, name: str, label: str = "kind") -> dict[str, float]:
     """The increase of each sample of a metric since a scrape, by label."""
-    earlier, now = before.counted(name, label), here().counted(name, label)
+    earlier, now = before.nonzero(name, label), scrape_tests().nonzero(name, label)
     return {key[0]: value - earlier.get(key, 0) for key, value in now.items() if value != earlier.get(key)}
 
 
@@ -68,7 +68,7 @@ class FailingProber:
 
 
 async def test_steps_are_counted_by_kind(repository: Repository, tenant: Tenant) -> None:
-    before = here()
+    before = scrape_tests()
     domain = await validating_domain(repository, tenant)
     ada, _ = await new_mailboxes(repository, domain, "ada", "bob")
     worker = worker_of(repository, TrustingProber())
@@ -88,7 +88,7 @@ async def test_steps_are_counted_by_kind(repository: Repository, tenant: Tenant)
 
 
 async def test_looked_up_domains_are_counted_by_their_status(repository: Repository, tenant: Tenant) -> None:
-    before = here()
+    before = scrape_tests()
     await validating_domain(repository, tenant)
     await drain(worker_of(repository, FailingProber()), NOW)
     assert increases(before, LOOKED_UP, "status") == {"validation_failed": 1}
@@ -96,7 +96,7 @@ async def test_looked_up_domains_are_counted_by_their_status(repository: Reposit
 
 
 async def test_a_prober_that_raises_is_counted_as_a_failure(repository: Repository, tenant: Tenant) -> None:
-    before = here()
+    before = scrape_tests()
     await validating_domain(repository, tenant)
     await drain(worker_of(repository, FailingProber(raises=True)), NOW)
     assert increases(before, FAILURES) == {"dns_lookup": 1}
@@ -106,7 +106,7 @@ async def test_a_prober_that_raises_is_counted_as_a_failure(repository: Reposito
 async def test_a_failed_step_is_counted_as_a_failure_only(
     repository: Repository, tenant: Tenant, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = here()
+    before = scrape_tests()
     failing, _ = await new_mailboxes(repository, await new_domain(repository, tenant), "ada", "bob")
     advance = repository.work.advance
 
@@ -125,14 +125,14 @@ async def test_confirmed_and_failed_provisions_are_counted_separately(
     repository: Repository, tenant: Tenant, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     domain = await new_domain(repository, tenant)
-    failing, _ = [await new_one(repository, domain, mailbox(name, policy=PLATFORM)) for name in ("ada", "bob")]
+    failing, _ = [await new_mailbox(repository, domain, mailbox(name, policy=PLATFORM)) for name in ("ada", "bob")]
 
     def fail(provision: Provision, *arguments: Any, **others: Any) -> object:
         if provision.mailbox_id == failing.id:
             raise ZeroDivisionError
         return confirm_provision(provision, *arguments, **others)
 
-    before = here()
+    before = scrape_tests()
     monkeypatch.setattr(steps, "confirm_provision", fail)
     await worker_of(repository).run_steps(NOW, Backoff())
     assert increases(before, STEPS) == {"provision": 1}
@@ -143,7 +143,7 @@ async def test_removed_responses_are_counted(repository: Repository, tenant: Ten
     expires_at = NOW + timedelta(hours=1)
     key = Idempotency(key="a key", digest=b"a digest", encode=lambda _: b"", now=NOW, expires_at=expires_at)
     await new_domain(repository, tenant, idempotency=key)
-    before, worker = here(), worker_of(repository)
+    before, worker = scrape_tests(), worker_of(repository)
     await drain_steps(worker, NOW)
     assert increases(before, STEPS) == {}
     await drain_steps(worker, NOW + timedelta(hours=1))
@@ -171,7 +171,7 @@ def lags(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     run_steps = Worker.run_steps
 
     async def observe_lag(worker: Worker, now: datetime, backoff: Backoff) -> int:
-        observed.append(here().value("postroom_worker_lag_seconds"))
+        observed.append(scrape_tests().value("postroom_worker_lag_seconds"))
         return await run_steps(worker, now, backoff)
 
     monkeypatch.setattr(Worker, "run_steps", observe_lag)
@@ -187,8 +187,8 @@ async def test_the_lag_is_that_of_the_most_overdue_work(
     clock = OnePassClock(due + timedelta(hours=1))
     await loop.run_loop(worker_of(repository), clock.stop, clock, timedelta(hours=1))
     assert lags == [3_600]
-    assert here().value("postroom_worker_lag_seconds") == 0
-    assert here().value("postroom_worker_last_run_timestamp_seconds") > due.timestamp()
+    assert scrape_tests().value("postroom_worker_lag_seconds") == 0
+    assert scrape_tests().value("postroom_worker_last_run_timestamp_seconds") > due.timestamp()
 
 
 async def test_work_without_a_due_date_neither_has_nor_hides_a_lag(
@@ -214,10 +214,10 @@ async def test_a_pass_without_a_database_is_a_failure_and_no_run(
         raise StorageUnavailable
 
     monkeypatch.setattr(repository.work, "next_due", fail)
-    before, clock = here(), OnePassClock(NOW)
+    before, clock = scrape_tests(), OnePassClock(NOW)
     await loop.run_loop(worker_of(repository), clock.stop, clock, timedelta(hours=1))
     assert increases(before, FAILURES) == {"database": 1}
-    assert here().since(before, "postroom_worker_last_run_timestamp_seconds") == 0
+    assert scrape_tests().increase(before, "postroom_worker_last_run_timestamp_seconds") == 0
 
 
 # --- The storage ------------------------------------------------------------------------------------------------------
@@ -230,7 +230,7 @@ class SerializationFailure(Exception):
 
 
 async def test_retried_transactions_are_counted(store: Store) -> None:
-    before, attempts = here(), 0
+    before, attempts = scrape_tests(), 0
 
     async def work(_: AsyncConnection) -> str:
         nonlocal attempts
@@ -244,4 +244,4 @@ async def test_retried_transactions_are_counted(store: Store) -> None:
         assert await database.write(work) == "done"
     finally:
         await database.close()
-    assert here().since(before, "postroom_transactions_retried_total") == 2
+    assert scrape_tests().increase(before, "postroom_transactions_retried_total") == 2

@@ -18,6 +18,7 @@ from postroomd.domain.provisions import Provision
 from postroomd.storage.protocols.repository import Repository
 from postroomd.worker.probers import TrustingProber
 from postroomd.worker.steps import LEASE, Worker
+from tests.support.database_state import check_invariants, dump
 from tests.support.factories import (
     NOW,
     OPERATOR,
@@ -27,11 +28,10 @@ from tests.support.factories import (
     mailbox,
     new_domain,
     new_id,
-    new_one,
+    new_mailbox,
     records,
 )
 from tests.support.lifecycle import BILLED, FREE, PLATFORM, RETENTION
-from tests.support.stored import check_invariants, dump
 from tests.support.worker import drain
 
 LATER = NOW + timedelta(hours=1)
@@ -60,7 +60,7 @@ async def run_until_idle(repository: Repository, policy: LifecyclePolicy, now: d
 
 async def new_provisioned(repository: Repository, domain: Domain, name: str) -> Mailbox:
     """A mailbox that the mail platform has created."""
-    created = await new_one(repository, domain, mailbox(name, policy=PLATFORM))
+    created = await new_mailbox(repository, domain, mailbox(name, policy=PLATFORM))
     if created.provision_id is not None:
         await repository.administration.settle_provision(
             OPERATOR, created.provision_id, partial(confirm_provision, now=NOW)
@@ -87,9 +87,9 @@ async def test_pending_provisions_are_confirmed_without_a_platform(
     later = await new_domain(repository, tenant, "later.test", D.WAITING_VALIDATION)
     deleted_domain = await new_domain(repository, tenant, "deleted.test")
 
-    creating = await new_one(repository, within, mailbox("creating", policy=PLATFORM))
-    failing = await new_one(repository, within, mailbox("failing", policy=PLATFORM))
-    waiting = await new_one(repository, later, mailbox("waiting", policy=PLATFORM))
+    creating = await new_mailbox(repository, within, mailbox("creating", policy=PLATFORM))
+    failing = await new_mailbox(repository, within, mailbox("failing", policy=PLATFORM))
+    waiting = await new_mailbox(repository, later, mailbox("waiting", policy=PLATFORM))
     restoring, purging, deleted = [
         await new_provisioned(repository, within, name) for name in ("restoring", "purging", "deleted")
     ]
@@ -139,7 +139,7 @@ async def test_pending_provisions_are_confirmed_without_a_platform(
 
 
 async def test_with_a_platform_the_worker_confirms_no_provision(repository: Repository, tenant: Tenant) -> None:
-    ada = await new_one(repository, await new_domain(repository, tenant), mailbox("ada", policy=PLATFORM))
+    ada = await new_mailbox(repository, await new_domain(repository, tenant), mailbox("ada", policy=PLATFORM))
     await run_until_idle(repository, PLATFORM, LATER)
     assert (await repository.mailboxes.get(tenant.context, ada.id)).status is M.CREATING
     assert list(await pending(repository)) == [ada.email]
@@ -149,7 +149,7 @@ async def test_a_provision_that_fails_delays_no_other(
     repository: Repository, tenant: Tenant, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     within = await new_domain(repository, tenant)
-    ada, bob = [await new_one(repository, within, mailbox(name, policy=PLATFORM)) for name in ("ada", "bob")]
+    ada, bob = [await new_mailbox(repository, within, mailbox(name, policy=PLATFORM)) for name in ("ada", "bob")]
 
     def fail(provision: Provision, *arguments: object, **others: object) -> object:
         if provision.mailbox_id == ada.id:
@@ -168,7 +168,7 @@ async def test_a_provision_that_fails_delays_no_other(
 async def test_unpaid_mailboxes_are_settled_when_due_without_billing(
     repository: Repository, tenant: Tenant, raw: AsyncEngine
 ) -> None:
-    ada = await new_one(repository, await new_domain(repository, tenant), mailbox("ada", policy=BILLED))
+    ada = await new_mailbox(repository, await new_domain(repository, tenant), mailbox("ada", policy=BILLED))
     await run_until_idle(repository, FREE, NOW + BILLED.payment_term)
     assert (await repository.mailboxes.get(tenant.context, ada.id)).status is M.READY
     assert [row[8] for row in (await dump(raw))["payments"]] == [PaymentStatus.VOID]

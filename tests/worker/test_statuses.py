@@ -32,8 +32,8 @@ from tests.support.factories import (
     mailbox,
     new_domain,
     new_id,
+    new_mailbox,
     new_mailboxes,
-    new_one,
     records,
 )
 from tests.support.lifecycle import BOTH, FREE
@@ -100,7 +100,7 @@ async def test_every_status_is_reached(repository: Repository, tenant: Tenant) -
     observer = Observer(repository, tenant)
     domain = creating_domain(tenant)
     await repository.domains.create(tenant.context, domain, records(domain), SECRETS)
-    ada = await new_one(repository, domain, mailbox("ada", policy=BOTH))
+    ada = await new_mailbox(repository, domain, mailbox("ada", policy=BOTH))
     await observer.observe(domain, ada)  # creating, unknown_status, waiting_payment
 
     await observer.provision()

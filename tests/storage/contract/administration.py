@@ -37,9 +37,9 @@ from tests.support.factories import (
     mailbox,
     new_domain,
     new_id,
+    new_mailbox,
     new_mailboxes,
     new_neighbor,
-    new_one,
     new_tenant,
     records,
 )
@@ -86,7 +86,7 @@ class AdministrationContract:
     # --- Payments -----------------------------------------------------------------------------------------------------
 
     async def test_a_payment_is_requested_and_confirmed_once(self, repository: Repository, tenant: Tenant) -> None:
-        ada = await new_one(repository, await new_domain(repository, tenant), mailbox("ada", policy=BILLED))
+        ada = await new_mailbox(repository, await new_domain(repository, tenant), mailbox("ada", policy=BILLED))
         (payment,) = await open_payments(repository)
         assert (payment.mailbox_id, payment.address, payment.status) == (
             ada.id,
@@ -109,7 +109,7 @@ class AdministrationContract:
     async def test_open_payments_are_listed_except_during_a_scheduled_deletion(
         self, repository: Repository, tenant: Tenant
     ) -> None:
-        ada = await new_one(repository, await new_domain(repository, tenant), mailbox("ada", policy=BILLED))
+        ada = await new_mailbox(repository, await new_domain(repository, tenant), mailbox("ada", policy=BILLED))
         (payment,) = await open_payments(repository)
         await drain(worker(repository, BILLED), NOW + 7 * DAY)
         assert [each.status for each in await open_payments(repository)] == [PaymentStatus.OVERDUE]
@@ -138,8 +138,8 @@ class AdministrationContract:
 
     async def test_the_payment_of_an_abandoned_period_is_void(self, repository: Repository, tenant: Tenant) -> None:
         domain = await new_domain(repository, tenant)
-        ada = await new_one(repository, domain, mailbox("ada", policy=BILLED))
-        bob = await new_one(repository, domain, mailbox("bob", policy=BILLED))
+        ada = await new_mailbox(repository, domain, mailbox("ada", policy=BILLED))
+        bob = await new_mailbox(repository, domain, mailbox("bob", policy=BILLED))
         first = {each.mailbox_id: each for each in await open_payments(repository)}
         for one in (ada, bob):
             await repository.mailboxes.change(tenant.context, one.id, lambda it, _: delete_mailbox(it, 40 * DAY, NOW))
@@ -157,7 +157,7 @@ class AdministrationContract:
     async def test_each_period_has_exactly_one_payment(
         self, repository: Repository, tenant: Tenant, raw: AsyncEngine
     ) -> None:
-        ada = await new_one(repository, await new_domain(repository, tenant), mailbox("ada", policy=BILLED))
+        ada = await new_mailbox(repository, await new_domain(repository, tenant), mailbox("ada", policy=BILLED))
         now = NOW
         for _ in range(4):
             (payment,) = await open_payments(repository)
@@ -173,9 +173,13 @@ class AdministrationContract:
         both = replace(BILLED, provisioning=True)
         domain = await new_domain(repository, tenant)
         for hour in range(5):
-            await new_one(repository, domain, mailbox(f"paid{hour}", policy=BILLED, now=NOW - timedelta(hours=hour)))
-            await new_one(repository, domain, mailbox(f"new{hour}", policy=PLATFORM, now=NOW - timedelta(hours=hour)))
-        await new_one(repository, domain, mailbox("unpaid", policy=both))
+            await new_mailbox(
+                repository, domain, mailbox(f"paid{hour}", policy=BILLED, now=NOW - timedelta(hours=hour))
+            )
+            await new_mailbox(
+                repository, domain, mailbox(f"new{hour}", policy=PLATFORM, now=NOW - timedelta(hours=hour))
+            )
+        await new_mailbox(repository, domain, mailbox("unpaid", policy=both))
         administration = repository.administration
         for list_method, prefix in (
             (administration.pending_payments, "paid"),
@@ -198,7 +202,7 @@ class AdministrationContract:
     async def test_a_mailbox_is_created_restored_and_deleted_by_the_platform(
         self, repository: Repository, tenant: Tenant, raw: AsyncEngine
     ) -> None:
-        ada = await new_one(repository, await new_domain(repository, tenant), mailbox("ada", policy=PLATFORM))
+        ada = await new_mailbox(repository, await new_domain(repository, tenant), mailbox("ada", policy=PLATFORM))
         ids = []
         for kind, before, after in (
             (ProvisionKind.CREATE, M.CREATING, M.READY),
@@ -233,7 +237,7 @@ class AdministrationContract:
     async def test_a_failed_provision_is_listed_again_after_its_backoff(
         self, repository: Repository, tenant: Tenant
     ) -> None:
-        ada = await new_one(repository, await new_domain(repository, tenant), mailbox("ada", policy=PLATFORM))
+        ada = await new_mailbox(repository, await new_domain(repository, tenant), mailbox("ada", policy=PLATFORM))
         (provision,) = await due_provisions(repository)
         rule = partial(fail_provision, reason="disk full", now=LATER)
         failed = await repository.administration.settle_provision(OPERATOR, provision.id, rule)
@@ -298,7 +302,7 @@ class AdministrationContract:
         found = await repository.domains.get(tenant.context, created.id)
         assert found.status is DomainStatus.WAITING_VALIDATION
         ready = await new_domain(repository, tenant, "ready.test")
-        ada, bob = [await new_one(repository, ready, mailbox(name, policy=PLATFORM)) for name in ("ada", "bob")]
+        ada, bob = [await new_mailbox(repository, ready, mailbox(name, policy=PLATFORM)) for name in ("ada", "bob")]
         (of_ada,) = [each for each in await due_provisions(repository) if each.mailbox_id == ada.id]
         await repository.administration.settle_provision(OPERATOR, of_ada.id, partial(confirm_provision, now=LATER))
         await repository.domains.delete(tenant.context, ready.id, partial(delete_domain, now=LATER), LATER)
@@ -413,7 +417,7 @@ class AdministrationContract:
         self, repository: Repository, tenant: Tenant
     ) -> None:
         neighbor = await new_neighbor(repository, await new_tenant(repository))
-        ada = await new_one(repository, await new_domain(repository, neighbor), mailbox("ada", policy=BILLED))
+        ada = await new_mailbox(repository, await new_domain(repository, neighbor), mailbox("ada", policy=BILLED))
         (payment,) = await open_payments(repository)
         (transition,) = await repository.administration.transitions(ada.id, 0, 10)
         for row in (payment, transition):

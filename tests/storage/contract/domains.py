@@ -28,9 +28,9 @@ from tests.support.factories import (
     new_alias,
     new_domain,
     new_id,
+    new_mailbox,
     new_mailboxes,
     new_neighbor,
-    new_one,
     records,
     tenant_context,
 )
@@ -244,7 +244,7 @@ class DomainsContract:
         self, repository: Repository, tenant: Tenant, raw: AsyncEngine
     ) -> None:
         created = await new_domain(repository, tenant)
-        await new_one(repository, created, mailbox("ada"))
+        await new_mailbox(repository, created, mailbox("ada"))
         deleted = await repository.domains.delete(tenant.context, created.id, deleting, LATER)
         before = await dump(raw)
         again = partial(delete_domain, now=LATER + timedelta(days=1))
@@ -255,7 +255,7 @@ class DomainsContract:
         self, repository: Repository, tenant: Tenant, raw: AsyncEngine
     ) -> None:
         created = await new_domain(repository, tenant)
-        await new_one(repository, created, mailbox("ada"))
+        await new_mailbox(repository, created, mailbox("ada"))
         before = await dump(raw)
 
         def reject(_domain: Domain) -> Domain:

@@ -25,9 +25,9 @@ from tests.support.factories import (
     new_alias,
     new_domain,
     new_id,
+    new_mailbox,
     new_mailboxes,
     new_neighbor,
-    new_one,
     new_tenant,
     tenant_context,
 )
@@ -234,7 +234,7 @@ class MailboxesContract:
         if status is DomainStatus.DELETING:  # for which no mailbox can be made
             make = mailbox("ada").make
             new = NewMailbox(lambda stored: make(replace(stored, status=DomainStatus.READY)), "a hash")
-        ada = await new_one(repository, domain, new)
+        ada = await new_mailbox(repository, domain, new)
         seen: list[tuple[Mailbox, DomainStatus]] = []
 
         def rule(stored: Mailbox, domain_status: DomainStatus) -> Mailbox:
@@ -328,7 +328,7 @@ class MailboxesContract:
         second = await new_domain(repository, tenant, "second.test", DomainStatus.WAITING_VALIDATION)
         away = await new_domain(repository, neighbor, "away.test")
         foreign = await new_domain(repository, other, "foreign.test")
-        ada = await new_one(repository, first, mailbox("ada", status=MailboxStatus.LOCKED))
+        ada = await new_mailbox(repository, first, mailbox("ada", status=MailboxStatus.LOCKED))
         bob, carol = await new_mailboxes(repository, first, "bob", "carol")
         (dave,) = await new_mailboxes(repository, second, "dave")
         (erin,) = await new_mailboxes(repository, away, "erin")

@@ -22,7 +22,7 @@ from postroomd.storage.protocols.repository import Repository
 from postroomd.storage.protocols.rules import MailboxStep
 from postroomd.storage.protocols.work import Due, MailboxLease
 from tests.support.database_state import check_invariants, count_of, dump, rows_of
-from tests.support.factories import NOW, Tenant, mailbox, new_alias, new_domain, new_mailboxes, new_one
+from tests.support.factories import NOW, Tenant, mailbox, new_alias, new_domain, new_mailbox, new_mailboxes
 from tests.support.lifecycle import FREE, MICROSECOND
 from tests.support.worker import activate_domains, validation_rule
 
@@ -240,7 +240,7 @@ class WorkContract:
         provisioned = await new_domain(repository, tenant, status=DomainStatus.PROVISIONING)
         unready = await new_domain(repository, tenant, "unready.test", DomainStatus.VALIDATING)
         waiting = await new_mailboxes(repository, provisioned, "ada", "bob", "carol")
-        locked = await new_one(repository, provisioned, mailbox("locked", status=MailboxStatus.LOCKED))
+        locked = await new_mailbox(repository, provisioned, mailbox("locked", status=MailboxStatus.LOCKED))
         (unaffected,) = await new_mailboxes(repository, unready, "dave")
         assert {one.status for one in (*waiting, unaffected)} == {MailboxStatus.WAITING_DOMAIN}
         assert await lease_due(repository, LATER) == []
@@ -362,7 +362,7 @@ class WorkContract:
         assert await repository.work.next_due() == Due(None, None)
         domain = await new_domain(repository, tenant)
         (ada,) = await new_mailboxes(repository, domain, "ada")
-        await new_one(repository, domain, mailbox("yearly", period=SubscriptionPeriod.YEARLY))
+        await new_mailbox(repository, domain, mailbox("yearly", period=SubscriptionPeriod.YEARLY))
         assert await repository.work.next_due() == Due(None, ada.next_subscription_period_starts_at)
         validating = await validating_domain(repository, tenant, "validating.test")
         assert (await repository.work.next_due()).lookups == NOW
@@ -385,10 +385,10 @@ class WorkContract:
         ours, theirs = await new_domain(repository, tenant), await new_domain(repository, other, "theirs.test")
         starts = {"third": 3, "first": 1, "fourth": 4}
         for name, hours in starts.items():
-            await new_one(repository, ours, mailbox(name, now=NOW + timedelta(hours=hours)))
-        await new_one(repository, theirs, mailbox("second", now=NOW + timedelta(hours=2)))
-        await new_one(repository, ours, mailbox("yearly", period=SubscriptionPeriod.YEARLY))
-        await new_one(repository, ours, mailbox("deleting", status=MailboxStatus.DELETING))
+            await new_mailbox(repository, ours, mailbox(name, now=NOW + timedelta(hours=hours)))
+        await new_mailbox(repository, theirs, mailbox("second", now=NOW + timedelta(hours=2)))
+        await new_mailbox(repository, ours, mailbox("yearly", period=SubscriptionPeriod.YEARLY))
+        await new_mailbox(repository, ours, mailbox("deleting", status=MailboxStatus.DELETING))
         last = datetime(2024, 2, 29, 16, 30, 15, 123_456, tzinfo=NOW.tzinfo)  # when the fourth is due
 
         async def named(now: datetime, limit: int = 10) -> list[str]:
