@@ -123,7 +123,7 @@ async def test_connections_without_complete_headers_are_closed(running: Running)
     assert running.closed("header_timeout") == 3
 
 
-@config(header_timeout_seconds=0.2)
+@config(header_timeout_seconds=1.0)
 async def test_the_header_timeout_spares_idle_connections_and_requests(running: Running) -> None:
     release = running.stub.hold("ListDomains")
     idle, busy, late = await running.connect_several(3)
@@ -136,6 +136,19 @@ async def test_the_header_timeout_spares_idle_connections_and_requests(running: 
     release.set()
     assert (await busy.response())[0] == 200
     assert running.closed("header_timeout") == 1
+
+
+@config(header_timeout_seconds=1.0)
+async def test_pipelined_requests_and_late_bodies_leave_the_connection_idle(running: Running) -> None:
+    pipelining, late = await running.connect_several(2)
+    pipelining.send(LIST * 3)
+    assert [(await pipelining.response())[0] for _ in range(3)] == [200] * 3
+    late.send("POST /healthz HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\n")
+    assert (await late.response())[0] == 405  # before the body, which is discarded
+    late.send("body")
+    await asyncio.sleep(1.5)  # longer than the header timeout
+    assert [await peer.request(HEALTH) for peer in (pipelining, late)] == [200, 200]
+    assert running.closed("header_timeout") == 0
 
 
 @config(idle_timeout_seconds=0.2)
@@ -159,10 +172,10 @@ async def test_a_body_that_takes_too_long_is_rejected(running: Running) -> None:
 
 async def test_a_body_below_the_minimum_rate_is_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("postroomd.gateway.app.BODY_GRACE_SECONDS", 0.2)
-    async with Running({"min_body_rate": 100_000}) as running:
+    async with Running({"min_body_rate": 20_000}) as running:
         slow, fast = await running.connect_several(2)
         slow.send(BODY + "{")
-        fast.send(BODY + " " * 99_000)  # earns 0.99 s
+        fast.send(BODY + " " * 99_000)  # earns 5 s
         assert (await slow.response())[0] == 400
         fast.send("{}".rjust(1_000))
         assert (await fast.response())[0] == 200
@@ -172,7 +185,7 @@ LARGE_PAGE = ListMailboxesResponse(mailboxes=[Mailbox(id="a" * 1_000)] * 12_000)
 GET_PAGE = f"GET {PREFIX}/mailboxes HTTP/1.1\r\n{KEYED}\r\n"
 
 
-@config(write_timeout_seconds=0.3)
+@config(write_timeout_seconds=1.0)
 async def test_a_client_that_does_not_read_is_closed(running: Running) -> None:
     running.stub.respond_with("ListMailboxes", LARGE_PAGE)
     unread = await running.connect(limit=1)
