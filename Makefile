@@ -22,7 +22,7 @@ test: $(VENV)/.dev  ## Run every test
 	$(BIN)/python -m pytest
 
 soak: $(VENV)/.dev  ## Run many random lifecycles: EXAMPLES=5000 takes about an hour
-	POSTROOM_SOAK_EXAMPLES=$(or $(EXAMPLES),5000) $(BIN)/python -m pytest tests/worker/random_lives
+	POSTROOM_SOAK_EXAMPLES=$(or $(EXAMPLES),5000) $(BIN)/python -m pytest tests/worker/random_lifecycles
 
 check: lint types imports proto-lint gen-check  ## Run linters, type checker, import rules, contract and stub checks
 
