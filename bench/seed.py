@@ -18,7 +18,7 @@ from postroomd.domain.calendar import period_end
 from postroomd.domain.keys import ACCESS_KEY_PREFIX, ACCESS_KEY_RANDOM, hash_secret
 from postroomd.domain.model import AliasStatus, DomainStatus, MailboxStatus, SubscriptionPeriod
 from postroomd.storage import schema as t
-from postroomd.storage.drivers.engines import migration_engine
+from postroomd.storage.drivers import migration_engine
 from postroomd.storage.migrations import migrate
 
 NAMESPACE = UUID("6f0c7a52-4a4e-4c0e-9a53-2f1a4c1f9d10")

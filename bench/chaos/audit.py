@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bench.chaos.arena import Arena
 from bench.engine import Engine
-from postroomd.storage.drivers.engines import open_engines
+from postroomd.storage.drivers import open_engines
 
 # Each counts what must not be.
 RECOUNTS = {

@@ -22,7 +22,7 @@ from bench.stand import Stand
 from postroomd.domain.calendar import period_end
 from postroomd.domain.model import SubscriptionPeriod
 from postroomd.storage import schema as t
-from postroomd.storage.drivers.engines import open_engines
+from postroomd.storage.drivers import open_engines
 
 MOST_SECONDS = 120.0
 """For one set of workers: where they take longer, their rate is that of what they did by then."""

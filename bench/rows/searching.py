@@ -12,7 +12,7 @@ from bench.seed import RARE, seeded_id
 from bench.stand import METADATA, Stand
 from postroom.v1alpha1 import mailbox_pb2
 from postroomd.storage import schema as t
-from postroomd.storage.drivers.engines import open_engines
+from postroomd.storage.drivers import open_engines
 
 SEARCHES = 200
 SCANS = 3

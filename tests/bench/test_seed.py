@@ -11,7 +11,7 @@ from postroomd.domain.keys import hash_secret
 from postroomd.domain.queries import MailboxQuery, Ordering
 from postroomd.rpc.convert import mailbox_message
 from postroomd.storage import schema as t
-from postroomd.storage.drivers.engines import open_engines
+from postroomd.storage.drivers import open_engines
 from postroomd.storage.opening import open_repository
 from tests.conftest import NewDatabase
 from tests.support.factories import tenant_context

@@ -10,7 +10,7 @@ from bench.chaos.ledger import Ledger, faults, held_against, unexplained
 from bench.chaos.writes import Write, Writes
 from bench.engine import Engine
 from postroom.v1alpha1 import mailbox_pb2
-from postroomd.storage.drivers.engines import open_engines
+from postroomd.storage.drivers import open_engines
 
 WRITES = Writes({"d1": "one.example"})
 BATCH = WRITES.mailboxes(["anna", "bert"])

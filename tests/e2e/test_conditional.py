@@ -115,7 +115,7 @@ async def test_what_has_changed_is_sent_again(rest: Rest) -> None:
 @pytest.mark.parametrize(
     ("method", "body"), [("PATCH", {"subscription_period": "canceled"}), ("DELETE", None)], ids=["patch", "delete"]
 )
-async def test_a_change_of_what_has_changed_meanwhile_is_a_conflict_and_changes_nothing(
+async def test_a_change_under_an_outdated_etag_is_412_and_changes_nothing(
     rest: Rest, method: str, body: object
 ) -> None:
     mailbox = await rest.mailbox()
@@ -123,16 +123,27 @@ async def test_a_change_of_what_has_changed_meanwhile_is_a_conflict_and_changes_
     _, before, _ = await rest.call("PATCH", path, {"subscription_period": "yearly"})
     status, answer, _ = await rest.call(method, path, body, {"If-Match": f'"{mailbox["etag"]}"'})
     told = json.loads(answer)
-    assert (status, told["type"], told["resource_id"]) == (409, "conflict", mailbox["id"])
+    assert (status, told["type"], told["resource_id"]) == (412, "precondition_failed", mailbox["id"])
     assert (await rest.call("GET", path))[1] == before
     status, _, _ = await rest.call(method, path, body, {"If-Match": f'"{json.loads(before)["etag"]}"'})
     assert status == 200
 
 
+@pytest.mark.parametrize("sent", ['"0", "{}"', 'W/"0", "{}"', '"{}","0"'])
+async def test_if_match_accepts_any_etag_of_a_list(rest: Rest, sent: str) -> None:
+    mailbox = await rest.mailbox()
+    path = f"mailboxes/{mailbox['id']}"
+    for outdated in ('"0", "00"', f'W/"{mailbox["etag"]}"'):
+        status, answer, _ = await rest.call("DELETE", path, headers={"If-Match": outdated})
+        assert (status, json.loads(answer)["type"]) == (412, "precondition_failed")
+    status, answer, _ = await rest.call("DELETE", path, headers={"If-Match": sent.format(mailbox["etag"])})
+    assert (status, json.loads(answer)["status"]) == (200, "deletion_scheduled")
+
+
 async def test_an_etag_that_says_nothing_is_an_argument_at_fault(rest: Rest) -> None:
     mailbox = await rest.mailbox()
     path = f"mailboxes/{mailbox['id']}"
-    for etag in ("1a", 'W/"1"', '"1", "2"'):
+    for etag in ("1a", '"1" "2"', '"1", *', ", ".join(['"1"'] * 33)):
         status, answer, _ = await rest.call("DELETE", path, headers={"If-Match": etag})
         assert status == 400
         assert json.loads(answer)["details"][0]["argument_name"] == "if-match"

@@ -43,6 +43,10 @@ VIOLATIONS = BadRequest(
 )
 IN_USE = PreconditionFailure(violations=[{"type": "RESOURCE_STILL_IN_USE", "description": "has aliases"}])
 RESOURCE = {"resource": "mailbox", "resource_id": "an-id"}
+ETAG_MISMATCH = {
+    "precondition": "unknown_precondition",
+    "help_message": "The resource has changed: its etag is not the one in the request.",
+}
 
 # (code, details, HTTP status, type, further keys, headers)
 TABLE: list[tuple[Code, list[Message], int, str, dict[str, Any], dict[str, str]]] = [
@@ -89,7 +93,7 @@ TABLE: list[tuple[Code, list[Message], int, str, dict[str, Any], dict[str, str]]
     ),
     (Code.NOT_FOUND, [info("NOT_FOUND"), MAILBOX], 404, "not_found", RESOURCE, {}),
     (Code.ALREADY_EXISTS, [info("CONFLICT"), MAILBOX, ResourceInfo(resource_name="b")], 409, "conflict", RESOURCE, {}),
-    (Code.ABORTED, [info("CONFLICT"), MAILBOX], 409, "conflict", RESOURCE, {}),
+    (Code.ABORTED, [info("CONFLICT"), MAILBOX], 412, "precondition_failed", {**RESOURCE, **ETAG_MISMATCH}, {}),
     (
         Code.FAILED_PRECONDITION,
         [info("TRANSIENT_STATE", current_state="deleting"), MAILBOX],
@@ -167,7 +171,7 @@ WITHOUT_DETAILS: dict[Code, tuple[int, str, dict[str, Any]]] = {
         "precondition_failed",
         {"precondition": "unknown_precondition", "help_message": ""},
     ),
-    Code.ABORTED: (409, "conflict", {"resource": "", "resource_id": ""}),
+    Code.ABORTED: (412, "precondition_failed", {"resource": "", "resource_id": "", **ETAG_MISMATCH}),
     Code.OUT_OF_RANGE: (400, "invalid_arguments", {"details": []}),
     Code.UNIMPLEMENTED: (500, "internal", {"request_id": "the-id"}),
     Code.INTERNAL: (500, "internal", {"request_id": "the-id"}),

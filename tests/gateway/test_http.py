@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from google.protobuf.descriptor import MethodDescriptor
 
-from postroom.v1alpha1.alias_pb2 import Alias
+from postroom.v1alpha1.alias_pb2 import Alias, CreateAliasRequest, ListAliasesRequest
 from postroom.v1alpha1.mailbox_pb2 import ListMailboxesResponse, Mailbox
 from tests.gateway.client import PREFIX, TOKEN, Client, Start
 from tests.gateway.contract import METHODS
@@ -23,8 +23,11 @@ ALIAS_ID = "0e8a3b52-6bd6-4c35-a5a0-6e4bb2a1a5f7"
 async def test_every_rpc_is_served(call: Client, rpc: MethodDescriptor) -> None:
     verb, path = SURFACE[rpc.name].split()
     response = await call(verb, PREFIX + path.replace("{", "").replace("}", ""))
-    assert response.status == 200
-    assert list(response.json) == [field.name for field in rpc.output_type.fields]
+    if rpc.output_type.fields:
+        assert response.status == 200
+        assert list(response.json) == [field.name for field in rpc.output_type.fields]
+    else:
+        assert (response.status, response.raw) == (204, b"")
     (received,) = call.stub.calls
     assert received.rpc == rpc.name
     for field in rpc.input_type.fields:
@@ -49,6 +52,34 @@ async def test_responses_are_json_and_not_cacheable(call: Client) -> None:
     assert list(call.stub.calls[0].request.statuses) == [Mailbox.READY, Mailbox.LOCKED]
 
 
+async def test_an_alias_can_be_created_and_listed_under_its_mailbox(call: Client) -> None:
+    path = f"/mailboxes/{ALIAS_ID}/aliases"
+    assert (await call("POST", path, json={"local_part": "info", "description": "a"})).status == 200
+    assert (await call("GET", f"{path}?page=2&status=ready")).status == 200
+    created, listed = (received.request for received in call.stub.calls)
+    assert created == CreateAliasRequest(mailbox_id=ALIAS_ID, local_part="info", description="a")
+    assert listed == ListAliasesRequest(mailbox_id=ALIAS_ID, page=2, status=Alias.READY)
+
+
+async def test_a_mailbox_id_besides_the_one_in_the_path_is_unknown(call: Client) -> None:
+    path = f"/mailboxes/{ALIAS_ID}/aliases"
+    unknown = {"mailbox_id": "unknown"}
+    assert (await call("POST", path, json={"local_part": "info", "mailbox_id": ALIAS_ID})).violations == unknown
+    assert (await call("POST", f"{path}?mailbox_id={ALIAS_ID}", json={"local_part": "info"})).violations == unknown
+    assert (await call("GET", f"{path}?mailbox_id={ALIAS_ID}")).violations == unknown
+    assert not call.stub.calls
+
+
+async def test_a_message_without_fields_is_204_without_body_and_length(call: Client) -> None:
+    response = await call("POST", "/domains/an-id/validate-records", json={})
+    assert (response.status, response.raw) == (204, b"")
+    assert response.headers["Content-Type"] == "application/json"
+    assert not {"Content-Length", "Transfer-Encoding"} & set(response.headers)
+    assert response.headers["Cache-Control"] == "no-store"
+    # The connection stays usable: the client does not wait for a body.
+    assert (await call("GET", "/domains")).status == 200
+
+
 @pytest.fixture
 async def parcels(start: Start) -> Client:
     return await start([PARCELS])
@@ -62,7 +93,11 @@ async def test_any_annotated_contract_is_served(parcels: Client) -> None:
     sent = {"a_string": "a", "some_size": ["large"], "by_number": {"7": "small"}, "a_took": "1.5s", "label_number": 0}
     response = await parcels("POST", "/v1/parcels", json=sent)
     assert response.status == 200
-    assert list(response.json) == [field.name for field in PARCEL.fields]
+    assert list(response.json) == [
+        field.name
+        for field in PARCEL.fields
+        if field.message_type is not None or not field.has_presence or field.name in sent
+    ]
     assert sent.items() <= response.json.items()
     response = await parcels("PUT", "/v1/parcels/b", json={"a_int64": 2**53 + 1})
     assert (response.json["a_string"], response.json["a_int64"]) == ("b", 2**53 + 1)

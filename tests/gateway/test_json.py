@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from postroom.v1alpha1.alias_pb2 import CreateAliasRequest, UpdateAliasRequest
-from postroom.v1alpha1.domain_pb2 import Domain
+from postroom.v1alpha1.domain_pb2 import Domain, DomainRecord
 from postroom.v1alpha1.mailbox_pb2 import BatchCreateMailboxesRequest, ListMailboxesRequest, Mailbox
 from postroomd.gateway.json_codec import FieldsDecoder, compile_encoder, parse_body, to_bytes
 from postroomd.gateway.scalars import NOT_SET
@@ -66,8 +66,10 @@ def _adapted(descriptor: Descriptor, values: dict[str, Any]) -> dict[str, Any]:
             adapted[field.name] = {key: _one(entry.fields_by_name["value"], each) for key, each in value.items()}
         elif field.is_repeated:
             adapted[field.name] = [_one(field, each) for each in value]
-        else:
-            adapted[field.name] = None if value is None else _one(field, value)
+        elif value is not None:
+            adapted[field.name] = _one(field, value)
+        elif field.message_type is not None:
+            adapted[field.name] = None
     return adapted
 
 
@@ -109,10 +111,11 @@ def test_json_equals_json_format_and_round_trips(descriptor: Descriptor, data: s
 
 
 @for_every_message
-def test_an_empty_message_has_every_field(descriptor: Descriptor) -> None:
+def test_an_empty_message_lacks_only_its_optional_scalars(descriptor: Descriptor) -> None:
     encoded = encode(GetMessageClass(descriptor)())
-    assert list(encoded) == [field.name for field in descriptor.fields]
-    for field in descriptor.fields:
+    fields = [field for field in descriptor.fields if field.message_type is not None or not field.has_presence]
+    assert list(encoded) == [field.name for field in fields]
+    for field in fields:
         if field.has_presence:
             assert encoded[field.name] is None
         elif field.is_repeated:
@@ -121,6 +124,13 @@ def test_an_empty_message_has_every_field(descriptor: Descriptor) -> None:
             assert encoded[field.name] == field.enum_type.values[0].name.lower()
         else:
             assert encoded[field.name] in ("", 0, False)
+
+
+def test_the_error_of_a_record_is_absent_until_it_is_set() -> None:
+    assert "error" not in encode(DomainRecord(dns_name="a.example."))
+    assert encode(DomainRecord(error=""))["error"] == ""
+    assert encode(DomainRecord(error="not found"))["error"] == "not found"
+    assert encode(DomainRecord())["created_at"] is None
 
 
 ENUMS = sorted({field.enum_type.full_name: field.enum_type for field in FIELDS if field.enum_type}.items())
@@ -189,7 +199,9 @@ BATCH, ALIAS, LIST = (
         # The body as a whole
         (ALIAS, b"\xff\xfe", {"body": "format"}),
         (ALIAS, '{"local_part": "\xe9"}'.encode("latin-1"), {"body": "format"}),
-        (ALIAS, "\ufeff{}", {"body": "format"}),
+        (ALIAS, "\ufeff\ufeff{}", {"body": "format"}),
+        (ALIAS, " \ufeff{}", {"body": "format"}),
+        (ALIAS, "{}".encode("utf-16"), {"body": "format"}),
         (ALIAS, "nonsense", {"body": "format"}),
         (ALIAS, '{"local_part": "a"', {"body": "format"}),
         (ALIAS, '{"local_part": "a"} {}', {"body": "format"}),
@@ -296,6 +308,19 @@ def test_every_field_rejects_wrong_types_and_accepts_null(field: FieldDescriptor
     expected = f"{field.name}[0]" if field.is_repeated else field.name
     assert violations_of(owner, f'{{"{field.name}": {wrong}}}') == {expected: "format"}
     assert decode(owner, f'{{"{field.name}": null}}') == GetMessageClass(owner)()
+
+
+def test_a_byte_order_mark_before_json_is_skipped() -> None:
+    assert decode(ALIAS, '\ufeff{"local_part": "ann"}') == CreateAliasRequest(local_part="ann")
+
+
+@pytest.mark.parametrize(
+    ("value", "help_message"), [(2**31, "must be at most 2147483647"), ('"x"', "must be an integer")]
+)
+def test_the_help_message_of_an_integer_names_the_exceeded_bound(value: object, help_message: str) -> None:
+    with pytest.raises(InvalidArguments) as caught:
+        decode(LIST, f'{{"page": {value}}}')
+    assert [violation.help_message for violation in caught.value.violations] == [help_message]
 
 
 def test_optional_fields_distinguish_unset_from_empty() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from postroomd.storage.drivers import engines as dialects
+from postroomd.storage.drivers import sqlite
 from tests.rpc.support import Service, Tenant, logging_to, running
 
 
@@ -33,7 +33,7 @@ def work() -> bool:
 @pytest.fixture(scope="module")
 def busy_ms() -> int:
     """How long the module's service waits for a locked database."""
-    return dialects.BUSY_TIMEOUT_MS
+    return sqlite.BUSY_TIMEOUT_MS
 
 
 @pytest.fixture(scope="module")

@@ -30,7 +30,7 @@ from postroomd.observability.logs import QUIET_LIBRARIES, configure
 from postroomd.runtime import service, worker
 from postroomd.runtime.keys import issue_key, new_project
 from postroomd.settings import SQLITE_PREFIX, Settings, load_settings
-from postroomd.storage.drivers import engines as dialects
+from postroomd.storage.drivers import sqlite
 from postroomd.storage.migrations import migrate
 from postroomd.storage.opening import open_repository
 from postroomd.storage.protocols.repository import Repository
@@ -319,7 +319,7 @@ def logging_to(stream: StringIO) -> Iterator[StringIO]:
 
 @asynccontextmanager
 async def running(
-    directory: Path, flags: Mapping[str, str], *, work: bool = True, busy_ms: int = dialects.BUSY_TIMEOUT_MS
+    directory: Path, flags: Mapping[str, str], *, work: bool = True, busy_ms: int = sqlite.BUSY_TIMEOUT_MS
 ) -> AsyncIterator[Service]:
     """A service on a new database in the directory, with cheap password hashes and, unless told off, a worker.
 
@@ -331,7 +331,7 @@ async def running(
     here = {"database_url": url, "grpc_address": "127.0.0.1:0", "domain_validation": "trust", "drain_seconds": "1"}
     settings = load_settings({**cheap, **here, **flags})
     async with AsyncExitStack() as cleanups:
-        cleanups.enter_context(pytest.MonkeyPatch.context()).setattr(dialects, "BUSY_TIMEOUT_MS", busy_ms)
+        cleanups.enter_context(pytest.MonkeyPatch.context()).setattr(sqlite, "BUSY_TIMEOUT_MS", busy_ms)
         stop = asyncio.Event()
         tasks: list[asyncio.Task[None]] = []
 

@@ -17,10 +17,10 @@ from postroomd.domain.errors import NotFound, StorageUnavailable
 from postroomd.domain.model import Domain, Mailbox
 from postroomd.domain.queries import MailboxQuery, Ordering
 from postroomd.storage import schema as t
-from postroomd.storage.compiled import CompiledRead, via_sqlalchemy
+from postroomd.storage.compiled import CompiledRead, Rows, via_sqlalchemy
 from postroomd.storage.database import Database
-from postroomd.storage.drivers import engines as dialects
-from postroomd.storage.drivers.pools import Line, Rows, TurnTakingLines
+from postroomd.storage.drivers import postgresql
+from postroomd.storage.drivers.pools import ExclusivePool, PooledConnection
 from postroomd.storage.opening import open_database
 from postroomd.storage.sql import SqlRepository
 from postroomd.storage.sql.mailboxes import fetch_mailbox
@@ -205,20 +205,20 @@ async def test_a_tenants_statement_that_forgets_its_scope_finds_nothing_of_other
 @pytest.mark.xdist_group("postgresql")
 async def test_a_tenants_connection_sees_nothing_between_statements(on_postgresql: Database) -> None:
     tenant, own, _ = await two_domains(SqlRepository(on_postgresql))
-    hot = on_postgresql._engines.hot
-    assert hot is not None
-    unwrapped = FORGETFUL.compiled(hot.dialect, None)
+    compiled = on_postgresql._engines.compiled
+    assert compiled is not None
+    unwrapped = FORGETFUL.compiled(compiled.dialect, None)
     for _ in range(8):  # past the point from which PostgreSQL keeps one plan
         assert as_values(await on_postgresql.fetch(FORGETFUL, {"one": 1}, tenant.context)) == [[own.id]]
-        assert await hot.tenants.by_key.fetch(unwrapped.sql, unwrapped.arguments({"one": 1})) == []
-    (row,) = await hot.tenants.by_key.fetch("SELECT current_user, current_setting('postroom.organization_id')", [])
-    assert list(row) == [dialects.TENANT_ROLE, ""]
+        assert await compiled.tenant.by_key.fetch(unwrapped.sql, unwrapped.arguments({"one": 1})) == []
+    (row,) = await compiled.tenant.by_key.fetch("SELECT current_user, current_setting('postroom.organization_id')", [])
+    assert list(row) == [postgresql.TENANT_ROLE, ""]
 
 
 @pytest.mark.xdist_group("postgresql")
 async def test_behind_a_pooler_statements_run_plainly(postgresql_store: str) -> None:
     database = open_database(f"{postgresql_store}?prepared_statement_cache_size=0")
-    assert database._engines.hot is None
+    assert database._engines.compiled is None
     tenant, own, _ = await two_domains(SqlRepository(database))
     assert await SqlRepository(database).domains.get(tenant.context, own.id) == own
     assert as_values(await database.fetch(FORGETFUL, {"one": 1}, tenant.context)) == [[own.id]]
@@ -243,9 +243,9 @@ async def test_a_connection_that_is_lost_in_a_statement_is_out_of_reach_and_repl
     assert await repository.domains.get(tenant.context, own.id) == own
     # One that was lost while nothing ran on it is not even noticed.
     await end_all(raw_postgresql, "true")
-    hot = on_postgresql._engines.hot
-    assert hot is not None
-    await eventually(lambda: all(line.is_closed() for line in hot.tenants.by_key._idle))  # type: ignore[attr-defined]
+    compiled = on_postgresql._engines.compiled
+    assert compiled is not None
+    await eventually(lambda: all(line.is_closed() for line in compiled.tenant.by_key._idle))  # type: ignore[attr-defined]
     assert await repository.domains.get(tenant.context, own.id) == own
 
 
@@ -272,7 +272,7 @@ async def end_all(raw: AsyncEngine, which: str) -> None:
 async def test_when_every_line_stays_taken_the_database_is_out_of_reach(
     postgresql_store: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(dialects, "POOL_SECONDS", 0.05)
+    monkeypatch.setattr(postgresql, "POOL_TIMEOUT_SECONDS", 0.05)
     database = open_database(postgresql_store, pool_size=3)  # one line for tenants
     repository = SqlRepository(database)
     tenant, own, _ = await two_domains(repository)
@@ -348,10 +348,10 @@ class Held:
 async def test_a_line_that_comes_free_as_its_caller_hangs_up_goes_to_the_next() -> None:
     line = Held()
 
-    async def connect() -> Line:
+    async def connect() -> PooledConnection:
         return line
 
-    lines = TurnTakingLines(connect, 1, wait_seconds=5)
+    lines = ExclusivePool(connect, 1, timeout_seconds=5)
 
     async def hold_then_cancel() -> Rows:
         rows = await lines.fetch("first", [])
@@ -370,10 +370,10 @@ async def test_a_line_that_comes_free_as_its_caller_hangs_up_goes_to_the_next() 
 
 
 async def test_a_line_that_can_not_be_opened_leaves_its_turn_to_the_next() -> None:
-    async def connect() -> Line:
+    async def connect() -> PooledConnection:
         raise ConnectionRefusedError
 
-    lines = TurnTakingLines(connect, 1, wait_seconds=5)
+    lines = ExclusivePool(connect, 1, timeout_seconds=5)
     for _ in range(3):
         answers = await asyncio.gather(*(lines.fetch("", []) for _ in range(3)), return_exceptions=True)
         assert [type(answer) for answer in answers] == [ConnectionRefusedError] * 3

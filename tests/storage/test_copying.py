@@ -15,7 +15,7 @@ import asyncpg.prepared_stmt  # type: ignore[import-untyped]
 import pytest
 from sqlalchemy import Engine, event, make_url
 
-from postroomd.storage.copy.copying import CopyFailed, Stage, Watch, copy_database
+from postroomd.storage.copy.copying import CopyFailed, ProgressCallback, Stage, copy_database
 from postroomd.storage.migrations import migrate, require_current
 from postroomd.storage.schema import DERIVED_TABLES, TENANT_TABLES, metadata
 from tests.conftest import NewDatabase
@@ -32,7 +32,7 @@ class Interrupted(Exception):
     """What ends a copy in its middle."""
 
 
-def interrupting(done: Counter[str]) -> Watch:
+def interrupting(done: Counter[str]) -> ProgressCallback:
     """Ends a copy after its first chunk, and counts what was done of each table."""
     begun: set[str] = set()
 
@@ -93,7 +93,7 @@ async def test_a_copy_goes_on_however_often_it_is_interrupted(
     interruptions = 0
     while True:
         try:
-            await copy_database(source, target, watch=interrupting(done), chunk_rows=CHUNK)
+            await copy_database(source, target, progress=interrupting(done), chunk_rows=CHUNK)
             break
         except Interrupted:
             interruptions += 1
@@ -109,7 +109,7 @@ from postroomd.storage.copy.copying import Stage, copy_database
 def watch(stage, total, table, rows):
     if stage is Stage.COPYING and table == "mailboxes" and rows == {CHUNK}:
         os.kill(os.getpid(), signal.SIGKILL)
-asyncio.run(copy_database(os.environ["SOURCE"], os.environ["TARGET"], watch=watch, chunk_rows={CHUNK}))
+asyncio.run(copy_database(os.environ["SOURCE"], os.environ["TARGET"], progress=watch, chunk_rows={CHUNK}))
 """
 
 
@@ -120,7 +120,7 @@ async def test_a_copy_that_is_killed_goes_on(source: str, new_postgres_database:
     assert await process.wait() == -signal.SIGKILL
     assert "copy_progress" in await tables_of(target)
     steps: list[tuple[Stage, int, str, int]] = []
-    await copy_database(source, target, watch=lambda *step: steps.append(step))
+    await copy_database(source, target, progress=lambda *step: steps.append(step))
     copied = [rows for stage, _, table, rows in steps if stage is Stage.COPYING and table == "mailboxes"]
     assert copied == [CHUNK, MAILBOXES - CHUNK]  # what was there, and then the rest in one chunk
     assert await everything(target) == await everything(source)
@@ -150,7 +150,7 @@ async def test_an_unfinished_copy_takes_no_other_source_and_is_none(
     target, changed = new_postgres_database(), copied_file(source, tmp_path)
     await with_repository(changed, new_tenant)
     with pytest.raises(Interrupted):
-        await copy_database(source, target, watch=interrupting(Counter()))
+        await copy_database(source, target, progress=interrupting(Counter()))
     before = await everything(target)
     with pytest.raises(CopyFailed, match="an unfinished copy of another source, or of this one before that changed"):
         await copy_database(changed, target)
@@ -180,7 +180,7 @@ async def test_a_target_that_came_to_differ_is_found_out(
 
     for watch in (corrupt, lambda *_: None):  # another look does not make it better
         with pytest.raises(CopyFailed, match=f"after the copy it differs from the source in {corrupted};"):
-            await copy_database(source, target, watch=watch)
+            await copy_database(source, target, progress=watch)
         assert "copy_progress" in await tables_of(target)
 
 
@@ -197,7 +197,7 @@ async def test_what_is_written_to_the_source_meanwhile_is_not_copied(
         if (stage, table) == (Stage.COPYING, "organizations"):
             execute(origin, f"INSERT INTO organizations VALUES ('{new_id()}', 1)", postgres)
 
-    await copy_database(origin, target, watch=write)
+    await copy_database(origin, target, progress=write)
     assert await everything(target) == await everything(source) != await everything(origin)
 
 

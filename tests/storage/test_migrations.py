@@ -33,7 +33,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from postroomd.domain.errors import SchemaMismatch
 from postroomd.storage import migrations
-from postroomd.storage.drivers.engines import migration_engine
+from postroomd.storage.drivers import migration_engine
 from postroomd.storage.migrations import HEAD, current_revision, migrate, require_current
 from postroomd.storage.schema import DERIVED_TABLES, metadata
 from tests.support.postgres import PostgresServer

@@ -186,7 +186,7 @@ async def test_sixteen_serializable_writers_retry_and_keep_every_invariant(
 
     assert len(outcomes) == WRITERS * CALLS
     assert {"conflict", "created"} <= set(outcomes)
-    assert [entry for entry in logs if entry["event"] == "transaction begun again"], "nothing was retried"
+    assert [entry for entry in logs if entry["event"] == "transaction retried"], "nothing was retried"
     await _require_counts_equal_a_recount(database, tenant.context, quota)
     await database.close()
 

@@ -22,8 +22,7 @@ from postroomd.domain.model import AliasStatus, DomainStatus, RecordStatus
 from postroomd.domain.records import RECORD_KINDS, Finding
 from postroomd.storage import database as storage_engine
 from postroomd.storage import schema as t
-from postroomd.storage.drivers import engines as dialects
-from postroomd.storage.drivers.engines import in_memory, open_engines
+from postroomd.storage.drivers import driver_of, open_engines, sqlite
 from postroomd.storage.migrations import migrate, require_current
 from postroomd.storage.opening import open_repository
 from postroomd.storage.protocols.repository import Repository
@@ -175,8 +174,8 @@ async def test_very_many_changes_have_more_memory_for_as_long_as_they_take(
     async with engines.writer.begin() as connection:
         usual = await cache_size(connection)
         with suppress(ZeroDivisionError):
-            async with in_memory(connection):
-                assert await cache_size(connection) == -dialects.SQLITE_BULK_KIB != usual
+            async with driver_of(connection).enlarged_page_cache(connection):
+                assert await cache_size(connection) == -sqlite.BULK_CACHE_KIB != usual
                 if fault:
                     raise fault
         assert await cache_size(connection) == usual
@@ -228,7 +227,7 @@ async def test_a_file_that_cannot_be_opened_is_out_of_reach(tmp_path: Path) -> N
 async def test_a_file_that_another_process_locks_for_long_is_out_of_reach_for_writes_alone(
     store: Store, raw: AsyncEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(dialects, "BUSY_TIMEOUT_MS", 20)
+    monkeypatch.setattr(sqlite, "BUSY_TIMEOUT_MS", 20)
     repository = await store.open()
     tenant = await new_tenant(repository)
     before = await dump(raw)

@@ -15,7 +15,7 @@ from postroomd.domain.domains import begin_validation
 from postroomd.domain.mailboxes import delete_mailbox
 from postroomd.domain.model import Alias, DomainStatus, Mailbox, RecordStatus
 from postroomd.domain.records import Finding
-from postroomd.storage.drivers.engines import is_sqlite, open_engines
+from postroomd.storage.drivers import driver_for, open_engines
 from postroomd.storage.opening import open_repository
 from postroomd.storage.protocols.repository import Repository
 from postroomd.storage.schema import metadata
@@ -121,7 +121,7 @@ async def tables_of(url: str) -> list[str]:
 
 def execute(url: str, statement: str, postgres: PostgresServer) -> None:
     """Change a database behind Postroom's back."""
-    if not is_sqlite(url):
+    if driver_for(url).file(make_url(url)) is None:
         postgres.sql(statement, str(make_url(url).database))
         return
     connection = sqlite3.connect(str(make_url(url).database))

@@ -14,7 +14,7 @@ from postroomd.settings import BadSetting, DatabaseUrl
 
 if TYPE_CHECKING:
     from postroomd.storage.copy.contents import Contents
-    from postroomd.storage.copy.copying import Stage, Watch
+    from postroomd.storage.copy.copying import ProgressCallback, Stage
 
 PIPE_WIDTH = 240  # columns of a table that goes to no terminal
 
@@ -52,15 +52,15 @@ def copy(
     source_url, target_url = _checked("--from", source), _checked("--to", target)
 
     from postroomd.observability import logs
-    from postroomd.storage.copy.copying import CopyFailed, copy_database, is_same_database, place
+    from postroomd.storage.copy.copying import CopyFailed, copy_database, is_same_database, location
 
     if is_same_database(source_url, target_url):
         raise BadSetting("--from and --to: both lead to the same database")
     logs.configure("error", process="copy")  # one line says what is wrong; a log beside it would say it twice
     os.umask(0o077)  # a new SQLite file, and its directory, are their owner's alone
     try:
-        with _shown(f"copying {place(source_url)} to {place(target_url)}") as watch:
-            copied = asyncio.run(copy_database(source_url, target_url, watch=watch))
+        with _shown(f"copying {location(source_url)} to {location(target_url)}") as progress:
+            copied = asyncio.run(copy_database(source_url, target_url, progress=progress))
     except CopyFailed as error:
         raise Failed(str(error)) from error
     except KeyboardInterrupt as error:
@@ -89,7 +89,7 @@ def _checked(flag: str, url: str | None) -> str:
 
 
 @contextmanager
-def _shown(title: str) -> Iterator["Watch"]:
+def _shown(title: str) -> Iterator["ProgressCallback"]:
     """Shows how far the copy is on stderr, once it has begun: a bar a stage on a terminal, else a line a stage."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TimeRemainingColumn

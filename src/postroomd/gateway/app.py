@@ -1,7 +1,7 @@
 """Configuration and life cycle of the gateway: start, serve, drain, stop."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 
@@ -31,6 +31,7 @@ class GatewayConfig:
     body_timeout_seconds: float = 30.0
     call_timeout_seconds: float = 30.0
     drain_seconds: float = 10.0
+    cors_origins: Collection[str] = ()
 
     def __post_init__(self) -> None:
         if self.max_body_bytes < 1:  # aiohttp reads 0 as unlimited
@@ -49,7 +50,7 @@ async def open_gateway(
     On exit, the remaining requests are answered or cancelled before the channel is closed. Raises UnsupportedContract.
     """
     timeouts = Timeouts(config.body_timeout_seconds, config.call_timeout_seconds)
-    gateway = Gateway(services, timeouts, config.max_requests)
+    gateway = Gateway(services, timeouts, config.max_requests, config.cors_origins)
     async with open_channel(config.grpc_address) as channel:
         gateway.connect(channel)
         async with open_server(gateway.handle, config.max_body_bytes, SHUTDOWN_SECONDS) as server:

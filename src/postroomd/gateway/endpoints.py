@@ -12,7 +12,7 @@ from google.protobuf.message import Message
 from postroomd.gateway import headers
 from postroomd.gateway.body import read_body
 from postroomd.gateway.errors import RequestError, error_response, from_rpc_error, invalid_arguments
-from postroomd.gateway.responses import HEADERS, json_response
+from postroomd.gateway.responses import HEADERS, json_response, no_content
 from postroomd.gateway.routes import Route
 from postroomd.gateway.transcode import Transcoder
 from postroomd.gateway.violations import InvalidArguments, Violation
@@ -69,6 +69,7 @@ class RpcEndpoint:
         self._is_read = route.http_method == "GET"
         self._request_has_etag = "etag" in route.request.fields_by_name
         self._response_has_etag = "etag" in route.response.fields_by_name
+        self._response_is_empty = not route.response.fields
         self._call: Any = None
 
     def connect(self, channel: grpc.aio.Channel) -> None:
@@ -114,7 +115,12 @@ class RpcEndpoint:
         message.etag = etag
 
     def _response(self, request: web.BaseRequest, message: Any) -> web.Response:
-        """Return the response, with an ETag for a single resource; 304 if the caller has that version."""
+        """Return the response, with an ETag for a single resource; 304 if the caller has that version.
+
+        A message without fields is 204, as in the public API.
+        """
+        if self._response_is_empty:
+            return no_content()
         if not self._response_has_etag:
             return json_response(HTTPStatus.OK, self._transcoder.encode(message))
         etag = message.etag

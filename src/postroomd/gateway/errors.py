@@ -204,7 +204,7 @@ TYPE_BY_CODE: Mapping[grpc.StatusCode, str] = {
     grpc.StatusCode.PERMISSION_DENIED: "permissions_denied",
     grpc.StatusCode.NOT_FOUND: "not_found",
     grpc.StatusCode.ALREADY_EXISTS: "conflict",
-    grpc.StatusCode.ABORTED: "conflict",
+    grpc.StatusCode.ABORTED: "conflict",  # an etag mismatch, which becomes 412
     grpc.StatusCode.FAILED_PRECONDITION: "precondition_failed",
     grpc.StatusCode.RESOURCE_EXHAUSTED: "too_many_requests",
     grpc.StatusCode.UNAVAILABLE: "unavailable",
@@ -244,9 +244,18 @@ def from_rpc_error(error: grpc.aio.AioRpcError, request_id: str) -> ErrorRespons
         details = _status_details(error)
         info = details.first(error_details_pb2.ErrorInfo)
         kind = info.reason.lower() if info.domain == DOMAIN and info.reason.lower() in ERROR_TYPES else by_code
+        if error.code() is grpc.StatusCode.ABORTED and kind == "conflict":
+            return _etag_mismatch(details)
         return internal_error(request_id) if kind == "internal" else error_response(kind, details)
     except DecodeError:
         return internal_error(request_id) if by_code == "internal" else error_response(by_code)
+
+
+def _etag_mismatch(details: StatusDetails) -> ErrorResponse:
+    """Return 412, as RFC 9110 requires for If-Match, with the keys of both precondition_failed and conflict."""
+    error = error_response("precondition_failed", details, **_resource(details))
+    message = _resource_description(details) or "The resource has changed: its etag is not the one in the request."
+    return replace(error, message=message, keys={**error.keys, "help_message": message})
 
 
 def _status_details(error: grpc.aio.AioRpcError) -> StatusDetails:

@@ -3,7 +3,7 @@
 import asyncio
 import time
 import traceback
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 import grpc
@@ -11,6 +11,7 @@ from aiohttp import hdrs, web
 from google.protobuf.descriptor import ServiceDescriptor
 
 from postroomd.gateway import headers
+from postroomd.gateway.cors import Cors
 from postroomd.gateway.endpoints import Endpoint, IncomingRequest, RpcEndpoint, Timeouts
 from postroomd.gateway.errors import RequestError, error_response, internal_error
 from postroomd.gateway.metrics import HttpMetrics
@@ -41,7 +42,13 @@ class Outcome:
 class Gateway:
     """Routes of the services, and the requests in progress."""
 
-    def __init__(self, services: Iterable[ServiceDescriptor], timeouts: Timeouts, max_requests: int = 128) -> None:
+    def __init__(
+        self,
+        services: Iterable[ServiceDescriptor],
+        timeouts: Timeouts,
+        max_requests: int = 128,
+        cors_origins: Collection[str] = (),
+    ) -> None:
         """Compile the routes. Raises UnsupportedContract, for example for two equal routes.
 
         `max_requests` limits reads in progress, and separately changes in progress: changes may wait long for password
@@ -51,6 +58,7 @@ class Gateway:
         self._idle = asyncio.Event()  # set once no request is in progress during the drain
         self._in_progress = {True: 0, False: 0}  # requests by whether their method is safe
         self._max_requests = max_requests
+        self._cors = Cors(cors_origins)
         self._refused = Tally("requests refused", REQUESTS_REFUSED.of())  # by the gateway or by the service
         self._metrics = HttpMetrics()
         self._table = RouteTable[Endpoint]()
@@ -95,6 +103,7 @@ class Gateway:
         else:
             outcome.status = response.status
             response.headers[headers.X_REQUEST_ID] = request_id
+            self._cors.add_headers(request, response.headers)
             if self._draining:
                 response.force_close()
             return response
@@ -111,6 +120,11 @@ class Gateway:
     async def _respond(self, request: web.BaseRequest, request_id: str, outcome: Outcome) -> web.Response:
         try:
             match = self._find(request, outcome)
+            if isinstance(match, MethodNotAllowed):
+                if (preflight := self._cors.preflight(request, match.allow)) is not None:
+                    return preflight
+                error = error_response("method_not_allowed").with_header(hdrs.ALLOW, ", ".join(match.allow))
+                raise RequestError(error)
             outcome.rpc = match.endpoint.rpc
             in_progress = self._in_progress[request.method in _SAFE_METHODS]
             if in_progress > self._max_requests and not match.endpoint.is_probe:
@@ -130,14 +144,12 @@ class Gateway:
         outcome.type = error.type
         return error_to_http(error)
 
-    def _find(self, request: web.BaseRequest, outcome: Outcome) -> Match[Endpoint]:
+    def _find(self, request: web.BaseRequest, outcome: Outcome) -> Match[Endpoint] | MethodNotAllowed:
         raw_path = request.rel_url.raw_path
         match = self._table.find(request.method, raw_path)
         if match is None:
             raise RequestError(error_response("not_found", resource="route", resource_id=printable(raw_path)))
         outcome.route = match.template
-        if isinstance(match, MethodNotAllowed):
-            raise RequestError(error_response("method_not_allowed").with_header(hdrs.ALLOW, ", ".join(match.allow)))
         return match
 
 

@@ -22,8 +22,11 @@ IDEMPOTENCY_KEY = istr("Idempotency-Key")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _TOKEN = re.compile(r"[\x21-\x7e]{1,512}")
 _IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}")
+MAX_ETAGS = 32
+"""Etags in If-Match; the service compares no more."""
 _ETAG = re.compile(r'"([\x21\x23-\x7e]{0,255})"')
 _ETAGS = re.compile(r'(?:W/)?"([\x21\x23-\x7e]*)"')
+_ETAG_LIST = re.compile(rf"[ \t,]*{_ETAGS.pattern}(?:[ \t]*,[ \t,]*{_ETAGS.pattern})*[ \t,]*")
 _BEARER = re.compile(r"bearer +(.*)", re.IGNORECASE)
 _JSON = re.compile(r'application/json\s*(;\s*charset="?utf-?8"?\s*)?;?', re.IGNORECASE | re.ASCII)
 
@@ -79,17 +82,22 @@ def consistency(request: web.BaseRequest) -> str | None:
 
 
 def if_match(request: web.BaseRequest) -> str | None:
-    """Return the etag of If-Match; None if it is absent or `*` (RFC 9110, section 13.1.1).
+    """Return If-Match as an `etag` field of a request; None if it is absent or `*` (RFC 9110, section 13.1.1).
 
-    Raises InvalidArguments for a list, a weak etag and a malformed one.
+    A single strong etag is returned without quotes. A list is returned as it is: the service compares its strong etags
+    with the current one, and a weak etag never matches. Raises InvalidArguments for malformed and too many etags.
     """
     values = request.headers.getall(hdrs.IF_MATCH, ())
     if not values or values == ["*"]:
         return None
-    match = _ETAG.fullmatch(values[0]) if len(values) == 1 else None
-    if match is None:
-        raise InvalidArguments((Violation("if-match", "format", 'must be one strong etag, such as "1a", or *'),))
-    return match[1]
+    joined = ", ".join(values)
+    if match := _ETAG.fullmatch(joined):
+        return match[1]
+    if not _ETAG_LIST.fullmatch(joined):
+        raise InvalidArguments((Violation("if-match", "format", 'must be etags in quotes, such as "1a", "1b", or *'),))
+    if len(_ETAGS.findall(joined)) > MAX_ETAGS:
+        raise InvalidArguments((Violation("if-match", "constraint", f"must have at most {MAX_ETAGS} etags"),))
+    return joined
 
 
 def if_none_match(request: web.BaseRequest, etag: str) -> bool:

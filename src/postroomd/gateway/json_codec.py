@@ -1,6 +1,7 @@
 """JSON encoders and decoders of messages, compiled once from their descriptors.
 
-Responses contain every field, by its snake_case name. In requests, null and an enum's zero value mean "not set".
+Responses contain every field, by its snake_case name: an unset message, such as a timestamp, is null; only an unset
+`optional` scalar is absent. In requests, null and an enum's zero value mean "not set".
 """
 
 import json
@@ -40,8 +41,9 @@ def compile_encoder(
     It dominates the cost of a page, so its source is generated per message, as dataclasses generates `__init__`:
 
         def encode(message):
-            [v0, v1, v2s, v2n] = read(message)
-            return {"id": v0, "status": e1(v1), "at": e2(v2s, v2n) if v2s or v2n or message.HasField("at") else None}
+            [v0, v1, v2s, v2n, v3] = read(message)
+            return {"id": v0, "status": e1(v1), "at": e2(v2s, v2n) if v2s or v2n or message.HasField("at") else None,
+                    **({"error": v3} if message.HasField("error") else {})}
 
     One call into C reads all fields; Python code runs only for fields whose Python value is not valid JSON.
     """
@@ -57,11 +59,14 @@ def compile_encoder(
         if (encode := _field_encoder(field, ancestors)) is not None:
             scope[f"encode_{names[0]}"] = encode
             value = f"encode_{names[0]}({value})"
-        if field.has_presence:
+        item = f"{field.name!r}: {value}"
+        if field.has_presence and field.message_type is None:
+            item = f"**({{{item}}} if message.HasField({field.name!r}) else {{}})"
+        elif field.has_presence:
             # A part other than 0 implies presence, and saves the call of HasField.
             present = [*(names if len(names) > 1 else ()), f"message.HasField({field.name!r})"]
-            value = f"{value} if {' or '.join(present)} else None"
-        items.append(f"{field.name!r}: {value}")
+            item += f" if {' or '.join(present)} else None"
+        items.append(item)
     values = ", ".join(f"v{place}" for place in range(len(paths)))
     source = f"def encode(message):\n    [{values}] = read(message)\n    return {{{', '.join(items)}}}"
     functions: dict[str, Callable[[Message], dict[str, Any]]] = {}
@@ -132,9 +137,12 @@ class RepeatedKeys(dict[str, Any]):
 
 
 def parse_body(body: bytes, violations: Violations) -> object:
-    """Return the JSON value of a body. If it is not JSON, add a violation of `body` and return NOT_SET."""
+    """Return the JSON value of a body. If it is not JSON, add a violation of `body` and return NOT_SET.
+
+    A UTF-8 byte order mark is skipped (RFC 8259, section 8.1).
+    """
     try:
-        return json.loads(body.decode("utf-8"), object_pairs_hook=_object, parse_int=_parse_integer)
+        return json.loads(body.decode("utf-8-sig"), object_pairs_hook=_object, parse_int=_parse_integer)
     except UnicodeDecodeError:
         violations.add("body", "format", "must be UTF-8")
     except RecursionError:

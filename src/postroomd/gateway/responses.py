@@ -18,6 +18,11 @@ def json_response(status: int, body: bytes) -> web.Response:
     return web.Response(status=status, body=body, headers=JSON_HEADERS)
 
 
+def no_content() -> web.Response:
+    """Return a response without a body, for a message without fields."""
+    return web.Response(status=HTTPStatus.NO_CONTENT, headers=JSON_HEADERS)
+
+
 def error_to_http(error: ErrorResponse) -> web.Response:
     """Return the HTTP response of an error."""
     response = json_response(error.status, to_bytes(error.body()))

@@ -89,13 +89,13 @@ def _number_parser(pattern: str, convert: Callable[[str], object]) -> Callable[[
 
 
 def _integer(minimum: int, maximum: int) -> Scalar:
-    help_message = f"must be an integer from {minimum} to {maximum}"
-
     def from_json(value: object) -> int:
         if type(value) is not int:  # excludes bool, a subclass of int, and 1.0
-            raise InvalidValue("format", help_message)
+            raise InvalidValue("format", "must be an integer")
         if not minimum <= value <= maximum:
-            raise InvalidValue("constraint", help_message)
+            # One bound only: the service may accept a narrower range, such as 1 to 1000.
+            bound = f"at least {minimum}" if value < minimum else f"at most {maximum}"
+            raise InvalidValue("constraint", f"must be {bound}")
         return value
 
     # Bounded because int() rejects more than 4300 digits, and a query can hold more.
@@ -132,7 +132,7 @@ def _enum(enum: EnumDescriptor) -> Scalar:
             raise InvalidValue("constraint", help_message)
         return numbers[value]
 
-    return Scalar(from_json, to_json=names.__getitem__, parse_text=_reject_empty(help_message))
+    return Scalar(from_json, to_json=names.__getitem__)
 
 
 class _EnumNames(dict[int, str]):
@@ -144,15 +144,6 @@ class _EnumNames(dict[int, str]):
 
     def __missing__(self, number: int) -> str:
         return self._zero
-
-
-def _reject_empty(help_message: str) -> Callable[[str], object]:
-    def parse_text(text: str) -> object:
-        if not text:
-            raise InvalidValue("format", help_message)
-        return text
-
-    return parse_text
 
 
 _RFC3339 = re.compile(r"(\d{4}-\d\d-\d\d)[Tt](\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?([Zz]|[+-]\d\d:\d\d)", re.ASCII)

@@ -69,7 +69,10 @@ class Transcoder:
                 violations.add(name, "format", "is given more than once")
                 continue
             converted = [_convert(scalar, text, name, violations) for text in texts]
-            values[name] = [value for value in converted if value is not NOT_SET] if repeated else converted[0]
+            if repeated:
+                values[name] = [value for value in converted if value is not NOT_SET]
+            elif converted:
+                values[name] = converted[0]
         return _without_unset(values)
 
     def _from_body(self, body: bytes, violations: Violations) -> dict[str, Any]:

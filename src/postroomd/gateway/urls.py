@@ -19,9 +19,9 @@ def unquote(raw: str) -> str:
 
 
 def parse_query(raw: str, violations: Violations) -> dict[str, list[str]]:
-    """Return the parameters of a query string: `a=1&a=2&b=x+y` is {"a": ["1", "2"], "b": ["x y"]}.
+    """Return the parameters of a query string: `a=1&a=2&b=x+y&c=` is {"a": ["1", "2"], "b": ["x y"], "c": []}.
 
-    Names and values that cannot be decoded are added to `violations`.
+    An empty value means "not set". Names and values that cannot be decoded are added to `violations`.
     """
     parameters: dict[str, list[str]] = {}
     for pair in filter(None, raw.split("&")):
@@ -36,5 +36,7 @@ def parse_query(raw: str, violations: Violations) -> dict[str, list[str]]:
         except ValueError:
             violations.add(name, "format", NOT_DECODABLE)
             continue
-        parameters.setdefault(name, []).append(value)
+        values = parameters.setdefault(name, [])
+        if value:
+            values.append(value)
     return parameters

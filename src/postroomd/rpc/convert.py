@@ -29,6 +29,7 @@ from postroomd.domain.model import (
 )
 from postroomd.domain.queries import Ordering
 from postroomd.domain.validation import Checker
+from postroomd.rpc.etags import etag_matches
 
 Member = TypeVar("Member", bound=StrEnum)
 Value = TypeVar("Value", Domain, Mailbox, Alias)
@@ -147,7 +148,7 @@ def guarded(
     """A storage rule behind an etag: it raises Stale where the caller named one that is not the value's any more."""
 
     def apply(value: Value, /, *rest: Rest.args, **named: Rest.kwargs) -> Value:
-        if sent and sent != current(value):
+        if sent and not etag_matches(sent, current(value)):
             raise Stale(ResourceName(resource, value.id))
         return rule(value, *rest, **named)
 

@@ -1,11 +1,11 @@
-"""From a URL to a database: whole transactions, retried and shielded, and the driver's errors as the domain's."""
+"""Reads and whole transactions on one database: retried, shielded from cancellation, with the domain's errors."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
 from time import monotonic
 from typing import Any, NoReturn, TypeVar
 
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection
 from tenacity import AsyncRetrying, RetryCallState, wait_random_exponential
 
 from postroomd.domain.context import CallContext, Consistency
@@ -13,10 +13,15 @@ from postroomd.domain.errors import PostroomError, SchemaMismatch, StorageUnavai
 from postroomd.domain.tenancy import Scope
 from postroomd.observability.logs import get_logger
 from postroomd.observability.metrics import TRANSACTIONS_RETRIED
-from postroomd.storage.compiled import CompiledRead, Values, via_sqlalchemy
-from postroomd.storage.drivers.engines import Engines, checkpoint, enter_tenant
-from postroomd.storage.drivers.pools import Rows
-from postroomd.storage.failures import is_no_database, is_out_of_reach, is_serialization_failure, is_unique_violation
+from postroomd.storage.compiled import CompiledRead, Rows, Values, via_sqlalchemy
+from postroomd.storage.drivers.base import Driver, Engines
+from postroomd.storage.failures import (
+    is_damaged,
+    is_serialization_failure,
+    is_unavailable,
+    is_unique_violation,
+    unwrapped,
+)
 from postroomd.storage.idempotency import run_idempotently
 from postroomd.storage.replica import Replica
 
@@ -24,85 +29,86 @@ Result = TypeVar("Result")
 Transaction = Callable[[AsyncConnection], Awaitable[Result]]
 
 CHECKPOINT_SECONDS = 5.0
-KEY_TAKEN_ATTEMPTS = 3
-RETRY_SECONDS = 10.0  # where the caller names no deadline
+UNIQUE_VIOLATION_ATTEMPTS = 3
+RETRY_SECONDS = 10.0  # if the caller sets no deadline
 
 log = get_logger()
 
 
 class Database:
-    """The connections to one database, and whole transactions over them.
+    """The connections to one database.
 
-    A transaction with a scope is kept inside that organization by PostgreSQL as well (row-level security).
+    On an engine with row-level security, a transaction of a tenant is also restricted by the database itself.
     """
 
-    def __init__(self, engines: Engines, *, keeps_log_short: bool, replica: Replica | None = None) -> None:
+    def __init__(self, engines: Engines, *, replica: Replica | None = None) -> None:
         self._engines = engines
         self._replica = replica
         self._running: set[asyncio.Task[Any]] = set()
-        self._checkpoints = asyncio.create_task(self._keep_log_short()) if keeps_log_short else None
+        checkpoint = engines.checkpoint
+        self._checkpoints = asyncio.create_task(_checkpoint_periodically(checkpoint)) if checkpoint else None
 
     @property
-    def dialect(self) -> str:
-        """The engine's name, as SQLAlchemy has it."""
-        return self._engines.reader.dialect.name
+    def driver(self) -> Driver:
+        """The engine's driver."""
+        return self._engines.driver
 
     async def read(
         self, work: Transaction[Result], context: CallContext | None = None, *, may_be_stale: bool = False
     ) -> Result:
-        """What `work` answers inside one read transaction. Raises StorageUnavailable.
+        """Return the result of `work` in one read transaction. Raises StorageUnavailable.
 
-        A read that may be stale is served by the replica, where there is one that is fresh enough and the caller has
-        not refused it.
+        A read that may be stale is served by a replica that is fresh enough, unless the caller asks for strong
+        consistency.
         """
         scope = context.tenant if context else None
-        return await self._served(lambda engines: _read(engines.reader, work, scope), context, may_be_stale)
+        return await self._serve(lambda engines: _read(engines, work, scope), context, may_be_stale)
 
     async def fetch(
         self, statement: CompiledRead, values: Values, context: CallContext | None = None, *, may_be_stale: bool = False
     ) -> Rows:
-        """The rows of a hot statement: a read of that statement alone. Raises StorageUnavailable.
+        """Return the rows of a compiled read. Raises StorageUnavailable.
 
-        The values of a statement with a scope have the scope's organization_id and project_id too.
+        The organization_id and project_id of the caller's scope are added to the values.
         """
         scope = context.tenant if context else None
         if scope is not None:
             values = {"organization_id": scope.organization_id, "project_id": scope.project_id, **values}
-        if may_be_stale or (hot := self._engines.hot) is None:
-            return await self._served(lambda engines: _fetch(engines, statement, values, scope), context, may_be_stale)
+        if may_be_stale or (compiled := self._engines.compiled) is None:
+            return await self._serve(lambda engines: _fetch(engines, statement, values, scope), context, may_be_stale)
         try:
-            return await hot.fetch(statement, values, for_tenant=scope is not None)
+            return await compiled.fetch(statement, values, for_tenant=scope is not None)
         except Exception as error:
             raise_translated(error)
 
-    async def _served(
-        self, reading: Callable[[Engines], Awaitable[Result]], context: CallContext | None, may_be_stale: bool
+    async def _serve(
+        self, read: Callable[[Engines], Awaitable[Result]], context: CallContext | None, may_be_stale: bool
     ) -> Result:
         replica = self._replica
         strong = context is not None and context.consistency is Consistency.STRONG
         if may_be_stale and replica and replica.usable() and not strong:
             try:
-                return await reading(replica.engines)
+                return await read(replica.engines)
             except Exception as error:
-                if not is_out_of_reach(error):
+                if not is_unavailable(error):
                     raise
-                replica.lost()
+                replica.suspend()
         try:
-            return await reading(self._engines)
+            return await read(self._engines)
         except Exception as error:
             raise_translated(error)
 
     async def write(self, work: Transaction[Result], context: CallContext | None = None) -> Result:
-        """What `work` answers inside one write transaction, committed. Raises StorageUnavailable.
+        """Commit one write transaction and return the result of `work`. Raises StorageUnavailable.
 
-        A transaction that has begun runs to its end even when the caller is canceled: a client that hangs up can't
-        leave a connection between two statements. One that still waits for a connection is dropped then, and keeps
-        nobody else waiting. One that lost to another is run again, until the deadline.
+        A transaction that has begun runs to its end even if the caller is cancelled, so that a client that disconnects
+        cannot leave a connection between two statements; one that still waits for a connection is dropped. A
+        transaction that lost to a concurrent one is retried until the deadline.
         """
         begun = asyncio.Event()
         task = asyncio.ensure_future(self._transaction(work, context, begun))
         self._running.add(task)
-        task.add_done_callback(self._done)
+        task.add_done_callback(self._discard)
         try:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
@@ -111,7 +117,7 @@ class Database:
             raise
 
     async def close(self) -> None:
-        """Let running transactions finish, then close every connection."""
+        """Close every connection after its running transaction."""
         if self._checkpoints:
             self._checkpoints.cancel()
             await asyncio.gather(self._checkpoints, return_exceptions=True)  # it may hold a connection
@@ -125,10 +131,10 @@ class Database:
     ) -> Result:
         deadline = context.deadline if context and context.deadline is not None else monotonic() + RETRY_SECONDS
         attempts = AsyncRetrying(
-            retry=_may_end_otherwise,
+            retry=_is_retryable,
             wait=wait_random_exponential(multiplier=0.005, max=0.5),
             stop=lambda state: monotonic() + state.upcoming_sleep > deadline,
-            before_sleep=_note_retry,
+            before_sleep=_report_retry,
             reraise=True,
         )
         try:
@@ -142,39 +148,39 @@ class Database:
             async with connection.begin():
                 if context is None or context.tenant is None:
                     return await work(connection)
-                await enter_tenant(connection, context.tenant)
+                await self._engines.driver.enter_tenant(connection, context.tenant)
                 return await run_idempotently(connection, context, work)
 
-    def _done(self, task: asyncio.Task[Any]) -> None:
+    def _discard(self, task: asyncio.Task[Any]) -> None:
         self._running.discard(task)
         if not task.cancelled():
-            task.exception()  # read, so that asyncio does not complain where the caller has gone
-
-    async def _keep_log_short(self) -> None:
-        """Checkpoint what other processes wrote, since only this one may."""
-        while True:
-            await asyncio.sleep(CHECKPOINT_SECONDS)
-            try:
-                await checkpoint(self._engines.writer)
-            except Exception as error:  # whatever it is, the next one may succeed
-                log.warning("checkpoint failed", error=type(error).__name__)
+            task.exception()  # retrieved, so that asyncio does not report it if the caller is gone
 
 
-async def _read(engine: AsyncEngine, work: Transaction[Result], scope: Scope | None) -> Result:
-    async with engine.connect() as connection:
+async def _checkpoint_periodically(checkpoint: Callable[[], Awaitable[None]]) -> None:
+    while True:
+        await asyncio.sleep(CHECKPOINT_SECONDS)
+        try:
+            await checkpoint()
+        except Exception as error:  # of any kind: the next one may succeed
+            log.warning("checkpoint failed", error=type(error).__name__)
+
+
+async def _read(engines: Engines, work: Transaction[Result], scope: Scope | None) -> Result:
+    async with engines.reader.connect() as connection:
         if scope:
-            await enter_tenant(connection, scope)
+            await engines.driver.enter_tenant(connection, scope)
         return await work(connection)
 
 
 async def _fetch(engines: Engines, statement: CompiledRead, values: Values, scope: Scope | None) -> Rows:
-    if engines.hot is not None:
-        return await engines.hot.fetch(statement, values, for_tenant=scope is not None)
-    return await _read(engines.reader, lambda connection: via_sqlalchemy(connection, statement, values), scope)
+    if engines.compiled is not None:
+        return await engines.compiled.fetch(statement, values, for_tenant=scope is not None)
+    return await _read(engines, lambda connection: via_sqlalchemy(connection, statement, values), scope)
 
 
 def raise_translated(error: Exception) -> NoReturn:
-    """Raise the domain's error for a driver's, and any other error as it is."""
+    """Raise the domain's error for a driver's, and any other error unchanged."""
     translation = _translation(error)
     if translation is None:
         raise error
@@ -182,23 +188,24 @@ def raise_translated(error: Exception) -> NoReturn:
 
 
 def _translation(error: Exception) -> PostroomError | None:
-    if is_out_of_reach(error):
-        log.warning("database out of reach", error=type(getattr(error, "orig", None) or error).__name__)
+    if is_unavailable(error):
+        log.warning("database unavailable", error=type(unwrapped(error)).__name__)
         return StorageUnavailable()
-    if is_no_database(error):
-        return SchemaMismatch("the file is no SQLite database, or a damaged one")
+    if is_damaged(error):
+        return SchemaMismatch("the file is not an SQLite database, or is damaged")
     return None
 
 
-def _may_end_otherwise(state: RetryCallState) -> bool:
-    """Whether a failed transaction, run again from its start, can come to another end."""
+def _is_retryable(state: RetryCallState) -> bool:
     error = state.outcome.exception() if state.outcome else None
     if error is None:
         return False
-    # A key that is still taken once the others have committed is a fault of ours, which no attempt will mend.
-    return is_serialization_failure(error) or (is_unique_violation(error) and state.attempt_number < KEY_TAKEN_ATTEMPTS)
+    # A key that still exists after concurrent transactions have committed is a defect, which no retry can mend.
+    return is_serialization_failure(error) or (
+        is_unique_violation(error) and state.attempt_number < UNIQUE_VIOLATION_ATTEMPTS
+    )
 
 
-def _note_retry(state: RetryCallState) -> None:
+def _report_retry(state: RetryCallState) -> None:
     TRANSACTIONS_RETRIED.of().inc()
-    log.info("transaction begun again", attempt=state.attempt_number)
+    log.info("transaction retried", attempt=state.attempt_number)

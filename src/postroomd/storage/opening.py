@@ -1,22 +1,20 @@
-"""From a URL to an open repository."""
+"""Opening a repository by its URL."""
 
-import sqlite3
 from dataclasses import dataclass
-
-from sqlalchemy import make_url
 
 from postroomd.observability.logs import get_logger
 from postroomd.storage.database import Database
-from postroomd.storage.drivers.engines import is_sqlite, open_engines
+from postroomd.storage.drivers import driver_for, open_engines
 from postroomd.storage.protocols.repository import Repository
 from postroomd.storage.replica import Replica
+from postroomd.storage.sql import SqlRepository
 
 log = get_logger()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplicaUrl:
-    """Where a read replica is, and how far behind it may be."""
+    """The URL of a read replica, and the maximum staleness of its reads."""
 
     url: str
     max_staleness_seconds: float
@@ -33,13 +31,11 @@ async def open_repository(
     isolation: str | None = None,
     replica: ReplicaUrl | None = None,
 ) -> Repository:
-    """The repository over the database at `url`: sqlite+aiosqlite:///PATH or postgresql+asyncpg://….
+    """Open the repository over the database at `url`: sqlite+aiosqlite:///PATH or postgresql+asyncpg://….
 
-    `owner` is the one process that may checkpoint an SQLite file. `isolation` is PostgreSQL's level where it is not to
-    be the server's default. Raises StorageUnavailable.
+    `owner` is the one process that may checkpoint an SQLite file. `isolation` overrides the default isolation level of
+    a PostgreSQL server. Raises StorageUnavailable.
     """
-    from postroomd.storage.sql import SqlRepository
-
     database = open_database(url, owner=owner, pool_size=pool_size, isolation=isolation, replica=replica)
     repository = SqlRepository(database)
     try:
@@ -58,12 +54,11 @@ def open_database(
     isolation: str | None = None,
     replica: ReplicaUrl | None = None,
 ) -> Database:
-    """The database at `url`; nothing is connected until it is used. Needs a running event loop."""
-    log.info("database", engine=make_url(url).get_backend_name(), sqlite_version=sqlite3.sqlite_version)
+    """Return the database at `url`, which connects on first use. Needs a running event loop."""
+    driver = driver_for(url)
+    log.info("opening database", engine=driver.name, **driver.versions())
     engines = open_engines(url, owner=owner, pool_size=pool_size, isolation=isolation)
     if replica is None:
-        return Database(engines, keeps_log_short=owner and is_sqlite(url))
-    reading = Replica(
-        open_engines(replica.url, owner=False, pool_size=pool_size), engines.reader, replica.max_staleness_seconds
-    )
-    return Database(engines, keeps_log_short=False, replica=reading)
+        return Database(engines)
+    replica_engines = open_engines(replica.url, owner=False, pool_size=pool_size)
+    return Database(engines, replica=Replica(replica_engines, engines, replica.max_staleness_seconds))

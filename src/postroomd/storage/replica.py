@@ -1,27 +1,19 @@
-"""A streaming replica of PostgreSQL that serves lists, never staler than promised.
+"""A streaming replica that serves lists, never staler than a given bound.
 
-How stale it is is measured without writing anything: the primary's log position is noted every half second, and the
-replica is as fresh as the newest note that it has replayed. Once that note is older than the bound, or the replica
-or the primary can't be asked, lists go to the primary.
+Staleness is measured without writing: the primary's position in its write-ahead log is sampled every half second, and
+the replica is as fresh as the newest sample that it has replayed. When that sample exceeds the bound, or either server
+cannot be reached, the primary serves the lists.
 """
 
 import asyncio
 from collections import deque
 from time import monotonic
 
-from sqlalchemy import TextClause, text
-from sqlalchemy.ext.asyncio import AsyncEngine
-
 from postroomd.observability.logs import get_logger
-from postroomd.storage.drivers.engines import Engines
-from postroomd.storage.failures import is_out_of_reach
+from postroomd.storage.drivers.base import Engines
+from postroomd.storage.failures import is_unavailable
 
 PROBE_SECONDS = 0.5
-
-# Positions in the write-ahead log as octets since its beginning. A server that is not in recovery is no replica: it
-# may be a primary of its own history, and answers NULL.
-_WRITTEN = text("SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0')::bigint")
-_REPLAYED = text("SELECT pg_wal_lsn_diff(pg_last_wal_replay_lsn(), '0/0')::bigint WHERE pg_is_in_recovery()")
 
 log = get_logger()
 
@@ -29,23 +21,23 @@ log = get_logger()
 class Replica:
     """The connections to a replica, and whether it may serve now. Needs a running event loop."""
 
-    def __init__(self, engines: Engines, primary: AsyncEngine, max_staleness_seconds: float) -> None:
+    def __init__(self, engines: Engines, primary: Engines, max_staleness_seconds: float) -> None:
         self.engines = engines
         self._primary = primary
         self._max_staleness = max_staleness_seconds
-        self._fresh_at = float("-inf")  # by the monotonic clock: what was committed before has been replayed
-        self._notes: deque[tuple[float, int]] = deque(maxlen=1 + int(max_staleness_seconds / PROBE_SECONDS) * 2)
+        self._fresh_at = float("-inf")  # monotonic: the replica has replayed everything committed before
+        self._samples: deque[tuple[float, int]] = deque(maxlen=1 + int(max_staleness_seconds / PROBE_SECONDS) * 2)
         self._usable = False
         self._probes = asyncio.create_task(self._probe_forever())
 
     def usable(self) -> bool:
-        """Whether what the replica answers now is fresh enough."""
+        """Return whether a read of the replica is fresh enough now."""
         return self._usable and monotonic() - self._fresh_at <= self._max_staleness
 
-    def lost(self) -> None:
+    def suspend(self) -> None:
         """Take the replica out of use until a probe reaches it again."""
         if self._usable:
-            log.warning("replica lost: lists are served by the primary")
+            log.warning("replica unavailable, lists served by primary")
         self._usable = False
 
     async def close(self) -> None:
@@ -58,27 +50,21 @@ class Replica:
             try:
                 await self._probe()
             except Exception as error:
-                if not is_out_of_reach(error):
+                if not is_unavailable(error):
                     log.exception("replica probe failed")
-                self.lost()
+                self.suspend()
             await asyncio.sleep(PROBE_SECONDS)
 
     async def _probe(self) -> None:
-        noted_at = monotonic()  # before the primary is asked: what it says then was true of this instant at the latest
-        written = await _position(self._primary, _WRITTEN)
-        replayed = await _position(self.engines.reader, _REPLAYED)
+        sampled_at = monotonic()  # before the query: the position was reached by this instant at the latest
+        written = await self._primary.driver.written_position(self._primary.reader)
+        replayed = await self.engines.driver.replayed_position(self.engines.reader)
         if written is None or replayed is None:
-            self.lost()
+            self.suspend()
             return
-        self._notes.append((noted_at, written))
-        while self._notes and self._notes[0][1] <= replayed:
-            self._fresh_at = self._notes.popleft()[0]
+        self._samples.append((sampled_at, written))
+        while self._samples and self._samples[0][1] <= replayed:
+            self._fresh_at = self._samples.popleft()[0]
         if not self._usable:
             log.info("replica in use")
         self._usable = True
-
-
-async def _position(engine: AsyncEngine, statement: TextClause) -> int | None:
-    async with engine.connect() as connection:
-        position: int | None = (await connection.execute(statement)).scalar()
-        return position

@@ -30,7 +30,6 @@ from sqlalchemy import (
     false,
     literal,
 )
-from sqlalchemy.dialects.postgresql import UUID
 from sqlalchemy.types import TypeDecorator
 
 from postroomd.domain.events import MailboxEvent, PaymentStanding, ProvisionStanding
@@ -45,6 +44,8 @@ from postroomd.domain.model import (
 )
 from postroomd.domain.payments import OPEN, PaymentStatus
 from postroomd.domain.provisions import ProvisionKind, ProvisionStatus
+from postroomd.storage.drivers import types
+from postroomd.storage.drivers.types import partial_index
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
@@ -93,8 +94,8 @@ class Named(TypeDecorator[Member], Generic[Member]):
         return members.__getitem__
 
 
-ID = String(36).with_variant(UUID(as_uuid=False), "postgresql")
-OCTETS = Text().with_variant(Text(collation="C"), "postgresql")
+ID = types.ID
+OCTETS = types.OCTETS
 
 metadata = MetaData(
     naming_convention={
@@ -207,19 +208,8 @@ domains = Table(
 OWNING_STATUSES = (DomainStatus.PROVISIONING, DomainStatus.READY)
 """The statuses in which a domain has its name to itself, among all organizations."""
 
-Index(
-    "uq_domains_proved_name",
-    domains.c.name,
-    unique=True,
-    sqlite_where=domains.c.status.in_(OWNING_STATUSES),
-    postgresql_where=domains.c.status.in_(OWNING_STATUSES),
-)
-Index(
-    "ix_domains_next_check_at",
-    domains.c.next_check_at,
-    sqlite_where=domains.c.next_check_at.is_not(None),
-    postgresql_where=domains.c.next_check_at.is_not(None),
-)
+partial_index("uq_domains_proved_name", domains.c.name, where=domains.c.status.in_(OWNING_STATUSES), unique=True)
+partial_index("ix_domains_next_check_at", domains.c.next_check_at, where=domains.c.next_check_at.is_not(None))
 Index("ix_domains_status", domains.c.status)
 
 domain_records = Table(
@@ -272,20 +262,14 @@ Index("ix_mailboxes_due_at", mailboxes.c.due_at)
 WAITING = mailboxes.c.status == _literal(mailboxes.c.status, MailboxStatus.WAITING_DOMAIN)
 """Mailboxes that wait for their domain."""
 
-Index("ix_mailboxes_waiting", mailboxes.c.domain_id, sqlite_where=WAITING, postgresql_where=WAITING)
+partial_index("ix_mailboxes_waiting", mailboxes.c.domain_id, where=WAITING)
 TO_PURGE = (
     mailboxes.c.status == _literal(mailboxes.c.status, MailboxStatus.DELETING),
     mailboxes.c.provision != _literal(mailboxes.c.provision, ProvisionStanding.DELETE_AWAITED),
 )
 """Mailboxes of deleted domains that are to be purged, or of which the mail platform is to be asked."""
 
-Index(
-    "ix_mailboxes_to_purge",
-    mailboxes.c.domain_id,
-    mailboxes.c.id,
-    sqlite_where=and_(*TO_PURGE),
-    postgresql_where=and_(*TO_PURGE),
-)
+partial_index("ix_mailboxes_to_purge", mailboxes.c.domain_id, mailboxes.c.id, where=and_(*TO_PURGE))
 
 aliases = Table(
     "aliases",
@@ -308,12 +292,7 @@ TO_REQUEST = (
 )
 """Aliases that the mail platform is to be asked for, once their domain is ready."""
 
-Index(
-    "ix_aliases_to_request",
-    aliases.c.domain_id,
-    sqlite_where=and_(*TO_REQUEST),
-    postgresql_where=and_(*TO_REQUEST),
-)
+partial_index("ix_aliases_to_request", aliases.c.domain_id, where=and_(*TO_REQUEST))
 
 # Who has an address: a mailbox or an alias of the domain, one alone. The primary key is the rule.
 addresses = Table(
@@ -358,13 +337,7 @@ payments = Table(
 OPEN_PAYMENT = payments.c.status.in_(bindparam("open", OPEN, expanding=True, literal_execute=True))
 """Payments that can still be confirmed."""
 
-Index(
-    "ix_payments_open",
-    payments.c.requested_at,
-    payments.c.id,
-    sqlite_where=OPEN_PAYMENT,
-    postgresql_where=OPEN_PAYMENT,
-)
+partial_index("ix_payments_open", payments.c.requested_at, payments.c.id, where=OPEN_PAYMENT)
 Index("ix_payments_mailbox_id", payments.c.mailbox_id)
 
 provisions = Table(
@@ -386,13 +359,7 @@ provisions = Table(
 PENDING_PROVISION = provisions.c.status == _literal(provisions.c.status, ProvisionStatus.PENDING)
 """Work that the mail platform has not confirmed."""
 
-Index(
-    "ix_provisions_pending",
-    provisions.c.next_attempt_at,
-    provisions.c.id,
-    sqlite_where=PENDING_PROVISION,
-    postgresql_where=PENDING_PROVISION,
-)
+partial_index("ix_provisions_pending", provisions.c.next_attempt_at, provisions.c.id, where=PENDING_PROVISION)
 Index("ix_provisions_mailbox_id", provisions.c.mailbox_id)
 
 transitions = Table(
@@ -492,4 +459,10 @@ Index("ix_aliases_mailbox_id", aliases.c.mailbox_id)
 Index("ix_domains_project_id", domains.c.project_id)
 
 SEARCHED = ((mailboxes, "email"), (domains, "name"))
-"""What is searched by substring, by trigram indexes of migration 0004: `search_TABLE` on either engine."""
+"""Columns that are searched by substring, each with a trigram index of migration 0004: `search_TABLE`."""
+
+
+def search_columns(table: Table) -> list[Column[Any]]:
+    """Return the columns of the view that PostgreSQL searches a table through."""
+    filters, orders = next((filters, orders) for listed, filters, orders in LIST_INDEXES if listed is table)
+    return [table.c[name] for name in ("id", *filters, *orders, "status")]

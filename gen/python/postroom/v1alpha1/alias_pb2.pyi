@@ -294,7 +294,9 @@ class UpdateAliasRequest(_message.Message):
     description: _builtins.str
     """A free text, at most 255 characters, no control characters. If present and empty, the description is cleared."""
     etag: _builtins.str
-    """The etag that the caller last read. If set and no longer current: ABORTED, and nothing changes."""
+    """The etag that the caller last read, or up to 32 as a list in quotes, such as `"1a", "1b"`. If set and none of them is
+    current: ABORTED, and nothing changes.
+    """
     def __init__(
         self,
         *,
@@ -323,7 +325,9 @@ class DeleteAliasRequest(_message.Message):
     alias_id: _builtins.str
     """The alias, a UUID."""
     etag: _builtins.str
-    """The etag that the caller last read. If set and no longer current: ABORTED, and nothing changes."""
+    """The etag that the caller last read, or up to 32 as a list in quotes, such as `"1a", "1b"`. If set and none of them is
+    current: ABORTED, and nothing changes.
+    """
     def __init__(
         self,
         *,

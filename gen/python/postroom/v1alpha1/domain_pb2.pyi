@@ -498,7 +498,9 @@ class DeleteDomainRequest(_message.Message):
     domain_id: _builtins.str
     """The domain, a UUID."""
     etag: _builtins.str
-    """The etag that the caller last read. If set and no longer current: ABORTED, and nothing changes."""
+    """The etag that the caller last read, or up to 32 as a list in quotes, such as `"1a", "1b"`. If set and none of them is
+    current: ABORTED, and nothing changes.
+    """
     def __init__(
         self,
         *,

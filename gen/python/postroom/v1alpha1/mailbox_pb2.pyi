@@ -451,7 +451,9 @@ class UpdateMailboxRequest(_message.Message):
     new_password: _builtins.str
     """A new password, by the same rules as at creation."""
     etag: _builtins.str
-    """The etag that the caller last read. If set and no longer current: ABORTED, and nothing changes."""
+    """The etag that the caller last read, or up to 32 as a list in quotes, such as `"1a", "1b"`. If set and none of them is
+    current: ABORTED, and nothing changes.
+    """
     def __init__(
         self,
         *,
@@ -481,7 +483,9 @@ class DeleteMailboxRequest(_message.Message):
     mailbox_id: _builtins.str
     """The mailbox, a UUID."""
     etag: _builtins.str
-    """The etag that the caller last read. If set and no longer current: ABORTED, and nothing changes."""
+    """The etag that the caller last read, or up to 32 as a list in quotes, such as `"1a", "1b"`. If set and none of them is
+    current: ABORTED, and nothing changes.
+    """
     def __init__(
         self,
         *,

@@ -227,7 +227,7 @@ class MailboxServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def CreateAlias(self, request, context):
-        """Creates an alias of a mailbox.
+        """Creates an alias of a mailbox. Over REST, the mailbox is named in the body or, as in the API's first form, in the path.
         ALREADY_EXISTS if the address is taken; FAILED_PRECONDITION (precondition) if the mailbox's status admits no new
         aliases.
         """

@@ -120,7 +120,7 @@ class MailboxServiceStub:
     FAILED_PRECONDITION (precondition) in any other status, and from deletion_scheduled_at on.
     """
     CreateAlias: _grpc.UnaryUnaryMultiCallable[_alias_pb2.CreateAliasRequest, _alias_pb2.Alias]
-    """Creates an alias of a mailbox.
+    """Creates an alias of a mailbox. Over REST, the mailbox is named in the body or, as in the API's first form, in the path.
     ALREADY_EXISTS if the address is taken; FAILED_PRECONDITION (precondition) if the mailbox's status admits no new
     aliases.
     """
@@ -184,7 +184,7 @@ class MailboxServiceAsyncStub(MailboxServiceStub):
     FAILED_PRECONDITION (precondition) in any other status, and from deletion_scheduled_at on.
     """
     CreateAlias: _aio.UnaryUnaryMultiCallable[_alias_pb2.CreateAliasRequest, _alias_pb2.Alias]  # type: ignore[assignment]
-    """Creates an alias of a mailbox.
+    """Creates an alias of a mailbox. Over REST, the mailbox is named in the body or, as in the API's first form, in the path.
     ALREADY_EXISTS if the address is taken; FAILED_PRECONDITION (precondition) if the mailbox's status admits no new
     aliases.
     """
@@ -323,7 +323,7 @@ class MailboxServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _alias_pb2.CreateAliasRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_alias_pb2.Alias, _abc.Awaitable[_alias_pb2.Alias]]:
-        """Creates an alias of a mailbox.
+        """Creates an alias of a mailbox. Over REST, the mailbox is named in the body or, as in the API's first form, in the path.
         ALREADY_EXISTS if the address is taken; FAILED_PRECONDITION (precondition) if the mailbox's status admits no new
         aliases.
         """

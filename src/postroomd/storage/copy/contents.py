@@ -1,4 +1,4 @@
-"""What tables hold, read the same way from either engine: in chunks by primary key, and as checksums."""
+"""The contents of tables, read the same way from either engine: in chunks by primary key, and as checksums."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -8,6 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from postroomd.storage.drivers import driver_of
 from postroomd.storage.schema import DERIVED_TABLES, metadata
 
 Key = Sequence[str | int]
@@ -16,7 +17,7 @@ Key = Sequence[str | int]
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """What a table holds. Two tables with the same rows have the same, on either engine."""
+    """The row count and checksum of a table, equal for tables with the same rows on either engine."""
 
     table: str
     rows: int
@@ -25,100 +26,89 @@ class Contents:
 
 @dataclass(frozen=True, slots=True)
 class RawTable:
-    """A table with instants as numbers and enums as texts: values that need no conversion to be copied."""
+    """A table whose columns keep their stored values, such as numbers for instants, which are copied unconverted."""
 
     table: sa.TableClause
     keys: Sequence[sa.ColumnClause[Any]]
     derived: bool
-    """Whether triggers make its rows of other tables' rows."""
+    """Whether triggers maintain its rows."""
 
     @property
     def name(self) -> str:
-        """The table's name."""
+        """The name of the table."""
         return self.table.name
 
     @property
     def columns(self) -> list[str]:
-        """The names of its columns."""
+        """The names of the columns."""
         return list(self.table.c.keys())
 
     def key_of(self, row: Mapping[str, Any]) -> Key:
-        """A row's primary key."""
+        """Return the primary key of a row."""
         return [row[key.name] for key in self.keys]
 
 
 def raw_tables() -> list[RawTable]:
-    """All tables, each after those that its rows refer to."""
+    """Return all tables, each after those that its foreign keys refer to."""
     return [_raw(table) for table in metadata.sorted_tables]
 
 
 def _raw(table: sa.Table) -> RawTable:
     def raw(column: sa.Column[Any]) -> sa.ColumnClause[Any]:
-        kind = column.type
-        return sa.column(column.name, kind.impl_instance if isinstance(kind, sa.TypeDecorator) else kind)
+        stored = column.type.impl_instance if isinstance(column.type, sa.TypeDecorator) else column.type
+        return sa.column(column.name, stored)
 
-    light = sa.table(table.name, *map(raw, table.columns))
-    return RawTable(light, [light.c[column.name] for column in table.primary_key], table in DERIVED_TABLES)
+    clause = sa.table(table.name, *map(raw, table.columns))
+    return RawTable(clause, [clause.c[column.name] for column in table.primary_key], table in DERIVED_TABLES)
 
 
 async def count_rows(connection: AsyncConnection, table: RawTable) -> int:
-    """How many rows there are."""
-    counting = sa.select(sa.func.count()).select_from(table.table)
-    return int((await connection.execute(counting)).scalar_one())
+    """Return the number of rows."""
+    query = sa.select(sa.func.count()).select_from(table.table)
+    return int((await connection.execute(query)).scalar_one())
 
 
 async def has_rows(connection: AsyncConnection, table: RawTable) -> bool:
-    """Whether there is any row."""
+    """Return whether the table has any row."""
     return (await connection.execute(sa.select(*table.keys).limit(1))).first() is not None
 
 
 async def rows_after(connection: AsyncConnection, table: RawTable, key: Key | None, size: int) -> list[dict[str, Any]]:
-    """Up to `size` rows that follow a primary key, or the first ones, in the order of that key."""
-    listing = sa.select(table.table).order_by(*table.keys).limit(size)
+    """Return up to `size` rows after a primary key, or from the first, in the order of primary keys."""
+    query = sa.select(table.table).order_by(*table.keys).limit(size)
     if key is not None:
         last = [sa.literal(value, column.type) for value, column in zip(key, table.keys, strict=True)]
-        listing = listing.where(sa.tuple_(*table.keys) > sa.tuple_(*last))
-    return [dict(row) for row in (await connection.execute(listing)).mappings()]
+        query = query.where(sa.tuple_(*table.keys) > sa.tuple_(*last))
+    return [dict(row) for row in (await connection.execute(query)).mappings()]
 
 
-Told = Callable[[str, int], None]
-"""Told of each step by its table and how many rows it was."""
+ProgressCallback = Callable[[str, int], None]
+"""Called with a table's name and the number of its rows that were processed since the last call."""
 
 
 async def contents_of(
-    connection: AsyncConnection, tables: Iterable[RawTable], size: int, told: Told
+    connection: AsyncConnection, tables: Iterable[RawTable], size: int, progress: ProgressCallback
 ) -> Sequence[Contents]:
-    """What each table holds. Rows are read `size` at a time, in the order of their primary keys' octets."""
-    return [await _contents(connection, table, size, told) for table in tables]
+    """Return the contents of each table. Rows are read `size` at a time, in the octet order of their primary keys."""
+    return [await _contents(connection, table, size, progress) for table in tables]
 
 
-async def _contents(connection: AsyncConnection, table: RawTable, size: int, told: Told) -> Contents:
+async def _contents(connection: AsyncConnection, table: RawTable, size: int, progress: ProgressCallback) -> Contents:
     digest, count = sha256(), 0
-    order = [_by_octets(key, connection.dialect) for key in table.keys]
-    listing = sa.select(table.table).order_by(*order).execution_options(yield_per=size)
-    async with connection.stream(listing) as rows:
+    driver = driver_of(connection)
+    order = [driver.octet_order(key) for key in table.keys]
+    query = sa.select(table.table).order_by(*order).execution_options(yield_per=size)
+    async with connection.stream(query) as rows:
         async for partition in rows.partitions():
             for row in partition:
-                digest.update(b"".join(map(_encoded, row)))
+                digest.update(b"".join(map(_encode, row)))
             count += len(partition)
-            told(table.name, len(partition))
+            progress(table.name, len(partition))
     return Contents(table.name, count, digest.hexdigest())
 
 
-async def see_every_row(connection: AsyncConnection) -> None:
-    """Have PostgreSQL fail where row-level security would hide rows, which would be missed without a word."""
-    if connection.dialect.name == "postgresql":
-        await connection.execute(sa.text("SELECT set_config('row_security', 'off', true)"))
-
-
-def _by_octets(key: sa.ColumnClause[Any], dialect: sa.Dialect) -> sa.ColumnElement[Any]:
-    # PostgreSQL compares texts by the database's locale unless it is told otherwise.
-    is_text = isinstance(key.type.dialect_impl(dialect), sa.String)
-    return sa.collate(key, "C") if is_text and dialect.name == "postgresql" else key
-
-
-def _encoded(value: object) -> bytes:
-    """One form of a value, whichever engine it comes from, that tells where it ends."""
+def _encode(value: object) -> bytes:
+    """Return a self-delimiting encoding of a value, the same on every engine."""
     match value:
         case None:
             return b"n;"

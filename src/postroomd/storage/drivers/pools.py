@@ -1,6 +1,6 @@
-"""Connections of the drivers' own, for hot statements: each runs in one call, in no transaction of ours.
+"""Connection pools for compiled reads: each statement runs in one call of the driver, outside any transaction.
 
-SQLAlchemy opens them, with all its settings, and then has no part in them.
+SQLAlchemy opens PostgreSQL's connections, with all its settings, and then has no part in them.
 """
 
 import asyncio
@@ -9,150 +9,140 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-CLOSE_SECONDS = 5.0
+from postroomd.storage.compiled import Rows
 
-Rows = Sequence[Sequence[Any]]
-"""Rows in the order of their statement's columns."""
+CLOSE_TIMEOUT_SECONDS = 5.0
 
 
-class Line(Protocol):
+class PooledConnection(Protocol):
     """A connection of the driver's own."""
 
     async def fetch(self, sql: str, arguments: Sequence[Any]) -> Rows:
-        """All rows of a statement."""
+        """Return all rows of a statement."""
 
     def is_closed(self) -> bool:
-        """Whether nothing can be run on it any more."""
+        """Return whether nothing can run on the connection any more."""
 
     async def close(self) -> None:
-        """Close it."""
+        """Close the connection."""
 
 
-class Lines(Protocol):
-    """The lines to one database, opened when they are first needed. One that is closed may be used again."""
-
-    async def fetch(self, sql: str, arguments: Sequence[Any]) -> Rows:
-        """All rows of a statement. Raises what the driver raises, and TimeoutError where every line stays taken."""
-
-    async def close(self) -> None:
-        """Close every line, each once what runs on it has ended."""
+Connect = Callable[[], Awaitable[PooledConnection]]
 
 
-Connect = Callable[[], Awaitable[Line]]
+class QueueingPool:
+    """A pool of connections that queue statements themselves.
 
+    Statements go to the first connection while it has fewer than `depth` to run, then to the one with the fewest.
 
-class QueuingLines:
-    """Lines that queue statements themselves. Statements go to the first while it has fewer than `depth`
-    to do, then to the one that has the fewest.
-
-    To queue in the driver's thread is a third of what it costs to wait on the event loop for a line that is free: a
-    thread that finds the next statement waiting need not be woken for it. And each thread more that is at work is one
-    more to hand the interpreter lock to and fro with.
+    Queueing in the driver's thread costs a third of waiting on the event loop for a free connection, since a thread
+    that finds the next statement waiting need not be woken for it. And each further thread at work is one more to pass
+    the interpreter lock to.
     """
 
-    def __init__(self, connect: Connect, count: int, depth: int) -> None:
+    def __init__(self, connect: Connect, size: int, depth: int) -> None:
         self._connect = connect
-        self._lines: list[Line | None] = [None] * count
-        self._loads = [0] * count
+        self._connections: list[PooledConnection | None] = [None] * size
+        self._loads = [0] * size
         self._depth = depth
         self._opening = asyncio.Lock()
 
     async def fetch(self, sql: str, arguments: Sequence[Any]) -> Rows:
-        """All rows of a statement."""
+        """Return all rows of a statement."""
         loads = self._loads
         number = 0 if loads[0] < self._depth else loads.index(min(loads))
         loads[number] += 1
         try:
-            line = self._lines[number] or await self._open(number)
-            return await line.fetch(sql, arguments)
+            connection = self._connections[number] or await self._open(number)
+            return await connection.fetch(sql, arguments)
         finally:
             loads[number] -= 1
 
     async def close(self) -> None:
-        """Close every line, each once what runs on it has ended."""
-        for number, line in enumerate(self._lines):
-            self._lines[number] = None
-            if line is not None:
-                await line.close()
+        """Close every connection after its queued statements."""
+        for number, connection in enumerate(self._connections):
+            self._connections[number] = None
+            if connection is not None:
+                await connection.close()
 
-    async def _open(self, number: int) -> Line:
+    async def _open(self, number: int) -> PooledConnection:
         async with self._opening:
-            if (line := self._lines[number]) is None:
-                line = self._lines[number] = await self._connect()
-            return line
+            if (connection := self._connections[number]) is None:
+                connection = self._connections[number] = await self._connect()
+            return connection
 
 
-class TurnTakingLines:
-    """Lines that take one statement at a time: callers wait, in their order, for one that is free."""
+class ExclusivePool:
+    """A pool of connections that run one statement at a time; callers wait in order for a free one."""
 
-    def __init__(self, connect: Connect, count: int, wait_seconds: float) -> None:
+    def __init__(self, connect: Connect, size: int, timeout_seconds: float) -> None:
         self._connect = connect
-        self._count = self._to_open = count
-        self._idle: list[Line] = []
-        self._waiting: deque[asyncio.Future[Line | None]] = deque()
-        self._wait_seconds = wait_seconds
+        self._size = self._unopened = size
+        self._idle: list[PooledConnection] = []
+        self._waiters: deque[asyncio.Future[PooledConnection | None]] = deque()
+        self._timeout_seconds = timeout_seconds
 
     async def fetch(self, sql: str, arguments: Sequence[Any]) -> Rows:
-        """All rows of a statement. Raises TimeoutError where every line stays taken."""
-        line = self._idle.pop() if self._idle else await self._turn()
+        """Return all rows of a statement. Raises TimeoutError if no connection becomes free in time."""
+        connection = self._idle.pop() if self._idle else await self._acquire()
         try:
-            if line is None or line.is_closed():
-                line = None
-                line = await self._connect()
-            return await line.fetch(sql, arguments)
+            if connection is None or connection.is_closed():
+                connection = None
+                connection = await self._connect()
+            return await connection.fetch(sql, arguments)
         finally:
-            self._pass_on(line)
+            self._release(connection)
 
     async def close(self) -> None:
-        """Close every line, each once what runs on it has ended. Raises TimeoutError where one stays taken."""
-        lines = [self._idle.pop() if self._idle else await self._turn() for _ in range(self._count)]
-        for line in lines:
-            if line is not None:
-                await line.close()
-            self._pass_on(None)
+        """Close every connection after its running statement. Raises TimeoutError if one does not become free."""
+        connections = [self._idle.pop() if self._idle else await self._acquire() for _ in range(self._size)]
+        for connection in connections:
+            if connection is not None:
+                await connection.close()
+            self._release(None)
 
-    async def _turn(self) -> Line | None:
-        """The next line that comes free, or None for one that is to be opened."""
-        if self._to_open:
-            self._to_open -= 1
+    async def _acquire(self) -> PooledConnection | None:
+        """Return the next free connection, or None for one that has to be opened."""
+        if self._unopened:
+            self._unopened -= 1
             return None
-        turn: asyncio.Future[Line | None] = asyncio.get_running_loop().create_future()
-        self._waiting.append(turn)
-        timer = asyncio.get_running_loop().call_later(self._wait_seconds, _give_up, turn)
+        waiter: asyncio.Future[PooledConnection | None] = asyncio.get_running_loop().create_future()
+        self._waiters.append(waiter)
+        timer = asyncio.get_running_loop().call_later(self._timeout_seconds, _time_out, waiter)
         try:
-            return await turn
+            return await waiter
         except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled():
-                self._pass_on(turn.result())  # it came in the same instant
+            if waiter.done() and not waiter.cancelled():
+                self._release(waiter.result())  # it was handed over in the same instant
             raise
         finally:
             timer.cancel()
 
-    def _pass_on(self, line: Line | None) -> None:
-        while self._waiting:
-            turn = self._waiting.popleft()
-            if not turn.done():
-                turn.set_result(line)
+    def _release(self, connection: PooledConnection | None) -> None:
+        while self._waiters:
+            waiter = self._waiters.popleft()
+            if not waiter.done():
+                waiter.set_result(connection)
                 return
-        if line is None:
-            self._to_open += 1
+        if connection is None:
+            self._unopened += 1
         else:
-            self._idle.append(line)
+            self._idle.append(connection)
 
 
-def _give_up(turn: "asyncio.Future[Line | None]") -> None:
-    if not turn.done():
-        turn.set_exception(TimeoutError())
+def _time_out(waiter: "asyncio.Future[PooledConnection | None]") -> None:
+    if not waiter.done():
+        waiter.set_exception(TimeoutError())
 
 
 @dataclass(frozen=True, slots=True)
-class PostgresqlLine:
-    """asyncpg's connection, which prepares each statement once."""
+class PostgresqlConnection:
+    """An asyncpg connection, which prepares each statement once."""
 
     connection: Any
 
     async def fetch(self, sql: str, arguments: Sequence[Any]) -> Rows:
-        """All rows of a statement. One whose caller is canceled is canceled too, and is over before the next one."""
+        """Return all rows of a statement. Cancelling the caller cancels it, and it is over before the next one."""
         try:
             rows: Rows = await self.connection.fetch(sql, *arguments)
         except Exception as error:
@@ -162,10 +152,10 @@ class PostgresqlLine:
         return rows
 
     def is_closed(self) -> bool:
-        """Whether the server has hung up, or was lost."""
+        """Return whether the server has closed the connection, or it was lost."""
         closed: bool = self.connection.is_closed()
         return closed
 
     async def close(self) -> None:
-        """Hang up."""
-        await self.connection.close(timeout=CLOSE_SECONDS)
+        """Close the connection."""
+        await self.connection.close(timeout=CLOSE_TIMEOUT_SECONDS)

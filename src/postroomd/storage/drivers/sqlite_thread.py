@@ -1,7 +1,7 @@
-"""SQLite in a thread of its own, for hot statements: many a hop where there are many to run.
+"""An SQLite connection in a thread of its own, for compiled reads.
 
-aiosqlite does the same for everything else. What it does around each statement, a partial, three coroutines, two looks
-at its logger and a wake-up of the loop, costs as much as to find a row by its key.
+aiosqlite serves everything else. Its overhead per statement, a partial, three coroutines, two logger checks and a
+wake-up of the event loop, costs as much as finding a row by its key; here several queued statements share one wake-up.
 """
 
 import asyncio
@@ -11,49 +11,49 @@ from queue import SimpleQueue
 from threading import Thread
 from typing import Any
 
-from postroomd.storage.drivers.pools import Rows
+from postroomd.storage.compiled import Rows
 
-Answer = asyncio.Future[Rows]
-Job = tuple[Answer, str, Sequence[Any]]
-Outcome = tuple[Answer, Rows | BaseException]
+Result = asyncio.Future[Rows]
+Job = tuple[Result, str, Sequence[Any]]
+Outcome = tuple[Result, Rows | BaseException]
 
 
 class SqliteThread:
-    """A connection in its thread, which runs what is queued in its order. A Line of storage/lines.py.
+    """A connection in its thread, which runs queued statements in order. A PooledConnection.
 
-    A statement whose caller is canceled still runs, before the next one. Outcomes are handed to the event loop
-    together, once nothing waits any more.
+    A statement whose caller is cancelled still runs, before the next one. Outcomes are handed to the event loop in
+    batches, whenever the queue is empty.
     """
 
     def __init__(self, connect: Callable[[], sqlite3.Connection]) -> None:
         self._connect = connect
         self._jobs: SimpleQueue[Job | None] = SimpleQueue()
         self._loop = asyncio.get_running_loop()
-        self._opened: Answer = self._loop.create_future()
-        self._closed: Answer = self._loop.create_future()
-        # As a daemon: an event loop that ended without closing it would not let the process end.
+        self._opened: Result = self._loop.create_future()
+        self._closed: Result = self._loop.create_future()
+        # As a daemon: an event loop that ended without closing the thread would keep the process from exiting.
         self._thread = Thread(target=self._run, name="sqlite", daemon=True)
 
     @classmethod
     async def open(cls, connect: Callable[[], sqlite3.Connection]) -> "SqliteThread":
-        """A new thread, once its connection is open. Raises what `connect` raises there."""
+        """Start a thread and wait for its connection. Raises what `connect` raises in it."""
         opened = cls(connect)
         opened._thread.start()
         await opened._opened
         return opened
 
     async def fetch(self, sql: str, arguments: Sequence[Any]) -> Rows:
-        """All rows of a statement. Raises the sqlite3 module's errors."""
-        answer: Answer = self._loop.create_future()
-        self._jobs.put((answer, sql, arguments))
-        return await answer
+        """Return all rows of a statement. Raises errors of the sqlite3 module."""
+        result: Result = self._loop.create_future()
+        self._jobs.put((result, sql, arguments))
+        return await result
 
     def is_closed(self) -> bool:
-        """Whether the thread has been told to end."""
+        """Return whether the thread has ended."""
         return self._closed.done()
 
     async def close(self) -> None:
-        """End the thread, once all that is queued has run."""
+        """End the thread after its queued statements."""
         self._jobs.put(None)
         await asyncio.shield(self._closed)
 
@@ -61,39 +61,39 @@ class SqliteThread:
         try:
             connection = self._connect()
         except BaseException as error:
-            self._hand_over([(self._opened, error)])
+            self._deliver([(self._opened, error)])
             return
-        self._hand_over([(self._opened, ())])
+        self._deliver([(self._opened, ())])
         outcomes: list[Outcome] = []
         while (job := self._jobs.get()) is not None:
-            outcomes.append((job[0], _outcome(connection, job)))
+            outcomes.append((job[0], _execute(connection, job)))
             if self._jobs.empty():
-                self._hand_over(outcomes)
+                self._deliver(outcomes)
                 outcomes = []
-            del job  # and what it was answered, while there is nothing to do
+            del job  # frees the rows while the thread waits
         connection.close()
-        self._hand_over([*outcomes, (self._closed, ())])
+        self._deliver([*outcomes, (self._closed, ())])
 
-    def _hand_over(self, outcomes: list[Outcome]) -> None:
+    def _deliver(self, outcomes: list[Outcome]) -> None:
         try:
-            self._loop.call_soon_threadsafe(_tell, outcomes)
-        except RuntimeError:  # the loop has ended, and whoever waited with it
+            self._loop.call_soon_threadsafe(_resolve, outcomes)
+        except RuntimeError:  # the loop is closed, and every caller gone with it
             self._jobs.put(None)
 
 
-def _outcome(connection: sqlite3.Connection, job: Job) -> Rows | BaseException:
+def _execute(connection: sqlite3.Connection, job: Job) -> Rows | BaseException:
     _, sql, arguments = job
     try:
         return connection.execute(sql, arguments).fetchall()
-    except BaseException as error:  # whatever it is, it belongs to the caller
+    except BaseException as error:  # of any kind: it belongs to the caller
         return error
 
 
-def _tell(outcomes: list[Outcome]) -> None:
-    for answer, outcome in outcomes:
-        if answer.done():  # its caller has gone
+def _resolve(outcomes: list[Outcome]) -> None:
+    for result, outcome in outcomes:
+        if result.done():  # its caller was cancelled
             continue
         if isinstance(outcome, BaseException):
-            answer.set_exception(outcome)
+            result.set_exception(outcome)
         else:
-            answer.set_result(outcome)
+            result.set_result(outcome)

@@ -1,4 +1,4 @@
-"""The schema's way from empty to today's, by Alembic. Revisions run forward, on live data."""
+"""Schema migrations, by Alembic. Revisions run forward only, on live data."""
 
 import asyncio
 from collections.abc import Callable
@@ -9,19 +9,19 @@ from sqlalchemy import Connection, inspect, text
 
 from postroomd.domain.errors import SchemaMismatch
 from postroomd.storage.database import raise_translated
-from postroomd.storage.drivers.engines import migration_engine
+from postroomd.storage.drivers import migration_engine
 
 Result = TypeVar("Result")
 
 COPY_PROGRESS = "copy_progress"
-"""A table that is there while a copy into the database is unfinished."""
+"""A table that exists while a copy into the database is unfinished."""
 
 HEAD = "0005"
-"""The revision that this version works with. It stands here so that a start need not load Alembic to compare."""
+"""The revision that this version works with. A constant, so that comparing at startup need not load Alembic."""
 
 
 def migrate(url: str) -> None:
-    """Bring the schema of the database at `url` up to HEAD; an empty database gets all of it.
+    """Upgrade the schema of the database at `url`, which may be empty, to HEAD.
 
     Raises SchemaMismatch for a database of a newer version, StorageUnavailable.
     """
@@ -29,7 +29,7 @@ def migrate(url: str) -> None:
 
 
 def require_current(url: str) -> None:
-    """Raise SchemaMismatch, with one line that says what to do, where the schema is not at HEAD or half copied."""
+    """Raise SchemaMismatch, with a remedy in its message, if the schema is not at HEAD or a copy is unfinished."""
     revision, unfinished = asyncio.run(
         _run(url, lambda connection: (current_revision(connection), inspect(connection).has_table(COPY_PROGRESS)))
     )
@@ -44,7 +44,7 @@ def require_current(url: str) -> None:
 
 
 def current_revision(connection: Connection) -> str | None:
-    """The revision of the connected database's schema; None where it has none."""
+    """Return the revision of a database's schema, or None if it has none."""
     if not inspect(connection).has_table("alembic_version"):
         return None
     revision = connection.execute(text("SELECT version_num FROM alembic_version")).scalar_one_or_none()

@@ -13,7 +13,7 @@ from postroomd.domain.mailboxes import due_at
 from postroomd.domain.model import Domain, Mailbox, MailboxStatus
 from postroomd.domain.transitions import MAILBOX_TRANSITIONS, check_transition
 from postroomd.storage import schema as t
-from postroomd.storage.drivers.engines import checked
+from postroomd.storage.drivers import driver_of
 from postroomd.storage.sql.payments import insert_payments, store_payment_of, void_payments_of
 from postroomd.storage.sql.provisions import store_provisions, void_provisions_of
 from postroomd.storage.sql.rows import this_row, values_of
@@ -56,7 +56,7 @@ async def delete_mailboxes_of(connection: AsyncConnection, actor: str, domain: D
     event, status, columns = MailboxEvent.DOMAIN_DELETED, MailboxStatus.DELETING, t.mailboxes.c
     concerned = (
         # Found by the domain alone: in the order of the table, and so of what was created together.
-        checked(connection.dialect.name, columns.organization_id) == domain.organization_id,
+        driver_of(connection).without_index(columns.organization_id) == domain.organization_id,
         columns.domain_id == domain.id,
         columns.status.in_(MAILBOX_TRANSITIONS[event]),
     )

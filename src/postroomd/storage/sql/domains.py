@@ -14,7 +14,7 @@ from postroomd.domain.records import shown
 from postroomd.domain.tenancy import Scope
 from postroomd.storage import schema as t
 from postroomd.storage.database import Database
-from postroomd.storage.drivers.engines import in_memory
+from postroomd.storage.drivers import driver_of
 from postroomd.storage.protocols.domains import DomainSecrets
 from postroomd.storage.protocols.rules import DomainRule
 from postroomd.storage.sql.changes import delete_mailboxes_of
@@ -155,7 +155,7 @@ class SqlDomains:
             if deleted is domain:
                 return domain
             deleted = counted(deleted)
-            async with in_memory(connection):
+            async with driver_of(connection).enlarged_page_cache(connection):
                 await delete_mailboxes_of(connection, context.actor, domain, now)
                 await connection.execute(
                     update(t.aliases)

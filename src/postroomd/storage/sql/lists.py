@@ -38,10 +38,9 @@ from sqlalchemy import (
 from postroomd.domain.context import CallContext
 from postroomd.domain.queries import AliasQuery, DomainQuery, MailboxQuery, Ordering, Page
 from postroomd.storage import schema as t
-from postroomd.storage.compiled import CompiledRead, Values
+from postroomd.storage.compiled import CompiledRead, Rows, Values
 from postroomd.storage.database import Database
-from postroomd.storage.drivers.engines import checked, found_by_index, rows_by_id
-from postroomd.storage.drivers.pools import Rows
+from postroomd.storage.drivers.base import Driver
 from postroomd.storage.sql.rows import columns_of, from_rows
 
 Model = TypeVar("Model")
@@ -76,7 +75,7 @@ class Shape:
 
     model: type[Any]
     table: Table
-    dialect: str
+    driver: Driver
     narrowed: tuple[str, ...]  # by these columns
     statuses: int
     searched: str | None  # this column, where it is
@@ -100,11 +99,11 @@ class Shape:
         """The rows that match, where few do: from an index that has them side by side, or all that is asked for."""
         ids = select(self.table.c.id)
         if self.searched:
-            return rows_by_id(self.dialect, self.table, ids.where(*self.conditions(self.table)))
+            return self.driver.rows_by_id(self.table, ids.where(*self.conditions(self.table)))
         # One by one, or SQLite takes several statuses for more than all of the organization.
         narrowed = [self.table.c[name] == bindparam(name, type_=t.ID) for name in ("organization_id", *self.narrowed)]
         each = [ids.where(*narrowed, self.table.c.status == status) for status in self.named_statuses]
-        return rows_by_id(self.dialect, self.table, union_all(*each))
+        return self.driver.rows_by_id(self.table, union_all(*each))
 
     @property
     def total(self) -> Select[Any]:
@@ -131,7 +130,9 @@ def paging(shape: Shape, ordering: Ordering, start: Start, way: Way) -> Compiled
         walk = select(*columns, shape.total.scalar_subquery()).where(*shape.conditions(table))
         return CompiledRead(_cut(walk, table, ordering, start))
     # The rows themselves are looked up once it is known which ones they are.
-    found = found_by_index(shape.dialect, table, str(shape.searched), FEW + 1) if way is Way.GATHER_FOUND else None
+    found = None
+    if way is Way.GATHER_FOUND:
+        found = shape.driver.search(table, str(shape.searched), t.search_columns(table), FEW + 1)
     if way is Way.WALK:
         matching = select(table.c.id, shape.total.scalar_subquery().label("total")).where(*shape.conditions(table))
         keys = _cut(matching, table, ordering, start)
@@ -144,7 +145,7 @@ def paging(shape: Shape, ordering: Ordering, start: Start, way: Way) -> Compiled
         gathered = matching.subquery("gathered")
         keys = _cut(select(gathered.c.id, gathered.c.total), gathered, ordering, start)
     page = keys.subquery("page")
-    own = checked(shape.dialect, table.c.organization_id) == bindparam("organization_id", type_=t.ID)
+    own = shape.driver.without_index(table.c.organization_id) == bindparam("organization_id", type_=t.ID)
     rows = page.join(table, and_(table.c.id == page.c.id, own))
     if found is None:
         paged = select(*columns, page.c.total).select_from(rows)
@@ -196,7 +197,7 @@ class Lists(Generic[Model]):
         shape = Shape(
             self._model,
             self._table,
-            self._database.dialect,
+            self._database.driver,
             tuple(name for name, value in narrowing.items() if value),
             len(statuses),
             self._searched if search else None,

@@ -11,9 +11,8 @@ from postroomd.domain.errors import NotFound
 from postroomd.domain.payments import Payment
 from postroomd.domain.provisions import Provision
 from postroomd.domain.tenancy import Scope
-from postroomd.storage.compiled import CompiledRead
+from postroomd.storage.compiled import CompiledRead, Rows
 from postroomd.storage.database import Database
-from postroomd.storage.drivers.pools import Rows
 from postroomd.storage.schema import ID, Instant, Named
 
 Model = TypeVar("Model")

@@ -1,0 +1,159 @@
+"""The interface of a database engine: everything that differs between SQLite and PostgreSQL.
+
+Each engine implements `Driver` in one module; `postroomd.storage.drivers` chooses the implementation by URL or
+connection. No other module asks for the name of an engine.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from enum import Enum, auto
+from pathlib import Path
+from typing import Any, ClassVar
+
+from sqlalchemy import CTE, URL, Column, ColumnClause, ColumnElement, FromClause, SelectBase, Table, func, select
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from postroomd.domain.tenancy import Scope
+from postroomd.storage.compiled import CompiledReader
+
+POOL_TIMEOUT_SECONDS = 10.0
+"""Maximum wait for a connection of a pool."""
+
+
+class Failure(Enum):
+    """The meaning of a driver's error."""
+
+    UNAVAILABLE = auto()  # the database cannot be reached, or cannot be written to, for now
+    DAMAGED = auto()
+    SERIALIZATION = auto()  # a serialization failure or a deadlock: the transaction can be retried
+    UNIQUE_VIOLATION = auto()
+    OTHER = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Engines:
+    """The connection pools of one database. Reader and writer are the same pool on PostgreSQL.
+
+    `compiled` is None behind a transaction-level pooler, where prepared statements are not available.
+    """
+
+    driver: "Driver"
+    reader: AsyncEngine
+    writer: AsyncEngine
+    compiled: CompiledReader | None
+    checkpoint: Callable[[], Awaitable[None]] | None = None
+    """Moves committed changes from the write-ahead log into the database file, as far as readers permit. Only the
+    process that owns an SQLite file has it, and has to call it for all processes."""
+
+    async def close(self) -> None:
+        """Close every connection after its running statement."""
+        if self.compiled:
+            await self.compiled.close()
+        await self.reader.dispose()
+        await self.writer.dispose()
+
+
+@dataclass(frozen=True, slots=True)
+class Matches:
+    """The rows that a substring search finds. Bound parameters: `pattern` for LIKE and `phrase` for FTS5."""
+
+    ids: CTE
+    """Keys in the trigram index, of every tenant on SQLite. Evaluated once for both `rows` and `count`."""
+    rows: FromClause
+    """The matching rows."""
+
+    @property
+    def count(self) -> ColumnElement[int]:
+        """The number of keys."""
+        return select(func.count()).select_from(self.ids).scalar_subquery()
+
+
+class Driver(ABC):
+    """One database engine."""
+
+    name: ClassVar[str]
+    """SQLAlchemy's name of the dialect."""
+
+    # --- Opening ---
+
+    @abstractmethod
+    def open_engines(self, url: URL, *, owner: bool, pool_size: int, isolation: str | None) -> Engines:
+        """Return the connection pools of a database, without connecting yet.
+
+        `owner` may checkpoint an SQLite file; `pool_size` and `isolation` apply to PostgreSQL.
+        """
+
+    @abstractmethod
+    def describe(self, url: URL) -> str:
+        """Return the location of a database for messages, without user and password."""
+
+    @abstractmethod
+    def file(self, url: URL) -> Path | None:
+        """Return the file of a database, or None if a server holds it."""
+
+    @abstractmethod
+    def versions(self) -> Mapping[str, str]:
+        """Return the versions of bundled libraries, for the log."""
+
+    # --- Transactions ---
+
+    @abstractmethod
+    async def enter_tenant(self, connection: AsyncConnection, scope: Scope) -> None:
+        """Restrict a transaction to the rows of one organization, if the engine has row-level security."""
+
+    @abstractmethod
+    def enlarged_page_cache(self, connection: AsyncConnection) -> AbstractAsyncContextManager[None]:
+        """Return a context in which a bulk change keeps its changed pages in memory."""
+
+    # --- Queries ---
+
+    @abstractmethod
+    def without_index(self, column: ColumnElement[Any]) -> ColumnElement[Any]:
+        """Return a column to be compared in rows found by another condition, never by an index of its own."""
+
+    @abstractmethod
+    def search(self, table: Table, column: str, columns: Sequence[Column[Any]], max_rows: int) -> Matches:
+        """Return up to `max_rows` matches of the trigram index `search_TABLE` (migration 0004).
+
+        `columns` are those of the view that PostgreSQL searches through.
+        """
+
+    def rows_by_id(self, table: Table, ids: SelectBase) -> FromClause:
+        """Return the rows of a table with these ids, found by primary key whatever further conditions there are."""
+        columns = [each if each is table.c.id else self.without_index(each).label(each.name) for each in table.c]
+        return select(*columns).where(table.c.id.in_(ids)).subquery("by_id")
+
+    # --- Copying ---
+
+    snapshot_options: ClassVar[Mapping[str, Any]]
+    """Execution options of a connection whose transaction reads one snapshot."""
+
+    @abstractmethod
+    async def require_every_row(self, connection: AsyncConnection) -> None:
+        """Make statements fail in which row-level security would hide rows."""
+
+    @abstractmethod
+    def octet_order(self, column: ColumnClause[Any]) -> ColumnElement[Any]:
+        """Return a column ordered octet by octet."""
+
+    # --- Replication ---
+
+    @abstractmethod
+    async def written_position(self, engine: AsyncEngine) -> int | None:
+        """Return the position of a primary in its write-ahead log, in octets."""
+
+    @abstractmethod
+    async def replayed_position(self, engine: AsyncEngine) -> int | None:
+        """Return the position that a replica has replayed, in octets; None if the server is not a replica."""
+
+    # --- Errors ---
+
+    @abstractmethod
+    def classify(self, error: BaseException) -> Failure | None:
+        """Return the meaning of an unwrapped error, or None if it does not come from this driver."""
+
+    @abstractmethod
+    def explain(self, error: BaseException) -> str | None:
+        """Return the cause of an unwrapped error for a message, or None if there is no specific text."""

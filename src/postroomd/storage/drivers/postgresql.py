@@ -1,0 +1,202 @@
+"""PostgreSQL over asyncpg, and engines that speak its protocol.
+
+Transactions rely on nothing that outlives them. Compiled reads have connections of their own, on which statements stay
+prepared and tenants' statements run as the tenants' role throughout.
+"""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any, ClassVar
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from postroomd.domain.tenancy import Scope
+from postroomd.storage.compiled import CompiledReader, ReadPath
+from postroomd.storage.drivers.base import POOL_TIMEOUT_SECONDS, Driver, Engines, Failure, Matches
+from postroomd.storage.drivers.pools import ExclusivePool, PooledConnection, PostgresqlConnection
+from postroomd.storage.drivers.types import ID, OCTETS
+
+CONNECT_TIMEOUT_SECONDS = 5.0
+SYSTEM_CONNECTIONS = 1  # for compiled reads without a tenant: API keys. Half of all connections serve tenants' reads.
+
+TENANT_ROLE = "postroom_tenant"
+"""The role of tenants' statements. It owns no table, so that row-level security applies to it."""
+
+
+class PostgresqlDriver(Driver):
+    """PostgreSQL over SQLAlchemy's asyncpg dialect, and over asyncpg alone for compiled reads."""
+
+    name = "postgresql"
+    snapshot_options: ClassVar[Mapping[str, Any]] = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+
+    def open_engines(self, url: sa.URL, *, owner: bool, pool_size: int, isolation: str | None) -> Engines:
+        """Return the connection pools of a database, of `pool_size` connections together; `owner` has no effect."""
+        options: dict[str, Any] = {"isolation_level": isolation} if isolation else {}
+        if _is_behind_pooler(url):
+            engine = _engine(url, **options, **_pool(pool_size))
+            return Engines(self, engine, engine, None)
+        tenants = max(pool_size // 2, 1)
+        engine = _engine(url, **options, **_pool(max(pool_size - tenants - SYSTEM_CONNECTIONS, 1)))
+        return Engines(self, engine, engine, _compiled_reader(url, engine.dialect, tenants))
+
+    def describe(self, url: sa.URL) -> str:
+        """Return the engine, host, port and name."""
+        host = url.host or url.query.get("host", "localhost")
+        hosts = host if isinstance(host, str) else ",".join(host)
+        return f"PostgreSQL {hosts}:{url.port or 5432}/{url.database or ''}"
+
+    def file(self, url: sa.URL) -> Path | None:
+        """Return None: a server holds the database."""
+
+    def versions(self) -> Mapping[str, str]:
+        """Return nothing: the server's version is known once connected."""
+        return {}
+
+    async def enter_tenant(self, connection: AsyncConnection, scope: Scope) -> None:
+        """Run the rest of the transaction as the tenants' role, which sees the rows of one organization."""
+        entering = sa.text(
+            "SELECT set_config('role', :role, true), set_config('postroom.organization_id', :organization_id, true)"
+        )
+        await connection.execute(entering, {"role": TENANT_ROLE, "organization_id": scope.organization_id})
+
+    @asynccontextmanager
+    async def enlarged_page_cache(self, connection: AsyncConnection) -> AsyncIterator[None]:
+        """Do nothing: the server's shared buffers hold the pages."""
+        yield
+
+    def without_index(self, column: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
+        """Return the column itself: the planner chooses by its statistics."""
+        return column
+
+    def search(self, table: sa.Table, column: str, columns: Sequence[sa.Column[Any]], max_rows: int) -> Matches:
+        """Return the matches of a GIN index of trigrams, through the view that lets tenants use it."""
+        view = sa.table(f"search_{table.name}", *(sa.column(each.name, each.type) for each in columns))
+        pattern = sa.bindparam("pattern", type_=OCTETS)
+        own = view.c.organization_id == sa.bindparam("organization_id", type_=ID)
+        rows = sa.select(view).where(own, view.c[column].like(pattern, escape="\\")).limit(max_rows).cte("found")
+        return Matches(rows, rows)
+
+    async def require_every_row(self, connection: AsyncConnection) -> None:
+        """Make the transaction fail where row-level security would silently hide rows."""
+        await connection.execute(sa.text("SELECT set_config('row_security', 'off', true)"))
+
+    def octet_order(self, column: sa.ColumnClause[Any]) -> sa.ColumnElement[Any]:
+        """Return text in the collation "C": the locale of the database is the default."""
+        is_text = isinstance(column.type, sa.String) and column.type is not ID
+        return sa.collate(column, "C") if is_text else column
+
+    async def written_position(self, engine: AsyncEngine) -> int | None:
+        """Return the position of a primary in its write-ahead log, in octets."""
+        return await _position(engine, _WRITTEN)
+
+    async def replayed_position(self, engine: AsyncEngine) -> int | None:
+        """Return the position that a replica has replayed.
+
+        A server outside recovery may be a primary with a history of its own: it has none.
+        """
+        return await _position(engine, _REPLAYED)
+
+    def classify(self, error: BaseException) -> Failure | None:
+        """Return the meaning of an SQLSTATE."""
+        state = _sqlstate(error)
+        if not state:
+            return None
+        return Failure.UNAVAILABLE if state.startswith("08") else _SQLSTATES.get(state, Failure.OTHER)
+
+    def explain(self, error: BaseException) -> str | None:
+        """Return the cause of an error that an operator can remedy."""
+        return _EXPLANATIONS.get(_sqlstate(error))
+
+
+_WRITTEN = sa.text("SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0')::bigint")
+_REPLAYED = sa.text("SELECT pg_wal_lsn_diff(pg_last_wal_replay_lsn(), '0/0')::bigint WHERE pg_is_in_recovery()")
+
+# Appendix A of the manual. All of class 08, connection exceptions, means unavailable too.
+_SQLSTATES = {
+    "23505": Failure.UNIQUE_VIOLATION,
+    "40001": Failure.SERIALIZATION,
+    "40P01": Failure.SERIALIZATION,  # deadlock_detected
+    "25006": Failure.UNAVAILABLE,  # read_only_sql_transaction: the primary has become a replica
+    "53100": Failure.UNAVAILABLE,  # disk_full
+    "53200": Failure.UNAVAILABLE,  # out_of_memory
+    "53300": Failure.UNAVAILABLE,  # too_many_connections
+    "57P01": Failure.UNAVAILABLE,  # admin_shutdown
+    "57P02": Failure.UNAVAILABLE,  # crash_shutdown
+    "57P03": Failure.UNAVAILABLE,  # cannot_connect_now
+    "57P05": Failure.UNAVAILABLE,  # idle_session_timeout
+}
+
+_EXPLANATIONS = {
+    "28000": "the server refuses the user",
+    "28P01": "the server refuses the user or the password",
+    "3D000": "the server has no such database",
+    "42P01": "a table is gone: something else changes it",
+    "42501": "the user may not see or write every row: connect as the owner of the tables",
+}
+
+
+def tenant_statement(statement: sa.Select[Any]) -> sa.Select[Any]:
+    """Return one statement that enters its organization, as `enter_tenant` does, and runs another inside it.
+
+    The condition ties the inner statement to the row that entering returns, and the offset keeps it from being merged
+    into the outer one: so PostgreSQL enters first. The setting ends with the statement.
+    """
+    organization_id = sa.cast(sa.bindparam("organization_id", type_=ID), sa.Text)
+    setting: sa.ColumnElement[str] = sa.literal_column("'postroom.organization_id'")
+    entering = sa.select(sa.func.set_config(setting, organization_id, sa.true()).label("organization_id"))
+    entered = entering.cte("entered").prefix_with("MATERIALIZED")
+    inside = statement.where(entered.c.organization_id.is_not(None))
+    if inside._offset_clause is None:
+        inside = inside.offset(sa.literal_column("0"))
+    found = inside.lateral("found")
+    return sa.select(*found.c).select_from(entered.join(found, sa.true()))
+
+
+def _compiled_reader(url: sa.URL, dialect: sa.Dialect, tenants: int) -> CompiledReader:
+    """Return the reader of compiled statements. A tenant's run on connections that start as the tenants' role."""
+
+    def pool(size: int, **settings: str) -> ExclusivePool:
+        engine = _engine(url, settings, poolclass=sa.NullPool)
+        return ExclusivePool(partial(_own_connection, engine), size, POOL_TIMEOUT_SECONDS)
+
+    system, tenant = pool(SYSTEM_CONNECTIONS), pool(tenants, role=TENANT_ROLE)
+    return CompiledReader(dialect, ReadPath(system, system), ReadPath(tenant, tenant, tenant_statement))
+
+
+async def _own_connection(engine: AsyncEngine) -> PooledConnection:
+    """Return a new connection with SQLAlchemy's settings, which SQLAlchemy does not manage."""
+    pooled = await engine.raw_connection()
+    connection = PostgresqlConnection(pooled.driver_connection)
+    pooled.detach()
+    return connection
+
+
+def _is_behind_pooler(url: sa.URL) -> bool:
+    """Return whether prepared statements are switched off, as for a transaction-level pooler."""
+    return url.query.get("prepared_statement_cache_size") == "0"
+
+
+def _pool(size: int) -> dict[str, Any]:
+    return {"pool_size": size, "max_overflow": 0, "pool_timeout": POOL_TIMEOUT_SECONDS}
+
+
+def _engine(url: sa.URL, server_settings: Mapping[str, str] | None = None, **options: Any) -> AsyncEngine:
+    return create_async_engine(
+        url,
+        hide_parameters=True,  # parameters are customers' data
+        connect_args={"timeout": CONNECT_TIMEOUT_SECONDS, "server_settings": dict(server_settings or {})},
+        **options,
+    )
+
+
+async def _position(engine: AsyncEngine, statement: sa.TextClause) -> int | None:
+    async with engine.connect() as connection:
+        position: int | None = (await connection.execute(statement)).scalar()
+        return position
+
+
+def _sqlstate(error: BaseException) -> str:
+    return str(getattr(error, "sqlstate", None) or "")
