@@ -5,6 +5,7 @@ the processor. Exit code 1 if a scenario misses its target.
 """
 
 import argparse
+import itertools
 import json
 import resource
 import subprocess
@@ -12,7 +13,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from bench.attack.report import Experience, is_within_target, line
 from bench.attack.scenarios import SCENARIOS, Scenario
 from bench.attack.seed import add_mailboxes
 from bench.attack.stack import Stack, resident_mb, running, stop
+from tests.support.postgres import running_server
 
 SECONDS = 10.0
 WARM_UP_SECONDS = 1.0
@@ -99,6 +101,23 @@ def run(scenario: Scenario, database_url: str, seconds: float) -> tuple[Experien
         return attacked, control
 
 
+@contextmanager
+def _databases(engine: str) -> Iterator[Callable[[], str]]:
+    """Give the block a function that returns the URL of a new database, "" for an SQLite file of the run's own."""
+    if engine == "sqlite":
+        yield lambda: ""
+        return
+    numbers = itertools.count()
+    with running_server(settings={}) as server:
+
+        def new() -> str:
+            name = f"attack{next(numbers)}"
+            server.sql(f"CREATE DATABASE {name}")
+            return server.url(name)
+
+        yield new
+
+
 def main() -> int:
     """Run what the arguments name."""
     parser = argparse.ArgumentParser(prog="python -m bench.attack", description=__doc__)
@@ -107,11 +126,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=SECONDS, help="length of each run")
     options = parser.parse_args()
     missed = 0
-    with ExitStack() as cleanups:
-
-        def new_url() -> str:
-            return ""
-
+    with _databases(options.engine) as new_url:
         for scenario in SCENARIOS:
             if options.only and scenario.name not in options.only:
                 continue

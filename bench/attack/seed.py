@@ -8,7 +8,7 @@ from sqlalchemy import insert, select, update
 
 from bench.attack.stack import Tenant
 from postroomd.storage import schema as t
-from postroomd.storage.drivers.engines import open_engines
+from postroomd.storage.drivers import open_engines
 
 CHUNK = 5_000
 LETTERS = "abcdefghijklmnopqrstuvwxyz"

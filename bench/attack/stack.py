@@ -88,10 +88,12 @@ def resident_mb(pid: int) -> float:
 def _wait_until_ready(http_address: str) -> None:
     deadline = time.monotonic() + READY_SECONDS
     while True:
-        with contextlib.suppress(OSError):
-            with urllib.request.urlopen(f"http://{http_address}/readyz", timeout=2) as response:
-                if response.status == 200:
-                    return
+        try:
+            urllib.request.urlopen(f"http://{http_address}/readyz", timeout=2).close()
+        except OSError:  # HTTP 503 included
+            pass
+        else:
+            return
         if time.monotonic() > deadline:
             raise TimeoutError("the service is not ready")
         time.sleep(0.05)
