@@ -1,1 +1,6 @@
-"""The gRPC service over a real loopback connection."""
+"""The gRPC services, called by clients on loopback."""
+
+import pytest
+
+# This module asserts on behalf of the tests.
+pytest.register_assert_rewrite(f"{__name__}.failures")

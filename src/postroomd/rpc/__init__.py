@@ -1,1 +1,1 @@
-"""The gRPC side: thin servicers between the contract in protobuf and the rules."""
+"""The gRPC services: thin servicers that convert between the protobuf contract and the domain."""
