@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from aiohttp import web
 from google.protobuf.descriptor import ServiceDescriptor
@@ -27,6 +27,8 @@ class GatewayConfig:
     grpc_address: str
     max_body_bytes: int = 1_048_576
     max_requests: int = 128
+    max_streams: int = 100
+    gateway_secret: str | None = field(default=None, repr=False)
     max_connections: int = 1_000
     body_timeout_seconds: float = 30.0
     call_timeout_seconds: float = 30.0
@@ -51,7 +53,12 @@ async def open_gateway(
     """
     timeouts = Timeouts(config.body_timeout_seconds, config.call_timeout_seconds)
     gateway = Gateway(services, timeouts, config.max_requests, config.cors_origins)
-    async with open_channel(config.grpc_address) as channel:
+    async with open_channel(
+        config.grpc_address,
+        max_calls=2 * config.max_requests,  # reads, and changes
+        max_streams=config.max_streams,
+        gateway_secret=config.gateway_secret,
+    ) as channel:
         gateway.connect(channel)
         async with open_server(gateway.handle, config.max_body_bytes, SHUTDOWN_SECONDS) as server:
             yield gateway, server

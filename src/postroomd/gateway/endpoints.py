@@ -12,6 +12,7 @@ from google.protobuf.message import Message
 from postroomd.gateway import headers
 from postroomd.gateway.admission import Slots
 from postroomd.gateway.body import check_declared_length, read_body
+from postroomd.gateway.channel import ServiceChannel
 from postroomd.gateway.errors import RequestError, error_response, from_rpc_error, invalid_arguments
 from postroomd.gateway.responses import HEADERS, json_response, no_content
 from postroomd.gateway.routes import Route
@@ -50,7 +51,7 @@ class Endpoint(Protocol):
     def is_probe(self) -> bool:
         """Whether it is a health check, which is exempt from the limit of concurrent requests."""
 
-    def connect(self, channel: grpc.aio.Channel) -> None:
+    def connect(self, channel: ServiceChannel) -> None:
         """Set the channel. Called once, before the first request."""
 
     async def respond(self, request: IncomingRequest) -> web.Response:
@@ -74,7 +75,7 @@ class RpcEndpoint:
         self._response_is_empty = not route.response.fields
         self._call: Any = None
 
-    def connect(self, channel: grpc.aio.Channel) -> None:
+    def connect(self, channel: ServiceChannel) -> None:
         """Create the stub of the RPC."""
         self._call = channel.unary_unary(
             self.rpc,

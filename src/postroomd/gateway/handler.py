@@ -6,12 +6,12 @@ import traceback
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
-import grpc
 from aiohttp import hdrs, web
 from google.protobuf.descriptor import ServiceDescriptor
 
 from postroomd.gateway import headers
 from postroomd.gateway.admission import TOO_MANY_REQUESTS, Slots
+from postroomd.gateway.channel import ServiceChannel
 from postroomd.gateway.cors import Cors
 from postroomd.gateway.endpoints import Endpoint, IncomingRequest, RpcEndpoint, Timeouts
 from postroomd.gateway.errors import RequestError, error_response, internal_error
@@ -74,7 +74,7 @@ class Gateway:
         self._table.add(http_method, template, endpoint)
         self._metrics.register(http_method, template)
 
-    def connect(self, channel: grpc.aio.Channel) -> None:
+    def connect(self, channel: ServiceChannel) -> None:
         """Set the channel of every endpoint."""
         for endpoint in self._table:
             endpoint.connect(channel)

@@ -39,16 +39,24 @@ MAX_MESSAGE_BYTES = 4 * 1024 * 1024
 HEALTH_INTERVAL_SECONDS = 1.0
 HEALTH_PROPAGATION_SECONDS = 0.5  # until clients that watch the health status send their calls elsewhere
 
+MAX_METADATA_BYTES = 8 * 1024  # of a call, beyond which gRPC may reject it; always from twice as much
+
 _OPTIONS = (
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
-    # Clients may send keepalive pings every 10 s, also without calls; by default the server answers these with GOAWAY.
+    # Clients may send keepalive pings every 10 s, also without calls. The third one too early closes their connection.
     ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
     ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.max_ping_strikes", 2),
     ("grpc.keepalive_time_ms", 60_000),
     ("grpc.keepalive_timeout_ms", 20_000),
     # Clients reconnect every 30 minutes, so that calls spread to services added in the meantime.
     ("grpc.max_connection_age_ms", 1_800_000),
     ("grpc.max_connection_age_grace_ms", 60_000),
+    # Floods: gRPC reads a connection's calls into memory before it asks whether anything handles them.
+    ("grpc.max_metadata_size", MAX_METADATA_BYTES),
+    ("grpc.absolute_max_metadata_size", 2 * MAX_METADATA_BYTES),
+    ("grpc.http2.max_requests_per_read", 8),  # new calls that one connection adds before others get their turn
+    ("grpc.server_handshake_timeout_ms", 10_000),  # until a new connection has sent its HTTP/2 settings
 )
 
 log = get_logger()
@@ -89,7 +97,11 @@ async def serve(settings: Settings, stop: asyncio.Event, ready: Callable[..., No
         for address, handlers in services:
             server = grpc.aio.server(
                 # gRPC shares ports by default: a second server on this one would start, and receive half of the calls.
-                options=(*_OPTIONS, ("grpc.so_reuseport", int(settings.processes > 1)))
+                options=(
+                    *_OPTIONS,
+                    ("grpc.max_concurrent_streams", settings.max_streams),
+                    ("grpc.so_reuseport", int(settings.processes > 1)),
+                )
             )
             server.add_generic_rpc_handlers((handlers,))
             health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)

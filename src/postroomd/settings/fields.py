@@ -104,6 +104,19 @@ class Settings(BaseSettings):
         ("up", "serve", "gateway"),
         "Address of the gRPC service, `HOST:PORT`; port 0 selects a free port.",
     )
+    max_streams: int = _setting(
+        100,
+        ("up", "serve", "gateway"),
+        "Maximum concurrent calls per gRPC connection; a gateway opens as many connections as it needs.",
+        ge=1,
+        le=10_000,
+    )
+    gateway_secret: SecretStr | None = _setting(
+        None,
+        ("up", "serve", "gateway"),
+        "Secret by which the service recognizes its gateways, and believes the client addresses that they pass on.",
+        min_length=16,
+    )
     admin_address: Address | None = _setting(
         None, _SERVICE, "Address of the admin service, `HOST:PORT`, which can access every tenant; disabled if not set."
     )
