@@ -23,6 +23,7 @@ from postroomd.rpc.admission import Admission
 from postroomd.rpc.aliases import AliasServicer
 from postroomd.rpc.authentication import Authenticator, operator_caller, tenant_caller
 from postroomd.rpc.boundary import Boundary, Rpc
+from postroomd.rpc.client_address import ClientAddresses
 from postroomd.rpc.convert import ServiceUrls
 from postroomd.rpc.cpu_pool import CpuPool, default_threads
 from postroomd.rpc.domains import DomainServicer
@@ -78,7 +79,14 @@ async def serve(settings: Settings, stop: asyncio.Event, ready: Callable[..., No
         hashing = _password_hashing(settings)
         cleanups.callback(hashing.pool.close)
 
-        authenticator = Authenticator(repository.tenancy.find_key, tenant_caller, now, settings.key_cache_seconds)
+        secret = settings.gateway_secret.get_secret_value() if settings.gateway_secret else None
+        authenticator = Authenticator(
+            repository.tenancy.find_key,
+            tenant_caller,
+            now,
+            settings.key_cache_seconds,
+            ClientAddresses(secret).address_of,
+        )
         admissions = [Admission(settings.max_calls)]
         boundary = Boundary(repository=repository, authenticator=authenticator, clock=now, admission=admissions[0])
         services = [(settings.grpc_address, boundary.handlers(SERVICE, _rpcs(settings, repository, hashing, now)))]
