@@ -29,6 +29,7 @@ from postroomd.rpc.cpu_pool import CpuPool, default_threads
 from postroomd.rpc.domains import DomainServicer
 from postroomd.rpc.hashing import PasswordHashing, estimated_hash_seconds
 from postroomd.rpc.mailboxes import MailboxServicer
+from postroomd.rpc.searches import SearchLimits
 from postroomd.settings import Settings
 from postroomd.storage.migrations import require_current
 from postroomd.storage.opening import ReplicaUrl, open_repository
@@ -149,6 +150,7 @@ def _rpcs(
     settings: Settings, repository: Repository, hashing: PasswordHashing, clock: Callable[[], datetime]
 ) -> dict[str, Rpc]:
     policy = settings.lifecycle_policy()
+    searches = SearchLimits()
     domains = DomainServicer(
         domains=repository.domains,
         tenancy=repository.tenancy,
@@ -156,6 +158,7 @@ def _rpcs(
         hosts=mail_hosts(settings),
         urls=_urls(settings),
         dkim_selector=settings.dkim_selector,
+        searches=searches,
         policy=policy,
         clock=clock,
     )
@@ -163,6 +166,7 @@ def _rpcs(
         mailboxes=repository.mailboxes,
         domains=repository.domains,
         hashing=hashing,
+        searches=searches,
         policy=policy,
         clock=clock,
     )
