@@ -22,7 +22,7 @@ test: $(VENV)/.dev  ## Run every test
 	$(BIN)/python -m pytest
 
 soak: $(VENV)/.dev  ## Run many random lifecycles: EXAMPLES=5000 takes about an hour
-	POSTROOM_SOAK_EXAMPLES=$(or $(EXAMPLES),5000) $(BIN)/python -m pytest tests/worker/random_lives
+	POSTROOM_SOAK_EXAMPLES=$(or $(EXAMPLES),5000) $(BIN)/python -m pytest tests/worker/random_lifecycles
 
 check: lint types imports proto-lint gen-check  ## Run linters, type checker, import rules, contract and stub checks
 
@@ -71,7 +71,7 @@ chaos: $(VENV)/.dev compiled  ## Inject faults into real processes; hours in ful
 attack: $(VENV)/.dev compiled  ## Attack real processes, and measure what another tenant experiences; see ARGUMENTS=--help
 	$(BIN)/python -m bench.attack $(ARGUMENTS)
 
-bench: $(VENV)/.bench compiled  ## Measure every row against its floor; see ARGUMENTS=--help
+bench: $(VENV)/.bench compiled  ## Measure every row against its baseline; see ARGUMENTS=--help
 	$(BIN)/python -m bench $(ARGUMENTS)
 
 # Start times are measured with compiled bytecode, as an installed package has it.

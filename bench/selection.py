@@ -28,8 +28,10 @@ def add_selection_options(parser: ArgumentParser, catalogue: Sequence[Entry], *,
     parser.add_argument(
         "--only",
         choices=[entry.name for entry in catalogue],
-        action="append",
-        help=f"run this {what} only; repeatable (default: every {what})",
+        nargs="+",
+        action="extend",
+        metavar=what.upper(),
+        help=f"run only these: {', '.join(entry.name for entry in catalogue)} (default: all)",
     )
 
 

@@ -10,7 +10,7 @@ os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
 
 pytest_plugins = ["tests.support.databases", "tests.support.stores", "tests.support.internet"]
 
-SLOWEST_PACKAGE = "random_lives"
+SLOWEST_PACKAGE = "random_lifecycles"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -1,87 +1,86 @@
 """The transition tables as Markdown.
 
-`python -m tools.lifecycle_diagram docs/lifecycle.md` writes them into the document.
-
-For each resource a Mermaid state diagram and a table of its events stand between two comments; all else in the document
-is left as it is.
+`python -m tools.lifecycle_diagram docs/lifecycle.md` writes them into the document: for each resource Mermaid state
+diagrams and tables of events, between two comments. The rest of the document is unchanged.
 """
 
 import sys
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from postroomd.domain.aliases import ALIAS_TRANSITIONS
+from postroomd.domain.domains import DOMAIN_TRANSITIONS
 from postroomd.domain.events import AliasEvent, DomainEvent, MailboxEvent
+from postroomd.domain.mailbox_status import MAILBOX_TRANSITIONS
 from postroomd.domain.model import AliasStatus, DomainStatus, MailboxStatus
-from postroomd.domain.transitions import ALIAS_TRANSITIONS, DOMAIN_TRANSITIONS, MAILBOX_TRANSITIONS
+from postroomd.domain.transitions import TransitionTable
 
 END = "<!-- end of lifecycle -->\n"
 
-Table = Mapping[Any, Mapping[Any, Collection[Any]]]
-"""Event -> status -> the statuses that may follow; None is outside: not there yet, or not any more."""
+Descriptions = Mapping[Any, str]
+"""A sentence for each event."""
 
-Meanings = Mapping[Any, str]
-"""What each event is, in a sentence."""
-
-DOMAIN_EVENTS: Meanings = {
-    DomainEvent.CREATED: "ConfirmProvision: the mail platform has made it.",
-    DomainEvent.VALIDATE: "ValidateDomainRecords asks for a look-up.",
-    DomainEvent.RECORDS_VALID: "All required records are there, and its own validation token.",
+DOMAIN_EVENTS: Descriptions = {
+    DomainEvent.CREATE: "CreateDomain.",
+    DomainEvent.PROVISIONED: "ConfirmProvision: the mail platform has created it.",
+    DomainEvent.VALIDATE: "ValidateDomainRecords requests a lookup.",
+    DomainEvent.RECORDS_VALID: "All required records are valid, the validation token among them.",
     DomainEvent.RECORDS_MISSING: "A required record is absent, or its lookup was not answered.",
     DomainEvent.RECORDS_INVALID: "A required record is wrong and none missing, or another organization owns the name.",
-    DomainEvent.PROVISIONED: "It is taken into use, and its mailboxes with it.",
+    DomainEvent.ACTIVATE: "The worker activates it, and the mailboxes that wait for it.",
     DomainEvent.DELETE: "DeleteDomain.",
 }
-MAILBOX_EVENTS: Mapping[str, Meanings] = {
-    "Coming into use": {
+MAILBOX_EVENTS: Mapping[str, Descriptions] = {
+    "Creation": {
         MailboxEvent.CREATE: "BatchCreateMailboxes.",
         MailboxEvent.DOMAIN_READY: "Its domain has become ready.",
-        MailboxEvent.PROVISIONED: "ConfirmProvision: the mail platform has made it, or opened it again.",
+        MailboxEvent.PROVISIONED: "ConfirmProvision: the mail platform has created or restored it.",
     },
     "Payments": {
         MailboxEvent.RENEWAL_DUE: "A period has ended, and the payment of the next one is awaited.",
         MailboxEvent.PAYMENT_CONFIRMED: "ConfirmPayment.",
         MailboxEvent.PAYMENT_REFUSED: "RefusePayment.",
         MailboxEvent.PAYMENT_OVERDUE: "The payment term has passed.",
-        MailboxEvent.PAYMENT_GRACE_OVER: "The payment grace has passed, and it is still not paid.",
-        MailboxEvent.SUSPENSION_OVER: "The suspension grace has passed, and it is still not paid.",
+        MailboxEvent.PAYMENT_GRACE_OVER: "The payment grace has passed without a payment.",
+        MailboxEvent.SUSPENSION_OVER: "The suspension grace has passed without a payment.",
     },
     "Locks": {
         MailboxEvent.LOCK: "LockMailbox.",
         MailboxEvent.UNLOCK: "UnlockMailbox.",
     },
-    "Going, and coming back": {
+    "Deletion and restore": {
         MailboxEvent.DELETE: "DeleteMailbox.",
         MailboxEvent.CANCELLATION_DUE: "The last period of a canceled subscription has ended.",
         MailboxEvent.RESTORE: "RestoreMailbox.",
-        MailboxEvent.REACTIVATE: "UpdateMailbox gives a canceled subscription a period again.",
+        MailboxEvent.REACTIVATE: "UpdateMailbox sets a period again after the cancellation.",
         MailboxEvent.PURGE_DUE: "The retention has passed.",
         MailboxEvent.DOMAIN_DELETED: "DeleteDomain.",
-        MailboxEvent.PURGED: "It goes for good, confirmed by the mail platform where there is one to wait for.",
+        MailboxEvent.PURGED: "It is removed permanently, after the mail platform's confirmation if there is one.",
     },
 }
-ALIAS_EVENTS: Meanings = {
+ALIAS_EVENTS: Descriptions = {
     AliasEvent.CREATE: "CreateAlias.",
-    AliasEvent.PROVISIONED: "ConfirmProvision: the mail platform has made it.",
+    AliasEvent.PROVISIONED: "ConfirmProvision: the mail platform has created it.",
     AliasEvent.DELETE: "DeleteAlias.",
     AliasEvent.DOMAIN_DELETED: "DeleteDomain.",
-    AliasEvent.PURGED: "It goes for good, confirmed by the mail platform where there is one to wait for.",
+    AliasEvent.PURGED: "It is removed permanently, after the mail platform's confirmation if there is one.",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Edge:
-    """One way from a status to another, by an event."""
+    """One transition: an event, and the statuses before and after it; None for a resource that does not exist."""
 
     event: StrEnum
     before: StrEnum | None
     after: StrEnum | None
 
 
-def edges_of(table: Table, statuses: Iterable[StrEnum], events: Iterable[StrEnum]) -> list[Edge]:
-    """All ways of a table by these events, in the order of the events and of the statuses."""
+def edges_of(table: TransitionTable[Any, Any], statuses: Iterable[StrEnum], events: Iterable[StrEnum]) -> list[Edge]:
+    """Return all transitions of a table by these events, in the order of the events and of the statuses."""
     order: list[StrEnum | None] = [None, *statuses]
     return [
         Edge(event, before, after)
@@ -93,38 +92,38 @@ def edges_of(table: Table, statuses: Iterable[StrEnum], events: Iterable[StrEnum
 
 @dataclass(frozen=True, slots=True)
 class Lifecycle:
-    """The transitions of a resource, and what its events are, by the titles of the parts they are told in."""
+    """The transitions of a resource, and the descriptions of its events by section title."""
 
-    table: Table
+    table: TransitionTable[Any, Any]
     statuses: type[StrEnum]
-    parts: Mapping[str, Meanings]
+    sections: Mapping[str, Descriptions]
 
     def markdown(self) -> str:
-        """A state diagram and a table of events for each part. Raises KeyError for an event that is told nowhere."""
-        told = [event for meanings in self.parts.values() for event in meanings]
-        if set(told) != set(self.table) or len(told) != len(self.table):
-            raise KeyError(*set(self.table).symmetric_difference(told))
-        return "\n\n".join("\n".join(self._part(title, meanings)) for title, meanings in self.parts.items()) + "\n"
+        """Return a state diagram and a table of events for each section.
 
-    def _part(self, title: str, meanings: Meanings) -> Iterator[str]:
-        edges = edges_of(self.table, self.statuses, meanings)
+        Raises KeyError for an event of the table that has no description, or more than one.
+        """
+        described = [event for descriptions in self.sections.values() for event in descriptions]
+        if set(described) != set(self.table) or len(described) != len(self.table):
+            raise KeyError(*set(self.table).symmetric_difference(described))
+        sections = ("\n".join(self._section(*section)) for section in self.sections.items())
+        return "\n\n".join(sections) + "\n"
+
+    def _section(self, title: str, descriptions: Descriptions) -> Iterator[str]:
+        edges = edges_of(self.table, self.statuses, descriptions)
         if title:
             yield f"### {title}\n"
         yield from _diagram(edges)
         yield ""
-        yield from _table(edges, meanings)
+        yield from _table(edges, descriptions)
 
 
 LIFECYCLES: Mapping[str, Lifecycle] = {
-    "domain": Lifecycle(
-        {event: {before: [after] for before, after in ways.items()} for event, ways in DOMAIN_TRANSITIONS.items()},
-        DomainStatus,
-        {"": DOMAIN_EVENTS},
-    ),
+    "domain": Lifecycle(DOMAIN_TRANSITIONS, DomainStatus, {"": DOMAIN_EVENTS}),
     "mailbox": Lifecycle(MAILBOX_TRANSITIONS, MailboxStatus, MAILBOX_EVENTS),
     "alias": Lifecycle(ALIAS_TRANSITIONS, AliasStatus, {"": ALIAS_EVENTS}),
 }
-"""Every resource's, by name."""
+"""The lifecycle of each resource, by name."""
 
 
 def _diagram(edges: Iterable[Edge]) -> Iterator[str]:
@@ -138,34 +137,34 @@ def _diagram(edges: Iterable[Edge]) -> Iterator[str]:
     yield "```"
 
 
-def _table(edges: Iterable[Edge], meanings: Meanings) -> Iterator[str]:
-    yield "| event | from | to | what it is |"
+def _table(edges: Iterable[Edge], descriptions: Descriptions) -> Iterator[str]:
+    yield "| event | from | to | cause |"
     yield "|---|---|---|---|"
-    ways: dict[StrEnum, tuple[dict[str, None], dict[str, None]]] = {}
+    statuses: dict[StrEnum, tuple[dict[str, None], dict[str, None]]] = {}
     for edge in edges:
-        before, after = ways.setdefault(edge.event, ({}, {}))
+        before, after = statuses.setdefault(edge.event, ({}, {}))
         before[f"`{edge.before}`" if edge.before else "(new)"] = None
         after[f"`{edge.after}`" if edge.after else "(gone)"] = None
-    for event, (before, after) in ways.items():
-        yield f"| `{event}` | {', '.join(before)} | {', '.join(after)} | {meanings[event]} |"
+    for event, (before, after) in statuses.items():
+        yield f"| `{event}` | {', '.join(before)} | {', '.join(after)} | {descriptions[event]} |"
 
 
-def rewritten(document: str) -> str:
-    """A document with its diagrams and tables made again. Raises ValueError where one has no place in it."""
+def regenerate(document: str) -> str:
+    """Return a document with its lifecycle sections regenerated. Raises ValueError if one is missing."""
     for resource, lifecycle in LIFECYCLES.items():
         begin = f"<!-- lifecycle of {resource}: make diagram -->\n"
-        head, begun, rest = document.partition(begin)
-        _, ended, tail = rest.partition(END)
-        if not (begun and ended):
-            raise ValueError(f"there is no place for the lifecycle of {resource}")
+        head, has_begin, rest = document.partition(begin)
+        _, has_end, tail = rest.partition(END)
+        if not (has_begin and has_end):
+            raise ValueError(f"the document has no section for the lifecycle of {resource}")
         document = f"{head}{begin}\n{lifecycle.markdown()}\n{END}{tail}"
     return document
 
 
 def main() -> None:
-    """Write the tables into the document that is named."""
+    """Regenerate the document that the first argument names."""
     path = Path(sys.argv[1])
-    path.write_text(rewritten(path.read_text(encoding="utf-8")), encoding="utf-8")
+    path.write_text(regenerate(path.read_text(encoding="utf-8")), encoding="utf-8")
 
 
 if __name__ == "__main__":

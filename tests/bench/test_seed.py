@@ -13,7 +13,7 @@ from postroomd.rpc.convert import mailbox_message
 from postroomd.storage import schema as t
 from postroomd.storage.drivers import open_engines
 from postroomd.storage.opening import open_repository
-from tests.conftest import NewDatabase
+from tests.support.databases import NewDatabase
 from tests.support.factories import tenant_context
 
 COUNT = 100

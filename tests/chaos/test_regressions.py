@@ -8,7 +8,7 @@ from bench.chaos.client import Client
 from bench.chaos.harness import open_harness
 from bench.engine import Engine
 from postroomd.storage.opening import open_database
-from tests.conftest import NewDatabase
+from tests.support.databases import NewDatabase
 
 CLIENTS = 10
 CANCELLED = 20

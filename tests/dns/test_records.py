@@ -7,18 +7,9 @@ from postroomd.dns import DnsProber
 from postroomd.domain.model import RecordStatus
 from postroomd.domain.records import RECORD_KINDS
 from tests.support.dns_probe import INVALID, NOT_FOUND, RECORDS, UNANSWERED, VALID, faults, probe
-from tests.support.dns_records import (
-    DKIM_KEY,
-    HOSTS,
-    NAME,
-    TOKEN,
-    dns_config,
-    make_domain,
-    records_of,
-    txt_strings,
-    zone,
-)
+from tests.support.dns_records import DKIM_KEY, NAME, TOKEN, dns_config, make_domain, records_of, txt_strings, zone
 from tests.support.dns_server import Internet
+from tests.support.mail_hosts import MAIL_HOSTS
 
 
 async def probe_with(internet: Internet, kind: str, *lines: str) -> tuple[RecordStatus, str]:
@@ -57,7 +48,7 @@ async def test_a_missing_record_is_not_found(internet: Internet, kind: str) -> N
         ("autoconfig", "CNAME wrong.test."),
         ("autodiscover", "CNAME wrong.test."),
         ("caldav", "SRV 0 1 443 wrong.test."),
-        ("carddav", "SRV 0 1 8443 dav.host.test."),
+        ("carddav", "SRV 0 1 8443 dav.mail.example."),
         ("dkim", 'TXT "v=DKIM1; k=rsa; p=wrong"'),
         ("dmarc", 'TXT "v=DMARC1; p=wrong"'),
         ("domain_validation", 'TXT "postroom-validation=wrong"'),
@@ -80,7 +71,7 @@ async def test_a_wrong_record_is_invalid(internet: Internet, kind: str, line: st
 async def test_strings_of_a_txt_record_are_concatenated(internet: Internet) -> None:
     texts = {
         "dkim": [f"TXT {txt_strings(RECORDS['dkim'].dns_value, 40)}"],
-        "spf": [f'TXT "v=sp" "f1 include:" "{HOSTS.spf_include} -all"'],
+        "spf": [f'TXT "v=sp" "f1 include:" "{MAIL_HOSTS.spf_include} -all"'],
     }
     internet.publish(NAME, zone(RECORDS, texts))
     assert not faults(await probe(internet))
@@ -96,16 +87,16 @@ async def test_two_spf_records_are_invalid(internet: Internet) -> None:
 async def test_spf_is_found_among_other_records_and_terms(internet: Internet) -> None:
     await internet.delegate("x.test", "127.0.0.3")
     internet.publish("x.test", '@ 60 IN TXT "v=spf1 ip4:192.0.2.0/24 -all"\n')
-    lines = ('TXT "ms=123"', f'TXT "v=spf1 mx ip6:2001:db8::/32 include:{HOSTS.spf_include} include:x.test -all"')
+    lines = ('TXT "ms=123"', f'TXT "v=spf1 mx ip6:2001:db8::/32 include:{MAIL_HOSTS.spf_include} include:x.test -all"')
     assert await probe_with(internet, "spf", *lines) == (VALID, "")
 
 
 @pytest.mark.parametrize(
     ("lines", "status"),
     [
-        (["MX 5 mx.host.test.", "MX 20 backup.test."], VALID),
+        (["MX 5 mx.mail.example.", "MX 20 backup.test."], VALID),
         (["MX 20 MX.HOST.TEST.", "MX 5 other.test."], INVALID),
-        (["MX 5 mx.host.test.", "MX 5 other.test."], INVALID),
+        (["MX 5 mx.mail.example.", "MX 5 other.test."], INVALID),
     ],
 )
 async def test_the_expected_mx_must_be_preferred(internet: Internet, lines: list[str], status: RecordStatus) -> None:

@@ -10,9 +10,10 @@ from postroomd.dns.spf import SpfSyntaxError, expand_macros, parse_spf
 from postroomd.dns.spf_check import spf_fault
 from postroomd.domain.model import RecordStatus
 from tests.support.dns_probe import INVALID, UNANSWERED, VALID
-from tests.support.dns_records import HOSTS, NAME, record
+from tests.support.dns_records import NAME, record
+from tests.support.mail_hosts import MAIL_HOSTS
 
-INCLUDE = f"include:{HOSTS.spf_include}"
+INCLUDE = f"include:{MAIL_HOSTS.spf_include}"
 FAILED = ("fails",)
 
 Zone = dict[tuple[str, RdataType], tuple[str, ...]]
@@ -72,7 +73,7 @@ async def test_our_include_is_found_at_any_depth(value: str) -> None:
     ("value", "text"),
     [
         ("v=spf1 include:x.test ~all", "does not include ours"),
-        (f"v=spf1 {INCLUDE}.evil.test ~all", "refers to _spf.host.test.evil.test, which has no SPF record"),
+        (f"v=spf1 {INCLUDE}.evil.test ~all", "refers to _spf.mail.example.evil.test, which has no SPF record"),
         (f"v=spf1 -{INCLUDE} ~all", "qualifier `-` makes the result fail"),
         (f"v=spf1 ~{INCLUDE} ~all", "qualifier `~` makes the result softfail"),
         (f"v=spf1 -all {INCLUDE}", "follows `all`"),
@@ -131,10 +132,12 @@ async def test_lookups_in_nested_records_count() -> None:
 
 
 async def test_lookups_in_our_own_record_count() -> None:
-    zone: Zone = {(HOSTS.spf_include, RdataType.TXT): ("v=spf1 include:a.host.test include:b.host.test -all",)}
+    zone: Zone = {
+        (MAIL_HOSTS.spf_include, RdataType.TXT): ("v=spf1 include:a.mail.example include:b.mail.example -all",)
+    }
     assert await check(f"v=spf1 {'ptr ' * 7}{INCLUDE} -all", zone=zone) is None
     text = await problem(f"v=spf1 {'ptr ' * 8}{INCLUDE} -all", zone=zone)
-    assert '"include:b.host.test" of _spf.host.test needs more than the 10 lookups' in text
+    assert '"include:b.mail.example" of _spf.mail.example needs more than the 10 lookups' in text
 
 
 async def test_terms_after_all_are_not_looked_up() -> None:

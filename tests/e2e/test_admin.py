@@ -10,7 +10,7 @@ from tests.e2e.conftest import Starter
 from tests.e2e.support import Up, database_url
 from tests.e2e.test_cli import fail, succeed
 from tests.e2e.trial_process import address_of, admin_code, new_admin_key
-from tests.support.postgres import free_port
+from tools.ports import free_port
 
 
 def flag(up: Up) -> str:
@@ -43,7 +43,7 @@ def test_the_name_of_a_revoked_admin_key_can_not_be_used_again(postroom: Up) -> 
 
 
 def test_revoking_an_unknown_admin_key_is_one_line(postroom: Up) -> None:
-    assert fail(1, "admin-keys", "revoke", "nobody", flag(postroom)) == "postroom: admin_key nobody is not found"
+    assert fail(1, "admin-keys", "revoke", "nobody", flag(postroom)) == "postroom: admin_key nobody not found"
 
 
 @pytest.mark.parametrize("name", ["", "Billing", "-x", "x-", "a b", "é", "x" * 65])
@@ -57,7 +57,7 @@ def test_an_invalid_admin_key_name_is_one_line(postroom: Up, name: str) -> None:
 
 def test_the_history_of_an_unknown_address_is_one_line(postroom: Up) -> None:
     line = fail(1, "history", "Nobody@Bücher.example", flag(postroom))
-    assert line == "postroom: mailbox nobody@xn--bcher-kva.example is not found"
+    assert line == "postroom: mailbox nobody@xn--bcher-kva.example not found"
 
 
 @pytest.mark.parametrize("address", ["", "nobody", "@example.org", "a b@example.org", "nobody@"])

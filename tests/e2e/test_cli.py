@@ -210,8 +210,8 @@ def test_a_database_that_can_not_be_created_is_one_line(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        (["keys", "revoke", "SCW00000000000000000"], "api_key SCW00000000000000000 is not found"),
-        (["keys", "create", "--organization-id=0"], "organization 0 is not found"),
+        (["keys", "revoke", "SCW00000000000000000"], "api_key SCW00000000000000000 not found"),
+        (["keys", "create", "--organization-id=0"], "organization 0 not found"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

@@ -12,9 +12,10 @@ from sqlalchemy import make_url
 from postroomd.cli.app import run
 from postroomd.storage.copy.copying import CopyFailed, copy_database
 from postroomd.storage.migrations import HEAD, migrate
-from tests.conftest import NewDatabase
-from tests.support.filled_database import everything, execute, fill, with_repository
-from tests.support.postgres import PostgresServer, free_port
+from tests.support.databases import NewDatabase
+from tests.support.filled_database import all_rows, execute, populate, with_repository
+from tools.ports import free_port
+from tools.postgres import PostgresServer
 
 pytestmark = pytest.mark.xdist_group("postgresql")
 
@@ -35,7 +36,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> str:
     """An SQLite database with rows in every table, which tests must not change."""
     url = f"sqlite+aiosqlite:///{tmp_path_factory.mktemp('source')}/source.db"
     migrate(url)
-    asyncio.run(with_repository(url, fill))
+    asyncio.run(with_repository(url, populate))
     return url
 
 
@@ -50,7 +51,7 @@ def test_a_copy_is_configured_by_flags_or_variables(
     assert lines[0] == f"copying SQLite {make_url(source).database} to PostgreSQL 127.0.0.1:{postgres.port}/{name}"
     assert [line.split()[0] for line in lines[1:]] == ["reading", "copying", "checking"]
     assert postgres.password not in completed.stderr + completed.stdout
-    rows = asyncio.run(everything(source))
+    rows = asyncio.run(all_rows(source))
     summary = [line.split() for line in completed.stdout.splitlines()[1:]]
     assert {table: int(count) for table, count, _ in summary} == {table: len(stored) for table, stored in rows.items()}
     assert {len(checksum) for *_, checksum in summary} == {64}
@@ -61,7 +62,7 @@ def test_a_copy_is_configured_by_flags_or_variables(
     assert all(
         f"{stage} " in completed.stderr and "━━" in completed.stderr for stage in ("reading", "copying", "checking")
     )
-    assert asyncio.run(everything(back)) == rows
+    assert asyncio.run(all_rows(back)) == rows
 
 
 @pytest.mark.parametrize(
@@ -117,7 +118,7 @@ async def test_a_failure_names_the_database_and_the_reason_but_no_password(
     empty.touch()
     text.write_text("no database at all, but a text that is longer than the header of one " * 9)
     server, name = f"PostgreSQL 127.0.0.1:{postgres.port}", make_url(target).database
-    out_of_reach = "it can't be reached, or can't be written, for now"
+    out_of_reach = "it can't be reached, or can't be written to, for now"
     for source_url, target_url, line in (
         (source, postgres.url("nothing"), f"{server}/nothing: the server has no such database"),
         (

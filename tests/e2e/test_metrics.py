@@ -19,9 +19,9 @@ import pytest
 from postroom.v1alpha1 import domain_pb2, mailbox_pb2, mailbox_service_pb2_grpc
 from postroomd import __version__
 from postroomd.observability.metrics import METRICS
-from tests.conftest import NewDatabase
 from tests.e2e.conftest import Starter
 from tests.e2e.support import child_pids, clean_environment, is_running, request, run
+from tests.support.databases import NewDatabase
 from tests.support.metrics import Scrape, scrape
 from tests.support.waiting import block_until
 
@@ -114,14 +114,9 @@ def postroom_metrics(scraped: Scrape) -> set[str]:
     return {name for name in scraped.names if not name.startswith(CLIENT_LIBRARY_PREFIXES)}
 
 
-def wait_for(read: Callable[[], object], expected: object) -> None:
-    """Wait until a value is as expected: gauges are sampled once a second, and cancellation is asynchronous."""
-    block_until(lambda: read() == expected)
-
-
 def handled(scraped: Scrape) -> dict[tuple[str, ...], float]:
     """Return the number of calls by RPC and status code."""
-    return scraped.counted("grpc_server_handled_total", "grpc_method", "grpc_code")
+    return scraped.nonzero("grpc_server_handled_total", "grpc_method", "grpc_code")
 
 
 def directory_of(pid: int) -> Path:
@@ -156,15 +151,15 @@ def test_a_single_service(launch: Launch, database: Mapping[str, str], key: Mapp
             domain_id=domain.id, mailboxes=[item(local_part=f"m{number}", password=PASSWORD) for number in range(100)]
         )
         pending: Any = cast("Any", stub.BatchCreateMailboxes).future(batch, metadata=metadata)
-        wait_for(lambda: service.scrape().value("postroom_passwords_waiting"), 100)
-        wait_for(lambda: service.scrape().value("postroom_calls_in_progress", kind="changes"), 1)
-        wait_for(lambda: service.scrape().value("postroom_password_hash_seconds_count") > 0, True)
+        block_until(lambda: service.scrape().value("postroom_passwords_waiting") == 100)
+        block_until(lambda: service.scrape().value("postroom_calls_in_progress", kind="changes") == 1)
+        block_until(lambda: service.scrape().value("postroom_password_hash_seconds_count") > 0)
         with pytest.raises(grpc.RpcError) as rejected:
             stub.DeleteDomain(domain_pb2.DeleteDomainRequest(domain_id=domain.id), metadata=metadata)
         assert cast("Any", rejected.value).code() is grpc.StatusCode.RESOURCE_EXHAUSTED
         pending.cancel()
-        wait_for(lambda: service.scrape().value("postroom_passwords_waiting"), 0)
-        wait_for(lambda: service.scrape().value("postroom_calls_in_progress", kind="changes"), 0)
+        block_until(lambda: service.scrape().value("postroom_passwords_waiting") == 0)
+        block_until(lambda: service.scrape().value("postroom_calls_in_progress", kind="changes") == 0)
 
     after = service.scrape()
     assert handled(after) == {
@@ -175,13 +170,13 @@ def test_a_single_service(launch: Launch, database: Mapping[str, str], key: Mapp
         ("BatchCreateMailboxes", "CANCELLED"): 1,
         ("DeleteDomain", "RESOURCE_EXHAUSTED"): 1,
     }
-    assert after.counted("grpc_server_handling_seconds_count", "grpc_method") == {
+    assert after.nonzero("grpc_server_handling_seconds_count", "grpc_method") == {
         ("ListDomains",): 3,
         ("CreateDomain",): 1,
         ("GetDomain",): 2,
         ("BatchCreateMailboxes",): 1,
     }
-    assert after.counted("postroom_calls_refused_total", "kind") == {("changes",): 1}
+    assert after.nonzero("postroom_calls_refused_total", "kind") == {("changes",): 1}
     assert after.value("postroom_password_hash_seconds_count") < 100  # queued hashes are dropped with the call
     assert after.value("postroom_database_up") == 1
     for private in (*key.values(), domain.id, "secretive", PASSWORD, "m42"):
@@ -198,7 +193,7 @@ def test_a_single_gateway(launch: Launch) -> None:
     assert request(f"{url}/nowhere/secretive") == 404
     assert request(f"{url}{DOMAINS}/{ABSENT_ID}", "a-secret-token") == 503
     after = gateway.scrape()
-    assert after.counted(HTTP_COUNT, "http_request_method", "http_route", "http_response_status_code") == {
+    assert after.nonzero(HTTP_COUNT, "http_request_method", "http_route", "http_response_status_code") == {
         ("GET", "/healthz", "200"): 3,
         ("GET", "unmatched", "404"): 1,
         ("GET", f"{DOMAINS}/{{domain_id}}", "503"): 1,
@@ -219,21 +214,16 @@ def test_a_single_worker(launch: Launch, database: Mapping[str, str], key: Mappi
     started = time.time()
     worker = launch("worker", METRICS_FLAG, "--domain-validation=trust", **database)
     assert postroom_metrics(worker.scrape()) == names_of("worker")
-    wait_for(
-        lambda: worker.scrape().counted("postroom_worker_domains_looked_up_total", "status"), {("provisioning",): 2}
+    block_until(
+        lambda: worker.scrape().nonzero("postroom_worker_domains_looked_up_total", "status") == {("provisioning",): 2}
     )
-    wait_for(lambda: worker.scrape().value("postroom_worker_steps_total", kind="domain_provided"), 2)
-    wait_for(lambda: worker.scrape().value("postroom_worker_lag_seconds"), 0)
+    block_until(lambda: worker.scrape().value("postroom_worker_steps_total", kind="domain_activation") == 2)
+    block_until(lambda: worker.scrape().value("postroom_worker_lag_seconds") == 0)
     after = worker.scrape()
     assert after.value("postroom_worker_last_run_timestamp_seconds") >= started
-    assert after.counted("postroom_worker_failures_total", "kind") == {}
-    wait_for(  # passes continue
-        lambda: (
-            worker.scrape().value("postroom_worker_last_run_timestamp_seconds")
-            > after.value("postroom_worker_last_run_timestamp_seconds")
-        ),
-        True,
-    )
+    assert after.nonzero("postroom_worker_failures_total", "kind") == {}
+    last_run = after.value("postroom_worker_last_run_timestamp_seconds")
+    block_until(lambda: worker.scrape().value("postroom_worker_last_run_timestamp_seconds") > last_run)
     assert worker.stop() == 0
 
 
@@ -259,14 +249,14 @@ def test_up_exposes_all_its_processes_at_one_address(
         "postroom_worker_domains_looked_up_total"  # no lookups yet, and its label values are dynamic
     }
     assert handled(scraped) == {("ListDomains", "OK"): 5, ("CreateDomain", "OK"): 1, ("GetDomain", "NOT_FOUND"): 1}
-    requests = scraped.counted(HTTP_COUNT, "http_request_method", "http_route", "http_response_status_code")
+    requests = scraped.nonzero(HTTP_COUNT, "http_request_method", "http_route", "http_response_status_code")
     assert {labels: count for labels, count in requests.items() if labels[1] != "/readyz"} == {
         ("GET", DOMAINS, "200"): 5,
         ("POST", DOMAINS, "200"): 1,
         ("GET", f"{DOMAINS}/{{domain_id}}", "404"): 1,
     }
-    wait_for(lambda: scrape(address).value("postroom_database_up"), 1)
-    wait_for(lambda: scrape(address).value("postroom_worker_last_run_timestamp_seconds") > 0, True)
+    block_until(lambda: scrape(address).value("postroom_database_up") == 1)
+    block_until(lambda: scrape(address).value("postroom_worker_last_run_timestamp_seconds") > 0)
     assert scraped.value("postroom_build_info", version=__version__) == 1
     assert not {label for samples in scraped.samples.values() for labels in samples for label, _ in labels} & {"pid"}
     for private in (*up.environment.values(), "secretive", ABSENT_ID):
@@ -298,7 +288,7 @@ def test_services_on_one_address_share_their_metrics(
         list(pool.map(call, range(20)))
     scraped = services.scrape()
     assert handled(scraped) == {("ListDomains", "OK"): 100}
-    assert scraped.counted("grpc_server_handling_seconds_count", "grpc_method") == {("ListDomains",): 100}
+    assert scraped.nonzero("grpc_server_handling_seconds_count", "grpc_method") == {("ListDomains",): 100}
     pids = Path(f"/proc/{services.process.pid}/task/{services.process.pid}/children").read_text().split()
     (directory,) = {directory_of(int(pid)) for pid in pids}
     counters = [path for path in directory.iterdir() if path.name.startswith("counter_")]
@@ -311,7 +301,7 @@ def test_gateways_on_one_address_share_their_metrics(launch: Launch) -> None:
     gateways = launch("gateway", "--processes=2", METRICS_FLAG, f"--http-address={FREE_PORT}")
     url = f"http://{gateways.ready['address']}/healthz"
     assert {request(url) for _ in range(30)} == {200}
-    assert gateways.scrape().counted(HTTP_COUNT, "http_route") == {("/healthz",): 30}
+    assert gateways.scrape().nonzero(HTTP_COUNT, "http_route") == {("/healthz",): 30}
 
 
 def test_the_directory_is_removed_if_the_parent_is_killed(launch: Launch, database: Mapping[str, str]) -> None:

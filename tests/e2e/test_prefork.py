@@ -13,11 +13,11 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from tests.conftest import NewDatabase
 from tests.e2e.support import clean_environment, is_running, request, run
 from tests.e2e.trial_process import admin_code
-from tests.support.postgres import free_port
+from tests.support.databases import NewDatabase
 from tests.support.waiting import block_until
+from tools.ports import free_port
 
 SECONDS = 30
 CONNECTIONS = 16

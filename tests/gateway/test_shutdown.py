@@ -1,7 +1,6 @@
 """Loss of the service, disconnecting clients, and shutdown of the gateway."""
 
 import asyncio
-import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -14,6 +13,7 @@ from postroomd.gateway.app import SERVICES
 from tests.gateway.client import PREFIX, Client, Start
 from tests.gateway.stub_service import StubService
 from tests.support.waiting import wait_until
+from tools.ports import free_port
 
 DOMAINS = f"{PREFIX}/domains"
 
@@ -103,12 +103,6 @@ async def test_a_client_that_disconnects_within_its_body_is_logged_once(
 
 
 # --- The gateway -----------------------------------------------------------------------------------------------------
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class Running:

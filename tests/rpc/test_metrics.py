@@ -16,7 +16,7 @@ from postroomd.rpc.cpu_pool import CpuPool
 from tests.rpc.client import ABSENT_ID, PASSWORD, Tenant, batch_request, fresh_name
 from tests.rpc.failures import failure_of
 from tests.rpc.service import Service
-from tests.support.metrics import Scrape, here
+from tests.support.metrics import Scrape, scrape_tests
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -47,14 +47,14 @@ async def mailbox(tenant: Tenant) -> pb.Mailbox:
 
 def completed_since(before: Scrape, method: str) -> dict[str, float]:
     """The number of completed calls of an RPC by code. All but the rejected ones must have a duration."""
-    now, labels = here(), {"grpc_service": SERVICE, "grpc_method": method}
+    now, labels = scrape_tests(), {"grpc_service": SERVICE, "grpc_method": method}
     codes = [code.name for code in grpc.StatusCode]
     completed = {
         code: increase
         for code in codes
-        if (increase := now.since(before, "grpc_server_handled_total", grpc_code=code, **labels))
+        if (increase := now.increase(before, "grpc_server_handled_total", grpc_code=code, **labels))
     }
-    durations = now.since(before, "grpc_server_handling_seconds_count", **labels)
+    durations = now.increase(before, "grpc_server_handling_seconds_count", **labels)
     assert durations == sum(completed.values()) - completed.get("RESOURCE_EXHAUSTED", 0)
     return completed
 
@@ -73,7 +73,7 @@ async def wait_for_gauge(name: str, expected: float, **labels: str) -> None:
     """Wait until a gauge has a value."""
 
     async def has_value() -> bool:
-        return here().value(name, **labels) == expected
+        return scrape_tests().value(name, **labels) == expected
 
     await wait_until(has_value)
 
@@ -96,7 +96,7 @@ async def all_slots_taken(
 
 
 async def test_calls_are_counted_by_status_code(service: Service, tenant: Tenant) -> None:
-    before = here()
+    before = scrape_tests()
     for _ in range(3):
         await tenant.stub.ListMailboxes(pb.ListMailboxesRequest())
     await failure_of(tenant.stub.ListMailboxes(pb.ListMailboxesRequest(page_size=-1)))
@@ -111,14 +111,14 @@ async def test_an_unexpected_error_is_counted_as_internal(tenant: Tenant, monkey
     async def fail(*_: object) -> None:
         raise RuntimeError
 
-    before = here()
+    before = scrape_tests()
     monkeypatch.setattr(Authenticator, "authenticate", fail)
     await failure_of(tenant.stub.ListMailboxes(pb.ListMailboxesRequest()))
     assert completed_since(before, "ListMailboxes") == {"INTERNAL": 1}
 
 
 async def test_a_replayed_call_is_counted_as_ok(tenant: Tenant, mailbox: pb.Mailbox) -> None:
-    before = here()
+    before = scrape_tests()
     for _ in range(2):
         request = pb.DeleteMailboxRequest(mailbox_id=mailbox.id)
         await tenant.stub.DeleteMailbox(request, metadata=(("idempotency-key", "the-key"),))
@@ -128,19 +128,19 @@ async def test_a_replayed_call_is_counted_as_ok(tenant: Tenant, mailbox: pb.Mail
 async def test_a_rejected_call_is_counted_without_a_duration(
     service: Service, tenant: Tenant, mailbox: pb.Mailbox
 ) -> None:
-    before = here()
+    before = scrape_tests()
     async with all_slots_taken(service, tenant, mailbox):
         await failure_of(tenant.stub.DeleteMailbox(pb.DeleteMailboxRequest(mailbox_id=mailbox.id)))
         assert completed_since(before, "DeleteMailbox") == {"RESOURCE_EXHAUSTED": 1}
-        assert here().since(before, "postroom_calls_refused_total", kind="changes") == 1
-        assert here().since(before, "postroom_calls_refused_total", kind="reads") == 0
-        assert here().value("postroom_calls_in_progress", kind="reads") == 0
+        assert scrape_tests().increase(before, "postroom_calls_refused_total", kind="changes") == 1
+        assert scrape_tests().increase(before, "postroom_calls_refused_total", kind="reads") == 0
+        assert scrape_tests().value("postroom_calls_in_progress", kind="reads") == 0
     assert completed_since(before, "UpdateMailbox") == {"OK": SLOTS}
     await wait_for_gauge("postroom_calls_in_progress", 0, kind="changes")
 
 
 async def test_a_cancelled_call_is_counted_once(service: Service, tenant: Tenant, mailbox: pb.Mailbox) -> None:
-    before = here()
+    before = scrape_tests()
     async with all_slots_taken(service, tenant, mailbox) as calls:
         calls[0].cancel()
         await wait_for_completed(before, "UpdateMailbox", {"CANCELLED": 1})
@@ -148,7 +148,7 @@ async def test_a_cancelled_call_is_counted_once(service: Service, tenant: Tenant
 
 
 async def test_a_call_past_its_deadline_is_counted_once(service: Service, tenant: Tenant, mailbox: pb.Mailbox) -> None:
-    before = here()
+    before = scrape_tests()
     async with service.write_lock():
         request = pb.DeleteMailboxRequest(mailbox_id=mailbox.id)
         await failure_of(tenant.stub.DeleteMailbox(request, timeout=0.2))
@@ -156,25 +156,27 @@ async def test_a_call_past_its_deadline_is_counted_once(service: Service, tenant
 
 
 async def test_every_hashed_password_is_counted(tenant: Tenant) -> None:
-    before = here()
+    before = scrape_tests()
     await tenant.mailboxes(await tenant.domain(), "a", "b", "c")
-    assert here().since(before, "postroom_password_hash_seconds_count") == 3
-    assert here().value("postroom_passwords_waiting") == 0
-    assert here().since(before, "postroom_passwords_refused_total") == 0
+    assert scrape_tests().increase(before, "postroom_password_hash_seconds_count") == 3
+    assert scrape_tests().value("postroom_passwords_waiting") == 0
+    assert scrape_tests().increase(before, "postroom_passwords_refused_total") == 0
 
 
 async def test_every_rejected_password_is_counted(tenant: Tenant, monkeypatch: pytest.MonkeyPatch) -> None:
     async def reject(*_: object) -> None:
         raise TooManyRequests(1)
 
-    domain, before = await tenant.domain(), here()
+    domain, before = await tenant.domain(), scrape_tests()
     monkeypatch.setattr(CpuPool, "run", reject)
     await failure_of(tenant.stub.BatchCreateMailboxes(batch_request(domain.id, "a", "b", "c")))
-    assert here().since(before, "postroom_passwords_refused_total") == 3
-    assert here().since(before, "postroom_password_hash_seconds_count") == 0
-    assert here().value("postroom_passwords_waiting") == 0
-    assert here().since(before, "postroom_calls_refused_total", kind="changes") == 0  # the call itself had a slot
-    counted = here().since(
+    assert scrape_tests().increase(before, "postroom_passwords_refused_total") == 3
+    assert scrape_tests().increase(before, "postroom_password_hash_seconds_count") == 0
+    assert scrape_tests().value("postroom_passwords_waiting") == 0
+    assert (
+        scrape_tests().increase(before, "postroom_calls_refused_total", kind="changes") == 0
+    )  # the call itself had a slot
+    counted = scrape_tests().increase(
         before,
         "grpc_server_handled_total",
         grpc_service=SERVICE,
@@ -200,7 +202,7 @@ async def test_metrics_expose_nothing_of_a_tenant(tenant: Tenant) -> None:
     domain = await tenant.domain(name)
     (mailbox,) = await tenant.mailboxes(domain, "alice")
     await failure_of(tenant.stub.BatchCreateMailboxes(batch_request(domain.id, "alice")))
-    exposition = here().text
+    exposition = scrape_tests().text
     for private in (
         name,
         mailbox.email,

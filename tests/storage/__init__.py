@@ -1,6 +1,6 @@
-"""The storage against its contract, on every engine."""
+"""The storage on every engine: its contract, and what each engine adds."""
 
 import pytest
 
-# These modules assert on behalf of the tests: a failure there is to be told as fully.
-pytest.register_assert_rewrite(f"{__name__}.contract", f"{__name__}.looks")
+# These modules contain assertions of the tests, whose failures need the same detail.
+pytest.register_assert_rewrite(f"{__name__}.contract")

@@ -1,4 +1,4 @@
-"""A whole database moves from one engine to the other: nothing of it is lost, changed, or copied twice."""
+"""Copying a whole database from one engine to the other: no row is lost, changed, or copied twice."""
 
 import asyncio
 import os
@@ -20,7 +20,15 @@ from postroomd.storage.migrations import migrate, require_current
 from postroomd.storage.schema import DERIVED_TABLES, TENANT_TABLES, metadata
 from tests.conftest import NewDatabase
 from tests.support.factories import new_id, new_tenant
-from tests.support.filled_database import MAILBOXES, copied_file, everything, execute, fill, tables_of, with_repository
+from tests.support.filled_database import (
+    MAILBOXES,
+    all_rows,
+    copy_file,
+    execute,
+    populate,
+    table_names,
+    with_repository,
+)
 from tests.support.postgres import PostgresServer
 
 pytestmark = pytest.mark.xdist_group("postgresql")
@@ -29,63 +37,63 @@ CHUNK = 50
 
 
 class Interrupted(Exception):
-    """What ends a copy in its middle."""
+    """Raised to interrupt a copy."""
 
 
 def interrupting(done: Counter[str]) -> ProgressCallback:
-    """Ends a copy after its first chunk, and counts what was done of each table."""
+    """Return a callback that interrupts a copy after its first chunk and counts the rows copied of each table."""
     begun: set[str] = set()
 
-    def watch(stage: Stage, _total: int, table: str, rows: int) -> None:
+    def progress(stage: Stage, _total: int, table: str, rows: int) -> None:
         if stage is Stage.COPYING and table not in begun:
             begun.add(table)
-            assert rows == done[table], "it goes on where it was"
+            assert rows == done[table], "the copy did not resume from its position"
         elif stage is Stage.COPYING:
             done[table] += rows
             raise Interrupted
 
-    return watch
+    return progress
 
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """An SQLite database with something in every table, which tests leave as it is."""
+    """An SQLite database with rows in every table, which tests do not change."""
     url = f"sqlite+aiosqlite:///{tmp_path_factory.mktemp('source')}/source.db"
     migrate(url)
-    asyncio.run(with_repository(url, fill))
+    asyncio.run(with_repository(url, populate))
     return url
 
 
-async def test_what_comes_back_from_postgresql_is_what_went_there(
+async def test_a_copy_to_postgresql_and_back_changes_nothing(
     source: str, postgres: PostgresServer, tmp_path: Path
 ) -> None:
-    postgres.sql("CREATE DATABASE moved")  # neither target has a schema yet
+    postgres.sql("CREATE DATABASE moved")  # neither target has a schema
     there, back = postgres.url("moved"), f"sqlite+aiosqlite:///{tmp_path}/new/back.db"
     copied = await copy_database(source, there, chunk_rows=CHUNK)
     assert await copy_database(there, back, chunk_rows=CHUNK) == copied
-    rows = await everything(source)
-    assert await everything(there) == await everything(back) == rows
+    rows = await all_rows(source)
+    assert await all_rows(there) == await all_rows(back) == rows
     assert {each.table: each.rows for each in copied} == {name: len(found) for name, found in rows.items()}
     assert (tmp_path / "new/back.db").stat().st_mode & 0o777 == 0o600
     for url in (there, back):
-        assert "copy_progress" not in await tables_of(url)
+        assert "copy_progress" not in await table_names(url)
         await asyncio.to_thread(require_current, url)
 
 
-async def test_the_source_has_rows_in_every_table_and_values_of_every_kind(source: str) -> None:
-    rows = await everything(source)
+async def test_the_source_has_rows_in_every_table_and_every_kind_of_value(source: str) -> None:
+    rows = await all_rows(source)
     assert [name for name, found in rows.items() if not found] == []
     values = " ".join(row for found in rows.values() for row in found)
     assert [kind for kind in ("None", "True", "False", "café 𝄞", r"\x00\xff\n") if kind not in values] == []
 
 
-def test_no_table_has_the_database_number_its_rows() -> None:
-    # A copy carries rows alone: the numbers of the target would begin again.
+def test_no_table_has_autoincremented_keys() -> None:
+    # A copy consists of rows only: the target's sequences would start again.
     assert [table.name for table in metadata.sorted_tables if table.autoincrement_column is not None] == []
 
 
 @pytest.mark.parametrize("engine", ["sqlite", "postgresql"])
-async def test_a_copy_goes_on_however_often_it_is_interrupted(
+async def test_a_copy_resumes_after_any_number_of_interruptions(
     source: str, engine: str, new_postgres_database: NewDatabase, tmp_path: Path
 ) -> None:
     target = new_postgres_database() if engine == "postgresql" else f"sqlite+aiosqlite:///{tmp_path}/target.db"
@@ -97,68 +105,68 @@ async def test_a_copy_goes_on_however_often_it_is_interrupted(
             break
         except Interrupted:
             interruptions += 1
-    rows = await everything(source)
+    rows = await all_rows(source)
     derived = {table.name for table in DERIVED_TABLES}
     assert interruptions == sum(-(-len(found) // CHUNK) for name, found in rows.items() if name not in derived)
-    assert await everything(target) == rows
+    assert await all_rows(target) == rows
 
 
 KILLED = f"""
 import asyncio, os, signal
 from postroomd.storage.copy.copying import Stage, copy_database
-def watch(stage, total, table, rows):
+def progress(stage, total, table, rows):
     if stage is Stage.COPYING and table == "mailboxes" and rows == {CHUNK}:
         os.kill(os.getpid(), signal.SIGKILL)
-asyncio.run(copy_database(os.environ["SOURCE"], os.environ["TARGET"], progress=watch, chunk_rows={CHUNK}))
+asyncio.run(copy_database(os.environ["SOURCE"], os.environ["TARGET"], progress=progress, chunk_rows={CHUNK}))
 """
 
 
-async def test_a_copy_that_is_killed_goes_on(source: str, new_postgres_database: NewDatabase) -> None:
+async def test_a_killed_copy_resumes(source: str, new_postgres_database: NewDatabase) -> None:
     target = new_postgres_database()
     environment = {**os.environ, "SOURCE": source, "TARGET": target}
     process = await asyncio.create_subprocess_exec(sys.executable, "-c", KILLED, env=environment)
     assert await process.wait() == -signal.SIGKILL
-    assert "copy_progress" in await tables_of(target)
+    assert "copy_progress" in await table_names(target)
     steps: list[tuple[Stage, int, str, int]] = []
     await copy_database(source, target, progress=lambda *step: steps.append(step))
     copied = [rows for stage, _, table, rows in steps if stage is Stage.COPYING and table == "mailboxes"]
-    assert copied == [CHUNK, MAILBOXES - CHUNK]  # what was there, and then the rest in one chunk
-    assert await everything(target) == await everything(source)
+    assert copied == [CHUNK, MAILBOXES - CHUNK]  # the position, and then the rest in one chunk
+    assert await all_rows(target) == await all_rows(source)
 
 
-async def test_a_target_with_rows_is_refused_and_left_alone(source: str, new_postgres_database: NewDatabase) -> None:
+async def test_a_target_with_rows_is_rejected_and_unchanged(source: str, new_postgres_database: NewDatabase) -> None:
     target = new_postgres_database()
     await with_repository(target, new_tenant)
-    before = await everything(target)
+    before = await all_rows(target)
     with pytest.raises(CopyFailed, match=r"it is not empty: there are rows in organizations$"):
         await copy_database(source, target)
-    assert await everything(target) == before
-    assert "copy_progress" not in await tables_of(target)
+    assert await all_rows(target) == before
+    assert "copy_progress" not in await table_names(target)
 
 
-async def test_a_target_with_tables_of_others_is_refused(source: str, postgres: PostgresServer) -> None:
+async def test_a_target_with_foreign_tables_is_rejected(source: str, postgres: PostgresServer) -> None:
     postgres.sql("CREATE DATABASE taken")
     postgres.sql("CREATE TABLE invoices (id int)", "taken")
     with pytest.raises(CopyFailed, match=r"not empty: it has tables that are not Postroom's$"):
         await copy_database(source, postgres.url("taken"))
-    assert await tables_of(postgres.url("taken")) == ["invoices"]
+    assert await table_names(postgres.url("taken")) == ["invoices"]
 
 
-async def test_an_unfinished_copy_takes_no_other_source_and_is_none(
+async def test_an_unfinished_copy_accepts_no_other_source_and_is_not_a_source(
     source: str, new_postgres_database: NewDatabase, tmp_path: Path
 ) -> None:
-    target, changed = new_postgres_database(), copied_file(source, tmp_path)
+    target, changed = new_postgres_database(), copy_file(source, tmp_path)
     await with_repository(changed, new_tenant)
     with pytest.raises(Interrupted):
         await copy_database(source, target, progress=interrupting(Counter()))
-    before = await everything(target)
+    before = await all_rows(target)
     with pytest.raises(CopyFailed, match="an unfinished copy of another source, or of this one before that changed"):
         await copy_database(changed, target)
     with pytest.raises(CopyFailed, match=r"it is an unfinished copy itself$"):
         await copy_database(target, f"sqlite+aiosqlite:///{tmp_path}/other.db")
-    assert await everything(target) == before
-    await copy_database(copied_file(source, tmp_path), target)  # the same contents, wherever they are now
-    assert await everything(target) == await everything(source)
+    assert await all_rows(target) == before
+    await copy_database(copy_file(source, tmp_path), target)  # the same contents at another location
+    assert await all_rows(target) == await all_rows(source)
 
 
 @pytest.mark.parametrize(
@@ -169,7 +177,7 @@ async def test_an_unfinished_copy_takes_no_other_source_and_is_none(
         ("UPDATE domain_counts SET count = count + 1", "domain_counts"),
     ],
 )
-async def test_a_target_that_came_to_differ_is_found_out(
+async def test_a_target_changed_during_the_copy_is_detected(
     source: str, corruption: str, corrupted: str, postgres: PostgresServer, new_postgres_database: NewDatabase
 ) -> None:
     target = new_postgres_database()
@@ -178,17 +186,17 @@ async def test_a_target_that_came_to_differ_is_found_out(
         if (stage, table) == (Stage.COPYING, "aliases"):
             execute(target, corruption, postgres)
 
-    for watch in (corrupt, lambda *_: None):  # another look does not make it better
+    for progress in (corrupt, lambda *_: None):  # repeating the copy does not repair the target
         with pytest.raises(CopyFailed, match=f"after the copy it differs from the source in {corrupted};"):
-            await copy_database(source, target, progress=watch)
-        assert "copy_progress" in await tables_of(target)
+            await copy_database(source, target, progress=progress)
+        assert "copy_progress" in await table_names(target)
 
 
 @pytest.mark.parametrize("engine", ["sqlite", "postgresql"])
-async def test_what_is_written_to_the_source_meanwhile_is_not_copied(
+async def test_concurrent_writes_to_the_source_are_not_copied(
     source: str, engine: str, postgres: PostgresServer, new_postgres_database: NewDatabase, tmp_path: Path
 ) -> None:
-    origin, target = copied_file(source, tmp_path), f"sqlite+aiosqlite:///{tmp_path}/target.db"
+    origin, target = copy_file(source, tmp_path), f"sqlite+aiosqlite:///{tmp_path}/target.db"
     if engine == "postgresql":
         origin = new_postgres_database()
         await copy_database(source, origin)
@@ -198,22 +206,22 @@ async def test_what_is_written_to_the_source_meanwhile_is_not_copied(
             execute(origin, f"INSERT INTO organizations VALUES ('{new_id()}', 1)", postgres)
 
     await copy_database(origin, target, progress=write)
-    assert await everything(target) == await everything(source) != await everything(origin)
+    assert await all_rows(target) == await all_rows(source) != await all_rows(origin)
 
 
-async def test_texts_are_in_one_order_on_both_engines_whatever_the_locale(
+async def test_text_has_one_order_on_both_engines_whatever_the_locale(
     source: str, new_postgres_database: NewDatabase
 ) -> None:
     statements: list[str] = []
 
-    def note(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+    def record(_connection: object, _cursor: object, statement: str, *_: object) -> None:
         statements.append(statement)
 
-    event.listen(Engine, "before_cursor_execute", note)
+    event.listen(Engine, "before_cursor_execute", record)
     try:
         await copy_database(source, new_postgres_database())
     finally:
-        event.remove(Engine, "before_cursor_execute", note)
+        event.remove(Engine, "before_cursor_execute", record)
     orders = {statement.partition("ORDER BY ")[2] for statement in statements if "FROM api_keys" in statement}
     assert 'api_keys.access_key COLLATE "C"' in orders
 
@@ -235,7 +243,7 @@ async def test_rows_are_never_fetched_all_at_once(
 
     target = new_postgres_database()
     back = f"sqlite+aiosqlite:///{tmp_path}/back.db"
-    await asyncio.to_thread(migrate, back)  # which reads the catalog as it likes
+    await asyncio.to_thread(migrate, back)  # which fetches catalog rows in one piece
     spy(aiosqlite.Cursor, "fetchall")
     spy(aiosqlite.Cursor, "fetchmany")
     spy(asyncpg.cursor.Cursor, "fetch")
@@ -257,7 +265,7 @@ async def test_row_level_security_holds_in_the_target(
     assert postgres.sql("SET ROLE postroom_tenant; SELECT count(*) FROM mailboxes", name).split() == ["SET", "0"]
 
 
-async def test_a_source_that_hides_rows_is_refused(
+async def test_a_source_that_hides_rows_is_rejected(
     source: str, postgres: PostgresServer, new_postgres_database: NewDatabase, tmp_path: Path
 ) -> None:
     origin = new_postgres_database()
@@ -269,10 +277,10 @@ async def test_a_source_that_hides_rows_is_refused(
         await copy_database(clerk, f"sqlite+aiosqlite:///{tmp_path}/target.db")
 
 
-async def test_a_source_of_another_version_is_refused(source: str, tmp_path: Path, postgres: PostgresServer) -> None:
+async def test_a_source_of_another_version_is_rejected(source: str, tmp_path: Path, postgres: PostgresServer) -> None:
     target = f"sqlite+aiosqlite:///{tmp_path}/target.db"
     for revision, remedy in (("0001", "run `postroom migrate` on it first"), ("9999", "run a newer Postroom")):
-        origin = copied_file(source, tmp_path)
+        origin = copy_file(source, tmp_path)
         execute(origin, f"UPDATE alembic_version SET version_num = '{revision}'", postgres)
         with pytest.raises(CopyFailed, match=f"its schema is {revision}, where .* is expected: {remedy}$"):
             await copy_database(origin, target)

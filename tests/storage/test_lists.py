@@ -13,8 +13,8 @@ from postroomd.storage.compiled import CompiledRead, Values
 from postroomd.storage.database import Database
 from postroomd.storage.protocols.repository import Repository
 from postroomd.storage.sql import lists
+from tests.support.database_state import check_lists
 from tests.support.factories import NOW, Tenant, new_alias, new_domain, new_id, new_mailboxes
-from tests.support.stored import check_lists
 
 Executed = list[tuple[CompiledRead, Values]]
 SORT = "USE TEMP B-TREE FOR ORDER BY"

@@ -1,4 +1,4 @@
-"""The way of the schema from empty to today's, on every engine."""
+"""Migrations of the schema from every revision to HEAD, on every engine."""
 
 import asyncio
 import secrets
@@ -41,7 +41,7 @@ from tests.support.postgres import PostgresServer
 Result = TypeVar("Result")
 
 SCRIPTS = Path(migrations.__file__).parent
-ROWS = 3  # a table
+ROWS = 3  # per table
 DERIVED = {table.name for table in DERIVED_TABLES}
 
 
@@ -60,7 +60,7 @@ def postgresql_empty(postgres: PostgresServer) -> Iterator[str]:
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.xdist_group("postgresql"))])
 def empty(request: pytest.FixtureRequest) -> str:
-    """The URL of a database without any schema, on each engine in turn."""
+    """The URL of a database without a schema, on each engine in turn."""
     url: str = request.getfixturevalue(f"{request.param}_empty")
     return url
 
@@ -72,24 +72,24 @@ def script_directory() -> ScriptDirectory:
 
 
 REVISIONS = [script.revision for script in reversed(list(script_directory().walk_revisions()))]
-"""Every revision, the first one first."""
+"""Every revision, oldest first."""
 
 
 def run(url: str, work: Callable[[Connection], Result]) -> Result:
-    """What `work` answers in one transaction of its own."""
+    """Return the result of `work` in a transaction of its own."""
 
-    async def running() -> Result:
+    async def transaction() -> Result:
         engine = migration_engine(url)
         async with engine.begin() as connection:
-            answer = await connection.run_sync(work)
+            result = await connection.run_sync(work)
         await engine.dispose()
-        return answer
+        return result
 
-    return asyncio.run(running())
+    return asyncio.run(transaction())
 
 
 def migrate_to(url: str, revision: str) -> None:
-    """Bring the schema up to a revision of old."""
+    """Migrate the schema to a revision."""
 
     def upgrade(connection: Connection) -> None:
         config = Config()
@@ -100,60 +100,60 @@ def migrate_to(url: str, revision: str) -> None:
     run(url, upgrade)
 
 
-def told(index: ReflectedIndex) -> dict[str, Any]:
-    """An index with the conditions of a partial one as text."""
+def normalized(index: ReflectedIndex) -> dict[str, Any]:
+    """Return an index with the condition of a partial index as text."""
     options = {name: str(option) for name, option in index.get("dialect_options", {}).items()}
     return {**index, "dialect_options": options}
 
 
-def is_ours(name: str | None, *_: object) -> bool:
-    """Whether a table or an index is one of tables.py: all but Alembic's, and what each engine searches by."""
+def is_declared(name: str | None, *_: object) -> bool:
+    """Return whether schema.py declares a table or index: all but Alembic's and the engines' search indexes."""
     return name is None or (name != "alembic_version" and not name.startswith("search_"))
 
 
-def described(connection: Connection) -> dict[str, Any]:
-    """All that the engine tells of its schema."""
-    found = inspect(connection)
+def describe(connection: Connection) -> dict[str, Any]:
+    """Return the schema as reflected by the engine."""
+    tables = inspect(connection)
     return {
         table: {
             "columns": [
-                {**column, "type": column["type"].compile(connection.dialect)} for column in found.get_columns(table)
+                {**column, "type": column["type"].compile(connection.dialect)} for column in tables.get_columns(table)
             ],
-            "primary key": found.get_pk_constraint(table),
-            "foreign keys": sorted(found.get_foreign_keys(table), key=lambda key: str(key["name"])),
-            "unique": sorted(found.get_unique_constraints(table), key=lambda unique: str(unique["name"])),
+            "primary key": tables.get_pk_constraint(table),
+            "foreign keys": sorted(tables.get_foreign_keys(table), key=lambda key: str(key["name"])),
+            "unique": sorted(tables.get_unique_constraints(table), key=lambda unique: str(unique["name"])),
             "indexes": sorted(
-                (told(index) for index in found.get_indexes(table) if is_ours(str(index["name"]))),
+                (normalized(index) for index in tables.get_indexes(table) if is_declared(str(index["name"]))),
                 key=lambda index: str(index["name"]),
             ),
         }
-        for table in sorted(found.get_table_names())
-        if is_ours(table)
+        for table in sorted(tables.get_table_names())
+        if is_declared(table)
     }
 
 
-# --- The result -------------------------------------------------------------------------------------------------------
+# --- The schema at HEAD -----------------------------------------------------------------------------------------------
 
 
-def test_the_migrated_schema_is_that_of_the_tables(empty: str) -> None:
+def test_the_migrated_schema_equals_the_declared_tables(empty: str) -> None:
     migrate(empty)
 
     def differences(connection: Connection) -> Any:
         context = MigrationContext.configure(
             connection,
             opts={"compare_type": True, "compare_server_default": True, "target_metadata": metadata}
-            | {"include_name": is_ours},
+            | {"include_name": is_declared},
         )
         return compare_metadata(context, metadata)
 
     assert run(empty, differences) == []
 
 
-def test_the_migrated_schema_is_to_the_letter_what_the_tables_create(
+def test_the_migrated_schema_equals_the_created_tables_in_every_detail(
     empty: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     migrate(empty)
-    migrated = run(empty, described)
+    migrated = run(empty, describe)
 
     def created(connection: Connection) -> dict[str, Any]:
         for table in reversed(metadata.sorted_tables):
@@ -161,7 +161,7 @@ def test_the_migrated_schema_is_to_the_letter_what_the_tables_create(
                 connection.execute(text(f"DROP VIEW IF EXISTS search_{table.name}"))
             connection.execute(text(f"DROP TABLE {table.name}"))
         metadata.create_all(connection)
-        return described(connection)
+        return describe(connection)
 
     assert run(empty, created) == migrated
     assert sorted(migrated) == sorted(metadata.tables)
@@ -185,24 +185,24 @@ def test_the_migrated_schema_is_to_the_letter_what_the_tables_create(
 def test_migrating_again_changes_nothing(empty: str) -> None:
     migrate(empty)
     run(empty, insert_rows)
-    before = run(empty, described), run(empty, all_rows)
+    before = run(empty, describe), run(empty, all_rows)
     migrate(empty)
-    assert (run(empty, described), run(empty, all_rows)) == before
+    assert (run(empty, describe), run(empty, all_rows)) == before
     assert run(empty, current_revision) == HEAD
 
 
-def test_the_revisions_are_one_line_that_ends_at_head() -> None:
+def test_the_revisions_are_linear_and_end_at_head() -> None:
     assert script_directory().get_heads() == [HEAD]
     assert sorted(REVISIONS) == REVISIONS
     assert REVISIONS[-1] == HEAD
     assert REVISIONS[0] == "0001"
 
 
-# --- Starting on it ---------------------------------------------------------------------------------------------------
+# --- Startup ----------------------------------------------------------------------------------------------------------
 
 
-def refusal(url: str) -> str:
-    """The one line with which a start on the database is refused."""
+def startup_error(url: str) -> str:
+    """Return the message, one line, with which a start on the database fails."""
     with pytest.raises(SchemaMismatch) as caught:
         require_current(url)
     message = str(caught.value)
@@ -211,46 +211,46 @@ def refusal(url: str) -> str:
 
 
 def set_revision(url: str, revision: str) -> None:
-    def setting(connection: Connection) -> None:
+    def update(connection: Connection) -> None:
         connection.execute(text("UPDATE alembic_version SET version_num = :revision"), {"revision": revision})
 
-    run(url, setting)
+    run(url, update)
 
 
-def test_a_start_on_a_current_database_is_allowed(empty: str) -> None:
+def test_startup_on_a_current_database_succeeds(empty: str) -> None:
     migrate(empty)
     require_current(empty)
 
 
-def test_a_start_on_an_empty_database_is_refused(empty: str) -> None:
-    assert refusal(empty) == "the database is empty: run `postroom migrate` first"
+def test_startup_on_an_empty_database_fails(empty: str) -> None:
+    assert startup_error(empty) == "the database is empty: run `postroom migrate` first"
 
 
 @pytest.mark.parametrize("revision", ["0000", *REVISIONS[:-1]])
-def test_a_start_on_a_database_that_is_behind_is_refused(empty: str, revision: str) -> None:
+def test_startup_on_a_database_behind_head_fails(empty: str, revision: str) -> None:
     migrate(empty)
     set_revision(empty, revision)
-    assert refusal(empty) == f"the database is at schema {revision}, behind {HEAD}: run `postroom migrate` first"
+    assert startup_error(empty) == f"the database is at schema {revision}, behind {HEAD}: run `postroom migrate` first"
 
 
-def test_a_start_on_a_database_that_is_ahead_is_refused_and_so_is_migrating_it(empty: str) -> None:
+def test_startup_on_and_migration_of_a_database_ahead_of_head_fail(empty: str) -> None:
     migrate(empty)
     set_revision(empty, "9999")
-    before = run(empty, described)
+    before = run(empty, describe)
     message = f"the database is at schema 9999, ahead of {HEAD}: run a newer Postroom"
-    assert refusal(empty) == message
+    assert startup_error(empty) == message
     with pytest.raises(SchemaMismatch) as caught:
         migrate(empty)
     assert str(caught.value) == message
-    assert run(empty, described) == before
+    assert run(empty, describe) == before
     assert run(empty, current_revision) == "9999"
 
 
-# --- On the way -------------------------------------------------------------------------------------------------------
+# --- Data and failures ------------------------------------------------------------------------------------------------
 
 
-def made_up(column: Column[Any], number: int) -> Any:
-    """A value of a column's type, another for each number."""
+def example_value(column: Column[Any], number: int) -> Any:
+    """Return a value of a column's type, distinct for each number."""
     kind = column.type
     if isinstance(kind, Boolean):
         return bool(number % 2)
@@ -263,21 +263,21 @@ def made_up(column: Column[Any], number: int) -> Any:
     return f"{column.name[:20]} {number}"
 
 
-def reflected(connection: Connection) -> MetaData:
-    found = MetaData()
-    found.reflect(connection, only=is_ours)
-    return found
+def reflect(connection: Connection) -> MetaData:
+    tables = MetaData()
+    tables.reflect(connection, only=is_declared)
+    return tables
 
 
 def insert_rows(connection: Connection) -> None:
-    """A few rows in every table there is, whatever its columns are."""
+    """Insert a few rows into every existing table."""
     inserted: dict[str, list[dict[str, Any]]] = {}
-    for table in reflected(connection).sorted_tables:
-        if not is_ours(table.name) or table.name in DERIVED:
+    for table in reflect(connection).sorted_tables:
+        if not is_declared(table.name) or table.name in DERIVED:
             continue
         rows = []
         for number in range(ROWS):
-            row = {column.name: made_up(column, number) for column in table.columns}
+            row = {column.name: example_value(column, number) for column in table.columns}
             for column in table.columns:
                 for key in column.foreign_keys:
                     row[column.name] = inserted[key.column.table.name][number][key.column.name]
@@ -287,13 +287,13 @@ def insert_rows(connection: Connection) -> None:
 
 
 def all_rows(connection: Connection) -> dict[str, list[dict[str, Any]]]:
-    """Every row of every table."""
-    found = {}
-    for table in reflected(connection).sorted_tables:
-        if is_ours(table.name) and table.name not in DERIVED:
+    """Return every row of every table."""
+    contents = {}
+    for table in reflect(connection).sorted_tables:
+        if is_declared(table.name) and table.name not in DERIVED:
             rows = connection.execute(select(table).order_by(*_key(table))).mappings()
-            found[table.name] = [dict(row) for row in rows]
-    return found
+            contents[table.name] = [dict(row) for row in rows]
+    return contents
 
 
 def _key(table: Table) -> list[Column[Any]]:
@@ -301,7 +301,7 @@ def _key(table: Table) -> list[Column[Any]]:
 
 
 @pytest.mark.parametrize("revision", REVISIONS)
-def test_rows_survive_the_way_from_every_revision_to_today(empty: str, revision: str) -> None:
+def test_rows_survive_migration_from_every_revision_to_head(empty: str, revision: str) -> None:
     migrate_to(empty, revision)
     assert run(empty, current_revision) == revision
     run(empty, insert_rows)
@@ -317,16 +317,16 @@ def test_rows_survive_the_way_from_every_revision_to_today(empty: str, revision:
         assert [{name: row[name] for name in kept} for row in after[table]] == [
             {name: row[name] for name in kept} for row in rows
         ]
-        assert kept == set(rows[0]), f"{table} has lost columns: say here where their values went"
+        assert kept == set(rows[0]), f"{table} has lost columns: assert here where their values went"
 
 
 @pytest.mark.parametrize("revision", ["", *REVISIONS[:-1]])
-def test_a_migration_that_fails_leaves_the_schema_as_it_was(
+def test_a_failed_migration_leaves_the_schema_unchanged(
     empty: str, revision: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if revision:
         migrate_to(empty, revision)
-    before = run(empty, described)
+    before = run(empty, describe)
     upgrade = command.upgrade
 
     def failing(config: Config, target: str) -> None:
@@ -336,15 +336,15 @@ def test_a_migration_that_fails_leaves_the_schema_as_it_was(
     monkeypatch.setattr(command, "upgrade", failing)
     with pytest.raises(ZeroDivisionError):
         migrate(empty)
-    assert run(empty, described) == before
+    assert run(empty, describe) == before
     assert run(empty, current_revision) == (revision or None)
     monkeypatch.undo()
     migrate(empty)
     require_current(empty)
 
 
-def test_a_mailbox_that_waits_for_a_domain_that_is_ready_is_looked_at(empty: str) -> None:
-    """Before 0003 a worker looked for those by itself: one may have stopped between a domain and its mailboxes."""
+def test_a_mailbox_that_waits_for_a_ready_domain_becomes_due(empty: str) -> None:
+    """Before 0003 a worker searched for these: it may have stopped between a domain and its mailboxes."""
     migrate_to(empty, "0002")
     run(empty, insert_rows)
 
@@ -362,7 +362,7 @@ def test_a_mailbox_that_waits_for_a_domain_that_is_ready_is_looked_at(empty: str
     assert run(empty, due) == [(False, 9), (False, 9), (True, 1)]
 
 
-def test_a_migration_counts_and_indexes_the_rows_that_are_there(empty: str) -> None:
+def test_a_migration_counts_and_indexes_existing_rows(empty: str) -> None:
     migrate_to(empty, "0002")
     run(empty, insert_rows)
     migrate(empty)
@@ -370,11 +370,11 @@ def test_a_migration_counts_and_indexes_the_rows_that_are_there(empty: str) -> N
     async def check() -> None:
         engine = create_async_engine(empty)
         async with engine.connect() as connection:
-            counted = [await connection.scalar(select(func.sum(counts.c.count))) for counts in DERIVED_TABLES]
-            assert counted == [3 * ROWS, ROWS]
+            counts = [await connection.scalar(select(func.sum(table.c.count))) for table in DERIVED_TABLES]
+            assert counts == [3 * ROWS, ROWS]
             if connection.dialect.name == "sqlite":
-                found = await connection.exec_driver_sql("SELECT count(*) FROM search_mailboxes('email')")
-                assert found.scalar_one() == ROWS  # whose addresses are made up of the column's name
+                matches = await connection.exec_driver_sql("SELECT count(*) FROM search_mailboxes('email')")
+                assert matches.scalar_one() == ROWS  # whose addresses contain the column's name
         await engine.dispose()
 
     asyncio.run(check())

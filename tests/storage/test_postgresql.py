@@ -1,4 +1,4 @@
-"""What PostgreSQL alone gives: tenants kept apart by the server itself, and serializable transactions."""
+"""Promises of PostgreSQL only: tenants isolated by the server itself, and serializable transactions."""
 
 import asyncio
 import random
@@ -24,9 +24,10 @@ from postroomd.storage.opening import open_database
 from postroomd.storage.sql import SqlRepository
 from postroomd.worker.steps import Worker
 from tests.conftest import NewDatabase
-from tests.support.factories import NOW, Tenant, mailbox, new_alias, new_domain, new_mailboxes, new_one, new_tenant
+from tests.support.factories import NOW, Tenant, mailbox, new_alias, new_domain, new_mailbox, new_mailboxes, new_tenant
 from tests.support.lifecycle import BILLED, FREE, PLATFORM
-from tests.support.stored import eventually
+from tests.support.waiting import wait_until
+from tests.support.worker import drain
 
 pytestmark = pytest.mark.xdist_group("postgresql")
 
@@ -45,44 +46,46 @@ async def two_tenants(database: Database) -> tuple[Tenant, Tenant]:
     return tenants
 
 
-async def test_a_statement_that_forgets_its_scope_finds_the_callers_rows_alone(database: Database) -> None:
+async def test_an_unscoped_statement_finds_the_callers_rows_only(database: Database) -> None:
     tenant, other = await two_tenants(database)
     repository = SqlRepository(database)
     for each in (tenant, other):
-        within = await new_domain(repository, each, f"{each.project.id}.com")
-        gone = await new_one(repository, within, mailbox("gone", policy=BILLED))
-        await repository.mailboxes.change(each.context, gone.id, lambda it, _: delete_mailbox(it, timedelta(0), NOW))
-        await Worker(work=repository.work, prober=None, policy=FREE).run_once(NOW)
-        await new_alias(repository, await new_one(repository, within, mailbox("creating", policy=PLATFORM)), "alias")
+        parent = await new_domain(repository, each, f"{each.project.id}.com")
+        purged = await new_mailbox(repository, parent, mailbox("purged", policy=BILLED))
+        await repository.mailboxes.change(each.context, purged.id, lambda it, _: delete_mailbox(it, timedelta(0), NOW))
+        await drain(Worker(work=repository.work, prober=None, policy=FREE), NOW)
+        await new_alias(
+            repository, await new_mailbox(repository, parent, mailbox("creating", policy=PLATFORM)), "alias"
+        )
 
-    async def forgetful(connection: AsyncConnection) -> dict[str, set[str]]:
-        seen = {}
+    async def owners_by_table(connection: AsyncConnection) -> dict[str, set[str]]:
+        owners = {}
         for table in t.TENANT_TABLES:
             rows = await connection.execute(select(table.c.organization_id))
-            seen[table.name] = set(rows.scalars())
-        return seen
+            owners[table.name] = set(rows.scalars())
+        return owners
 
-    for scope, expected in ((tenant.context, tenant), (other.context, other)):
-        seen = await database.read(forgetful, scope)
-        assert seen.pop("idempotency_keys") == set()
-        for name, owners in seen.items():
-            assert owners == {expected.organization.id}, name
+    for caller in (tenant, other):
+        found = await database.read(owners_by_table, caller.context)
+        assert found.pop("idempotency_keys") == set()
+        for name, owners in found.items():
+            assert owners == {caller.organization.id}, name
     await database.close()
 
 
-async def test_a_forgetful_write_changes_the_callers_rows_alone(database: Database) -> None:
+async def test_an_unscoped_write_changes_the_callers_rows_only(database: Database) -> None:
     tenant, other = await two_tenants(database)
 
-    async def forgetful(connection: AsyncConnection) -> int:
+    async def unscoped(connection: AsyncConnection) -> int:
         return (await connection.execute(t.mailboxes.update().values(password_hash="changed"))).rowcount
 
-    assert await database.write(forgetful, tenant.context) == 2
+    assert await database.write(unscoped, tenant.context) == 2
 
     async def unchanged(connection: AsyncConnection) -> int:
-        counting = select(func.count()).where(
+        query = select(func.count()).where(
             t.mailboxes.c.organization_id == other.organization.id, t.mailboxes.c.password_hash != "changed"
         )
-        return (await connection.execute(counting)).scalar_one()
+        return (await connection.execute(query)).scalar_one()
 
     assert await database.read(unchanged) == 2
     await database.close()
@@ -108,20 +111,18 @@ async def test_a_row_of_another_organization_cannot_be_written(database: Databas
 
 
 @pytest.mark.parametrize("table", [t.api_keys, t.organizations])
-async def test_tenants_statements_may_not_even_look_at_keys_and_organizations(
-    database: Database, table: object
-) -> None:
+async def test_tenants_statements_have_no_access_to_keys_and_organizations(database: Database, table: object) -> None:
     tenant, _ = await two_tenants(database)
 
-    async def look(connection: AsyncConnection) -> None:
+    async def read(connection: AsyncConnection) -> None:
         await connection.execute(select(table))  # type: ignore[call-overload]
 
     with pytest.raises(DBAPIError, match="permission denied"):
-        await database.read(look, tenant.context)
+        await database.read(read, tenant.context)
     await database.close()
 
 
-async def test_without_an_organization_the_tenants_role_sees_nothing(new_postgres_database: NewDatabase) -> None:
+async def test_without_an_organization_the_tenant_role_sees_no_rows(new_postgres_database: NewDatabase) -> None:
     url = new_postgres_database()
     database = open_database(url)
     await two_tenants(database)
@@ -134,25 +135,25 @@ async def test_without_an_organization_the_tenants_role_sees_nothing(new_postgre
     await engine.dispose()
 
 
-async def test_every_table_that_holds_tenants_rows_is_isolated(new_postgres_database: NewDatabase) -> None:
+async def test_every_table_with_tenants_rows_is_isolated(new_postgres_database: NewDatabase) -> None:
     engine = create_async_engine(new_postgres_database())
     async with engine.begin() as connection:
-        listing = text("SELECT relname FROM pg_class WHERE relrowsecurity AND relkind = 'r'")
-        isolated = set((await connection.execute(listing)).scalars())
+        query = text("SELECT relname FROM pg_class WHERE relrowsecurity AND relkind = 'r'")
+        isolated = set((await connection.execute(query)).scalars())
     await engine.dispose()
     with_tenants = {name for name, table in t.metadata.tables.items() if "organization_id" in table.c}
     assert isolated == {table.name for table in t.TENANT_TABLES}
-    assert with_tenants - isolated == {"api_keys"}  # which tenants may not see at all
+    assert with_tenants - isolated == {"api_keys"}  # which tenants have no access to
 
 
 RETENTION = timedelta(days=30)
 WRITERS = 16
 CALLS = 12
-PATIENCE_SECONDS = 120.0
-"""They all write the counts of one project, and few machines are quick: none of them is to give up."""
+TIMEOUT_SECONDS = 120.0
+"""All writers contend for the counts of one project: none may give up on a slow machine."""
 
 
-async def test_sixteen_serializable_writers_retry_and_keep_every_invariant(
+async def test_serializable_writers_retry_and_keep_every_invariant(
     new_postgres_database: NewDatabase,
 ) -> None:
     quota = 60
@@ -161,7 +162,7 @@ async def test_sixteen_serializable_writers_retry_and_keep_every_invariant(
     tenant = await new_tenant(repository, quota=quota)
     domain = await new_domain(repository, tenant)
     outcomes: list[str] = []
-    deadline = monotonic() + PATIENCE_SECONDS
+    deadline = monotonic() + TIMEOUT_SECONDS
 
     async def writer(number: int) -> None:
         chance = random.Random(number)
@@ -186,13 +187,13 @@ async def test_sixteen_serializable_writers_retry_and_keep_every_invariant(
 
     assert len(outcomes) == WRITERS * CALLS
     assert {"conflict", "created"} <= set(outcomes)
-    assert [entry for entry in logs if entry["event"] == "transaction retried"], "nothing was retried"
+    assert [entry for entry in logs if entry["event"] == "transaction retried"], "no transaction was retried"
     await _require_counts_equal_a_recount(database, tenant.context, quota)
     await database.close()
 
 
 async def _require_counts_equal_a_recount(database: Database, scope: CallContext, quota: int) -> None:
-    async def one(connection: AsyncConnection) -> tuple[int, int, int, int]:
+    async def counts(connection: AsyncConnection) -> tuple[int, int, int, int]:
         count = select(func.count()).select_from
         return (
             (await connection.execute(count(t.mailboxes))).scalar_one(),
@@ -201,29 +202,29 @@ async def _require_counts_equal_a_recount(database: Database, scope: CallContext
             (await connection.execute(select(t.domains.c.mailbox_total_count))).scalar_one(),
         )
 
-    mailboxes, addresses, of_project, of_domain = await database.read(one, scope)
+    mailboxes, addresses, of_project, of_domain = await database.read(counts, scope)
     assert 0 < mailboxes <= quota
     assert mailboxes == addresses == of_project == of_domain
 
 
-async def test_while_a_domain_is_deleted_its_projects_other_domains_wait_for_nothing(database: Database) -> None:
+async def test_deleting_a_domain_does_not_block_the_projects_other_domains(database: Database) -> None:
     tenant, _ = await two_tenants(database)
     repository = SqlRepository(database)
-    going = await new_domain(repository, tenant, "going.test")
-    (ada,) = await new_mailboxes(repository, going, "ada")
-    blocked = text(
+    deleted = await new_domain(repository, tenant, "deleted.test")
+    (ada,) = await new_mailboxes(repository, deleted, "ada")
+    blocked_sessions = text(
         "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
     )
 
-    async def waits() -> bool:
-        return bool(await database.read(lambda connection: connection.scalar(blocked)))
+    async def is_blocked() -> bool:
+        return bool(await database.read(lambda connection: connection.scalar(blocked_sessions)))
 
     deletion = partial(delete_domain, now=NOW)
     async with database._engines.writer.begin() as holding:
         await holding.execute(select(t.mailboxes.c.id).where(t.mailboxes.c.id == ada.id).with_for_update())
-        deleting = asyncio.create_task(repository.domains.delete(tenant.context, going.id, deletion, NOW))
-        await eventually(waits)
-        await asyncio.wait_for(new_domain(repository, tenant, "new.test"), PATIENCE_SECONDS)
+        deleting = asyncio.create_task(repository.domains.delete(tenant.context, deleted.id, deletion, NOW))
+        await wait_until(is_blocked)
+        await asyncio.wait_for(new_domain(repository, tenant, "new.test"), TIMEOUT_SECONDS)
         assert not deleting.done()
     assert (await deleting).status is DomainStatus.DELETING
     await database.close()

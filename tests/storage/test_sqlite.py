@@ -1,4 +1,4 @@
-"""What holds of SQLite alone: query plans, pragmas, and what its file can suffer."""
+"""Promises of SQLite only: query plans, pragmas, checkpoints, and a file that is locked, full or missing."""
 
 import asyncio
 import shutil
@@ -20,12 +20,13 @@ from postroomd.domain.errors import StorageUnavailable
 from postroomd.domain.mailboxes import advance_mailbox
 from postroomd.domain.model import AliasStatus, DomainStatus, RecordStatus
 from postroomd.domain.records import RECORD_KINDS, Finding
-from postroomd.storage import database as storage_engine
+from postroomd.storage import database
 from postroomd.storage import schema as t
 from postroomd.storage.drivers import driver_of, open_engines, sqlite
 from postroomd.storage.migrations import migrate, require_current
 from postroomd.storage.opening import open_repository
 from postroomd.storage.protocols.repository import Repository
+from tests.support.database_state import count_of, dump
 from tests.support.factories import (
     NOW,
     Tenant,
@@ -33,61 +34,62 @@ from tests.support.factories import (
     mailbox,
     new_alias,
     new_domain,
+    new_mailbox,
     new_mailboxes,
-    new_one,
     new_tenant,
 )
 from tests.support.lifecycle import BOTH
-from tests.support.stored import count_of, dump, eventually
 from tests.support.stores import Store
+from tests.support.waiting import wait_until
+from tests.support.worker import activate_domains, validation_rule
 
 Statement = tuple[str, Any]
 
 
 @pytest.fixture
 def clean_store(sqlite_store: str) -> str:
-    """SQLite alone."""
+    """SQLite only."""
     return sqlite_store
 
 
-# --- Every query is served by an index --------------------------------------------------------------------------------
+# --- Query plans ------------------------------------------------------------------------------------------------------
 
 
 @contextmanager
 def statements() -> Iterator[list[Statement]]:
-    """What is executed inside the block, with its parameters."""
-    found: list[Statement] = []
+    """Yield the statements that the block executes, with their parameters."""
+    recorded: list[Statement] = []
 
-    def executing(_c: object, _cursor: object, statement: str, parameters: Any, _context: object, many: bool) -> None:
+    def record(_c: object, _cursor: object, statement: str, parameters: Any, _context: object, many: bool) -> None:
         if statement.split()[0] in {"SELECT", "UPDATE", "DELETE"}:
-            found.append((statement, parameters[0] if many else parameters))
+            recorded.append((statement, parameters[0] if many else parameters))
 
-    event.listen(Engine, "before_cursor_execute", executing)
-    yield found
-    event.remove(Engine, "before_cursor_execute", executing)
+    event.listen(Engine, "before_cursor_execute", record)
+    yield recorded
+    event.remove(Engine, "before_cursor_execute", record)
 
 
-async def plans(raw: AsyncEngine, executed: list[Statement]) -> list[tuple[str, list[str]]]:
-    """The plan of each statement, as SQLite chooses it for its parameters."""
-    found = []
+async def plans_of(raw: AsyncEngine, executed: list[Statement]) -> list[tuple[str, list[str]]]:
+    """Return each statement with the plan that SQLite chooses for its parameters."""
+    plans = []
     async with raw.connect() as connection:
         for statement, parameters in executed:
             rows = await connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)
-            found.append((statement, [row.detail for row in rows]))
-    return found
+            plans.append((statement, [row.detail for row in rows]))
+    return plans
 
 
 STRUCTURE = ("SCAN CONSTANT ROW", "SCALAR SUBQUERY", "CORRELATED SCALAR SUBQUERY", "MULTI-INDEX OR", "INDEX ")
-"""Lines of a plan that look at no row."""
-IN_ORDER = ("SCAN payments USING INDEX ix_payments_open", "SCAN provisions USING INDEX ix_provisions_pending")
-"""The operator's lists, of every tenant: from the start of an index that holds nothing else."""
+"""Lines of a plan that read no row."""
+ORDERED_SCANS = ("SCAN payments USING INDEX ix_payments_open", "SCAN provisions USING INDEX ix_provisions_pending")
+"""The operator's lists of every tenant: from the start of an index that contains nothing else."""
 
 
-def check_indexed(planned: list[tuple[str, list[str]]]) -> None:
-    for statement, steps in planned:
+def check_indexed(plans: list[tuple[str, list[str]]]) -> None:
+    for statement, steps in plans:
         assert steps, statement
         for step in steps:
-            if step.startswith((*STRUCTURE, *IN_ORDER)):
+            if step.startswith((*STRUCTURE, *ORDERED_SCANS)):
                 continue
             assert step.startswith("SEARCH "), (step, statement)
             assert " INDEX " in step, (step, statement)
@@ -96,48 +98,48 @@ def check_indexed(planned: list[tuple[str, list[str]]]) -> None:
 LEASE = timedelta(minutes=1)
 
 
-async def test_every_look_for_work_is_served_by_an_index(
+async def test_every_statement_of_the_worker_is_served_by_an_index(
     repository: Repository, tenant: Tenant, raw: AsyncEngine
 ) -> None:
     work = repository.work
     provisioning = await new_domain(repository, tenant, "provisioning.test", DomainStatus.PROVISIONING)
-    made = await new_domain(repository, tenant, status=DomainStatus.WAITING_VALIDATION)
-    going = await new_domain(repository, tenant, "going.test")
-    (ada,) = await new_mailboxes(repository, going, "ada")
+    pending = await new_domain(repository, tenant, status=DomainStatus.WAITING_VALIDATION)
+    deleted = await new_domain(repository, tenant, "deleted.test")
+    (ada,) = await new_mailboxes(repository, deleted, "ada")
     await new_alias(repository, ada, "countess")
     (waiting,) = await new_mailboxes(repository, provisioning, "waiting")
-    its_alias = replace(alias(waiting, local_part="also"), status=AliasStatus.PROVISIONING)
-    await repository.aliases.create(tenant.context, waiting.id, lambda _: its_alias)
-    await new_one(repository, going, mailbox("unpaid", policy=BOTH))
+    waiting_alias = replace(alias(waiting, local_part="also"), status=AliasStatus.PROVISIONING)
+    await repository.aliases.create(tenant.context, waiting.id, lambda _: waiting_alias)
+    await new_mailbox(repository, deleted, mailbox("unpaid", policy=BOTH))
     findings = {kind: Finding(RecordStatus.VALID) for kind in RECORD_KINDS}
     with statements() as executed:
-        await repository.domains.begin_validation(tenant.context, made.id, partial(begin_validation, now=NOW), NOW)
-        await work.next_due(platform=False)
-        (look_up,) = await work.lease_domains(NOW, LEASE, 10)
-        settled = await work.settle_validation(look_up, findings, LEASE, NOW)
+        await repository.domains.begin_validation(tenant.context, pending.id, partial(begin_validation, now=NOW), NOW)
+        await work.next_due(with_provisions=True)
+        (domain_lease,) = await work.lease_domains(NOW, LEASE, 10)
+        settled = await work.settle_validation(domain_lease, validation_rule(findings, LEASE, NOW))
         assert settled.status is DomainStatus.PROVISIONING
-        assert await work.finish_provisioning(LEASE, NOW, 10) == 2
-        claims = await work.lease_mailboxes(NOW + timedelta(days=40), LEASE, 10)
-        assert len(claims) == 3
-        for claim in claims:
-            assert await work.advance(claim, partial(advance_mailbox, policy=BOTH, now=NOW), NOW) is True
-            await work.postpone_mailbox(claim, NOW)
-        await repository.domains.delete(tenant.context, going.id, partial(delete_domain, now=NOW), NOW)
+        assert await activate_domains(work, LEASE, NOW, 10) == 2
+        leases = await work.lease_mailboxes(NOW + timedelta(days=40), LEASE, 10)
+        assert len(leases) == 3
+        for lease in leases:
+            assert await work.advance(lease, partial(advance_mailbox, policy=BOTH, now=NOW), NOW) is True
+            await work.postpone_mailbox(lease, NOW)
+        await repository.domains.delete(tenant.context, deleted.id, partial(delete_domain, now=NOW), NOW)
         purge = partial(work.purge_domains, lambda _: None, lambda _: None, NOW, 10)
         assert [await purge() for _ in range(3)] == [2, 1, 0]
-        assert await work.delete_expired_responses(NOW, 10) == 0
-        operations = repository.administration
-        await operations.pending_payments("", 10)
-        await operations.pending_provisions(NOW, "", 10)
-        await operations.transitions(ada.id, 0, 10)
-    planned = await plans(raw, executed)
-    assert len(planned) > 20
-    check_indexed(planned)
-    (proof,) = [steps for statement, steps in planned if "domains.status IN" in statement]
-    assert "uq_domains_proved_name" in proof[0]
+        assert await work.remove_expired_responses(NOW, 10) == 0
+        administration = repository.administration
+        await administration.pending_payments("", 10)
+        await administration.pending_provisions(NOW, "", 10)
+        await administration.transitions(ada.id, 0, 10)
+    plans = await plans_of(raw, executed)
+    assert len(plans) > 20
+    check_indexed(plans)
+    (ownership,) = [steps for statement, steps in plans if "domains.status IN" in statement]
+    assert "uq_domains_proved_name" in ownership[0]
 
 
-# --- How the file is opened -------------------------------------------------------------------------------------------
+# --- Pragmas and checkpoints ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("owner", [False, True])
@@ -162,69 +164,69 @@ async def test_only_the_owners_writer_checkpoints_and_every_connection_is_durabl
 
 
 async def cache_size(connection: AsyncConnection) -> int:
-    """In pages; in KiB where it is negative."""
+    """Return the size in pages; in KiB if negative."""
     return int((await connection.exec_driver_sql("PRAGMA cache_size")).scalar_one())
 
 
 @pytest.mark.parametrize("fault", [None, ZeroDivisionError])
-async def test_very_many_changes_have_more_memory_for_as_long_as_they_take(
+async def test_a_bulk_change_enlarges_the_page_cache_until_it_ends(
     sqlite_store: str, fault: type[Exception] | None
 ) -> None:
     engines = open_engines(sqlite_store, owner=True, pool_size=10)
     async with engines.writer.begin() as connection:
-        usual = await cache_size(connection)
+        before = await cache_size(connection)
         with suppress(ZeroDivisionError):
             async with driver_of(connection).enlarged_page_cache(connection):
-                assert await cache_size(connection) == -sqlite.BULK_CACHE_KIB != usual
+                assert await cache_size(connection) == -sqlite.BULK_CACHE_KIB != before
                 if fault:
                     raise fault
-        assert await cache_size(connection) == usual
+        assert await cache_size(connection) == before
     await engines.close()
 
 
 async def test_the_owner_checkpoints_what_other_processes_write(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(storage_engine, "CHECKPOINT_SECONDS", 0.01)
+    monkeypatch.setattr(database, "CHECKPOINT_SECONDS", 0.01)
     worker = await store.open()
     owner = await open_repository(store.url, owner=True)
     tenant = await new_tenant(worker)
     copy = tmp_path / "copy.db"
 
-    async def reached_the_file() -> bool:
+    async def is_in_the_file() -> bool:
         shutil.copy(tmp_path / "postroom.db", copy)  # without its write-ahead log
         async with AsyncExitStack() as cleanups:
             reader = await open_repository(f"sqlite+aiosqlite:///{copy}")
             cleanups.push_async_callback(reader.close)
             return await reader.tenancy.list_projects() == [tenant.project]
 
-    await eventually(reached_the_file)
+    await wait_until(is_in_the_file)
     await owner.close()
 
 
-async def test_an_owner_closes_in_the_middle_of_a_checkpoint(
+async def test_an_owner_closes_during_a_checkpoint(
     store: Store, monkeypatch: pytest.MonkeyPatch, connections: Callable[[], int]
 ) -> None:
-    monkeypatch.setattr(storage_engine, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(database, "CHECKPOINT_SECONDS", 0.0)
     for _ in range(10):
         owner = await open_repository(store.url, owner=True)
         await new_tenant(owner)
         await owner.close()
-    await eventually(lambda: connections() == 0)
+    await wait_until(lambda: connections() == 0)
 
 
-# --- Out of reach -----------------------------------------------------------------------------------------------------
+# --- Unavailability ---------------------------------------------------------------------------------------------------
 
 
-async def test_a_file_that_cannot_be_opened_is_out_of_reach(tmp_path: Path) -> None:
+async def test_a_file_that_cannot_be_opened_is_unavailable(tmp_path: Path) -> None:
     before = set(threading.enumerate())
     with pytest.raises(StorageUnavailable):
         await open_repository(f"sqlite+aiosqlite:///{tmp_path}/missing/postroom.db")
-    # The driver's thread speaks to the event loop until it ends.
-    await eventually(lambda: set(threading.enumerate()) <= before)
+    # The driver's thread uses the event loop until it ends.
+    await wait_until(lambda: set(threading.enumerate()) <= before)
 
 
-async def test_a_file_that_another_process_locks_for_long_is_out_of_reach_for_writes_alone(
+async def test_a_file_locked_past_the_busy_timeout_is_unavailable_for_writes_only(
     store: Store, raw: AsyncEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sqlite, "BUSY_TIMEOUT_MS", 20)
@@ -237,36 +239,36 @@ async def test_a_file_that_another_process_locks_for_long_is_out_of_reach_for_wr
             await new_domain(repository, tenant)
         assert "locked" not in str(caught.value)
         assert await repository.tenancy.list_projects() == [tenant.project]
-        for act in (migrate, require_current):
+        for function in (migrate, require_current):
             with pytest.raises(StorageUnavailable):
-                await asyncio.to_thread(act, store.url)
+                await asyncio.to_thread(function, store.url)
         await locking.exec_driver_sql("ROLLBACK")
     assert await dump(raw) == before
     await new_domain(repository, tenant)
 
 
-async def test_a_full_disk_is_out_of_reach_for_writes_alone_and_leaves_nothing(store: Store, raw: AsyncEngine) -> None:
+async def test_a_full_disk_is_unavailable_for_writes_only_and_rolls_back(store: Store, raw: AsyncEngine) -> None:
     repository = await store.open()
     tenant = await new_tenant(repository)
-    within = await new_domain(repository, tenant)
+    parent = await new_domain(repository, tenant)
     await repository.close()
     async with raw.connect() as connection:
         pages = (await connection.exec_driver_sql("PRAGMA page_count")).scalar_one()
     before = await dump(raw)
-    full = pages + 3
+    max_pages = pages + 3
 
-    def fill(connection: Any, _record: object) -> None:
-        connection.execute(f"PRAGMA max_page_count = {full}").close()
+    def limit_size(connection: Any, _record: object) -> None:
+        connection.execute(f"PRAGMA max_page_count = {max_pages}").close()
 
-    event.listen(Pool, "connect", fill)
+    event.listen(Pool, "connect", limit_size)
     repository = await store.open()
     with pytest.raises(StorageUnavailable):
-        await new_mailboxes(repository, within, *(f"m{number}" for number in range(100)))
-    event.remove(Pool, "connect", fill)
-    assert await repository.domains.get(tenant.context, within.id) == within
+        await new_mailboxes(repository, parent, *(f"m{number}" for number in range(100)))
+    event.remove(Pool, "connect", limit_size)
+    assert await repository.domains.get(tenant.context, parent.id) == parent
     assert await dump(raw) == before
     await repository.close()
-    # Space returns.
-    again = await store.open()
-    await new_mailboxes(again, within, *(f"m{number}" for number in range(100)))
+    # Space is available again.
+    reopened = await store.open()
+    await new_mailboxes(reopened, parent, *(f"m{number}" for number in range(100)))
     assert await count_of(raw, t.mailboxes) == 100

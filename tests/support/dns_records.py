@@ -7,25 +7,14 @@ from uuid import uuid4
 
 from postroomd.dns import DnsConfig
 from postroomd.domain.model import DnsType, Domain, DomainRecord, DomainStatus, RecordStatus
-from postroomd.domain.records import MailHosts, plan_records
+from postroomd.domain.records import plan_records
 from tests.support.dns_server import RESOLVER, Internet
+from tests.support.mail_hosts import MAIL_HOSTS
 
 NOW = datetime(2024, 1, 31, 12, 30, tzinfo=UTC)
 NAME = "example.com"
 TOKEN = "0123456789abcdef0123456789abcdef"
 DKIM_KEY = "MIIBIjANBgkqhkiG9w0BAQEFAAOCAQ8A" + "Postroom" * 45  # the length of an RSA-2048 key
-
-HOSTS = MailHosts(
-    mx="mx.host.test",
-    imap="imap.host.test",
-    pop3="pop3.host.test",
-    submission="smtp.host.test",
-    dav="dav.host.test",
-    autoconfig="autoconfig.host.test",
-    autodiscover="autodiscover.host.test",
-    spf_include="_spf.host.test",
-    dmarc_policy="none",
-)
 
 TYPES = {
     DnsType.CNAME_DNS_TYPE: "CNAME",
@@ -63,7 +52,7 @@ def records_of(domain: Domain, token: str = TOKEN) -> dict[str, DomainRecord]:
             created_at=NOW,
             updated_at=NOW,
         )
-        for plan in plan_records(domain.name, HOSTS, token=token, dkim_selector="post", dkim_key=DKIM_KEY)
+        for plan in plan_records(domain.name, MAIL_HOSTS, token=token, dkim_selector="post", dkim_key=DKIM_KEY)
     }
 
 

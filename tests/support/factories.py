@@ -11,7 +11,9 @@ from hashlib import sha256
 from typing import Any
 from uuid import uuid4
 
+from postroomd.domain import domains as domain_rules
 from postroomd.domain import mailboxes as mailbox_rules
+from postroomd.domain.addresses import Address
 from postroomd.domain.context import CallContext
 from postroomd.domain.model import (
     Alias,
@@ -21,16 +23,14 @@ from postroomd.domain.model import (
     DomainStatus,
     Mailbox,
     MailboxStatus,
-    RecordStatus,
     SubscriptionPeriod,
 )
 from postroomd.domain.policy import LifecyclePolicy
-from postroomd.domain.records import plan_records
 from postroomd.domain.tenancy import AdminKey, ApiKey, Organization, Project, Scope
 from postroomd.storage.protocols.domains import DomainSecrets
 from postroomd.storage.protocols.mailboxes import NewMailbox
 from postroomd.storage.protocols.repository import Repository
-from tests.support.lifecycle import FACTS, FREE
+from tests.support.lifecycle import FIELDS, FREE, PLATFORM
 from tests.support.mail_hosts import MAIL_HOSTS
 
 NOW = datetime(2024, 1, 31, 12, 30, 15, 123_456, tzinfo=UTC)
@@ -133,23 +133,22 @@ def domain(
     )
 
 
+def creating_domain(tenant: Tenant, name: str = "example.com") -> Domain:
+    """A new domain that the mail platform has to create."""
+    return domain_rules.new_domain(
+        domain_id=new_id(),
+        organization_id=tenant.organization.id,
+        project_id=tenant.project.id,
+        name=name,
+        policy=PLATFORM,
+        now=NOW,
+    )
+
+
 def records(parent: Domain) -> list[DomainRecord]:
-    return [
-        DomainRecord(
-            id=new_id(),
-            domain_id=parent.id,
-            kind=plan.kind,
-            status=RecordStatus.UNKNOWN_STATUS,
-            level=plan.level,
-            dns_type=plan.dns_type,
-            dns_name=plan.dns_name,
-            dns_value=plan.dns_value,
-            error=None,
-            created_at=parent.created_at,
-            updated_at=parent.created_at,
-        )
-        for plan in plan_records(parent.name, MAIL_HOSTS, token="T0KEN", dkim_selector="post", dkim_key="S0VZ")
-    ]
+    return domain_rules.new_records(
+        parent, MAIL_HOSTS, token="T0KEN", dkim_selector="post", dkim_key="S0VZ", new_id=new_id
+    )
 
 
 async def new_domain(
@@ -183,7 +182,7 @@ def mailbox(
             parent, mailbox_id=mailbox_id, local_part=local_part, period=period, policy=policy, now=now
         )
         if status is not None:
-            new = replace(new, status=status, **FACTS[status])
+            new = replace(new, status=status, **FIELDS[status])
         return change(new) if change else new
 
     return NewMailbox(build, f"<{local_part}>")
@@ -212,7 +211,7 @@ def alias(parent: Mailbox, *, local_part: str, now: datetime = NOW, alias_id: st
         project_id=parent.project_id,
         domain_id=parent.domain_id,
         mailbox_id=parent.id,
-        email=f"{local_part}@{parent.email.partition('@')[2]}",
+        email=str(Address(local_part, parent.address.domain_name)),
         description=f"also {local_part}",
         status=AliasStatus.READY,
         created_at=now,

@@ -35,6 +35,7 @@ from tests.support.factories import (
     tenant_context,
 )
 from tests.support.lifecycle import BILLED, FREE, PLATFORM, RETENTION
+from tests.support.worker import drain, validation_rule
 from tools.postgres import PostgresServer
 
 LATER = NOW + timedelta(hours=1)
@@ -70,7 +71,7 @@ async def populate(repository: Repository) -> None:
     validating = partial(begin_validation, now=LATER)
     await repository.domains.begin_validation(context, validated.id, validating, LATER)
     (claimed,) = await repository.work.lease_domains(LATER, LEASE, 1)
-    await repository.work.settle_validation(claimed, finding, LEASE, LATER)
+    await repository.work.settle_validation(claimed, validation_rule(finding, LEASE, LATER))
     await repository.domains.begin_validation(context, validated.id, validating, LATER)
 
     parent = await new_domain(repository, await new_tenant(repository), "example.org")
@@ -80,7 +81,7 @@ async def populate(repository: Repository) -> None:
         context, created[3].id, lambda stored, _: delete_mailbox(stored, RETENTION, LATER)
     )
     await repository.mailboxes.change(context, created[7].id, lambda stored, _: delete_mailbox(stored, LEASE, NOW))
-    await Worker(work=repository.work, prober=None, policy=FREE).run_once(NOW + LEASE)  # purges it
+    await drain(Worker(work=repository.work, prober=None, policy=FREE), NOW + LEASE)  # purges it
     unpaid, creating = mailbox("unpaid", policy=BILLED), mailbox("creating", policy=PLATFORM)
     await repository.mailboxes.create(context, parent.id, [unpaid, creating])
     for number, owner in enumerate(created[4:7]):

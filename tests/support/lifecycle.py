@@ -1,4 +1,4 @@
-"""A domain, and mailboxes of it in every status with the facts that put them there."""
+"""A domain, and its mailboxes in every status, with the fields that each status is derived from."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -33,10 +33,10 @@ DOMAIN = Domain(
     updated_at=START,
 )
 
-_WORK = "c0000000-0000-4000-8000-000000000000"
+_PROVISION_ID = "c0000000-0000-4000-8000-000000000000"
 
-FACTS: Mapping[MailboxStatus, Mapping[str, Any]] = {
-    M.CREATING: {"provision": ProvisionStanding.CREATE_AWAITED, "provision_id": _WORK},
+FIELDS: Mapping[MailboxStatus, Mapping[str, Any]] = {
+    M.CREATING: {"provision": ProvisionStanding.CREATE_AWAITED, "provision_id": _PROVISION_ID},
     M.WAITING_PAYMENT: {"payment": PaymentStanding.FIRST_AWAITED, "payment_step_at": START + BILLED.payment_term},
     M.WAITING_DOMAIN: {},
     M.READY: {},
@@ -44,10 +44,10 @@ FACTS: Mapping[MailboxStatus, Mapping[str, Any]] = {
     M.LOCKED: {"lock_reason": "abuse"},
     M.RENEWING: {"payment": PaymentStanding.RENEWAL_AWAITED, "payment_step_at": START + BILLED.payment_term},
     M.DELETING: {"purging": True},
-    M.RESTORING: {"provision": ProvisionStanding.RESTORE_AWAITED, "provision_id": _WORK},
+    M.RESTORING: {"provision": ProvisionStanding.RESTORE_AWAITED, "provision_id": _PROVISION_ID},
     M.PAYMENT_FAILED: {"payment": PaymentStanding.FAILED, "payment_step_at": START + BILLED.payment_grace},
 }
-"""What makes a mailbox of a ready domain be in each status (of one that is not ready, for waiting_domain)."""
+"""The fields of a mailbox in each status, in a ready domain; for WAITING_DOMAIN in one that is not ready."""
 
 
 def domain(status: DomainStatus) -> Domain:
@@ -55,8 +55,8 @@ def domain(status: DomainStatus) -> Domain:
 
 
 def mailbox(status: MailboxStatus = M.READY, period: SubscriptionPeriod = P.MONTHLY) -> Mailbox:
-    """A mailbox that began at START; one that is scheduled for deletion was deleted then."""
-    made = new_mailbox(
+    """A mailbox in a status, created at START; for DELETION_SCHEDULED it was also deleted then."""
+    new = new_mailbox(
         DOMAIN,
         mailbox_id="b0000000-0000-4000-8000-000000000000",
         local_part="ada",
@@ -64,4 +64,4 @@ def mailbox(status: MailboxStatus = M.READY, period: SubscriptionPeriod = P.MONT
         policy=FREE,
         now=START,
     )
-    return replace(made, status=status, **FACTS[status])
+    return replace(new, status=status, **FIELDS[status])

@@ -1,15 +1,15 @@
-"""The mail hosts that tests configure."""
+"""The mail hosts of the default settings, as tests/support/expected_records.py expects them."""
 
 from postroomd.domain.records import MailHosts
 
 MAIL_HOSTS = MailHosts(
-    mx="mx.host.test",
-    imap="imap.host.test",
-    pop3="pop3.host.test",
-    submission="smtp.host.test",
-    dav="dav.host.test",
-    autoconfig="autoconfig.host.test",
-    autodiscover="autodiscover.host.test",
-    spf_include="_spf.host.test",
+    mx="mx.mail.example",
+    imap="imap.mail.example",
+    pop3="pop3.mail.example",
+    submission="smtp.mail.example",
+    dav="dav.mail.example",
+    autoconfig="autoconfig.mail.example",
+    autodiscover="autodiscover.mail.example",
+    spf_include="_spf.mail.example",
     dmarc_policy="none",
 )

@@ -1,17 +1,30 @@
-"""Which local parts and domain names are legal, and their one stored form."""
-
-from time import process_time
+"""Addresses, and which local parts are accepted."""
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from postroomd.domain.addresses import canonical_domain_name, canonical_local_part
+from postroomd.domain.addresses import Address, canonical_local_part
 
 ATEXT = "!#$%&'*/=?^_`{|}~-"
 
-LONGEST_LABEL = "a" * 63
-LONGEST_NAME = ".".join([LONGEST_LABEL] * 3 + ["a" * 57, "com"])
+
+@pytest.mark.parametrize("text", ["ada@example.com", "a@b@example.com", "@example.com", "ada@", "@"])
+def test_an_address_is_parsed_at_its_last_at_sign(text: str) -> None:
+    address = Address.parse(text)
+    assert str(address) == text
+    assert (address.local_part, "@", address.domain_name) == text.rpartition("@")
+
+
+@pytest.mark.parametrize("text", ["", "ada", "example.com"])
+def test_a_text_without_an_at_sign_is_no_address(text: str) -> None:
+    with pytest.raises(ValueError, match="local_part@domain_name"):
+        Address.parse(text)
+
+
+@pytest.mark.parametrize(("length", "too_long"), [(1, False), (58, False), (59, True), (64, True)])
+def test_an_address_has_at_most_254_octets(length: int, too_long: bool) -> None:
+    assert Address("a" * length, "d" * 195).is_too_long == too_long
 
 
 @pytest.mark.parametrize(
@@ -34,7 +47,7 @@ def test_a_dot_atom_is_stored_in_lower_case(sent: str, stored: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("sent", "says"),
+    ("sent", "message"),
     [
         ("", "dot-atom"),
         (".ada", "dot-atom"),
@@ -67,14 +80,14 @@ def test_a_dot_atom_is_stored_in_lower_case(sent: str, stored: str) -> None:
         ("\N{KELVIN SIGN}", "SMTPUTF8"),  # its lower case is an ASCII k
     ],
 )
-def test_anything_but_a_dot_atom_is_refused_with_the_reason(sent: str, says: str) -> None:
-    with pytest.raises(ValueError, match=says):
+def test_any_other_local_part_is_refused_with_the_reason(sent: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         canonical_local_part(sent)
 
 
 @settings(deadline=None)
 @given(st.text(max_size=80))
-def test_a_local_part_that_passes_is_its_own_canonical_form(sent: str) -> None:
+def test_a_canonical_local_part_is_its_own_canonical_form(sent: str) -> None:
     try:
         stored = canonical_local_part(sent)
     except ValueError:
@@ -82,159 +95,3 @@ def test_a_local_part_that_passes_is_its_own_canonical_form(sent: str) -> None:
     assert stored == sent.lower()
     assert canonical_local_part(stored) == stored
     assert 1 <= len(stored.encode("ascii")) <= 64
-
-
-@pytest.mark.parametrize(
-    ("sent", "stored"),
-    [
-        ("example.com", "example.com"),
-        ("Example.COM", "example.com"),
-        ("example.com.", "example.com"),
-        ("mail.example.co.uk", "mail.example.co.uk"),
-        ("a.de", "a.de"),
-        ("1.de", "1.de"),
-        ("123.example.com", "123.example.com"),
-        ("a-b.example.com", "a-b.example.com"),
-        ("bücher.example", "xn--bcher-kva.example"),
-        ("BÜCHER.example", "xn--bcher-kva.example"),
-        ("xn--bcher-kva.example", "xn--bcher-kva.example"),
-        ("XN--BCHER-KVA.EXAMPLE", "xn--bcher-kva.example"),
-        ("faß.de", "xn--fa-hia.de"),  # IDNA 2008 keeps the sharp s, 2003 made it ss
-        ("例え.テスト", "xn--r8jz45g.xn--zckzah"),
-        ("例え。テスト", "xn--r8jz45g.xn--zckzah"),  # the ideographic full stop parts labels
-        ("ｅｘａｍｐｌｅ.com", "example.com"),  # noqa: RUF001
-        ("пример.рф", "xn--e1afmkfd.xn--p1ai"),
-        ("test.internal", "test.internal"),
-        ("www.ck", "www.ck"),  # an exception to the suffix *.ck
-        ("a.github.io", "a.github.io"),
-        ("a.b.ck", "a.b.ck"),
-        (f"{LONGEST_LABEL}.com", f"{LONGEST_LABEL}.com"),
-        (LONGEST_NAME, LONGEST_NAME),
-        (f"{LONGEST_NAME}.", LONGEST_NAME),
-    ],
-)
-def test_a_domain_name_is_stored_as_a_labels_in_lower_case(sent: str, stored: str) -> None:
-    assert canonical_domain_name(sent) == stored
-
-
-NOT_A_HOST_NAME = [
-    "",
-    ".",
-    "..",
-    ".example.com",
-    "example..com",
-    "example.com..",
-    "-example.com",
-    "example-.com",
-    "ab--cd.com",
-    "under_score.com",
-    "_dmarc.example.com",
-    "exa mple.com",
-    " example.com",
-    "example.com ",
-    "example.com\n",
-    "example.com\x00",
-    "exa\tmple.com",
-    "ex\x7fample.com",
-    "example.com/path",
-    "https://example.com",
-    "ada@example.com",
-    "example.com:25",
-    "*.example.com",
-    "exam!ple.com",
-    "xn--.com",
-    "xn--a.com",
-    "xn--ls8h.la",  # an emoji, which IDNA 2008 has none of
-    "☃.example",
-    "💩.example",
-    "a\N{ZERO WIDTH JOINER}b.example",
-    "ab\N{RIGHT-TO-LEFT OVERRIDE}c.example",
-    "\N{COMBINING ACUTE ACCENT}a.example",
-    "אa.example",  # left to right after right to left
-    f"{'a' * 64}.com",
-    f"{'ü' * 60}.com",  # 63 octets are less than its A-label needs
-    "::1",
-    "2001:db8::1",
-    "[2001:db8::1]",
-    "\ud800.example",
-]
-
-
-@pytest.mark.parametrize("sent", NOT_A_HOST_NAME)
-def test_what_is_no_host_name_under_idna_2008_is_refused(sent: str) -> None:
-    with pytest.raises(ValueError, match="not a host name"):
-        canonical_domain_name(sent)
-
-
-@pytest.mark.parametrize(
-    ("sent", "says"),
-    [
-        ("a.b", "4 to 253 octets"),
-        ("com", "4 to 253 octets"),
-        ("localhost", "at least two labels"),
-        ("localhost.", "at least two labels"),
-        ("xn--bcher-kva", "at least two labels"),
-        ("127.0.0.1", "IP address"),
-        ("192.0.2.255", "IP address"),
-        ("127.0.0.1.", "IP address"),
-        ("127.1", "IP address"),
-        ("１２７.０.０.１", "IP address"),  # noqa: RUF001
-        ("example.123", "IP address"),
-        ("co.uk", "public suffix"),
-        ("CO.UK.", "public suffix"),
-        ("com.au", "public suffix"),
-        ("公司.cn", "public suffix"),
-        ("xn--55qx5d.cn", "public suffix"),
-        ("github.io", "public suffix"),  # of the list's private section
-        ("s3.amazonaws.com", "public suffix"),
-        ("example.ck", "public suffix"),  # *.ck
-        ("a" * 64 + ".", "not a host name"),
-        ("a" * 255, "at most 253 octets"),
-    ],
-)
-def test_a_name_that_nobody_can_own_is_refused_with_the_reason(sent: str, says: str) -> None:
-    with pytest.raises(ValueError, match=says):
-        canonical_domain_name(sent)
-
-
-def test_the_longest_name_is_253_octets() -> None:
-    assert len(LONGEST_NAME) == 253
-    assert len(canonical_domain_name(LONGEST_NAME)) == 253
-    one_more = LONGEST_NAME.replace(".com", "a.com")
-    assert len(one_more) == 254
-    for sent in (one_more, f"{one_more}.", "ü" + LONGEST_NAME[1:]):
-        with pytest.raises(ValueError, match=r"octets|not a host name"):
-            canonical_domain_name(sent)
-
-
-@pytest.mark.parametrize(
-    "sent",
-    [
-        "a" * 4_000_000,
-        "ü" * 1_000_000,
-        "a." * 1_000_000,
-        "ü." * 500_000,
-        "." * 1_000_000,
-        "\N{COMBINING ACUTE ACCENT}" * 254,
-    ],
-    ids=["one label", "one U-label", "many labels", "many U-labels", "dots", "combining marks"],
-)
-def test_very_long_input_is_refused_at_once(sent: str) -> None:
-    started = process_time()
-    for canonical in (canonical_domain_name, canonical_local_part):
-        with pytest.raises(ValueError):
-            canonical(sent)
-    assert process_time() - started < 0.25
-
-
-@settings(deadline=None)
-@given(st.text(max_size=60) | st.from_regex(r"[a-zäöü0-9-]{1,20}(\.[a-z0-9]{1,10}){1,3}", fullmatch=True))
-def test_a_domain_name_that_passes_is_its_own_canonical_form(sent: str) -> None:
-    try:
-        stored = canonical_domain_name(sent)
-    except ValueError:
-        return
-    assert canonical_domain_name(stored) == stored
-    assert stored.isascii()
-    assert stored == stored.lower()
-    assert 4 <= len(stored) <= 253

@@ -1,4 +1,4 @@
-"""When periods end: the month's last day, leap years, and no drift over any number of renewals."""
+"""The ends of periods: the month's last day, leap years, and no drift over any number of renewals."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -16,12 +16,12 @@ PERIODS = st.sampled_from([MONTHLY, YEARLY])
 
 
 def day(text: str) -> datetime:
-    """Midnight of a day, or the instant that the text names, in UTC."""
+    """Midnight of a day in UTC."""
     return datetime.fromisoformat(text).replace(tzinfo=UTC)
 
 
 def ends(anchor: datetime, period: SubscriptionPeriod, count: int) -> list[datetime]:
-    """The ends of the first `count` periods, each starting where the one before ended."""
+    """The ends of the first `count` periods, each of which starts at the end of the one before."""
     found = [anchor]
     for _ in range(count):
         found.append(period_end(anchor, found[-1], period))
@@ -49,11 +49,11 @@ def ends(anchor: datetime, period: SubscriptionPeriod, count: int) -> list[datet
         ("2023-12-01", 13, "2025-01-01"),
         ("2024-02-29", 12, "2025-02-28"),
         ("2024-02-29", 48, "2028-02-29"),
-        ("2024-02-29", 12 * 76, "2100-02-28"),  # a century that is no leap year
-        ("2000-02-29", 12 * 400, "2400-02-29"),  # one that is
+        ("2024-02-29", 12 * 76, "2100-02-28"),  # no leap year
+        ("2000-02-29", 12 * 400, "2400-02-29"),  # a leap year
     ],
 )
-def test_months_later_is_the_same_day_or_the_months_last(anchor: str, months: int, expected: str) -> None:
+def test_months_later_is_the_same_day_or_the_months_last_day(anchor: str, months: int, expected: str) -> None:
     assert add_months(day(anchor), months) == day(expected)
 
 
@@ -79,7 +79,7 @@ def test_periods_are_anchored_to_the_first_start(anchor: str, period: Subscripti
     assert ends(day(anchor), period, len(expected)) == [day(text) for text in expected]
 
 
-def test_a_year_after_months_ends_on_the_anchors_day_again() -> None:
+def test_a_yearly_period_after_monthly_ones_ends_on_the_anchors_day() -> None:
     anchor = day("2023-01-31")
     assert period_end(anchor, day("2023-02-28"), YEARLY) == day("2024-02-29")
     assert period_end(anchor, day("2024-02-29"), MONTHLY) == day("2024-03-31")
@@ -92,13 +92,13 @@ def test_a_canceled_subscription_has_no_length() -> None:
 
 @settings(deadline=None)
 @given(anchor=ANCHORS, count=st.integers(min_value=1, max_value=60))
-def test_monthly_steps_never_drift_from_the_anchor(anchor: datetime, count: int) -> None:
+def test_monthly_periods_never_drift_from_the_anchor(anchor: datetime, count: int) -> None:
     assert ends(anchor, MONTHLY, count) == [add_months(anchor, number) for number in range(1, count + 1)]
 
 
 @settings(deadline=None)
 @given(anchor=ANCHORS, periods=st.lists(PERIODS, min_size=1, max_size=24))
-def test_steps_of_any_lengths_never_drift_from_the_anchor(anchor: datetime, periods: list[SubscriptionPeriod]) -> None:
+def test_periods_of_mixed_lengths_never_drift(anchor: datetime, periods: list[SubscriptionPeriod]) -> None:
     start = anchor
     for period in periods:
         start = period_end(anchor, start, period)
@@ -107,10 +107,10 @@ def test_steps_of_any_lengths_never_drift_from_the_anchor(anchor: datetime, peri
 
 @settings(deadline=None)
 @given(anchor=ANCHORS, months=st.integers(min_value=0, max_value=1_200))
-def test_a_month_is_28_to_31_days_and_its_day_is_at_most_the_anchors(anchor: datetime, months: int) -> None:
+def test_a_month_has_28_to_31_days_and_ends_on_the_anchors_day_or_before(anchor: datetime, months: int) -> None:
     this, following = add_months(anchor, months), add_months(anchor, months + 1)
     assert timedelta(days=28) <= following - this <= timedelta(days=31)
     assert this.day <= anchor.day
     assert this.time() == anchor.time()
-    # The day is less than the anchor's only on the last day of a month.
+    # An earlier day than the anchor's is always the last day of its month.
     assert this.day == anchor.day or (this + timedelta(days=1)).day == 1

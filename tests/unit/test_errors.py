@@ -1,4 +1,4 @@
-"""The tree of errors is drawn once and mapped once: the drawing, the classes and the table agree."""
+"""The errors of calls: the tree in the docstring, the classes and their mapping to statuses agree."""
 
 import re
 
@@ -27,13 +27,13 @@ from postroomd.domain.errors import (
 )
 from postroomd.rpc.status import ERROR_MAPPINGS
 
-AT_START_UP_ALONE = {errors.SchemaMismatch}
+START_UP_ONLY = {errors.SchemaMismatch}
 
 MAILBOX = ResourceName("mailbox", "b0000000-0000-4000-8000-000000000000")
 
 
-def drawn(docstring: str) -> dict[str, str]:
-    """Each class in the drawing -> its parent there."""
+def parents_in(docstring: str) -> dict[str, str]:
+    """Each class in the docstring's tree -> its parent there."""
     parents: dict[str, str] = {}
     path: list[str] = []
     for line in docstring.splitlines():
@@ -47,25 +47,25 @@ def drawn(docstring: str) -> dict[str, str]:
     return parents
 
 
-def below(parent: type[PostroomError]) -> set[type[PostroomError]]:
-    """Every class of errors.py that descends from `parent`."""
+def descendants_of(parent: type[PostroomError]) -> set[type[PostroomError]]:
+    """All classes of errors.py that descend from `parent`."""
     children = {child for child in parent.__subclasses__() if child.__module__ == errors.__name__}
-    return children.union(*(below(child) for child in children))
+    return children.union(*(descendants_of(child) for child in children))
 
 
-def test_the_drawing_is_the_tree_of_classes() -> None:
-    assert drawn(errors.__doc__ or "") == {
-        kind.__name__: parent.__name__ for kind in below(PostroomError) for parent in kind.__bases__
+def test_the_docstrings_tree_is_the_tree_of_classes() -> None:
+    assert parents_in(errors.__doc__ or "") == {
+        kind.__name__: parent.__name__ for kind in descendants_of(PostroomError) for parent in kind.__bases__
     }
 
 
-def test_every_error_that_can_reach_a_caller_has_its_answer() -> None:
-    # An answer is looked up by the very type: a parent's does not serve its children.
-    assert set(ERROR_MAPPINGS) == below(PostroomError) - AT_START_UP_ALONE
+def test_every_error_that_can_reach_a_caller_has_a_status() -> None:
+    # The status is looked up by the exact type: a parent's does not apply to its children.
+    assert set(ERROR_MAPPINGS) == descendants_of(PostroomError) - START_UP_ONLY
 
 
-def test_every_error_says_what_it_is_for() -> None:
-    assert [kind for kind in below(PostroomError) if not kind.__doc__] == []
+def test_every_error_has_a_docstring() -> None:
+    assert [kind for kind in descendants_of(PostroomError) if not kind.__doc__] == []
 
 
 @pytest.mark.parametrize(
@@ -84,15 +84,13 @@ def test_every_error_says_what_it_is_for() -> None:
         (StorageUnavailable, "UNAVAILABLE", "unavailable"),
     ],
 )
-def test_an_error_is_told_by_the_code_and_type_of_the_contract(
-    kind: type[PostroomError], code: str, reason: str
-) -> None:
+def test_an_error_has_the_code_and_type_of_the_contract(kind: type[PostroomError], code: str, reason: str) -> None:
     assert code_pb2.Code.Name(ERROR_MAPPINGS[kind].code) == code
     assert ERROR_MAPPINGS[kind].reason == reason.upper()
 
 
 @pytest.mark.parametrize(
-    ("error", "says"),
+    ("error", "message"),
     [
         (
             InvalidArguments(
@@ -106,16 +104,16 @@ def test_an_error_is_told_by_the_code_and_type_of_the_contract(
         (Unauthenticated(KeyRefusal.INVALID_ARGUMENT), "the API key's secret is missing or malformed"),
         (Unauthenticated(KeyRefusal.NOT_FOUND), "the API key is unknown"),
         (Unauthenticated(KeyRefusal.EXPIRED), "the API key has expired"),
-        (PermissionDenied("mailbox", "write"), "the API key may not write mailbox"),
-        (NotFound("mailbox", MAILBOX.id), f"mailbox {MAILBOX.id} is not found"),
+        (PermissionDenied("mailbox", "write"), "the API key lacks permission to write mailbox"),
+        (NotFound("mailbox", MAILBOX.id), f"mailbox {MAILBOX.id} not found"),
         (Conflict("already in use: ada@example.com", [MAILBOX]), "already in use: ada@example.com"),
         (PreconditionFailed(MAILBOX, Precondition.UNKNOWN_PRECONDITION, "restore it first"), "restore it first"),
-        (TransientState(MAILBOX, "deleting"), f"mailbox {MAILBOX.id} is deleting: try again once that has passed"),
+        (TransientState(MAILBOX, "deleting"), f"mailbox {MAILBOX.id} is deleting: retry when it has left this state"),
         (Locked(MAILBOX), f"mailbox {MAILBOX.id} is locked"),
-        (QuotaExceeded("mailboxes", 10, 9, "a0"), "project a0 has 9 of at most 10 mailboxes"),
-        (TooManyRequests(0.5), "the service is busy: try again later"),
-        (StorageUnavailable(), "the database can't be reached: try again later"),
+        (QuotaExceeded("mailboxes", 10, 9, "a0"), "project a0 has 9 mailboxes and a quota of 10"),
+        (TooManyRequests(0.5), "the service is overloaded: retry later"),
+        (StorageUnavailable(), "the database is unavailable: retry later"),
     ],
 )
-def test_an_errors_text_is_for_the_caller(error: PostroomError, says: str) -> None:
-    assert str(error) == says
+def test_an_errors_message_is_for_the_caller(error: PostroomError, message: str) -> None:
+    assert str(error) == message

@@ -64,7 +64,7 @@ def test_a_secret_is_hashed_in_lower_case() -> None:
     "text", ["", "x", SECRET[:-1], f"{SECRET} ", SECRET.replace("-", ""), f"{{{SECRET}}}", "é" * 36]
 )
 def test_a_secret_that_is_not_a_uuid_is_rejected_without_repeating_it(text: str) -> None:
-    with pytest.raises(ValueError, match=r"^a secret is a UUID$"):
+    with pytest.raises(ValueError, match=r"^a secret must be a UUID$"):
         hash_secret(text)
 
 

@@ -1,4 +1,4 @@
-"""What each rule does to a mailbox's status, subscription and dates, where periods cost nothing."""
+"""The rules of mailboxes without billing: the status, the subscription and the dates after each."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,10 +14,10 @@ from postroomd.domain.calendar import add_months
 from postroomd.domain.errors import Locked, PostroomError, PreconditionFailed, TransientState
 from postroomd.domain.events import MailboxEvent
 from postroomd.domain.mailboxes import (
-    admit_mailbox,
     advance_mailbox,
     delete_mailbox,
     due_at,
+    leave_waiting_domain,
     new_mailbox,
     restore_mailbox,
     update_mailbox,
@@ -28,7 +28,7 @@ from tests.support.lifecycle import (
     BILLED,
     BOTH,
     DOMAIN,
-    FACTS,
+    FIELDS,
     FREE,
     MICROSECOND,
     NOW,
@@ -44,18 +44,18 @@ E = MailboxEvent
 
 
 def domain_of(status: MailboxStatus) -> DomainStatus:
-    """Where the domain stands of a mailbox with a status."""
+    """The status of the domain of a mailbox with a status."""
     return D.VALIDATING if status is M.WAITING_DOMAIN else D.READY
 
 
 def canceled(period: SubscriptionPeriod = P.MONTHLY) -> Mailbox:
-    """A mailbox whose cancellation has come due, at the end of its first period."""
-    leaving = change(mailbox(period=period), period=P.CANCELED)
-    due = leaving.next_subscription_period_starts_at
+    """A mailbox whose subscription was canceled and has ended with its first period."""
+    canceling = change(mailbox(period=period), period=P.CANCELED)
+    due = canceling.next_subscription_period_starts_at
     assert due is not None
-    left = advance_mailbox(leaving, D.READY, FREE, due)
-    assert left is not None
-    return left
+    ended = advance_mailbox(canceling, D.READY, FREE, due)
+    assert ended is not None
+    return ended
 
 
 # --- New mailboxes ----------------------------------------------------------------------------------------------------
@@ -66,11 +66,11 @@ def canceled(period: SubscriptionPeriod = P.MONTHLY) -> Mailbox:
     ("period", "ends"),
     [(P.MONTHLY, datetime(2024, 2, 29, 12, 30, tzinfo=UTC)), (P.YEARLY, datetime(2025, 1, 31, 12, 30, tzinfo=UTC))],
 )
-def test_a_new_mailbox_starts_its_first_period_at_once(
+def test_a_new_mailbox_starts_its_first_period_immediately(
     status: DomainStatus, period: SubscriptionPeriod, ends: datetime
 ) -> None:
-    made = new_mailbox(domain(status), mailbox_id="b", local_part="ada", period=period, policy=FREE, now=START)
-    assert made == Mailbox(
+    new = new_mailbox(domain(status), mailbox_id="b", local_part="ada", period=period, policy=FREE, now=START)
+    assert new == Mailbox(
         id="b",
         organization_id=DOMAIN.organization_id,
         project_id=DOMAIN.project_id,
@@ -90,13 +90,13 @@ def test_a_new_mailbox_starts_its_first_period_at_once(
 
 
 @pytest.mark.parametrize("status", MailboxStatus)
-def test_a_mailbox_is_admitted_only_where_it_waited_for_its_domain(status: MailboxStatus) -> None:
+def test_a_ready_domain_moves_only_mailboxes_that_wait_for_it(status: MailboxStatus) -> None:
     before = mailbox(status)
-    admitted = admit_mailbox(before, NOW)
+    after = leave_waiting_domain(before, NOW)
     if status is M.WAITING_DOMAIN:
-        assert admitted == replace(before, status=M.READY, cause=E.DOMAIN_READY, updated_at=NOW)
+        assert after == replace(before, status=M.READY, cause=E.DOMAIN_READY, updated_at=NOW)
     else:
-        assert admitted is before
+        assert after is before
 
 
 # --- UpdateMailbox ----------------------------------------------------------------------------------------------------
@@ -112,31 +112,31 @@ def test_an_empty_update_changes_nothing_in_any_status(status: MailboxStatus) ->
 
 @pytest.mark.parametrize("status", [status for status in MailboxStatus if status not in {M.DELETING, M.LOCKED}])
 @pytest.mark.parametrize("period", [P.YEARLY, P.CANCELED])
-def test_another_period_is_what_follows_the_running_one(status: MailboxStatus, period: SubscriptionPeriod) -> None:
+def test_a_new_period_follows_the_running_one(status: MailboxStatus, period: SubscriptionPeriod) -> None:
     before = mailbox(status)
     assert change(before, period=period) == replace(before, next_subscription_period=period, updated_at=NOW)
 
 
-def test_the_period_that_follows_already_changes_nothing() -> None:
+def test_setting_the_same_next_period_changes_nothing() -> None:
     before = mailbox(period=P.YEARLY)
     assert change(before, period=P.YEARLY) is before
 
 
-def test_canceling_leaves_the_mailbox_active_until_its_period_ends() -> None:
-    leaving = change(mailbox(), period=P.CANCELED)
-    assert leaving.status is M.READY
-    assert leaving.subscription_period is P.MONTHLY
-    assert leaving.next_subscription_period_starts_at == mailbox().next_subscription_period_starts_at
-    assert leaving.deletion_scheduled_at is None
+def test_a_canceled_mailbox_stays_in_use_until_its_period_ends() -> None:
+    canceling = change(mailbox(), period=P.CANCELED)
+    assert canceling.status is M.READY
+    assert canceling.subscription_period is P.MONTHLY
+    assert canceling.next_subscription_period_starts_at == mailbox().next_subscription_period_starts_at
+    assert canceling.deletion_scheduled_at is None
 
 
-def test_canceling_before_the_period_ends_can_be_taken_back() -> None:
-    staying = change(change(mailbox(), period=P.CANCELED), period=P.MONTHLY)
-    assert staying == replace(mailbox(), updated_at=NOW)
+def test_a_cancellation_can_be_undone_before_the_period_ends() -> None:
+    renewing = change(change(mailbox(), period=P.CANCELED), period=P.MONTHLY)
+    assert renewing == replace(mailbox(), updated_at=NOW)
 
 
 @pytest.mark.parametrize("status", [status for status in MailboxStatus if status is not M.DELETION_SCHEDULED])
-def test_a_new_password_touches_the_mailbox_and_no_more(status: MailboxStatus) -> None:
+def test_a_new_password_changes_updated_at_only(status: MailboxStatus) -> None:
     before = mailbox(status)
     expected: dict[MailboxStatus, type[PostroomError]] = {M.DELETING: TransientState, M.LOCKED: Locked}
     if status in expected:
@@ -146,14 +146,14 @@ def test_a_new_password_touches_the_mailbox_and_no_more(status: MailboxStatus) -
     assert change(before, period=None, new_password=True) == replace(before, updated_at=NOW)
 
 
-def test_a_password_and_a_period_are_changed_together() -> None:
+def test_a_password_and_a_period_can_change_together() -> None:
     changed = change(mailbox(), period=P.YEARLY, new_password=True)
     assert changed == replace(mailbox(), next_subscription_period=P.YEARLY, updated_at=NOW)
 
 
 @pytest.mark.parametrize("before", [mailbox(M.DELETION_SCHEDULED), canceled()], ids=["deleted", "canceled"])
 @pytest.mark.parametrize("period", [None, *P])
-def test_a_password_cannot_be_changed_while_deletion_is_scheduled(
+def test_a_password_can_not_change_while_deletion_is_scheduled(
     before: Mailbox, period: SubscriptionPeriod | None
 ) -> None:
     with pytest.raises(PreconditionFailed, match="restore it first") as caught:
@@ -181,15 +181,15 @@ def test_a_deleting_mailbox_refuses_every_change(arguments: tuple[SubscriptionPe
     ("domain_status", "status"), [(D.READY, M.READY), (D.VALIDATING, M.WAITING_DOMAIN), (D.DELETING, M.WAITING_DOMAIN)]
 )
 @pytest.mark.parametrize(("period", "months"), [(P.MONTHLY, 1), (P.YEARLY, 12)])
-def test_a_period_set_before_the_purge_undoes_a_cancellation(
+def test_a_period_that_is_set_before_the_purge_undoes_a_cancellation(
     domain_status: DomainStatus, status: MailboxStatus, period: SubscriptionPeriod, months: int
 ) -> None:
-    left = canceled()
-    assert left.deletion_scheduled_at is not None
-    last_moment = left.deletion_scheduled_at - MICROSECOND
-    back = update_mailbox(left, domain_status, period=period, new_password=False, policy=FREE, now=last_moment)
+    ended = canceled()
+    assert ended.deletion_scheduled_at is not None
+    last_moment = ended.deletion_scheduled_at - MICROSECOND
+    back = update_mailbox(ended, domain_status, period=period, new_password=False, policy=FREE, now=last_moment)
     assert back == replace(
-        left,
+        ended,
         status=status,
         subscription_period=period,
         last_paid_period=period,
@@ -203,24 +203,26 @@ def test_a_period_set_before_the_purge_undoes_a_cancellation(
     )
 
 
-def test_a_cancellation_is_not_undone_once_the_purge_is_due() -> None:
-    left = canceled()
-    assert left.deletion_scheduled_at is not None
+def test_a_cancellation_can_not_be_undone_once_the_purge_is_due() -> None:
+    ended = canceled()
+    assert ended.deletion_scheduled_at is not None
     with pytest.raises(TransientState) as caught:
-        update_mailbox(left, D.READY, period=P.MONTHLY, new_password=False, policy=FREE, now=left.deletion_scheduled_at)
+        update_mailbox(
+            ended, D.READY, period=P.MONTHLY, new_password=False, policy=FREE, now=ended.deletion_scheduled_at
+        )
     assert caught.value.current_state == "deleting"
 
 
-def test_canceling_what_is_canceled_changes_nothing() -> None:
-    left = canceled()
-    assert change(left, period=P.CANCELED) is left
+def test_canceling_a_canceled_mailbox_changes_nothing() -> None:
+    ended = canceled()
+    assert change(ended, period=P.CANCELED) is ended
 
 
 # --- DeleteMailbox and RestoreMailbox ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("status", MailboxStatus)
-def test_deletion_is_scheduled_after_the_retention_and_once(status: MailboxStatus) -> None:
+def test_deletion_is_scheduled_once_after_the_retention(status: MailboxStatus) -> None:
     before = mailbox(status)
     deleted = delete_mailbox(before, RETENTION, NOW)
     if status in {M.DELETION_SCHEDULED, M.DELETING}:
@@ -238,8 +240,8 @@ def test_deletion_is_scheduled_after_the_retention_and_once(status: MailboxStatu
 
 
 @pytest.mark.parametrize("status", [status for status in MailboxStatus if status is not M.DELETION_SCHEDULED])
-def test_only_what_is_scheduled_for_deletion_is_restored(status: MailboxStatus) -> None:
-    with pytest.raises(PreconditionFailed, match=f"this one is {status}") as caught:
+def test_only_a_mailbox_scheduled_for_deletion_can_be_restored(status: MailboxStatus) -> None:
+    with pytest.raises(PreconditionFailed, match=f"the mailbox is {status}:") as caught:
         restore_mailbox(mailbox(status), D.READY, FREE, NOW)
     assert (caught.value.subject.type, caught.value.subject.id) == ("mailbox", mailbox().id)
 
@@ -251,7 +253,7 @@ def test_a_restored_mailbox_waits_for_a_domain_that_is_not_ready(domain_status: 
 
 
 @pytest.mark.parametrize("following", P)
-def test_a_restore_resumes_the_period_that_has_not_ended(following: SubscriptionPeriod) -> None:
+def test_a_restore_resumes_a_period_that_has_not_ended(following: SubscriptionPeriod) -> None:
     before = replace(mailbox(), next_subscription_period=following)
     deleted = delete_mailbox(before, RETENTION, START + timedelta(days=1))
     assert before.next_subscription_period_starts_at is not None
@@ -262,7 +264,7 @@ def test_a_restore_resumes_the_period_that_has_not_ended(following: Subscription
 
 
 @pytest.mark.parametrize("period", [P.MONTHLY, P.YEARLY])
-def test_a_restore_after_the_period_starts_a_new_one_of_the_last_length(period: SubscriptionPeriod) -> None:
+def test_a_restore_after_the_period_starts_one_of_the_same_length(period: SubscriptionPeriod) -> None:
     before = mailbox(period=period)
     ends = before.next_subscription_period_starts_at
     assert ends is not None
@@ -278,11 +280,11 @@ def test_a_restore_after_the_period_starts_a_new_one_of_the_last_length(period: 
 
 
 @pytest.mark.parametrize("period", [P.MONTHLY, P.YEARLY])
-def test_a_restore_of_a_canceled_mailbox_starts_a_new_period_of_the_last_length(period: SubscriptionPeriod) -> None:
-    left = canceled(period)
-    assert left.deletion_scheduled_at is not None
-    moment = left.deletion_scheduled_at - MICROSECOND
-    restored = restore_mailbox(left, D.READY, FREE, moment)
+def test_a_restore_after_a_cancellation_starts_a_period_of_the_last_length(period: SubscriptionPeriod) -> None:
+    ended = canceled(period)
+    assert ended.deletion_scheduled_at is not None
+    moment = ended.deletion_scheduled_at - MICROSECOND
+    restored = restore_mailbox(ended, D.READY, FREE, moment)
     assert restored.status is M.READY
     assert (restored.subscription_period, restored.next_subscription_period) == (period, period)
     assert restored.period_anchor_at == restored.subscription_period_started_at == moment
@@ -291,7 +293,7 @@ def test_a_restore_of_a_canceled_mailbox_starts_a_new_period_of_the_last_length(
 
 
 @pytest.mark.parametrize(("late", "restorable"), [(-MICROSECOND, True), (timedelta(0), False), (MICROSECOND, False)])
-def test_a_restore_is_possible_until_the_instant_of_the_purge(late: timedelta, restorable: bool) -> None:
+def test_a_restore_is_possible_until_the_purge_is_due(late: timedelta, restorable: bool) -> None:
     deleted = delete_mailbox(mailbox(), RETENTION, NOW)
     moment = NOW + RETENTION + late
     if restorable:
@@ -305,7 +307,7 @@ def test_a_restore_is_possible_until_the_instant_of_the_purge(late: timedelta, r
 
 
 @pytest.mark.parametrize("status", MailboxStatus)
-def test_what_is_settled_renews_until_it_is_to_go(status: MailboxStatus) -> None:
+def test_a_settled_mailbox_renews_unless_it_is_being_deleted(status: MailboxStatus) -> None:
     before = mailbox(status)
     renewal = before.next_subscription_period_starts_at
     assert renewal is not None
@@ -320,7 +322,7 @@ def test_what_is_settled_renews_until_it_is_to_go(status: MailboxStatus) -> None
         )
     elif status is M.DELETION_SCHEDULED:
         assert due_at(before) == before.deletion_scheduled_at
-        assert advanced is before  # 30 days after 31 January come later than a month
+        assert advanced is before  # its retention of 30 days ends after its month
     elif status is M.DELETING:
         assert due_at(before) is None
         assert advanced is before
@@ -329,26 +331,26 @@ def test_what_is_settled_renews_until_it_is_to_go(status: MailboxStatus) -> None
 
 
 @pytest.mark.parametrize("status", MailboxStatus)
-def test_nothing_happens_before_it_is_due(status: MailboxStatus) -> None:
+def test_no_step_is_taken_before_it_is_due(status: MailboxStatus) -> None:
     before = mailbox(status)
     due = due_at(before) or START + timedelta(days=10_000)
     assert advance_mailbox(before, domain_of(status), FREE, due - MICROSECOND) is before
 
 
-def test_a_purge_is_never_early_and_is_due_at_its_instant() -> None:
+def test_a_purge_is_due_at_its_instant_and_not_before() -> None:
     deleted = delete_mailbox(mailbox(), RETENTION, NOW)
     assert advance_mailbox(deleted, D.READY, FREE, NOW + RETENTION - MICROSECOND) is deleted
     assert advance_mailbox(deleted, D.READY, FREE, NOW + RETENTION) is None
 
 
-def test_another_retention_does_not_move_a_date_that_is_set() -> None:
+def test_a_new_retention_does_not_move_a_scheduled_deletion() -> None:
     deleted = delete_mailbox(mailbox(), RETENTION, NOW)
     shorter = replace(FREE, retention=timedelta(0))
     assert advance_mailbox(deleted, D.READY, shorter, NOW + RETENTION - MICROSECOND) is deleted
 
 
 @pytest.mark.parametrize("status", [M.READY, M.LOCKED, M.WAITING_DOMAIN, M.CREATING, M.RESTORING])
-def test_a_cancellation_schedules_the_deletion_at_the_end_of_the_period(status: MailboxStatus) -> None:
+def test_a_cancellation_schedules_the_deletion_at_the_periods_end(status: MailboxStatus) -> None:
     before = replace(mailbox(status), next_subscription_period=P.CANCELED)
     ends = before.next_subscription_period_starts_at
     assert ends is not None
@@ -365,7 +367,7 @@ def test_a_cancellation_schedules_the_deletion_at_the_end_of_the_period(status: 
     )
 
 
-def test_another_length_begins_with_the_next_period() -> None:
+def test_a_new_length_begins_with_the_next_period() -> None:
     before = replace(mailbox(), next_subscription_period=P.YEARLY)
     ends = before.next_subscription_period_starts_at
     assert ends is not None
@@ -376,10 +378,10 @@ def test_another_length_begins_with_the_next_period() -> None:
     assert advanced.period_anchor_at == START
 
 
-def caught_up(
+def advance_fully(
     before: Mailbox | None, now: datetime, policy: LifecyclePolicy, domain_status: DomainStatus
 ) -> Mailbox | None:
-    """The mailbox after every step that is due at `now`; None once it is purged."""
+    """The mailbox after all steps that are due at `now`; None if it is purged."""
     while before is not None and (after := advance_mailbox(before, domain_status, policy, now)) is not before:
         before = after
     return before
@@ -394,7 +396,7 @@ def caught_up(
     days=st.integers(min_value=1, max_value=800),
     policy=st.sampled_from([FREE, BILLED, PLATFORM, BOTH]),
 )
-def test_one_catch_up_ends_where_daily_steps_do(
+def test_catching_up_has_the_same_result_as_daily_steps(
     start: datetime,
     status: MailboxStatus,
     period: SubscriptionPeriod,
@@ -404,26 +406,26 @@ def test_one_catch_up_ends_where_daily_steps_do(
 ) -> None:
     first = new_mailbox(DOMAIN, mailbox_id="b", local_part="ada", period=period, policy=FREE, now=start)
     shift = start - START
-    facts: dict[str, Any] = {
-        name: fact + shift if isinstance(fact, datetime) else fact for name, fact in FACTS[status].items()
+    fields: dict[str, Any] = {
+        name: value + shift if isinstance(value, datetime) else value for name, value in FIELDS[status].items()
     }
-    first = replace(first, status=status, next_subscription_period=following, **facts)
+    first = replace(first, status=status, next_subscription_period=following, **fields)
     daily: Mailbox | None = first
     for day in range(1, days + 1):
         now = start + timedelta(days=day)
         purge = daily.deletion_scheduled_at if daily else None
-        daily = caught_up(daily, now, policy, domain_of(status))
+        daily = advance_fully(daily, now, policy, domain_of(status))
         if purge is not None:
             purged = daily is None or daily.purging
             assert purged == (purge <= now)
-    assert caught_up(first, start + timedelta(days=days), policy, domain_of(status)) == daily
+    assert advance_fully(first, start + timedelta(days=days), policy, domain_of(status)) == daily
 
 
 RULES: list[tuple[str, Callable[[Mailbox, datetime], Mailbox | None]]] = [
     ("delete", lambda value, now: delete_mailbox(value, RETENTION, now)),
     ("restore", lambda value, now: restore_mailbox(value, D.READY, FREE, now)),
     ("advance", lambda value, now: advance_mailbox(value, D.READY, FREE, now)),
-    ("admit", admit_mailbox),
+    ("leave waiting_domain", leave_waiting_domain),
     *(
         (f"to {period}", partial(lambda value, now, period: change(value, period=period, now=now), period=period))
         for period in P
@@ -438,7 +440,7 @@ RULES: list[tuple[str, Callable[[Mailbox, datetime], Mailbox | None]]] = [
         st.tuples(st.sampled_from(RULES), st.integers(min_value=0, max_value=40 * 24)), min_size=1, max_size=30
     ),
 )
-def test_whatever_is_done_a_mailbox_stays_in_one_piece(
+def test_a_mailbox_is_consistent_after_any_sequence_of_rules(
     period: SubscriptionPeriod, steps: list[tuple[tuple[str, Callable[[Mailbox, datetime], Mailbox | None]], int]]
 ) -> None:
     value, now = mailbox(period=period), START

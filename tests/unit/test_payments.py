@@ -1,4 +1,4 @@
-"""What a period costs: what is awaited, what comes of it, and that no period is charged twice."""
+"""The rules of payments: requests, outcomes, and one payment per period."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -23,9 +23,9 @@ from postroomd.domain.model import DomainStatus, Mailbox, MailboxStatus, Subscri
 from postroomd.domain.payments import (
     Payment,
     PaymentStatus,
-    awaited_payment,
     confirm_payment,
     payment_id,
+    pending_payment,
     refuse_payment,
 )
 from postroomd.domain.policy import LifecyclePolicy
@@ -47,27 +47,27 @@ def billed(period: SubscriptionPeriod = P.MONTHLY, policy: LifecyclePolicy = BIL
     )
 
 
-def asked(mailbox: Mailbox) -> Payment:
+def requested(mailbox: Mailbox) -> Payment:
     """The payment that a mailbox waits for."""
-    payment = awaited_payment(mailbox)
+    payment = pending_payment(mailbox)
     assert payment is not None
     return payment
 
 
 def paid(mailbox: Mailbox, now: datetime = START, payment: Payment | None = None) -> Mailbox:
-    _, after = confirm_payment(payment or asked(mailbox), mailbox, D.READY, now=now)
+    _, after = confirm_payment(payment or requested(mailbox), mailbox, D.READY, now=now)
     assert after is not None
     return after
 
 
 def refused(mailbox: Mailbox, now: datetime = START) -> Mailbox:
-    _, after = refuse_payment(asked(mailbox), mailbox, D.READY, reason="no cover", policy=BILLED, now=now)
+    _, after = refuse_payment(requested(mailbox), mailbox, D.READY, reason="no cover", policy=BILLED, now=now)
     assert after is not None
     return after
 
 
-def after(mailbox: Mailbox, now: datetime, policy: LifecyclePolicy = BILLED) -> Mailbox:
-    """The mailbox once every step has been taken that is due at `now`."""
+def advanced(mailbox: Mailbox, now: datetime, policy: LifecyclePolicy = BILLED) -> Mailbox:
+    """The mailbox after all steps that are due at `now`."""
     while (moved := advance_mailbox(mailbox, D.READY, policy, now)) is not mailbox:
         assert moved is not None
         mailbox = moved
@@ -84,13 +84,13 @@ def ends(mailbox: Mailbox) -> datetime:
 
 
 def test_a_new_mailbox_waits_for_its_first_payment() -> None:
-    made = billed()
-    assert made.status is M.WAITING_PAYMENT
-    assert asked(made) == Payment(
-        id=payment_id(made),
-        organization_id=made.organization_id,
-        project_id=made.project_id,
-        mailbox_id=made.id,
+    new = billed()
+    assert new.status is M.WAITING_PAYMENT
+    assert requested(new) == Payment(
+        id=payment_id(new),
+        organization_id=new.organization_id,
+        project_id=new.project_id,
+        mailbox_id=new.id,
         period=P.MONTHLY,
         period_started_at=START,
         requested_at=START,
@@ -98,223 +98,223 @@ def test_a_new_mailbox_waits_for_its_first_payment() -> None:
     )
 
 
-def test_without_billing_nothing_is_awaited() -> None:
-    made = billed(policy=FREE)
-    assert made.status is M.READY
-    assert awaited_payment(made) is None
-    assert awaited_payment(after(made, ends(made), FREE)) is None
+def test_without_billing_no_payment_is_requested() -> None:
+    new = billed(policy=FREE)
+    assert new.status is M.READY
+    assert pending_payment(new) is None
+    assert pending_payment(advanced(new, ends(new), FREE)) is None
 
 
-def test_what_is_paid_is_ready_or_waits_for_its_domain() -> None:
-    made = billed()
-    payment, settled = confirm_payment(asked(made), made, D.READY, now=START + DAY)
-    assert payment == replace(asked(made), status=PaymentStatus.CONFIRMED, settled_at=START + DAY)
+def test_a_paid_mailbox_is_ready_or_waits_for_its_domain() -> None:
+    new = billed()
+    payment, settled = confirm_payment(requested(new), new, D.READY, now=START + DAY)
+    assert payment == replace(requested(new), status=PaymentStatus.CONFIRMED, settled_at=START + DAY)
     assert settled == replace(
-        made,
+        new,
         status=M.READY,
         payment=S.SETTLED,
         payment_step_at=None,
         cause=E.PAYMENT_CONFIRMED,
         updated_at=START + DAY,
     )
-    _, waiting = confirm_payment(asked(made), made, D.VALIDATING, now=START)
+    _, waiting = confirm_payment(requested(new), new, D.VALIDATING, now=START)
     assert waiting is not None
     assert waiting.status is M.WAITING_DOMAIN
 
 
-def test_a_payment_is_confirmed_and_refused_once() -> None:
-    made = billed()
-    confirmed, settled = confirm_payment(asked(made), made, D.READY, now=START)
+def test_a_payment_is_confirmed_or_refused_once() -> None:
+    new = billed()
+    confirmed, settled = confirm_payment(requested(new), new, D.READY, now=START)
     again, same = confirm_payment(confirmed, settled, D.READY, now=START + DAY)
     assert again is confirmed
     assert same is settled
     with pytest.raises(PreconditionFailed, match="is confirmed"):
         refuse_payment(confirmed, settled, D.READY, reason="no", policy=BILLED, now=START)
 
-    no, failed = refuse_payment(asked(made), made, D.READY, reason="no cover", policy=BILLED, now=START)
+    no, failed = refuse_payment(requested(new), new, D.READY, reason="no cover", policy=BILLED, now=START)
     assert (no.status, no.reason, no.settled_at) == (PaymentStatus.REFUSED, "no cover", START)
     again, same = refuse_payment(no, failed, D.READY, reason="another", policy=BILLED, now=START + DAY)
     assert again is no
     assert same is failed
 
 
-def test_a_void_payment_is_neither_confirmed_nor_refused() -> None:
-    made = billed()
-    void = replace(asked(made), status=PaymentStatus.VOID)
+def test_a_void_payment_can_be_neither_confirmed_nor_refused() -> None:
+    new = billed()
+    void = replace(requested(new), status=PaymentStatus.VOID)
     with pytest.raises(PreconditionFailed, match="is void"):
-        confirm_payment(void, made, D.READY, now=START)
+        confirm_payment(void, new, D.READY, now=START)
     with pytest.raises(PreconditionFailed, match="is void"):
-        refuse_payment(void, made, D.READY, reason="no", policy=BILLED, now=START)
+        refuse_payment(void, new, D.READY, reason="no", policy=BILLED, now=START)
 
 
-def test_a_payment_of_a_period_that_is_over_leaves_the_mailbox_as_it_is() -> None:
-    made = billed()
-    later = after(paid(made), ends(made))
-    payment, same = confirm_payment(asked(made), later, D.READY, now=ends(made))
+def test_a_payment_of_an_earlier_period_does_not_change_the_mailbox() -> None:
+    new = billed()
+    later = advanced(paid(new), ends(new))
+    payment, same = confirm_payment(requested(new), later, D.READY, now=ends(new))
     assert payment.status is PaymentStatus.CONFIRMED
     assert same is later
-    _, same = refuse_payment(asked(made), later, D.READY, reason="no", policy=BILLED, now=ends(made))
+    _, same = refuse_payment(requested(new), later, D.READY, reason="no", policy=BILLED, now=ends(new))
     assert same is later
-    assert confirm_payment(asked(made), None, D.DELETING, now=START)[1] is None
+    assert confirm_payment(requested(new), None, D.DELETING, now=START)[1] is None
 
 
-# --- The way of the unpaid --------------------------------------------------------------------------------------------
+# --- Unpaid mailboxes -------------------------------------------------------------------------------------------------
 
 
-def test_what_is_not_paid_fails_is_locked_and_scheduled_for_deletion_each_at_its_instant() -> None:
-    made = billed()
-    overdue, locked, leaving = START + TERM, START + TERM + GRACE, START + TERM + GRACE + SUSPENSION
+def test_an_unpaid_mailbox_fails_is_locked_and_deleted_on_time() -> None:
+    new = billed()
+    overdue, locked, canceling = START + TERM, START + TERM + GRACE, START + TERM + GRACE + SUSPENSION
     for instant, status, event in (
         (overdue, M.PAYMENT_FAILED, E.PAYMENT_OVERDUE),
         (locked, M.LOCKED, E.PAYMENT_GRACE_OVER),
-        (leaving, M.DELETION_SCHEDULED, E.SUSPENSION_OVER),
+        (canceling, M.DELETION_SCHEDULED, E.SUSPENSION_OVER),
     ):
-        assert after(made, instant - MICROSECOND) is made
-        made = after(made, instant)
-        assert (made.status, made.cause, made.updated_at) == (status, event, instant)
-    assert due_at(made) == made.deletion_scheduled_at == leaving + BILLED.retention
-    assert advance_mailbox(made, D.READY, BILLED, leaving + BILLED.retention) is None
+        assert advanced(new, instant - MICROSECOND) is new
+        new = advanced(new, instant)
+        assert (new.status, new.cause, new.updated_at) == (status, event, instant)
+    assert due_at(new) == new.deletion_scheduled_at == canceling + BILLED.retention
+    assert advance_mailbox(new, D.READY, BILLED, canceling + BILLED.retention) is None
 
 
-def test_a_refusal_fails_at_once_and_does_not_lengthen_what_is_failing() -> None:
+def test_a_refusal_fails_a_mailbox_at_once_and_extends_no_grace_period() -> None:
     failed = refused(billed(), START + DAY)
     assert (failed.status, failed.payment_step_at) == (M.PAYMENT_FAILED, START + DAY + GRACE)
-    overdue = after(billed(), START + TERM)
-    payment = replace(asked(billed()), status=PaymentStatus.OVERDUE)
+    overdue = advanced(billed(), START + TERM)
+    payment = replace(requested(billed()), status=PaymentStatus.OVERDUE)
     _, same = refuse_payment(payment, overdue, D.READY, reason="no", policy=BILLED, now=START + TERM + DAY)
     assert same is overdue
 
 
 @pytest.mark.parametrize("status", [PaymentStatus.PENDING, PaymentStatus.REFUSED, PaymentStatus.OVERDUE])
 @pytest.mark.parametrize("days", [0, 8, 15])
-def test_paying_in_between_restores(days: int, status: PaymentStatus) -> None:
-    made = billed()
-    payment = replace(asked(made), status=status)
-    unpaid = after(made, START + days * DAY)
+def test_a_late_payment_brings_the_mailbox_back(days: int, status: PaymentStatus) -> None:
+    new = billed()
+    payment = replace(requested(new), status=status)
+    unpaid = advanced(new, START + days * DAY)
     settled = paid(unpaid, START + days * DAY, payment)
     assert settled.status is M.READY
     assert settled.subscription_period_started_at == START
 
 
-def test_a_payment_settles_what_is_scheduled_for_deletion_and_leaves_it_there() -> None:
-    made = billed()
-    leaving = after(made, START + 28 * DAY)
-    assert leaving.status is M.DELETION_SCHEDULED
-    settled = paid(leaving, START + 28 * DAY, asked(made))
-    assert settled == replace(leaving, payment=S.SETTLED)
-    back = restore_mailbox(settled, D.READY, BILLED, ends(made) - MICROSECOND)
+def test_a_payment_does_not_undo_a_scheduled_deletion() -> None:
+    new = billed()
+    canceling = advanced(new, START + 28 * DAY)
+    assert canceling.status is M.DELETION_SCHEDULED
+    settled = paid(canceling, START + 28 * DAY, requested(new))
+    assert settled == replace(canceling, payment=S.SETTLED)
+    back = restore_mailbox(settled, D.READY, BILLED, ends(new) - MICROSECOND)
     assert back.status is M.READY
 
 
-def test_a_refusal_while_deletion_is_scheduled_starts_no_clock() -> None:
-    made = billed()
-    gone = delete_mailbox(made, BILLED.retention, START)
-    _, failed = refuse_payment(asked(made), gone, D.READY, reason="no", policy=BILLED, now=START)
+def test_a_refusal_while_deletion_is_scheduled_makes_no_step_due() -> None:
+    new = billed()
+    gone = delete_mailbox(new, BILLED.retention, START)
+    _, failed = refuse_payment(requested(new), gone, D.READY, reason="no", policy=BILLED, now=START)
     assert failed is not None
     assert due_at(failed) == failed.deletion_scheduled_at == START + BILLED.retention
 
 
-def test_a_restore_awaits_the_same_payment_anew_while_its_period_runs() -> None:
-    made = billed()
-    gone = delete_mailbox(after(made, START + 8 * DAY), BILLED.retention, START + 8 * DAY)
+def test_a_restore_in_the_same_period_requests_the_same_payment_again() -> None:
+    new = billed()
+    gone = delete_mailbox(advanced(new, START + 8 * DAY), BILLED.retention, START + 8 * DAY)
     back = restore_mailbox(gone, D.READY, BILLED, START + 9 * DAY)
     assert back.status is M.WAITING_PAYMENT
-    assert asked(back).id == payment_id(made)
-    assert asked(back).overdue_at == START + 9 * DAY + TERM
+    assert requested(back).id == payment_id(new)
+    assert requested(back).overdue_at == START + 9 * DAY + TERM
 
 
-def test_a_new_period_after_a_restore_has_a_new_payment() -> None:
-    made = billed()
-    gone = delete_mailbox(paid(made), BILLED.retention, ends(made) - DAY)
-    back = restore_mailbox(gone, D.READY, BILLED, ends(made) + DAY)
+def test_a_restore_in_a_new_period_requests_a_new_payment() -> None:
+    new = billed()
+    gone = delete_mailbox(paid(new), BILLED.retention, ends(new) - DAY)
+    back = restore_mailbox(gone, D.READY, BILLED, ends(new) + DAY)
     assert back.status is M.WAITING_PAYMENT
-    assert asked(back).id != payment_id(made)
+    assert requested(back).id != payment_id(new)
 
 
-def test_a_reactivation_has_a_new_payment() -> None:
-    leaving = update_mailbox(paid(billed()), D.READY, period=P.CANCELED, new_password=False, policy=BILLED, now=START)
-    left = after(leaving, ends(leaving))
-    assert left.status is M.DELETION_SCHEDULED
-    back = update_mailbox(left, D.READY, period=P.YEARLY, new_password=False, policy=BILLED, now=ends(leaving))
+def test_a_reactivation_requests_a_new_payment() -> None:
+    canceling = update_mailbox(paid(billed()), D.READY, period=P.CANCELED, new_password=False, policy=BILLED, now=START)
+    ended = advanced(canceling, ends(canceling))
+    assert ended.status is M.DELETION_SCHEDULED
+    back = update_mailbox(ended, D.READY, period=P.YEARLY, new_password=False, policy=BILLED, now=ends(canceling))
     assert (back.status, back.payment) == (M.WAITING_PAYMENT, S.FIRST_AWAITED)
-    assert asked(back).period is P.YEARLY
+    assert requested(back).period is P.YEARLY
 
 
-def test_where_periods_come_to_cost_nothing_what_is_unpaid_is_settled() -> None:
+def test_an_unpaid_mailbox_is_settled_once_billing_is_switched_off() -> None:
     unpaid = billed()
-    settled = after(unpaid, START + TERM, FREE)
+    settled = advanced(unpaid, START + TERM, FREE)
     assert (settled.status, settled.payment, settled.payment_step_at) == (M.READY, S.SETTLED, None)
 
 
 # --- Renewals ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_renewal_is_awaited_from_its_instant() -> None:
-    made = paid(billed())
-    renewed = after(made, ends(made) + DAY)
-    assert (renewed.status, renewed.cause, renewed.updated_at) == (M.RENEWING, E.RENEWAL_DUE, ends(made))
-    assert renewed.subscription_period_started_at == ends(made)
-    assert asked(renewed).requested_at == ends(made)
-    assert asked(renewed).overdue_at == ends(made) + TERM
-    assert asked(renewed).id != payment_id(made)
+def test_a_renewal_requests_its_payment_at_the_start_of_the_period() -> None:
+    new = paid(billed())
+    renewed = advanced(new, ends(new) + DAY)
+    assert (renewed.status, renewed.cause, renewed.updated_at) == (M.RENEWING, E.RENEWAL_DUE, ends(new))
+    assert renewed.subscription_period_started_at == ends(new)
+    assert requested(renewed).requested_at == ends(new)
+    assert requested(renewed).overdue_at == ends(new) + TERM
+    assert requested(renewed).id != payment_id(new)
 
 
-def test_no_further_period_begins_while_one_is_not_paid_and_what_is_paid_late_catches_up() -> None:
+def test_no_period_starts_while_one_is_unpaid_and_paying_catches_up() -> None:
     patient = replace(BILLED, payment_term=timedelta(days=200))
-    made = billed(policy=patient)
-    assert after(made, START + 150 * DAY, patient) is made
-    charged = [payment_id(made)]
+    new = billed(policy=patient)
+    assert advanced(new, START + 150 * DAY, patient) is new
+    charged = [payment_id(new)]
     now = START + 150 * DAY
-    while (later := after(paid(made, now), now, patient)).payment is not S.SETTLED:
-        made = later
-        charged.append(payment_id(made))
+    while (later := advanced(paid(new, now), now, patient)).payment is not S.SETTLED:
+        new = later
+        charged.append(payment_id(new))
     assert later.subscription_period_started_at == datetime(2024, 5, 31, 12, 30, tzinfo=UTC)
     assert len(set(charged)) == len(charged) == 5  # from 31 January, 29 February, 31 March, 30 April, 31 May
 
 
-def test_a_cancellation_that_is_due_costs_nothing() -> None:
-    leaving = update_mailbox(paid(billed()), D.READY, period=P.CANCELED, new_password=False, policy=BILLED, now=START)
-    left = after(leaving, ends(leaving))
-    assert left.payment is S.SETTLED
-    assert awaited_payment(left) is None
+def test_the_end_of_a_canceled_subscription_requests_no_payment() -> None:
+    canceling = update_mailbox(paid(billed()), D.READY, period=P.CANCELED, new_password=False, policy=BILLED, now=START)
+    ended = advanced(canceling, ends(canceling))
+    assert ended.payment is S.SETTLED
+    assert pending_payment(ended) is None
 
 
-def test_a_last_period_ends_also_while_it_is_not_paid() -> None:
+def test_the_last_period_ends_even_if_it_is_unpaid() -> None:
     patient = replace(BILLED, payment_term=timedelta(days=200))
-    made = billed(policy=patient)
-    leaving = update_mailbox(made, D.READY, period=P.CANCELED, new_password=False, policy=patient, now=START)
-    left = after(leaving, ends(made), patient)
-    assert (left.status, left.updated_at) == (M.DELETION_SCHEDULED, ends(made))
+    new = billed(policy=patient)
+    canceling = update_mailbox(new, D.READY, period=P.CANCELED, new_password=False, policy=patient, now=START)
+    ended = advanced(canceling, ends(new), patient)
+    assert (ended.status, ended.updated_at) == (M.DELETION_SCHEDULED, ends(new))
 
 
-def test_the_operators_lock_stops_neither_the_calendar_nor_the_payments() -> None:
+def test_a_lock_stops_neither_renewals_nor_payments() -> None:
     locked = lock_mailbox(paid(billed()), D.READY, reason="abuse", now=START)
-    renewed = after(locked, ends(locked))
+    renewed = advanced(locked, ends(locked))
     assert (renewed.status, renewed.payment) == (M.LOCKED, S.RENEWAL_AWAITED)
     assert unlock_mailbox(renewed, D.READY, now=ends(locked)).status is M.RENEWING
-    failed = after(renewed, ends(locked) + TERM)
+    failed = advanced(renewed, ends(locked) + TERM)
     assert (failed.status, failed.payment) == (M.LOCKED, S.FAILED)
-    settled = paid(failed, ends(locked) + TERM, asked(renewed))
+    settled = paid(failed, ends(locked) + TERM, requested(renewed))
     assert (settled.status, settled.payment) == (M.LOCKED, S.SETTLED)
     assert unlock_mailbox(settled, D.READY, now=ends(locked) + TERM).status is M.READY
 
 
-def test_unlocking_does_not_lift_a_suspension() -> None:
-    suspended = after(billed(), START + TERM + GRACE)
+def test_an_unlock_does_not_end_a_suspension() -> None:
+    suspended = advanced(billed(), START + TERM + GRACE)
     locked = lock_mailbox(suspended, D.READY, reason="abuse", now=START + TERM + GRACE)
     assert locked.status is M.LOCKED
     assert unlock_mailbox(locked, D.READY, now=START + TERM + GRACE).status is M.LOCKED
     assert unlock_mailbox(suspended, D.READY, now=START + TERM + GRACE) is suspended
 
 
-def test_a_mailbox_of_an_unproved_domain_is_paid_for_all_the_same() -> None:
-    made = new_mailbox(
+def test_a_mailbox_of_a_domain_that_is_not_ready_has_to_be_paid_too() -> None:
+    new = new_mailbox(
         domain(D.WAITING_VALIDATION), mailbox_id="b", local_part="ada", period=P.MONTHLY, policy=BILLED, now=START
     )
-    assert made.status is M.WAITING_PAYMENT
+    assert new.status is M.WAITING_PAYMENT
 
 
-# --- A year down ------------------------------------------------------------------------------------------------------
+# --- Catching up ------------------------------------------------------------------------------------------------------
 
 STARTS = [
     datetime(2023, 1, 31, 23, 59, 59, 999_999, tzinfo=UTC),
@@ -333,10 +333,10 @@ STARTS = [
     pays=st.lists(st.booleans(), max_size=14),
     hours=st.integers(min_value=1, max_value=500 * 24),
 )
-def test_a_worker_that_was_down_ends_where_one_does_that_ran_all_along(
+def test_catching_up_has_the_same_result_as_running_all_along(
     start: datetime, period: SubscriptionPeriod, following: SubscriptionPeriod, pays: list[bool], hours: int
 ) -> None:
-    """Payments are settled by what the billing system thinks of each period, at the instant they are asked for."""
+    """Each payment is confirmed or refused as `pays` says, at the instant at which it is requested."""
 
     def run(every: timedelta) -> tuple[Mailbox | None, list[str]]:
         mailbox: Mailbox | None = replace(
@@ -346,7 +346,7 @@ def test_a_worker_that_was_down_ends_where_one_does_that_ran_all_along(
         now, end, charged = start, start + timedelta(hours=hours), []
         while True:
             while mailbox is not None:
-                payment = awaited_payment(mailbox)
+                payment = pending_payment(mailbox)
                 if payment is not None and payment.id not in charged:
                     charged.append(payment.id)
                     if len(charged) <= len(pays):

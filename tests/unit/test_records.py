@@ -1,5 +1,6 @@
-"""The twelve DNS records of a domain, and what a look-up of them means for it."""
+"""The twelve DNS records of a domain, and the event of a lookup."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -14,40 +15,12 @@ from postroomd.domain.records import (
     plan_records,
     validation_event,
 )
-
-TXT, CNAME, SRV, MX = DnsType.TXT_DNS_TYPE, DnsType.CNAME_DNS_TYPE, DnsType.SRV_DNS_TYPE, DnsType.MX_DNS_TYPE
-REQUIRED, RECOMMENDED, OPTIONAL = RecordLevel.REQUIRED, RecordLevel.RECOMMENDED, RecordLevel.OPTIONAL
-
-HOSTS = MailHosts(
-    mx="mx.host.test",
-    imap="imap.host.test",
-    pop3="pop3.host.test",
-    submission="smtp.host.test",
-    dav="dav.host.test",
-    autoconfig="autoconfig.host.test",
-    autodiscover="autodiscover.host.test",
-    spf_include="_spf.host.test",
-    dmarc_policy="quarantine",
-)
-
-PLANS = [
-    ("autoconfig", OPTIONAL, CNAME, "autoconfig.example.com", "autoconfig.host.test."),
-    ("autodiscover", OPTIONAL, CNAME, "autodiscover.example.com", "autodiscover.host.test."),
-    ("caldav", OPTIONAL, SRV, "_caldavs._tcp.example.com", "0 1 443 dav.host.test."),
-    ("carddav", OPTIONAL, SRV, "_carddavs._tcp.example.com", "0 1 443 dav.host.test."),
-    ("dkim", REQUIRED, TXT, "post._domainkey.example.com", "v=DKIM1; k=rsa; p=S0VZ"),
-    ("dmarc", RECOMMENDED, TXT, "_dmarc.example.com", "v=DMARC1; p=quarantine"),
-    ("domain_validation", REQUIRED, TXT, "_postroom-challenge.example.com", "postroom-validation=T0KEN"),
-    ("imap", OPTIONAL, SRV, "_imaps._tcp.example.com", "0 1 993 imap.host.test."),
-    ("mx", REQUIRED, MX, "example.com", "10 mx.host.test."),
-    ("pop3", OPTIONAL, SRV, "_pop3s._tcp.example.com", "10 1 995 pop3.host.test."),
-    ("spf", REQUIRED, TXT, "example.com", "v=spf1 include:_spf.host.test ~all"),
-    ("submission", OPTIONAL, SRV, "_submissions._tcp.example.com", "0 1 465 smtp.host.test."),
-]
+from tests.support.expected_records import EXPECTED_RECORDS
+from tests.support.mail_hosts import MAIL_HOSTS
 
 
-def planned() -> list[RecordPlan]:
-    return plan_records("example.com", HOSTS, token="T0KEN", dkim_selector="post", dkim_key="S0VZ")
+def planned(hosts: MailHosts = MAIL_HOSTS) -> list[RecordPlan]:
+    return plan_records("example.com", hosts, token="T0KEN", dkim_selector="postroom", dkim_key="S0VZ")
 
 
 def records() -> dict[str, DomainRecord]:
@@ -70,12 +43,19 @@ def records() -> dict[str, DomainRecord]:
     }
 
 
-@pytest.mark.parametrize("expected", PLANS, ids=[plan[0] for plan in PLANS])
-def test_each_record_has_its_level_type_name_and_value(
-    expected: tuple[str, RecordLevel, DnsType, str, str],
-) -> None:
-    (plan,) = [plan for plan in planned() if plan.kind == expected[0]]
-    assert (plan.kind, plan.level, plan.dns_type, plan.dns_name, plan.dns_value) == expected
+@pytest.mark.parametrize("kind", RECORD_KINDS)
+def test_each_record_has_its_level_type_name_and_value(kind: str) -> None:
+    (plan,) = [plan for plan in planned() if plan.kind == kind]
+    expected = EXPECTED_RECORDS[kind]
+    generated = {"dkim": "S0VZ", "domain_validation": "T0KEN"}.get(kind, "")
+    assert (plan.level, plan.dns_type) == (expected.level, expected.dns_type)
+    assert plan.dns_name == expected.prefix + "example.com"
+    assert plan.dns_value == expected.value + generated
+
+
+def test_dmarc_record_has_the_configured_policy() -> None:
+    plans = planned(replace(MAIL_HOSTS, dmarc_policy="quarantine"))
+    assert [plan.dns_value for plan in plans if plan.kind == "dmarc"] == ["v=DMARC1; p=quarantine"]
 
 
 def test_there_are_twelve_kinds_in_the_order_of_the_contract() -> None:
@@ -88,16 +68,16 @@ def test_there_are_twelve_kinds_in_the_order_of_the_contract() -> None:
 
 
 @pytest.mark.parametrize("plan", planned(), ids=[plan.kind for plan in planned()])
-def test_a_host_in_a_value_ends_in_a_dot_and_a_name_does_not(plan: RecordPlan) -> None:
+def test_a_host_in_a_value_ends_with_a_dot_and_a_name_does_not(plan: RecordPlan) -> None:
     assert plan.dns_name.endswith("example.com")
-    assert plan.dns_value.endswith(".") == (plan.dns_type is not TXT)
+    assert plan.dns_value.endswith(".") == (plan.dns_type is not DnsType.TXT_DNS_TYPE)
 
 
 def all_valid() -> dict[str, Finding]:
     return {kind: Finding(RecordStatus.VALID) for kind in RECORD_KINDS}
 
 
-def test_a_domain_is_valid_where_every_record_is() -> None:
+def test_a_domain_is_valid_if_every_record_is() -> None:
     assert validation_event(records(), all_valid()) is DomainEvent.RECORDS_VALID
 
 
@@ -112,7 +92,7 @@ def test_a_domain_is_valid_where_every_record_is() -> None:
 )
 def test_only_required_records_decide_the_event(plan: RecordPlan, status: RecordStatus, event: DomainEvent) -> None:
     findings = all_valid() | {plan.kind: Finding(status, "not valid")}
-    expected = event if plan.level is REQUIRED else DomainEvent.RECORDS_VALID
+    expected = event if plan.level is RecordLevel.REQUIRED else DomainEvent.RECORDS_VALID
     assert validation_event(records(), findings) is expected
 
 
@@ -131,7 +111,7 @@ def test_a_warning_does_not_block_the_domain() -> None:
 def test_a_required_record_without_a_finding_is_missing(plan: RecordPlan) -> None:
     findings = all_valid()
     del findings[plan.kind]
-    expected = DomainEvent.RECORDS_MISSING if plan.level is REQUIRED else DomainEvent.RECORDS_VALID
+    expected = DomainEvent.RECORDS_MISSING if plan.level is RecordLevel.REQUIRED else DomainEvent.RECORDS_VALID
     assert validation_event(records(), findings) is expected
 
 

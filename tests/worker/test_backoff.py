@@ -1,28 +1,31 @@
-"""What rests after a failure, for how long, and what goes on meanwhile."""
+"""The worker's backoff: what is delayed after a failure, for how long, and what goes on meanwhile."""
 
 from collections.abc import Collection
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from postroomd.domain.backoff import backoff_delay
 from postroomd.domain.errors import StorageUnavailable
+from postroomd.observability.steps import StepKind
 from postroomd.storage.protocols.work import RowFailed
-from postroomd.worker.backoff import FIRST_RETRY, LAST_RETRY, MOST_ROWS, Rests, retry_after
+from postroomd.worker.backoff import FIRST_RETRY, MAX_FAILED_ROWS, MAX_RETRY, Backoff
+from tests.support.metrics import scrape_tests
 
 NOW = datetime(2024, 1, 31, tzinfo=UTC)
-MOMENT = timedelta(microseconds=1)
+MICROSECOND = timedelta(microseconds=1)
+A, B, C = StepKind.MAILBOX, StepKind.DOMAIN_PURGE, StepKind.PROVISION
 
 
 class Rows:
-    """Steps over some rows, of which some fail."""
+    """A step over rows, some of which fail."""
 
     def __init__(self, *failing: str) -> None:
         self.failing = list(failing)
-        self.taken = 0
+        self.runs = 0
 
     async def step(self, skipping: Collection[str]) -> int:
-        """Take those that are not to be skipped."""
-        self.taken += 1
+        self.runs += 1
         for row in self.failing:
             if row not in skipping:
                 raise RowFailed(row)
@@ -33,85 +36,89 @@ async def failing(_: Collection[str]) -> int:
     raise ZeroDivisionError
 
 
-async def working(_: Collection[str]) -> int:
+async def succeeding(_: Collection[str]) -> int:
     return 1
 
 
-def test_each_rest_is_twice_as_long_up_to_the_last() -> None:
-    assert [retry_after(failures) for failures in range(3)] == [FIRST_RETRY, 2 * FIRST_RETRY, 4 * FIRST_RETRY]
-    assert retry_after(1_000) == LAST_RETRY
+def test_each_delay_is_twice_the_last_up_to_the_maximum() -> None:
+    delays = [backoff_delay(failures, FIRST_RETRY, MAX_RETRY) for failures in range(3)]
+    assert delays == [FIRST_RETRY, 2 * FIRST_RETRY, 4 * FIRST_RETRY]
+    assert backoff_delay(1_000, FIRST_RETRY, MAX_RETRY) == MAX_RETRY
 
 
-async def test_a_kind_that_fails_rests_and_the_others_do_not() -> None:
-    rests = Rests()
-    assert await rests.take("a", failing, NOW) is None
-    assert rests.ends(NOW) == [NOW + FIRST_RETRY]
-    assert await rests.take("b", working, NOW) == 1
-    assert await rests.take("a", working, NOW + FIRST_RETRY - MOMENT) is None
-    assert await rests.take("a", working, NOW + FIRST_RETRY) == 1
-    assert rests.ends(NOW) == []
+async def test_a_failing_kind_backs_off_and_the_others_do_not() -> None:
+    backoff = Backoff()
+    assert await backoff.run(A, failing, NOW) is None
+    assert backoff.pending_retries(NOW) == [NOW + FIRST_RETRY]
+    assert await backoff.run(B, succeeding, NOW) == 1
+    assert await backoff.run(A, succeeding, NOW + FIRST_RETRY - MICROSECOND) is None
+    assert await backoff.run(A, succeeding, NOW + FIRST_RETRY) == 1
+    assert backoff.pending_retries(NOW) == []
 
 
-async def test_success_ends_the_growth() -> None:
-    rests, now = Rests(), NOW
-    for step in (failing, failing, working, failing):
-        await rests.take("a", step, now)
-        now = max(rests.ends(now), default=now)
+async def test_a_success_resets_the_delay() -> None:
+    backoff, now = Backoff(), NOW
+    for step in (failing, failing, succeeding, failing):
+        await backoff.run(A, step, now)
+        now = max(backoff.pending_retries(now), default=now)
     assert now == NOW + 4 * FIRST_RETRY  # 10 s, 20 s, and 10 s again
 
 
-async def test_what_has_not_failed_for_long_rests_as_if_for_the_first_time() -> None:
-    rests = Rests()
-    await rests.take("a", failing, NOW)
-    later = NOW + FIRST_RETRY + LAST_RETRY + MOMENT
-    await rests.take("a", failing, later)
-    assert rests.ends(later) == [later + FIRST_RETRY]
+async def test_a_failure_long_ago_does_not_lengthen_the_delay() -> None:
+    backoff = Backoff()
+    await backoff.run(A, failing, NOW)
+    later = NOW + FIRST_RETRY + MAX_RETRY + MICROSECOND
+    await backoff.run(A, failing, later)
+    assert backoff.pending_retries(later) == [later + FIRST_RETRY]
 
 
-async def test_rows_that_fail_are_passed_over_until_they_are_tried_again() -> None:
-    rests, rows = Rests(), Rows("x", "y")
-    assert await rests.take("a", rows.step, NOW) == 1
-    assert rows.taken == 3
-    assert await rests.take("a", rows.step, NOW) == 1
-    assert rows.taken == 4
+async def test_failing_rows_are_skipped_until_their_retry() -> None:
+    backoff, rows = Backoff(), Rows("x", "y")
+    assert await backoff.run(A, rows.step, NOW) == 1
+    assert rows.runs == 3
+    assert await backoff.run(A, rows.step, NOW) == 1
+    assert rows.runs == 4
     rows.failing = ["y"]
-    assert await rests.take("a", rows.step, NOW + FIRST_RETRY) == 1
-    assert rests.ends(NOW + FIRST_RETRY) == [NOW + 3 * FIRST_RETRY]
+    assert await backoff.run(A, rows.step, NOW + FIRST_RETRY) == 1
+    assert backoff.pending_retries(NOW + FIRST_RETRY) == [NOW + 3 * FIRST_RETRY]
 
 
-async def test_where_too_many_rows_fail_the_kind_rests() -> None:
-    rests, rows = Rests(), Rows(*map(str, range(2 * MOST_ROWS)))
-    assert await rests.take("a", rows.step, NOW) is None
-    assert rows.taken == MOST_ROWS + 1
-    assert await rests.take("a", working, NOW) is None
+async def test_the_kind_backs_off_if_too_many_of_its_rows_fail() -> None:
+    backoff, rows = Backoff(), Rows(*map(str, range(2 * MAX_FAILED_ROWS)))
+    assert await backoff.run(A, rows.step, NOW) is None
+    assert rows.runs == MAX_FAILED_ROWS + 1
+    assert await backoff.run(A, succeeding, NOW) is None
 
 
-async def test_each_failure_is_told_of_by_its_kind() -> None:
-    told: list[str] = []
-    rests = Rests(told.append)
-    await rests.take("a", failing, NOW)
-    await rests.take("b", Rows("x", "y").step, NOW)
-    await rests.take("c", working, NOW)
-    assert told == ["a", "b", "b"]
+async def test_each_failure_is_counted_by_its_kind() -> None:
+    before = scrape_tests()
+    backoff = Backoff()
+    await backoff.run(A, failing, NOW)
+    await backoff.run(B, Rows("x", "y").step, NOW)
+    await backoff.run(C, succeeding, NOW)
+    failures = {
+        kind: scrape_tests().increase(before, "postroom_worker_failures_total", kind=kind) for kind in (A, B, C)
+    }
+    assert failures == {A: 1, B: 2, C: 0}
 
 
-async def test_a_database_out_of_reach_is_no_fault_of_a_kind() -> None:
-    async def out_of_reach(_: Collection[str]) -> int:
+async def test_an_unavailable_database_makes_no_kind_back_off() -> None:
+    async def unavailable(_: Collection[str]) -> int:
         raise StorageUnavailable
 
-    rests = Rests()
+    backoff = Backoff()
     with pytest.raises(StorageUnavailable):
-        await rests.take("a", out_of_reach, NOW)
-    assert rests.ends(NOW) == []
+        await backoff.run(A, unavailable, NOW)
+    assert backoff.pending_retries(NOW) == []
 
 
-async def test_rows_that_have_recovered_do_not_count_among_those_that_fail() -> None:
-    rests = Rests()
-    once = Rows(*(f"row {number}" for number in range(MOST_ROWS)))
-    assert await rests.take("a", once.step, NOW) == 1
-    once.failing = []
+async def test_recovered_rows_do_not_count_as_failing() -> None:
+    backoff = Backoff()
+    rows = Rows(*(f"row {number}" for number in range(MAX_FAILED_ROWS)))
+    assert await backoff.run(A, rows.step, NOW) == 1
+    rows.failing = []
     later = NOW + FIRST_RETRY
-    assert await rests.take("a", once.step, later) == 1
-    once.failing = ["another"]
-    assert await rests.take("a", once.step, later) == 1
-    assert rests.ends(later) == [later + FIRST_RETRY]  # the row's, and not the kind's
+    assert await backoff.run(A, rows.step, later) == 1
+    rows.failing = ["another"]
+    assert await backoff.run(A, rows.step, later) == 1
+    assert backoff.pending_retries(later) == [later + FIRST_RETRY]  # the row's, and not the kind's

@@ -1,6 +1,6 @@
-"""A worker outlasts what it did not expect: one row's fault, or one kind of step's, keeps nothing else waiting.
+"""Unexpected failures of the running worker: that of one row, or of one kind of step, delays nothing else.
 
-Faults are the database's own: a trigger that refuses a row, a row that nobody can read, a table that is away.
+The faults are injected into the database: a trigger that rejects a row, a row that can't be decoded, a missing table.
 """
 
 import asyncio
@@ -25,20 +25,21 @@ from postroomd.settings import Settings
 from postroomd.storage import schema as t
 from postroomd.storage.protocols.repository import Repository
 from postroomd.worker.backoff import FIRST_RETRY
+from tests.support.database_state import rows_of
 from tests.support.factories import NOW, Tenant, new_domain, new_id, new_mailboxes
-from tests.support.stored import eventually, rows_of
+from tests.support.waiting import wait_until
 
 DUE = NOW + timedelta(days=40)
-ROUNDS = 20
+PASSES = 20
 
 
-class StillClock(Clock):
-    """Stands still until it is moved on. Whoever rests by it waits for moments."""
+class ManualClock(Clock):
+    """A clock that the test advances. Waiting by it takes a millisecond."""
 
     def __init__(self) -> None:
         self.time = DUE
         self.settled: datetime | None = None
-        self.rests: list[float] = []
+        self.waits: list[float] = []
 
     def now(self) -> datetime:
         return self.time
@@ -47,79 +48,80 @@ class StillClock(Clock):
         self.settled = now
 
     async def wait(self, events: Iterable[asyncio.Future[Any]], seconds: float) -> None:
-        self.rests.append(seconds)
+        self.waits.append(seconds)
         await super().wait(events, 0.001)
 
 
 @dataclass
-class Running:
-    """A worker at work, as `postroom worker` has one, and what it logs."""
+class RunningWorker:
+    """A worker that runs as in `postroom worker`, its clock, its log and the injected fault."""
 
-    clock: StillClock
+    clock: ManualClock
     logs: list[Any]
     faults: AsyncExitStack
 
-    async def lift_fault(self) -> None:
-        """Make what was refused possible."""
+    async def remove_fault(self) -> None:
         await self.faults.aclose()
 
     def failures(self) -> list[tuple[str, str | None, int]]:
-        """What has failed: kind, row, and how often in a row by then."""
+        """The logged failures: kind, id of the row, and number of consecutive failures."""
         failed = [each for each in self.logs if each["event"] == "step failed"]
         return [(each["kind"], each.get("row_id", each.get("domain_id")), each["failures"]) for each in failed]
 
-    async def pass_time(self, by: timedelta) -> None:
-        """Move the time on, and wait until all is done that can be."""
+    async def advance(self, by: timedelta) -> None:
+        """Advance the clock, and wait until the worker has done all that it can."""
         self.clock.time += by
-        await eventually(lambda: self.clock.settled == self.clock.time)
+        await wait_until(lambda: self.clock.settled == self.clock.time)
 
-    async def rounds(self) -> None:
-        """Wait until the worker has looked for work many times."""
-        wanted = len(self.clock.rests) + ROUNDS
-        await eventually(lambda: len(self.clock.rests) >= wanted)
+    async def run_passes(self) -> None:
+        """Wait until the worker has polled PASSES times."""
+        expected = len(self.clock.waits) + PASSES
+        await wait_until(lambda: len(self.clock.waits) >= expected)
 
 
 @asynccontextmanager
-async def worker_on(url: str, fault: AbstractAsyncContextManager[None] | None = None) -> AsyncIterator[Running]:
-    """A worker over a database that has a fault, once it has done all that can be done. It is stopped at the end."""
-    stop, clock = asyncio.Event(), StillClock()
+async def running_worker(
+    url: str, fault: AbstractAsyncContextManager[None] | None = None
+) -> AsyncIterator[RunningWorker]:
+    """Run a worker over a database with a fault, and yield it once it has done all that it can."""
+    stop, clock = asyncio.Event(), ManualClock()
     settings = Settings(database_url=SecretStr(url), domain_validation="trust")
     async with AsyncExitStack() as faults:
         if fault:
             await faults.enter_async_context(fault)
         with structlog.testing.capture_logs() as logs:
-            working = asyncio.create_task(run(settings, stop, lambda: None, clock))
+            task = asyncio.create_task(run(settings, stop, lambda: None, clock))
             try:
-                await eventually(lambda: clock.settled == clock.time or working.done())
-                yield Running(clock, logs, faults)
-                assert not working.done()
+                await wait_until(lambda: clock.settled == clock.time or task.done())
+                yield RunningWorker(clock, logs, faults)
+                assert not task.done()
             finally:
                 stop.set()
-                await working
-    assert all(seconds > 0 for seconds in clock.rests)
+                await task
+    assert all(seconds > 0 for seconds in clock.waits)
 
 
 @asynccontextmanager
-async def refused(raw: AsyncEngine, event: str, table: Table, condition: str = "true") -> AsyncIterator[None]:
-    """The database refuses to UPDATE or DELETE the rows that meet a condition, on OLD."""
+async def rejecting(raw: AsyncEngine, event: str, table: Table, condition: str = "true") -> AsyncIterator[None]:
+    """Make the database reject an UPDATE or DELETE of rows that meet a condition on OLD."""
     name = f"fault_{new_id().replace('-', '')}"
     if raw.dialect.name == "sqlite":
         body = "BEGIN SELECT RAISE(ABORT, 'a fault'); END"
-        making = [f"CREATE TRIGGER {name} BEFORE {event} ON {table} WHEN {condition} {body}"]
-        lifting = [f"DROP TRIGGER {name}"]
+        creating = [f"CREATE TRIGGER {name} BEFORE {event} ON {table} WHEN {condition} {body}"]
+        dropping = [f"DROP TRIGGER {name}"]
     else:
         body = "LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'a fault'; END $$"
-        making = [
+        creating = [
             f"CREATE FUNCTION {name}() RETURNS trigger {body}",
             f"CREATE TRIGGER {name} BEFORE {event} ON {table} FOR EACH ROW WHEN ({condition})"
             f" EXECUTE FUNCTION {name}()",
         ]
-        lifting = [f"DROP TRIGGER {name} ON {table}", f"DROP FUNCTION {name}"]
-    await execute(raw, *map(text, making))
+        dropping = [f"DROP TRIGGER {name} ON {table}", f"DROP FUNCTION {name}"]
+    await execute(raw, *map(text, creating))
     try:
         yield
     finally:
-        await execute(raw, *map(text, lifting))
+        await execute(raw, *map(text, dropping))
 
 
 async def execute(raw: AsyncEngine, *statements: Any) -> None:
@@ -132,20 +134,20 @@ def row(model: Domain | Mailbox) -> str:
     return f"OLD.id = '{model.id}'"
 
 
-async def renewed(repository: Repository, tenant: Tenant, mailboxes: Iterable[Mailbox]) -> list[bool]:
-    """Whether each of some mailboxes is in its next period."""
-    found = [await repository.mailboxes.get(tenant.context, each.id) for each in mailboxes]
-    return [each.subscription_period_started_at > NOW for each in found]
+async def are_renewed(repository: Repository, tenant: Tenant, mailboxes: Iterable[Mailbox]) -> list[bool]:
+    """Whether each mailbox is in its next period."""
+    stored = [await repository.mailboxes.get(tenant.context, mailbox.id) for mailbox in mailboxes]
+    return [mailbox.subscription_period_started_at > NOW for mailbox in stored]
 
 
 async def statuses(raw: AsyncEngine, *domains: Domain) -> list[DomainStatus | None]:
-    """The status of each of some domains; None where it is gone."""
+    """The status of each domain; None if it is purged."""
     found: dict[str, DomainStatus] = dict(await rows_of(raw, select(t.domains.c.id, t.domains.c.status)))
     return [found.get(each.id) for each in domains]
 
 
-async def keep_answer(raw: AsyncEngine, tenant: Tenant) -> None:
-    """An answer under an idempotency key, which has expired."""
+async def store_expired_response(raw: AsyncEngine, tenant: Tenant) -> None:
+    """Store the response of an idempotency key that has expired."""
     await execute(
         raw,
         insert(t.idempotency_keys).values(
@@ -159,100 +161,104 @@ async def keep_answer(raw: AsyncEngine, tenant: Tenant) -> None:
     )
 
 
-async def answers(raw: AsyncEngine) -> int:
+async def count_responses(raw: AsyncEngine) -> int:
     return len(await rows_of(raw, select(t.idempotency_keys.c.key)))
 
 
-async def going_domain(repository: Repository, tenant: Tenant, name: str) -> Domain:
-    """A domain with mailboxes that has been deleted, and is to be purged."""
-    made = await new_domain(repository, tenant, name)
-    await new_mailboxes(repository, made, "ada", "bob")
-    return await repository.domains.delete(tenant.context, made.id, partial(delete_domain, now=NOW), NOW)
+async def deleted_domain(repository: Repository, tenant: Tenant, name: str) -> Domain:
+    """A deleted domain with mailboxes, all of them to be purged."""
+    domain = await new_domain(repository, tenant, name)
+    await new_mailboxes(repository, domain, "ada", "bob")
+    return await repository.domains.delete(tenant.context, domain.id, partial(delete_domain, now=NOW), NOW)
 
 
 async def validating_domain(repository: Repository, tenant: Tenant, name: str) -> Domain:
-    """A domain whose records are to be looked up."""
-    made = await new_domain(repository, tenant, name, DomainStatus.WAITING_VALIDATION)
-    return await repository.domains.begin_validation(tenant.context, made.id, partial(begin_validation, now=NOW), NOW)
+    """A domain whose lookup is due."""
+    domain = await new_domain(repository, tenant, name, DomainStatus.WAITING_VALIDATION)
+    return await repository.domains.begin_validation(tenant.context, domain.id, partial(begin_validation, now=NOW), NOW)
 
 
-async def test_a_mailbox_that_cannot_be_claimed_keeps_nobody_elses_renewal_waiting(
+async def test_a_mailbox_that_can_not_be_leased_delays_no_other(
     repository: Repository, tenant: Tenant, raw: AsyncEngine, clean_store: str
 ) -> None:
-    made = await new_mailboxes(repository, await new_domain(repository, tenant), *(f"m{n}" for n in range(5)))
-    bad = made[2]
-    others = [each for each in made if each is not bad]
-    await keep_answer(raw, tenant)
-    async with worker_on(clean_store, refused(raw, "UPDATE", t.mailboxes, row(bad))) as worker:
-        await worker.rounds()
-        assert await renewed(repository, tenant, others) == [True] * 4
-        assert await renewed(repository, tenant, [bad]) == [False]
-        assert await answers(raw) == 0
-        assert worker.failures() == [("mailbox", bad.id, 1)]
-        await worker.lift_fault()
-        await worker.pass_time(FIRST_RETRY)
-        assert await renewed(repository, tenant, [bad]) == [True]
+    mailboxes = await new_mailboxes(repository, await new_domain(repository, tenant), *(f"m{n}" for n in range(5)))
+    failing = mailboxes[2]
+    others = [each for each in mailboxes if each is not failing]
+    await store_expired_response(raw, tenant)
+    async with running_worker(clean_store, rejecting(raw, "UPDATE", t.mailboxes, row(failing))) as worker:
+        await worker.run_passes()
+        assert await are_renewed(repository, tenant, others) == [True] * 4
+        assert await are_renewed(repository, tenant, [failing]) == [False]
+        assert await count_responses(raw) == 0
+        assert worker.failures() == [("mailbox", failing.id, 1)]
+        await worker.remove_fault()
+        await worker.advance(FIRST_RETRY)
+        assert await are_renewed(repository, tenant, [failing]) == [True]
 
 
-async def test_a_mailbox_that_cannot_be_read_keeps_nobody_elses_renewal_waiting(
+async def test_a_mailbox_that_can_not_be_read_delays_no_other(
     repository: Repository, tenant: Tenant, raw: AsyncEngine, clean_store: str
 ) -> None:
-    bad, *others = await new_mailboxes(repository, await new_domain(repository, tenant), *(f"m{n}" for n in range(5)))
-    its_status = "UPDATE mailboxes SET status = '{}' WHERE id = '{}'"
-    await execute(raw, text(its_status.format("of a later release", bad.id)))
-    async with worker_on(clean_store) as worker:
-        await worker.rounds()
-        assert await renewed(repository, tenant, others) == [True] * 4
-        assert worker.failures() == [("mailbox", bad.id, 1)]
-        await execute(raw, text(its_status.format("ready", bad.id)))
-        await worker.pass_time(FIRST_RETRY)
-        assert await renewed(repository, tenant, [bad]) == [True]
+    failing, *others = await new_mailboxes(
+        repository, await new_domain(repository, tenant), *(f"m{n}" for n in range(5))
+    )
+    set_status = "UPDATE mailboxes SET status = '{}' WHERE id = '{}'"
+    await execute(raw, text(set_status.format("unknown_to_this_release", failing.id)))
+    async with running_worker(clean_store) as worker:
+        await worker.run_passes()
+        assert await are_renewed(repository, tenant, others) == [True] * 4
+        assert worker.failures() == [("mailbox", failing.id, 1)]
+        await execute(raw, text(set_status.format("ready", failing.id)))
+        await worker.advance(FIRST_RETRY)
+        assert await are_renewed(repository, tenant, [failing]) == [True]
 
 
 @pytest.mark.parametrize("event", ["UPDATE", "DELETE"])
-async def test_a_domain_that_cannot_be_purged_keeps_no_other_from_it(
+async def test_a_domain_that_can_not_be_purged_delays_no_other(
     repository: Repository, tenant: Tenant, raw: AsyncEngine, clean_store: str, event: str
 ) -> None:
-    domains = [await going_domain(repository, tenant, f"going{n}.test") for n in range(3)]
-    bad = domains[0]
-    table, condition = (t.domains, row(bad)) if event == "UPDATE" else (t.mailboxes, f"OLD.domain_id = '{bad.id}'")
-    async with worker_on(clean_store, refused(raw, event, table, condition)) as worker:
-        await worker.rounds()
+    domains = [await deleted_domain(repository, tenant, f"deleted{n}.test") for n in range(3)]
+    failing = domains[0]
+    table, condition = (
+        (t.domains, row(failing)) if event == "UPDATE" else (t.mailboxes, f"OLD.domain_id = '{failing.id}'")
+    )
+    async with running_worker(clean_store, rejecting(raw, event, table, condition)) as worker:
+        await worker.run_passes()
         assert await statuses(raw, *domains) == [DomainStatus.DELETING, None, None]
-        assert worker.failures() == [("domain_purge", bad.id, 1)]
-        await worker.lift_fault()
-        await worker.pass_time(FIRST_RETRY)
-        assert await statuses(raw, bad) == [None]
+        assert worker.failures() == [("domain_purge", failing.id, 1)]
+        await worker.remove_fault()
+        await worker.advance(FIRST_RETRY)
+        assert await statuses(raw, failing) == [None]
 
 
-async def test_a_domain_that_cannot_be_taken_into_use_keeps_no_other_from_it(
+async def test_a_domain_that_can_not_be_activated_delays_no_other(
     repository: Repository, tenant: Tenant, raw: AsyncEngine, clean_store: str
 ) -> None:
     domains = [await new_domain(repository, tenant, f"new{n}.test", DomainStatus.PROVISIONING) for n in range(3)]
-    bad = domains[1]
-    async with worker_on(clean_store, refused(raw, "UPDATE", t.domains, row(bad))) as worker:
-        await worker.rounds()
+    failing = domains[1]
+    async with running_worker(clean_store, rejecting(raw, "UPDATE", t.domains, row(failing))) as worker:
+        await worker.run_passes()
         assert await statuses(raw, *domains) == [DomainStatus.READY, DomainStatus.PROVISIONING, DomainStatus.READY]
-        assert worker.failures() == [("domain_provided", bad.id, 1)]
-        await worker.lift_fault()
-        await worker.pass_time(FIRST_RETRY)
-        assert await statuses(raw, bad) == [DomainStatus.READY]
+        assert worker.failures() == [("domain_activation", failing.id, 1)]
+        await worker.remove_fault()
+        await worker.advance(FIRST_RETRY)
+        assert await statuses(raw, failing) == [DomainStatus.READY]
 
 
-@pytest.mark.parametrize("table", [t.domains, t.domain_records], ids=["claimed", "settled"])
-async def test_a_domain_whose_look_up_cannot_be_stored_keeps_no_other_from_it(
+@pytest.mark.parametrize("table", [t.domains, t.domain_records], ids=["leased", "settled"])
+async def test_a_lookup_that_can_not_be_stored_delays_no_other(
     repository: Repository, tenant: Tenant, raw: AsyncEngine, clean_store: str, table: Table
 ) -> None:
     domains = [await validating_domain(repository, tenant, f"new{n}.test") for n in range(3)]
-    bad = domains[1]
-    condition = row(bad) if table is t.domains else f"OLD.domain_id = '{bad.id}'"
-    async with worker_on(clean_store, refused(raw, "UPDATE", table, condition)) as worker:
-        await worker.rounds()
+    failing = domains[1]
+    condition = row(failing) if table is t.domains else f"OLD.domain_id = '{failing.id}'"
+    async with running_worker(clean_store, rejecting(raw, "UPDATE", table, condition)) as worker:
+        await worker.run_passes()
         assert await statuses(raw, *domains) == [DomainStatus.READY, DomainStatus.VALIDATING, DomainStatus.READY]
-        assert worker.failures() == [("dns_lookup", bad.id, 1)]
-        await worker.lift_fault()
-        await worker.pass_time(FIRST_RETRY)
-        await eventually(lambda: is_ready(raw, bad))
+        assert worker.failures() == [("dns_lookup", failing.id, 1)]
+        await worker.remove_fault()
+        await worker.advance(FIRST_RETRY)
+        await wait_until(lambda: is_ready(raw, failing))
 
 
 async def exists(raw: AsyncEngine, table: str) -> bool:
@@ -264,50 +270,50 @@ async def is_ready(raw: AsyncEngine, domain: Domain) -> bool:
     return await statuses(raw, domain) == [DomainStatus.READY]
 
 
-async def test_a_kind_of_step_that_fails_rests_ever_longer_while_the_others_go_on(
+async def test_a_failing_kind_backs_off_while_the_others_go_on(
     repository: Repository, tenant: Tenant, raw: AsyncEngine, clean_store: str
 ) -> None:
-    going = await going_domain(repository, tenant, "going.test")
-    made = await new_mailboxes(repository, await new_domain(repository, tenant), "ada")
-    await keep_answer(raw, tenant)
-    kind = "answer_forgotten"
-    async with worker_on(clean_store, refused(raw, "DELETE", t.idempotency_keys)) as worker:
-        await worker.rounds()
-        assert await renewed(repository, tenant, made) == [True]
-        assert await statuses(raw, going) == [None]
+    deleted = await deleted_domain(repository, tenant, "deleted.test")
+    mailboxes = await new_mailboxes(repository, await new_domain(repository, tenant), "ada")
+    await store_expired_response(raw, tenant)
+    kind = "expired_response"
+    async with running_worker(clean_store, rejecting(raw, "DELETE", t.idempotency_keys)) as worker:
+        await worker.run_passes()
+        assert await are_renewed(repository, tenant, mailboxes) == [True]
+        assert await statuses(raw, deleted) == [None]
         assert worker.failures() == [(kind, None, 1)]
-        await worker.pass_time(FIRST_RETRY)
+        await worker.advance(FIRST_RETRY)
         assert worker.failures() == [(kind, None, 1), (kind, None, 2)]
-        await worker.pass_time(FIRST_RETRY)
-        await worker.rounds()
+        await worker.advance(FIRST_RETRY)
+        await worker.run_passes()
         assert len(worker.failures()) == 2
-        await worker.pass_time(FIRST_RETRY)
+        await worker.advance(FIRST_RETRY)
         assert worker.failures()[2:] == [(kind, None, 3)]
-        assert await answers(raw) == 1
-        await worker.lift_fault()
-        await worker.pass_time(4 * FIRST_RETRY)
-        assert await answers(raw) == 0
-        assert [each["kind"] for each in worker.logs if each["event"] == "steps are taken again"] == [kind]
+        assert await count_responses(raw) == 1
+        await worker.remove_fault()
+        await worker.advance(4 * FIRST_RETRY)
+        assert await count_responses(raw) == 0
+        assert [each["kind"] for each in worker.logs if each["event"] == "steps resumed"] == [kind]
 
 
-async def test_where_it_cannot_be_looked_for_work_all_is_tried(
+async def test_every_kind_is_tried_if_the_poll_fails(
     repository: Repository, tenant: Tenant, raw: AsyncEngine, clean_store: str
 ) -> None:
-    made = await new_mailboxes(repository, await new_domain(repository, tenant), "ada")
+    mailboxes = await new_mailboxes(repository, await new_domain(repository, tenant), "ada")
     validating = await validating_domain(repository, tenant, "new.test")
-    away, back = "ALTER TABLE idempotency_keys RENAME TO away", "ALTER TABLE away RENAME TO idempotency_keys"
-    await execute(raw, text(away))
+    hide, restore = "ALTER TABLE idempotency_keys RENAME TO hidden", "ALTER TABLE hidden RENAME TO idempotency_keys"
+    await execute(raw, text(hide))
     try:
-        async with worker_on(clean_store) as worker:
-            await worker.rounds()
-            assert await renewed(repository, tenant, made) == [True]
-            await eventually(lambda: is_ready(raw, validating))
-            assert {kind for kind, _, _ in worker.failures()} == {"poll", "answer_forgotten"}
-            await execute(raw, text(back))
-            await worker.pass_time(4 * FIRST_RETRY)
-            await worker.rounds()
-            again = [each["kind"] for each in worker.logs if each["event"] == "steps are taken again"]
-            assert again == ["poll"]  # there is nothing to forget
+        async with running_worker(clean_store) as worker:
+            await worker.run_passes()
+            assert await are_renewed(repository, tenant, mailboxes) == [True]
+            await wait_until(lambda: is_ready(raw, validating))
+            assert {kind for kind, _, _ in worker.failures()} == {"poll", "expired_response"}
+            await execute(raw, text(restore))
+            await worker.advance(4 * FIRST_RETRY)
+            await worker.run_passes()
+            again = [each["kind"] for each in worker.logs if each["event"] == "steps resumed"]
+            assert again == ["poll"]  # there is no response to remove
     finally:
         if not await exists(raw, "idempotency_keys"):
-            await execute(raw, text(back))
+            await execute(raw, text(restore))

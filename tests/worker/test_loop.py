@@ -1,4 +1,4 @@
-"""The worker's loop over much that is due: it heeds a stop, and leases from the time that it is."""
+"""The worker's loop with a backlog: a stop is prompt, and leases start at the current time."""
 
 import asyncio
 from collections.abc import Sequence
@@ -19,67 +19,67 @@ from tests.support.lifecycle import FREE
 
 MAILBOXES = 10
 DUE = NOW + timedelta(days=40)
-CALL_TAKES = timedelta(minutes=1)
+PASS_TIME = timedelta(minutes=1)
 
 
-class BusyClock(Clock):
-    """Of a machine that is busy: whenever somebody looks at it, a minute has passed."""
+class SlowClock(Clock):
+    """The clock of a slow machine: each reading is a minute after the last one."""
 
     def __init__(self) -> None:
         self.time = DUE
 
     def now(self) -> datetime:
-        self.time += CALL_TAKES
+        self.time += PASS_TIME
         return self.time
 
 
 async def backlog(repository: Repository, tenant: Tenant, monkeypatch: pytest.MonkeyPatch) -> Sequence[Mailbox]:
-    """Mailboxes that are due, of which a worker takes two at a time."""
-    monkeypatch.setattr(steps, "CHUNK", 2)
+    """Due mailboxes, of which the worker takes two at a time."""
+    monkeypatch.setattr(steps, "BATCH_SIZE", 2)
     return await new_mailboxes(repository, await new_domain(repository, tenant), *(f"m{n}" for n in range(MAILBOXES)))
 
 
-def working(repository: Repository, stop: asyncio.Event) -> Any:
-    """A worker at work until a stop."""
+def run_worker(repository: Repository, stop: asyncio.Event) -> Any:
+    """Run a worker until the stop."""
     worker = Worker(work=repository.work, prober=None, policy=FREE)
-    return loop.run_loop(worker, stop, BusyClock(), timedelta(hours=1))
+    return loop.run_loop(worker, stop, SlowClock(), timedelta(hours=1))
 
 
-async def test_a_stop_is_heeded_with_much_still_to_do(
+async def test_a_stop_does_not_wait_for_the_backlog(
     repository: Repository, tenant: Tenant, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = await backlog(repository, tenant, monkeypatch)
+    mailboxes = await backlog(repository, tenant, monkeypatch)
     stop = asyncio.Event()
     advance = repository.work.advance
 
-    async def stopping(*arguments: Any) -> bool:
+    async def advance_and_stop(*arguments: Any) -> bool:
         stop.set()
         return await advance(*arguments)
 
-    monkeypatch.setattr(repository.work, "advance", stopping)
-    await working(repository, stop)
-    found = [await repository.mailboxes.get(tenant.context, one.id) for one in made]
-    renewed = [one for one in found if one.subscription_period_started_at > NOW]
+    monkeypatch.setattr(repository.work, "advance", advance_and_stop)
+    await run_worker(repository, stop)
+    stored = [await repository.mailboxes.get(tenant.context, mailbox.id) for mailbox in mailboxes]
+    renewed = [mailbox for mailbox in stored if mailbox.subscription_period_started_at > NOW]
     assert len(renewed) == 2
 
 
-async def test_a_lease_runs_from_the_time_that_it_is(
+async def test_each_batch_is_leased_from_the_current_time(
     repository: Repository, tenant: Tenant, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await backlog(repository, tenant, monkeypatch)
-    stop, claim = asyncio.Event(), repository.work.lease_mailboxes
-    claimed_at: list[datetime] = []
-    claimed: list[MailboxLease] = []
+    stop, lease_mailboxes = asyncio.Event(), repository.work.lease_mailboxes
+    leased_at: list[datetime] = []
+    leased: list[MailboxLease] = []
 
-    async def claiming(now: datetime, *arguments: Any) -> Sequence[MailboxLease]:
-        claims = await claim(now, *arguments)
-        claimed_at.append(now)
-        claimed.extend(claims)
-        if len(claimed) == MAILBOXES:
+    async def record_leases(now: datetime, *arguments: Any) -> Sequence[MailboxLease]:
+        leases = await lease_mailboxes(now, *arguments)
+        leased_at.append(now)
+        leased.extend(leases)
+        if len(leased) == MAILBOXES:
             stop.set()
-        return claims
+        return leases
 
-    monkeypatch.setattr(repository.work, "lease_mailboxes", claiming)
-    await working(repository, stop)
-    assert len(claimed_at) == MAILBOXES / 2
-    assert all(later - earlier >= CALL_TAKES for earlier, later in pairwise(claimed_at))
+    monkeypatch.setattr(repository.work, "lease_mailboxes", record_leases)
+    await run_worker(repository, stop)
+    assert len(leased_at) == MAILBOXES / 2
+    assert all(later - earlier >= PASS_TIME for earlier, later in pairwise(leased_at))

@@ -1,4 +1,4 @@
-"""What the worker counts of its work, and the storage of its transactions, on either engine."""
+"""The metrics of the worker and of retried transactions, on both engines."""
 
 import asyncio
 from collections.abc import Mapping
@@ -20,12 +20,14 @@ from postroomd.domain.records import Finding
 from postroomd.storage.opening import open_database
 from postroomd.storage.protocols.repository import Repository
 from postroomd.worker import loop, steps
+from postroomd.worker.backoff import Backoff
 from postroomd.worker.probers import Prober, TrustingProber
 from postroomd.worker.steps import Worker
-from tests.support.factories import NOW, Tenant, mailbox, new_alias, new_domain, new_mailboxes, new_one
+from tests.support.factories import NOW, Tenant, mailbox, new_alias, new_domain, new_mailbox, new_mailboxes
 from tests.support.lifecycle import FREE, PLATFORM
-from tests.support.metrics import Scrape, here
+from tests.support.metrics import Scrape, scrape_tests
 from tests.support.stores import Store
+from tests.support.worker import drain, drain_steps
 
 DUE = NOW + timedelta(days=40)  # later than a month
 STEPS, FAILURES, LOOKED_UP = (
@@ -35,9 +37,9 @@ STEPS, FAILURES, LOOKED_UP = (
 )
 
 
-def grown(before: Scrape, name: str, label: str = "kind") -> dict[str, float]:
-    """By how much the samples of a name have grown since, by label."""
-    earlier, now = before.counted(name, label), here().counted(name, label)
+def increases(before: Scrape, name: str, label: str = "kind") -> dict[str, float]:
+    """The increase of each sample of a metric since a scrape, by label."""
+    earlier, now = before.nonzero(name, label), scrape_tests().nonzero(name, label)
     return {key[0]: value - earlier.get(key, 0) for key, value in now.items() if value != earlier.get(key)}
 
 
@@ -45,113 +47,111 @@ def worker_of(repository: Repository, prober: Prober | None = None) -> Worker:
     return Worker(work=repository.work, prober=prober, policy=FREE, administration=repository.administration)
 
 
-async def validating(repository: Repository, tenant: Tenant) -> Domain:
-    made = await new_domain(repository, tenant, "validating.test", DomainStatus.WAITING_VALIDATION)
-    return await repository.domains.begin_validation(tenant.context, made.id, partial(begin_validation, now=NOW), NOW)
+async def validating_domain(repository: Repository, tenant: Tenant) -> Domain:
+    domain = await new_domain(repository, tenant, "validating.test", DomainStatus.WAITING_VALIDATION)
+    return await repository.domains.begin_validation(tenant.context, domain.id, partial(begin_validation, now=NOW), NOW)
 
 
-class Blind:
-    """A prober that finds nothing, or fails."""
+class FailingProber:
+    """A prober that finds no record, or raises."""
 
-    def __init__(self, *, fails: bool = False) -> None:
-        self.fails = fails
+    def __init__(self, *, raises: bool = False) -> None:
+        self.raises = raises
 
-    async def probe(self, _: Domain, wanted: Mapping[str, DomainRecord]) -> Mapping[str, Finding]:
-        if self.fails:
+    async def probe(self, _: Domain, records: Mapping[str, DomainRecord]) -> Mapping[str, Finding]:
+        if self.raises:
             raise RuntimeError
-        return dict.fromkeys(wanted, Finding(RecordStatus.NOT_FOUND, "nothing"))
+        return dict.fromkeys(records, Finding(RecordStatus.NOT_FOUND, "no record"))
 
 
 # --- The worker -------------------------------------------------------------------------------------------------------
 
 
 async def test_steps_are_counted_by_kind(repository: Repository, tenant: Tenant) -> None:
-    before = here()
-    domain = await validating(repository, tenant)
+    before = scrape_tests()
+    domain = await validating_domain(repository, tenant)
     ada, _ = await new_mailboxes(repository, domain, "ada", "bob")
     worker = worker_of(repository, TrustingProber())
-    await worker.run_once(NOW)  # it becomes ready, and its mailboxes with it
-    assert grown(before, LOOKED_UP, "status") == {"provisioning": 1}
-    assert grown(before, STEPS) == {"domain_provided": 1, "mailbox": 2}
-    await worker.run_once(NOW)
-    assert grown(before, STEPS) == {"domain_provided": 1, "mailbox": 2}
+    await drain(worker, NOW)  # the domain becomes ready, and its mailboxes with it
+    assert increases(before, LOOKED_UP, "status") == {"provisioning": 1}
+    assert increases(before, STEPS) == {"domain_activation": 1, "mailbox": 2}
+    await drain(worker, NOW)
+    assert increases(before, STEPS) == {"domain_activation": 1, "mailbox": 2}
     await new_alias(repository, ada, "info")
-    await worker.move_once(NOW)
-    await worker.move_once(DUE)  # both are renewed
-    assert grown(before, STEPS) == {"domain_provided": 1, "mailbox": 4}
+    await drain_steps(worker, NOW)
+    await drain_steps(worker, DUE)  # both are renewed
+    assert increases(before, STEPS) == {"domain_activation": 1, "mailbox": 4}
     await repository.domains.delete(tenant.context, domain.id, partial(delete_domain, now=DUE), DUE)
-    await worker.move_once(DUE)
-    assert grown(before, STEPS) == {"domain_provided": 1, "mailbox": 4, "domain_purge": 3}
-    assert grown(before, FAILURES) == {}
+    await drain_steps(worker, DUE)
+    assert increases(before, STEPS) == {"domain_activation": 1, "mailbox": 4, "domain_purge": 3}
+    assert increases(before, FAILURES) == {}
 
 
-async def test_domains_looked_up_are_counted_by_what_became_of_them(repository: Repository, tenant: Tenant) -> None:
-    before = here()
-    await validating(repository, tenant)
-    await worker_of(repository, Blind()).run_once(NOW)
-    assert grown(before, LOOKED_UP, "status") == {"waiting_validation": 1}
-    assert grown(before, FAILURES) == {}
+async def test_looked_up_domains_are_counted_by_their_status(repository: Repository, tenant: Tenant) -> None:
+    before = scrape_tests()
+    await validating_domain(repository, tenant)
+    await drain(worker_of(repository, FailingProber()), NOW)
+    assert increases(before, LOOKED_UP, "status") == {"validation_failed": 1}
+    assert increases(before, FAILURES) == {}
 
 
-async def test_a_look_up_that_fails_for_a_fault_of_ours_is_counted_as_failed(
-    repository: Repository, tenant: Tenant
-) -> None:
-    before = here()
-    await validating(repository, tenant)
-    await worker_of(repository, Blind(fails=True)).run_once(NOW)
-    assert grown(before, FAILURES) == {"dns_lookup": 1}
-    assert grown(before, LOOKED_UP, "status") == {"waiting_validation": 1}
+async def test_a_prober_that_raises_is_counted_as_a_failure(repository: Repository, tenant: Tenant) -> None:
+    before = scrape_tests()
+    await validating_domain(repository, tenant)
+    await drain(worker_of(repository, FailingProber(raises=True)), NOW)
+    assert increases(before, FAILURES) == {"dns_lookup": 1}
+    assert increases(before, LOOKED_UP, "status") == {"validation_failed": 1}
 
 
-async def test_a_step_that_fails_is_counted_as_failed_and_not_as_done(
+async def test_a_failed_step_is_counted_as_a_failure_only(
     repository: Repository, tenant: Tenant, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = here()
+    before = scrape_tests()
     failing, _ = await new_mailboxes(repository, await new_domain(repository, tenant), "ada", "bob")
     advance = repository.work.advance
 
-    async def fail(claim: Any, *arguments: Any) -> bool:
-        if claim.mailbox.id == failing.id:
+    async def fail(lease: Any, *arguments: Any) -> bool:
+        if lease.mailbox.id == failing.id:
             raise RuntimeError
-        return await advance(claim, *arguments)
+        return await advance(lease, *arguments)
 
     monkeypatch.setattr(repository.work, "advance", fail)
-    await worker_of(repository).run_once(DUE)
-    assert grown(before, STEPS) == {"mailbox": 1}
-    assert grown(before, FAILURES) == {"mailbox": 1}
+    await drain(worker_of(repository), DUE)
+    assert increases(before, STEPS) == {"mailbox": 1}
+    assert increases(before, FAILURES) == {"mailbox": 1}
 
 
-async def test_what_is_taken_as_provided_is_counted_and_what_fails_apart(
+async def test_confirmed_and_failed_provisions_are_counted_separately(
     repository: Repository, tenant: Tenant, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    within = await new_domain(repository, tenant)
-    failing, _ = [await new_one(repository, within, mailbox(name, policy=PLATFORM)) for name in ("ada", "bob")]
+    domain = await new_domain(repository, tenant)
+    failing, _ = [await new_mailbox(repository, domain, mailbox(name, policy=PLATFORM)) for name in ("ada", "bob")]
 
-    def faulty(provision: Provision, *arguments: Any, **others: Any) -> object:
+    def fail(provision: Provision, *arguments: Any, **others: Any) -> object:
         if provision.mailbox_id == failing.id:
             raise ZeroDivisionError
         return confirm_provision(provision, *arguments, **others)
 
-    before = here()
-    monkeypatch.setattr(steps, "confirm_provision", faulty)
-    await worker_of(repository).move_some(NOW)
-    assert grown(before, STEPS) == {"provision": 1}
-    assert grown(before, FAILURES) == {"provision": 1}
+    before = scrape_tests()
+    monkeypatch.setattr(steps, "confirm_provision", fail)
+    await worker_of(repository).run_steps(NOW, Backoff())
+    assert increases(before, STEPS) == {"provision": 1}
+    assert increases(before, FAILURES) == {"provision": 1}
 
 
-async def test_answers_that_are_forgotten_are_counted(repository: Repository, tenant: Tenant) -> None:
+async def test_removed_responses_are_counted(repository: Repository, tenant: Tenant) -> None:
     expires_at = NOW + timedelta(hours=1)
     key = Idempotency(key="a key", digest=b"a digest", encode=lambda _: b"", now=NOW, expires_at=expires_at)
     await new_domain(repository, tenant, idempotency=key)
-    before, worker = here(), worker_of(repository)
-    await worker.move_once(NOW)
-    assert grown(before, STEPS) == {}
-    await worker.move_once(NOW + timedelta(hours=1))
-    assert grown(before, STEPS) == {"answer_forgotten": 1}
+    before, worker = scrape_tests(), worker_of(repository)
+    await drain_steps(worker, NOW)
+    assert increases(before, STEPS) == {}
+    await drain_steps(worker, NOW + timedelta(hours=1))
+    assert increases(before, STEPS) == {"expired_response": 1}
 
 
-class OneLook(Clock):
-    """A clock that stands still; the worker is stopped when it comes to rest."""
+class OnePassClock(Clock):
+    """A clock that stands still, and stops the worker when it waits."""
 
     def __init__(self, now: datetime) -> None:
         self.time = now
@@ -160,83 +160,83 @@ class OneLook(Clock):
     def now(self) -> datetime:
         return self.time
 
-    async def wait(self, *_: Any) -> None:
+    async def rest(self, *_: Any) -> None:
         self.stop.set()
 
 
 @pytest.fixture
 def lags(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """How far behind the worker says that it is, each time that it begins to take steps."""
-    seen: list[float] = []
-    move = Worker.move_some
+    """The worker's lag metric at the start of each pass with steps."""
+    observed: list[float] = []
+    run_steps = Worker.run_steps
 
-    async def moving(*arguments: Any) -> int:
-        seen.append(here().value("postroom_worker_lag_seconds"))
-        return await move(*arguments)
+    async def observe_lag(worker: Worker, now: datetime, backoff: Backoff) -> int:
+        observed.append(scrape_tests().value("postroom_worker_lag_seconds"))
+        return await run_steps(worker, now, backoff)
 
-    monkeypatch.setattr(Worker, "move_some", moving)
-    return seen
+    monkeypatch.setattr(Worker, "run_steps", observe_lag)
+    return observed
 
 
-async def test_the_lag_is_that_of_what_is_most_overdue(
+async def test_the_lag_is_that_of_the_most_overdue_work(
     repository: Repository, tenant: Tenant, lags: list[float]
 ) -> None:
     await new_mailboxes(repository, await new_domain(repository, tenant), "ada")
     (due,) = [(await repository.work.next_due()).steps]
     assert due is not None
-    clock = OneLook(due + timedelta(hours=1))
+    clock = OnePassClock(due + timedelta(hours=1))
     await loop.run_loop(worker_of(repository), clock.stop, clock, timedelta(hours=1))
     assert lags == [3_600]
-    assert here().value("postroom_worker_lag_seconds") == 0
-    assert here().value("postroom_worker_last_run_timestamp_seconds") > due.timestamp()
+    assert scrape_tests().value("postroom_worker_lag_seconds") == 0
+    assert scrape_tests().value("postroom_worker_last_run_timestamp_seconds") > due.timestamp()
 
 
-async def test_what_waits_for_no_instant_is_not_overdue_and_hides_nothing_that_is(
+async def test_work_without_a_due_date_neither_has_nor_hides_a_lag(
     repository: Repository, tenant: Tenant, lags: list[float]
 ) -> None:
     await new_mailboxes(repository, await new_domain(repository, tenant), "ada")
     due = (await repository.work.next_due()).steps
     assert due is not None
     await new_domain(repository, tenant, "provisioning.test", DomainStatus.PROVISIONING)
-    clock = OneLook(due - timedelta(hours=1))
+    clock = OnePassClock(due - timedelta(hours=1))
     await loop.run_loop(worker_of(repository), clock.stop, clock, timedelta(hours=1))
     assert lags == [0]
     await new_domain(repository, tenant, "another.test", DomainStatus.PROVISIONING)
-    clock = OneLook(due + timedelta(hours=1))
+    clock = OnePassClock(due + timedelta(hours=1))
     await loop.run_loop(worker_of(repository), clock.stop, clock, timedelta(hours=1))
     assert lags == [0, 3_600]
 
 
-async def test_a_pass_without_a_database_is_counted_and_is_no_good_run(
+async def test_a_pass_without_a_database_is_a_failure_and_no_run(
     repository: Repository, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def fail(**_: object) -> None:
         raise StorageUnavailable
 
     monkeypatch.setattr(repository.work, "next_due", fail)
-    before, clock = here(), OneLook(NOW)
+    before, clock = scrape_tests(), OnePassClock(NOW)
     await loop.run_loop(worker_of(repository), clock.stop, clock, timedelta(hours=1))
-    assert grown(before, FAILURES) == {"database": 1}
-    assert here().since(before, "postroom_worker_last_run_timestamp_seconds") == 0
+    assert increases(before, FAILURES) == {"database": 1}
+    assert scrape_tests().increase(before, "postroom_worker_last_run_timestamp_seconds") == 0
 
 
 # --- The storage ------------------------------------------------------------------------------------------------------
 
 
-class Lost(Exception):
-    """A transaction has lost to another."""
+class SerializationFailure(Exception):
+    """The error of a transaction that conflicts with another."""
 
     sqlstate = "40001"
 
 
-async def test_transactions_begun_again_are_counted(store: Store) -> None:
-    before, attempts = here(), 0
+async def test_retried_transactions_are_counted(store: Store) -> None:
+    before, attempts = scrape_tests(), 0
 
     async def work(_: AsyncConnection) -> str:
         nonlocal attempts
         attempts += 1
         if attempts < 3:
-            raise Lost
+            raise SerializationFailure
         return "done"
 
     database = open_database(store.url)
@@ -244,4 +244,4 @@ async def test_transactions_begun_again_are_counted(store: Store) -> None:
         assert await database.write(work) == "done"
     finally:
         await database.close()
-    assert here().since(before, "postroom_transactions_retried_total") == 2
+    assert scrape_tests().increase(before, "postroom_transactions_retried_total") == 2

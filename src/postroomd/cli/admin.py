@@ -13,6 +13,7 @@ import typer
 from postroomd.cli.database import with_repository
 from postroomd.cli.options import ExpiresIn, ReadOnly, expiry, with_settings
 from postroomd.cli.output import ListFormat, ListOutput, print_rows
+from postroomd.domain.addresses import Address, canonical_local_part
 from postroomd.domain.errors import NotFound
 from postroomd.domain.history import Transition
 from postroomd.domain.keys import ADMIN_KEY_NAME
@@ -116,10 +117,10 @@ async def _transitions(administration: Administration, mailbox_id: str) -> Seque
 
 
 def _canonical(address: str) -> str:
-    from postroomd.domain.addresses import canonical_domain_name, canonical_local_part  # slow to import
+    from postroomd.domain.domain_names import canonical_domain_name  # slow to import
 
-    local_part, _, domain_name = address.rpartition("@")
     try:
-        return f"{canonical_local_part(local_part)}@{canonical_domain_name(domain_name)}"
+        sent = Address.parse(address)
+        return str(Address(canonical_local_part(sent.local_part), canonical_domain_name(sent.domain_name)))
     except ValueError as error:
         raise InvalidSetting(f"ADDRESS: {error}") from error

@@ -12,7 +12,7 @@ from postroomd.dns.lookup import DomainLookup
 from postroomd.dns.record_lookup import look_up_record
 from postroomd.dns.responses import name_text
 from postroomd.dns.result import LookupStatus
-from postroomd.domain.addresses import organizational_domain
+from postroomd.domain.domain_names import organizational_domain
 from postroomd.domain.model import Domain, DomainRecord, RecordStatus
 from postroomd.domain.records import Finding, Outcome
 

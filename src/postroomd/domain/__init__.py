@@ -1,1 +1,1 @@
-"""The rules of Postroom: pure functions over frozen values, with the time passed in."""
+"""The rules of Postroom: pure functions over frozen values, with the time as an argument."""

@@ -1,6 +1,6 @@
-"""The context of one call: who makes it, what it can reach, and under which conditions.
+"""The context of one call: its actor, its scope, and its conditions.
 
-The boundary of a process makes a CallContext, and passes it to every servicer and repository method as an argument.
+A process's boundary creates a CallContext and passes it to every servicer and repository method as an argument.
 """
 
 from collections.abc import Callable
@@ -13,18 +13,18 @@ from postroomd.domain.tenancy import Scope
 
 
 class Consistency(StrEnum):
-    """How recent the rows of a list are."""
+    """The consistency of a list."""
 
-    BOUNDED_STALENESS = "bounded_staleness"  # a read replica may serve it, up to --replica-staleness-seconds behind
-    STRONG = "strong"  # the primary serves it
+    BOUNDED_STALENESS = "bounded_staleness"  # it may come from a replica, at most --replica-staleness-seconds behind
+    STRONG = "strong"  # it comes from the primary
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Idempotency:
-    """The idempotency key of a call, and what is stored under it with the call's effect.
+    """The idempotency key of a call, and the response that is stored under it with the call's effect.
 
-    `digest` (32 octets) identifies the request. `encode` returns the octets of the response to a result; they are kept
-    until `expires_at`.
+    `digest` (32 octets) identifies the request. `encode` returns the octets of the response to a result, which are
+    stored until `expires_at`.
     """
 
     key: str
@@ -35,10 +35,10 @@ class Idempotency:
 
 
 class Replayed(Exception):
-    """The call was committed before under its idempotency key; `response` holds the octets of the first response."""
+    """The call was committed earlier under its idempotency key; `response` is the first response, as octets."""
 
     def __init__(self, response: bytes) -> None:
-        super().__init__("the call was committed before")
+        super().__init__("the call was committed earlier")
         self.response = response
 
 
@@ -46,9 +46,10 @@ class Replayed(Exception):
 class CallContext:
     """The context of one call.
 
-    `tenant` is what a tenant's call can reach; None for the operator and the worker, who reach every tenant. `actor` is
-    recorded in the history: `key:ACCESS_KEY`, `admin:NAME` or `worker`. `default_project_id` is the project of what is
-    created without naming one. A transaction is not retried after `deadline`, an instant of the monotonic clock.
+    `tenant` is the scope of a tenant's call; None for the operator and the worker, who reach every tenant. `actor` is
+    recorded in the history: `key:ACCESS_KEY`, `admin:NAME` or `worker`. `default_project_id` is the project of a
+    resource that is created without one. A transaction is not retried after `deadline`, an instant of the monotonic
+    clock.
     """
 
     actor: str
@@ -60,11 +61,11 @@ class CallContext:
 
     @property
     def scope(self) -> Scope:
-        """What the tenant's call can reach. Raises TypeError for a call that is no tenant's."""
+        """Return the scope of a tenant's call. Raises TypeError for a call of the operator or the worker."""
         if self.tenant is None:
-            raise TypeError(f"the call of {self.actor} has no tenant")
+            raise TypeError(f"the call of {self.actor} has no tenant scope")
         return self.tenant
 
 
 WORKER = CallContext(actor="worker")
-"""The context of the worker's own steps."""
+"""The context of the worker's steps."""

@@ -1,55 +1,173 @@
-"""The rules of domains."""
+"""The rules of domains, and the table of their transitions."""
 
-from dataclasses import replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from zlib import crc32
 
 from postroomd.domain.errors import Precondition, PreconditionFailed, ResourceName, TransientState
-from postroomd.domain.events import DomainEvent
-from postroomd.domain.model import Domain, DomainStatus
-from postroomd.domain.transitions import DOMAIN_TRANSITIONS
+from postroomd.domain.events import DomainEvent as Event
+from postroomd.domain.model import Domain, DomainRecord, RecordStatus
+from postroomd.domain.model import DomainStatus as D
+from postroomd.domain.policy import LifecyclePolicy
+from postroomd.domain.provisions import ProvisionKind, provision_id
+from postroomd.domain.records import NAME_OWNED_ELSEWHERE, Finding, MailHosts, Outcome, plan_records, validation_event
+from postroomd.domain.transitions import TransitionTable, check_transition
+
+DOMAIN_TRANSITIONS: TransitionTable[Event, D] = {
+    Event.CREATE: {None: frozenset({D.CREATING, D.WAITING_VALIDATION})},
+    Event.PROVISIONED: {D.CREATING: frozenset({D.WAITING_VALIDATION})},
+    Event.VALIDATE: dict.fromkeys((D.WAITING_VALIDATION, D.VALIDATION_FAILED), frozenset({D.VALIDATING})),
+    Event.RECORDS_VALID: {D.VALIDATING: frozenset({D.PROVISIONING})},
+    Event.RECORDS_MISSING: {D.VALIDATING: frozenset({D.WAITING_VALIDATION})},
+    Event.RECORDS_INVALID: {D.VALIDATING: frozenset({D.VALIDATION_FAILED})},
+    Event.ACTIVATE: {D.PROVISIONING: frozenset({D.READY})},
+    Event.DELETE: {status: frozenset({D.DELETING}) for status in D if status is not D.DELETING},
+}
+"""The transitions of domains. Of an existing domain, each event leads to one status."""
+
+_JITTER = 0.1  # of the interval between lookups, in both directions
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DomainCheck:
+    """A domain after a step of its validation, the records that changed, by kind, and when the next lookup is due."""
+
+    domain: Domain
+    records: Mapping[str, DomainRecord] = field(default_factory=dict)
+    next_check_at: datetime | None
+
+
+def new_domain(
+    *, domain_id: str, organization_id: str, project_id: str, name: str, policy: LifecyclePolicy, now: datetime
+) -> Domain:
+    """Return a new domain, to be validated; the mail platform creates it first, if there is one."""
+    domain = Domain(
+        id=domain_id,
+        organization_id=organization_id,
+        project_id=project_id,
+        name=name,
+        status=D.CREATING if policy.provisioning else D.WAITING_VALIDATION,
+        mailbox_total_count=0,
+        created_at=now,
+        updated_at=now,
+    )
+    check_transition(DOMAIN_TRANSITIONS, Event.CREATE, None, domain.status)
+    if policy.provisioning:
+        return replace(domain, provision_id=provision_id(domain, ProvisionKind.CREATE))
+    return domain
+
+
+def new_records(
+    domain: Domain, hosts: MailHosts, *, token: str, dkim_selector: str, dkim_key: str, new_id: Callable[[], str]
+) -> list[DomainRecord]:
+    """Return the DNS records of a new domain, from the arguments of `plan_records`."""
+    plans = plan_records(domain.name, hosts, token=token, dkim_selector=dkim_selector, dkim_key=dkim_key)
+    return [
+        DomainRecord(
+            id=new_id(),
+            domain_id=domain.id,
+            kind=plan.kind,
+            status=RecordStatus.UNKNOWN_STATUS,
+            level=plan.level,
+            dns_type=plan.dns_type,
+            dns_name=plan.dns_name,
+            dns_value=plan.dns_value,
+            error=None,
+            created_at=domain.created_at,
+            updated_at=domain.created_at,
+        )
+        for plan in plans
+    ]
+
+
+def move_domain(domain: Domain, event: Event, now: datetime) -> Domain:
+    """Return the domain after an event; the same domain if the event is no transition of its status."""
+    status = next(iter(DOMAIN_TRANSITIONS[event].get(domain.status, ())), None)
+    return replace(domain, status=status, updated_at=now) if status else domain
 
 
 def begin_validation(domain: Domain, now: datetime) -> Domain:
-    """The domain with a look-up of its records begun. One that is validating or ready stays as it is.
+    """Return the domain with a lookup of its records requested; a validating or ready domain is unchanged.
 
     Raises TransientState while the domain is creating, provisioning or deleting.
     """
-    following = DOMAIN_TRANSITIONS[DomainEvent.VALIDATE].get(domain.status)
-    if following:
-        return replace(domain, status=following, updated_at=now)
-    if domain.status in {DomainStatus.VALIDATING, DomainStatus.READY}:
-        return domain
-    raise TransientState(ResourceName("domain", domain.id), domain.status)
+    validating = move_domain(domain, Event.VALIDATE, now)
+    if validating is domain and domain.status not in {D.VALIDATING, D.READY}:
+        raise TransientState(ResourceName("domain", domain.id), domain.status)
+    return validating
 
 
-def move_domain(domain: Domain, event: DomainEvent, now: datetime) -> Domain:
-    """The domain after an event; the same domain where the event moves nothing."""
-    following = DOMAIN_TRANSITIONS[event].get(domain.status)
-    return replace(domain, status=following, updated_at=now) if following else domain
+def settle_validation(
+    domain: Domain,
+    records: Mapping[str, DomainRecord],
+    owned_elsewhere: bool,
+    *,
+    findings: Mapping[str, Finding],
+    interval: timedelta,
+    now: datetime,
+) -> DomainCheck:
+    """Return the domain and its changed records after a lookup, from what was found of them by kind.
+
+    A validating domain whose token is present while another organization owns the name moves to validation_failed.
+    Otherwise it moves by `validation_event`. Any other domain keeps its status; a ready one is due again after the
+    interval.
+    """
+    event = validation_event(records, findings)
+    token = findings.get("domain_validation")
+    proved = token is not None and token.outcome is Outcome.PRESENT
+    if proved and owned_elsewhere and domain.status is D.VALIDATING and event is not Event.RECORDS_INVALID:
+        event = Event.RECORDS_INVALID
+        findings = {**findings, "domain_validation": Finding(RecordStatus.INVALID, NAME_OWNED_ELSEWHERE)}
+    moved = move_domain(domain, event, now)
+    changed = {
+        kind: replace(record, status=finding.status, error=finding.error, updated_at=now)
+        for kind, record in records.items()
+        if (finding := findings.get(kind)) and (record.status, record.error) != (finding.status, finding.error)
+    }
+    return DomainCheck(domain=moved, records=changed, next_check_at=next_check_at(moved, interval, now))
+
+
+def activate_domain(domain: Domain, interval: timedelta, now: datetime) -> DomainCheck:
+    """Return a provisioning domain as ready, with its next lookup due after the interval."""
+    ready = move_domain(domain, Event.ACTIVATE, now)
+    return DomainCheck(domain=ready, next_check_at=next_check_at(ready, interval, now))
 
 
 def next_check_at(domain: Domain, interval: timedelta, now: datetime) -> datetime | None:
-    """When a domain's records are to be looked up again: while it is ready, after the interval or a tenth of it about.
+    """Return when a ready domain is due for the next lookup: after the interval ± 10 %; None for any other domain.
 
-    Domains that were checked together are not for ever: each has a share of its own.
+    The jitter depends on the id, so that domains which were looked up together spread out.
     """
-    if domain.status is not DomainStatus.READY:
+    if domain.status is not D.READY:
         return None
-    return now + interval * (0.9 + 0.2 * crc32(domain.id.encode()) / 2**32)
+    fraction = crc32(domain.id.encode()) / 2**32
+    return now + interval * (1 - _JITTER + 2 * _JITTER * fraction)
 
 
 def delete_domain(domain: Domain, now: datetime) -> Domain:
-    """The domain being deleted, and nothing more awaited for it; unchanged where it is already."""
-    deleted = move_domain(domain, DomainEvent.DELETE, now)
+    """Return the domain as deleting, without a pending provision; unchanged if it is deleting already."""
+    deleted = move_domain(domain, Event.DELETE, now)
     return domain if deleted is domain else replace(deleted, provision_id=None)
 
 
+def purge_domain(domain: Domain, policy: LifecyclePolicy) -> Domain | None:
+    """Return a deleting domain, which has no mailboxes left, with its deletion requested of the mail platform.
+
+    None if it can be removed: there is no mail platform.
+    """
+    if not policy.provisioning:
+        return None
+    if domain.provision_id is not None:
+        return domain
+    return replace(domain, provision_id=provision_id(domain, ProvisionKind.DELETE))
+
+
 def require_mailboxes_allowed(domain: Domain) -> None:
-    """Raise PreconditionFailed where no mailbox can be made in the domain any more."""
-    if domain.status is DomainStatus.DELETING:
+    """Raise PreconditionFailed if no mailbox can be created in the domain."""
+    if domain.status is D.DELETING:
         raise PreconditionFailed(
             ResourceName("domain", domain.id),
             Precondition.UNKNOWN_PRECONDITION,
-            "the domain is being deleted: no mailbox can be created in it",
+            "the domain is being deleted: create mailboxes in another domain",
         )

@@ -1,32 +1,32 @@
-"""Every way a call can fail, as exceptions raised where a rule breaks and mapped in one place, rpc/status.py.
+"""The errors of calls: raised by the rules and the storage, mapped to google.rpc.Status in rpc/status.py.
 
 PostroomError
-├── InvalidArguments        the request breaks rules of its own; names every violation
+├── InvalidArguments        the request itself is invalid; names every violation
 ├── Unauthenticated         no valid API key
-├── PermissionDenied        the key may not do this
-├── NotFound                there is no such resource, or it is another tenant's
+├── PermissionDenied        the key does not permit the action
+├── NotFound                no such resource, or one of another tenant
 ├── Conflict                another resource has the address or the name
-│   └── Stale               the resource is not any more what the caller last saw
-├── PreconditionFailed      the state of a resource forbids it, until a caller changes that
-├── TransientState          the state of a resource forbids it, and passes by itself
+│   └── Stale               the resource's etag is not the one that the caller sent
+├── PreconditionFailed      the resource's state forbids the call, until a caller changes it
+├── TransientState          the resource's state forbids the call, and changes without a call
 ├── Locked                  the operator has locked the resource
-├── QuotaExceeded           the project has as many mailboxes as it may
-├── TooManyRequests         the service is at its limit; nothing was done
-├── StorageUnavailable      the database can't be reached; what was begun was undone
-└── SchemaMismatch          the database is behind or ahead of this version: at start-up alone
+├── QuotaExceeded           the project's mailbox quota is used up
+├── TooManyRequests         the service is overloaded; the call had no effect
+├── StorageUnavailable      the database is unavailable; the transaction was rolled back
+└── SchemaMismatch          the database's schema is of another version; at start-up only
 
-Messages are for the caller: they hold nothing of another tenant, no password and no text of a driver's error.
+Messages are for the caller: they contain no data of another tenant, no password and no text of a driver's error.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-LISTED = 5
+MAX_NAMES = 5  # that a message lists
 
 
 class Reason(StrEnum):
-    """Why an argument is refused: the values of `reason` in the contract."""
+    """The fault of an argument: the values of `reason` in invalid_arguments."""
 
     REQUIRED = "required"
     FORMAT = "format"
@@ -35,7 +35,7 @@ class Reason(StrEnum):
 
 
 class Precondition(StrEnum):
-    """What kind of precondition failed: the values of `precondition` in the contract."""
+    """The kind of a failed precondition: the values of `precondition` in the contract."""
 
     RESOURCE_STILL_IN_USE = "resource_still_in_use"
     ATTRIBUTE_MUST_BE_SET = "attribute_must_be_set"
@@ -43,7 +43,7 @@ class Precondition(StrEnum):
 
 
 class KeyRefusal(StrEnum):
-    """Why an API key is refused: the values of `reason` in denied_authentication."""
+    """The fault of an API key: the values of `reason` in denied_authentication."""
 
     INVALID_ARGUMENT = "invalid_argument"
     NOT_FOUND = "not_found"
@@ -52,7 +52,7 @@ class KeyRefusal(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """One argument at fault. `field` is a path, such as `mailboxes[2].local_part`."""
+    """One invalid argument. `field` is a path, such as `mailboxes[2].local_part`."""
 
     field: str
     reason: Reason
@@ -61,27 +61,27 @@ class Violation:
 
 @dataclass(frozen=True, slots=True)
 class ResourceName:
-    """A resource that an error is about: its type (`mailbox`) and its id."""
+    """The type (`mailbox`) and the id of a resource."""
 
     type: str
     id: str
 
 
-def listed(names: Sequence[str]) -> str:
-    """The first few names, and how many more there are: a message is no place for a hundred."""
-    further = len(names) - LISTED
-    return ", ".join(names[:LISTED]) + (f" and {further} more" if further > 0 else "")
+def summarize(names: Sequence[str]) -> str:
+    """Return the first MAX_NAMES names, and the number of the others."""
+    omitted = len(names) - MAX_NAMES
+    return ", ".join(names[:MAX_NAMES]) + (f" and {omitted} more" if omitted > 0 else "")
 
 
 class PostroomError(Exception):
-    """The root of what a call can fail with on purpose. Its text is shown to the caller."""
+    """The base class of the errors of calls. Its message is shown to the caller."""
 
 
 class InvalidArguments(PostroomError):
-    """The request breaks rules of its own."""
+    """The request itself is invalid."""
 
     def __init__(self, violations: Sequence[Violation]) -> None:
-        super().__init__("invalid argument(s): " + listed([violation.field for violation in violations]))
+        super().__init__("invalid argument(s): " + summarize([violation.field for violation in violations]))
         self.violations = tuple(violations)
 
 
@@ -100,24 +100,24 @@ class Unauthenticated(PostroomError):
 
 
 class PermissionDenied(PostroomError):
-    """The API key may not do this."""
+    """The API key does not permit the action."""
 
     def __init__(self, resource: str, action: str) -> None:
-        super().__init__(f"the API key may not {action} {resource}")
+        super().__init__(f"the API key lacks permission to {action} {resource}")
         self.resource = resource
         self.action = action
 
 
 class NotFound(PostroomError):
-    """There is no such resource, or it is another tenant's: the two are not told apart."""
+    """The resource does not exist, or belongs to another tenant: both give the same error."""
 
     def __init__(self, resource: str, resource_id: str) -> None:
-        super().__init__(f"{resource} {resource_id} is not found")
+        super().__init__(f"{resource} {resource_id} not found")
         self.resource = ResourceName(resource, resource_id)
 
 
 class Conflict(PostroomError):
-    """Another resource of the caller has the address or the name already. `resources` are those in the way."""
+    """Other resources of the tenant, `resources`, have the address or the name already."""
 
     def __init__(self, message: str, resources: Sequence[ResourceName]) -> None:
         super().__init__(message)
@@ -125,14 +125,16 @@ class Conflict(PostroomError):
 
 
 class Stale(Conflict):
-    """The resource's etag is not the one that the caller named: it has changed since."""
+    """The resource's etag is not the one that the caller sent: it has changed since."""
 
     def __init__(self, resource: ResourceName) -> None:
-        super().__init__(f"{resource.type} {resource.id} has changed: its etag is another one now", [resource])
+        super().__init__(
+            f"{resource.type} {resource.id} has changed: read it and retry with its current etag", [resource]
+        )
 
 
 class PreconditionFailed(PostroomError):
-    """The state of a resource forbids the call, until a caller changes it."""
+    """The state of a resource, `subject`, forbids the call until a caller changes it."""
 
     def __init__(self, subject: ResourceName, precondition: Precondition, help_message: str) -> None:
         super().__init__(help_message)
@@ -141,10 +143,10 @@ class PreconditionFailed(PostroomError):
 
 
 class TransientState(PostroomError):
-    """The state of a resource forbids the call, and passes by itself."""
+    """The state of a resource forbids the call, and changes without a call."""
 
     def __init__(self, resource: ResourceName, current_state: str) -> None:
-        super().__init__(f"{resource.type} {resource.id} is {current_state}: try again once that has passed")
+        super().__init__(f"{resource.type} {resource.id} is {current_state}: retry when it has left this state")
         self.resource = resource
         self.current_state = current_state
 
@@ -158,10 +160,10 @@ class Locked(PostroomError):
 
 
 class QuotaExceeded(PostroomError):
-    """The project has as many of a resource as it may."""
+    """The project's quota of a resource is used up."""
 
     def __init__(self, resource: str, quota: int, current: int, project_id: str) -> None:
-        super().__init__(f"project {project_id} has {current} of at most {quota} {resource}")
+        super().__init__(f"project {project_id} has {current} {resource} and a quota of {quota}")
         self.resource = resource
         self.quota = quota
         self.current = current
@@ -169,20 +171,20 @@ class QuotaExceeded(PostroomError):
 
 
 class TooManyRequests(PostroomError):
-    """The service is at its limit and has done nothing of the call."""
+    """The service is overloaded; the call had no effect."""
 
     def __init__(self, retry_after_seconds: float) -> None:
-        super().__init__("the service is busy: try again later")
+        super().__init__("the service is overloaded: retry later")
         self.retry_after_seconds = retry_after_seconds
 
 
 class StorageUnavailable(PostroomError):
-    """The database can't be reached; what the call had begun was undone."""
+    """The database is unavailable; the call's transaction was rolled back."""
 
     def __init__(self, retry_after_seconds: float = 1.0) -> None:
-        super().__init__("the database can't be reached: try again later")
+        super().__init__("the database is unavailable: retry later")
         self.retry_after_seconds = retry_after_seconds
 
 
 class SchemaMismatch(PostroomError):
-    """The database's schema is not the one that this version of Postroom works with."""
+    """The database's schema is not that of this version of Postroom."""

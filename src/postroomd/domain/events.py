@@ -1,26 +1,26 @@
-"""What happens to domains, mailboxes and aliases, and how a mailbox stands with billing and the mail platform.
+"""The events that move domains, mailboxes and aliases, and the standings that a mailbox's status is derived from.
 
-Events are the causes that the history tells. Standings are facts of their own, beside one another: a mailbox's status
-follows from them (lifecycle.status_of).
+An event is the cause of a transition, and the history records it. Standings are independent of one another.
 """
 
 from enum import StrEnum
 
 
 class DomainEvent(StrEnum):
-    """What moves a domain."""
+    """The cause of a domain's transition."""
 
-    CREATED = "created"
+    CREATE = "create"
+    PROVISIONED = "provisioned"
     VALIDATE = "validate"
     RECORDS_VALID = "records_valid"
     RECORDS_MISSING = "records_missing"
     RECORDS_INVALID = "records_invalid"
-    PROVISIONED = "provisioned"
+    ACTIVATE = "activate"
     DELETE = "delete"
 
 
 class MailboxEvent(StrEnum):
-    """What moves a mailbox."""
+    """The cause of a mailbox's transition."""
 
     CREATE = "create"
     DOMAIN_READY = "domain_ready"
@@ -43,7 +43,7 @@ class MailboxEvent(StrEnum):
 
 
 class AliasEvent(StrEnum):
-    """What moves an alias."""
+    """The cause of an alias's transition."""
 
     CREATE = "create"
     PROVISIONED = "provisioned"
@@ -53,19 +53,19 @@ class AliasEvent(StrEnum):
 
 
 class PaymentStanding(StrEnum):
-    """How a mailbox stands with the payment of its running period."""
+    """The state of the payment of a mailbox's running period."""
 
     SETTLED = "settled"
     FIRST_AWAITED = "first_awaited"
     RENEWAL_AWAITED = "renewal_awaited"
-    FAILED = "failed"  # refused, or awaited for too long
-    SUSPENDED = "suspended"  # failed for too long
+    FAILED = "failed"  # refused or overdue
+    SUSPENDED = "suspended"  # failed, and the payment grace is over
 
 
 class ProvisionStanding(StrEnum):
-    """What the mail platform has of a mailbox."""
+    """The state of a mailbox on the mail platform."""
 
-    CREATE_AWAITED = "create_awaited"  # nothing yet
+    CREATE_AWAITED = "create_awaited"
     PROVIDED = "provided"
     RESTORE_AWAITED = "restore_awaited"
     DELETE_AWAITED = "delete_awaited"

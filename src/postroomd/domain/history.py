@@ -1,4 +1,4 @@
-"""The history of mailboxes: transitions, and the tombstones of purged ones."""
+"""The history of mailboxes: their transitions, and the tombstones of purged ones."""
 
 import hmac
 from dataclasses import dataclass
@@ -10,9 +10,9 @@ from postroomd.domain.model import MailboxStatus
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Transition:
-    """One change of a mailbox's status, by the revision that it made.
+    """One change of a mailbox's status, identified by the revision that it created.
 
-    `from_status` is None for its creation, `to_status` for its purge. `actor` is `key:ACCESS_KEY`, `admin:NAME` or
+    `from_status` is None for the creation, `to_status` for the purge. `actor` is `key:ACCESS_KEY`, `admin:NAME` or
     `worker`.
     """
 
@@ -30,7 +30,7 @@ class Transition:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tombstone:
-    """What is left of a purged mailbox: that it was, when it went and why."""
+    """The record that remains of a purged mailbox, without personal data."""
 
     mailbox_id: str
     organization_id: str
@@ -42,5 +42,5 @@ class Tombstone:
 
 
 def address_hash(organization_id: str, address: str) -> bytes:
-    """What is kept of a purged address: HMAC-SHA-256 by the organization's id, which tells others nothing."""
+    """Return the HMAC-SHA-256 of an address, keyed by the organization's id, which a tombstone stores in its place."""
     return hmac.digest(organization_id.encode(), address.encode(), "sha256")

@@ -1,8 +1,8 @@
-"""What Postroom keeps: frozen values, and the enums of the contract.
+"""The stored resources as frozen values, and the enums of the contract.
 
-An enum's value is the name that REST callers see and that the database stores; the upper-case member name is the
-one in protobuf. Times are aware datetimes in UTC. Ids are lower-case UUIDs as text. A `revision` counts the
-writes of what callers see of a value, from 1: two reads with one revision saw the same.
+An enum's value is its name in REST and in the database; the upper-case member name is its name in protobuf. Instants
+are aware datetimes in UTC. Ids are lower-case UUIDs as text. A `revision` counts the writes of what callers see of a
+resource, from 1: two reads of the same revision return the same.
 """
 
 from dataclasses import dataclass
@@ -10,11 +10,12 @@ from datetime import datetime
 from enum import StrEnum
 from typing import NamedTuple
 
+from postroomd.domain.addresses import Address
 from postroomd.domain.events import MailboxEvent, PaymentStanding, ProvisionStanding
 
 
 class DomainStatus(StrEnum):
-    """Where a domain stands."""
+    """The status of a domain."""
 
     CREATING = "creating"
     WAITING_VALIDATION = "waiting_validation"
@@ -36,7 +37,7 @@ class RecordStatus(StrEnum):
 
 
 class RecordLevel(StrEnum):
-    """How much depends on a DNS record."""
+    """The importance of a DNS record: a domain becomes ready only with every required one."""
 
     REQUIRED = "required"
     RECOMMENDED = "recommended"
@@ -53,7 +54,7 @@ class DnsType(StrEnum):
 
 
 class MailboxStatus(StrEnum):
-    """Where a mailbox stands."""
+    """The status of a mailbox."""
 
     CREATING = "creating"
     WAITING_PAYMENT = "waiting_payment"
@@ -68,7 +69,7 @@ class MailboxStatus(StrEnum):
 
 
 class SubscriptionPeriod(StrEnum):
-    """How long a period of a subscription lasts."""
+    """The length of a subscription period. CANCELED as the next one ends the subscription."""
 
     CANCELED = "canceled"
     MONTHLY = "monthly"
@@ -76,7 +77,7 @@ class SubscriptionPeriod(StrEnum):
 
 
 class AliasStatus(StrEnum):
-    """Where an alias stands."""
+    """The status of an alias."""
 
     PROVISIONING = "provisioning"
     DELETING = "deleting"
@@ -85,9 +86,9 @@ class AliasStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Domain:
-    """An e-mail domain that an organization has registered. `name` is made of A-labels in lower case.
+    """A domain name that an organization has registered for mail, as A-labels in lower case.
 
-    `provision_id` is the work that the mail platform has been asked for and has not confirmed.
+    `provision_id` is the pending provision of the domain itself.
     """
 
     id: str
@@ -104,7 +105,7 @@ class Domain:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DomainRecord:
-    """A DNS record that a domain should publish. `kind` is its name in GetDomainRecordsResponse."""
+    """A DNS record that a domain should publish. `kind` is its field in GetDomainRecordsResponse."""
 
     id: str
     domain_id: str
@@ -121,14 +122,14 @@ class DomainRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mailbox:
-    """A mailbox, without its password: that is written and never read back here.
+    """A mailbox, without its password, which is written only.
 
-    `period_anchor_at` is the first start that the calendar counts periods from; `last_paid_period` the length of
-    the last running period, which a restore takes up again once `subscription_period` is canceled.
+    `period_anchor_at` is the first start, from which the calendar counts periods. `last_paid_period` is the length of
+    the last running period: a restore uses it when `subscription_period` is CANCELED.
 
-    `status` follows from the facts at the end (lifecycle.status_of): `purging`, `lock_reason` (the operator's lock),
-    `payment` and `provision`. `payment_step_at` is when an unpaid standing moves on by itself, `provision_id` the work
-    that the mail platform has been asked for and has not confirmed. `cause` made the status what it is.
+    `status` is derived from other fields (mailbox_status.status_of): `purging`, `deletion_scheduled_at`, `lock_reason`
+    (of the operator's lock), `payment` and `provision`. `payment_step_at` is the due date of the next step of an unpaid
+    payment, `provision_id` the pending provision, and `cause` the event of the last transition.
     """
 
     id: str
@@ -155,12 +156,17 @@ class Mailbox:
     provision_id: str | None = None
     cause: MailboxEvent = MailboxEvent.CREATE
 
+    @property
+    def address(self) -> Address:
+        """`email` as a local part and a domain name."""
+        return Address.parse(self.email)
+
 
 class MailboxView(NamedTuple):
-    """What callers see of a mailbox, for reads: as it is stored, and so instants are microseconds since 1970.
+    """The fields of a mailbox that callers see, as they are stored: instants are microseconds since 1970.
 
-    `status` is the value of a MailboxStatus, the periods are those of a SubscriptionPeriod.
-    A page of Mailbox takes four times as long to read, most of it for values that are taken apart again at once.
+    `status` is the value of a MailboxStatus, the periods are values of SubscriptionPeriod. Reading a page of Mailbox
+    takes four times as long, most of it for conversions that encoding the response would undo.
     """
 
     id: str
@@ -181,10 +187,7 @@ class MailboxView(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Alias:
-    """A further address of a mailbox, in the mailbox's own domain.
-
-    `provision_id` is the work that the mail platform has been asked for and has not confirmed.
-    """
+    """A further address of a mailbox, in the same domain. `provision_id` is its pending provision."""
 
     id: str
     organization_id: str
@@ -198,3 +201,8 @@ class Alias:
     updated_at: datetime
     revision: int = 1
     provision_id: str | None = None
+
+    @property
+    def address(self) -> Address:
+        """`email` as a local part and a domain name."""
+        return Address.parse(self.email)

@@ -1,7 +1,7 @@
-"""What a mailbox's periods cost, and what comes of their payments.
+"""The rules of payments: one for each period of a mailbox.
 
-A payment that is awaited goes overdue; what is unpaid fails, is suspended and scheduled for deletion in the end, each
-at its instant. It can be settled until the mailbox is purged.
+An awaited payment becomes overdue; then its mailbox fails, is suspended, and is scheduled for deletion, each at its due
+date. The payment can be confirmed until the mailbox is purged.
 """
 
 from dataclasses import dataclass, replace
@@ -18,20 +18,20 @@ from postroomd.domain.policy import LifecyclePolicy
 
 
 class PaymentStatus(StrEnum):
-    """Where the payment of one period stands."""
+    """The status of a payment."""
 
     PENDING = "pending"
     REFUSED = "refused"
     OVERDUE = "overdue"
     CONFIRMED = "confirmed"
-    VOID = "void"  # nobody waits for it any more
+    VOID = "void"  # of another period than the running one, or of a purged mailbox
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Payment:
-    """What one period of a mailbox costs its owner. The id is made of the mailbox and the period's start.
+    """The payment of one period of a mailbox. Its id is derived from the mailbox's id and the start of the period.
 
-    `overdue_at` is until when it is waited for; `settled_at` when it was last confirmed, refused or made void.
+    It is overdue from `overdue_at` on. At `settled_at` it was last confirmed, refused or made void.
     """
 
     id: str
@@ -50,26 +50,23 @@ class Payment:
 
 S = PaymentStanding
 
+_NAMESPACE = UUID("b7a0c9f4-7d0e-4d57-8c55-2f6f0d1c9e38")
 
-_PAYMENTS = UUID("b7a0c9f4-7d0e-4d57-8c55-2f6f0d1c9e38")
+AWAITED_STANDINGS = frozenset({S.FIRST_AWAITED, S.RENEWAL_AWAITED})
+"""The standings of a mailbox that waits for a payment."""
 
-
-AWAITED = frozenset({S.FIRST_AWAITED, S.RENEWAL_AWAITED})
-"""The standings in which a payment is waited for."""
-
-
-OPEN = (PaymentStatus.PENDING, PaymentStatus.REFUSED, PaymentStatus.OVERDUE)
+OPEN_STATUSES = (PaymentStatus.PENDING, PaymentStatus.REFUSED, PaymentStatus.OVERDUE)
 """The statuses of a payment that can still be confirmed."""
 
 
 def payment_id(mailbox: Mailbox) -> str:
-    """The id of the payment of the running period: one alone, so that no period is charged twice."""
-    return str(uuid5(_PAYMENTS, f"{mailbox.id}/{mailbox.subscription_period_started_at.isoformat()}"))
+    """Return the id of the payment of the running period. A period has one payment, so that it is charged once."""
+    return str(uuid5(_NAMESPACE, f"{mailbox.id}/{mailbox.subscription_period_started_at.isoformat()}"))
 
 
-def awaited_payment(mailbox: Mailbox) -> Payment | None:
-    """The payment that a mailbox waits for, as it is when it has just been asked for."""
-    if mailbox.payment not in AWAITED or mailbox.payment_step_at is None:
+def pending_payment(mailbox: Mailbox) -> Payment | None:
+    """Return the payment that a mailbox waits for, as it is when it has just been requested; None if it has none."""
+    if mailbox.payment not in AWAITED_STANDINGS or mailbox.payment_step_at is None:
         return None
     return Payment(
         id=payment_id(mailbox),
@@ -83,45 +80,47 @@ def awaited_payment(mailbox: Mailbox) -> Payment | None:
     )
 
 
-def awaited(standing: PaymentStanding, policy: LifecyclePolicy, now: datetime) -> dict[str, Any]:
-    """The facts of a mailbox whose payment is awaited from now on; settled ones where periods cost nothing."""
+def payment_fields(standing: PaymentStanding, policy: LifecyclePolicy, now: datetime) -> dict[str, Any]:
+    """Return the fields of a mailbox that waits for a payment from now on; of a settled one without billing."""
     if not policy.billing:
         return {"payment": S.SETTLED, "payment_step_at": None}
     return {"payment": standing, "payment_step_at": now + policy.payment_term}
 
 
-def await_payment(mailbox: Mailbox, domain_status: DomainStatus, policy: LifecyclePolicy, now: datetime) -> Mailbox:
-    """The mailbox with the payment of the period awaited that has just begun."""
-    facts = awaited(S.RENEWAL_AWAITED, policy, now)
-    return move_mailbox(mailbox, MailboxEvent.RENEWAL_DUE, domain_status, now, **facts)
+def request_renewal_payment(
+    mailbox: Mailbox, domain_status: DomainStatus, policy: LifecyclePolicy, now: datetime
+) -> Mailbox:
+    """Return the mailbox waiting for the payment of the period that has just started."""
+    changes = payment_fields(S.RENEWAL_AWAITED, policy, now)
+    return move_mailbox(mailbox, MailboxEvent.RENEWAL_DUE, domain_status, now, **changes)
 
 
-def take_payment_step(mailbox: Mailbox, domain_status: DomainStatus, policy: LifecyclePolicy, due: datetime) -> Mailbox:
-    """The unpaid mailbox after the step that was due: failed, suspended, or scheduled for deletion.
+def advance_unpaid(mailbox: Mailbox, domain_status: DomainStatus, policy: LifecyclePolicy, due: datetime) -> Mailbox:
+    """Return the unpaid mailbox after the step that was due: failed, suspended, or scheduled for deletion.
 
-    Where periods have come to cost nothing it is settled instead.
+    Without billing it is settled instead.
     """
     if not policy.billing:
-        return _settled(mailbox, domain_status, due)
+        return _settle(mailbox, domain_status, due)
     if mailbox.payment is S.SUSPENDED:
         return schedule_deletion(mailbox, MailboxEvent.SUSPENSION_OVER, due + policy.retention, due)
     if mailbox.payment is S.FAILED:
-        event, standing, then = MailboxEvent.PAYMENT_GRACE_OVER, S.SUSPENDED, policy.suspension_grace
+        event, standing, grace = MailboxEvent.PAYMENT_GRACE_OVER, S.SUSPENDED, policy.suspension_grace
     else:
-        event, standing, then = MailboxEvent.PAYMENT_OVERDUE, S.FAILED, policy.payment_grace
-    return move_mailbox(mailbox, event, domain_status, due, payment=standing, payment_step_at=due + then)
+        event, standing, grace = MailboxEvent.PAYMENT_OVERDUE, S.FAILED, policy.payment_grace
+    return move_mailbox(mailbox, event, domain_status, due, payment=standing, payment_step_at=due + grace)
 
 
 def confirm_payment(
     payment: Payment, mailbox: Mailbox | None, domain_status: DomainStatus, *, now: datetime
 ) -> tuple[Payment, Mailbox | None]:
-    """The payment confirmed, and its mailbox settled. Raises PreconditionFailed for one that is void."""
+    """Return the payment as confirmed, and its mailbox as settled. Raises PreconditionFailed for a void payment."""
     if payment.status is PaymentStatus.CONFIRMED:
         return payment, mailbox
     _require_open(payment)
     confirmed = replace(payment, status=PaymentStatus.CONFIRMED, settled_at=now, reason=None)
     if mailbox is not None and _is_of_running_period(payment, mailbox):
-        mailbox = _settled(mailbox, domain_status, now)
+        mailbox = _settle(mailbox, domain_status, now)
     return confirmed, mailbox
 
 
@@ -134,25 +133,25 @@ def refuse_payment(
     policy: LifecyclePolicy,
     now: datetime,
 ) -> tuple[Payment, Mailbox | None]:
-    """The payment refused, and its mailbox to go the way of unpaid ones, unless it goes it already.
+    """Return the payment as refused, and its mailbox as failed, unless that has failed already.
 
-    Raises PreconditionFailed where it is confirmed or void.
+    Raises PreconditionFailed for a payment that is confirmed or void.
     """
     if payment.status is PaymentStatus.REFUSED:
         return payment, mailbox
     _require_open(payment)
     refused = replace(payment, status=PaymentStatus.REFUSED, settled_at=now, reason=reason)
-    if mailbox is not None and _is_of_running_period(payment, mailbox) and mailbox.payment in AWAITED:
-        # While its deletion is scheduled no step is to come: a restore awaits the payment anew.
+    if mailbox is not None and _is_of_running_period(payment, mailbox) and mailbox.payment in AWAITED_STANDINGS:
+        # While a deletion is scheduled, no step is due: a restore requests the payment again.
         step = None if mailbox.payment_step_at is None else now + policy.payment_grace
-        facts = {"payment": S.FAILED, "payment_step_at": step}
-        mailbox = move_mailbox(mailbox, MailboxEvent.PAYMENT_REFUSED, domain_status, now, **facts)
+        changes = {"payment": S.FAILED, "payment_step_at": step}
+        mailbox = move_mailbox(mailbox, MailboxEvent.PAYMENT_REFUSED, domain_status, now, **changes)
     return refused, mailbox
 
 
-def _settled(mailbox: Mailbox, domain_status: DomainStatus, now: datetime) -> Mailbox:
-    facts = {"payment": S.SETTLED, "payment_step_at": None}
-    return move_mailbox(mailbox, MailboxEvent.PAYMENT_CONFIRMED, domain_status, now, **facts)
+def _settle(mailbox: Mailbox, domain_status: DomainStatus, now: datetime) -> Mailbox:
+    changes = {"payment": S.SETTLED, "payment_step_at": None}
+    return move_mailbox(mailbox, MailboxEvent.PAYMENT_CONFIRMED, domain_status, now, **changes)
 
 
 def _is_of_running_period(payment: Payment, mailbox: Mailbox) -> bool:
@@ -160,9 +159,9 @@ def _is_of_running_period(payment: Payment, mailbox: Mailbox) -> bool:
 
 
 def _require_open(payment: Payment) -> None:
-    if payment.status not in OPEN:
+    if payment.status not in OPEN_STATUSES:
         raise PreconditionFailed(
             ResourceName("payment", payment.id),
             Precondition.UNKNOWN_PRECONDITION,
-            f"the payment is {payment.status}: that stays",
+            f"the payment is {payment.status}: its status is final",
         )

@@ -1,18 +1,20 @@
-"""What the operator's settings say to the rules."""
+"""The operator's settings that rules depend on."""
 
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LifecyclePolicy:
-    """The operator's lifecycle policy. Without billing, periods cost nothing.
+    """The operator's lifecycle policy.
 
-    Without provisioning, what is stored is provided.
+    `billing`: each period requires a payment. A payment is overdue after `payment_term`; the mailbox stays in use for
+    `payment_grace` and is locked for `suspension_grace`, before its deletion is scheduled.
 
-    A payment is awaited for `payment_term`; then the mailbox works on for `payment_grace`, and is locked for
-    `suspension_grace` before it is scheduled for deletion, which comes `retention` later. An address is kept from
-    another use for `quarantine` after a purge.
+    `provisioning`: a mail platform confirms each change. Without it, every stored resource counts as provisioned.
+
+    `retention` is the time between a scheduled deletion and the purge, `quarantine` the time after a purge in which
+    the address can't be used again.
     """
 
     retention: timedelta = timedelta(days=30)
@@ -22,3 +24,24 @@ class LifecyclePolicy:
     suspension_grace: timedelta = timedelta(days=14)
     provisioning: bool = False
     quarantine: timedelta = timedelta(0)
+
+    def quarantine_at(self, now: datetime) -> "Quarantine | None":
+        """Return the quarantine in force at an instant; None if there is none."""
+        return Quarantine(self.quarantine, now) if self.quarantine else None
+
+
+@dataclass(frozen=True, slots=True)
+class Quarantine:
+    """The time after a purge in which an address can't be used again in its organization, applied at `now`."""
+
+    length: timedelta
+    now: datetime
+
+    @property
+    def since(self) -> datetime:
+        """The instant from which on purged addresses are in quarantine."""
+        return self.now - self.length
+
+    def end(self, purged_at: datetime) -> datetime:
+        """Return the end of the quarantine of an address that was purged at an instant."""
+        return purged_at + self.length

@@ -1,4 +1,4 @@
-"""Provisions: work for the mail platform, as it is requested and settled."""
+"""Provisions: the work that is requested of the mail platform."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -9,7 +9,7 @@ from postroomd.domain.model import Alias, Domain, Mailbox
 
 
 class ProvisionKind(StrEnum):
-    """What the mail platform is to do."""
+    """What a provision requests of the mail platform."""
 
     CREATE = "create"
     RESTORE = "restore"
@@ -17,19 +17,19 @@ class ProvisionKind(StrEnum):
 
 
 class ProvisionStatus(StrEnum):
-    """Where a piece of the mail platform's work stands."""
+    """The status of a provision."""
 
     PENDING = "pending"
     CONFIRMED = "confirmed"
-    VOID = "void"  # nobody waits for it any more
+    VOID = "void"  # superseded, or its resource was purged
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Provision:
-    """Work for the mail platform: on an alias where `alias_id` is set, else a mailbox, else the domain itself.
+    """Work for the mail platform: on an alias if `alias_id` is set, else on a mailbox, else on the domain itself.
 
-    `attempts` counts reported failures, `error` is the last one's reason, and it is to be tried again from
-    `next_attempt_at` on.
+    `attempts` counts the reported failures, `error` is the reason of the last one, and the next attempt is due at
+    `next_attempt_at`.
     """
 
     id: str
@@ -48,9 +48,12 @@ class Provision:
     address: str = ""
 
 
-_PROVISIONS = UUID("6f1d2a3e-52c5-4b0e-9a4a-0c3b8e6f7d21")
+_NAMESPACE = UUID("6f1d2a3e-52c5-4b0e-9a4a-0c3b8e6f7d21")
 
 
 def provision_id(subject: Domain | Mailbox | Alias, kind: ProvisionKind) -> str:
-    """The id of work on a subject, asked for with its next revision: one alone, however often the rule is applied."""
-    return str(uuid5(_PROVISIONS, f"{subject.id}/{subject.revision}/{kind}"))
+    """Return the id of a provision of a resource's next revision.
+
+    It is derived from them, so that a rule which is applied again requests the same provision.
+    """
+    return str(uuid5(_NAMESPACE, f"{subject.id}/{subject.revision}/{kind}"))

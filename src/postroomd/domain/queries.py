@@ -1,4 +1,4 @@
-"""What lists are asked for and return: orderings, filters, pages."""
+"""List queries and their results: orderings, filters, pages."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ordering:
-    """The order of a list: by one field, ties broken by id in the same direction."""
+    """The order of a list: by one field, and by id in the same direction where its values are equal."""
 
     field: str
     descending: bool
@@ -20,7 +20,7 @@ class Ordering:
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """A place in an ordered list: right after the item with this value of the order's field, and this id."""
+    """A position in an ordered list: after the item with this id and this value of the order's field."""
 
     value: datetime | str | int
     id: str
@@ -28,7 +28,7 @@ class Position:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DomainQuery:
-    """Which domains to list. Empty filters match everything; `page` counts from 1, and is 1 where `after` is set."""
+    """A list of domains. Empty filters match everything; `page` counts from 1, and is 1 if `after` is set."""
 
     ordering: Ordering
     page: int
@@ -41,7 +41,7 @@ class DomainQuery:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MailboxQuery:
-    """Which mailboxes to list. Empty filters match everything; `page` counts from 1, and is 1 where `after` is set."""
+    """A list of mailboxes. Empty filters match everything; `page` counts from 1, and is 1 if `after` is set."""
 
     ordering: Ordering
     page: int
@@ -55,7 +55,7 @@ class MailboxQuery:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AliasQuery:
-    """Which aliases to list. Empty filters match everything; `page` counts from 1, and is 1 where `after` is set."""
+    """A list of aliases. Empty filters match everything; `page` counts from 1, and is 1 if `after` is set."""
 
     ordering: Ordering
     page: int
@@ -68,7 +68,7 @@ class AliasQuery:
 
 @dataclass(frozen=True, slots=True)
 class Page(Generic[Item]):
-    """One page of a list; `total_count` counts the matches on all pages, and `has_more` tells of further ones."""
+    """One page of a list. `total_count` counts the items of all pages; `has_more`: this page is not the last."""
 
     items: Sequence[Item]
     total_count: int
@@ -77,7 +77,7 @@ class Page(Generic[Item]):
 
 @dataclass(frozen=True, slots=True)
 class Slice(Generic[Item]):
-    """Some items of a list, and from where it goes on: "" where it ends."""
+    """Consecutive items of a list, and the cursor of the next ones: "" at the end of the list."""
 
     items: Sequence[Item]
     next_cursor: str

@@ -1,4 +1,4 @@
-"""The DNS records that a domain should publish, and what they say.
+"""The DNS records that a domain should publish.
 
 Sources: RFC 5321 (MX), 7208 (SPF), 6376 (DKIM), 7489 (DMARC), 6186 and 8314 (SRV of IMAP, POP3 and submission), 6764
 (SRV of CalDAV and CardDAV); autoconfig is Mozilla's convention and autodiscover Microsoft's.
@@ -49,7 +49,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MailHosts:
-    """The operator's hosts that the records point at: names without a final dot."""
+    """The operator's host names that the records point at, without a final dot."""
 
     mx: str
     imap: str
@@ -64,7 +64,7 @@ class MailHosts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordPlan:
-    """One record to publish. `kind` is its name in GetDomainRecordsResponse."""
+    """One record to publish. `kind` is its field in GetDomainRecordsResponse."""
 
     kind: str
     level: RecordLevel
@@ -87,14 +87,13 @@ RECORD_KINDS = (
     "spf",
     "submission",
 )
-"""The records of a domain, by their names in GetDomainRecordsResponse."""
+"""The kinds of a domain's records: the fields of GetDomainRecordsResponse."""
 
 
 def plan_records(name: str, hosts: MailHosts, *, token: str, dkim_selector: str, dkim_key: str) -> list[RecordPlan]:
-    """The records of the domain `name`, in the order of RECORD_KINDS.
+    """Return the records of the domain `name`, in the order of RECORD_KINDS.
 
-    `token` proves who controls the name; `dkim_key` is the base64 text of the public key's DER form (RFC 6376,
-    section 3.6.1).
+    `token` is the validation token, `dkim_key` the public key: its DER form as base64 text (RFC 6376, section 3.6.1).
     """
     plans = {plan.kind: plan for plan in _plans(name, hosts, token, dkim_selector, dkim_key)}
     return [plans[kind] for kind in RECORD_KINDS]
@@ -120,13 +119,11 @@ def _plans(name: str, hosts: MailHosts, token: str, dkim_selector: str, dkim_key
         yield RecordPlan(kind=kind, level=level, dns_type=dns_type, dns_name=dns_name, dns_value=dns_value)
 
 
-NAME_IS_PROVED_ELSEWHERE = (
-    "the name is in use by another organization, which has proved it: its token would have to be withdrawn first"
-)
+NAME_OWNED_ELSEWHERE = "another organization has proved that it owns the name: it has to delete its domain first"
 
 
-def shown(record: DomainRecord, domain_status: DomainStatus) -> DomainRecord:
-    """The record as its owner sees it: while its domain is validating, what an earlier look-up found counts no more."""
+def visible_record(record: DomainRecord, domain_status: DomainStatus) -> DomainRecord:
+    """Return the record as callers see it: while its domain is validating, without the result of the last lookup."""
     if domain_status is not DomainStatus.VALIDATING:
         return record
     return replace(record, status=RecordStatus.VALIDATING, error=None)

@@ -1,4 +1,4 @@
-"""Tenants: organizations, projects, keys, and what a key can reach."""
+"""Tenants and their keys: organizations, projects, API keys and scopes; and the operator's admin keys."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -6,7 +6,7 @@ from datetime import datetime
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Organization:
-    """A tenant: nothing of one organization is visible to another."""
+    """A tenant: none of its data is visible to another organization."""
 
     id: str
     created_at: datetime
@@ -14,9 +14,9 @@ class Organization:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Project:
-    """A part of an organization, with its own mailbox quota.
+    """A part of an organization, with a mailbox quota of its own.
 
-    `mailbox_count` counts the mailboxes that are not purged yet.
+    `mailbox_count` is the number of mailboxes that are not purged yet.
     """
 
     id: str
@@ -29,10 +29,10 @@ class Project:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApiKey:
-    """A key of an organization; its secret is kept as a SHA-256 digest alone.
+    """A key of an organization. Its secret is stored as a SHA-256 digest only.
 
-    `project_id` limits the key to one project where it is set. `default_project_id` is the project of what it creates
-    without naming one.
+    `project_id`, if set, limits the key to one project. `default_project_id` is the project of a resource that is
+    created without one.
     """
 
     access_key: str
@@ -47,7 +47,7 @@ class ApiKey:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AdminKey:
-    """A key of the operator's; its secret is kept as a SHA-256 digest alone. `name` is no other admin key's."""
+    """A key of the operator, with a unique name. Its secret is stored as a SHA-256 digest only."""
 
     name: str
     read_only: bool
@@ -58,7 +58,7 @@ class AdminKey:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scope:
-    """What a caller can reach: one organization, or one project of it."""
+    """What a tenant's call can reach: one organization, or one project of it."""
 
     organization_id: str
     project_id: str | None = None

@@ -1,7 +1,7 @@
-"""Requests against the rules that need nothing but the request: every violation at once, with its field path.
+"""Validation of requests by themselves: collects every violation, with its field path.
 
-Each `check_…` function takes what the caller sent, as plain values in which "" or 0 stands for absent, and returns it
-in canonical form; what is wrong is noted with the request's Checker. No message repeats what was sent.
+Each `check_…` function takes an argument as a plain value, in which "" or 0 means "not set", returns it in canonical
+form, and adds its violations to the request's Checker. No message repeats an argument's value.
 """
 
 import re
@@ -11,11 +11,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
-from postroomd.domain.addresses import MAX_ADDRESS, canonical_domain_name, canonical_local_part
+from postroomd.domain.addresses import ADDRESS_TOO_LONG, Address, canonical_local_part
+from postroomd.domain.domain_names import canonical_domain_name
 from postroomd.domain.errors import InvalidArguments, Reason, Violation
 from postroomd.domain.model import SubscriptionPeriod
 
-MAX_BATCH = 100
+MAX_BATCH = 100  # mailboxes
 MAX_DESCRIPTION = 255  # characters
 MAX_SEARCH = 320  # characters
 MAX_REASON = 255  # characters
@@ -30,7 +31,7 @@ Value = TypeVar("Value")
 
 @dataclass(frozen=True, slots=True)
 class MailboxParameters:
-    """One mailbox to create: its canonical local part, and its password."""
+    """The parameters of one mailbox to create. The local part is canonical."""
 
     local_part: str
     password: str
@@ -40,33 +41,33 @@ class MailboxParameters:
 
 
 class Checker:
-    """Gathers the violations of one request; `checking` raises them together."""
+    """Collects the violations of one request, which `checking` raises together."""
 
     def __init__(self) -> None:
         self.violations: list[Violation] = []
 
     def refuse(self, field: str, reason: Reason, help_message: str) -> None:
-        """Note a violation."""
+        """Add a violation."""
         self.violations.append(Violation(field, reason, help_message))
 
     def present(self, field: str, value: str) -> bool:
-        """Whether a required text was sent; notes a violation where not."""
+        """Return whether a required argument is set; adds a violation if not."""
         if not value:
-            self.refuse(field, Reason.REQUIRED, "this argument must be set")
+            self.refuse(field, Reason.REQUIRED, "must be set")
         return bool(value)
 
     def uuid(self, field: str, value: str) -> str:
-        """The required UUID in lower case."""
+        """Return a required UUID in lower case; "" for an invalid one."""
         return self.optional_uuid(field, value) or "" if self.present(field, value) else ""
 
     def optional_uuid(self, field: str, value: str) -> str | None:
-        """The UUID in lower case, or None where none was sent."""
+        """Return an optional UUID in lower case; None if it is not set."""
         if value and not _UUID.fullmatch(value):
-            self.refuse(field, Reason.FORMAT, "a UUID is expected, such as 123e4567-e89b-42d3-a456-426614174000")
+            self.refuse(field, Reason.FORMAT, "must be a UUID, such as 123e4567-e89b-42d3-a456-426614174000")
         return value.lower() or None
 
     def canonical(self, field: str, value: str, canonical: Callable[[str], str]) -> str:
-        """What `canonical` makes of a required text; its ValueError becomes a violation."""
+        """Return the canonical form of a required text; "" and a violation for a ValueError of `canonical`."""
         if self.present(field, value):
             try:
                 return canonical(value)
@@ -75,42 +76,42 @@ class Checker:
         return ""
 
     def password(self, field: str, value: str) -> None:
-        """Whether a password is of a legal length, and without control characters."""
+        """Check a password's length, and that it contains no control character."""
         if not MIN_PASSWORD <= len(value) <= MAX_PASSWORD:
-            self.refuse(field, Reason.CONSTRAINT, f"{MIN_PASSWORD} to {MAX_PASSWORD} characters")
+            self.refuse(field, Reason.CONSTRAINT, f"must have {MIN_PASSWORD} to {MAX_PASSWORD} characters")
         if _has_control_characters(value):
-            self.refuse(field, Reason.FORMAT, "no control characters")
+            self.refuse(field, Reason.FORMAT, "must not contain control characters")
 
-    def text(self, field: str, value: str, longest: int) -> str:
-        """A text of the caller's own, of at most `longest` characters and none of them a control character."""
-        if len(value) > longest:
-            self.refuse(field, Reason.CONSTRAINT, f"at most {longest} characters")
+    def text(self, field: str, value: str, max_length: int) -> str:
+        """Return a free text of at most `max_length` characters, without control characters."""
+        if len(value) > max_length:
+            self.refuse(field, Reason.CONSTRAINT, f"must have at most {max_length} characters")
         if _has_control_characters(value):
-            self.refuse(field, Reason.FORMAT, "no control characters")
+            self.refuse(field, Reason.FORMAT, "must not contain control characters")
         return value
 
-    def page(self, page: int, page_size: int, largest: int) -> tuple[int, int]:
-        """The page (from 1) and its size, with the defaults where they are 0."""
+    def page(self, page: int, page_size: int, max_page_size: int) -> tuple[int, int]:
+        """Return the page number, from 1, and the page size; 0 stands for the default."""
         if not 0 <= page <= MAX_PAGE:
-            self.refuse("page", Reason.CONSTRAINT, "1 or more")
-        if not 0 <= page_size <= largest:
-            self.refuse("page_size", Reason.CONSTRAINT, f"1 to {largest}")
+            self.refuse("page", Reason.CONSTRAINT, "must be 1 or more")
+        if not 0 <= page_size <= max_page_size:
+            self.refuse("page_size", Reason.CONSTRAINT, f"must be 1 to {max_page_size}")
         return page or 1, page_size or DEFAULT_PAGE_SIZE
 
-    def limit(self, page_size: int, largest: int) -> int:
-        """How many items a page by token may hold: the default where it is 0, the largest where more are wanted."""
+    def limit(self, page_size: int, max_page_size: int) -> int:
+        """Return the size of a page of the admin service: 0 stands for the default, and a larger one is reduced."""
         if page_size < 0:
-            self.refuse("page_size", Reason.CONSTRAINT, "0 or more")
-        return min(page_size or DEFAULT_PAGE_SIZE, largest)
+            self.refuse("page_size", Reason.CONSTRAINT, "must be 0 or more")
+        return min(page_size or DEFAULT_PAGE_SIZE, max_page_size)
 
     def reason(self, value: str) -> str:
-        """Why an operator does something: a required text."""
+        """Return the required reason of an operator's call."""
         return self.text("reason", value, MAX_REASON) if self.present("reason", value) else ""
 
 
 @contextmanager
 def checking() -> Iterator[Checker]:
-    """A checker for the block, whose violations are raised as one InvalidArguments where the block ends."""
+    """Yield a checker, and raise its violations as one InvalidArguments at the end of the block."""
     checker = Checker()
     yield checker
     if checker.violations:
@@ -118,7 +119,7 @@ def checking() -> Iterator[Checker]:
 
 
 def check_id(field: str, value: str) -> str:
-    """The required UUID of a request that has nothing else, in lower case."""
+    """Return the required UUID of a request that has no other argument, in lower case. Raises InvalidArguments."""
     if _UUID.fullmatch(value):
         return value.lower()
     with checking() as check:
@@ -126,29 +127,29 @@ def check_id(field: str, value: str) -> str:
 
 
 def check_domain_name(check: Checker, value: str) -> str:
-    """The canonical name of a domain to register."""
+    """Return the canonical name of a domain to register."""
     return check.canonical("name", value, canonical_domain_name)
 
 
 def check_local_part(check: Checker, field: str, value: str) -> str:
-    """The canonical local part of a mailbox or an alias to create."""
+    """Return the canonical local part of a mailbox or an alias to create."""
     return check.canonical(field, value, canonical_local_part)
 
 
 def check_new_period(check: Checker, period: SubscriptionPeriod | None) -> SubscriptionPeriod:
-    """The period that new mailboxes start with: monthly where none was sent. Canceled is none to start with."""
+    """Return the first period of new mailboxes: monthly if it is not set, never canceled."""
     if period is SubscriptionPeriod.CANCELED:
-        check.refuse("subscription_period", Reason.CONSTRAINT, "monthly or yearly")
+        check.refuse("subscription_period", Reason.CONSTRAINT, "must be monthly or yearly")
     return period or SubscriptionPeriod.MONTHLY
 
 
 def check_batch(check: Checker, mailboxes: Sequence[tuple[str, str]]) -> tuple[MailboxParameters, ...]:
-    """The mailboxes to create, from pairs of local part and password."""
+    """Return the mailboxes to create, from pairs of local part and password."""
     if not mailboxes:
-        check.refuse("mailboxes", Reason.REQUIRED, f"1 to {MAX_BATCH} mailboxes")
+        check.refuse("mailboxes", Reason.REQUIRED, f"must have 1 to {MAX_BATCH} items")
     if len(mailboxes) > MAX_BATCH:
-        # Their own faults would be an answer as long as the request: the number alone is named.
-        check.refuse("mailboxes", Reason.CONSTRAINT, f"1 to {MAX_BATCH} mailboxes")
+        # The items are not checked: their violations would make a response as large as the request.
+        check.refuse("mailboxes", Reason.CONSTRAINT, f"must have 1 to {MAX_BATCH} items")
         return ()
     first_at: dict[str, int] = {}
     batch = []
@@ -157,7 +158,7 @@ def check_batch(check: Checker, mailboxes: Sequence[tuple[str, str]]) -> tuple[M
         local_part = check_local_part(check, f"{field}.local_part", sent)
         first = first_at.setdefault(local_part, index)
         if local_part and first != index:
-            message = f"the same address as mailboxes[{first}]: each can be created once"
+            message = f"must differ from mailboxes[{first}].local_part"
             check.refuse(f"{field}.local_part", Reason.CONSTRAINT, message)
         if check.present(f"{field}.password", password):
             check.password(f"{field}.password", password)
@@ -166,22 +167,18 @@ def check_batch(check: Checker, mailboxes: Sequence[tuple[str, str]]) -> tuple[M
 
 
 def check_addresses(check: Checker, domain_name: str, batch: Sequence[MailboxParameters]) -> None:
-    """The rules of a batch that need the domain's name: the address's length, and the password beside it."""
+    """Check a batch against the name of its domain: the length of each address, and that no password repeats it."""
     for index, mailbox in enumerate(batch):
-        check_address(check, f"mailboxes[{index}].local_part", mailbox.local_part, domain_name)
-        check_password_beside(check, f"mailboxes[{index}].password", mailbox.password, mailbox.local_part, domain_name)
+        address = Address(mailbox.local_part, domain_name)
+        if address.is_too_long:
+            check.refuse(f"mailboxes[{index}].local_part", Reason.CONSTRAINT, ADDRESS_TOO_LONG)
+        check_password_differs(check, f"mailboxes[{index}].password", mailbox.password, address)
 
 
-def check_address(check: Checker, field: str, local_part: str, domain_name: str) -> None:
-    """Whether the whole address is short enough to be delivered to."""
-    if len(local_part) + 1 + len(domain_name) > MAX_ADDRESS:
-        check.refuse(field, Reason.CONSTRAINT, f"the whole address has at most {MAX_ADDRESS} octets (RFC 5321)")
-
-
-def check_password_beside(check: Checker, field: str, password: str, local_part: str, domain_name: str) -> None:
-    """Whether a password is something else than the address that it protects, or its local part."""
-    if password.lower() in {local_part, f"{local_part}@{domain_name}"}:
-        check.refuse(field, Reason.CONSTRAINT, "neither the address nor its local part")
+def check_password_differs(check: Checker, field: str, password: str, address: Address) -> None:
+    """Check that a password is neither the mailbox's address nor its local part."""
+    if password.lower() in {address.local_part, str(address)}:
+        check.refuse(field, Reason.CONSTRAINT, "must differ from the address and its local part")
 
 
 def _has_control_characters(text: str) -> bool:

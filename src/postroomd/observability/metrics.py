@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 from postroomd import __version__
 from postroomd.observability.metric_types import DYNAMIC, Counter, Gauge, Histogram, Metric
+from postroomd.observability.steps import StepKind
 
 SAMPLE_SECONDS = 1.0
 
@@ -23,8 +24,8 @@ HASH_BUCKETS = (0.01, 0.02, 0.03, 0.04, 0.06, 0.08, 0.12, 0.25, 0.5, 1.0, 2.5)
 SERVE, GATEWAY, WORKER = ("serve",), ("gateway",), ("worker",)
 CALL_KINDS = ("reads", "changes")
 REFUSED_KINDS = (*CALL_KINDS, "key_lookups", "searches", "rate_limit")
-STEPS = ("mailbox", "domain_provided", "domain_purge", "provision", "answer_forgotten")
-FAILURES = (*STEPS, "dns_lookup", "poll", "database")
+STEPS = tuple(kind for kind in StepKind if kind not in {StepKind.POLL, StepKind.DNS_LOOKUP})
+FAILURES = (*StepKind, "database")
 
 # --- The service ------------------------------------------------------------------------------------------------------
 
@@ -110,9 +111,16 @@ HTTP_CONNECTIONS = Gauge(
 )
 CONNECTIONS_REFUSED = Counter(
     name="postroom_http_connections_refused_total",
-    help="Connections rejected because --max-connections were open.",
+    help="Connections rejected because of --max-connections or --max-connections-per-address.",
     unit="connections",
     processes=GATEWAY,
+)
+CONNECTIONS_CLOSED = Counter(
+    name="postroom_http_connections_closed_total",
+    help="Connections closed because the client was too slow, or, `evicted`, to accept others at --max-connections.",
+    unit="connections",
+    processes=GATEWAY,
+    label_values={"reason": ("header_timeout", "write_timeout", "output_limit", "evicted")},
 )
 REQUESTS_REFUSED = Counter(
     name="postroom_http_requests_refused_total",
@@ -185,6 +193,7 @@ METRICS: Sequence[Metric[Any]] = (
     HTTP_SECONDS,
     HTTP_CONNECTIONS,
     CONNECTIONS_REFUSED,
+    CONNECTIONS_CLOSED,
     REQUESTS_REFUSED,
     WORKER_STEPS,
     DOMAINS_LOOKED_UP,

@@ -1,22 +1,21 @@
 """The RPCs about aliases."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from uuid import uuid4
 
 from postroom.v1alpha1 import alias_pb2 as pb
-from postroomd.domain.aliases import delete_alias, new_alias, require_aliases_allowed
+from postroomd.domain.aliases import delete_alias, describe_alias, new_alias
 from postroomd.domain.context import CallContext
-from postroomd.domain.model import Alias, Mailbox
+from postroomd.domain.model import Alias
 from postroomd.domain.policy import LifecyclePolicy
 from postroomd.domain.queries import AliasQuery
-from postroomd.domain.validation import MAX_DESCRIPTION, check_address, check_id, check_local_part, checking
+from postroomd.domain.validation import MAX_DESCRIPTION, check_id, check_local_part, checking
 from postroomd.rpc import convert, page_tokens
 from postroomd.rpc.boundary import Rpc
 from postroomd.storage.protocols.aliases import Aliases
-from postroomd.storage.protocols.mailboxes import quarantine_of
 
 MAX_PAGE_SIZE = 100
 
@@ -35,22 +34,16 @@ class AliasServicer:
             mailbox_id = check.uuid("mailbox_id", request.mailbox_id)
             local_part = check_local_part(check, "local_part", request.local_part)
             description = check.text("description", request.description, MAX_DESCRIPTION)
-        alias_id, now = str(uuid4()), self.clock()
-
-        def make(mailbox: Mailbox) -> Alias:
-            require_aliases_allowed(mailbox)
-            with checking() as check:
-                check_address(check, "local_part", local_part, mailbox.email.partition("@")[2])
-            return new_alias(
-                mailbox,
-                alias_id=alias_id,
-                local_part=local_part,
-                description=description,
-                policy=self.policy,
-                now=now,
-            )
-
-        return await self.aliases.create(context, mailbox_id, make, quarantine_of(self.policy, now))
+        now = self.clock()
+        make = partial(
+            new_alias,
+            alias_id=str(uuid4()),
+            local_part=local_part,
+            description=description,
+            policy=self.policy,
+            now=now,
+        )
+        return await self.aliases.create(context, mailbox_id, make, self.policy.quarantine_at(now))
 
     async def ListAliases(self, request: pb.ListAliasesRequest, context: CallContext) -> page_tokens.ListResult[Alias]:
         """List aliases."""
@@ -78,13 +71,7 @@ class AliasServicer:
         with checking() as check:
             alias_id = check.uuid("alias_id", request.alias_id)
             check.text("description", sent or "", MAX_DESCRIPTION)
-        now = self.clock()
-
-        def rule(alias: Alias) -> Alias:
-            if sent is None or sent == alias.description:
-                return alias
-            return replace(alias, description=sent, updated_at=now)
-
+        rule = partial(describe_alias, description=sent, now=self.clock())
         checked_rule = convert.require_etag(request.etag, convert.etag, "alias", rule)
         return await self.aliases.change(context, alias_id, checked_rule)
 

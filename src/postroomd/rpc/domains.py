@@ -8,12 +8,11 @@ from uuid import uuid4
 
 from postroom.v1alpha1 import domain_pb2 as pb
 from postroomd.domain.context import CallContext
-from postroomd.domain.domains import begin_validation, delete_domain
-from postroomd.domain.model import Domain, DomainRecord, DomainStatus, RecordStatus
+from postroomd.domain.domains import begin_validation, delete_domain, new_domain, new_records
+from postroomd.domain.model import Domain, DomainRecord
 from postroomd.domain.policy import LifecyclePolicy
-from postroomd.domain.provisioning import create_domain_on_platform
 from postroomd.domain.queries import DomainQuery
-from postroomd.domain.records import MailHosts, plan_records
+from postroomd.domain.records import MailHosts
 from postroomd.domain.validation import MAX_SEARCH, check_domain_name, check_id, checking
 from postroomd.rpc import convert, page_tokens
 from postroomd.rpc.boundary import Rpc
@@ -49,38 +48,22 @@ class DomainServicer:
         await self.tenancy.get_project(context, project_id)
         (key,) = await self.pool.run(context.scope.organization_id, [generate_dkim_key])
         token = token_hex(16)
-        now = self.clock()
-        domain = Domain(
-            id=str(uuid4()),
+        domain = new_domain(
+            domain_id=_new_id(),
             organization_id=context.scope.organization_id,
             project_id=project_id,
             name=name,
-            status=DomainStatus.WAITING_VALIDATION,
-            mailbox_total_count=0,
-            created_at=now,
-            updated_at=now,
+            policy=self.policy,
+            now=self.clock(),
         )
-        if self.policy.provisioning:
-            domain = create_domain_on_platform(domain)
-        plans = plan_records(
-            name, self.hosts, token=token, dkim_selector=self.dkim_selector, dkim_key=key.public_base64
+        records = new_records(
+            domain,
+            self.hosts,
+            token=token,
+            dkim_selector=self.dkim_selector,
+            dkim_key=key.public_base64,
+            new_id=_new_id,
         )
-        records = [
-            DomainRecord(
-                id=str(uuid4()),
-                domain_id=domain.id,
-                kind=plan.kind,
-                status=RecordStatus.UNKNOWN_STATUS,
-                level=plan.level,
-                dns_type=plan.dns_type,
-                dns_name=plan.dns_name,
-                dns_value=plan.dns_value,
-                error=None,
-                created_at=now,
-                updated_at=now,
-            )
-            for plan in plans
-        ]
         secrets = DomainSecrets(token, self.dkim_selector, key.private_pem)
         return await self.domains.create(context, domain, records, secrets)
 
@@ -153,3 +136,7 @@ class DomainServicer:
 
     def _etag(self, domain: Domain) -> str:
         return convert.domain_etag(domain, self.urls)
+
+
+def _new_id() -> str:
+    return str(uuid4())

@@ -19,7 +19,7 @@ from postroomd.domain.validation import (
     check_batch,
     check_id,
     check_new_period,
-    check_password_beside,
+    check_password_differs,
     checking,
 )
 from postroomd.rpc import convert, page_tokens
@@ -27,7 +27,7 @@ from postroomd.rpc.boundary import Rpc
 from postroomd.rpc.hashing import PasswordHashing
 from postroomd.rpc.searches import SearchLimits
 from postroomd.storage.protocols.domains import Domains
-from postroomd.storage.protocols.mailboxes import Mailboxes, NewMailbox, quarantine_of
+from postroomd.storage.protocols.mailboxes import Mailboxes, NewMailbox
 
 MAX_PAGE_SIZE = 1_000
 
@@ -68,7 +68,7 @@ class MailboxServicer:
             NewMailbox(partial(make, mailbox_id=str(uuid4()), local_part=mailbox.local_part), password_hash)
             for mailbox, password_hash in zip(batch, hashes, strict=True)
         ]
-        return await self.mailboxes.create(context, domain_id, new, quarantine_of(self.policy, now))
+        return await self.mailboxes.create(context, domain_id, new, self.policy.quarantine_at(now))
 
     async def ListMailboxes(
         self, request: pb.ListMailboxesRequest, context: CallContext
@@ -114,9 +114,8 @@ class MailboxServicer:
         password_hash = None
         if new_password is not None:
             mailbox = await self.mailboxes.get(context, mailbox_id)
-            local_part, _, domain_name = mailbox.email.partition("@")
             with checking() as check:
-                check_password_beside(check, "new_password", new_password, local_part, domain_name)
+                check_password_differs(check, "new_password", new_password, mailbox.address)
             domain = await self.domains.get(context, mailbox.domain_id)
             rule(mailbox, domain.status)  # fails before the hashing if the change is illegal
             (password_hash,) = await self.hashing.hash_passwords(context.scope.organization_id, [new_password])

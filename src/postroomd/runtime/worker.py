@@ -26,8 +26,8 @@ async def run(settings: Settings, stop: asyncio.Event, ready: Callable[[], None]
             prober=_prober(settings),
             policy=settings.lifecycle_policy(),
             administration=repository.administration,
-            revalidation=settings.revalidation_interval,
-            look_up_lease=max(LEASE, 2 * timedelta(seconds=settings.dns_deadline_seconds)),
+            revalidation_interval=settings.revalidation_interval,
+            lookup_lease=max(LEASE, 2 * timedelta(seconds=settings.dns_deadline_seconds)),
         )
         ready()
         await run_loop(worker, stop, clock, timedelta(seconds=settings.worker_interval_seconds))

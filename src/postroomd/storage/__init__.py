@@ -1,1 +1,1 @@
-"""What Postroom remembers: the contract in repository.py, its one implementation over SQL beside it."""
+"""Persistence: the repository protocols, their implementation over SQL, and one driver per database engine."""

@@ -1,21 +1,19 @@
-"""The schema, for both engines.
+"""The database schema, for both engines.
 
-Every tenant's table carries organization_id and project_id, so that a statement is scoped by its own row. Instants are
-whole microseconds since 1970 in UTC: exact, and of one order on both engines. Addresses and names are compared octet
-by octet on both.
+Every tenant's table has organization_id, and most have project_id, so that a statement is scoped by its own rows.
+Instants are whole microseconds since 1970 in UTC: exact, and equally ordered on both engines. Addresses and names are
+compared octet by octet.
 """
 
-from collections.abc import Callable, Iterator
-from datetime import UTC, datetime, timedelta
+from collections.abc import Iterator
+from datetime import datetime
 from enum import StrEnum
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 from sqlalchemy import (
-    BigInteger,
     BindParameter,
     Boolean,
     Column,
-    Dialect,
     ForeignKey,
     Index,
     Integer,
@@ -30,8 +28,9 @@ from sqlalchemy import (
     false,
     literal,
 )
-from sqlalchemy.types import TypeDecorator
 
+from postroomd.clock import EPOCH as EPOCH
+from postroomd.clock import MICROSECOND as MICROSECOND
 from postroomd.domain.events import MailboxEvent, PaymentStanding, ProvisionStanding
 from postroomd.domain.model import (
     AliasStatus,
@@ -42,60 +41,13 @@ from postroomd.domain.model import (
     RecordStatus,
     SubscriptionPeriod,
 )
-from postroomd.domain.payments import OPEN, PaymentStatus
+from postroomd.domain.payments import OPEN_STATUSES, PaymentStatus
 from postroomd.domain.provisions import ProvisionKind, ProvisionStatus
-from postroomd.storage.drivers import types
+from postroomd.storage.column_types import Instant as Instant
+from postroomd.storage.column_types import Named as Named
+from postroomd.storage.drivers.types import ID as ID
+from postroomd.storage.drivers.types import OCTETS as OCTETS
 from postroomd.storage.drivers.types import partial_index
-
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-MICROSECOND = timedelta(microseconds=1)
-
-
-class Instant(TypeDecorator[datetime]):
-    """An aware datetime as microseconds since 1970, UTC."""
-
-    impl = BigInteger
-    cache_ok = True
-
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> int | None:
-        """To the database."""
-        return None if value is None else (value - EPOCH) // MICROSECOND
-
-    def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[int | None], datetime | None]:
-        """From the database: one call a value, since it is done for each of a page."""
-        return _instant
-
-
-def _instant(value: int | None) -> datetime | None:
-    # By position: by its name it would take half as long again.
-    return None if value is None else EPOCH + timedelta(0, 0, value)
-
-
-Member = TypeVar("Member", bound=StrEnum)
-
-
-class Named(TypeDecorator[Member], Generic[Member]):
-    """A member of an enum as its value."""
-
-    impl = String(32)
-    cache_ok = True
-
-    def __init__(self, enum: type[Member]) -> None:
-        super().__init__()
-        self.enum = enum
-
-    def process_bind_param(self, value: Member | None, dialect: Dialect) -> str | None:
-        """To the database."""
-        return None if value is None else value.value
-
-    def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[str | None], Member | None]:
-        """From the database: one look-up a value, since it is done for each of a page."""
-        members: dict[str | None, Member | None] = {None: None, **{member.value: member for member in self.enum}}
-        return members.__getitem__
-
-
-ID = types.ID
-OCTETS = types.OCTETS
 
 metadata = MetaData(
     naming_convention={
@@ -126,13 +78,13 @@ def _revision() -> Column[int]:
 
 
 def _literal(column: Column[Any], value: StrEnum) -> BindParameter[Any]:
-    """A value in the SQL itself: SQLite has to see that a statement keeps to the rows of a partial index."""
+    """Return a value rendered into the SQL, from which SQLite can tell that a partial index applies."""
     return literal(value, column.type, literal_execute=True)
 
 
 def _lease() -> Iterator[Column[int]]:
-    """How often the row has been given to a worker, and how often in a row its step has failed since."""
-    yield Column("claim", Integer, nullable=False, server_default="0")
+    """Yield the generation of the row's lease, and its consecutive failures."""
+    yield Column("claim", Integer, nullable=False, server_default="0")  # the generation
     yield Column("failures", Integer, nullable=False, server_default="0")
 
 
@@ -159,7 +111,7 @@ api_keys = Table(
     metadata,
     Column("access_key", String(20), primary_key=True),
     Column("secret_hash", LargeBinary(32), nullable=False),  # SHA-256
-    Column("secret_prefix", LargeBinary(8), nullable=False, index=True),  # its first octets, to find it by
+    Column("secret_prefix", LargeBinary(8), nullable=False, index=True),  # its first octets, for lookups
     Column("organization_id", ID, ForeignKey(organizations.c.id), nullable=False, index=True),
     Column("project_id", ID, ForeignKey(projects.c.id)),
     Column("default_project_id", ID, ForeignKey(projects.c.id), nullable=False),
@@ -169,13 +121,13 @@ api_keys = Table(
     Column("revoked_at", Instant),
 )
 
-# The operator's keys: no tenant's role sees them.
+# The operator's keys, invisible to the tenants' role.
 admin_keys = Table(
     "admin_keys",
     metadata,
     Column("name", String(64), primary_key=True),
     Column("secret_hash", LargeBinary(32), nullable=False),  # SHA-256
-    Column("secret_prefix", LargeBinary(8), nullable=False, index=True),  # its first octets, to find it by
+    Column("secret_prefix", LargeBinary(8), nullable=False, index=True),  # its first octets, for lookups
     Column("read_only", Boolean, nullable=False),
     Column("created_at", Instant, nullable=False),
     Column("expires_at", Instant),
@@ -192,21 +144,21 @@ domains = Table(
     Column("status", Named(DomainStatus), nullable=False),
     Column("mailbox_total_count", Integer, nullable=False),
     *_times(),
-    # Set while a caller is owed a look-up of its records: when it was asked for.
+    # When a caller requested the validation that is outstanding.
     Column("validation_requested_at", Instant),
     Column("validation_token", Text, nullable=False),
     Column("dkim_selector", Text, nullable=False),
     Column("dkim_private_key", Text, nullable=False),
     _revision(),
     Column("provision_id", ID),
-    # When a worker looks the records up next; while one does, when another may.
+    # When a worker looks up the records next: during a lease, when the lease ends.
     Column("next_check_at", Instant),
     *_lease(),
     UniqueConstraint("organization_id", "name"),
 )
 
 OWNING_STATUSES = (DomainStatus.PROVISIONING, DomainStatus.READY)
-"""The statuses in which a domain has its name to itself, among all organizations."""
+"""Statuses in which a domain owns its name among all organizations."""
 
 partial_index("uq_domains_proved_name", domains.c.name, where=domains.c.status.in_(OWNING_STATUSES), unique=True)
 partial_index("ix_domains_next_check_at", domains.c.next_check_at, where=domains.c.next_check_at.is_not(None))
@@ -246,7 +198,7 @@ mailboxes = Table(
     Column("next_subscription_period_starts_at", Instant),
     *_times(),
     Column("deletion_scheduled_at", Instant),
-    # When a worker looks at the mailbox next: as mailboxes.due_at has it, and while one does, when another may.
+    # When a worker handles the mailbox next: `domain.mailboxes.due_at`, or during a lease, when the lease ends.
     Column("due_at", Instant),
     _revision(),
     Column("purging", Boolean, nullable=False, server_default=false()),
@@ -260,14 +212,14 @@ mailboxes = Table(
 )
 Index("ix_mailboxes_due_at", mailboxes.c.due_at)
 WAITING = mailboxes.c.status == _literal(mailboxes.c.status, MailboxStatus.WAITING_DOMAIN)
-"""Mailboxes that wait for their domain."""
+"""Condition: the mailbox waits for its domain."""
 
 partial_index("ix_mailboxes_waiting", mailboxes.c.domain_id, where=WAITING)
 TO_PURGE = (
     mailboxes.c.status == _literal(mailboxes.c.status, MailboxStatus.DELETING),
     mailboxes.c.provision != _literal(mailboxes.c.provision, ProvisionStanding.DELETE_AWAITED),
 )
-"""Mailboxes of deleted domains that are to be purged, or of which the mail platform is to be asked."""
+"""Conditions: the mailbox of a deleted domain can be purged, or its deletion requested from the mail platform."""
 
 partial_index("ix_mailboxes_to_purge", mailboxes.c.domain_id, mailboxes.c.id, where=and_(*TO_PURGE))
 
@@ -290,11 +242,11 @@ TO_REQUEST = (
     aliases.c.status == _literal(aliases.c.status, AliasStatus.PROVISIONING),
     aliases.c.provision_id.is_(None),
 )
-"""Aliases that the mail platform is to be asked for, once their domain is ready."""
+"""Conditions: the alias awaits its provision, which is requested once its domain is ready."""
 
 partial_index("ix_aliases_to_request", aliases.c.domain_id, where=and_(*TO_REQUEST))
 
-# Who has an address: a mailbox or an alias of the domain, one alone. The primary key is the rule.
+# The owner of each address: either a mailbox or an alias. The primary key makes addresses unique.
 addresses = Table(
     "addresses",
     metadata,
@@ -305,8 +257,8 @@ addresses = Table(
     Column("alias_id", ID, ForeignKey(aliases.c.id, ondelete="CASCADE"), index=True),
 )
 
-# What calls under an idempotency key were answered. A key belongs to whoever can see what it did: the organization, or
-# the one project that the API key is limited to ("" for none).
+# Responses to calls with an idempotency key. A key belongs to the scope of its caller: the organization, or the project
+# that the API key is limited to ("" for none).
 idempotency_keys = Table(
     "idempotency_keys",
     metadata,
@@ -318,7 +270,7 @@ idempotency_keys = Table(
     Column("expires_at", Instant, nullable=False, index=True),
 )
 
-# What follows outlives the mailboxes that it is about, and holds no personal data.
+# The following tables outlive the mailboxes that they refer to, and contain no personal data.
 
 payments = Table(
     "payments",
@@ -334,8 +286,8 @@ payments = Table(
     Column("settled_at", Instant),
     Column("reason", Text),
 )
-OPEN_PAYMENT = payments.c.status.in_(bindparam("open", OPEN, expanding=True, literal_execute=True))
-"""Payments that can still be confirmed."""
+OPEN_PAYMENT = payments.c.status.in_(bindparam("open", OPEN_STATUSES, expanding=True, literal_execute=True))
+"""Condition: the payment can still be confirmed."""
 
 partial_index("ix_payments_open", payments.c.requested_at, payments.c.id, where=OPEN_PAYMENT)
 Index("ix_payments_mailbox_id", payments.c.mailbox_id)
@@ -357,7 +309,7 @@ provisions = Table(
     Column("settled_at", Instant),
 )
 PENDING_PROVISION = provisions.c.status == _literal(provisions.c.status, ProvisionStatus.PENDING)
-"""Work that the mail platform has not confirmed."""
+"""Condition: the mail platform has not confirmed the provision."""
 
 partial_index("ix_provisions_pending", provisions.c.next_attempt_at, provisions.c.id, where=PENDING_PROVISION)
 Index("ix_provisions_mailbox_id", provisions.c.mailbox_id)
@@ -388,21 +340,21 @@ tombstones = Table(
     Index("ix_tombstones_organization_id_address_hash", "organization_id", "address_hash"),
 )
 
-# How many of a list there are, by what lists are narrowed by. Triggers keep both (migration 0004), in the transaction
-# and at the statement that changes a row, so that no writer can forget them; a row that reaches nothing goes. A project
-# has a row a list and status, so that a count adds up a few rows, however many domains there are. Who changes a status
-# holds these rows until the commit: on PostgreSQL such changes of one project take turns, as its creations do.
+# Total counts of lists by project, resource and status, and by domain and status. Triggers maintain both (migration
+# 0004), so that no writer can forget them, and delete rows whose count becomes 0. A total adds up a few rows however
+# many domains there are. A change of status locks its rows until the commit: on PostgreSQL such changes of one project
+# are serialized, as its creations are.
 project_counts = Table(
     "project_counts",
     metadata,
     Column("organization_id", ID, primary_key=True),
     Column("project_id", ID, primary_key=True),
-    Column("list", String(32), primary_key=True),  # the table that is counted
+    Column("list", String(32), primary_key=True),  # the counted table
     Column("status", String(32), primary_key=True),
     Column("count", Integer, nullable=False),
 )
 
-# The mailboxes of each domain.
+# Counts of the mailboxes of each domain.
 domain_counts = Table(
     "domain_counts",
     metadata,
@@ -414,7 +366,7 @@ domain_counts = Table(
 )
 
 DERIVED_TABLES = (project_counts, domain_counts)
-"""What triggers make of other tables' rows. A copy of those rows makes them again."""
+"""Tables that triggers maintain from the rows of others. Copying those rows fills them."""
 
 TENANT_TABLES = (
     projects,
@@ -430,29 +382,29 @@ TENANT_TABLES = (
     tombstones,
     *DERIVED_TABLES,
 )
-"""What the tenants' role may see on PostgreSQL, row by row; it may not see the others at all."""
+"""Tables whose rows PostgreSQL's tenant role sees by row-level security; it has no access to any other."""
 
 LIST_INDEXES = (
     (domains, ("organization_id", "project_id"), ("created_at", "updated_at", "name", "mailbox_total_count")),
     (mailboxes, ("organization_id", "project_id", "domain_id"), ("created_at", "updated_at", "email")),
     (aliases, ("organization_id", "project_id", "mailbox_id"), ("created_at", "updated_at", "email")),
 )
-"""Table, the columns that a list is narrowed by, and those it is ordered by: an index serves each pair.
+"""Table, the columns that a list is filtered by, and those it is ordered by: one index per pair.
 
-Every list names its organization, and so does every index: SQLite, which keeps no statistics by itself, then takes
-the one that fits the most of a list's conditions. Each ends in the status: a list narrowed by that passes over rows
-without looking them up. An index with the status before each order would serve such lists alone, and there would be
-nine more for each write of a mailbox: where few rows have a status, they are gathered by the one index below instead.
+Every list is filtered by its organization, and every index begins with it: SQLite, which keeps no statistics, then
+chooses the index that matches the most conditions. Each index ends with the status, so that a list filtered by status
+skips rows without reading them. An index with the status before the order would serve only such lists, and each write
+of a mailbox would maintain nine more; where few rows have a status, the `gathered` index finds them instead.
 """
 
 for _table, _filters, _orders in LIST_INDEXES:
     for _filter in _filters:
-        _narrowing = [_table.c[name] for name in dict.fromkeys(("organization_id", _filter))]
+        _prefix = [_table.c[name] for name in dict.fromkeys(("organization_id", _filter))]
         for _order in _orders:
-            Index(f"ix_{_table.name}_{_filter}_{_order}", *_narrowing, _table.c[_order], _table.c.id, _table.c.status)
+            Index(f"ix_{_table.name}_{_filter}_{_order}", *_prefix, _table.c[_order], _table.c.id, _table.c.status)
     Index(f"ix_{_table.name}_gathered", _table.c.organization_id, _table.c.status, _table.c.project_id, _table.c.id)
 
-# What a row that is deleted is looked for by, in the tables that point at it.
+# Foreign keys, looked up when the row that they refer to is deleted.
 Index("ix_mailboxes_domain_id", mailboxes.c.domain_id)
 Index("ix_aliases_domain_id", aliases.c.domain_id)
 Index("ix_aliases_mailbox_id", aliases.c.mailbox_id)

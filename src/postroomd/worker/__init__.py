@@ -1,1 +1,1 @@
-"""The background worker: validation, renewals, purges."""
+"""The background worker: validations, renewals, purges."""

@@ -1,85 +1,96 @@
-"""What a worker lets rest: a kind of step that has failed, or one row of it, while it goes on with all else.
-
-It is kept in memory. Another worker, or this one started anew, tries everything at once.
-"""
+"""In-memory backoff of failing steps, during which all other steps go on. A restart clears it."""
 
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TypeVar
 
+from postroomd.domain.backoff import backoff_delay
 from postroomd.domain.errors import StorageUnavailable
 from postroomd.observability.logs import get_logger
+from postroomd.observability.metrics import WORKER_FAILURES
+from postroomd.observability.steps import StepKind
 from postroomd.storage.protocols.work import RowFailed
 
-FIRST_RETRY, LAST_RETRY = timedelta(seconds=10), timedelta(hours=1)
-MOST_ROWS = 100  # of a kind that rest by themselves: where more fail, it is no fault of the rows
+FIRST_RETRY, MAX_RETRY = timedelta(seconds=10), timedelta(hours=1)
+MAX_FAILED_ROWS = 100  # of one kind: if more rows fail, the fault is not theirs, and the kind backs off
 
 Result = TypeVar("Result")
 Step = Callable[[Collection[str]], Awaitable[Result]]
-"""Takes a step that passes over the rows with these ids."""
+"""A step over the due rows, without those with the given ids."""
 
 log = get_logger()
 
 
-def retry_after(failures: int) -> timedelta:
-    """How long rests what has failed once more after so many failures: ever longer."""
-    return min(FIRST_RETRY * (1 << min(failures, 16)), LAST_RETRY)
+def report_failure(kind: StepKind, failures: int, **context: str) -> None:
+    """Log the exception that is being handled, after so many consecutive failures, and count it."""
+    log.exception("step failed", kind=kind, failures=failures, **context)
+    WORKER_FAILURES.labels(kind).inc()
 
 
 @dataclass(frozen=True, slots=True)
-class Rest:
-    """How often something has failed in a row, and until when it is left alone."""
+class Failure:
+    """The number of consecutive failures, and the instant of the next retry."""
 
-    failures: int
-    until: datetime
+    count: int
+    retry_at: datetime
 
 
-class Rests:
-    """Takes steps, each kind apart from the others: what fails unexpectedly is logged, and rests ever longer."""
+class Backoff:
+    """Runs steps, and delays the retry of a kind of step or a row that fails, longer with each consecutive failure."""
 
-    def __init__(self, told: Callable[[str], None] = lambda _: None) -> None:
-        self._told = told  # of each failure, by its kind
-        self._kinds: dict[str, Rest] = {}
-        self._rows: dict[str, dict[str, Rest]] = {}  # by kind and id
+    def __init__(self) -> None:
+        self._kinds: dict[StepKind, Failure] = {}
+        self._rows: dict[StepKind, dict[str, Failure]] = {}  # by kind and id
 
-    def ends(self, now: datetime) -> Sequence[datetime]:
-        """When each thing that rests is tried again: until then it may be due, and yet not done."""
-        kept = (rest.until for rests in (self._kinds, *self._rows.values()) for rest in rests.values())
-        return [until for until in kept if until > now]
+    def pending_retries(self, now: datetime) -> Sequence[datetime]:
+        """Return the future retries. What waits for one may be due, and still not be done."""
+        failures = [*self._kinds.values(), *(failure for rows in self._rows.values() for failure in rows.values())]
+        return [failure.retry_at for failure in failures if failure.retry_at > now]
 
-    async def take(self, kind: str, step: Step[Result], now: datetime) -> Result | None:
-        """What a step of a kind answers; None where the kind rests, or has failed. Raises StorageUnavailable.
+    async def run(self, kind: StepKind, step: Step[Result], now: datetime) -> Result | None:
+        """Run a step and return its result; None if its kind is backing off, or fails. Raises StorageUnavailable.
 
-        Where a row has failed, the step is taken again without it.
+        If a row fails, the step is run again without it.
         """
         rows = self._rows.setdefault(kind, {})
-        for kept in (self._kinds, rows):
-            for key in [key for key, rest in kept.items() if rest.until + LAST_RETRY < now]:
-                del kept[key]  # it has been tried since, or there was no need
-        if kind in self._kinds and self._kinds[kind].until > now:
+        _forget_old(self._kinds, now)
+        _forget_old(rows, now)
+        if kind in self._kinds and self._kinds[kind].retry_at > now:
             return None
         while True:
             try:
-                answer = await step([row_id for row_id, rest in rows.items() if rest.until > now])
+                result = await step([row_id for row_id, failure in rows.items() if failure.retry_at > now])
             except StorageUnavailable:
                 raise
-            except RowFailed as failure:
-                if sum(rest.until > now for rest in rows.values()) < MOST_ROWS:
-                    self._rest(rows, failure.row_id, now, kind=kind, row_id=failure.row_id)
+            except RowFailed as error:
+                if sum(failure.retry_at > now for failure in rows.values()) < MAX_FAILED_ROWS:
+                    failure = rows[error.row_id] = _next_failure(rows.get(error.row_id), now)
+                    report_failure(kind, failure.count, row_id=error.row_id)
                     continue
-                self._rest(self._kinds, kind, now, kind=kind)
+                self._fail_kind(kind, now)
                 return None
             except Exception:
-                self._rest(self._kinds, kind, now, kind=kind)
+                self._fail_kind(kind, now)
                 return None
             if self._kinds.pop(kind, None):
-                log.info("steps are taken again", kind=kind)
-            return answer
+                log.info("steps resumed", kind=kind)
+            return result
 
-    def _rest(self, kept: dict[str, Rest], key: str, now: datetime, *, kind: str, **about: str) -> None:
-        """Log the failure that is being handled, and let what has failed rest."""
-        failures = kept[key].failures if key in kept else 0
-        kept[key] = Rest(failures + 1, now + retry_after(failures))
-        log.exception("step failed", kind=kind, failures=failures + 1, **about)
-        self._told(kind)
+    def _fail_kind(self, kind: StepKind, now: datetime) -> None:
+        failure = self._kinds[kind] = _next_failure(self._kinds.get(kind), now)
+        report_failure(kind, failure.count)
+
+
+Key = TypeVar("Key", bound=str)
+
+
+def _next_failure(last: Failure | None, now: datetime) -> Failure:
+    failures = last.count if last else 0
+    return Failure(failures + 1, now + backoff_delay(failures, FIRST_RETRY, MAX_RETRY))
+
+
+def _forget_old(failures: dict[Key, Failure], now: datetime) -> None:
+    """Remove failures whose retry was due long ago: it succeeded, or the work is gone."""
+    for key in [key for key, failure in failures.items() if failure.retry_at + MAX_RETRY < now]:
+        del failures[key]

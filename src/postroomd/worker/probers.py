@@ -1,4 +1,4 @@
-"""How a domain's DNS records are checked, as the worker sees it."""
+"""The lookup of a domain's DNS records, as the worker uses it."""
 
 from collections.abc import Mapping
 from typing import Protocol
@@ -8,15 +8,15 @@ from postroomd.domain.records import Finding
 
 
 class Prober(Protocol):
-    """Looks a domain's DNS records up."""
+    """Looks up a domain's DNS records."""
 
     async def probe(self, domain: Domain, records: Mapping[str, DomainRecord]) -> Mapping[str, Finding]:
-        """What was found of each record, by kind."""
+        """Return the finding for each record, by kind."""
 
 
 class TrustingProber:
-    """Takes every record as present: for trials, where there is no DNS."""
+    """Reports every record as valid, without a lookup: for trials without DNS."""
 
     async def probe(self, domain: Domain, records: Mapping[str, DomainRecord]) -> Mapping[str, Finding]:
-        """Every record as valid."""
+        """Return a finding of VALID for each record, by kind."""
         return {kind: Finding(RecordStatus.VALID) for kind in records}

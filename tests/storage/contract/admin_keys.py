@@ -11,8 +11,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from postroomd.domain.errors import Conflict, NotFound, ResourceName
 from postroomd.storage import schema as t
 from postroomd.storage.protocols.repository import Repository
+from tests.support.database_state import count_of, dump
 from tests.support.factories import NOW, Tenant, admin_key, api_key, digest
-from tests.support.stored import count_of, dump
 
 
 class AdminKeysContract:

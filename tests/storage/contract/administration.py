@@ -17,35 +17,34 @@ from postroomd.domain.history import Tombstone, Transition, address_hash
 from postroomd.domain.mailboxes import delete_mailbox, lock_mailbox, restore_mailbox, unlock_mailbox
 from postroomd.domain.model import Alias, AliasStatus, DomainStatus, Mailbox, MailboxStatus
 from postroomd.domain.payments import Payment, PaymentStatus, confirm_payment, refuse_payment
-from postroomd.domain.policy import LifecyclePolicy
+from postroomd.domain.policy import LifecyclePolicy, Quarantine
 from postroomd.domain.provisioning import (
     FIRST_RETRY,
     confirm_provision,
-    create_domain_on_platform,
     fail_provision,
 )
 from postroomd.domain.provisions import Provision, ProvisionKind, ProvisionStatus
-from postroomd.storage.protocols.mailboxes import Quarantine
 from postroomd.storage.protocols.repository import Repository
 from postroomd.worker.probers import TrustingProber
 from postroomd.worker.steps import Worker
-from tests.support import factories
+from tests.support.database_state import check_invariants, dump
 from tests.support.factories import (
     NOW,
     OPERATOR,
     SECRETS,
     Tenant,
+    creating_domain,
     mailbox,
     new_domain,
     new_id,
+    new_mailbox,
     new_mailboxes,
     new_neighbor,
-    new_one,
     new_tenant,
     records,
 )
 from tests.support.lifecycle import BILLED, FREE, PLATFORM, RETENTION
-from tests.support.stored import check_invariants, dump
+from tests.support.worker import activate_domains, drain
 
 E, M = MailboxEvent, MailboxStatus
 LATER = NOW + timedelta(hours=1)
@@ -87,7 +86,7 @@ class AdministrationContract:
     # --- Payments -----------------------------------------------------------------------------------------------------
 
     async def test_a_payment_is_requested_and_confirmed_once(self, repository: Repository, tenant: Tenant) -> None:
-        ada = await new_one(repository, await new_domain(repository, tenant), mailbox("ada", policy=BILLED))
+        ada = await new_mailbox(repository, await new_domain(repository, tenant), mailbox("ada", policy=BILLED))
         (payment,) = await open_payments(repository)
         assert (payment.mailbox_id, payment.address, payment.status) == (
             ada.id,
@@ -110,17 +109,17 @@ class AdministrationContract:
     async def test_open_payments_are_listed_except_during_a_scheduled_deletion(
         self, repository: Repository, tenant: Tenant
     ) -> None:
-        ada = await new_one(repository, await new_domain(repository, tenant), mailbox("ada", policy=BILLED))
+        ada = await new_mailbox(repository, await new_domain(repository, tenant), mailbox("ada", policy=BILLED))
         (payment,) = await open_payments(repository)
-        await worker(repository, BILLED).run_once(NOW + 7 * DAY)
+        await drain(worker(repository, BILLED), NOW + 7 * DAY)
         assert [each.status for each in await open_payments(repository)] == [PaymentStatus.OVERDUE]
         refuse = partial(refuse_payment, reason="no cover", policy=BILLED, now=NOW + 8 * DAY)
         refused = await repository.administration.settle_payment(OPERATOR, payment.id, refuse)
         assert (refused.status, refused.reason) == (PaymentStatus.REFUSED, "no cover")
-        await worker(repository, BILLED).run_once(NOW + 27 * DAY)
+        await drain(worker(repository, BILLED), NOW + 27 * DAY)
         assert (await repository.mailboxes.get(tenant.context, ada.id)).status is M.LOCKED
         assert len(await open_payments(repository)) == 1
-        await worker(repository, BILLED).run_once(NOW + 28 * DAY)
+        await drain(worker(repository, BILLED), NOW + 28 * DAY)
         assert (await repository.mailboxes.get(tenant.context, ada.id)).status is M.DELETION_SCHEDULED
         assert await open_payments(repository) == []
         restore = partial(restore_mailbox, policy=BILLED, now=NOW + 28 * DAY)
@@ -139,8 +138,8 @@ class AdministrationContract:
 
     async def test_the_payment_of_an_abandoned_period_is_void(self, repository: Repository, tenant: Tenant) -> None:
         domain = await new_domain(repository, tenant)
-        ada = await new_one(repository, domain, mailbox("ada", policy=BILLED))
-        bob = await new_one(repository, domain, mailbox("bob", policy=BILLED))
+        ada = await new_mailbox(repository, domain, mailbox("ada", policy=BILLED))
+        bob = await new_mailbox(repository, domain, mailbox("bob", policy=BILLED))
         first = {each.mailbox_id: each for each in await open_payments(repository)}
         for one in (ada, bob):
             await repository.mailboxes.change(tenant.context, one.id, lambda it, _: delete_mailbox(it, 40 * DAY, NOW))
@@ -148,7 +147,7 @@ class AdministrationContract:
         await repository.mailboxes.change(tenant.context, ada.id, restore)
         (second,) = await open_payments(repository)
         assert (second.mailbox_id, second.period_started_at) == (ada.id, NOW + 35 * DAY)
-        await worker(repository, BILLED).run_once(NOW + 40 * DAY)  # purges bob
+        await drain(worker(repository, BILLED), NOW + 40 * DAY)  # purges bob
         for one in (ada, bob):
             with pytest.raises(PreconditionFailed, match="is void"):
                 await repository.administration.settle_payment(
@@ -158,7 +157,7 @@ class AdministrationContract:
     async def test_each_period_has_exactly_one_payment(
         self, repository: Repository, tenant: Tenant, raw: AsyncEngine
     ) -> None:
-        ada = await new_one(repository, await new_domain(repository, tenant), mailbox("ada", policy=BILLED))
+        ada = await new_mailbox(repository, await new_domain(repository, tenant), mailbox("ada", policy=BILLED))
         now = NOW
         for _ in range(4):
             (payment,) = await open_payments(repository)
@@ -166,7 +165,7 @@ class AdministrationContract:
             renewal = (await repository.mailboxes.get(tenant.context, ada.id)).next_subscription_period_starts_at
             assert renewal is not None
             now = renewal
-            await worker(repository, BILLED).run_once(now)
+            await drain(worker(repository, BILLED), now)
         stored = (await dump(raw))["payments"]
         assert len(stored) == len({row[5] for row in stored}) == 5
 
@@ -174,9 +173,13 @@ class AdministrationContract:
         both = replace(BILLED, provisioning=True)
         domain = await new_domain(repository, tenant)
         for hour in range(5):
-            await new_one(repository, domain, mailbox(f"paid{hour}", policy=BILLED, now=NOW - timedelta(hours=hour)))
-            await new_one(repository, domain, mailbox(f"new{hour}", policy=PLATFORM, now=NOW - timedelta(hours=hour)))
-        await new_one(repository, domain, mailbox("unpaid", policy=both))
+            await new_mailbox(
+                repository, domain, mailbox(f"paid{hour}", policy=BILLED, now=NOW - timedelta(hours=hour))
+            )
+            await new_mailbox(
+                repository, domain, mailbox(f"new{hour}", policy=PLATFORM, now=NOW - timedelta(hours=hour))
+            )
+        await new_mailbox(repository, domain, mailbox("unpaid", policy=both))
         administration = repository.administration
         for list_method, prefix in (
             (administration.pending_payments, "paid"),
@@ -199,7 +202,7 @@ class AdministrationContract:
     async def test_a_mailbox_is_created_restored_and_deleted_by_the_platform(
         self, repository: Repository, tenant: Tenant, raw: AsyncEngine
     ) -> None:
-        ada = await new_one(repository, await new_domain(repository, tenant), mailbox("ada", policy=PLATFORM))
+        ada = await new_mailbox(repository, await new_domain(repository, tenant), mailbox("ada", policy=PLATFORM))
         ids = []
         for kind, before, after in (
             (ProvisionKind.CREATE, M.CREATING, M.READY),
@@ -215,7 +218,7 @@ class AdministrationContract:
             if kind is ProvisionKind.CREATE:
                 restore = partial(restore_mailbox, policy=PLATFORM, now=NOW)
                 await repository.mailboxes.change(tenant.context, ada.id, restore)
-        await worker(repository, PLATFORM).run_once(NOW + RETENTION)
+        await drain(worker(repository, PLATFORM), NOW + RETENTION)
         assert (await repository.mailboxes.get(tenant.context, ada.id)).status is M.DELETING
         (provision,) = await due_provisions(repository, RETENTION)
         assert provision.kind is ProvisionKind.DELETE
@@ -234,7 +237,7 @@ class AdministrationContract:
     async def test_a_failed_provision_is_listed_again_after_its_backoff(
         self, repository: Repository, tenant: Tenant
     ) -> None:
-        ada = await new_one(repository, await new_domain(repository, tenant), mailbox("ada", policy=PLATFORM))
+        ada = await new_mailbox(repository, await new_domain(repository, tenant), mailbox("ada", policy=PLATFORM))
         (provision,) = await due_provisions(repository)
         rule = partial(fail_provision, reason="disk full", now=LATER)
         failed = await repository.administration.settle_provision(OPERATOR, provision.id, rule)
@@ -258,7 +261,7 @@ class AdministrationContract:
             tenant.context, ada.id, partial(make, alias_id=new_id(), local_part="early")
         )
         assert (early.status, await due_provisions(repository)) == (AliasStatus.PROVISIONING, [])
-        while await repository.work.finish_provisioning(DAY, LATER, 1):  # the alias alone reaches the limit
+        while await activate_domains(repository.work, DAY, LATER, 1):  # the alias alone reaches the limit
             pass
         late = await repository.aliases.create(
             tenant.context, ada.id, partial(make, alias_id=new_id(), local_part="late")
@@ -285,7 +288,7 @@ class AdministrationContract:
     async def test_the_platform_deletes_the_mailboxes_before_their_domain(
         self, repository: Repository, tenant: Tenant, raw: AsyncEngine
     ) -> None:
-        created = create_domain_on_platform(factories.domain(tenant))
+        created = creating_domain(tenant)
         await repository.domains.create(tenant.context, created, records(created), SECRETS)
         assert (await repository.domains.get(tenant.context, created.id)).status is DomainStatus.CREATING
         (provision,) = await due_provisions(repository)
@@ -299,13 +302,13 @@ class AdministrationContract:
         found = await repository.domains.get(tenant.context, created.id)
         assert found.status is DomainStatus.WAITING_VALIDATION
         ready = await new_domain(repository, tenant, "ready.test")
-        ada, bob = [await new_one(repository, ready, mailbox(name, policy=PLATFORM)) for name in ("ada", "bob")]
+        ada, bob = [await new_mailbox(repository, ready, mailbox(name, policy=PLATFORM)) for name in ("ada", "bob")]
         (of_ada,) = [each for each in await due_provisions(repository) if each.mailbox_id == ada.id]
         await repository.administration.settle_provision(OPERATOR, of_ada.id, partial(confirm_provision, now=LATER))
         await repository.domains.delete(tenant.context, ready.id, partial(delete_domain, now=LATER), LATER)
         requested = []
         for _ in range(3):
-            await worker(repository, PLATFORM).run_once(LATER)
+            await drain(worker(repository, PLATFORM), LATER)
             requested.append([each.kind for each in await due_provisions(repository)])
             await confirm_all(repository)
             await check_invariants(raw)
@@ -324,7 +327,7 @@ class AdministrationContract:
     ) -> None:
         domain = await new_domain(repository, tenant, status=DomainStatus.PROVISIONING)
         (ada,) = await new_mailboxes(repository, domain, "ada", actor="key:SCWADA")
-        await worker(repository, FREE).run_once(LATER)
+        await drain(worker(repository, FREE), LATER)
         eve = CallContext(actor="admin:eve")
         administration = repository.administration
         await administration.change_mailbox(eve, ada.id, partial(lock_mailbox, reason="abuse", now=LATER))
@@ -334,7 +337,7 @@ class AdministrationContract:
         await administration.change_mailbox(eve, ada.id, partial(unlock_mailbox, now=LATER))
         by_ada = replace(tenant.context, actor="key:SCWADA")
         await repository.domains.delete(by_ada, domain.id, partial(delete_domain, now=LATER), LATER)
-        await worker(repository, FREE).run_once(LATER)
+        await drain(worker(repository, FREE), LATER)
         assert await history(repository, ada.id) == [
             (E.CREATE, M.WAITING_DOMAIN, "key:SCWADA"),
             (E.DOMAIN_READY, M.READY, "worker"),
@@ -366,7 +369,7 @@ class AdministrationContract:
             repository, await new_domain(repository, other, status=DomainStatus.VALIDATING), "ada"
         )
         await repository.mailboxes.change(tenant.context, ada.id, lambda it, _: delete_mailbox(it, RETENTION, NOW))
-        await worker(repository, FREE).run_once(NOW + RETENTION)
+        await drain(worker(repository, FREE), NOW + RETENTION)
         assert await repository.administration.get_mailbox(ada.id) == Tombstone(
             mailbox_id=ada.id,
             organization_id=ada.organization_id,
@@ -394,7 +397,7 @@ class AdministrationContract:
         ada, bob = await new_mailboxes(repository, domain, "ada", "bob")
         await repository.mailboxes.change(tenant.context, ada.id, lambda it, _: delete_mailbox(it, RETENTION, NOW))
         purged_at = NOW + RETENTION
-        await worker(repository, FREE).run_once(purged_at)
+        await drain(worker(repository, FREE), purged_at)
         after_end = Quarantine(10 * DAY, purged_at + 10 * DAY)
         before_end = replace(after_end, now=after_end.now - timedelta(microseconds=1))
         before = await dump(raw)
@@ -414,7 +417,7 @@ class AdministrationContract:
         self, repository: Repository, tenant: Tenant
     ) -> None:
         neighbor = await new_neighbor(repository, await new_tenant(repository))
-        ada = await new_one(repository, await new_domain(repository, neighbor), mailbox("ada", policy=BILLED))
+        ada = await new_mailbox(repository, await new_domain(repository, neighbor), mailbox("ada", policy=BILLED))
         (payment,) = await open_payments(repository)
         (transition,) = await repository.administration.transitions(ada.id, 0, 10)
         for row in (payment, transition):

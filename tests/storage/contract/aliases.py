@@ -14,6 +14,7 @@ from postroomd.domain.model import Alias, AliasStatus, Mailbox
 from postroomd.domain.queries import AliasQuery, Ordering
 from postroomd.storage import schema as t
 from postroomd.storage.protocols.repository import Repository
+from tests.support.database_state import check_invariants, count_of, dump
 from tests.support.factories import (
     NOW,
     Tenant,
@@ -25,7 +26,6 @@ from tests.support.factories import (
     new_neighbor,
     tenant_context,
 )
-from tests.support.stored import check_invariants, count_of, dump
 
 LATER = NOW + timedelta(hours=1)
 ALL = AliasQuery(ordering=Ordering(field="email", descending=False), page=1, page_size=100)

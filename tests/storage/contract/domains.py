@@ -18,6 +18,7 @@ from postroomd.domain.queries import DomainQuery, Ordering
 from postroomd.domain.records import RECORD_KINDS
 from postroomd.storage import schema as t
 from postroomd.storage.protocols.repository import Repository
+from tests.support.database_state import check_invariants, dump, rows_of
 from tests.support.factories import (
     NOW,
     SECRETS,
@@ -27,13 +28,12 @@ from tests.support.factories import (
     new_alias,
     new_domain,
     new_id,
+    new_mailbox,
     new_mailboxes,
     new_neighbor,
-    new_one,
     records,
     tenant_context,
 )
-from tests.support.stored import check_invariants, dump, rows_of
 
 LATER = NOW + timedelta(hours=1)
 FAR = NOW + timedelta(days=4_000)
@@ -153,7 +153,7 @@ class DomainsContract:
                 with pytest.raises(NotFound) as caught:
                     await call
                 assert (caught.value.resource.type, caught.value.resource.id) == ("domain", domain_id)
-                assert str(caught.value) == f"domain {domain_id} is not found"
+                assert str(caught.value) == f"domain {domain_id} not found"
         assert await dump(raw) == before
 
     # --- Validation ---------------------------------------------------------------------------------------------------
@@ -244,7 +244,7 @@ class DomainsContract:
         self, repository: Repository, tenant: Tenant, raw: AsyncEngine
     ) -> None:
         created = await new_domain(repository, tenant)
-        await new_one(repository, created, mailbox("ada"))
+        await new_mailbox(repository, created, mailbox("ada"))
         deleted = await repository.domains.delete(tenant.context, created.id, deleting, LATER)
         before = await dump(raw)
         again = partial(delete_domain, now=LATER + timedelta(days=1))
@@ -255,7 +255,7 @@ class DomainsContract:
         self, repository: Repository, tenant: Tenant, raw: AsyncEngine
     ) -> None:
         created = await new_domain(repository, tenant)
-        await new_one(repository, created, mailbox("ada"))
+        await new_mailbox(repository, created, mailbox("ada"))
         before = await dump(raw)
 
         def reject(_domain: Domain) -> Domain:

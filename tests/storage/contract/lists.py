@@ -17,8 +17,8 @@ from postroomd.domain.queries import AliasQuery, DomainQuery, MailboxQuery, Orde
 from postroomd.storage import schema as t
 from postroomd.storage.protocols.repository import Repository
 from postroomd.storage.sql import lists
+from tests.support.database_state import check_lists
 from tests.support.factories import NOW, Tenant, new_alias, new_domain, new_mailboxes, new_neighbor, new_tenant
-from tests.support.stored import check_lists
 from tests.support.strategies import view_of
 
 NAMES = ["shop.example", "xn--bcher-kva.example", "a-shop.example", "example.org"]

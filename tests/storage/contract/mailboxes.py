@@ -17,6 +17,7 @@ from postroomd.domain.queries import MailboxQuery, Ordering
 from postroomd.storage import schema as t
 from postroomd.storage.protocols.mailboxes import NewMailbox
 from postroomd.storage.protocols.repository import Repository
+from tests.support.database_state import check_invariants, count_of, dump, password_hash, rows_of
 from tests.support.factories import (
     NOW,
     Tenant,
@@ -24,13 +25,12 @@ from tests.support.factories import (
     new_alias,
     new_domain,
     new_id,
+    new_mailbox,
     new_mailboxes,
     new_neighbor,
-    new_one,
     new_tenant,
     tenant_context,
 )
-from tests.support.stored import check_invariants, count_of, dump, password_hash, rows_of
 from tests.support.strategies import view_of
 
 LATER = NOW + timedelta(hours=1)
@@ -234,7 +234,7 @@ class MailboxesContract:
         if status is DomainStatus.DELETING:  # for which no mailbox can be made
             make = mailbox("ada").make
             new = NewMailbox(lambda stored: make(replace(stored, status=DomainStatus.READY)), "a hash")
-        ada = await new_one(repository, domain, new)
+        ada = await new_mailbox(repository, domain, new)
         seen: list[tuple[Mailbox, DomainStatus]] = []
 
         def rule(stored: Mailbox, domain_status: DomainStatus) -> Mailbox:
@@ -328,7 +328,7 @@ class MailboxesContract:
         second = await new_domain(repository, tenant, "second.test", DomainStatus.WAITING_VALIDATION)
         away = await new_domain(repository, neighbor, "away.test")
         foreign = await new_domain(repository, other, "foreign.test")
-        ada = await new_one(repository, first, mailbox("ada", status=MailboxStatus.LOCKED))
+        ada = await new_mailbox(repository, first, mailbox("ada", status=MailboxStatus.LOCKED))
         bob, carol = await new_mailboxes(repository, first, "bob", "carol")
         (dave,) = await new_mailboxes(repository, second, "dave")
         (erin,) = await new_mailboxes(repository, away, "erin")

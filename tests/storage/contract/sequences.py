@@ -18,9 +18,10 @@ from postroomd.domain.model import Alias, Domain, DomainStatus, Mailbox, Subscri
 from postroomd.storage.protocols.repository import Repository
 from postroomd.worker.probers import TrustingProber
 from postroomd.worker.steps import Worker
+from tests.support.database_state import check_invariants
 from tests.support.factories import NOW, Tenant, alias, mailbox, new_domain, new_id, new_tenant
 from tests.support.lifecycle import FREE, RETENTION
-from tests.support.stored import check_invariants
+from tests.support.worker import drain
 
 NAMES = [f"{letter}{number}" for letter in "abc" for number in range(4)]
 
@@ -87,7 +88,7 @@ class Callers:
 
     async def work(self) -> None:
         worker = Worker(work=self.repository.work, prober=TrustingProber(), policy=FREE)
-        await worker.run_once(self.now)
+        await drain(worker, self.now)
 
     def choose(self) -> Callable[[], Awaitable[None]]:
         """Return a random operation."""

@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from postroomd.domain.errors import NotFound
 from postroomd.storage import schema as t
 from postroomd.storage.protocols.repository import Repository
+from tests.support.database_state import count_of, dump
 from tests.support.factories import (
     NOW,
     Tenant,
@@ -21,7 +22,6 @@ from tests.support.factories import (
     project,
     tenant_context,
 )
-from tests.support.stored import count_of, dump
 
 
 class TenancyContract:

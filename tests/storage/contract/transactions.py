@@ -19,6 +19,7 @@ from postroomd.storage import schema as t
 from postroomd.storage.protocols.mailboxes import NewMailbox
 from postroomd.storage.protocols.repository import Repository
 from tests.support import factories
+from tests.support.database_state import check_invariants, count_of, dump
 from tests.support.factories import (
     NOW,
     SECRETS,
@@ -33,8 +34,8 @@ from tests.support.factories import (
     records,
     tenant_context,
 )
-from tests.support.stored import check_invariants, count_of, dump, eventually
 from tests.support.stores import Store
+from tests.support.waiting import wait_until
 
 LATER = NOW + timedelta(hours=1)
 ALL = MailboxQuery(ordering=Ordering(field="email", descending=False), page=1, page_size=1_000)
@@ -75,8 +76,8 @@ class TransactionsContract:
         async def stored() -> bool:
             return (await repository.mailboxes.list(tenant.context, ALL)).total_count == 3
 
-        await eventually(stored)
-        await eventually(lambda: connections() == 0)
+        await wait_until(stored)
+        await wait_until(lambda: connections() == 0)
         await check_invariants(raw)
 
     async def test_a_failing_transaction_of_a_canceled_caller_writes_nothing(
@@ -94,7 +95,7 @@ class TransactionsContract:
         calls.append(asyncio.ensure_future(repository.mailboxes.create(tenant.context, domain.id, batch)))
         with pytest.raises(asyncio.CancelledError):
             await calls[0]
-        await eventually(lambda: connections() == 0)
+        await wait_until(lambda: connections() == 0)
         assert await dump(raw) == before
 
     @pytest.mark.parametrize("seed", range(3))
@@ -119,7 +120,7 @@ class TransactionsContract:
         outcomes = await asyncio.gather(*calls, return_exceptions=True)
         kinds = {type(one) for one in outcomes if isinstance(one, BaseException)}
         assert kinds <= {asyncio.CancelledError}
-        await eventually(lambda: connections() == 0)
+        await wait_until(lambda: connections() == 0)
         await check_invariants(raw)
         names = [one.email for one in (await repository.mailboxes.list(tenant.context, ALL)).items]
         batches = [name for name in names if name.endswith("-a@example.com")]
@@ -293,9 +294,9 @@ class TransactionsContract:
         for number in range(5):
             key = idempotency(f"key {number}", hours=number)
             await new_mailboxes(repository, domain, f"m{number}", idempotency=key)
-        assert await repository.work.delete_expired_responses(NOW + timedelta(hours=23), 10) == 0
+        assert await repository.work.remove_expired_responses(NOW + timedelta(hours=23), 10) == 0
         now = NOW + timedelta(hours=26)  # three have expired
-        assert [await repository.work.delete_expired_responses(now, 2) for _ in range(3)] == [2, 1, 0]
+        assert [await repository.work.remove_expired_responses(now, 2) for _ in range(3)] == [2, 1, 0]
         assert await count_of(raw, t.idempotency_keys) == 2
         with pytest.raises(Replayed):
             await repository.require_unused(replace(tenant.context, idempotency=idempotency("key 4", hours=26)))

@@ -16,14 +16,15 @@ from postroomd.domain.events import MailboxEvent
 from postroomd.domain.mailboxes import advance_mailbox, delete_mailbox, restore_mailbox
 from postroomd.domain.model import Domain, DomainStatus, Mailbox, MailboxStatus, RecordStatus, SubscriptionPeriod
 from postroomd.domain.policy import LifecyclePolicy
-from postroomd.domain.records import NAME_IS_PROVED_ELSEWHERE, RECORD_KINDS, Finding
+from postroomd.domain.records import NAME_OWNED_ELSEWHERE, RECORD_KINDS, Finding
 from postroomd.storage import schema as t
 from postroomd.storage.protocols.repository import Repository
 from postroomd.storage.protocols.rules import MailboxStep
 from postroomd.storage.protocols.work import Due, MailboxLease
-from tests.support.factories import NOW, Tenant, mailbox, new_alias, new_domain, new_mailboxes, new_one
+from tests.support.database_state import check_invariants, count_of, dump, rows_of
+from tests.support.factories import NOW, Tenant, mailbox, new_alias, new_domain, new_mailbox, new_mailboxes
 from tests.support.lifecycle import FREE, MICROSECOND
-from tests.support.stored import check_invariants, count_of, dump, rows_of
+from tests.support.worker import activate_domains, validation_rule
 
 LATER = NOW + timedelta(hours=1)
 RETENTION = timedelta(days=30)
@@ -73,7 +74,7 @@ async def settle(
     """Lease a domain, and store the findings of its lookup."""
     leases = await repository.work.lease_domains(FAR, LEASE, 100)
     (lease,) = [each for each in leases if each.domain.id == domain.id]
-    return await repository.work.settle_validation(lease, findings, INTERVAL, now)
+    return await repository.work.settle_validation(lease, validation_rule(findings, INTERVAL, now))
 
 
 async def lease_due_domains(repository: Repository, now: datetime = LATER) -> list[Domain]:
@@ -152,7 +153,7 @@ class WorkContract:
         domain = await validating_domain(repository, tenant)
         (lease,) = await repository.work.lease_domains(LATER, LEASE, 10)
         deleted = await repository.domains.delete(tenant.context, domain.id, partial(delete_domain, now=NOW), NOW)
-        assert await repository.work.settle_validation(lease, ALL_VALID, INTERVAL, LATER) == deleted
+        assert await repository.work.settle_validation(lease, validation_rule(ALL_VALID, INTERVAL, LATER)) == deleted
         assert await repository.domains.get(tenant.context, domain.id) == deleted
 
     async def test_a_domain_purged_during_its_lookup_is_returned_as_leased(
@@ -162,7 +163,9 @@ class WorkContract:
         (lease,) = await repository.work.lease_domains(LATER, LEASE, 10)
         await repository.domains.delete(tenant.context, domain.id, partial(delete_domain, now=NOW), NOW)
         assert await purge(repository, 10) == 1
-        assert await repository.work.settle_validation(lease, ALL_VALID, INTERVAL, LATER) is lease.domain
+        assert (
+            await repository.work.settle_validation(lease, validation_rule(ALL_VALID, INTERVAL, LATER)) is lease.domain
+        )
         assert await count_of(raw, t.domains) == 0
 
     @pytest.mark.parametrize("proved", [DomainStatus.PROVISIONING, DomainStatus.READY])
@@ -175,7 +178,7 @@ class WorkContract:
         assert settled.status is DomainStatus.VALIDATION_FAILED
         found = dict(await repository.domains.records(tenant.context, second.id))
         validation = found.pop("domain_validation")
-        assert (validation.status, validation.error) == (RecordStatus.INVALID, NAME_IS_PROVED_ELSEWHERE)
+        assert (validation.status, validation.error) == (RecordStatus.INVALID, NAME_OWNED_ELSEWHERE)
         assert {record.status for record in found.values()} == {RecordStatus.VALID}
         assert await repository.domains.get(other.context, first.id) == first
         untouched = await repository.domains.records(other.context, first.id)
@@ -198,14 +201,17 @@ class WorkContract:
         domains = [await validating_domain(repository, one) for one in (tenant, other)]
         leases = {each.domain.id: each for each in await repository.work.lease_domains(LATER, LEASE, 10)}
         settled = await asyncio.gather(
-            *(repository.work.settle_validation(leases[domain.id], ALL_VALID, INTERVAL, LATER) for domain in domains)
+            *(
+                repository.work.settle_validation(leases[domain.id], validation_rule(ALL_VALID, INTERVAL, LATER))
+                for domain in domains
+            )
         )
         assert sorted(one.status for one in settled) == [DomainStatus.PROVISIONING, DomainStatus.VALIDATION_FAILED]
         for one, owner in zip(settled, (tenant, other), strict=True):
             assert await repository.domains.get(owner.context, one.id) == one
             found = (await repository.domains.records(owner.context, one.id))["domain_validation"]
             won = one.status is DomainStatus.PROVISIONING
-            assert found.error == (None if won else NAME_IS_PROVED_ELSEWHERE)
+            assert found.error == (None if won else NAME_OWNED_ELSEWHERE)
         # Once the winner is deleted, the other organization can own the name.
         winner, loser = sorted(settled, key=lambda one: one.status)
         scopes = {tenant.organization.id: tenant.context, other.organization.id: other.context}
@@ -222,7 +228,7 @@ class WorkContract:
             await new_domain(repository, tenant, f"{number}.test", DomainStatus.PROVISIONING) for number in range(3)
         ]
         waiting = await new_domain(repository, tenant, "waiting.test", DomainStatus.VALIDATING)
-        assert [await repository.work.finish_provisioning(INTERVAL, LATER, 2) for _ in range(3)] == [2, 1, 0]
+        assert [await activate_domains(repository.work, INTERVAL, LATER, 2) for _ in range(3)] == [2, 1, 0]
         for domain in provisioned:
             found = await repository.domains.get(tenant.context, domain.id)
             assert replace(found, revision=1) == replace(domain, status=DomainStatus.READY, updated_at=LATER)
@@ -234,11 +240,11 @@ class WorkContract:
         provisioned = await new_domain(repository, tenant, status=DomainStatus.PROVISIONING)
         unready = await new_domain(repository, tenant, "unready.test", DomainStatus.VALIDATING)
         waiting = await new_mailboxes(repository, provisioned, "ada", "bob", "carol")
-        locked = await new_one(repository, provisioned, mailbox("locked", status=MailboxStatus.LOCKED))
+        locked = await new_mailbox(repository, provisioned, mailbox("locked", status=MailboxStatus.LOCKED))
         (unaffected,) = await new_mailboxes(repository, unready, "dave")
         assert {one.status for one in (*waiting, unaffected)} == {MailboxStatus.WAITING_DOMAIN}
         assert await lease_due(repository, LATER) == []
-        await repository.work.finish_provisioning(INTERVAL, LATER, 10)
+        await activate_domains(repository.work, INTERVAL, LATER, 10)
         leases = await lease_due(repository, LATER)
         assert {each.mailbox.id for each in leases} == {one.id for one in waiting}
         for each in leases:
@@ -273,7 +279,7 @@ class WorkContract:
         domain = await validating_domain(repository, tenant)
         await settle(repository, domain, ALL_VALID)
         assert await lease_due_domains(repository, FAR) == []
-        await repository.work.finish_provisioning(INTERVAL, LATER, 10)
+        await activate_domains(repository.work, INTERVAL, LATER, 10)
         assert await lease_due_domains(repository, LATER + INTERVAL * 0.89) == []
         (ready,) = await lease_due_domains(repository, LATER + INTERVAL * 1.11)
         assert ready.status is DomainStatus.READY
@@ -326,10 +332,12 @@ class WorkContract:
         assert await repository.work.lease_domains(LATER, LEASE, 10) == []
         (latest,) = await repository.work.lease_domains(LATER + LEASE, LEASE, 10)
         before = await dump(raw)
-        assert await repository.work.settle_validation(superseded, ALL_VALID, INTERVAL, LATER) == domain
+        assert (
+            await repository.work.settle_validation(superseded, validation_rule(ALL_VALID, INTERVAL, LATER)) == domain
+        )
         await repository.work.postpone_domain(superseded, FAR)
         assert await dump(raw) == before
-        settled = await repository.work.settle_validation(latest, ALL_VALID, INTERVAL, LATER)
+        settled = await repository.work.settle_validation(latest, validation_rule(ALL_VALID, INTERVAL, LATER))
         assert settled.status is DomainStatus.PROVISIONING
 
     async def test_failures_are_postponed_and_counted_until_a_success(
@@ -354,14 +362,14 @@ class WorkContract:
         assert await repository.work.next_due() == Due(None, None)
         domain = await new_domain(repository, tenant)
         (ada,) = await new_mailboxes(repository, domain, "ada")
-        await new_one(repository, domain, mailbox("yearly", period=SubscriptionPeriod.YEARLY))
+        await new_mailbox(repository, domain, mailbox("yearly", period=SubscriptionPeriod.YEARLY))
         assert await repository.work.next_due() == Due(None, ada.next_subscription_period_starts_at)
         validating = await validating_domain(repository, tenant, "validating.test")
         assert (await repository.work.next_due()).lookups == NOW
         await settle(repository, validating, ALL_VALID)
         # Its provisioning can be finished at once.
         assert await repository.work.next_due() == Due(None, ada.next_subscription_period_starts_at, immediate=True)
-        await repository.work.finish_provisioning(INTERVAL, LATER, 10)
+        await activate_domains(repository.work, INTERVAL, LATER, 10)
         await repository.domains.delete(tenant.context, validating.id, partial(delete_domain, now=LATER), LATER)
         # It can be purged at once.
         assert await repository.work.next_due() == Due(None, ada.next_subscription_period_starts_at, immediate=True)
@@ -377,10 +385,10 @@ class WorkContract:
         ours, theirs = await new_domain(repository, tenant), await new_domain(repository, other, "theirs.test")
         starts = {"third": 3, "first": 1, "fourth": 4}
         for name, hours in starts.items():
-            await new_one(repository, ours, mailbox(name, now=NOW + timedelta(hours=hours)))
-        await new_one(repository, theirs, mailbox("second", now=NOW + timedelta(hours=2)))
-        await new_one(repository, ours, mailbox("yearly", period=SubscriptionPeriod.YEARLY))
-        await new_one(repository, ours, mailbox("deleting", status=MailboxStatus.DELETING))
+            await new_mailbox(repository, ours, mailbox(name, now=NOW + timedelta(hours=hours)))
+        await new_mailbox(repository, theirs, mailbox("second", now=NOW + timedelta(hours=2)))
+        await new_mailbox(repository, ours, mailbox("yearly", period=SubscriptionPeriod.YEARLY))
+        await new_mailbox(repository, ours, mailbox("deleting", status=MailboxStatus.DELETING))
         last = datetime(2024, 2, 29, 16, 30, 15, 123_456, tzinfo=NOW.tzinfo)  # when the fourth is due
 
         async def named(now: datetime, limit: int = 10) -> list[str]:

@@ -42,12 +42,14 @@ class Domain(_message.Message):
         CREATING: Domain._Status.ValueType  # 1
         """The mail platform is creating the domain."""
         WAITING_VALIDATION: Domain._Status.ValueType  # 2
-        """Publish the DNS records, then call ValidateDomainRecords."""
+        """Publish the DNS records, then call ValidateDomainRecords. After a validation: a required record is absent, or its
+        lookup was not answered; call it again.
+        """
         VALIDATING: Domain._Status.ValueType  # 3
         """The DNS records are being looked up."""
         VALIDATION_FAILED: Domain._Status.ValueType  # 4
-        """A required record is absent or wrong; GetDomainRecords returns which and why. Call ValidateDomainRecords again
-        once it is corrected.
+        """All required records are present and one is wrong, or another organization owns the name; GetDomainRecords
+        returns which and why. Call ValidateDomainRecords again once it is corrected.
         """
         PROVISIONING: Domain._Status.ValueType  # 5
         """The records are valid; the mail platform is being set up for the domain."""
@@ -66,12 +68,14 @@ class Domain(_message.Message):
     CREATING: Domain.Status.ValueType  # 1
     """The mail platform is creating the domain."""
     WAITING_VALIDATION: Domain.Status.ValueType  # 2
-    """Publish the DNS records, then call ValidateDomainRecords."""
+    """Publish the DNS records, then call ValidateDomainRecords. After a validation: a required record is absent, or its
+    lookup was not answered; call it again.
+    """
     VALIDATING: Domain.Status.ValueType  # 3
     """The DNS records are being looked up."""
     VALIDATION_FAILED: Domain.Status.ValueType  # 4
-    """A required record is absent or wrong; GetDomainRecords returns which and why. Call ValidateDomainRecords again
-    once it is corrected.
+    """All required records are present and one is wrong, or another organization owns the name; GetDomainRecords
+    returns which and why. Call ValidateDomainRecords again once it is corrected.
     """
     PROVISIONING: Domain.Status.ValueType  # 5
     """The records are valid; the mail platform is being set up for the domain."""
@@ -163,13 +167,13 @@ class DomainRecord(_message.Message):
     class _StatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[DomainRecord._Status.ValueType], _builtins.type):
         DESCRIPTOR: _descriptor.EnumDescriptor
         UNKNOWN_STATUS: DomainRecord._Status.ValueType  # 0
-        """Not looked up yet."""
+        """Not looked up yet, or the last lookup was not answered; `error` then says why."""
         VALIDATING: DomainRecord._Status.ValueType  # 1
         """A lookup is in progress."""
         VALID: DomainRecord._Status.ValueType  # 2
-        """The record is published as expected."""
+        """The record is published as expected; `error` may be a warning."""
         INVALID: DomainRecord._Status.ValueType  # 3
-        """Something else is published; `error` describes it."""
+        """The published record is wrong; `error` describes it."""
         NOT_FOUND: DomainRecord._Status.ValueType  # 4
         """No such record is published."""
 
@@ -177,13 +181,13 @@ class DomainRecord(_message.Message):
         """What the last lookup found."""
 
     UNKNOWN_STATUS: DomainRecord.Status.ValueType  # 0
-    """Not looked up yet."""
+    """Not looked up yet, or the last lookup was not answered; `error` then says why."""
     VALIDATING: DomainRecord.Status.ValueType  # 1
     """A lookup is in progress."""
     VALID: DomainRecord.Status.ValueType  # 2
-    """The record is published as expected."""
+    """The record is published as expected; `error` may be a warning."""
     INVALID: DomainRecord.Status.ValueType  # 3
-    """Something else is published; `error` describes it."""
+    """The published record is wrong; `error` describes it."""
     NOT_FOUND: DomainRecord.Status.ValueType  # 4
     """No such record is published."""
 

@@ -133,7 +133,7 @@ _EXPLANATIONS = {
     "28000": "the server refuses the user",
     "28P01": "the server refuses the user or the password",
     "3D000": "the server has no such database",
-    "42P01": "a table is gone: something else changes it",
+    "42P01": "a table is missing: another process changes the schema",
     "42501": "the user may not see or write every row: connect as the owner of the tables",
 }
 

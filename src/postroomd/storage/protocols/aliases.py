@@ -5,8 +5,8 @@ from typing import Protocol
 
 from postroomd.domain.context import CallContext
 from postroomd.domain.model import Alias, Mailbox
+from postroomd.domain.policy import Quarantine
 from postroomd.domain.queries import AliasQuery, Page
-from postroomd.storage.protocols.mailboxes import Quarantine
 from postroomd.storage.protocols.rules import AliasRule
 
 

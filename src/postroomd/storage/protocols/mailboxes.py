@@ -2,12 +2,11 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
 from typing import Protocol
 
 from postroomd.domain.context import CallContext
 from postroomd.domain.model import Domain, Mailbox, MailboxView
-from postroomd.domain.policy import LifecyclePolicy
+from postroomd.domain.policy import Quarantine
 from postroomd.domain.queries import MailboxQuery, Page
 from postroomd.storage.protocols.rules import MailboxRule
 
@@ -21,19 +20,6 @@ class NewMailbox:
 
     def __repr__(self) -> str:
         return "NewMailbox(…)"
-
-
-@dataclass(frozen=True, slots=True)
-class Quarantine:
-    """For how long before `now` a purge makes an address unavailable within its organization."""
-
-    length: timedelta
-    now: datetime
-
-
-def quarantine_of(policy: LifecyclePolicy, now: datetime) -> Quarantine | None:
-    """Return the quarantine of a policy; None if it has none."""
-    return Quarantine(policy.quarantine, now) if policy.quarantine else None
 
 
 class Mailboxes(Protocol):

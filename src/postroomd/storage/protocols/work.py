@@ -1,4 +1,4 @@
-"""Due work of the background worker, for all tenants: leases and steps."""
+"""Due work of every tenant: leases of due rows, and the steps that the worker takes with them."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -6,12 +6,18 @@ from datetime import datetime, timedelta
 from typing import Protocol
 
 from postroomd.domain.model import Domain, DomainRecord, DomainStatus, Mailbox
-from postroomd.domain.records import Finding
-from postroomd.storage.protocols.rules import DomainPurgeRule, MailboxStep, PurgeRule
+from postroomd.storage.protocols.rules import (
+    ActivationRule,
+    AliasRule,
+    DomainPurgeRule,
+    MailboxStep,
+    PurgeRule,
+    ValidationRule,
+)
 
 
 class RowFailed(Exception):
-    """The step of one row, taken alone, failed unexpectedly."""
+    """The step of one row, `row_id`, failed unexpectedly."""
 
     def __init__(self, row_id: str) -> None:
         super().__init__(row_id)
@@ -20,10 +26,9 @@ class RowFailed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class MailboxLease:
-    """The exclusive right of a worker to advance a mailbox, until the lease ends.
+    """A due mailbox that is leased to one worker, with its consecutive failures.
 
-    `mailbox` and `domain_status` are as read with the lease. `generation` counts the leases of the row: a write under a
-    generation that is not the latest has no effect. `failures` counts the failed steps since the last success.
+    `generation` counts the leases of the mailbox: a lease that a later one has superseded changes nothing.
     """
 
     mailbox: Mailbox
@@ -34,7 +39,7 @@ class MailboxLease:
 
 @dataclass(frozen=True, slots=True)
 class DomainLease:
-    """The exclusive right of a worker to look up a domain's DNS records. The fields are as in MailboxLease."""
+    """A domain whose lookup is due, leased to one worker as with MailboxLease."""
 
     domain: Domain
     records: Mapping[str, DomainRecord]
@@ -44,83 +49,78 @@ class DomainLease:
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """The earliest instants at which DNS lookups and other steps are due; None if none is scheduled.
-
-    `immediate` is set if there are steps that have no due time and can be taken now.
-    """
+    """The earliest due dates of lookups and of all other steps; None if there are none."""
 
     lookups: datetime | None
     steps: datetime | None
     immediate: bool = False
+    """Whether there are steps without a due date, which can be taken at any time."""
 
     def has_lookups(self, now: datetime) -> bool:
-        """Return whether a DNS lookup is due."""
+        """Whether a lookup is due."""
         return self.lookups is not None and self.lookups <= now
 
     def has_steps(self, now: datetime) -> bool:
-        """Return whether any other step is due."""
+        """Whether another step is due."""
         return self.immediate or (self.steps is not None and self.steps <= now)
 
 
 class Work(Protocol):
-    """The due work of all tenants, shared by any number of workers.
+    """Due work of every tenant. Limits bound one transaction, not the work.
 
-    A lease gives a row to one worker for a duration. After that another worker may lease the row, and the writes of the
-    former have no effect.
+    Rows whose step takes long are leased: until the lease expires, no other worker is given them.
 
-    A method that takes rows takes at most `limit` in its transaction, and none of those in `skip` (ids). If a batch
-    fails unexpectedly it is retried with one row alone. If that fails too, RowFailed names the row, and the caller can
-    skip it: a faulty row does not block others.
+    Each method that handles a batch of rows skips those with the ids in `skipping`. If a batch fails unexpectedly, its
+    first row is tried alone; RowFailed names it if it fails again.
     """
 
-    async def next_due(self, *, platform: bool = True) -> Due:
-        """Return when work is due next, from indexes alone.
+    async def next_due(self, *, with_provisions: bool = False) -> Due:
+        """Return the earliest due dates, by one statement that indexes serve.
 
-        Without a mail platform (`platform` false) pending provisions count as steps.
+        `with_provisions` includes pending provisions, for a worker that confirms them itself.
         """
 
     async def lease_domains(
-        self, now: datetime, duration: timedelta, limit: int, skip: Collection[str] = ()
+        self, now: datetime, lease: timedelta, limit: int, skipping: Collection[str] = ()
     ) -> Sequence[DomainLease]:
-        """Lease domains whose DNS lookup is due until `now` + `duration`, longest overdue first. Raises RowFailed."""
+        """Lease domains whose lookup is due, the longest overdue first. Raises RowFailed."""
 
-    async def settle_validation(
-        self, lease: DomainLease, findings: Mapping[str, Finding], interval: timedelta, now: datetime
-    ) -> Domain:
-        """Store the findings of a DNS lookup by record kind, and return the domain.
+    async def settle_validation(self, lease: DomainLease, rule: ValidationRule) -> Domain:
+        """Apply a rule to a domain and its records, and store what it changes and when the next lookup is due.
 
-        A validating domain becomes `provisioning` if every required record is valid and no other organization owns the
-        name, `waiting_validation` if a required record is absent or unanswered, else `validation_failed`. The status of
-        any other domain stays; a ready one is due again after `interval`. If the lease has ended or the domain is
-        removed, nothing is written and the leased domain is returned.
+        Returns the domain afterwards; as it was leased, if it is gone or the lease is superseded.
         """
 
     async def postpone_domain(self, lease: DomainLease, until: datetime) -> None:
-        """Count a failed DNS lookup, and make the next one due at `until`."""
+        """Count a failed lookup, and make the next one due at an instant."""
 
-    async def finish_provisioning(
-        self, interval: timedelta, now: datetime, limit: int, skip: Collection[str] = ()
+    async def activate_domains(
+        self,
+        domain_rule: ActivationRule,
+        alias_rule: AliasRule,
+        now: datetime,
+        limit: int,
+        skipping: Collection[str] = (),
     ) -> int:
-        """Make provisioned domains ready, and return how many domains were processed. Raises RowFailed.
+        """Apply rules to provisioning domains and their aliases, and make the mailboxes due that wait for them.
 
-        The mailboxes that wait for the domain become due, its waiting aliases are requested from the mail platform, and
-        its next DNS lookup is due after `interval`. A domain with more than `limit` waiting aliases takes several
-        calls.
+        A domain with more aliases to request than the limit is activated by a later call. Returns the number of domains
+        in the batch. Raises RowFailed.
         """
 
     async def lease_mailboxes(
-        self, now: datetime, duration: timedelta, limit: int, skip: Collection[str] = ()
+        self, now: datetime, lease: timedelta, limit: int, skipping: Collection[str] = ()
     ) -> Sequence[MailboxLease]:
-        """Lease mailboxes whose step is due until `now` + `duration`, longest overdue first. Raises RowFailed."""
+        """Lease mailboxes whose step is due, the longest overdue first. Raises RowFailed."""
 
     async def advance(self, lease: MailboxLease, rule: MailboxStep, now: datetime) -> bool:
-        """Apply a rule to a leased mailbox; None purges it.
+        """Apply a rule to a mailbox in one transaction; purge it if the rule returns None.
 
-        Returns False, and writes nothing, if the mailbox is removed or another worker has leased it since.
+        Returns False if the mailbox is gone or the lease is superseded.
         """
 
     async def postpone_mailbox(self, lease: MailboxLease, until: datetime) -> None:
-        """Count a failed step, and make the next one due at `until`."""
+        """Count a failed step, and make the next attempt due at an instant."""
 
     async def purge_domains(
         self,
@@ -128,13 +128,13 @@ class Work(Protocol):
         domain_rule: DomainPurgeRule,
         now: datetime,
         limit: int,
-        skip: Collection[str] = (),
+        skipping: Collection[str] = (),
     ) -> int:
-        """Purge up to `limit` mailboxes of one deleted domain, or the domain itself if it has none left.
+        """Apply a rule to up to `limit` mailboxes of a deleting domain, or to a deleting domain without mailboxes.
 
-        Returns how many rows were changed or removed; 0 if there is nothing to purge. Raises RowFailed with the id of
-        the domain.
+        A rule returns None for a resource to purge. Returns the number of mailboxes and domains changed or purged.
+        Raises RowFailed, for the domain.
         """
 
-    async def delete_expired_responses(self, now: datetime, limit: int) -> int:
-        """Delete up to `limit` responses whose idempotency keys have expired, and return how many."""
+    async def remove_expired_responses(self, now: datetime, limit: int) -> int:
+        """Remove stored responses of idempotency keys that have expired. Returns their number."""

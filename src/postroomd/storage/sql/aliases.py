@@ -9,12 +9,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from postroomd.domain.aliases import request_alias
 from postroomd.domain.context import CallContext
 from postroomd.domain.errors import NotFound
-from postroomd.domain.model import Alias, DomainStatus, Mailbox
+from postroomd.domain.model import Alias, Mailbox
+from postroomd.domain.policy import Quarantine
 from postroomd.domain.queries import AliasQuery, Page
 from postroomd.domain.tenancy import Scope
 from postroomd.storage import schema as t
 from postroomd.storage.database import Database
-from postroomd.storage.protocols.mailboxes import Quarantine
 from postroomd.storage.protocols.rules import AliasRule
 from postroomd.storage.sql.domains import fetch_domain
 from postroomd.storage.sql.lists import ListReader
@@ -76,10 +76,9 @@ class SqlAliases:
             unlocked = await fetch_mailbox(connection, context.scope, mailbox_id)
             domain = await fetch_domain(connection, context.scope, unlocked.domain_id, lock=True)
             alias = make(await fetch_mailbox(connection, context.scope, mailbox_id, lock=True))
-            local_part = alias.email.partition("@")[0]
+            local_part = alias.address.local_part
             await require_available(connection, context.scope, domain, [local_part], quarantine)
-            if domain.status is DomainStatus.READY:
-                alias = request_alias(alias)
+            alias = request_alias(alias, domain.status)
             await connection.execute(insert(t.aliases).values(to_row(alias)))
             await store_provisions(connection, [(None, alias)], alias.created_at)
             address = {

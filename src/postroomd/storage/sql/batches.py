@@ -1,4 +1,4 @@
-"""Chunks of rows that the worker takes in one transaction, of which no row's fault keeps the others waiting."""
+"""Batches of rows that the worker handles in one transaction, isolated from the failure of a single row."""
 
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import TypeVar
@@ -14,44 +14,44 @@ from postroomd.storage.protocols.work import RowFailed
 Result = TypeVar("Result")
 
 
-class Chunk:
-    """The ids of the rows that a transaction takes."""
+class LockedBatch:
+    """The rows that a transaction locks: at most `limit`, without those in `skipping`."""
 
     def __init__(self, limit: int, skipping: Collection[str]) -> None:
         self._limit = limit
         self._skipping = skipping
         self.ids: Sequence[str] = ()
 
-    async def take(self, connection: AsyncConnection, waiting: Select[tuple[str]], table: Table) -> Sequence[str]:
-        """The ids of rows of a table that wait, each locked; those that others hold are left to them.
+    async def lock(self, connection: AsyncConnection, candidates: Select[tuple[str]], table: Table) -> Sequence[str]:
+        """Lock candidate rows of a table, and return their ids; rows that others have locked are skipped.
 
-        Their other columns are read later: what can't be read of one is its fault.
+        Other columns are read by a later statement, so that a row that can't be decoded fails by its id.
         """
         self.ids = ()
         if self._skipping:
-            waiting = waiting.where(table.c.id.not_in(self._skipping))
-        waiting = waiting.limit(self._limit).with_for_update(of=table, skip_locked=True)
-        self.ids = [row.id for row in await connection.execute(waiting)]
+            candidates = candidates.where(table.c.id.not_in(self._skipping))
+        candidates = candidates.limit(self._limit).with_for_update(of=table, skip_locked=True)
+        self.ids = [row.id for row in await connection.execute(candidates)]
         return self.ids
 
 
 async def write_batch(
     database: Database,
-    work: Callable[[AsyncConnection, Chunk], Awaitable[Result]],
+    work: Callable[[AsyncConnection, LockedBatch], Awaitable[Result]],
     limit: int,
     skipping: Collection[str],
 ) -> Result:
-    """What `work` answers of a chunk of rows, in one transaction; of one row alone where the chunk fails unexpectedly.
+    """Run `work` on a batch in one transaction; if it fails unexpectedly, run it on one row.
 
-    Raises RowFailed for a row that fails alone.
+    Returns its result. Raises RowFailed if the one row fails too.
     """
-    chunk = Chunk(limit, skipping)
+    batch = LockedBatch(limit, skipping)
     try:
-        return await database.write(lambda connection: work(connection, chunk), WORKER)
+        return await database.write(lambda connection: work(connection, batch), WORKER)
     except StorageUnavailable:
         raise
     except Exception as error:
-        match chunk.ids:
+        match batch.ids:
             case []:
                 raise
             case [row_id]:

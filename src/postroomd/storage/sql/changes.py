@@ -9,9 +9,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from postroomd.domain.events import MailboxEvent
 from postroomd.domain.history import Tombstone, Transition, address_hash
+from postroomd.domain.mailbox_status import MAILBOX_TRANSITIONS
 from postroomd.domain.mailboxes import due_at
 from postroomd.domain.model import Domain, Mailbox, MailboxStatus
-from postroomd.domain.transitions import MAILBOX_TRANSITIONS, check_transition
+from postroomd.domain.transitions import check_transition
 from postroomd.storage import schema as t
 from postroomd.storage.drivers import driver_of
 from postroomd.storage.sql.payments import insert_payments, store_payment, void_payments

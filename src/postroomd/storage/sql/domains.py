@@ -10,7 +10,7 @@ from postroomd.domain.context import CallContext
 from postroomd.domain.errors import Conflict, NotFound, ResourceName
 from postroomd.domain.model import AliasStatus, Domain, DomainRecord
 from postroomd.domain.queries import DomainQuery, Page
-from postroomd.domain.records import shown
+from postroomd.domain.records import visible_record
 from postroomd.domain.tenancy import Scope
 from postroomd.storage import schema as t
 from postroomd.storage.database import Database
@@ -127,7 +127,7 @@ class SqlDomains:
         async def transaction(connection: AsyncConnection) -> Mapping[str, DomainRecord]:
             domain = await fetch_domain(connection, context.scope, domain_id)
             records = await fetch_records(connection, domain)
-            return {kind: shown(record, domain.status) for kind, record in records.items()}
+            return {kind: visible_record(record, domain.status) for kind, record in records.items()}
 
         return await self._database.read(transaction, context)
 

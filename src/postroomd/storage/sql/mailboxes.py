@@ -5,15 +5,17 @@ from collections.abc import Collection, Sequence
 from sqlalchemy import insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from postroomd.domain.addresses import Address
 from postroomd.domain.context import CallContext
-from postroomd.domain.errors import Conflict, NotFound, QuotaExceeded, ResourceName, listed
+from postroomd.domain.errors import Conflict, NotFound, QuotaExceeded, ResourceName, summarize
 from postroomd.domain.history import address_hash
 from postroomd.domain.model import Domain, Mailbox, MailboxView
+from postroomd.domain.policy import Quarantine
 from postroomd.domain.queries import MailboxQuery, Page
 from postroomd.domain.tenancy import Scope
 from postroomd.storage import schema as t
 from postroomd.storage.database import Database
-from postroomd.storage.protocols.mailboxes import NewMailbox, Quarantine
+from postroomd.storage.protocols.mailboxes import NewMailbox
 from postroomd.storage.protocols.rules import MailboxRule
 from postroomd.storage.sql.changes import insert_mailboxes, store_mailbox
 from postroomd.storage.sql.domains import fetch_domain
@@ -63,7 +65,7 @@ async def require_available(
             ResourceName("alias", row.alias_id) if row.alias_id else ResourceName("mailbox", row.mailbox_id)
             for row in in_use
         ]
-        addresses = listed([f"{row.local_part}@{domain.name}" for row in in_use])
+        addresses = summarize([str(Address(row.local_part, domain.name)) for row in in_use])
         raise Conflict(f"local_part is already in use: {addresses}; choose another", names)
     if quarantine is not None:
         await _require_unquarantined(connection, domain, local_parts, quarantine)
@@ -74,19 +76,20 @@ async def _require_unquarantined(
 ) -> None:
     addresses = {
         address_hash(domain.organization_id, address): address
-        for address in (f"{local_part}@{domain.name}" for local_part in sorted(local_parts))
+        for address in (str(Address(local_part, domain.name)) for local_part in sorted(local_parts))
     }
     query = select(t.tombstones.c.address_hash, t.tombstones.c.purged_at).where(
         t.tombstones.c.organization_id == domain.organization_id,
         t.tombstones.c.address_hash.in_(addresses),
-        t.tombstones.c.purged_at > quarantine.now - quarantine.length,
+        t.tombstones.c.purged_at > quarantine.since,
     )
     quarantined = (await connection.execute(query)).all()
     if quarantined:
-        until = max(row.purged_at for row in quarantined) + quarantine.length
+        until = quarantine.end(max(row.purged_at for row in quarantined))
         names = sorted({addresses[row.address_hash] for row in quarantined})
         raise Conflict(
-            f"local_part is in quarantine until {until:%Y-%m-%dT%H:%M:%SZ}: {listed(names)}; choose another, or wait",
+            f"local_part is in quarantine until {until:%Y-%m-%dT%H:%M:%SZ}: {summarize(names)};"
+            " choose another, or wait",
             [ResourceName("mailbox", name) for name in names],
         )
 
@@ -106,7 +109,7 @@ class SqlMailboxes:
         async def transaction(connection: AsyncConnection) -> list[Mailbox]:
             domain = await fetch_domain(connection, context.scope, domain_id, lock=True)
             created = [new.make(domain) for new in batch]
-            local_parts = [mailbox.email.partition("@")[0] for mailbox in created]
+            local_parts = [mailbox.address.local_part for mailbox in created]
             await require_available(connection, context.scope, domain, local_parts, quarantine)
             await _take_quota(connection, domain, len(created))
             addresses = [

@@ -8,14 +8,14 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from postroomd.domain.events import PaymentStanding
 from postroomd.domain.model import Mailbox
-from postroomd.domain.payments import AWAITED, PaymentStatus, awaited_payment, payment_id
+from postroomd.domain.payments import AWAITED_STANDINGS, PaymentStatus, payment_id, pending_payment
 from postroomd.storage import schema as t
 from postroomd.storage.sql.rows import to_row
 
 
 async def insert_payments(connection: AsyncConnection, mailboxes: Sequence[Mailbox]) -> None:
     """Insert the payments that new mailboxes await."""
-    payments = [payment for mailbox in mailboxes if (payment := awaited_payment(mailbox))]
+    payments = [payment for mailbox in mailboxes if (payment := pending_payment(mailbox))]
     if payments:
         await connection.execute(insert(t.payments), [to_row(payment) for payment in payments])
 
@@ -31,13 +31,13 @@ async def store_payment(connection: AsyncConnection, before: Mailbox, after: Mai
     unpaid = before.payment is not PaymentStanding.SETTLED
     if unpaid and (after.payment is PaymentStanding.SETTLED or not same_period):
         await _update_open(connection, payment_id(before), status=PaymentStatus.VOID, settled_at=after.updated_at)
-    payment = awaited_payment(after)
+    payment = pending_payment(after)
     if payment is not None and unpaid and same_period:
         # The payment of this period is requested again: reset it.
         await _update_open(connection, payment.id, **to_row(payment))
     elif payment is not None:
         await connection.execute(insert(t.payments).values(to_row(payment)))
-    elif before.payment in AWAITED and after.payment is PaymentStanding.FAILED:
+    elif before.payment in AWAITED_STANDINGS and after.payment is PaymentStanding.FAILED:
         pending = t.payments.c.status == PaymentStatus.PENDING
         await _update_open(connection, payment_id(after), pending, status=PaymentStatus.OVERDUE)
 

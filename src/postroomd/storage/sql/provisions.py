@@ -6,7 +6,7 @@ from datetime import datetime
 from sqlalchemy import insert, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from postroomd.domain.provisioning import Subject, awaited_provision
+from postroomd.domain.provisioning import Subject, pending_provision
 from postroomd.domain.provisions import ProvisionStatus
 from postroomd.storage import schema as t
 from postroomd.storage.sql.rows import to_row
@@ -21,7 +21,7 @@ async def store_provisions(
     """
     changed = [(before, after) for before, after in pairs if _provision_id(before) != after.provision_id]
     await void_provisions(connection, [former for before, _ in changed if (former := _provision_id(before))], now)
-    provisions = [provision for _, after in changed if (provision := awaited_provision(after, now))]
+    provisions = [provision for _, after in changed if (provision := pending_provision(after, now))]
     if provisions:
         await connection.execute(insert(t.provisions), [to_row(provision) for provision in provisions])
 

@@ -1,70 +1,55 @@
-"""What the worker does by itself, for every tenant."""
+"""Due work of every tenant: leases, and the transactions of the worker's steps."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Column, ColumnElement, Row, Table, bindparam, delete, func, null, select, tuple_, update
+from sqlalchemy import Column, Row, Table, Update, bindparam, delete, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from postroomd.domain.aliases import request_alias
 from postroomd.domain.context import WORKER
-from postroomd.domain.domains import move_domain, next_check_at
-from postroomd.domain.events import DomainEvent
 from postroomd.domain.mailboxes import due_at
-from postroomd.domain.model import Alias, Domain, DomainStatus, Mailbox, RecordStatus
-from postroomd.domain.records import NAME_IS_PROVED_ELSEWHERE, Finding, Outcome, validation_event
-from postroomd.domain.transitions import DOMAIN_TRANSITIONS
+from postroomd.domain.model import Alias, Domain, Mailbox
 from postroomd.storage import schema as t
 from postroomd.storage.database import Database
-from postroomd.storage.protocols.rules import DomainPurgeRule, MailboxStep, PurgeRule
+from postroomd.storage.protocols.rules import (
+    ActivationRule,
+    AliasRule,
+    DomainPurgeRule,
+    MailboxStep,
+    PurgeRule,
+    ValidationRule,
+)
 from postroomd.storage.protocols.work import DomainLease, Due, MailboxLease
 from postroomd.storage.sql.aliases import ALIAS, store_alias
-from postroomd.storage.sql.batches import Chunk, write_batch
+from postroomd.storage.sql.batches import LockedBatch, write_batch
 from postroomd.storage.sql.changes import purge_mailboxes, store_mailbox
 from postroomd.storage.sql.domains import DOMAIN, fetch_records, lock_domain, store_domain
+from postroomd.storage.sql.due import PROVISIONING, PURGEABLE, fetch_due
 from postroomd.storage.sql.mailboxes import MAILBOX
 from postroomd.storage.sql.rows import from_row, row_filter, with_next_revision
 
 
 class SqlWork:
-    """What the worker does by itself, for every tenant. Limits bound one transaction, not the work."""
+    """Due work of every tenant. Limits bound one transaction, not the work."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def next_due(self, *, platform: bool = True) -> Due:
-        """When there is something to do next: one look, which an index answers."""
-        asked = null() if platform else _first(t.provisions.c.next_attempt_at, t.PENDING_PROVISION)
-
-        async def work(connection: AsyncConnection) -> Due:
-            row = (
-                await connection.execute(
-                    select(
-                        _first(t.domains.c.next_check_at).label("lookups"),
-                        _first(t.mailboxes.c.due_at).label("mailboxes"),
-                        _first(t.idempotency_keys.c.expires_at).label("keys"),
-                        asked.label("provisions"),
-                        _some(_of_status(DomainStatus.PROVISIONING)).label("provisioning"),
-                        _some(*_PURGEABLE).label("purges"),
-                    )
-                )
-            ).one()
-            steps = min(filter(None, (row.mailboxes, row.keys, row.provisions)), default=None)
-            return Due(row.lookups, steps, immediate=bool(row.provisioning or row.purges))
-
-        return await self._database.read(work)
+    async def next_due(self, *, with_provisions: bool = False) -> Due:
+        """Return the earliest due dates, by one statement that indexes serve."""
+        return await self._database.read(lambda connection: fetch_due(connection, with_provisions=with_provisions))
 
     # --- Domains ------------------------------------------------------------------------------------------------------
 
     async def lease_domains(
         self, now: datetime, lease: timedelta, limit: int, skipping: Collection[str] = ()
     ) -> Sequence[DomainLease]:
-        """Domains whose records are to be looked up by now, the longest waiting first. Raises RowFailed."""
+        """Lease domains whose lookup is due, the longest overdue first. Raises RowFailed."""
 
-        async def work(connection: AsyncConnection, chunk: Chunk) -> list[DomainLease]:
+        async def work(connection: AsyncConnection, batch: LockedBatch) -> list[DomainLease]:
             columns = t.domains.c
-            ids = await _leased(connection, chunk, t.domains, columns.next_check_at, now, lease)
+            ids = await _lease(connection, batch, t.domains, columns.next_check_at, now, lease)
             if not ids:
                 return []
             listing = select(*[*DOMAIN, columns.claim, columns.failures]).where(columns.id.in_(ids))
@@ -77,71 +62,65 @@ class SqlWork:
 
         return await write_batch(self._database, work, limit, skipping)
 
-    async def settle_validation(
-        self, claim: DomainLease, findings: Mapping[str, Finding], interval: timedelta, now: datetime
-    ) -> Domain:
-        """Store what was found of a domain's records by kind, and move the domain where it still waits for that."""
+    async def settle_validation(self, lease: DomainLease, rule: ValidationRule) -> Domain:
+        """Apply a rule to a domain and its records, and store what it changes and when the next lookup is due."""
 
         async def work(connection: AsyncConnection) -> Domain:
-            stored = await lock_domain(connection, claim.domain.id, t.domains.c.claim == claim.generation)
+            stored = await lock_domain(connection, lease.domain.id, t.domains.c.claim == lease.generation)
             if stored is None:
-                return claim.domain
+                return lease.domain
             records = await fetch_records(connection, stored)
-            found = dict(findings)
-            event = validation_event(records, found)
-            proved = "domain_validation" in found and found["domain_validation"].outcome is Outcome.PRESENT
-            claims = proved and event is not DomainEvent.RECORDS_INVALID and stored.status in DOMAIN_TRANSITIONS[event]
-            if claims and await _proved_elsewhere(connection, stored):
-                event = DomainEvent.RECORDS_INVALID
-                found["domain_validation"] = Finding(RecordStatus.INVALID, NAME_IS_PROVED_ELSEWHERE)
-            for kind, finding in found.items():
-                record = records[kind]
-                if (record.status, record.error) != (finding.status, finding.error):
-                    changing = update(t.domain_records).where(t.domain_records.c.id == record.id)
-                    await connection.execute(
-                        changing.values(status=finding.status, error=finding.error, updated_at=now)
-                    )
-            settled = move_domain(stored, event, now)
+            check = rule(stored, records, await _owned_elsewhere(connection, stored))
+            for record in check.records.values():
+                storing = update(t.domain_records).where(t.domain_records.c.id == record.id)
+                await connection.execute(
+                    storing.values(status=record.status, error=record.error, updated_at=record.updated_at)
+                )
+            settled = check.domain
             if settled is not stored:
                 settled = with_next_revision(settled)
                 await store_domain(connection, stored, settled)
-            answered = {
-                "validation_requested_at": None,
-                "next_check_at": next_check_at(settled, interval, now),
-                "failures": 0,
-            }
-            await connection.execute(update(t.domains).where(*row_filter(t.domains, stored)).values(answered))
+            scheduling = update(t.domains).where(*row_filter(t.domains, stored))
+            await connection.execute(
+                scheduling.values(validation_requested_at=None, next_check_at=check.next_check_at, failures=0)
+            )
             return settled
 
         return await self._database.write(work, WORKER)
 
-    async def postpone_domain(self, claim: DomainLease, until: datetime) -> None:
-        """Count a failed look-up, and have the domain looked up again at an instant."""
+    async def postpone_domain(self, lease: DomainLease, until: datetime) -> None:
+        """Count a failed lookup, and make the next one due at an instant."""
         columns = t.domains.c
-        held = (*row_filter(t.domains, claim.domain), columns.claim == claim.generation)
-        await self._put_off(update(t.domains).where(*held, columns.next_check_at.is_not(None)), next_check_at=until)
+        held = (*row_filter(t.domains, lease.domain), columns.claim == lease.generation)
+        await self._postpone(update(t.domains).where(*held, columns.next_check_at.is_not(None)), next_check_at=until)
 
-    async def finish_provisioning(
-        self, interval: timedelta, now: datetime, limit: int, skipping: Collection[str] = ()
+    async def activate_domains(
+        self,
+        domain_rule: ActivationRule,
+        alias_rule: AliasRule,
+        now: datetime,
+        limit: int,
+        skipping: Collection[str] = (),
     ) -> int:
-        """Make provisioned domains ready, and the mailboxes due that wait for them. Answers how many domains.
+        """Apply rules to provisioning domains and their aliases, and make the mailboxes due that wait for them.
 
-        Raises RowFailed.
+        Returns the number of domains in the batch. Raises RowFailed.
         """
 
-        async def work(connection: AsyncConnection, chunk: Chunk) -> int:
-            waiting = select(t.domains.c.id).where(_of_status(DomainStatus.PROVISIONING))
-            ids = await chunk.take(connection, waiting, t.domains)
+        async def work(connection: AsyncConnection, batch: LockedBatch) -> int:
+            provisioning = select(t.domains.c.id).where(PROVISIONING)
+            ids = await batch.lock(connection, provisioning, t.domains)
             for row in (await connection.execute(select(*DOMAIN).where(t.domains.c.id.in_(ids)))).all():
                 domain = from_row(Domain, row)
-                if await _request_aliases(connection, domain, now, limit) == limit:
-                    continue  # the rest comes with the next call
-                ready = with_next_revision(move_domain(domain, DomainEvent.PROVISIONED, now))
+                if await _request_aliases(connection, domain, alias_rule, now, limit) == limit:
+                    continue  # the next call continues with further aliases
+                check = domain_rule(domain)
+                ready = with_next_revision(check.domain)
                 await store_domain(connection, domain, ready)
-                checking = update(t.domains).where(*row_filter(t.domains, ready))
-                await connection.execute(checking.values(next_check_at=next_check_at(ready, interval, now)))
-                admitting = update(t.mailboxes).where(t.mailboxes.c.domain_id == ready.id, t.WAITING)
-                await connection.execute(admitting.values(due_at=now))
+                scheduling = update(t.domains).where(*row_filter(t.domains, ready))
+                await connection.execute(scheduling.values(next_check_at=check.next_check_at))
+                waiting = update(t.mailboxes).where(t.mailboxes.c.domain_id == ready.id, t.WAITING)
+                await connection.execute(waiting.values(due_at=now))
             return len(ids)
 
         return await write_batch(self._database, work, limit, skipping)
@@ -151,11 +130,11 @@ class SqlWork:
     async def lease_mailboxes(
         self, now: datetime, lease: timedelta, limit: int, skipping: Collection[str] = ()
     ) -> Sequence[MailboxLease]:
-        """Mailboxes whose next step is due, the longest overdue first. Raises RowFailed."""
+        """Lease mailboxes whose step is due, the longest overdue first. Raises RowFailed."""
 
-        async def work(connection: AsyncConnection, chunk: Chunk) -> list[MailboxLease]:
+        async def work(connection: AsyncConnection, batch: LockedBatch) -> list[MailboxLease]:
             columns = t.mailboxes.c
-            ids = await _leased(connection, chunk, t.mailboxes, columns.due_at, now, lease)
+            ids = await _lease(connection, batch, t.mailboxes, columns.due_at, now, lease)
             if not ids:
                 return []
             domain_status = t.domains.c.status.label("domain_status")
@@ -169,24 +148,23 @@ class SqlWork:
 
         return await write_batch(self._database, work, limit, skipping)
 
-    async def advance(self, claim: MailboxLease, rule: MailboxStep, now: datetime) -> bool:
-        """Apply a rule to a mailbox in one transaction; None purges it.
+    async def advance(self, lease: MailboxLease, rule: MailboxStep, now: datetime) -> bool:
+        """Apply a rule to a mailbox in one transaction; purge it if the rule returns None.
 
-        False where it is gone, or another worker has it.
+        Returns False if the mailbox is gone or the lease is superseded.
         """
 
         async def work(connection: AsyncConnection) -> bool:
-            if rule(claim.mailbox, claim.domain_status) is None:
-                # It will be purged, if nothing has come in between. The row of the counts comes first, as where
-                # mailboxes are created: two orders could deadlock.
-                await lock_domain(connection, claim.mailbox.domain_id)
-            held = (*row_filter(t.mailboxes, claim.mailbox), t.mailboxes.c.claim == claim.generation)
-            finding = select(*MAILBOX).where(*held).with_for_update()
-            row = (await connection.execute(finding)).one_or_none()
+            if rule(lease.mailbox, lease.domain_status) is None:
+                # A purge is expected. Lock the domain first, as creations do: another order could deadlock.
+                await lock_domain(connection, lease.mailbox.domain_id)
+            held = (*row_filter(t.mailboxes, lease.mailbox), t.mailboxes.c.claim == lease.generation)
+            locking = select(*MAILBOX).where(*held).with_for_update()
+            row = (await connection.execute(locking)).one_or_none()
             if row is None:
                 return False
             stored = from_row(Mailbox, row)
-            domain = await _domain_of(connection, stored)
+            domain = await _fetch_domain_of(connection, stored)
             changed = rule(stored, domain.status)
             if changed is None:
                 await lock_domain(connection, domain.id)
@@ -194,25 +172,25 @@ class SqlWork:
             elif changed is not stored:
                 await store_mailbox(connection, WORKER.actor, stored, with_next_revision(changed))
             else:
-                resting = update(t.mailboxes).where(*row_filter(t.mailboxes, stored))
-                await connection.execute(resting.values(due_at=due_at(stored), failures=0))
+                scheduling = update(t.mailboxes).where(*row_filter(t.mailboxes, stored))
+                await connection.execute(scheduling.values(due_at=due_at(stored), failures=0))
             return True
 
         return await self._database.write(work, WORKER)
 
-    async def postpone_mailbox(self, claim: MailboxLease, until: datetime) -> None:
-        """Count a failed step, and have the mailbox taken up again at an instant."""
+    async def postpone_mailbox(self, lease: MailboxLease, until: datetime) -> None:
+        """Count a failed step, and make the next attempt due at an instant."""
         columns = t.mailboxes.c
-        held = (*row_filter(t.mailboxes, claim.mailbox), columns.claim == claim.generation)
-        await self._put_off(update(t.mailboxes).where(*held, columns.due_at.is_not(None)), due_at=until)
+        held = (*row_filter(t.mailboxes, lease.mailbox), columns.claim == lease.generation)
+        await self._postpone(update(t.mailboxes).where(*held, columns.due_at.is_not(None)), due_at=until)
 
-    async def _put_off(self, changing: Any, **until: datetime) -> None:
+    async def _postpone(self, statement: Update, **due: datetime) -> None:
         async def work(connection: AsyncConnection) -> None:
-            await connection.execute(changing.values(failures=changing.table.c.failures + 1, **until))
+            await connection.execute(statement.values(failures=statement.table.c.failures + 1, **due))
 
         await self._database.write(work, WORKER)
 
-    # --- What goes ----------------------------------------------------------------------------------------------------
+    # --- Purges and removals ------------------------------------------------------------------------------------------
 
     async def purge_domains(
         self,
@@ -222,109 +200,91 @@ class SqlWork:
         limit: int,
         skipping: Collection[str] = (),
     ) -> int:
-        """Apply a rule to up to `limit` mailboxes of a deleting domain, or one to such a domain that has none left.
+        """Apply a rule to up to `limit` mailboxes of a deleting domain, or to a deleting domain without mailboxes.
 
-        Raises RowFailed for the domain.
+        Raises RowFailed, for the domain.
         """
 
-        async def work(connection: AsyncConnection, chunk: Chunk) -> int:
-            ids = await chunk.take(connection, select(t.domains.c.id).where(*_PURGEABLE), t.domains)
+        async def work(connection: AsyncConnection, batch: LockedBatch) -> int:
+            ids = await batch.lock(connection, select(t.domains.c.id).where(*PURGEABLE), t.domains)
             if not ids:
                 return 0
             domain = from_row(Domain, (await connection.execute(select(*DOMAIN).where(t.domains.c.id.in_(ids)))).one())
             listing = select(*MAILBOX).where(t.mailboxes.c.domain_id == domain.id, *t.TO_PURGE).limit(limit)
             mailboxes = [from_row(Mailbox, row) for row in await connection.execute(listing.with_for_update())]
-            gone = []
+            purged = []
             for mailbox in mailboxes:
                 changed = mailbox_rule(mailbox)
                 if changed is None:
-                    gone.append(mailbox)
+                    purged.append(mailbox)
                 elif changed is not mailbox:
                     await store_mailbox(connection, WORKER.actor, mailbox, with_next_revision(changed))
-            if gone:
-                await purge_mailboxes(connection, WORKER.actor, domain, gone, now)
+            if purged:
+                await purge_mailboxes(connection, WORKER.actor, domain, purged, now)
             if mailboxes:
                 return len(mailboxes)
-            left = domain_rule(domain)
-            if left is None:
+            remaining = domain_rule(domain)
+            if remaining is None:
                 await connection.execute(delete(t.domains).where(*row_filter(t.domains, domain)))
             else:
-                await store_domain(connection, domain, with_next_revision(left))
+                await store_domain(connection, domain, with_next_revision(remaining))
             return 1
 
         return await write_batch(self._database, work, 1, skipping)
 
-    async def delete_expired_responses(self, now: datetime, limit: int) -> int:
-        """Drop answers under idempotency keys that have expired. Answers how many."""
+    async def remove_expired_responses(self, now: datetime, limit: int) -> int:
+        """Remove stored responses of idempotency keys that have expired. Returns their number."""
 
         async def work(connection: AsyncConnection) -> int:
-            keys = t.idempotency_keys
-            expired = select(keys.c.organization_id, keys.c.project_scope, keys.c.key).where(keys.c.expires_at <= now)
-            rows = (await connection.execute(expired.limit(limit))).all()
+            columns = t.idempotency_keys.c
+            key, expired = (columns.organization_id, columns.project_scope, columns.key), columns.expires_at <= now
+            rows = (await connection.execute(select(*key).where(expired).limit(limit))).all()
             if rows:
-                these = tuple_(keys.c.organization_id, keys.c.project_scope, keys.c.key).in_([tuple(r) for r in rows])
-                await connection.execute(delete(keys).where(these, keys.c.expires_at <= now))
+                selected = tuple_(*key).in_([tuple(row) for row in rows])
+                await connection.execute(delete(t.idempotency_keys).where(selected, expired))
             return len(rows)
 
         return await self._database.write(work, WORKER)
 
 
-async def _leased(
-    connection: AsyncConnection, chunk: Chunk, table: Table, due: Column[Any], now: datetime, lease: timedelta
+async def _lease(
+    connection: AsyncConnection, batch: LockedBatch, table: Table, due: Column[Any], now: datetime, lease: timedelta
 ) -> Sequence[str]:
-    """The ids of rows that are due, the longest overdue first, each given away once more until the lease ends."""
-    ids = await chunk.take(connection, select(table.c.id).where(due <= now).order_by(due), table)
+    """Lease due rows, the longest overdue first: not due again until the lease expires. Returns their ids."""
+    ids = await batch.lock(connection, select(table.c.id).where(due <= now).order_by(due), table)
     if ids:
-        given = {due: now + lease, table.c.claim: table.c.claim + 1}
-        await connection.execute(update(table).where(table.c.id.in_(ids)).values(given))
+        leased = {due: now + lease, table.c.claim: table.c.claim + 1}
+        await connection.execute(update(table).where(table.c.id.in_(ids)).values(leased))
     return ids
 
 
 def _in_order(ids: Sequence[str], rows: Sequence[Row[Any]]) -> list[Row[Any]]:
-    """Rows in the order of their ids."""
-    found = {row.id: row for row in rows}
-    return [found[each] for each in ids]
+    """Return rows in the order of their ids."""
+    by_id = {row.id: row for row in rows}
+    return [by_id[row_id] for row_id in ids]
 
 
-async def _request_aliases(connection: AsyncConnection, domain: Domain, now: datetime, limit: int) -> int:
-    """Ask the mail platform for aliases that waited for their domain. Its row is locked: none is made meanwhile."""
+async def _request_aliases(
+    connection: AsyncConnection, domain: Domain, rule: AliasRule, now: datetime, limit: int
+) -> int:
+    """Apply a rule to aliases that wait for their domain, whose row is locked. Returns their number."""
     waiting = select(*ALIAS).where(t.aliases.c.domain_id == domain.id, *t.TO_REQUEST).limit(limit).with_for_update()
     aliases = [from_row(Alias, row) for row in await connection.execute(waiting)]
     for alias in aliases:
-        await store_alias(connection, alias, with_next_revision(request_alias(alias)), now)
+        await store_alias(connection, alias, with_next_revision(rule(alias)), now)
     return len(aliases)
 
 
-async def _domain_of(connection: AsyncConnection, mailbox: Mailbox) -> Domain:
-    found = select(*DOMAIN).where(
+async def _fetch_domain_of(connection: AsyncConnection, mailbox: Mailbox) -> Domain:
+    fetching = select(*DOMAIN).where(
         t.domains.c.id == mailbox.domain_id, t.domains.c.organization_id == mailbox.organization_id
     )
-    return from_row(Domain, (await connection.execute(found)).one())
+    return from_row(Domain, (await connection.execute(fetching)).one())
 
 
-async def _proved_elsewhere(connection: AsyncConnection, domain: Domain) -> bool:
-    # As literals, or SQLite can't see that the index of proved names serves.
-    proved = t.domains.c.status.in_(bindparam("proved", t.OWNING_STATUSES, expanding=True, literal_execute=True))
-    others = select(t.domains.c.id).where(t.domains.c.name == domain.name, proved, t.domains.c.id != domain.id)
+async def _owned_elsewhere(connection: AsyncConnection, domain: Domain) -> bool:
+    """Return whether another domain of the same name has proved its ownership."""
+    # The statuses are literals, because SQLite uses the partial index of owned names for literals only.
+    owning = t.domains.c.status.in_(bindparam("owning", t.OWNING_STATUSES, expanding=True, literal_execute=True))
+    others = select(t.domains.c.id).where(t.domains.c.name == domain.name, owning, t.domains.c.id != domain.id)
     return (await connection.execute(others)).first() is not None
-
-
-def _first(column: Any, *conditions: ColumnElement[bool]) -> Any:
-    """The earliest instant of a column."""
-    return select(func.min(column)).where(column.is_not(None), *conditions).scalar_subquery()
-
-
-def _some(*conditions: ColumnElement[bool]) -> Any:
-    """The id of some domain that meets the conditions."""
-    return select(t.domains.c.id).where(*conditions).limit(1).scalar_subquery()
-
-
-def _of_status(status: DomainStatus) -> ColumnElement[bool]:
-    return t.domains.c.status == status
-
-
-_its_mailboxes = select(t.mailboxes.c.id).where(t.mailboxes.c.domain_id == t.domains.c.id)
-_PURGEABLE = (
-    _of_status(DomainStatus.DELETING),
-    _its_mailboxes.where(*t.TO_PURGE).exists() | (~_its_mailboxes.exists() & t.domains.c.provision_id.is_(None)),
-)

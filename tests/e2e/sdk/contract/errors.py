@@ -80,23 +80,23 @@ class Errors:
             subscription_period=sdk.types.MailboxSubscriptionPeriod.CANCELED,
         )
         assert (await expect_error(call, 400, "invalid_arguments")).keys == details(
-            ("mailboxes[1].local_part", "required", "this argument must be set"),
-            ("mailboxes[1].password", "constraint", "12 to 128 characters"),
+            ("mailboxes[1].local_part", "required", "must be set"),
+            ("mailboxes[1].password", "constraint", "must have 12 to 128 characters"),
             (
                 "mailboxes[2].local_part",
                 "format",
-                "`+` is the recipient delimiter: mail to name+detail reaches name already",
+                "must not contain `+`, the recipient delimiter: mail to name+detail is delivered to name",
             ),
-            ("mailboxes[2].password", "constraint", "12 to 128 characters"),
-            ("mailboxes[2].password", "format", "no control characters"),
-            ("mailboxes[3].local_part", "constraint", "the same address as mailboxes[0]: each can be created once"),
+            ("mailboxes[2].password", "constraint", "must have 12 to 128 characters"),
+            ("mailboxes[2].password", "format", "must not contain control characters"),
+            ("mailboxes[3].local_part", "constraint", "must differ from mailboxes[0].local_part"),
             (
                 "mailboxes[4].local_part",
                 "format",
-                "only ASCII letters, digits and !#$%&'*/=?^_`{|}~-. are served (no SMTPUTF8, RFC 6531)",
+                "must be ASCII letters, digits and !#$%&'*/=?^_`{|}~-. (SMTPUTF8, RFC 6531, is not supported)",
             ),
-            ("mailboxes[4].password", "required", "this argument must be set"),
-            ("subscription_period", "constraint", "monthly or yearly"),
+            ("mailboxes[4].password", "required", "must be set"),
+            ("subscription_period", "constraint", "must be monthly or yearly"),
         )
         listed = await sdk.list_mailboxes(domain_id=resources.domain.id)
         assert listed.mailboxes == [resources.mailbox]
@@ -110,27 +110,27 @@ class Errors:
                 sdk.mailbox("other", f"other@{resources.domain.name}"),
             ],
         )
-        message = "neither the address nor its local part"
+        message = "must differ from the address and its local part"
         assert (await expect_error(call, 400, "invalid_arguments")).keys == details(
             ("mailboxes[0].password", "constraint", message), ("mailboxes[1].password", "constraint", message)
         )
 
     async def test_invalid_arguments_of_other_operations(self, sdk: Sdk, resources: Resources) -> None:
-        uuid = "a UUID is expected, such as 123e4567-e89b-42d3-a456-426614174000"
+        uuid = "must be a UUID, such as 123e4567-e89b-42d3-a456-426614174000"
         assert (
             await expect_error(sdk.create_domain(name="co.uk", project_id="x"), 400, "invalid_arguments")
         ).keys == details(
-            ("name", "format", "a public suffix can't be registered, only a name below it"),
+            ("name", "format", "must not be a public suffix: register a name below it"),
             ("project_id", "format", uuid),
         )
         call = sdk.list_mailboxes(domain_id="x", page=-1, page_size=1_001, search="\n" + "x" * 320, project_id="y")
         assert (await expect_error(call, 400, "invalid_arguments")).keys == details(
-            ("page", "constraint", "1 or more"),
-            ("page_size", "constraint", "1 to 1000"),
+            ("page", "constraint", "must be 1 or more"),
+            ("page_size", "constraint", "must be 1 to 1000"),
             ("domain_id", "format", uuid),
             ("project_id", "format", uuid),
-            ("search", "constraint", "at most 320 characters"),
-            ("search", "format", "no control characters"),
+            ("search", "constraint", "must have at most 320 characters"),
+            ("search", "format", "must not contain control characters"),
         )
         call = sdk.list_aliases(order_by="no_order", status="gone", page_size=101)
         assert (await expect_error(call, 400, "invalid_arguments")).keys == details(
@@ -144,12 +144,12 @@ class Errors:
         call = sdk.create_alias(mailbox_id="x", local_part='"quoted"', description="x" * 256)
         assert (await expect_error(call, 400, "invalid_arguments")).keys == details(
             ("mailbox_id", "format", uuid),
-            ("local_part", "format", "quoted local parts are not served: write a dot-atom (RFC 5322)"),
-            ("description", "constraint", "at most 255 characters"),
+            ("local_part", "format", "must be a dot-atom (RFC 5322): quoted local parts are not supported"),
+            ("description", "constraint", "must have at most 255 characters"),
         )
         call = sdk.update_mailbox(mailbox_id=resources.mailbox.id, new_password="too short")
         assert (await expect_error(call, 400, "invalid_arguments")).keys == details(
-            ("new_password", "constraint", "12 to 128 characters")
+            ("new_password", "constraint", "must have 12 to 128 characters")
         )
         call = sdk.get_mailbox(mailbox_id="no-uuid")
         assert (await expect_error(call, 400, "invalid_arguments")).keys == details(("mailbox_id", "format", uuid))
@@ -219,14 +219,15 @@ class Errors:
 
         mailbox_id = resources.mailbox.id
         assert await help_message(sdk.restore_mailbox(mailbox_id=mailbox_id)) == (
-            "only a mailbox that is deletion_scheduled can be restored: this one is waiting_domain"
+            "the mailbox is waiting_domain: only a mailbox that is deletion_scheduled can be restored"
         )
         await sdk.delete_mailbox(mailbox_id=mailbox_id)
         assert await help_message(sdk.update_mailbox(mailbox_id=mailbox_id, new_password=new_password())) == (
-            "the password can't be changed while the mailbox is scheduled for deletion: restore it first"
+            "the password can't be changed while the mailbox is deletion_scheduled: restore it first"
         )
         assert await help_message(sdk.create_alias(mailbox_id=mailbox_id, local_part="another")) == (
-            "no alias can be created of a mailbox that is deletion_scheduled"
+            "the mailbox is deletion_scheduled: aliases can be created while it is"
+            " creating, locked, ready, waiting_domain, waiting_payment"
         )
 
     async def test_quotas_exceeded_gives_the_quota(self, both_sdks: list[Sdk], instance: Instance) -> None:

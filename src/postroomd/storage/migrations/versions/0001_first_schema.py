@@ -1,4 +1,4 @@
-"""Organizations, projects, keys, domains, mailboxes and aliases."""
+"""Add organizations, projects, API keys, domains, mailboxes and aliases."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,4 @@
-"""Revisions, answers under idempotency keys, and row-level security on PostgreSQL."""
+"""Add revisions, responses by idempotency key, and row-level security on PostgreSQL."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -12,7 +12,7 @@ OCTETS = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
 
 TENANT_TABLES = ("projects", "domains", "domain_records", "mailboxes", "aliases", "addresses", "idempotency_keys")
 
-# The role is the whole server's: another database of it may have made it already.
+# Roles are shared by the databases of a server: another one may have created it already.
 CREATE_ROLE = """
 DO $$ BEGIN
   IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'postroom_tenant') THEN
@@ -24,7 +24,7 @@ END $$
 
 
 def upgrade() -> None:
-    """Add them."""
+    """Create the tables, and isolate tenants."""
     for table in ("domains", "mailboxes", "aliases"):
         op.add_column(table, sa.Column("revision", sa.Integer(), nullable=False, server_default="1"))
     op.create_table(

@@ -1,4 +1,4 @@
-"""Payments, the mail platform's work, history and tombstones; and leases of what workers do."""
+"""Add payments, provisions, history, tombstones, and leases of due rows."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -20,13 +20,13 @@ TENANT_TABLES = ("payments", "provisions", "transitions", "tombstones")
 
 
 def upgrade() -> None:
-    """Add them, and what tells a mailbox's status."""
+    """Create the tables, and the columns from which a mailbox's status is derived."""
     op.add_column("domains", sa.Column("provision_id", ID))
     op.add_column("domains", sa.Column("next_check_at", INSTANT))
     _lease("domains")
     op.drop_index("ix_domains_validation_requested_at", "domains")
     _partial_index("ix_domains_next_check_at", "domains", ["next_check_at"], "next_check_at IS NOT NULL")
-    # What is ready is looked up once more, and then ever again.
+    # Ready domains are due at once, and periodically from then on.
     op.execute("UPDATE domains SET next_check_at = validation_requested_at WHERE validation_requested_at IS NOT NULL")
     op.execute("UPDATE domains SET next_check_at = updated_at WHERE status = 'ready' AND next_check_at IS NULL")
 
@@ -41,7 +41,7 @@ def upgrade() -> None:
     _partial_index("ix_mailboxes_to_purge", "mailboxes", ["domain_id", "id"], TO_PURGE)
     op.execute(sa.text("UPDATE mailboxes SET purging = :yes WHERE status = 'deleting'").bindparams(yes=True))
     op.execute("UPDATE mailboxes SET lock_reason = '' WHERE status = 'locked'")
-    # From here on a domain that becomes ready makes these due; one that is ready already would not.
+    # From this revision on a domain that becomes ready makes its waiting mailboxes due; domains already ready do not.
     op.execute(
         "UPDATE mailboxes SET due_at = updated_at WHERE status = 'waiting_domain'"
         " AND domain_id IN (SELECT id FROM domains WHERE status = 'ready')"

@@ -1,7 +1,7 @@
-"""Lists that take as long at a million mailboxes: counts, search by trigrams, and indexes that tell the status.
+"""Make lists scale to a million mailboxes: add counts, trigram indexes, and the status to the indexes of lists.
 
-Counts and search are kept by triggers, whoever writes. A later revision that makes one of these tables anew has to
-make its triggers anew.
+Triggers maintain the counts and the trigram indexes. A later revision that recreates one of these tables has to
+recreate its triggers.
 """
 
 from collections.abc import Iterator, Sequence
@@ -23,7 +23,7 @@ LISTS = (
     ("aliases", ("organization_id", "project_id", "mailbox_id"), ("created_at", "updated_at", "email")),
 )
 
-# Table, what is counted apart, where, and the columns of the primary key there with the value of each.
+# The counted table, the table of its counts, and the primary key columns of the latter with the value of each.
 COUNTS = (
     *(
         (
@@ -51,7 +51,7 @@ OWN = "organization_id = NULLIF(current_setting('postroom.organization_id', true
 
 
 def upgrade() -> None:
-    """Add them, and fill them from the rows that are there."""
+    """Create the tables and indexes, and fill them from the existing rows."""
     postgresql = op.get_bind().dialect.name == "postgresql"
     _require_trigrams(postgresql)
     _index_lists()
@@ -67,14 +67,14 @@ def upgrade() -> None:
 
 
 def _require_trigrams(postgresql: bool) -> None:
-    """Raise SchemaMismatch, with what to do, where the engine can't index substrings."""
+    """Raise SchemaMismatch, with a remedy, if the engine has no trigram index."""
     if not postgresql:
         try:
             op.execute("CREATE VIRTUAL TABLE temp.trigrams USING fts5(text, tokenize = 'trigram')")
             op.execute("DROP TABLE temp.trigrams")
         except sa.exc.OperationalError as error:
             raise SchemaMismatch(
-                "this SQLite has no trigram index: one of 3.34 or newer with FTS5 is needed"
+                "this SQLite has no trigram index: version 3.34 or newer with FTS5 is required"
             ) from error
         return
     extension = sa.text(
@@ -94,12 +94,12 @@ def _require_trigrams(postgresql: bool) -> None:
 
 def _index_lists() -> None:
     for table, filters, orders in LISTS:
-        for narrowed in filters:
-            narrowing = list(dict.fromkeys(("organization_id", narrowed)))
+        for column in filters:
+            prefix = list(dict.fromkeys(("organization_id", column)))
             for order in orders:
-                name = f"ix_{table}_{narrowed}_{order}"
+                name = f"ix_{table}_{column}_{order}"
                 op.drop_index(name, table)
-                op.create_index(name, table, [*narrowing, order, "id", "status"])
+                op.create_index(name, table, [*prefix, order, "id", "status"])
         op.create_index(f"ix_{table}_gathered", table, ["organization_id", "status", "project_id", "id"])
 
 
@@ -134,7 +134,7 @@ def _create_counts() -> None:
 
 
 def _columns_and_values(counts: str, keys: dict[str, str]) -> tuple[list[str], list[str]]:
-    """The columns of a counted row, and what they are of the row that is counted."""
+    """Return the columns of a row of counts, and the expression of each over the counted row."""
     more = {"project_id": "project_id"} if counts == "domain_counts" else {}
     return [*keys, *more], [*keys.values(), *more.values()]
 
@@ -144,35 +144,35 @@ def _grouping(values: Sequence[str]) -> list[str]:
 
 
 def _counting_on_sqlite(table: str) -> Iterator[str]:
-    """Triggers a row: SQLite has one writer, and no others."""
+    """Yield triggers per row: SQLite has no others, and one writer."""
 
-    def of(row: str, value: str) -> str:
-        return value if value.startswith("'") else f"{row}.{value}"
+    def of(version: str, value: str) -> str:
+        return value if value.startswith("'") else f"{version}.{value}"
 
-    more, less = "", ""
+    increment, decrement = "", ""
     for counted, counts, keys in COUNTS:
         if counted == table:
             columns, values = _columns_and_values(counts, keys)
-            more += (
+            increment += (
                 f"INSERT INTO {counts} ({', '.join(columns)}, count)"
                 f" VALUES ({', '.join(of('NEW', value) for value in values)}, 1)"
                 f" ON CONFLICT ({', '.join(keys)}) DO UPDATE SET count = count + 1; "
             )
-            this = " AND ".join(f"{column} = {of('OLD', value)}" for column, value in keys.items())
-            less += f"UPDATE {counts} SET count = count - 1 WHERE {this}; "
-            less += f"DELETE FROM {counts} WHERE {this} AND count = 0; "
-    yield f"CREATE TRIGGER count_{table}_insert AFTER INSERT ON {table} BEGIN {more} END"
-    yield f"CREATE TRIGGER count_{table}_delete AFTER DELETE ON {table} BEGIN {less} END"
+            row = " AND ".join(f"{column} = {of('OLD', value)}" for column, value in keys.items())
+            decrement += f"UPDATE {counts} SET count = count - 1 WHERE {row}; "
+            decrement += f"DELETE FROM {counts} WHERE {row} AND count = 0; "
+    yield f"CREATE TRIGGER count_{table}_insert AFTER INSERT ON {table} BEGIN {increment} END"
+    yield f"CREATE TRIGGER count_{table}_delete AFTER DELETE ON {table} BEGIN {decrement} END"
     yield (
         f"CREATE TRIGGER count_{table}_update AFTER UPDATE OF status ON {table}"
-        f" WHEN OLD.status <> NEW.status BEGIN {less} {more} END"
+        f" WHEN OLD.status <> NEW.status BEGIN {decrement} {increment} END"
     )
 
 
 def _counting_on_postgresql(table: str) -> Iterator[str]:
-    """Triggers a statement: one that changes a million rows writes each count once.
+    """Yield triggers per statement: one that changes a million rows writes each count once.
 
-    Counts are written in one order, those of projects first, so that two writers can't deadlock over them.
+    Counts are written in one order, those of projects first, so that two writers cannot deadlock over them.
     """
     for event, rows in {
         "insert": {"new_rows": 1},
@@ -213,9 +213,9 @@ def _counting_on_postgresql(table: str) -> Iterator[str]:
 
 
 def _search_on_sqlite(table: str, column: str) -> Iterator[str]:
-    """An FTS5 index of trigrams, and the numbers that it knows rows by.
+    """Yield the statements that create an FTS5 trigram index, and the numbers table that maps its keys to ids.
 
-    The rows' own rowids would not do: VACUUM may change them.
+    The rowids of the table itself would not do: VACUUM may change them.
     """
     numbers, texts, search = f"search_{table}_numbers", f"search_{table}_texts", f"search_{table}"
     yield f"CREATE TABLE {numbers} (number INTEGER PRIMARY KEY, id VARCHAR(36) NOT NULL UNIQUE)"
@@ -246,11 +246,11 @@ def _search_on_sqlite(table: str, column: str) -> Iterator[str]:
 
 
 def _search_on_postgresql(table: str, column: str) -> Iterator[str]:
-    """A GIN index of trigrams, which needs no trigger, and a view to search through.
+    """Yield the statements that create a GIN trigram index, which needs no trigger, and a view to search through.
 
-    Row-level security has PostgreSQL check a row's organization before any operator that might tell of the row, LIKE
-    among them: no tenant's search could use the index. The view holds the caller's rows alone by a condition of its
-    own, which the planner may put in any order.
+    Under row-level security PostgreSQL checks a row's organization before any operator that might leak the row, LIKE
+    included: no tenant's search could use the index. The view restricts rows by an ordinary condition, which the
+    planner may evaluate in any order.
     """
     namespace = op.get_bind().scalar(
         sa.text(

@@ -1,4 +1,4 @@
-"""The operator's own keys."""
+"""Add admin keys, the operator's credentials."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -8,7 +8,7 @@ down_revision = "0004"
 
 
 def upgrade() -> None:
-    """Add them."""
+    """Create the table."""
     op.create_table(
         "admin_keys",
         sa.Column("name", sa.String(length=64), nullable=False),

@@ -1,6 +1,6 @@
-"""Lives of mailboxes at random, on every engine: calls, a clock that jumps, workers that crash and workers at once.
+"""Random lifecycles of mailboxes: calls, a clock that jumps, crashing and concurrent workers, on both engines.
 
-`make soak` has many more of them.
+`make soak` runs many more of them.
 """
 
 import asyncio
@@ -28,28 +28,28 @@ from postroomd.domain.policy import LifecyclePolicy
 from postroomd.domain.provisioning import confirm_provision, fail_provision
 from postroomd.storage.opening import open_repository
 from postroomd.storage.protocols.repository import Repository
-from tests.support import factories as made
+from tests.support import factories
 from tests.support.factories import OPERATOR, mailbox
-from tests.worker.random_lives.world import World
+from tests.worker.random_lifecycles.world import World
 
 EXAMPLES = int(os.environ.get("POSTROOM_SOAK_EXAMPLES", "200"))
 STEPS = 50
-# To make a failure smaller takes minutes, which CI has not: a soak does, with the same seed.
+# Shrinking a failure takes minutes, and so only a soak does it.
 PHASES = list(Phase) if "POSTROOM_SOAK_EXAMPLES" in os.environ else [Phase.reuse, Phase.generate]
 
 M, P = MailboxStatus, SubscriptionPeriod
 
-TERMS = [
+POLICIES = [
     LifecyclePolicy(billing=billing, provisioning=platform) for billing in (False, True) for platform in (False, True)
 ]
 STRIDES = [timedelta(0), timedelta(hours=5), timedelta(days=8), timedelta(days=31), timedelta(days=100)]
 SMALL_STEPS_BACK = [timedelta(microseconds=1), timedelta(seconds=1), timedelta(minutes=5)]
 
-which = st.integers(min_value=0, max_value=7)
+numbers = st.integers(min_value=0, max_value=7)
 
 
-class Life(RuleBasedStateMachine):
-    """One life of one tenant's mailboxes."""
+class Lifecycle(RuleBasedStateMachine):
+    """One run: the mailboxes of one tenant, until they are purged."""
 
     ids: ClassVar[Iterator[int]] = count()
     runner: asyncio.Runner
@@ -59,9 +59,9 @@ class Life(RuleBasedStateMachine):
     def run(self, work: Coroutine[Any, Any, Any]) -> Any:
         return self.runner.run(work)
 
-    @initialize(policy=st.sampled_from(TERMS))
+    @initialize(policy=st.sampled_from(POLICIES))
     def begin(self, policy: LifecyclePolicy) -> None:
-        Life.ids = count(1)
+        Lifecycle.ids = count(1)
         self.world = World(self.repositories, self.raw, policy)
         self.aliases: list[Alias] = []
         self.run(self.world.begin())
@@ -70,9 +70,9 @@ class Life(RuleBasedStateMachine):
         if hasattr(self, "world"):
             self.run(self.world.end())
 
-    def some(self, number: int) -> Mailbox | None:
-        """One of the mailboxes that are known, as it was when last seen."""
-        known = sorted(self.world.living.values(), key=lambda each: (each.email, each.id))
+    def pick(self, number: int) -> Mailbox | None:
+        """One of the mailboxes, as it was when last read."""
+        known = sorted(self.world.mailboxes.values(), key=lambda each: (each.email, each.id))
         return known[number % len(known)] if known else None
 
     # --- Time and workers ---------------------------------------------------------------------------------------------
@@ -83,12 +83,12 @@ class Life(RuleBasedStateMachine):
         crash_after=st.none() | st.integers(min_value=0, max_value=40),
     )
     def time_passes(self, stride: timedelta, workers: int, crash_after: int | None) -> None:
-        async def passing() -> None:
+        async def pass_time() -> None:
             self.world.now += stride
             await self.world.work(workers, crash_after)
-            await self.world.look()
+            await self.world.check()
 
-        self.run(passing())
+        self.run(pass_time())
 
     @rule(back=st.sampled_from(SMALL_STEPS_BACK))
     def the_clock_is_set_back(self, back: timedelta) -> None:
@@ -104,44 +104,43 @@ class Life(RuleBasedStateMachine):
     def create(self, domain: int, names: set[str], period: SubscriptionPeriod) -> None:
         world = self.world
         batch = [mailbox(name, period=period, policy=world.policy, now=world.now) for name in sorted(names)]
-        creating = world.repository.mailboxes.create(world.tenant.context, world.domains[domain].id, batch)
+        call = world.repository.mailboxes.create(world.tenant.context, world.domains[domain].id, batch)
+        created = self.run(world.attempt(call))
+        for mailbox_created in created if isinstance(created, list) else ():
+            world.learn(mailbox_created)
 
-        created = self.run(world.attempt(creating))
-        for one in created if isinstance(created, list) else ():
-            world.learn(one)
-
-    @rule(number=which)
+    @rule(number=numbers)
     def delete(self, number: int) -> None:
-        if chosen := self.some(number):
-            deleting = partial(_delete, retention=self.world.policy.retention, now=self.world.now)
-            self.changed(self.run(self.world.change(chosen, deleting)))
+        if chosen := self.pick(number):
+            rule = partial(_delete, retention=self.world.policy.retention, now=self.world.now)
+            self.learn(self.run(self.world.change(chosen, rule)))
 
-    @rule(number=which)
+    @rule(number=numbers)
     def restore(self, number: int) -> None:
-        if (seen := self.some(number)) and (chosen := self.run(self.world.found(seen.id))):
+        if (last := self.pick(number)) and (chosen := self.run(self.world.read(last.id))):
             now = self.world.now
             outcome = self.run(self.world.change(chosen, partial(restore_mailbox, policy=self.world.policy, now=now)))
             scheduled = chosen.deletion_scheduled_at
             in_time = chosen.status is M.DELETION_SCHEDULED and scheduled is not None and now < scheduled
             assert isinstance(outcome, Mailbox) == in_time
             assert in_time or isinstance(outcome, PreconditionFailed)
-            self.changed(outcome)
+            self.learn(outcome)
 
-    @rule(number=which, period=st.sampled_from(sorted(P)))
+    @rule(number=numbers, period=st.sampled_from(sorted(P)))
     def subscribe(self, number: int, period: SubscriptionPeriod) -> None:
-        if chosen := self.some(number):
+        if chosen := self.pick(number):
             update = partial(
                 update_mailbox, period=period, new_password=False, policy=self.world.policy, now=self.world.now
             )
-            self.changed(self.run(self.world.change(chosen, update)))
+            self.learn(self.run(self.world.change(chosen, update)))
 
-    @rule(number=which, local_part=st.sampled_from("abcde"))
+    @rule(number=numbers, local_part=st.sampled_from("abcde"))
     def add_alias(self, number: int, local_part: str) -> None:
         world = self.world
-        if chosen := self.some(number):
+        if chosen := self.pick(number):
             make = partial(
                 new_alias,
-                alias_id=made.new_id(),
+                alias_id=factories.new_id(),
                 local_part=local_part,
                 description="",
                 policy=world.policy,
@@ -151,13 +150,13 @@ class Life(RuleBasedStateMachine):
             if isinstance(added, Alias):
                 self.aliases.append(added)
 
-    @rule(number=which)
+    @rule(number=numbers)
     def remove_alias(self, number: int) -> None:
         world = self.world
         if self.aliases:
             chosen = self.aliases[number % len(self.aliases)]
-            going = partial(delete_alias, policy=world.policy, now=world.now)
-            self.run(world.attempt(world.repository.aliases.delete(world.tenant.context, chosen.id, going)))
+            rule = partial(delete_alias, policy=world.policy, now=world.now)
+            self.run(world.attempt(world.repository.aliases.delete(world.tenant.context, chosen.id, rule)))
 
     @rule(number=st.integers(0, 1), deleted=st.sampled_from([False, False, False, True]))
     def validate_or_delete_a_domain(self, number: int, deleted: bool) -> None:
@@ -166,44 +165,41 @@ class Life(RuleBasedStateMachine):
 
     # --- The operator -------------------------------------------------------------------------------------------------
 
-    @rule(number=which, locked=st.booleans())
+    @rule(number=numbers, locked=st.booleans())
     def lock(self, number: int, locked: bool) -> None:
-        if chosen := self.some(number):
+        if chosen := self.pick(number):
             lock = partial(lock_mailbox, reason="abuse") if locked else unlock_mailbox
-            changing = partial(lock, now=self.world.now)
-            self.changed(
-                self.run(
-                    self.world.attempt(
-                        self.world.repository.administration.change_mailbox(OPERATOR, chosen.id, changing)
-                    )
-                ),
-            )
+            administration = self.world.repository.administration
+            call = administration.change_mailbox(OPERATOR, chosen.id, partial(lock, now=self.world.now))
+            self.learn(self.run(self.world.attempt(call)))
 
-    @rule(number=which, paid=st.booleans())
+    @rule(number=numbers, paid=st.booleans())
     def settle_a_payment(self, number: int, paid: bool) -> None:
-        async def settling() -> None:
+        async def settle_one() -> None:
             world = self.world
-            if unpaid := await world.unpaid():
+            if pending := await world.pending_payments():
                 refuse = partial(refuse_payment, reason="no", policy=world.policy)
                 settle = partial(confirm_payment if paid else refuse, now=world.now)
-                await world.repository.administration.settle_payment(OPERATOR, unpaid[number % len(unpaid)].id, settle)
-
-        self.run(settling())
-
-    @rule(number=which, done=st.booleans())
-    def settle_the_platforms_work(self, number: int, done: bool) -> None:
-        async def settling() -> None:
-            world = self.world
-            if undone := await world.undone():
-                settle = partial(confirm_provision if done else partial(fail_provision, reason="no"), now=world.now)
-                await world.repository.administration.settle_provision(
-                    OPERATOR, undone[number % len(undone)].id, settle
+                await world.repository.administration.settle_payment(
+                    OPERATOR, pending[number % len(pending)].id, settle
                 )
 
-        self.run(settling())
+        self.run(settle_one())
 
-    def changed(self, outcome: object) -> None:
-        """Take in what a call answered of a mailbox."""
+    @rule(number=numbers, done=st.booleans())
+    def settle_a_provision(self, number: int, done: bool) -> None:
+        async def settle_one() -> None:
+            world = self.world
+            if pending := await world.pending_provisions():
+                settle = partial(confirm_provision if done else partial(fail_provision, reason="no"), now=world.now)
+                await world.repository.administration.settle_provision(
+                    OPERATOR, pending[number % len(pending)].id, settle
+                )
+
+        self.run(settle_one())
+
+    def learn(self, outcome: object) -> None:
+        """Update the model if a call returned a mailbox."""
         if isinstance(outcome, Mailbox):
             self.world.learn(outcome)
 
@@ -212,14 +208,14 @@ def _delete(stored: Mailbox, _status: object, *, retention: timedelta, now: Any)
     return delete_mailbox(stored, retention, now)
 
 
-def live(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Live so many lives over a database, whose URL it is, and see that none breaks its word."""
-    # Ids in a row, begun anew with each life: what is found once is found again.
-    monkeypatch.setattr(made, "new_id", lambda: str(UUID(int=next(Life.ids))))
+def run_lifecycles(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run EXAMPLES random lifecycles over the database with this URL."""
+    # Sequential ids, which start again with each run, make every failure reproducible.
+    monkeypatch.setattr(factories, "new_id", lambda: str(UUID(int=next(Lifecycle.ids))))
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         repositories = [runner.run(open_repository(store)) for _ in range(2)]
         raw = create_async_engine(store)
-        kind = type("Life", (Life,), {"runner": runner, "repositories": repositories, "raw": raw})
+        kind = type("Lifecycle", (Lifecycle,), {"runner": runner, "repositories": repositories, "raw": raw})
         try:
             run_state_machine_as_test(
                 kind,

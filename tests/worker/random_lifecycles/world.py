@@ -1,6 +1,6 @@
-"""A small world to be lived in at random: one tenant, a few names, workers that crash, and a simple model beside it.
+"""The environment of the random lifecycles: one tenant, two domains, workers that may crash, and a simple model.
 
-The model knows of each mailbox what its owner was told: when it may go at the earliest, and which periods it has had.
+The model knows of each mailbox what its owner was told: its earliest purge, and the periods that it has had.
 """
 
 import asyncio
@@ -30,8 +30,9 @@ from postroomd.storage.protocols.work import Due
 from postroomd.storage.sql.rows import columns_of, from_row
 from postroomd.worker.probers import TrustingProber
 from postroomd.worker.steps import LEASE, Worker
+from tests.support.database_state import check_invariants
 from tests.support.factories import NOW, OPERATOR, Tenant, new_domain, new_tenant
-from tests.support.stored import check_invariants
+from tests.support.worker import drain
 
 M, P = MailboxStatus, SubscriptionPeriod
 FAR = timedelta(days=4_000)
@@ -40,32 +41,32 @@ Result = TypeVar("Result")
 
 
 class Crash(BaseException):
-    """The end of a worker in the middle of its work."""
+    """The crash of a worker in the middle of a step."""
 
 
 @contextmanager
 def crashing(after: int | None) -> Iterator[None]:
-    """End whoever executes the statement with this number, from 0, as if it were no more."""
-    left = after
+    """Raise Crash before the statement with this number, counted from 0."""
+    remaining = after
 
-    def executing(*_: object) -> None:
-        nonlocal left
-        if left is not None:
-            left -= 1
-            if left < 0:
-                left = None
+    def count_statement(*_: object) -> None:
+        nonlocal remaining
+        if remaining is not None:
+            remaining -= 1
+            if remaining < 0:
+                remaining = None
                 raise Crash
 
-    event.listen(Engine, "before_cursor_execute", executing)
+    event.listen(Engine, "before_cursor_execute", count_statement)
     try:
         yield
     finally:
-        event.remove(Engine, "before_cursor_execute", executing)
+        event.remove(Engine, "before_cursor_execute", count_statement)
 
 
 @dataclass
 class World:
-    """What is stored, who works on it, what time it is, and what the model knows."""
+    """The database, its workers, the time, and the model."""
 
     repositories: Sequence[Repository]
     raw: AsyncEngine
@@ -73,7 +74,8 @@ class World:
     now: datetime = NOW
     tenant: Tenant = field(init=False)
     domains: list[Domain] = field(default_factory=list)
-    living: dict[str, Mailbox] = field(default_factory=dict)
+    mailboxes: dict[str, Mailbox] = field(default_factory=dict)
+    """The mailboxes by id, as they were when last read."""
     periods: set[tuple[str, datetime]] = field(default_factory=set)
 
     async def begin(self) -> None:
@@ -89,24 +91,24 @@ class World:
     def repository(self) -> Repository:
         return self.repositories[0]
 
-    # --- What people do -----------------------------------------------------------------------------------------------
+    # --- Calls --------------------------------------------------------------------------------------------------------
 
     async def attempt(self, call: Awaitable[Result]) -> Result | PostroomError:
-        """What a call answers, or is refused with."""
+        """Return the result of a call, or the error that it raises."""
         try:
             return await call
-        except PostroomError as refusal:
-            return refusal
+        except PostroomError as error:
+            return error
 
     async def change(self, mailbox: Mailbox, rule: MailboxRule) -> Mailbox | PostroomError:
         return await self.attempt(self.repository.mailboxes.change(self.tenant.context, mailbox.id, rule))
 
-    async def found(self, mailbox_id: str) -> Mailbox | None:
-        """A mailbox as it is now, if it is."""
-        found = await self.attempt(self.repository.mailboxes.get(self.tenant.context, mailbox_id))
-        if isinstance(found, Mailbox):
-            self.learn(found)
-            return found
+    async def read(self, mailbox_id: str) -> Mailbox | None:
+        """Return a mailbox as it is now; None if it is purged."""
+        mailbox = await self.attempt(self.repository.mailboxes.get(self.tenant.context, mailbox_id))
+        if isinstance(mailbox, Mailbox):
+            self.learn(mailbox)
+            return mailbox
         return None
 
     async def validate(self, domain: Domain) -> None:
@@ -117,22 +119,22 @@ class World:
         rule = partial(delete_domain, now=self.now)
         await self.attempt(self.repository.domains.delete(self.tenant.context, domain.id, rule, self.now))
 
-    async def unpaid(self) -> Sequence[Payment]:
+    async def pending_payments(self) -> Sequence[Payment]:
         return (await self.repository.administration.pending_payments("", 100)).items
 
-    async def undone(self) -> Sequence[Provision]:
+    async def pending_provisions(self) -> Sequence[Provision]:
         return (await self.repository.administration.pending_provisions(self.now + FAR, "", 100)).items
 
     def learn(self, mailbox: Mailbox) -> None:
-        """Take in what a call has answered of a mailbox."""
-        self.living[mailbox.id] = mailbox
+        """Update the model from the result of a call."""
+        self.mailboxes[mailbox.id] = mailbox
         if mailbox.subscription_period is not P.CANCELED:
             self.periods.add((mailbox.id, mailbox.subscription_period_started_at))
 
-    # --- What happens by itself ---------------------------------------------------------------------------------------
+    # --- Workers ------------------------------------------------------------------------------------------------------
 
     async def work(self, workers: int = 1, crash_after: int | None = None) -> None:
-        """Have workers do what is due, all at once; one of them may crash."""
+        """Run workers at the same time, until nothing is due; one of them may crash."""
         with crashing(crash_after):
             outcomes = await asyncio.gather(
                 *(self._work(repository) for repository in self.repositories[:workers]), return_exceptions=True
@@ -143,15 +145,15 @@ class World:
 
     async def _work(self, repository: Repository) -> None:
         if self._is_due(await repository.work.next_due()):
-            await Worker(work=repository.work, prober=TrustingProber(), policy=self.policy).run_once(self.now)
+            await drain(Worker(work=repository.work, prober=TrustingProber(), policy=self.policy), self.now)
 
     def _is_due(self, due: Due) -> bool:
         return due.has_lookups(self.now) or due.has_steps(self.now)
 
-    # --- What must hold -----------------------------------------------------------------------------------------------
+    # --- Invariants ---------------------------------------------------------------------------------------------------
 
-    async def look(self) -> None:
-        """Hold all that is stored against the model, and learn what is new."""
+    async def check(self) -> None:
+        """Compare the database with the model, and update the model."""
         await check_invariants(self.raw)
         async with self.raw.connect() as connection:
             rows = (await connection.execute(select(*columns_of(Mailbox, t.mailboxes)))).all()
@@ -160,34 +162,34 @@ class World:
             }
             payments = (await connection.execute(select(t.payments))).all()
             pending = set((await connection.execute(select(t.provisions.c.id).where(t.PENDING_PROVISION))).scalars())
-        found = {row.id: from_row(Mailbox, row) for row in rows}
-        for mailbox_id, known in self.living.items():
-            if mailbox_id not in found:
+        stored = {row.id: from_row(Mailbox, row) for row in rows}
+        for mailbox_id, known in self.mailboxes.items():
+            if mailbox_id not in stored:
                 self._check_purge(known, domains.get(known.domain_id))
         charged = Counter((row.mailbox_id, row.period_started_at) for row in payments)
         assert set(charged.values()) <= {1}
-        for mailbox in found.values():
+        for mailbox in stored.values():
             if mailbox.subscription_period is not P.CANCELED:
                 self.periods.add((mailbox.id, mailbox.subscription_period_started_at))
-            self._check_moves_on(mailbox, domains[mailbox.domain_id], pending)
+            self._check_progress(mailbox, domains[mailbox.domain_id], pending)
         if self.policy.billing:
             assert self.periods <= set(charged)
         else:
             assert not charged
-        self.living = found
+        self.mailboxes = stored
 
     def _check_purge(self, known: Mailbox, domain_status: DomainStatus | None) -> None:
         gone_with_domain = domain_status in {None, DomainStatus.DELETING}
         scheduled = known.deletion_scheduled_at
         if scheduled is None and not gone_with_domain:
-            # It was last seen before it was scheduled: by its own calendar, which keeps to the retention too.
-            coming = due_at(known)
-            assert coming is not None
-            scheduled = coming + self.policy.retention
+            # It was last read before a due step scheduled the deletion, which then kept the retention.
+            due = due_at(known)
+            assert due is not None
+            scheduled = due + self.policy.retention
         assert gone_with_domain or known.purging or (scheduled is not None and scheduled <= self.now)
 
-    def _check_moves_on(self, mailbox: Mailbox, domain_status: DomainStatus, pending: set[str]) -> None:
-        """A mailbox has a date, or somebody to wait for who can be seen to be asked."""
+    def _check_progress(self, mailbox: Mailbox, domain_status: DomainStatus, pending: set[str]) -> None:
+        """Check that a mailbox has a due date, or waits for a provision or a domain that is pending."""
         if mailbox.status in {M.CREATING, M.RESTORING}:
             assert mailbox.provision_id in pending
         if mailbox.status is M.DELETING:
@@ -197,20 +199,19 @@ class World:
         else:
             assert due_at(mailbox) is not None
 
-    # --- The end ------------------------------------------------------------------------------------------------------
+    # --- The end of a run ---------------------------------------------------------------------------------------------
 
     async def end(self) -> None:
-        """Have everybody do their part: whatever has happened, every mailbox comes to be ready, or to be gone."""
-        self.now += LEASE + timedelta(hours=5)  # what leases of the crashed, and steps back, have taken
+        """Check that confirmations and due steps bring every mailbox into a final status, and then purge them all."""
+        self.now += LEASE + timedelta(hours=5)  # past the leases of crashed workers, and past the clock's steps back
         await self._settle()
-        for mailbox in self.living.values():
-            lasting = {M.READY, M.DELETION_SCHEDULED, M.LOCKED, M.DELETING}
-            assert mailbox.status in lasting, mailbox
+        for mailbox in self.mailboxes.values():
+            assert mailbox.status in {M.READY, M.DELETION_SCHEDULED, M.LOCKED, M.DELETING}, mailbox
             assert mailbox.status is not M.LOCKED or mailbox.lock_reason is not None
         for domain in self.domains:
             await self.delete_domain(domain)
         await self._settle()
-        assert not self.living
+        assert not self.mailboxes
         async with self.raw.connect() as connection:
             for table in (t.domains, t.mailboxes, t.aliases, t.addresses):
                 assert (await connection.execute(select(table).limit(1))).first() is None
@@ -218,22 +219,22 @@ class World:
             assert (await connection.execute(open_rows)).first() is None
 
     async def _settle(self) -> None:
-        """Have all that is awaited done, and time pass, until nothing is due any more."""
-        operations = self.repository.administration
+        """Confirm everything that is pending, and run workers, until nothing is due."""
+        administration = self.repository.administration
         for domain in self.domains:
             await self.validate(domain)
-        for _ in range(400):  # enough for every period of the time that has passed
-            payments, provisions = await self.unpaid(), await self.undone()
+        for _ in range(400):  # more than the periods that a run contains
+            payments, provisions = await self.pending_payments(), await self.pending_provisions()
             for payment in payments:
-                await operations.settle_payment(OPERATOR, payment.id, partial(confirm_payment, now=self.now))
+                await administration.settle_payment(OPERATOR, payment.id, partial(confirm_payment, now=self.now))
             for provision in provisions:
-                # Refused where a mailbox went before it, with the work on its aliases.
+                # Fails if its mailbox was purged meanwhile.
                 rule = partial(confirm_provision, now=self.now)
-                await self.attempt(operations.settle_provision(OPERATOR, provision.id, rule))
+                await self.attempt(administration.settle_provision(OPERATOR, provision.id, rule))
             if self._is_due(await self.repository.work.next_due()):
                 await self.work()
             elif not payments and not provisions:
                 break
         else:
-            raise AssertionError("it never comes to rest")
-        await self.look()
+            raise AssertionError("something is always due")
+        await self.check()

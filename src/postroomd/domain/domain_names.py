@@ -1,0 +1,52 @@
+"""Domain names: which ones can be registered, and their stored form.
+
+IDNA and the public suffix list come from libraries that ship their tables: nothing is downloaded.
+"""
+
+from functools import cache
+
+import idna
+from publicsuffixlist import PublicSuffixList
+
+MIN_DOMAIN_NAME, MAX_DOMAIN_NAME = 4, 253  # octets without the final dot
+
+
+def canonical_domain_name(text: str) -> str:
+    """Return the stored form of a domain name: A-labels (IDNA 2008) in lower case, without a final dot.
+
+    Raises ValueError, with a message for the caller, for a name with fewer than two labels or outside 4 to 253 octets,
+    for a public suffix, and for an IP address.
+    """
+    # The conversion takes time quadratic in the length of a label: reject an oversized name before it.
+    if len(text.removesuffix(".")) > MAX_DOMAIN_NAME:
+        raise ValueError(f"must have at most {MAX_DOMAIN_NAME} octets")
+    try:
+        name = idna.encode(text, uts46=True, std3_rules=True).decode("ascii").lower().removesuffix(".")
+    except (idna.IDNAError, UnicodeError) as error:
+        raise ValueError("must be a host name under IDNA 2008 (RFC 5891)") from error
+    labels = name.split(".")
+    if not MIN_DOMAIN_NAME <= len(name) <= MAX_DOMAIN_NAME:
+        raise ValueError(f"must have {MIN_DOMAIN_NAME} to {MAX_DOMAIN_NAME} octets as A-labels")
+    if len(labels) < 2:
+        raise ValueError("must have at least two labels")
+    if labels[-1].isdigit():
+        raise ValueError("must not be an IP address")
+    if _public_suffixes().is_public(name):
+        raise ValueError("must not be a public suffix: register a name below it")
+    return name
+
+
+def load_tables() -> None:
+    """Load the public suffix list, which takes about 0.1 s, before the first domain name needs it."""
+    _public_suffixes()
+
+
+def organizational_domain(name: str) -> str | None:
+    """Return the public suffix of a domain name with one label before it; None for a public suffix itself."""
+    organizational: str | None = _public_suffixes().privatesuffix(name)
+    return organizational
+
+
+@cache
+def _public_suffixes() -> PublicSuffixList:
+    return PublicSuffixList()

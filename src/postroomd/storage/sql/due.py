@@ -1,0 +1,47 @@
+"""The query for due work: the conditions that make a row due, each served by an index."""
+
+from typing import Any
+
+from sqlalchemy import ColumnElement, func, null, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from postroomd.domain.model import DomainStatus
+from postroomd.storage import schema as t
+from postroomd.storage.protocols.work import Due
+
+PROVISIONING = t.domains.c.status == DomainStatus.PROVISIONING
+"""The condition of a domain to activate."""
+
+_mailboxes = select(t.mailboxes.c.id).where(t.mailboxes.c.domain_id == t.domains.c.id)
+
+PURGEABLE = (
+    t.domains.c.status == DomainStatus.DELETING,
+    _mailboxes.where(*t.TO_PURGE).exists() | (~_mailboxes.exists() & t.domains.c.provision_id.is_(None)),
+)
+"""The conditions of a deleting domain with mailboxes to purge, or without mailboxes and with no pending provision."""
+
+
+async def fetch_due(connection: AsyncConnection, *, with_provisions: bool) -> Due:
+    """Return the earliest due dates; those of pending provisions on request."""
+    provisions = _earliest(t.provisions.c.next_attempt_at, t.PENDING_PROVISION) if with_provisions else null()
+    query = select(
+        _earliest(t.domains.c.next_check_at).label("lookups"),
+        _earliest(t.mailboxes.c.due_at).label("mailboxes"),
+        _earliest(t.idempotency_keys.c.expires_at).label("responses"),
+        provisions.label("provisions"),
+        _any_domain(PROVISIONING).label("provisioning"),
+        _any_domain(*PURGEABLE).label("purgeable"),
+    )
+    row = (await connection.execute(query)).one()
+    steps = min(filter(None, (row.mailboxes, row.responses, row.provisions)), default=None)
+    return Due(row.lookups, steps, immediate=bool(row.provisioning or row.purgeable))
+
+
+def _earliest(column: Any, *conditions: ColumnElement[bool]) -> Any:
+    """Return a subquery of the earliest instant of a column."""
+    return select(func.min(column)).where(column.is_not(None), *conditions).scalar_subquery()
+
+
+def _any_domain(*conditions: ColumnElement[bool]) -> Any:
+    """Return a subquery of the id of one domain that meets the conditions."""
+    return select(t.domains.c.id).where(*conditions).limit(1).scalar_subquery()

@@ -1,0 +1,38 @@
+"""The worker's steps in a test, without its loop and its backoff."""
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from functools import partial
+
+from postroomd.domain.aliases import request_alias
+from postroomd.domain.domains import activate_domain, settle_validation
+from postroomd.domain.model import DomainStatus
+from postroomd.domain.records import Finding
+from postroomd.storage.protocols.rules import ValidationRule
+from postroomd.storage.protocols.work import Work
+from postroomd.worker.steps import Worker
+
+
+async def drain(worker: Worker, now: datetime) -> int:
+    """Run everything that is due at an instant, and return the number of steps taken. A step's failure is raised."""
+    return await worker.look_up_domains(now) + await drain_steps(worker, now)
+
+
+async def drain_steps(worker: Worker, now: datetime) -> int:
+    """Run every step that is due at an instant, except lookups, and return their number."""
+    total = 0
+    while taken := sum([await step(()) for step in worker.steps(now).values()]):
+        total += taken
+    return total
+
+
+def validation_rule(findings: Mapping[str, Finding], interval: timedelta, now: datetime) -> ValidationRule:
+    """The rule that the worker settles a validation by."""
+    return partial(settle_validation, findings=findings, interval=interval, now=now)
+
+
+async def activate_domains(work: Work, interval: timedelta, now: datetime, limit: int) -> int:
+    """Activate a batch of provisioning domains by the worker's rules, and return their number."""
+    domain_rule = partial(activate_domain, interval=interval, now=now)
+    alias_rule = partial(request_alias, domain_status=DomainStatus.READY)
+    return await work.activate_domains(domain_rule, alias_rule, now, limit)
