@@ -35,6 +35,7 @@ from postroomd.rpc.admission import Admission
 from postroomd.rpc.authentication import Authenticator, Caller, secret_of
 from postroomd.rpc.client_address import Metadata
 from postroomd.rpc.metrics import RpcMetrics
+from postroomd.rpc.rate_limits import NO_RATE_LIMITS, RateLimits
 from postroomd.rpc.status import status_of
 from postroomd.storage.protocols.repository import Repository
 
@@ -98,6 +99,7 @@ class Boundary:
     authenticator: Authenticator[Any]
     clock: Callable[[], datetime]
     admission: Admission
+    rate_limits: RateLimits = NO_RATE_LIMITS
 
     def handlers(self, service: ServiceDescriptor, rpcs: Mapping[str, Rpc]) -> grpc.GenericRpcHandler:
         """Return the handlers of every RPC of a service.
@@ -113,6 +115,7 @@ class Boundary:
         resource = resource_of(method)
         metrics = RpcMetrics(method)
         slots = self.admission.changes if mutating else self.admission.reads
+        is_rate_limited = bool(self.rate_limits)
 
         async def call(raw: bytes, grpc_context: Any) -> bytes:
             started = perf_counter()
@@ -124,6 +127,11 @@ class Boundary:
             admitted = False
             try:
                 caller = await self.authenticator.authenticate(metadata, grpc_context.peer)
+                if is_rate_limited:
+                    taken = self.rate_limits.take(caller)
+                    trailing += taken.trailing
+                    if taken.retry_after_seconds:
+                        raise TooManyRequests(taken.retry_after_seconds, "too many calls per second: try again later")
                 if not slots.try_acquire(caller.organization_id):
                     await slots.acquire(caller.organization_id)
                 admitted = True

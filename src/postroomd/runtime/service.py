@@ -29,6 +29,7 @@ from postroomd.rpc.cpu_pool import CpuPool, default_threads
 from postroomd.rpc.domains import DomainServicer
 from postroomd.rpc.hashing import PasswordHashing, estimated_hash_seconds
 from postroomd.rpc.mailboxes import MailboxServicer
+from postroomd.rpc.rate_limits import RateLimits
 from postroomd.rpc.searches import SearchLimits
 from postroomd.settings import Settings
 from postroomd.storage.migrations import require_current
@@ -89,7 +90,13 @@ async def serve(settings: Settings, stop: asyncio.Event, ready: Callable[..., No
             ClientAddresses(secret).address_of,
         )
         admissions = [Admission(settings.max_calls)]
-        boundary = Boundary(repository=repository, authenticator=authenticator, clock=now, admission=admissions[0])
+        boundary = Boundary(
+            repository=repository,
+            authenticator=authenticator,
+            clock=now,
+            admission=admissions[0],
+            rate_limits=RateLimits(settings.rate_limit, settings.organization_rate_limit),
+        )
         services = [(settings.grpc_address, boundary.handlers(SERVICE, _rpcs(settings, repository, hashing, now)))]
         names = ["", SERVICE.full_name]
         if settings.admin_address:

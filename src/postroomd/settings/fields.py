@@ -216,6 +216,21 @@ class Settings(BaseSettings):
         ge=1,
         le=100_000,
     )
+    rate_limit: int = _setting(
+        0,
+        _SERVICE,
+        "Maximum calls per second of one API key, in bursts of as many; 0: unlimited. Counted by each process alone.",
+        ge=0,
+        le=1_000_000,
+    )
+    organization_rate_limit: int = _setting(
+        0,
+        _SERVICE,
+        "Maximum calls per second of one organization, in bursts of as many; 0: unlimited. Counted by each process"
+        " alone.",
+        ge=0,
+        le=1_000_000,
+    )
     key_cache_seconds: float = _setting(
         5.0,
         _SERVICE,
