@@ -72,7 +72,7 @@ async def check_records(api: Api, domain: Any, status: str) -> None:
         record = records[kind]
         assert (record.domain_id, record.status, record.error) == (domain.id, status, None)
         assert (record.level, record.dns_type) == (expected.level, expected.dns_type)
-        assert record.dns_name == expected.prefix + domain.name
+        assert record.dns_name == f"{expected.prefix}{domain.name}."
         assert expected.matches(record.dns_value), kind
         assert record.created_at <= record.updated_at
     assert len({record.id for record in records.values()}) == len(EXPECTED_RECORDS)

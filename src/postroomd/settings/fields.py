@@ -106,6 +106,19 @@ class Settings(BaseSettings):
         ("up", "serve", "gateway"),
         "Address of the gRPC service, `HOST:PORT`; port 0 selects a free port.",
     )
+    max_streams: int = _setting(
+        100,
+        ("up", "serve", "gateway"),
+        "Maximum concurrent calls per gRPC connection; a gateway opens as many connections as it needs.",
+        ge=1,
+        le=10_000,
+    )
+    gateway_secret: SecretStr | None = _setting(
+        None,
+        ("up", "serve", "gateway"),
+        "Secret by which the service recognizes its gateways, and believes the client addresses that they pass on.",
+        min_length=16,
+    )
     admin_address: Address | None = _setting(
         None, _SERVICE, "Address of the admin service, `HOST:PORT`, which can access every tenant; disabled if not set."
     )
@@ -202,6 +215,21 @@ class Settings(BaseSettings):
         "Maximum concurrent reads per process, and maximum concurrent changes; more are rejected.",
         ge=1,
         le=100_000,
+    )
+    rate_limit: int = _setting(
+        0,
+        _SERVICE,
+        "Maximum calls per second of one API key, in bursts of as many; 0: unlimited. Counted by each process alone.",
+        ge=0,
+        le=1_000_000,
+    )
+    organization_rate_limit: int = _setting(
+        0,
+        _SERVICE,
+        "Maximum calls per second of one organization, in bursts of as many; 0: unlimited. Counted by each process"
+        " alone.",
+        ge=0,
+        le=1_000_000,
     )
     key_cache_seconds: float = _setting(
         5.0,
