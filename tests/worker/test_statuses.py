@@ -51,7 +51,8 @@ class Dns:
     async def probe(self, domain: Domain, records: Mapping[str, DomainRecord]) -> Mapping[str, Finding]:
         findings = dict(await TrustingProber().probe(domain, records))
         if not self.published:
-            findings |= {"mx": Finding(RecordStatus.NOT_FOUND, "no"), "spf": Finding(RecordStatus.INVALID, "no")}
+            # A required record that is wrong fails the domain; a missing one would return it to waiting_validation.
+            findings |= {"imap": Finding(RecordStatus.NOT_FOUND, "no"), "spf": Finding(RecordStatus.INVALID, "no")}
         return findings
 
 
