@@ -59,6 +59,12 @@ CALLS_REFUSED = Counter(
     processes=SERVE,
     label_values={"kind": REFUSED_KINDS},
 )
+CALLS_UNAUTHENTICATED = Counter(
+    name="postroom_calls_unauthenticated_total",
+    help="Calls that failed without a valid key; one a second is logged.",
+    unit="calls",
+    processes=SERVE,
+)
 PASSWORD_SECONDS = Histogram(
     name="postroom_password_hash_seconds",
     help="Duration of one password hash, without the time in the queue.",
@@ -185,6 +191,7 @@ METRICS: Sequence[Metric[Any]] = (
     GRPC_SECONDS,
     CALLS_IN_PROGRESS,
     CALLS_REFUSED,
+    CALLS_UNAUTHENTICATED,
     PASSWORD_SECONDS,
     PASSWORDS_WAITING,
     PASSWORDS_REFUSED,

@@ -8,7 +8,7 @@ import asyncio
 import hmac
 import re
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from random import getrandbits
 from time import monotonic, perf_counter
@@ -28,9 +28,11 @@ from postroomd.domain.errors import (
     PostroomError,
     Reason,
     TooManyRequests,
+    Unauthenticated,
     Violation,
 )
-from postroomd.observability.logs import LOGGED_CALL, get_logger
+from postroomd.observability.logs import LOGGED_CALL, RateLimitedWarning, get_logger
+from postroomd.observability.metrics import CALLS_UNAUTHENTICATED
 from postroomd.rpc.admission import Admission
 from postroomd.rpc.authentication import Authenticator, Caller, secret_of
 from postroomd.rpc.client_address import Metadata
@@ -87,6 +89,10 @@ class ResponseEncoder:
         return self._latest[1]
 
 
+def _unauthenticated_warning() -> RateLimitedWarning:
+    return RateLimitedWarning("calls without a valid key", CALLS_UNAUTHENTICATED.labels())
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Boundary:
     """Builds the gRPC handlers of a service from its RPCs.
@@ -100,6 +106,7 @@ class Boundary:
     clock: Callable[[], datetime]
     admission: Admission
     rate_limits: RateLimits = NO_RATE_LIMITS
+    unauthenticated: RateLimitedWarning = field(default_factory=_unauthenticated_warning)
 
     def handlers(self, service: ServiceDescriptor, rpcs: Mapping[str, Rpc]) -> grpc.GenericRpcHandler:
         """Return the handlers of every RPC of a service.
@@ -166,7 +173,10 @@ class Boundary:
                     metrics.rejected(code.name)  # logged by sample
                 else:
                     metrics.completed(code.name, started)
-                    _log(caller, code.name, started)
+                    if isinstance(error, Unauthenticated):
+                        self.unauthenticated.record()  # anyone could fill the log
+                    else:
+                        _log(caller, code.name, started)
                 details = (STATUS_DETAILS, status.SerializeToString())
                 await grpc_context.abort(code, status.message, (*trailing, details))
             finally:

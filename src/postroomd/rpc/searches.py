@@ -12,7 +12,7 @@ from postroomd.domain.context import CallContext
 from postroomd.rpc.admission import Slots
 
 TRIGRAM = 3
-SHORT_SLOTS, LONG_SLOTS = 1, 2  # SQLite has four connections for reads, PostgreSQL by default five
+SHORT_SLOTS = LONG_SLOTS = 1  # SQLite has three connections for lists, PostgreSQL by default five for reads
 MAX_WAITING = 16
 
 

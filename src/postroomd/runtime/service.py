@@ -75,7 +75,11 @@ async def serve(settings: Settings, stop: asyncio.Event, ready: Callable[..., No
     await asyncio.to_thread(require_current, url)
     async with AsyncExitStack() as cleanups:
         repository = await open_repository(
-            url, owner=True, pool_size=settings.database_pool_size, replica=_replica(settings)
+            url,
+            owner=True,
+            pool_size=settings.database_pool_size,
+            replica=_replica(settings),
+            statement_timeout_seconds=settings.statement_timeout_seconds,
         )
         cleanups.push_async_callback(repository.close)
         hashing = _password_hashing(settings)

@@ -19,7 +19,11 @@ async def run(settings: Settings, stop: asyncio.Event, ready: Callable[[], None]
     url = settings.database_url.get_secret_value()
     await asyncio.to_thread(require_current, url)
     async with AsyncExitStack() as cleanups:
-        repository = await open_repository(url, pool_size=settings.database_pool_size)
+        repository = await open_repository(
+            url,
+            pool_size=settings.database_pool_size,
+            statement_timeout_seconds=settings.statement_timeout_seconds,
+        )
         cleanups.push_async_callback(repository.close)
         worker = Worker(
             work=repository.work,

@@ -95,6 +95,13 @@ class Settings(BaseSettings):
     database_pool_size: int = _setting(
         10, _RULES, "Maximum PostgreSQL connections per process; calls wait while all are in use.", ge=3, le=1_000
     )
+    statement_timeout_seconds: float = _setting(
+        30.0,
+        _RULES,
+        "Maximum duration of a statement on PostgreSQL, in seconds; a call that exceeds it fails. 0: unlimited.",
+        ge=0,
+        le=3_600,
+    )
     database_replica_url: ReplicaUrl | None = _setting(
         None, _SERVICE, "URL of a PostgreSQL streaming replica, `postgresql+asyncpg://…`, from which lists are read."
     )
