@@ -11,6 +11,10 @@ from postroomd.domain.provisions import Provision
 DomainRule = Callable[[Domain], Domain]
 
 
+DomainDeletionRule = Callable[[Domain, int], Domain]
+"""A rule that is given the number of the domain's mailboxes that are neither deletion_scheduled nor deleting."""
+
+
 ValidationRule = Callable[[Domain, Mapping[str, DomainRecord], bool], DomainCheck]
 """A rule that is given the domain's records by kind, and whether another organization owns its name."""
 
