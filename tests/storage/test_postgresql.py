@@ -219,7 +219,7 @@ async def test_deleting_a_domain_does_not_block_the_projects_other_domains(datab
     async def is_blocked() -> bool:
         return bool(await database.read(lambda connection: connection.scalar(blocked_sessions)))
 
-    deletion = partial(delete_domain, now=NOW)
+    deletion = partial(delete_domain, force=True, now=NOW)
     async with database._engines.writer.begin() as holding:
         await holding.execute(select(t.mailboxes.c.id).where(t.mailboxes.c.id == ada.id).with_for_update())
         deleting = asyncio.create_task(repository.domains.delete(tenant.context, deleted.id, deletion, NOW))

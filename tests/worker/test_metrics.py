@@ -81,7 +81,7 @@ async def test_steps_are_counted_by_kind(repository: Repository, tenant: Tenant)
     await drain_steps(worker, NOW)
     await drain_steps(worker, DUE)  # both are renewed
     assert increases(before, STEPS) == {"domain_activation": 1, "mailbox": 4}
-    await repository.domains.delete(tenant.context, domain.id, partial(delete_domain, now=DUE), DUE)
+    await repository.domains.delete(tenant.context, domain.id, partial(delete_domain, force=True, now=DUE), DUE)
     await drain_steps(worker, DUE)
     assert increases(before, STEPS) == {"domain_activation": 1, "mailbox": 4, "domain_purge": 3}
     assert increases(before, FAILURES) == {}

@@ -144,7 +144,7 @@ async def test_every_status_is_reached(repository: Repository, tenant: Tenant) -
     await repository.mailboxes.change(tenant.context, ada.id, partial(restore_mailbox, policy=BOTH, now=now))
     await observer.observe(domain, ada)  # restoring
 
-    await repository.domains.delete(tenant.context, domain.id, partial(delete_domain, now=now), now)
+    await repository.domains.delete(tenant.context, domain.id, partial(delete_domain, force=True, now=now), now)
     await observer.work()
     await observer.observe(domain, ada)  # deleting
 

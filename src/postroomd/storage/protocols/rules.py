@@ -10,6 +10,9 @@ from postroomd.domain.provisions import Provision
 
 DomainRule = Callable[[Domain], Domain]
 
+DomainDeletionRule = Callable[[Domain, int], Domain]
+"""Is given the number of the domain's mailboxes that are neither deletion_scheduled nor deleting."""
+
 ValidationRule = Callable[[Domain, Mapping[str, DomainRecord], bool], DomainCheck]
 """Is given the domain's records by kind, and whether another organization owns its name."""
 
