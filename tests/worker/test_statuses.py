@@ -37,7 +37,7 @@ from tests.support.factories import (
     records,
 )
 from tests.support.lifecycle import BOTH, FREE
-from tests.support.worker import activate_domains, drain
+from tests.support.worker import activate_domains, drain, look_up_domains
 
 DAY = timedelta(days=1)
 
@@ -114,7 +114,7 @@ async def test_every_status_is_reached(repository: Repository, tenant: Tenant) -
 
     observer.dns.published = True
     await observer.validate(domain)
-    await observer.worker.look_up_domains(observer.now)  # without the next step, which would activate the domain
+    await look_up_domains(observer.worker, observer.now)  # without the next step, which would activate the domain
     await observer.observe(domain)  # provisioning, valid
     await observer.work()
     await observer.observe(domain, ada)  # ready, creating
