@@ -1,7 +1,7 @@
 """Network addresses: parsing and formatting of `HOST:PORT` and `[IPv6]:PORT`, and of host names."""
 
 import re
-from ipaddress import IPv6Address, ip_address
+from ipaddress import IPv6Address, ip_address, ip_network
 
 ADDRESS_EXPECTED = "expected HOST:PORT, such as 127.0.0.1:8080 or [::1]:8080"
 
@@ -9,6 +9,8 @@ LOOPBACK_OF_WILDCARD = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
 """Wildcard listen address -> the address that reaches it from the same machine."""
 
 _ADDRESS = re.compile(r"(?:\[(?P<ipv6>[0-9A-Fa-f:.]+)\]|(?P<host>[A-Za-z0-9._-]+)):(?P<port>\d{1,5})", re.ASCII)
+
+_ORIGIN = re.compile(r"https?://(?:\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::\d{1,5})?")
 
 _LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9])?"
 _HOST_NAME = re.compile(rf"(?=.{{1,253}}\Z){_LABEL}(?:\.{_LABEL})*")
@@ -45,6 +47,27 @@ def connectable(address: str) -> str:
     """Return the HOST:PORT that reaches a server on this machine which listens on `address`, perhaps a wildcard."""
     host, port = split_address(address)
     return join_address(LOOPBACK_OF_WILDCARD.get(host, host), port)
+
+
+def split_list(text: str) -> tuple[str, ...]:
+    """Return the items of a comma-separated list, without surrounding spaces and empty items."""
+    return tuple(item for part in text.split(",") if (item := part.strip()))
+
+
+def canonical_origins(text: str) -> str:
+    """Return a list of web origins as browsers send them, in lower case. Raises ValueError for an invalid one."""
+    origins = split_list(text.lower())
+    if not all(_ORIGIN.fullmatch(origin) for origin in origins):
+        raise ValueError("expected origins such as https://app.example.org, comma-separated, without a path")
+    return ",".join(origins)
+
+
+def canonical_networks(text: str) -> str:
+    """Return a list of IP networks in CIDR notation. Raises ValueError for an invalid one."""
+    try:
+        return ",".join(str(ip_network(network)) for network in split_list(text))
+    except ValueError:
+        raise ValueError("expected networks such as 10.0.0.0/8 or 2001:db8::/32, comma-separated") from None
 
 
 def canonical_host_name(name: str) -> str:

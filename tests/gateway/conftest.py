@@ -10,6 +10,7 @@ import uvloop
 from google.protobuf.descriptor import ServiceDescriptor
 
 from postroomd.gateway.app import SERVICES, GatewayConfig, open_gateway
+from postroomd.gateway.connection_table import ConnectionTable
 from postroomd.gateway.http_server import listen
 from tests.gateway.client import TOKEN, Client, Start
 from tests.gateway.stub_service import StubService
@@ -31,9 +32,9 @@ async def start() -> AsyncIterator[Start]:
             stub = StubService(services)
             await stub.start()
             stack.push_async_callback(stub.stop)
-            opening = open_gateway(GatewayConfig(grpc_address=stub.address, **config), services)
-            _, server = await stack.enter_async_context(opening)
-            listener = await listen(server, "127.0.0.1", 0)
+            settings = GatewayConfig(grpc_address=stub.address, **config)
+            _, server = await stack.enter_async_context(open_gateway(settings, services))
+            listener = await listen(server, ConnectionTable(settings.connection_limits), "127.0.0.1", 0)
             stack.callback(listener.close)
             session = await stack.enter_async_context(aiohttp.ClientSession(auto_decompress=False))
             return Client(session, listener.sockets[0].getsockname()[1], token, stub)

@@ -35,6 +35,8 @@ class StubService:
     behaviors: dict[str, Behavior] = field(default_factory=dict)
     calls: list[Call] = field(default_factory=list)
     health: int = health_pb2.HealthCheckResponse.SERVING
+    checks: int = 0
+    before_check: Callable[[], Awaitable[None]] | None = None
     cancelled: asyncio.Event = field(default_factory=asyncio.Event)
     _server: Any = None
 
@@ -105,6 +107,9 @@ class StubService:
         return GetMessageClass(methods[rpc].output_type)()
 
     async def _check(self, _: Any, __: Context) -> Any:
+        self.checks += 1
+        if self.before_check is not None:
+            await self.before_check()
         return health_pb2.HealthCheckResponse(status=self.health)
 
     def _handler(self, method: MethodDescriptor) -> Any:

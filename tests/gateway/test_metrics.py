@@ -99,7 +99,7 @@ async def test_open_and_refused_connections_are_counted(monkeypatch: pytest.Monk
     monkeypatch.setattr(metrics, "SAMPLE_SECONDS", 0.02)
     stub, port, before = StubService(()), free_port(), scrape_tests()
     await stub.start()
-    config = GatewayConfig(grpc_address=stub.address, max_connections=2)
+    config = GatewayConfig(grpc_address=stub.address, max_connections_per_address=2)
     stop, ready = asyncio.Event(), asyncio.Event()
     running: asyncio.Task[Any] = asyncio.create_task(run_gateway(config, ("127.0.0.1", port), stop, ready.set))
     await ready.wait()

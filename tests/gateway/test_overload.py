@@ -1,20 +1,15 @@
 """Limits on concurrent requests and connections."""
 
 import asyncio
-import json
 from typing import Any
 
-import aiohttp
 import grpc
 import uvloop
 from google.protobuf.duration_pb2 import Duration
 from google.rpc.error_details_pb2 import ErrorInfo, RetryInfo
 
-from postroomd.gateway import GatewayConfig, run_gateway
 from tests.gateway.client import PREFIX, TOKEN, Client, Response, Start
-from tests.gateway.stub_service import StubService
 from tests.support.waiting import wait_until
-from tools.ports import free_port
 
 
 def assert_too_many_requests(response: Response) -> None:
@@ -104,31 +99,3 @@ async def test_too_many_requests_of_the_service_is_passed_on(call: Client) -> No
     response = await call("GET", "/domains")
     assert_too_many_requests(response)
     assert response.headers["Retry-After"] == "7"
-
-
-async def test_a_connection_beyond_the_limit_gets_429_and_is_closed() -> None:
-    stub, port = StubService(()), free_port()
-    await stub.start()
-    config = GatewayConfig(grpc_address=stub.address, max_connections=1)
-    stop, ready = asyncio.Event(), asyncio.Event()
-    running = asyncio.create_task(run_gateway(config, ("127.0.0.1", port), stop, ready.set))
-    await ready.wait()
-    try:
-        async with aiohttp.ClientSession() as session:
-            async with session.get(f"http://127.0.0.1:{port}/healthz") as first:
-                assert first.status == 200
-            reader, writer = await asyncio.open_connection("127.0.0.1", port)
-            writer.write(f"GET /mailboxes HTTP/1.1\r\nHost: here\r\nX-Auth-Token: {TOKEN}\r\n\r\n".encode())
-            head, _, body = (await reader.read()).partition(b"\r\n\r\n")
-            writer.close()
-            async with session.get(f"http://127.0.0.1:{port}/healthz") as first:  # over the same connection
-                assert first.status == 200
-    finally:
-        stop.set()
-        await running
-        await stub.stop()
-    status, *lines = head.decode().split("\r\n")
-    assert status == "HTTP/1.1 429 Too Many Requests"
-    assert {"Retry-After: 1", "Content-Type: application/json", "Connection: close"} <= set(lines)
-    assert json.loads(body)["type"] == "too_many_requests"
-    assert f"Content-Length: {len(body)}" in lines

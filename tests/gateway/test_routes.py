@@ -8,7 +8,7 @@ from google.protobuf.descriptor import MethodDescriptor
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from postroomd.gateway.endpoints import Timeouts
+from postroomd.gateway.endpoints import EndpointOptions
 from postroomd.gateway.handler import Gateway
 from postroomd.gateway.routes import Match, MethodNotAllowed, RouteTable, read_routes
 from postroomd.gateway.scalars import UnsupportedContract
@@ -161,7 +161,7 @@ Make = Callable[[], list[descriptor_pb2.MethodDescriptorProto]]
 def test_unsupported_bindings_are_rejected_at_start(rule: dict[str, object], reason: str) -> None:
     sample = service([WORD], [method("Say", "Word", "Word", **rule)])  # type: ignore[arg-type]
     with pytest.raises(UnsupportedContract, match=reason):
-        Gateway([sample], Timeouts())
+        Gateway([sample], EndpointOptions())
 
 
 @pytest.mark.parametrize(
@@ -179,7 +179,7 @@ def test_messages_without_json_form_are_rejected_at_start(
         [WORD, message("Odd", *fields)], [method("Say", request_type, response_type, post="/v1", body="*")]
     )
     with pytest.raises(UnsupportedContract, match=reason):
-        Gateway([sample], Timeouts())
+        Gateway([sample], EndpointOptions())
 
 
 def test_message_types_in_the_query_are_rejected_at_start() -> None:
@@ -187,7 +187,7 @@ def test_message_types_in_the_query_are_rejected_at_start() -> None:
         [STAMP, message("Odd", field(".PACKAGE.Stamp", "stamp", 1))], [method("Say", "Odd", "Odd", get="/v1")]
     )
     with pytest.raises(UnsupportedContract, match=r"Odd.stamp has a message type, which only the body can carry"):
-        Gateway([sample], Timeouts())
+        Gateway([sample], EndpointOptions())
 
 
 # Few distinct segments, so that many paths match several templates.
@@ -195,7 +195,7 @@ TEMPLATES = st.lists(st.sampled_from(["a", "{x}"]), min_size=1, max_size=3).map(
 PATHS = st.lists(st.sampled_from(["a", "b", "", "%61", "%2"]), max_size=4).map("/".join)
 
 
-@settings(max_examples=500)
+@settings(max_examples=500, deadline=None)
 @given(
     st.dictionaries(st.tuples(st.sampled_from(["GET", "PUT"]), TEMPLATES), st.integers(), min_size=3),
     st.sampled_from(["GET", "HEAD", "PUT", "BREW"]),

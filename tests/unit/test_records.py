@@ -82,20 +82,38 @@ def test_a_domain_is_valid_if_every_record_is() -> None:
 
 
 @pytest.mark.parametrize("plan", planned(), ids=[plan.kind for plan in planned()])
-@pytest.mark.parametrize("status", [status for status in RecordStatus if status is not RecordStatus.VALID])
-def test_only_a_required_record_that_is_not_valid_fails_the_domain(plan: RecordPlan, status: RecordStatus) -> None:
-    findings = all_valid() | {plan.kind: Finding(status, "not there")}
-    expected = DomainEvent.RECORDS_INVALID if plan.level is RecordLevel.REQUIRED else DomainEvent.RECORDS_VALID
+@pytest.mark.parametrize(
+    ("status", "event"),
+    [
+        (RecordStatus.INVALID, DomainEvent.RECORDS_INVALID),
+        (RecordStatus.NOT_FOUND, DomainEvent.RECORDS_MISSING),
+        (RecordStatus.UNKNOWN_STATUS, DomainEvent.RECORDS_MISSING),
+    ],
+)
+def test_only_required_records_decide_the_event(plan: RecordPlan, status: RecordStatus, event: DomainEvent) -> None:
+    findings = all_valid() | {plan.kind: Finding(status, "not valid")}
+    expected = event if plan.level is RecordLevel.REQUIRED else DomainEvent.RECORDS_VALID
     assert validation_event(records(), findings) is expected
+
+
+@pytest.mark.parametrize("status", [RecordStatus.NOT_FOUND, RecordStatus.UNKNOWN_STATUS])
+def test_a_missing_record_takes_precedence_over_an_invalid_one(status: RecordStatus) -> None:
+    findings = all_valid() | {"spf": Finding(RecordStatus.INVALID, "wrong"), "mx": Finding(status, "missing")}
+    assert validation_event(records(), findings) is DomainEvent.RECORDS_MISSING
+
+
+def test_a_warning_does_not_block_the_domain() -> None:
+    findings = all_valid() | {"spf": Finding(RecordStatus.VALID, "a warning")}
+    assert validation_event(records(), findings) is DomainEvent.RECORDS_VALID
 
 
 @pytest.mark.parametrize("plan", planned(), ids=[plan.kind for plan in planned()])
-def test_only_a_required_record_without_a_finding_fails_the_domain(plan: RecordPlan) -> None:
+def test_a_required_record_without_a_finding_is_missing(plan: RecordPlan) -> None:
     findings = all_valid()
     del findings[plan.kind]
-    expected = DomainEvent.RECORDS_INVALID if plan.level is RecordLevel.REQUIRED else DomainEvent.RECORDS_VALID
+    expected = DomainEvent.RECORDS_MISSING if plan.level is RecordLevel.REQUIRED else DomainEvent.RECORDS_VALID
     assert validation_event(records(), findings) is expected
 
 
-def test_a_lookup_without_findings_fails_the_domain() -> None:
-    assert validation_event(records(), {}) is DomainEvent.RECORDS_INVALID
+def test_no_findings_means_records_are_missing() -> None:
+    assert validation_event(records(), {}) is DomainEvent.RECORDS_MISSING

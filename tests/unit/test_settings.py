@@ -122,6 +122,11 @@ def test_an_invalid_duration_is_rejected(text: str) -> None:
         ("max_body_bytes", "4194305"),
         ("call_timeout_seconds", "0"),
         ("call_timeout_seconds", "inf"),
+        ("cors_origins", "*"),
+        ("cors_origins", "https://app.example.org/path"),
+        ("cors_origins", "www.example.org"),
+        ("trusted_proxies", "10.0.0.1/8"),
+        ("trusted_proxies", "proxy.example.org"),
         ("log_level", "loud"),
     ],
 )
@@ -155,6 +160,14 @@ def test_argon2_needs_memory_for_its_lanes() -> None:
 
 def test_host_names_are_canonical() -> None:
     assert load_settings({"mx_host": "MX.Example.ORG."}).mx_host == "mx.example.org"
+
+
+def test_lists_of_origins_and_networks_are_canonical() -> None:
+    settings = load_settings(
+        {"cors_origins": "https://App.example.org, http://localhost:3000", "trusted_proxies": "10.0.0.0/8, ::1"}
+    )
+    assert settings.cors_origins == "https://app.example.org,http://localhost:3000"
+    assert settings.trusted_proxies == "10.0.0.0/8,::1/128"
 
 
 def test_the_repr_does_not_contain_the_database_password() -> None:

@@ -57,6 +57,7 @@ provisioned         creating            waiting_validation
 validate            waiting_validation  validating
 validate            validation_failed   validating
 records_valid       validating          provisioning
+records_missing     validating          waiting_validation
 records_invalid     validating          validation_failed
 activate            provisioning        ready
 delete              creating            deleting

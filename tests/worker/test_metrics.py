@@ -160,7 +160,7 @@ class OnePassClock(Clock):
     def now(self) -> datetime:
         return self.time
 
-    async def rest(self, *_: Any) -> None:
+    async def wait(self, *_: Any) -> None:
         self.stop.set()
 
 

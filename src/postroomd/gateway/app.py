@@ -9,8 +9,10 @@ from aiohttp import web
 from google.protobuf.descriptor import ServiceDescriptor
 
 from postroom.v1alpha1 import mailbox_service_pb2
+from postroomd.gateway.body import BodyLimits
 from postroomd.gateway.channel import open_channel
-from postroomd.gateway.endpoints import Timeouts
+from postroomd.gateway.connection_table import ConnectionLimits, ConnectionTable
+from postroomd.gateway.endpoints import EndpointOptions
 from postroomd.gateway.handler import Gateway
 from postroomd.gateway.http_server import listen, open_server
 from postroomd.observability.metrics import HTTP_CONNECTIONS, sampling
@@ -18,6 +20,8 @@ from postroomd.observability.metrics import HTTP_CONNECTIONS, sampling
 SERVICES: Sequence[ServiceDescriptor] = tuple(mailbox_service_pb2.DESCRIPTOR.services_by_name.values())
 # Time for open connections to close after the drain. The drain comes first: aiohttp stops reading bodies at this point.
 SHUTDOWN_SECONDS = 0.5
+BODY_GRACE_SECONDS = 5.0
+"""Time before the minimum rate of a body applies."""
 
 
 @dataclass(frozen=True)
@@ -28,17 +32,44 @@ class GatewayConfig:
     max_body_bytes: int = 1_048_576
     max_requests: int = 128
     max_connections: int = 1_000
+    max_connections_per_address: int = 0  # 0: no limit
+    header_timeout_seconds: float = 10.0
+    idle_timeout_seconds: float = 75.0
     body_timeout_seconds: float = 30.0
+    min_body_rate: int = 1_024  # bytes per second
+    write_timeout_seconds: float = 30.0
     call_timeout_seconds: float = 30.0
     drain_seconds: float = 10.0
     cors_origins: Collection[str] = ()
+    trusted_proxies: Collection[str] = ()  # networks in CIDR notation
 
     def __post_init__(self) -> None:
         if self.max_body_bytes < 1:  # aiohttp reads 0 as unlimited
             raise ValueError("max_body_bytes must be at least 1")
-        for name in ("body_timeout_seconds", "call_timeout_seconds"):
+        for timeout in ("header", "idle", "body", "write", "call"):
+            name = f"{timeout}_timeout_seconds"
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} must be more than 0")
+        if self.min_body_rate < 1:
+            raise ValueError("min_body_rate must be at least 1")
+
+    @property
+    def endpoint_options(self) -> EndpointOptions:
+        """Options of the endpoints."""
+        body = BodyLimits(self.body_timeout_seconds, self.min_body_rate, BODY_GRACE_SECONDS)
+        return EndpointOptions(self.call_timeout_seconds, body)
+
+    @property
+    def connection_limits(self) -> ConnectionLimits:
+        """Limits of the connections."""
+        return ConnectionLimits(
+            max_connections=self.max_connections,
+            max_connections_per_address=self.max_connections_per_address,
+            header_timeout_seconds=self.header_timeout_seconds,
+            idle_timeout_seconds=self.idle_timeout_seconds,
+            write_timeout_seconds=self.write_timeout_seconds,
+            trusted_proxies=self.trusted_proxies,
+        )
 
 
 @asynccontextmanager
@@ -49,8 +80,7 @@ async def open_gateway(
 
     On exit, the remaining requests are answered or cancelled before the channel is closed. Raises UnsupportedContract.
     """
-    timeouts = Timeouts(config.body_timeout_seconds, config.call_timeout_seconds)
-    gateway = Gateway(services, timeouts, config.max_requests, config.cors_origins)
+    gateway = Gateway(services, config.endpoint_options, config.max_requests, config.cors_origins)
     async with open_channel(config.grpc_address) as channel:
         gateway.connect(channel)
         async with open_server(gateway.handle, config.max_body_bytes, SHUTDOWN_SECONDS) as server:
@@ -73,9 +103,10 @@ async def run_gateway(
     """
     async with AsyncExitStack() as stack:
         gateway, server = await stack.enter_async_context(open_gateway(config, services))
-        listener = await listen(server, *http_address, max_connections=config.max_connections, reuse_port=reuse_port)
+        table = ConnectionTable(config.connection_limits)
+        listener = await listen(server, table, *http_address, reuse_port=reuse_port)
         stack.callback(listener.close)
-        await stack.enter_async_context(sampling([(HTTP_CONNECTIONS.labels(), lambda: len(server.connections))]))
+        await stack.enter_async_context(sampling([(HTTP_CONNECTIONS.labels(), lambda: len(table))]))
         ready()
         await stop.wait()
         listener.close()

@@ -1,7 +1,7 @@
 """Endpoints of the RPCs: one HTTP request becomes one gRPC call."""
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any, NamedTuple, Protocol
 
@@ -11,7 +11,7 @@ from google.protobuf.message import Message
 
 from postroomd.gateway import headers
 from postroomd.gateway.admission import Slots
-from postroomd.gateway.body import check_declared_length, read_body
+from postroomd.gateway.body import BodyLimits, BodyReader, check_declared_length
 from postroomd.gateway.errors import RequestError, error_response, from_rpc_error, invalid_arguments
 from postroomd.gateway.responses import HEADERS, json_response, no_content
 from postroomd.gateway.routes import Route
@@ -24,11 +24,11 @@ MAX_INLINE_BODY_BYTES = 65_536
 
 
 @dataclass(frozen=True)
-class Timeouts:
-    """Maximum time for a body to arrive, and deadline of the gRPC call, in seconds."""
+class EndpointOptions:
+    """Deadline of gRPC calls in seconds, and limits of request bodies."""
 
-    body_seconds: float = 30.0
-    call_seconds: float = 30.0
+    call_timeout_seconds: float = 30.0
+    body: BodyLimits = field(default_factory=BodyLimits)
 
 
 class IncomingRequest(NamedTuple):
@@ -37,6 +37,7 @@ class IncomingRequest(NamedTuple):
     http: web.BaseRequest
     captured: tuple[str, ...]
     request_id: str
+    client_address: str
 
 
 class Endpoint(Protocol):
@@ -62,12 +63,13 @@ class RpcEndpoint:
 
     is_probe = False
 
-    def __init__(self, route: Route, timeouts: Timeouts, slots: Slots) -> None:
+    def __init__(self, route: Route, bodies: BodyReader, slots: Slots, call_timeout_seconds: float) -> None:
         """Compile the route. Raises UnsupportedContract."""
         self.rpc = route.rpc
         self._transcoder = Transcoder(route)
-        self._timeouts = timeouts
+        self._bodies = bodies
         self._slots = slots
+        self._call_timeout_seconds = call_timeout_seconds
         self._is_read = route.http_method == "GET"
         self._request_has_etag = "etag" in route.request.fields_by_name
         self._response_has_etag = "etag" in route.response.fields_by_name
@@ -102,8 +104,8 @@ class RpcEndpoint:
         key = None if self._is_read else headers.idempotency_key(request.http)
         consistency = headers.consistency(request.http) if self._is_read else None
         self._apply_if_match(message, request.http)
-        metadata = _metadata(request.request_id, token, key, consistency)
-        call = self._call(message, timeout=self._timeouts.call_seconds, metadata=metadata)
+        metadata = _metadata(request, token, key, consistency)
+        call = self._call(message, timeout=self._call_timeout_seconds, metadata=metadata)
         try:
             message = await call
         except grpc.aio.AioRpcError as error:
@@ -146,7 +148,7 @@ class RpcEndpoint:
         if not request.body_exists:
             return b""
         check_declared_length(request)
-        return await read_body(request, self._timeouts.body_seconds) if self._transcoder.reads_body else b""
+        return await self._bodies.read(request) if self._transcoder.reads_body else b""
 
     async def _decode(self, request: IncomingRequest, body: bytes) -> Message:
         if self._transcoder.reads_body:
@@ -157,9 +159,14 @@ class RpcEndpoint:
         return self._transcoder.decode(*parts)
 
 
-def _metadata(request_id: str, token: str, key: str | None, consistency: str | None) -> grpc.aio.Metadata:
+def _metadata(request: IncomingRequest, token: str, key: str | None, consistency: str | None) -> grpc.aio.Metadata:
     """Return the metadata of a call."""
-    metadata = [("x-request-id", request_id), ACCEPT_DETAILS, ("x-auth-token", token)]
+    metadata = [
+        ("x-request-id", request.request_id),
+        ("x-client-address", request.client_address),
+        ("x-auth-token", token),
+        ACCEPT_DETAILS,
+    ]
     if key is not None:
         metadata.append(("idempotency-key", key))
     if consistency is not None:

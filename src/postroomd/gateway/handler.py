@@ -5,6 +5,7 @@ import time
 import traceback
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from typing import cast
 
 import grpc
 from aiohttp import hdrs, web
@@ -12,8 +13,10 @@ from google.protobuf.descriptor import ServiceDescriptor
 
 from postroomd.gateway import headers
 from postroomd.gateway.admission import TOO_MANY_REQUESTS, Slots
+from postroomd.gateway.body import BodyReader
+from postroomd.gateway.connections import Connection
 from postroomd.gateway.cors import Cors
-from postroomd.gateway.endpoints import Endpoint, IncomingRequest, RpcEndpoint, Timeouts
+from postroomd.gateway.endpoints import Endpoint, EndpointOptions, IncomingRequest, RpcEndpoint
 from postroomd.gateway.errors import RequestError, error_response, internal_error
 from postroomd.gateway.metrics import HttpMetrics
 from postroomd.gateway.probes import Liveness, Readiness
@@ -45,7 +48,7 @@ class Gateway:
     def __init__(
         self,
         services: Iterable[ServiceDescriptor],
-        timeouts: Timeouts,
+        options: EndpointOptions,
         max_requests: int = 128,
         cors_origins: Collection[str] = (),
     ) -> None:
@@ -65,10 +68,12 @@ class Gateway:
         self._table = RouteTable[Endpoint]()
         self._add("GET", "/healthz", Liveness())
         self._add("GET", "/readyz", Readiness())
+        bodies = BodyReader(options.body)
         read_slots, change_slots = Slots(max_requests), Slots(max_requests)
         for route in read_routes(services):
             slots = read_slots if route.http_method in _SAFE_METHODS else change_slots
-            self._add(route.http_method, route.template, RpcEndpoint(route, timeouts, slots))
+            endpoint = RpcEndpoint(route, bodies, slots, options.call_timeout_seconds)
+            self._add(route.http_method, route.template, endpoint)
 
     def _add(self, http_method: str, template: str, endpoint: Endpoint) -> None:
         self._table.add(http_method, template, endpoint)
@@ -102,7 +107,7 @@ class Gateway:
             outcome.status = response.status
             response.headers[headers.X_REQUEST_ID] = request_id
             self._cors.add_headers(request, response.headers)
-            if self._draining:
+            if self._draining or cast(Connection, request.protocol).probes_only:
                 response.force_close()
             return response
         finally:
@@ -116,6 +121,7 @@ class Gateway:
                 _log(request, request_id, outcome, started)
 
     async def _respond(self, request: web.BaseRequest, request_id: str, outcome: Outcome) -> web.Response:
+        connection = cast(Connection, request.protocol)
         try:
             match = self._find(request, outcome)
             if isinstance(match, MethodNotAllowed):
@@ -124,7 +130,11 @@ class Gateway:
                 error = error_response("method_not_allowed").with_header(hdrs.ALLOW, ", ".join(match.allow))
                 raise RequestError(error)
             outcome.rpc = match.endpoint.rpc
-            return await match.endpoint.respond(IncomingRequest(request, match.captured, request_id))
+            if connection.probes_only and not match.endpoint.is_probe:
+                raise RequestError(TOO_MANY_REQUESTS)
+            client_address = connection.client_address(request)
+            incoming = IncomingRequest(request, match.captured, request_id, client_address)
+            return await match.endpoint.respond(incoming)
         except RequestError as failure:
             error = failure.response
         except ConnectionError:  # the client disconnected while sending its body

@@ -109,9 +109,16 @@ HTTP_CONNECTIONS = Gauge(
 )
 CONNECTIONS_REFUSED = Counter(
     name="postroom_http_connections_refused_total",
-    help="Connections rejected because --max-connections were open.",
+    help="Connections rejected because of --max-connections or --max-connections-per-address.",
     unit="connections",
     processes=GATEWAY,
+)
+CONNECTIONS_CLOSED = Counter(
+    name="postroom_http_connections_closed_total",
+    help="Connections closed because the client was too slow, or, `evicted`, to accept others at --max-connections.",
+    unit="connections",
+    processes=GATEWAY,
+    label_values={"reason": ("header_timeout", "write_timeout", "output_limit", "evicted")},
 )
 REQUESTS_REFUSED = Counter(
     name="postroom_http_requests_refused_total",
@@ -184,6 +191,7 @@ METRICS: Sequence[Metric[Any]] = (
     HTTP_SECONDS,
     HTTP_CONNECTIONS,
     CONNECTIONS_REFUSED,
+    CONNECTIONS_CLOSED,
     REQUESTS_REFUSED,
     WORKER_STEPS,
     DOMAINS_LOOKED_UP,

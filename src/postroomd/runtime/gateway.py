@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from postroomd.clock import Clock
 from postroomd.gateway.app import GatewayConfig, run_gateway
-from postroomd.net import join_address, split_address
+from postroomd.net import join_address, split_address, split_list
 from postroomd.runtime.errors import listen_error
 from postroomd.settings import Settings
 
@@ -18,6 +18,14 @@ async def run(settings: Settings, stop: asyncio.Event, ready: Callable[..., None
         max_body_bytes=settings.max_body_bytes,
         max_requests=settings.max_requests,
         max_connections=settings.max_connections,
+        max_connections_per_address=settings.max_connections_per_address,
+        header_timeout_seconds=settings.header_timeout_seconds,
+        idle_timeout_seconds=settings.idle_timeout_seconds,
+        body_timeout_seconds=settings.body_timeout_seconds,
+        min_body_rate=settings.min_body_rate,
+        write_timeout_seconds=settings.write_timeout_seconds,
+        cors_origins=split_list(settings.cors_origins),
+        trusted_proxies=split_list(settings.trusted_proxies),
         call_timeout_seconds=settings.call_timeout_seconds,
         drain_seconds=settings.drain_seconds,
     )

@@ -10,7 +10,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from postroomd.domain.policy import LifecyclePolicy
 from postroomd.durations import parse_duration
-from postroomd.net import canonical_host_name, join_address, split_address
+from postroomd.net import canonical_host_name, canonical_networks, canonical_origins, join_address, split_address
 
 PREFIX = "POSTROOM_"
 SQLITE_PREFIX = "sqlite+aiosqlite:///"
@@ -54,6 +54,8 @@ HostName = Annotated[str, AfterValidator(canonical_host_name)]
 DatabaseUrl = Annotated[SecretStr, AfterValidator(_validate_database_url)]
 ReplicaUrl = Annotated[SecretStr, AfterValidator(_validate_replica_url)]
 Resolvers = Annotated[str, AfterValidator(_validate_resolvers)]
+Origins = Annotated[str, AfterValidator(canonical_origins)]
+Networks = Annotated[str, AfterValidator(canonical_networks)]
 Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
 
 # Groups of commands that have a setting as a flag.
@@ -236,7 +238,49 @@ class Settings(BaseSettings):
         le=100_000,
     )
     max_connections: int = _setting(
-        1_000, _GATEWAY, "Maximum open connections per gateway; more are rejected.", ge=1, le=1_000_000
+        1_000,
+        _GATEWAY,
+        "Maximum open connections per gateway; beyond it, connections that wait for their client are closed first.",
+        ge=1,
+        le=1_000_000,
+    )
+    max_connections_per_address: int = _setting(
+        0,
+        _GATEWAY,
+        "Maximum open connections per client address (IPv6: per /64 network), trusted proxies excepted; 0: no limit.",
+        ge=0,
+        le=1_000_000,
+    )
+    trusted_proxies: Networks = _setting(
+        "", _GATEWAY, "Networks of proxies whose `X-Forwarded-For` is trusted, such as `10.0.0.0/8`, comma-separated."
+    )
+    cors_origins: Origins = _setting(
+        "",
+        _GATEWAY,
+        "Origins of web pages that may call the API, such as `https://app.example.org`, comma-separated.",
+    )
+    header_timeout_seconds: float = _setting(
+        10.0, _GATEWAY, "Maximum time for the headers of a request to arrive, in seconds.", gt=0, le=3_600
+    )
+    body_timeout_seconds: float = _setting(
+        30.0, _GATEWAY, "Maximum time for the body of a request to arrive, in seconds.", gt=0, le=3_600
+    )
+    min_body_rate: int = _setting(
+        1_024,
+        _GATEWAY,
+        "Minimum rate of a body after its first 5 seconds, in bytes per second; slower requests are rejected.",
+        ge=1,
+        le=1_000_000,
+    )
+    write_timeout_seconds: float = _setting(
+        30.0, _GATEWAY, "Maximum time for which a client may read nothing of its response, in seconds.", gt=0, le=3_600
+    )
+    idle_timeout_seconds: float = _setting(
+        75.0,
+        _GATEWAY,
+        "Time after which an idle connection is closed, in seconds; longer than a proxy in front keeps one.",
+        gt=0,
+        le=86_400,
     )
     call_timeout_seconds: float = _setting(
         30.0, _GATEWAY, "Deadline of the gateway's calls to the service, in seconds.", gt=0, le=3_600
