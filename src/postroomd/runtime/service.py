@@ -199,9 +199,9 @@ def mail_hosts(settings: Settings) -> MailHosts:
 def _urls(settings: Settings) -> ServiceUrls:
     return ServiceUrls(
         webmail=f"https://{settings.webmail_host}",
-        imap=f"imaps://{settings.imap_host}:993",
-        pop3=f"pop3s://{settings.pop3_host}:995",
-        smtp=f"smtps://{settings.smtp_host}:465",
+        imap=settings.imap_host,
+        pop3=settings.pop3_host,
+        smtp=settings.smtp_host,
     )
 
 
