@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from secrets import token_hex
 from uuid import uuid4
 
@@ -34,6 +35,7 @@ class DomainServicer:
     hosts: MailHosts
     urls: convert.ServiceUrls
     dkim_selector: str
+    dkim_bits: int
     policy: LifecyclePolicy
     clock: Callable[[], datetime]
 
@@ -44,7 +46,7 @@ class DomainServicer:
             project_id = check.optional_uuid("project_id", request.project_id) or context.default_project_id
         # Checked before the key pair is generated, which costs far more.
         await self.tenancy.get_project(context, project_id)
-        (key,) = await self.pool.run([generate_dkim_key])
+        (key,) = await self.pool.run([partial(generate_dkim_key, self.dkim_bits)])
         token = token_hex(16)
         domain = new_domain(
             domain_id=_new_id(),

@@ -136,6 +136,7 @@ def _rpcs(
         hosts=mail_hosts(settings),
         urls=_urls(settings),
         dkim_selector=settings.dkim_selector,
+        dkim_bits=int(settings.dkim_bits),
         policy=policy,
         clock=clock,
     )
@@ -182,17 +183,21 @@ def _password_hashing(settings: Settings) -> PasswordHashing:
 
 
 def mail_hosts(settings: Settings) -> MailHosts:
-    """Return the target hosts of domains' DNS records."""
+    """Return the target hosts and policies of domains' DNS records."""
     return MailHosts(
         mx=settings.mx_host,
         imap=settings.imap_host,
         pop3=settings.pop3_host,
         submission=settings.smtp_host,
-        dav=settings.dav_host,
+        caldav=settings.caldav_host,
+        carddav=settings.carddav_host,
         autoconfig=settings.autoconfig_host,
         autodiscover=settings.autodiscover_host,
         spf_include=settings.spf_include,
+        spf_policy=settings.spf_policy,
         dmarc_policy=settings.dmarc_policy,
+        validation_label=settings.domain_validation_label,
+        validation_prefix=settings.domain_validation_prefix,
     )
 
 
