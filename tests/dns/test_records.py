@@ -95,7 +95,7 @@ async def test_spf_is_found_among_other_records_and_terms(internet: Internet) ->
     ("lines", "status"),
     [
         (["MX 5 mx.mail.example.", "MX 20 backup.test."], VALID),
-        (["MX 20 MX.HOST.TEST.", "MX 5 other.test."], INVALID),
+        (["MX 20 MX.MAIL.EXAMPLE.", "MX 5 other.test."], INVALID),
         (["MX 5 mx.mail.example.", "MX 5 other.test."], INVALID),
     ],
 )

@@ -36,7 +36,7 @@ from postroomd.storage import migrations
 from postroomd.storage.drivers import migration_engine
 from postroomd.storage.migrations import HEAD, current_revision, migrate, require_current
 from postroomd.storage.schema import DERIVED_TABLES, metadata
-from tests.support.postgres import PostgresServer
+from tools.postgres import PostgresServer
 
 Result = TypeVar("Result")
 

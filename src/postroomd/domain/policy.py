@@ -16,6 +16,8 @@ class LifecyclePolicy:
     The retentions are the times between a scheduled deletion and the purge: `deletion_retention` after a caller deleted
     the mailbox, `cancellation_retention` after its subscription ended, canceled or unpaid. `quarantine` is the time
     after a purge in which the address can't be used again.
+
+    `cascade_domain_deletion`: a domain can be deleted with mailboxes in it, as if every call had `force`.
     """
 
     deletion_retention: timedelta = timedelta(days=30)
@@ -26,6 +28,7 @@ class LifecyclePolicy:
     suspension_grace: timedelta = timedelta(days=14)
     provisioning: bool = False
     quarantine: timedelta = timedelta(0)
+    cascade_domain_deletion: bool = False
 
     def quarantine_at(self, now: datetime) -> "Quarantine | None":
         """Return the quarantine in force at an instant; None if there is none."""

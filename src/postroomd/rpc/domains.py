@@ -19,6 +19,7 @@ from postroomd.rpc import convert, page_tokens
 from postroomd.rpc.boundary import Rpc
 from postroomd.rpc.cpu_pool import CpuPool
 from postroomd.rpc.dkim import generate_dkim_key
+from postroomd.rpc.searches import SearchLimits
 from postroomd.storage.protocols.domains import Domains, DomainSecrets
 from postroomd.storage.protocols.tenancy import Tenancy
 
@@ -36,6 +37,7 @@ class DomainServicer:
     urls: convert.ServiceUrls
     dkim_selector: str
     dkim_bits: int
+    searches: SearchLimits
     policy: LifecyclePolicy
     clock: Callable[[], datetime]
 
@@ -46,7 +48,7 @@ class DomainServicer:
             project_id = check.optional_uuid("project_id", request.project_id) or context.default_project_id
         # Checked before the key pair is generated, which costs far more.
         await self.tenancy.get_project(context, project_id)
-        (key,) = await self.pool.run([partial(generate_dkim_key, self.dkim_bits)])
+        (key,) = await self.pool.run(context.scope.organization_id, [partial(generate_dkim_key, self.dkim_bits)])
         token = token_hex(16)
         domain = new_domain(
             domain_id=_new_id(),
@@ -80,7 +82,9 @@ class DomainServicer:
                 search=check.text("search", request.search, MAX_SEARCH),
             )
             query = page_tokens.with_page_token(check, request, context.scope, query)
-        return page_tokens.list_result(await self.domains.list(context, query), context.scope, query)
+        async with self.searches.slot(context, query.search):
+            found = await self.domains.list(context, query)
+        return page_tokens.list_result(found, context.scope, query)
 
     async def GetDomain(self, request: pb.GetDomainRequest, context: CallContext) -> Domain:
         """Return a domain."""
@@ -88,10 +92,12 @@ class DomainServicer:
         return await self.domains.get(context, domain_id)
 
     async def DeleteDomain(self, request: pb.DeleteDomainRequest, context: CallContext) -> Domain:
-        """Delete a domain with all its mailboxes."""
+        """Delete a domain; with `force`, also one that has mailboxes in use."""
         domain_id = check_id("domain_id", request.domain_id)
         now = self.clock()
-        rule = convert.require_etag(request.etag, self._etag, "domain", lambda domain: delete_domain(domain, now))
+        force = request.force or self.policy.cascade_domain_deletion
+        delete = partial(delete_domain, force=force, now=now)
+        rule = convert.require_etag(request.etag, self._etag, "domain", delete)
         return await self.domains.delete(context, domain_id, rule, now)
 
     async def GetDomainRecords(

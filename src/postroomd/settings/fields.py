@@ -100,6 +100,13 @@ class Settings(BaseSettings):
     database_pool_size: int = _setting(
         10, _RULES, "Maximum PostgreSQL connections per process; calls wait while all are in use.", ge=3, le=1_000
     )
+    statement_timeout_seconds: float = _setting(
+        30.0,
+        _RULES,
+        "Maximum duration of a statement on PostgreSQL, in seconds; a call that exceeds it fails. 0: unlimited.",
+        ge=0,
+        le=3_600,
+    )
     database_replica_url: ReplicaUrl | None = _setting(
         None, _SERVICE, "URL of a PostgreSQL streaming replica, `postgresql+asyncpg://…`, from which lists are read."
     )
@@ -110,6 +117,19 @@ class Settings(BaseSettings):
         "127.0.0.1:50051",
         ("up", "serve", "gateway"),
         "Address of the gRPC service, `HOST:PORT`; port 0 selects a free port.",
+    )
+    max_streams: int = _setting(
+        100,
+        ("up", "serve", "gateway"),
+        "Maximum concurrent calls per gRPC connection; a gateway opens as many connections as it needs.",
+        ge=1,
+        le=10_000,
+    )
+    gateway_secret: SecretStr | None = _setting(
+        None,
+        ("up", "serve", "gateway"),
+        "Secret by which the service recognizes its gateways, and believes the client addresses that they pass on.",
+        min_length=16,
     )
     admin_address: Address | None = _setting(
         None, _SERVICE, "Address of the admin service, `HOST:PORT`, which can access every tenant; disabled if not set."
@@ -160,6 +180,11 @@ class Settings(BaseSettings):
         "Time from the end of a canceled or unpaid subscription to the purge of its mailbox.",
         ge=timedelta(seconds=1),
         le=timedelta(days=3_650),
+    )
+    domain_deletion: Literal["refuse", "cascade"] = _setting(
+        "refuse",
+        _SERVICE,
+        "`refuse`: a domain with mailboxes in use is deleted only with `force`; `cascade`: every deletion is forced.",
     )
     address_quarantine: Duration = _setting(
         timedelta(0),
@@ -226,6 +251,21 @@ class Settings(BaseSettings):
         "Maximum concurrent reads per process, and maximum concurrent changes; more are rejected.",
         ge=1,
         le=100_000,
+    )
+    rate_limit: int = _setting(
+        0,
+        _SERVICE,
+        "Maximum calls per second of one API key, in bursts of as many; 0: unlimited. Counted by each process alone.",
+        ge=0,
+        le=1_000_000,
+    )
+    organization_rate_limit: int = _setting(
+        0,
+        _SERVICE,
+        "Maximum calls per second of one organization, in bursts of as many; 0: unlimited. Counted by each process"
+        " alone.",
+        ge=0,
+        le=1_000_000,
     )
     key_cache_seconds: float = _setting(
         5.0,
@@ -368,6 +408,7 @@ class Settings(BaseSettings):
             suspension_grace=self.suspension_grace,
             provisioning=self.provisioning == "manual",
             quarantine=self.address_quarantine,
+            cascade_domain_deletion=self.domain_deletion == "cascade",
         )
 
     @property
