@@ -25,8 +25,8 @@ class ExpectedRecord:
 EXPECTED_RECORDS: Mapping[str, ExpectedRecord] = {
     "autoconfig": ExpectedRecord("recommended", "cname_dns_type", "autoconfig.", "autoconfig.mail.example."),
     "autodiscover": ExpectedRecord("recommended", "cname_dns_type", "autodiscover.", "autodiscover.mail.example."),
-    "caldav": ExpectedRecord("optional", "srv_dns_type", "_caldavs._tcp.", "0 1 443 dav.mail.example."),
-    "carddav": ExpectedRecord("optional", "srv_dns_type", "_carddavs._tcp.", "0 1 443 dav.mail.example."),
+    "caldav": ExpectedRecord("optional", "srv_dns_type", "_caldavs._tcp.", "0 1 443 caldav.mail.example."),
+    "carddav": ExpectedRecord("optional", "srv_dns_type", "_carddavs._tcp.", "0 1 443 carddav.mail.example."),
     "dkim": ExpectedRecord(
         "required", "txt_dns_type", "postroom._domainkey.", "v=DKIM1; h=sha256; k=rsa; p=", generated=True
     ),

@@ -87,8 +87,18 @@ def test_a_purge_is_due_at_its_instant_and_not_before() -> None:
 
 def test_a_new_retention_does_not_move_a_scheduled_deletion() -> None:
     deleted = delete_mailbox(mailbox(), RETENTION, NOW)
-    shorter = replace(FREE, retention=timedelta(0))
+    shorter = replace(FREE, deletion_retention=timedelta(0), cancellation_retention=timedelta(0))
     assert advance_mailbox(deleted, D.READY, shorter, NOW + RETENTION - MICROSECOND) is deleted
+
+
+def test_an_ended_subscription_has_a_retention_of_its_own() -> None:
+    policy = replace(FREE, deletion_retention=timedelta(minutes=10), cancellation_retention=timedelta(days=60))
+    before = replace(mailbox(), next_subscription_period=P.CANCELED)
+    ends = before.next_subscription_period_starts_at
+    assert ends is not None
+    canceled = advance_mailbox(before, D.READY, policy, ends)
+    assert canceled is not None
+    assert canceled.deletion_scheduled_at == ends + timedelta(days=60)
 
 
 @pytest.mark.parametrize("status", [M.READY, M.LOCKED, M.WAITING_DOMAIN, M.CREATING, M.RESTORING])

@@ -58,6 +58,19 @@ def test_dmarc_record_has_the_configured_policy() -> None:
     assert [plan.dns_value for plan in plans if plan.kind == "dmarc"] == ["v=DMARC1; p=quarantine"]
 
 
+@pytest.mark.parametrize(("policy", "value"), [("softfail", "~all"), ("fail", "-all")])
+def test_spf_record_ends_with_the_configured_policy(policy: str, value: str) -> None:
+    plans = {plan.kind: plan for plan in planned(replace(MAIL_HOSTS, spf_policy=policy))}
+    assert plans["spf"].dns_value == f"v=spf1 include:_spf.mail.example {value}"
+
+
+def test_validation_record_has_the_configured_label_and_prefix() -> None:
+    for label, name in (("_proof", "_proof.example.com."), ("", "example.com.")):
+        hosts = replace(MAIL_HOSTS, validation_label=label, validation_prefix="mail-proof=")
+        plans = {plan.kind: plan for plan in planned(hosts)}
+        assert (plans["domain_validation"].dns_name, plans["domain_validation"].dns_value) == (name, "mail-proof=T0KEN")
+
+
 def test_there_are_twelve_kinds_in_the_order_of_the_contract() -> None:
     contract = (
         "autoconfig, autodiscover, caldav, carddav, dkim, dmarc, domain_validation, imap, mx, pop3, spf, submission"

@@ -146,7 +146,9 @@ async def test_every_status_is_reached(repository: Repository, tenant: Tenant) -
     await observer.observe(domain, ada)  # locked
     await observer.pay()
     now = observer.now
-    await repository.mailboxes.change(tenant.context, ada.id, lambda it, _: delete_mailbox(it, BOTH.retention, now))
+    await repository.mailboxes.change(
+        tenant.context, ada.id, lambda it, _: delete_mailbox(it, BOTH.deletion_retention, now)
+    )
     await observer.observe(domain, ada)  # deletion_scheduled
     await repository.mailboxes.change(tenant.context, ada.id, partial(restore_mailbox, policy=BOTH, now=now))
     await observer.observe(domain, ada)  # restoring

@@ -17,7 +17,7 @@ from postroomd.domain.errors import InvalidArguments, Reason, Violation
 from postroomd.domain.model import SubscriptionPeriod
 
 MAX_BATCH = 100  # mailboxes
-MAX_DESCRIPTION = 255  # characters
+MAX_DESCRIPTION = 128  # characters
 MAX_SEARCH = 320  # characters
 MAX_REASON = 255  # characters
 MIN_PASSWORD, MAX_PASSWORD = 12, 128  # characters

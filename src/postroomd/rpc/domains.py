@@ -36,6 +36,7 @@ class DomainServicer:
     hosts: MailHosts
     urls: convert.ServiceUrls
     dkim_selector: str
+    dkim_bits: int
     searches: SearchLimits
     policy: LifecyclePolicy
     clock: Callable[[], datetime]
@@ -47,7 +48,7 @@ class DomainServicer:
             project_id = check.optional_uuid("project_id", request.project_id) or context.default_project_id
         # Checked before the key pair is generated, which costs far more.
         await self.tenancy.get_project(context, project_id)
-        (key,) = await self.pool.run(context.scope.organization_id, [generate_dkim_key])
+        (key,) = await self.pool.run(context.scope.organization_id, [partial(generate_dkim_key, self.dkim_bits)])
         token = token_hex(16)
         domain = new_domain(
             domain_id=_new_id(),

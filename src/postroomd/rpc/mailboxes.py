@@ -124,7 +124,7 @@ class MailboxServicer:
     async def DeleteMailbox(self, request: pb.DeleteMailboxRequest, context: CallContext) -> Mailbox:
         """Schedule a mailbox for deletion."""
         mailbox_id = check_id("mailbox_id", request.mailbox_id)
-        delete = partial(_delete, retention=self.policy.retention, now=self.clock())
+        delete = partial(_delete, retention=self.policy.deletion_retention, now=self.clock())
         rule = convert.require_etag(request.etag, convert.etag, "mailbox", delete)
         return await self.mailboxes.change(context, mailbox_id, rule)
 

@@ -169,6 +169,7 @@ def _rpcs(
         hosts=mail_hosts(settings),
         urls=_urls(settings),
         dkim_selector=settings.dkim_selector,
+        dkim_bits=int(settings.dkim_bits),
         searches=searches,
         policy=policy,
         clock=clock,
@@ -217,26 +218,30 @@ def _password_hashing(settings: Settings) -> PasswordHashing:
 
 
 def mail_hosts(settings: Settings) -> MailHosts:
-    """Return the target hosts of domains' DNS records."""
+    """Return the target hosts and policies of domains' DNS records."""
     return MailHosts(
         mx=settings.mx_host,
         imap=settings.imap_host,
         pop3=settings.pop3_host,
         submission=settings.smtp_host,
-        dav=settings.dav_host,
+        caldav=settings.caldav_host,
+        carddav=settings.carddav_host,
         autoconfig=settings.autoconfig_host,
         autodiscover=settings.autodiscover_host,
         spf_include=settings.spf_include,
+        spf_policy=settings.spf_policy,
         dmarc_policy=settings.dmarc_policy,
+        validation_label=settings.domain_validation_label,
+        validation_prefix=settings.domain_validation_prefix,
     )
 
 
 def _urls(settings: Settings) -> ServiceUrls:
     return ServiceUrls(
         webmail=f"https://{settings.webmail_host}",
-        imap=f"imaps://{settings.imap_host}:993",
-        pop3=f"pop3s://{settings.pop3_host}:995",
-        smtp=f"smtps://{settings.smtp_host}:465",
+        imap=settings.imap_host,
+        pop3=settings.pop3_host,
+        smtp=settings.smtp_host,
     )
 
 
