@@ -1,20 +1,22 @@
 """Limits on connections, and slow clients: what is closed, and what is still served."""
 
 import asyncio
+import gc
 import json
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from aiohttp import web
 
 from postroom.v1alpha1.mailbox_pb2 import ListMailboxesResponse, Mailbox
 from postroomd.gateway import GatewayConfig, connection_table, run_gateway
 from postroomd.gateway.app import SERVICES
 from tests.gateway.client import PREFIX, TOKEN
 from tests.gateway.stub_service import StubService
-from tests.support.metrics import Scrape, here
-from tests.support.postgres import free_port
+from tests.support.metrics import Scrape, scrape_tests
 from tests.support.waiting import wait_until
+from tools.ports import free_port
 
 KEYED = f"Host: a\r\nX-Auth-Token: {TOKEN}\r\n"
 LIST = f"GET {PREFIX}/domains HTTP/1.1\r\n{KEYED}\r\n"
@@ -57,7 +59,7 @@ class Running:
         self.stub = StubService(SERVICES)
         self.port = free_port()
         self.stop = asyncio.Event()
-        self.before: Scrape = here()
+        self.before: Scrape = scrape_tests()
         self._config = config
         self._peers: list[Peer] = []
 
@@ -85,10 +87,10 @@ class Running:
         return [await self.connect() for _ in range(number)]
 
     def closed(self, reason: str) -> float:
-        return here().since(self.before, "postroom_http_connections_closed_total", reason=reason)
+        return scrape_tests().increase(self.before, "postroom_http_connections_closed_total", reason=reason)
 
     def refused(self) -> float:
-        return here().since(self.before, "postroom_http_connections_refused_total")
+        return scrape_tests().increase(self.before, "postroom_http_connections_refused_total")
 
 
 @pytest.fixture
@@ -121,7 +123,7 @@ async def test_connections_without_complete_headers_are_closed(running: Running)
     assert running.closed("header_timeout") == 3
 
 
-@config(header_timeout_seconds=0.2)
+@config(header_timeout_seconds=1.0)
 async def test_the_header_timeout_spares_idle_connections_and_requests(running: Running) -> None:
     release = running.stub.hold("ListDomains")
     idle, busy, late = await running.connect_several(3)
@@ -134,6 +136,19 @@ async def test_the_header_timeout_spares_idle_connections_and_requests(running: 
     release.set()
     assert (await busy.response())[0] == 200
     assert running.closed("header_timeout") == 1
+
+
+@config(header_timeout_seconds=1.0)
+async def test_pipelined_requests_and_late_bodies_leave_the_connection_idle(running: Running) -> None:
+    pipelining, late = await running.connect_several(2)
+    pipelining.send(LIST * 3)
+    assert [(await pipelining.response())[0] for _ in range(3)] == [200] * 3
+    late.send("POST /healthz HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\n")
+    assert (await late.response())[0] == 405  # before the body, which is discarded
+    late.send("body")
+    await asyncio.sleep(1.5)  # longer than the header timeout
+    assert [await peer.request(HEALTH) for peer in (pipelining, late)] == [200, 200]
+    assert running.closed("header_timeout") == 0
 
 
 @config(idle_timeout_seconds=0.2)
@@ -157,10 +172,10 @@ async def test_a_body_that_takes_too_long_is_rejected(running: Running) -> None:
 
 async def test_a_body_below_the_minimum_rate_is_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("postroomd.gateway.app.BODY_GRACE_SECONDS", 0.2)
-    async with Running({"min_body_rate": 100_000}) as running:
+    async with Running({"min_body_rate": 20_000}) as running:
         slow, fast = await running.connect_several(2)
         slow.send(BODY + "{")
-        fast.send(BODY + " " * 99_000)  # earns 0.99 s
+        fast.send(BODY + " " * 99_000)  # earns 5 s
         assert (await slow.response())[0] == 400
         fast.send("{}".rjust(1_000))
         assert (await fast.response())[0] == 200
@@ -170,7 +185,7 @@ LARGE_PAGE = ListMailboxesResponse(mailboxes=[Mailbox(id="a" * 1_000)] * 12_000)
 GET_PAGE = f"GET {PREFIX}/mailboxes HTTP/1.1\r\n{KEYED}\r\n"
 
 
-@config(write_timeout_seconds=0.3)
+@config(write_timeout_seconds=1.0)
 async def test_a_client_that_does_not_read_is_closed(running: Running) -> None:
     running.stub.respond_with("ListMailboxes", LARGE_PAGE)
     unread = await running.connect(limit=1)
@@ -193,6 +208,16 @@ async def test_unread_responses_are_bounded_in_memory(running: Running, monkeypa
     healthy = await running.connect()
     assert await healthy.request(HEALTH) == 200
     assert running.closed("output_limit") >= 1
+
+
+async def test_idle_connections_keep_no_response_in_memory(running: Running) -> None:
+    running.stub.respond_with("ListMailboxes", ListMailboxesResponse(mailboxes=[Mailbox(id="a")]))
+    peers = await running.connect_several(5)
+    assert [await peer.request(GET_PAGE) for peer in peers] == [200] * 5
+    responses = [each for each in gc.get_objects() if isinstance(each, web.Response)]
+    assert len(responses) >= 5  # aiohttp keeps them until the next request
+    assert not [response for response in responses if response.body]
+    assert [await peer.request(GET_PAGE) for peer in peers] == [200] * 5
 
 
 # --- Numbers ---------------------------------------------------------------------------------------------------------

@@ -71,9 +71,9 @@ class Tenant:
         """Schedule the validation of a domain."""
         return await self.stub.ValidateDomainRecords(domain_pb2.ValidateDomainRecordsRequest(domain_id=domain.id))
 
-    async def delete_domain(self, domain: domain_pb2.Domain) -> domain_pb2.Domain:
-        """Delete a domain."""
-        return await self.stub.DeleteDomain(domain_pb2.DeleteDomainRequest(domain_id=domain.id))
+    async def delete_domain(self, domain: domain_pb2.Domain, *, force: bool = True) -> domain_pb2.Domain:
+        """Delete a domain, by default with its mailboxes."""
+        return await self.stub.DeleteDomain(domain_pb2.DeleteDomainRequest(domain_id=domain.id, force=force))
 
     async def wait_for_domain(self, domain_id: str, status: "domain_pb2.Domain.Status.ValueType") -> domain_pb2.Domain:
         """Return the domain as soon as it has the status."""

@@ -79,9 +79,9 @@ def assert_status(failure: Failure, code: grpc.StatusCode, reason: str, /, *deta
     assert list(failure.details) == [info, *details]
 
 
-def assert_precondition_failed(failure: Failure, subject: str) -> None:
+def assert_precondition_failed(failure: Failure, subject: str, kind: str = "unknown_precondition") -> None:
     """Assert that a call failed because of the state of its subject, such as `mailbox/ID`."""
-    violation = PreconditionFailure.Violation(type="unknown_precondition", subject=subject, description=failure.message)
+    violation = PreconditionFailure.Violation(type=kind, subject=subject, description=failure.message)
     assert_status(
         failure,
         grpc.StatusCode.FAILED_PRECONDITION,

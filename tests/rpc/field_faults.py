@@ -38,6 +38,7 @@ FAULTS: Mapping[str, Sequence[Fault]] = {
     "GetDomainRequest.domain_id": identifier("domain.id"),
     "DeleteDomainRequest.domain_id": identifier("domain.id"),
     "DeleteDomainRequest.etag": etag(),
+    "DeleteDomainRequest.force": [absent()],
     "GetDomainRecordsRequest.domain_id": identifier("domain.id"),
     "ValidateDomainRecordsRequest.domain_id": identifier("domain.id"),
     "BatchCreateMailboxesRequest.domain_id": identifier("domain.id"),

@@ -59,7 +59,7 @@ async def test_a_domain_has_twelve_records_to_publish(tenant: Tenant) -> None:
             domain_id=domain.id,
             level=DomainRecord.Level.Value(expected.level.upper()),
             dns_type=DomainRecord.DnsType.Value(expected.dns_type.upper()),
-            dns_name=expected.prefix + domain.name,
+            dns_name=f"{expected.prefix}{domain.name}.",
             dns_value=record.dns_value,
             created_at=domain.created_at,
             updated_at=domain.created_at,

@@ -89,6 +89,20 @@ async def test_the_password_of_a_deleted_mailbox_cannot_be_changed(
     assert await service.dump() == before
 
 
+async def test_a_domain_with_mailboxes_in_use_is_deleted_only_with_force(service: Service, tenant: Tenant) -> None:
+    domain = await tenant.domain()
+    ann, bob = await tenant.mailboxes(domain, "ann", "bob")
+    await tenant.delete_mailbox(ann)
+    before = await service.dump()
+    failure = await failure_of(tenant.delete_domain(domain, force=False))
+    assert_precondition_failed(failure, f"domain/{domain.id}", "resource_still_in_use")
+    assert "1 mailbox " in failure.message
+    assert "force=true" in failure.message
+    assert await service.dump() == before
+    await tenant.delete_mailbox(bob)
+    assert (await tenant.delete_domain(domain, force=False)).status == Domain.DELETING
+
+
 async def test_nothing_can_be_created_in_a_domain_that_is_being_deleted(service: Service, tenant: Tenant) -> None:
     domain = await tenant.domain()
     mailbox = await tenant.mailbox(domain, "ann")

@@ -31,7 +31,8 @@ class GrpcApi:
     async def error_of(self, operation: str, **arguments: Any) -> tuple[str, str]:
         request = request_of(RPCS[operation], **arguments)
         failure = await failure_of(self.tenant.call(RPCS[operation], request))
-        return failure.info.reason.lower(), failure.only(ResourceInfo).resource_type
+        resources = failure.all(ResourceInfo)
+        return failure.info.reason.lower(), resources[0].resource_type if resources else ""
 
 
 async def test_every_operation_works_from_registration_to_purge(tenant: Tenant) -> None:

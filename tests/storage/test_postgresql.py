@@ -23,7 +23,7 @@ from postroomd.storage.database import Database
 from postroomd.storage.opening import open_database
 from postroomd.storage.sql import SqlRepository
 from postroomd.worker.steps import Worker
-from tests.conftest import NewDatabase
+from tests.support.databases import NewDatabase
 from tests.support.factories import NOW, Tenant, mailbox, new_alias, new_domain, new_mailbox, new_mailboxes, new_tenant
 from tests.support.lifecycle import BILLED, FREE, PLATFORM
 from tests.support.waiting import wait_until
@@ -219,7 +219,7 @@ async def test_deleting_a_domain_does_not_block_the_projects_other_domains(datab
     async def is_blocked() -> bool:
         return bool(await database.read(lambda connection: connection.scalar(blocked_sessions)))
 
-    deletion = partial(delete_domain, now=NOW)
+    deletion = partial(delete_domain, force=True, now=NOW)
     async with database._engines.writer.begin() as holding:
         await holding.execute(select(t.mailboxes.c.id).where(t.mailboxes.c.id == ada.id).with_for_update())
         deleting = asyncio.create_task(repository.domains.delete(tenant.context, deleted.id, deletion, NOW))

@@ -124,7 +124,7 @@ async def test_every_statement_of_the_worker_is_served_by_an_index(
         for lease in leases:
             assert await work.advance(lease, partial(advance_mailbox, policy=BOTH, now=NOW), NOW) is True
             await work.postpone_mailbox(lease, NOW)
-        await repository.domains.delete(tenant.context, deleted.id, partial(delete_domain, now=NOW), NOW)
+        await repository.domains.delete(tenant.context, deleted.id, partial(delete_domain, force=True, now=NOW), NOW)
         purge = partial(work.purge_domains, lambda _: None, lambda _: None, NOW, 10)
         assert [await purge() for _ in range(3)] == [2, 1, 0]
         assert await work.remove_expired_responses(NOW, 10) == 0

@@ -6,7 +6,7 @@ from sqlalchemy.exc import DBAPIError
 
 from postroomd.storage.drivers import open_engines
 from postroomd.storage.drivers.base import Engines, Failure
-from tests.conftest import NewDatabase
+from tests.support.databases import NewDatabase
 
 pytestmark = pytest.mark.xdist_group("postgresql")
 

@@ -68,7 +68,7 @@ class ListOperation:
 OPERATIONS = (
     Operation(rpc="CreateDomain", resource="project", creates="domain", arguments={"name": "new.example"}),
     Operation(rpc="GetDomain", resource="domain", mutating=False),
-    Operation(rpc="DeleteDomain", resource="domain"),
+    Operation(rpc="DeleteDomain", resource="domain", arguments={"force": True}),
     Operation(rpc="GetDomainRecords", resource="domain", mutating=False),
     Operation(rpc="ValidateDomainRecords", resource="domain"),
     Operation(

@@ -72,7 +72,7 @@ async def check_records(api: Api, domain: Any, status: str) -> None:
         record = records[kind]
         assert (record.domain_id, record.status, record.error) == (domain.id, status, None)
         assert (record.level, record.dns_type) == (expected.level, expected.dns_type)
-        assert record.dns_name == expected.prefix + domain.name
+        assert record.dns_name == f"{expected.prefix}{domain.name}."
         assert expected.matches(record.dns_value), kind
         assert record.created_at <= record.updated_at
     assert len({record.id for record in records.values()}) == len(EXPECTED_RECORDS)
@@ -208,7 +208,10 @@ async def delete_and_restore(api: Api, mailbox: Any, alias: Any) -> None:
 
 
 async def delete_domain(api: Api, domain: Any, mailboxes: Sequence[Any], alias: Any) -> None:
-    """Delete the domain with everything in it, wait for its purge, and register its name again."""
+    """Delete the mailboxes and their domain, wait for its purge, and register its name again."""
+    assert (await api.error_of("delete_domain", domain_id=domain.id))[0] == "precondition_failed"
+    for mailbox in mailboxes:
+        await api.call("delete_mailbox", mailbox_id=mailbox.id)
     deleted = await api.call("delete_domain", domain_id=domain.id)
     assert_changed(domain, deleted, status="deleting")
 

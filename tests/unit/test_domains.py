@@ -206,6 +206,16 @@ def test_the_next_lookup_is_after_the_interval_with_ten_percent_jitter() -> None
 
 def test_a_deleted_domain_waits_for_no_provision() -> None:
     before = replace(domain(D.CREATING), provision_id="c0000000-0000-4000-8000-000000000001")
-    deleted = delete_domain(before, NOW)
+    deleted = delete_domain(before, 0, force=False, now=NOW)
     assert deleted == replace(before, status=D.DELETING, provision_id=None, updated_at=NOW)
-    assert delete_domain(deleted, NOW) is deleted
+    assert delete_domain(deleted, 1, force=False, now=NOW) is deleted
+
+
+@pytest.mark.parametrize(("in_use", "counted"), [(1, "1 mailbox "), (7, "7 mailboxes ")])
+def test_a_domain_with_mailboxes_in_use_is_deleted_only_with_force(in_use: int, counted: str) -> None:
+    before = domain(D.READY)
+    with pytest.raises(PreconditionFailed, match="force=true") as refused:
+        delete_domain(before, in_use, force=False, now=NOW)
+    assert refused.value.precondition is Precondition.RESOURCE_STILL_IN_USE
+    assert counted in str(refused.value)
+    assert delete_domain(before, in_use, force=True, now=NOW).status is D.DELETING

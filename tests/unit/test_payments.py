@@ -208,16 +208,16 @@ def test_a_payment_does_not_undo_a_scheduled_deletion() -> None:
 
 def test_a_refusal_while_deletion_is_scheduled_makes_no_step_due() -> None:
     new = billed()
-    gone = delete_mailbox(new, BILLED.retention, START)
-    _, failed = refuse_payment(requested(new), gone, D.READY, reason="no", policy=BILLED, now=START)
+    deleted = delete_mailbox(new, BILLED.retention, START)
+    _, failed = refuse_payment(requested(new), deleted, D.READY, reason="no", policy=BILLED, now=START)
     assert failed is not None
     assert due_at(failed) == failed.deletion_scheduled_at == START + BILLED.retention
 
 
 def test_a_restore_in_the_same_period_requests_the_same_payment_again() -> None:
     new = billed()
-    gone = delete_mailbox(advanced(new, START + 8 * DAY), BILLED.retention, START + 8 * DAY)
-    back = restore_mailbox(gone, D.READY, BILLED, START + 9 * DAY)
+    deleted = delete_mailbox(advanced(new, START + 8 * DAY), BILLED.retention, START + 8 * DAY)
+    back = restore_mailbox(deleted, D.READY, BILLED, START + 9 * DAY)
     assert back.status is M.WAITING_PAYMENT
     assert requested(back).id == payment_id(new)
     assert requested(back).overdue_at == START + 9 * DAY + TERM
@@ -225,8 +225,8 @@ def test_a_restore_in_the_same_period_requests_the_same_payment_again() -> None:
 
 def test_a_restore_in_a_new_period_requests_a_new_payment() -> None:
     new = billed()
-    gone = delete_mailbox(paid(new), BILLED.retention, ends(new) - DAY)
-    back = restore_mailbox(gone, D.READY, BILLED, ends(new) + DAY)
+    deleted = delete_mailbox(paid(new), BILLED.retention, ends(new) - DAY)
+    back = restore_mailbox(deleted, D.READY, BILLED, ends(new) + DAY)
     assert back.status is M.WAITING_PAYMENT
     assert requested(back).id != payment_id(new)
 

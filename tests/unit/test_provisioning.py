@@ -244,7 +244,7 @@ def test_a_domain_is_creating_and_deleting_until_the_platform_confirms() -> None
     )
     _, waiting = confirm_provision(provision, creating, D.CREATING, now=NOW)
     assert waiting == replace(creating, status=D.WAITING_VALIDATION, provision_id=None, updated_at=NOW)
-    deleting = delete_domain(creating, NOW)
+    deleting = delete_domain(creating, 0, force=False, now=NOW)
     assert deleting.provision_id is None
     purging = purge_domain(deleting, PLATFORM)
     assert purging is not None

@@ -49,7 +49,7 @@ def test_each_record_has_its_level_type_name_and_value(kind: str) -> None:
     expected = EXPECTED_RECORDS[kind]
     generated = {"dkim": "S0VZ", "domain_validation": "T0KEN"}.get(kind, "")
     assert (plan.level, plan.dns_type) == (expected.level, expected.dns_type)
-    assert plan.dns_name == expected.prefix + "example.com"
+    assert plan.dns_name == expected.prefix + "example.com."
     assert plan.dns_value == expected.value + generated
 
 
@@ -68,8 +68,8 @@ def test_there_are_twelve_kinds_in_the_order_of_the_contract() -> None:
 
 
 @pytest.mark.parametrize("plan", planned(), ids=[plan.kind for plan in planned()])
-def test_a_host_in_a_value_ends_with_a_dot_and_a_name_does_not(plan: RecordPlan) -> None:
-    assert plan.dns_name.endswith("example.com")
+def test_a_name_and_a_host_in_a_value_end_with_a_dot(plan: RecordPlan) -> None:
+    assert plan.dns_name.endswith("example.com.")
     assert plan.dns_value.endswith(".") == (plan.dns_type is not DnsType.TXT_DNS_TYPE)
 
 

@@ -169,7 +169,7 @@ async def deleted_domain(repository: Repository, tenant: Tenant, name: str) -> D
     """A deleted domain with mailboxes, all of them to be purged."""
     domain = await new_domain(repository, tenant, name)
     await new_mailboxes(repository, domain, "ada", "bob")
-    return await repository.domains.delete(tenant.context, domain.id, partial(delete_domain, now=NOW), NOW)
+    return await repository.domains.delete(tenant.context, domain.id, partial(delete_domain, force=True, now=NOW), NOW)
 
 
 async def validating_domain(repository: Repository, tenant: Tenant, name: str) -> Domain:

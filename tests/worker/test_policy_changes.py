@@ -109,7 +109,7 @@ async def test_pending_provisions_are_confirmed_without_a_platform(
     for one, retention in ((restoring, RETENTION), (purging, timedelta(0)), (deleted, RETENTION)):
         await mailboxes.change(context, one.id, partial(_delete, retention=retention))
     await mailboxes.change(context, restoring.id, partial(restore_mailbox, policy=PLATFORM, now=NOW))
-    await repository.domains.delete(context, deleted_domain.id, partial(delete_domain, now=NOW), NOW)
+    await repository.domains.delete(context, deleted_domain.id, partial(delete_domain, force=True, now=NOW), NOW)
     worker = Worker(work=repository.work, prober=None, policy=PLATFORM, administration=repository.administration)
     await drain(worker, NOW)
     statuses = {one.email: (await mailboxes.get(context, one.id)).status for one in (creating, restoring, purging)}

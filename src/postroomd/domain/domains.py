@@ -145,10 +145,24 @@ def next_check_at(domain: Domain, interval: timedelta, now: datetime) -> datetim
     return now + interval * (1 - _JITTER + 2 * _JITTER * fraction)
 
 
-def delete_domain(domain: Domain, now: datetime) -> Domain:
-    """Return the domain as deleting, without a pending provision; unchanged if it is deleting already."""
+def delete_domain(domain: Domain, mailboxes_in_use: int, *, force: bool, now: datetime) -> Domain:
+    """Return the domain as deleting, without a pending provision; unchanged if it is deleting already.
+
+    `mailboxes_in_use` is the number of its mailboxes that are neither deletion_scheduled nor deleting. Raises
+    PreconditionFailed if there are any, except with `force`.
+    """
     deleted = move_domain(domain, Event.DELETE, now)
-    return domain if deleted is domain else replace(deleted, provision_id=None)
+    if deleted is domain:
+        return domain
+    if mailboxes_in_use and not force:
+        count = "1 mailbox" if mailboxes_in_use == 1 else f"{mailboxes_in_use} mailboxes"
+        raise PreconditionFailed(
+            ResourceName("domain", domain.id),
+            Precondition.RESOURCE_STILL_IN_USE,
+            f"{domain.name} has {count} not scheduled for deletion: delete them first, or delete the domain with"
+            " force=true, which deletes all its mailboxes at once and can't be undone",
+        )
+    return replace(deleted, provision_id=None)
 
 
 def purge_domain(domain: Domain, policy: LifecyclePolicy) -> Domain | None:

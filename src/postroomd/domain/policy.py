@@ -15,6 +15,8 @@ class LifecyclePolicy:
 
     `retention` is the time between a scheduled deletion and the purge, `quarantine` the time after a purge in which
     the address can't be used again.
+
+    `cascade_domain_deletion`: a domain can be deleted with mailboxes in it, as if every call had `force`.
     """
 
     retention: timedelta = timedelta(days=30)
@@ -24,6 +26,7 @@ class LifecyclePolicy:
     suspension_grace: timedelta = timedelta(days=14)
     provisioning: bool = False
     quarantine: timedelta = timedelta(0)
+    cascade_domain_deletion: bool = False
 
     def quarantine_at(self, now: datetime) -> "Quarantine | None":
         """Return the quarantine in force at an instant; None if there is none."""

@@ -64,7 +64,10 @@ class MailHosts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordPlan:
-    """One record to publish. `kind` is its field in GetDomainRecordsResponse."""
+    """One record to publish. `kind` is its field in GetDomainRecordsResponse.
+
+    `dns_name`, and host names in `dns_value`, end with a dot.
+    """
 
     kind: str
     level: RecordLevel
@@ -106,17 +109,17 @@ def _plans(name: str, hosts: MailHosts, token: str, dkim_selector: str, dkim_key
         ("domain_validation", required, txt, f"{VALIDATION_LABEL}.{name}", VALIDATION_PREFIX + token),
         ("mx", required, mx, name, f"10 {hosts.mx}."),
         ("spf", required, txt, name, f"v=spf1 include:{hosts.spf_include} ~all"),
-        ("dkim", required, txt, f"{dkim_selector}._domainkey.{name}", f"v=DKIM1; k=rsa; p={dkim_key}"),
-        ("dmarc", recommended, txt, f"_dmarc.{name}", f"v=DMARC1; p={hosts.dmarc_policy}"),
-        ("autoconfig", optional, cname, f"autoconfig.{name}", f"{hosts.autoconfig}."),
-        ("autodiscover", optional, cname, f"autodiscover.{name}", f"{hosts.autodiscover}."),
-        ("imap", optional, srv, f"_imaps._tcp.{name}", f"0 1 993 {hosts.imap}."),
-        ("pop3", optional, srv, f"_pop3s._tcp.{name}", f"10 1 995 {hosts.pop3}."),
-        ("submission", optional, srv, f"_submissions._tcp.{name}", f"0 1 465 {hosts.submission}."),
+        ("dkim", required, txt, f"{dkim_selector}._domainkey.{name}", f"v=DKIM1; h=sha256; k=rsa; p={dkim_key}"),
+        ("dmarc", required, txt, f"_dmarc.{name}", f"v=DMARC1; p={hosts.dmarc_policy}"),
+        ("autoconfig", recommended, cname, f"autoconfig.{name}", f"{hosts.autoconfig}."),
+        ("autodiscover", recommended, cname, f"autodiscover.{name}", f"{hosts.autodiscover}."),
+        ("imap", recommended, srv, f"_imaps._tcp.{name}", f"0 1 993 {hosts.imap}."),
+        ("pop3", recommended, srv, f"_pop3s._tcp.{name}", f"0 1 995 {hosts.pop3}."),
+        ("submission", recommended, srv, f"_submissions._tcp.{name}", f"0 1 465 {hosts.submission}."),
         ("caldav", optional, srv, f"_caldavs._tcp.{name}", f"0 1 443 {hosts.dav}."),
         ("carddav", optional, srv, f"_carddavs._tcp.{name}", f"0 1 443 {hosts.dav}."),
     ):
-        yield RecordPlan(kind=kind, level=level, dns_type=dns_type, dns_name=dns_name, dns_value=dns_value)
+        yield RecordPlan(kind=kind, level=level, dns_type=dns_type, dns_name=f"{dns_name}.", dns_value=dns_value)
 
 
 NAME_OWNED_ELSEWHERE = "another organization has proved that it owns the name: it has to delete its domain first"

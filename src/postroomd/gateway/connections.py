@@ -126,6 +126,8 @@ class Connection(web.RequestHandler):
     ) -> tuple[web.StreamResponse, bool]:
         """Send a response; afterwards, the connection is idle."""
         result = await super().finish_response(request, resp, start_time)
+        if isinstance(resp, web.Response):
+            resp.body = None  # aiohttp keeps the response until the next request: up to 16 MiB per idle connection
         self._unanswered -= 1
         if not self._unanswered:
             self._wait_for(Phase.NEXT_REQUEST)

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from secrets import token_hex
 from uuid import uuid4
 
@@ -90,10 +91,12 @@ class DomainServicer:
         return await self.domains.get(context, domain_id)
 
     async def DeleteDomain(self, request: pb.DeleteDomainRequest, context: CallContext) -> Domain:
-        """Delete a domain with all its mailboxes."""
+        """Delete a domain; with `force`, also one that has mailboxes in use."""
         domain_id = check_id("domain_id", request.domain_id)
         now = self.clock()
-        rule = convert.require_etag(request.etag, self._etag, "domain", lambda domain: delete_domain(domain, now))
+        force = request.force or self.policy.cascade_domain_deletion
+        delete = partial(delete_domain, force=force, now=now)
+        rule = convert.require_etag(request.etag, self._etag, "domain", delete)
         return await self.domains.delete(context, domain_id, rule, now)
 
     async def GetDomainRecords(

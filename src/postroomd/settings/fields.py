@@ -157,6 +157,11 @@ class Settings(BaseSettings):
         ge=timedelta(seconds=1),
         le=timedelta(days=3_650),
     )
+    domain_deletion: Literal["refuse", "cascade"] = _setting(
+        "refuse",
+        _SERVICE,
+        "`refuse`: a domain with mailboxes in use is deleted only with `force`; `cascade`: every deletion is forced.",
+    )
     address_quarantine: Duration = _setting(
         timedelta(0),
         _SERVICE,
@@ -371,6 +376,7 @@ class Settings(BaseSettings):
             suspension_grace=self.suspension_grace,
             provisioning=self.provisioning == "manual",
             quarantine=self.address_quarantine,
+            cascade_domain_deletion=self.domain_deletion == "cascade",
         )
 
     @property

@@ -60,6 +60,7 @@ class Sdk:
     def convert(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
         """Convert arguments of the REST contract to those of the SDK, with new passwords that contain the marker."""
         converted = dict(arguments)
+        converted.pop("force", None)  # an additive field, which the SDKs do not have
         if "mailboxes" in converted:
             converted["mailboxes"] = [self.mailbox(mailbox["local_part"]) for mailbox in converted["mailboxes"]]
         if "new_password" in converted:

@@ -305,7 +305,7 @@ class AdministrationContract:
         ada, bob = [await new_mailbox(repository, ready, mailbox(name, policy=PLATFORM)) for name in ("ada", "bob")]
         (of_ada,) = [each for each in await due_provisions(repository) if each.mailbox_id == ada.id]
         await repository.administration.settle_provision(OPERATOR, of_ada.id, partial(confirm_provision, now=LATER))
-        await repository.domains.delete(tenant.context, ready.id, partial(delete_domain, now=LATER), LATER)
+        await repository.domains.delete(tenant.context, ready.id, partial(delete_domain, force=True, now=LATER), LATER)
         requested = []
         for _ in range(3):
             await drain(worker(repository, PLATFORM), LATER)
@@ -336,7 +336,7 @@ class AdministrationContract:
         assert (locked.status, locked.lock_reason) == (M.LOCKED, "abuse")
         await administration.change_mailbox(eve, ada.id, partial(unlock_mailbox, now=LATER))
         by_ada = replace(tenant.context, actor="key:SCWADA")
-        await repository.domains.delete(by_ada, domain.id, partial(delete_domain, now=LATER), LATER)
+        await repository.domains.delete(by_ada, domain.id, partial(delete_domain, force=True, now=LATER), LATER)
         await drain(worker(repository, FREE), LATER)
         assert await history(repository, ada.id) == [
             (E.CREATE, M.WAITING_DOMAIN, "key:SCWADA"),

@@ -6,12 +6,12 @@ from datetime import datetime, timedelta
 from functools import partial
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from postroomd.domain.context import CallContext
 from postroomd.domain.domains import begin_validation, delete_domain
-from postroomd.domain.errors import Conflict, NotFound, PostroomError, TransientState
+from postroomd.domain.errors import Conflict, NotFound, PostroomError, PreconditionFailed, TransientState
 from postroomd.domain.events import MailboxEvent
 from postroomd.domain.model import AliasStatus, Domain, DomainStatus, MailboxStatus, RecordStatus
 from postroomd.domain.queries import DomainQuery, Ordering
@@ -40,7 +40,7 @@ FAR = NOW + timedelta(days=4_000)
 LEASE = timedelta(minutes=1)
 
 validating = partial(begin_validation, now=LATER)
-deleting = partial(delete_domain, now=LATER)
+deleting = partial(delete_domain, force=True, now=LATER)
 
 
 async def request_validation(repository: Repository, of: Domain, now: datetime) -> Domain:
@@ -247,7 +247,7 @@ class DomainsContract:
         await new_mailbox(repository, created, mailbox("ada"))
         deleted = await repository.domains.delete(tenant.context, created.id, deleting, LATER)
         before = await dump(raw)
-        again = partial(delete_domain, now=LATER + timedelta(days=1))
+        again = partial(delete_domain, force=True, now=LATER + timedelta(days=1))
         assert await repository.domains.delete(tenant.context, created.id, again, LATER + timedelta(days=1)) == deleted
         assert await dump(raw) == before
 
@@ -258,11 +258,27 @@ class DomainsContract:
         await new_mailbox(repository, created, mailbox("ada"))
         before = await dump(raw)
 
-        def reject(_domain: Domain) -> Domain:
+        def reject(_domain: Domain, _mailboxes_in_use: int) -> Domain:
             raise PostroomError("no")
 
         with pytest.raises(PostroomError, match="no"):
             await repository.domains.delete(tenant.context, created.id, reject, LATER)
+        assert await dump(raw) == before
+
+    async def test_a_deletion_is_given_the_number_of_mailboxes_not_scheduled_for_deletion(
+        self, repository: Repository, tenant: Tenant, raw: AsyncEngine
+    ) -> None:
+        created = await new_domain(repository, tenant)
+        statuses = (MailboxStatus.READY, MailboxStatus.LOCKED, MailboxStatus.DELETION_SCHEDULED)
+        for number, status in enumerate(statuses):
+            await new_mailbox(repository, created, mailbox(f"m{number}"))
+            async with raw.begin() as connection:
+                changing = update(t.mailboxes).where(t.mailboxes.c.email.startswith(f"m{number}@"))
+                await connection.execute(changing.values(status=status))
+        before = await dump(raw)
+        unforced = partial(delete_domain, force=False, now=LATER)
+        with pytest.raises(PreconditionFailed, match="2 mailboxes"):
+            await repository.domains.delete(tenant.context, created.id, unforced, LATER)
         assert await dump(raw) == before
 
     # --- Lists --------------------------------------------------------------------------------------------------------

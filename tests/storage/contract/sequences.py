@@ -83,7 +83,7 @@ class Callers:
     async def remove(self) -> None:
         tenant, of = self.rng.choice(self.domains)
         if self.rng.random() < 0.3:
-            rule = partial(delete_domain, now=self.now)
+            rule = partial(delete_domain, force=True, now=self.now)
             await self.repository.domains.delete(tenant.context, of.id, rule, self.now)
 
     async def work(self) -> None:

@@ -225,7 +225,9 @@ class TransactionsContract:
             lambda context: repository.aliases.create(context, ada.id, partial(alias, local_part="lovelace")),
             lambda context: repository.aliases.change(context, countess.id, described),
             lambda context: repository.aliases.delete(context, countess.id, described),
-            lambda context: repository.domains.delete(context, domain.id, partial(delete_domain, now=LATER), LATER),
+            lambda context: repository.domains.delete(
+                context, domain.id, partial(delete_domain, force=True, now=LATER), LATER
+            ),
         ]
         for number, write in enumerate(writes):
             context = replace(tenant.context, idempotency=idempotency(f"key {number}"))

@@ -152,7 +152,9 @@ class WorkContract:
     ) -> None:
         domain = await validating_domain(repository, tenant)
         (lease,) = await repository.work.lease_domains(LATER, LEASE, 10)
-        deleted = await repository.domains.delete(tenant.context, domain.id, partial(delete_domain, now=NOW), NOW)
+        deleted = await repository.domains.delete(
+            tenant.context, domain.id, partial(delete_domain, force=True, now=NOW), NOW
+        )
         assert await repository.work.settle_validation(lease, validation_rule(ALL_VALID, INTERVAL, LATER)) == deleted
         assert await repository.domains.get(tenant.context, domain.id) == deleted
 
@@ -161,7 +163,7 @@ class WorkContract:
     ) -> None:
         domain = await validating_domain(repository, tenant)
         (lease,) = await repository.work.lease_domains(LATER, LEASE, 10)
-        await repository.domains.delete(tenant.context, domain.id, partial(delete_domain, now=NOW), NOW)
+        await repository.domains.delete(tenant.context, domain.id, partial(delete_domain, force=True, now=NOW), NOW)
         assert await purge(repository, 10) == 1
         assert (
             await repository.work.settle_validation(lease, validation_rule(ALL_VALID, INTERVAL, LATER)) is lease.domain
@@ -216,7 +218,7 @@ class WorkContract:
         winner, loser = sorted(settled, key=lambda one: one.status)
         scopes = {tenant.organization.id: tenant.context, other.organization.id: other.context}
         await repository.domains.delete(
-            scopes[winner.organization_id], winner.id, partial(delete_domain, now=LATER), LATER
+            scopes[winner.organization_id], winner.id, partial(delete_domain, force=True, now=LATER), LATER
         )
         again = await repository.domains.begin_validation(
             scopes[loser.organization_id], loser.id, partial(begin_validation, now=LATER), LATER
@@ -370,7 +372,9 @@ class WorkContract:
         # Its provisioning can be finished at once.
         assert await repository.work.next_due() == Due(None, ada.next_subscription_period_starts_at, immediate=True)
         await activate_domains(repository.work, INTERVAL, LATER, 10)
-        await repository.domains.delete(tenant.context, validating.id, partial(delete_domain, now=LATER), LATER)
+        await repository.domains.delete(
+            tenant.context, validating.id, partial(delete_domain, force=True, now=LATER), LATER
+        )
         # It can be purged at once.
         assert await repository.work.next_due() == Due(None, ada.next_subscription_period_starts_at, immediate=True)
         while await purge(repository, 10):
@@ -494,7 +498,7 @@ class WorkContract:
         first, second = await lease_due(repository, FAR)
         assert await repository.work.advance(first, purging, FAR) is True
         assert await repository.work.advance(first, purging, FAR) is False
-        await repository.domains.delete(tenant.context, domain.id, partial(delete_domain, now=NOW), NOW)
+        await repository.domains.delete(tenant.context, domain.id, partial(delete_domain, force=True, now=NOW), NOW)
         while await purge(repository, 10):
             pass
         assert await repository.work.advance(second, purging, FAR) is False
@@ -530,7 +534,7 @@ class WorkContract:
         await new_alias(repository, ada, "alias")
         (other_ada,) = await new_mailboxes(repository, kept, "ada")
         assert await purge(repository, 2) == 0
-        await repository.domains.delete(tenant.context, domain.id, partial(delete_domain, now=NOW), NOW)
+        await repository.domains.delete(tenant.context, domain.id, partial(delete_domain, force=True, now=NOW), NOW)
         counts = []
         for purged in (2, 2, 1):
             assert await purge(repository, 2) == purged
@@ -554,7 +558,9 @@ class WorkContract:
             for name in ("a.test", "b.test"):
                 domain = await new_domain(repository, one, name, DomainStatus.VALIDATING)
                 await new_mailboxes(repository, domain, "ada", "bob")
-                await repository.domains.delete(one.context, domain.id, partial(delete_domain, now=NOW), NOW)
+                await repository.domains.delete(
+                    one.context, domain.id, partial(delete_domain, force=True, now=NOW), NOW
+                )
         purged = 0
         while done := await purge(repository, 100):
             purged += done
@@ -569,7 +575,7 @@ class WorkContract:
         for number in range(3):
             domain = await new_domain(repository, tenant, f"{number}.test")
             await new_mailboxes(repository, domain, "a", "b", "c")
-            await repository.domains.delete(tenant.context, domain.id, partial(delete_domain, now=NOW), NOW)
+            await repository.domains.delete(tenant.context, domain.id, partial(delete_domain, force=True, now=NOW), NOW)
 
         async def drain() -> int:
             total = 0

@@ -116,7 +116,7 @@ class World:
         await self.attempt(self.repository.domains.begin_validation(self.tenant.context, domain.id, rule, self.now))
 
     async def delete_domain(self, domain: Domain) -> None:
-        rule = partial(delete_domain, now=self.now)
+        rule = partial(delete_domain, force=True, now=self.now)
         await self.attempt(self.repository.domains.delete(self.tenant.context, domain.id, rule, self.now))
 
     async def pending_payments(self) -> Sequence[Payment]:

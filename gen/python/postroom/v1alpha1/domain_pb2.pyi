@@ -499,21 +499,25 @@ class DeleteDomainRequest(_message.Message):
 
     DOMAIN_ID_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
+    FORCE_FIELD_NUMBER: _builtins.int
     domain_id: _builtins.str
     """The domain, a UUID."""
     etag: _builtins.str
     """The etag that the caller last read, or up to 32 as a list in quotes, such as `"1a", "1b"`. If set and none of them is
     current: ABORTED, and nothing changes.
     """
+    force: _builtins.bool
+    """Whether to delete the domain with all its mailboxes, whatever their status (AIP-135)."""
     def __init__(
         self,
         *,
         domain_id: _builtins.str = ...,
         etag: _builtins.str = ...,
+        force: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["domain_id", b"domain_id", "etag", b"etag"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["domain_id", b"domain_id", "etag", b"etag", "force", b"force"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -154,6 +154,8 @@ class MailboxServiceServicer:
     def DeleteDomain(self, request, context):
         """Sets the domain and all its mailboxes to DELETING at once, then purges them. This can't be undone. Deleting
         again returns the domain unchanged until it is purged, then NOT_FOUND.
+        FAILED_PRECONDITION (resource_still_in_use) without `force` if the domain has mailboxes in any status other than
+        DELETION_SCHEDULED or DELETING, unless the operator has set --domain-deletion to cascade.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

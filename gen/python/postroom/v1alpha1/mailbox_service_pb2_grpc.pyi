@@ -86,6 +86,8 @@ class MailboxServiceStub:
     DeleteDomain: _grpc.UnaryUnaryMultiCallable[_domain_pb2.DeleteDomainRequest, _domain_pb2.Domain]
     """Sets the domain and all its mailboxes to DELETING at once, then purges them. This can't be undone. Deleting
     again returns the domain unchanged until it is purged, then NOT_FOUND.
+    FAILED_PRECONDITION (resource_still_in_use) without `force` if the domain has mailboxes in any status other than
+    DELETION_SCHEDULED or DELETING, unless the operator has set --domain-deletion to cascade.
     """
     GetDomainRecords: _grpc.UnaryUnaryMultiCallable[_domain_pb2.GetDomainRecordsRequest, _domain_pb2.GetDomainRecordsResponse]
     """Returns the DNS records that the domain should publish, and what the last validation found for each."""
@@ -150,6 +152,8 @@ class MailboxServiceAsyncStub(MailboxServiceStub):
     DeleteDomain: _aio.UnaryUnaryMultiCallable[_domain_pb2.DeleteDomainRequest, _domain_pb2.Domain]  # type: ignore[assignment]
     """Sets the domain and all its mailboxes to DELETING at once, then purges them. This can't be undone. Deleting
     again returns the domain unchanged until it is purged, then NOT_FOUND.
+    FAILED_PRECONDITION (resource_still_in_use) without `force` if the domain has mailboxes in any status other than
+    DELETION_SCHEDULED or DELETING, unless the operator has set --domain-deletion to cascade.
     """
     GetDomainRecords: _aio.UnaryUnaryMultiCallable[_domain_pb2.GetDomainRecordsRequest, _domain_pb2.GetDomainRecordsResponse]  # type: ignore[assignment]
     """Returns the DNS records that the domain should publish, and what the last validation found for each."""
@@ -235,6 +239,8 @@ class MailboxServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_domain_pb2.Domain, _abc.Awaitable[_domain_pb2.Domain]]:
         """Sets the domain and all its mailboxes to DELETING at once, then purges them. This can't be undone. Deleting
         again returns the domain unchanged until it is purged, then NOT_FOUND.
+        FAILED_PRECONDITION (resource_still_in_use) without `force` if the domain has mailboxes in any status other than
+        DELETION_SCHEDULED or DELETING, unless the operator has set --domain-deletion to cascade.
         """
 
     @_abc_1.abstractmethod

@@ -8,7 +8,7 @@ from typing import Protocol
 from postroomd.domain.context import CallContext
 from postroomd.domain.model import Domain, DomainRecord
 from postroomd.domain.queries import DomainQuery, Page
-from postroomd.storage.protocols.rules import DomainRule
+from postroomd.storage.protocols.rules import DomainDeletionRule, DomainRule
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +49,9 @@ class Domains(Protocol):
         If a lookup is requested already, it keeps its due time.
         """
 
-    async def delete(self, context: CallContext, domain_id: str, rule: DomainRule, now: datetime) -> Domain:
+    async def delete(self, context: CallContext, domain_id: str, rule: DomainDeletionRule, now: datetime) -> Domain:
         """Apply a rule that deletes a domain, and return the domain. Raises NotFound.
 
-        Its mailboxes and aliases become `deleting` in the same transaction.
+        Its mailboxes and aliases become `deleting` in the same transaction. The rule may be applied twice: with the
+        number of mailboxes before and after their rows are locked.
         """

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import delete, func, insert, literal, select, update
+from sqlalchemy import ColumnElement, delete, func, insert, literal, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from postroomd.domain.events import MailboxEvent
@@ -55,17 +55,27 @@ async def store_mailbox(
         await _insert_transitions(connection, actor, [(before, after)])
 
 
-async def mark_mailboxes_deleting(connection: AsyncConnection, actor: str, domain: Domain, now: datetime) -> None:
-    """Make all mailboxes of a domain `deleting`. The caller has locked the domain's row."""
-    event, status, columns = MailboxEvent.DOMAIN_DELETED, MailboxStatus.DELETING, t.mailboxes.c
-    matching = (
+async def lock_mailboxes(connection: AsyncConnection, domain: Domain) -> None:
+    """Lock the rows of a domain's mailboxes that are not `deleting`. The caller has locked the domain's row."""
+    locked = select(t.mailboxes.c.id).where(*_deletable(connection, domain)).with_for_update().subquery()
+    await connection.execute(select(func.count()).select_from(locked))
+
+
+def _deletable(connection: AsyncConnection, domain: Domain) -> tuple[ColumnElement[bool], ...]:
+    """Return the conditions of the domain's mailboxes that its deletion changes."""
+    columns = t.mailboxes.c
+    return (
         # The index of domain_id returns rows in the order of the table: mailboxes created together share its pages.
         driver_of(connection).without_index(columns.organization_id) == domain.organization_id,
         columns.domain_id == domain.id,
-        columns.status.in_(MAILBOX_TRANSITIONS[event]),
+        columns.status.in_(MAILBOX_TRANSITIONS[MailboxEvent.DOMAIN_DELETED]),
     )
-    locked = select(columns.id).where(*matching).with_for_update().subquery()
-    await connection.execute(select(func.count()).select_from(locked))
+
+
+async def mark_mailboxes_deleting(connection: AsyncConnection, actor: str, domain: Domain, now: datetime) -> None:
+    """Make all mailboxes of a domain `deleting`. The caller has locked their rows and the domain's."""
+    event, status, columns = MailboxEvent.DOMAIN_DELETED, MailboxStatus.DELETING, t.mailboxes.c
+    matching = _deletable(connection, domain)
     transition = {
         "mailbox_id": columns.id,
         "revision": columns.revision + 1,

@@ -3,12 +3,12 @@
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, insert, select, update
+from sqlalchemy import ColumnElement, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from postroomd.domain.context import CallContext
 from postroomd.domain.errors import Conflict, NotFound, ResourceName
-from postroomd.domain.model import AliasStatus, Domain, DomainRecord
+from postroomd.domain.model import AliasStatus, Domain, DomainRecord, MailboxStatus
 from postroomd.domain.queries import DomainQuery, Page
 from postroomd.domain.records import visible_record
 from postroomd.domain.tenancy import Scope
@@ -16,8 +16,8 @@ from postroomd.storage import schema as t
 from postroomd.storage.database import Database
 from postroomd.storage.drivers import driver_of
 from postroomd.storage.protocols.domains import DomainSecrets
-from postroomd.storage.protocols.rules import DomainRule
-from postroomd.storage.sql.changes import mark_mailboxes_deleting
+from postroomd.storage.protocols.rules import DomainDeletionRule, DomainRule
+from postroomd.storage.sql.changes import lock_mailboxes, mark_mailboxes_deleting
 from postroomd.storage.sql.lists import ListReader
 from postroomd.storage.sql.provisions import store_provisions
 from postroomd.storage.sql.rows import (
@@ -59,6 +59,17 @@ async def fetch_records(connection: AsyncConnection, domain: Domain) -> Mapping[
     )
     rows = await connection.execute(query)
     return {row.kind: from_row(DomainRecord, row) for row in rows}
+
+
+async def _count_mailboxes_in_use(connection: AsyncConnection, domain: Domain) -> int:
+    """Return the number of a domain's mailboxes that are neither deletion_scheduled nor deleting."""
+    counts = t.domain_counts.c
+    query = select(func.coalesce(func.sum(counts["count"]), 0)).where(
+        counts.organization_id == domain.organization_id,
+        counts.domain_id == domain.id,
+        counts.status.not_in((MailboxStatus.DELETION_SCHEDULED, MailboxStatus.DELETING)),
+    )
+    return int((await connection.execute(query)).scalar_one())
 
 
 async def store_domain(connection: AsyncConnection, before: Domain, after: Domain) -> None:
@@ -148,16 +159,18 @@ class SqlDomains:
 
         return await self._database.write(transaction, context)
 
-    async def delete(self, context: CallContext, domain_id: str, rule: DomainRule, now: datetime) -> Domain:
+    async def delete(self, context: CallContext, domain_id: str, rule: DomainDeletionRule, now: datetime) -> Domain:
         """Apply a rule that deletes a domain with its mailboxes and aliases, and return it. Raises NotFound."""
 
         async def transaction(connection: AsyncConnection) -> Domain:
             domain = await fetch_domain(connection, context.scope, domain_id, lock=True)
-            deleted = rule(domain)
-            if deleted is domain:
+            # Most refusals come before any mailbox is locked.
+            if rule(domain, await _count_mailboxes_in_use(connection, domain)) is domain:
                 return domain
-            deleted = with_next_revision(deleted)
             async with driver_of(connection).enlarged_page_cache(connection):
+                await lock_mailboxes(connection, domain)
+                # Counted again: a restore, which does not lock the domain, may have been committed in between.
+                deleted = with_next_revision(rule(domain, await _count_mailboxes_in_use(connection, domain)))
                 await mark_mailboxes_deleting(connection, context.actor, domain, now)
                 await connection.execute(
                     update(t.aliases)

@@ -29,7 +29,7 @@ class SdkApi:
         with pytest.raises(ScalewayException) as caught:
             await self.call(operation, **arguments)
         body = json.loads(str(caught.value))
-        return body["type"], body["resource"]
+        return body["type"], body.get("resource", "")
 
 
 async def check_waiters(sdk: Sdk, domain: Any, mailboxes: list[Any]) -> tuple[Any, list[Any]]:
