@@ -69,11 +69,16 @@ def _experience(scenario: Scenario, stack: Stack, seconds: float) -> Experience:
 
 @contextmanager
 def _processes(commands: Sequence[Sequence[str]]) -> Iterator[None]:
+    """Run processes during the block. Raises RuntimeError if one has ended by itself: it would attack nothing."""
     with ExitStack() as cleanups:
-        for command in commands:
-            cleanups.callback(stop, subprocess.Popen(command, stderr=subprocess.DEVNULL))  # noqa: S603
+        started = [subprocess.Popen(command) for command in commands]  # noqa: S603
+        for process in started:
+            cleanups.callback(stop, process)
         time.sleep(WARM_UP_SECONDS)
         yield
+        for process in started:
+            if process.poll() is not None:
+                raise RuntimeError(f"the process has ended with {process.returncode}: {process.args!r}")
 
 
 def _children_seconds() -> float:
