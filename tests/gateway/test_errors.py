@@ -33,6 +33,13 @@ def retry(seconds: int, nanos: int = 0) -> RetryInfo:
     return detail
 
 
+TAKEN_ADDRESS = ResourceInfo(
+    resource_type="mailbox",
+    resource_name="a",
+    owner="mailboxes[3].local_part",
+    description="ann@example.org (deletion_scheduled)",
+)
+TAKEN_NAME = ResourceInfo(resource_type="domain", resource_name="b", owner="name", description="example.org")
 MAILBOX = ResourceInfo(resource_type="mailbox", resource_name="an-id")
 VIOLATIONS = BadRequest(
     field_violations=[
@@ -93,6 +100,34 @@ TABLE: list[tuple[Code, list[Message], int, str, dict[str, Any], dict[str, str]]
     ),
     (Code.NOT_FOUND, [info("NOT_FOUND"), MAILBOX], 404, "not_found", RESOURCE, {}),
     (Code.ALREADY_EXISTS, [info("CONFLICT"), MAILBOX, ResourceInfo(resource_name="b")], 409, "conflict", RESOURCE, {}),
+    (
+        Code.ALREADY_EXISTS,
+        [info("CONFLICT", message="in use", count="103"), TAKEN_ADDRESS, TAKEN_NAME],
+        409,
+        "conflict",
+        {
+            "resource": "mailbox",
+            "resource_id": "a",
+            "details": [
+                {
+                    "argument_name": "mailboxes[3].local_part",
+                    "resource": "mailbox",
+                    "resource_id": "a",
+                    "email": "ann@example.org",
+                    "current_state": "deletion_scheduled",
+                },
+                {
+                    "argument_name": "name",
+                    "resource": "domain",
+                    "resource_id": "b",
+                    "name": "example.org",
+                    "current_state": "",
+                },
+            ],
+            "omitted_count": 101,
+        },
+        {},
+    ),
     (Code.ABORTED, [info("CONFLICT"), MAILBOX], 412, "precondition_failed", {**RESOURCE, **ETAG_MISMATCH}, {}),
     (
         Code.FAILED_PRECONDITION,

@@ -3,6 +3,8 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import grpc
+
 from postroom.v1alpha1.mailbox_pb2 import Mailbox
 from tests.rpc.faults import (
     DOMAIN_NAME,
@@ -38,7 +40,10 @@ FAULTS: Mapping[str, Sequence[Fault]] = {
     "GetDomainRequest.domain_id": identifier("domain.id"),
     "DeleteDomainRequest.domain_id": identifier("domain.id"),
     "DeleteDomainRequest.etag": etag(),
-    "DeleteDomainRequest.force": [absent()],
+    "DeleteDomainRequest.force": [
+        # The domain has a mailbox.
+        Fault(label="absent", value=None, code=grpc.StatusCode.FAILED_PRECONDITION, exclusive=True)
+    ],
     "GetDomainRecordsRequest.domain_id": identifier("domain.id"),
     "ValidateDomainRecordsRequest.domain_id": identifier("domain.id"),
     "BatchCreateMailboxesRequest.domain_id": identifier("domain.id"),

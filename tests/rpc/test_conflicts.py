@@ -10,13 +10,18 @@ from postroom.v1alpha1.alias_pb2 import UpdateAliasRequest
 from postroom.v1alpha1.domain_pb2 import Domain
 from postroom.v1alpha1.mailbox_pb2 import DeleteMailboxRequest, Mailbox
 from tests.rpc.client import ALL_DETAILS, LONG_DETAILS, Tenant, batch_request
-from tests.rpc.failures import failure_of
+from tests.rpc.failures import Failure, failure_of
 from tests.rpc.requests import REQUEST_TYPES
 from tests.rpc.service import Service
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 CONFLICT = ErrorInfo(reason="CONFLICT", domain="postroom")
+
+
+def assert_conflict(failure: Failure, count: int = 1) -> None:
+    metadata = {"message": failure.message, "count": str(count)}
+    assert failure.info == ErrorInfo(reason="CONFLICT", domain="postroom", metadata=metadata)
 
 
 @pytest.fixture(scope="module")
@@ -33,12 +38,14 @@ async def test_a_conflict_names_every_address_in_use_and_its_resource(
     before = await service.dump()
     failure = await failure_of(owner.mailboxes(domain, "unheard.of", taken[2].upper(), taken[0], taken[1]))
     assert failure.code is grpc.StatusCode.ALREADY_EXISTS
-    assert failure.info == CONFLICT
+    assert_conflict(failure, 3)
     assert [(info.resource_type, info.resource_name) for info in failure.all(ResourceInfo)] == [
+        ("alias", alias.id),
         ("mailbox", first.id),
         ("mailbox", second.id),
-        ("alias", alias.id),
     ]
+    assert [info.owner for info in failure.all(ResourceInfo)] == [f"mailboxes[{n}].local_part" for n in (1, 2, 3)]
+    assert failure.all(ResourceInfo)[0].description == f"{alias.email} (ready)"
     assert len(failure.details) == 4
     for local_part in taken:
         assert f"{local_part}@{domain.name}" in failure.message
@@ -59,6 +66,7 @@ async def test_a_conflict_can_name_a_hundred_addresses_in_use(service: Service, 
     assert max(len(info.SerializeToString()) for info in infos) < 200, "a detail does not repeat the others"
     # A client with gRPC's default limits gets the details that fit.
     truncated = await failure_of(tenant.stub.BatchCreateMailboxes(request))
+    assert truncated.info.metadata["count"] == "100"
     assert truncated.code is grpc.StatusCode.ALREADY_EXISTS
     assert 10 < len(truncated.all(ResourceInfo)) < 100
 
@@ -70,7 +78,7 @@ async def test_an_alias_conflicts_with_a_mailbox_and_with_an_alias(owner: Tenant
     for name, resource_type, resource_id in ((names[0], "mailbox", mailbox.id), (names[1], "alias", alias.id)):
         failure = await failure_of(owner.alias(mailbox, name))
         assert failure.code is grpc.StatusCode.ALREADY_EXISTS
-        assert failure.info == CONFLICT
+        assert_conflict(failure)
         info = failure.only(ResourceInfo)
         assert (info.resource_type, info.resource_name) == (resource_type, resource_id)
 
@@ -79,9 +87,18 @@ async def test_an_organization_registers_a_name_once_in_any_spelling(owner: Tena
     for name in (domain.name, domain.name.upper(), f"{domain.name}."):
         failure = await failure_of(owner.domain(name))
         assert failure.code is grpc.StatusCode.ALREADY_EXISTS
-        assert failure.info == CONFLICT
+        assert_conflict(failure)
         info = failure.only(ResourceInfo)
         assert (info.resource_type, info.resource_name) == ("domain", domain.id)
+
+
+async def test_a_conflict_says_what_has_the_address_and_what_to_do(owner: Tenant, domain: Domain) -> None:
+    mailbox = await owner.mailbox(domain, f"t{uuid4().hex}")
+    deleted = await owner.delete_mailbox(mailbox)
+    failure = await failure_of(owner.mailbox(domain, mailbox.email.partition("@")[0]))
+    until = deleted.deletion_scheduled_at.ToDatetime()
+    expected = f"{mailbox.email} belongs to mailbox {mailbox.id}, deletion_scheduled until {until:%Y-%m-%dT%H:%M:%SZ}"
+    assert failure.message == f"{expected}: restore it, or wait"
 
 
 async def test_a_stale_etag_fails_every_change_that_carries_it(service: Service, tenant: Tenant) -> None:

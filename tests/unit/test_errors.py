@@ -1,6 +1,8 @@
 """The errors of calls: the tree in the docstring, the classes and their mapping to statuses agree."""
 
 import re
+from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from google.rpc import code_pb2
@@ -11,6 +13,7 @@ from postroomd.domain.errors import (
     InvalidArguments,
     KeyRefusal,
     Locked,
+    NameTaken,
     NotFound,
     PermissionDenied,
     PostroomError,
@@ -20,6 +23,7 @@ from postroomd.domain.errors import (
     Reason,
     ResourceName,
     StorageUnavailable,
+    Taken,
     TooManyRequests,
     TransientState,
     Unauthenticated,
@@ -117,3 +121,39 @@ def test_an_error_has_the_code_and_type_of_the_contract(kind: type[PostroomError
 )
 def test_an_errors_message_is_for_the_caller(error: PostroomError, message: str) -> None:
     assert str(error) == message
+
+
+NAME = "ann@example.org"
+UNTIL = datetime(2026, 12, 26, 12, 30, 15, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        (
+            {"resource_id": "60bb", "status": "deletion_scheduled", "until": UNTIL},
+            f"{NAME} belongs to mailbox 60bb, deletion_scheduled until 2026-12-26T12:30:15Z: restore it, or wait",
+        ),
+        (
+            {"resource_id": "60bb", "status": "deleting"},
+            f"{NAME} belongs to mailbox 60bb, deleting: wait until it is purged",
+        ),
+        (
+            {"resource_id": "60bb", "status": "ready"},
+            f"{NAME} belongs to mailbox 60bb, ready: use it, or choose another",
+        ),
+        (
+            {"resource_type": "alias", "resource_id": "60bb", "status": "ready"},
+            f"{NAME} belongs to alias 60bb, ready: use it, delete it, or choose another",
+        ),
+        (
+            {"status": "quarantined", "until": UNTIL},
+            f"{NAME} is in quarantine until 2026-12-26T12:30:15Z: choose another, or wait",
+        ),
+        ({}, f"{NAME} is already in use: choose another"),
+    ],
+)
+def test_a_conflict_says_what_has_the_name_and_what_to_do(fields: dict[str, Any], message: str) -> None:
+    taken = Taken(**{"field": "local_part", "name": NAME, "resource_type": "mailbox", **fields})
+    assert str(NameTaken([taken])) == message
+    assert str(NameTaken([taken] * 5)) == "; ".join([message] * 3 + ["and 2 more"])

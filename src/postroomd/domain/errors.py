@@ -6,6 +6,7 @@ PostroomError
 ├── PermissionDenied        the key does not permit the action
 ├── NotFound                no such resource, or one of another tenant
 ├── Conflict                another resource has the address or the name
+│   ├── NameTaken           the same, with what each address or name belongs to
 │   └── Stale               the resource's etag is not the one that the caller sent
 ├── PreconditionFailed      the resource's state forbids the call, until a caller changes it
 ├── TransientState          the resource's state forbids the call, and changes without a call
@@ -20,9 +21,12 @@ Messages are for the caller: they contain no data of another tenant, no password
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 
 MAX_NAMES = 5  # that a message lists
+MAX_DESCRIBED = 3  # conflicts that a message describes; the details list all
+QUARANTINED = "quarantined"
 
 
 class Reason(StrEnum):
@@ -65,6 +69,43 @@ class ResourceName:
 
     type: str
     id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Taken:
+    """An address or a domain name that a request asks for, and that can't be had.
+
+    `field` is the argument's path. `resource_id` is empty for an address in quarantine, and where the caller's key is
+    limited to another project; then `status` is, too. `until` is the end of a quarantine, or the purge of a mailbox
+    whose deletion is scheduled.
+    """
+
+    field: str
+    name: str
+    resource_type: str
+    resource_id: str = ""
+    status: str = ""
+    until: datetime | None = None
+
+    @property
+    def resource(self) -> ResourceName:
+        """The conflicting resource; it is identified by the address or name where its id is confidential or gone."""
+        return ResourceName(self.resource_type, self.resource_id or self.name)
+
+    def __str__(self) -> str:
+        until = f" until {self.until:%Y-%m-%dT%H:%M:%SZ}" if self.until else ""
+        if self.status == QUARANTINED:
+            return f"{self.name} is in quarantine{until}: choose another, or wait"
+        if not self.resource_id:
+            return f"{self.name} is already in use: choose another"
+        owner = f"{self.name} belongs to {self.resource_type} {self.resource_id}, {self.status}{until}"
+        if self.status == "deletion_scheduled":
+            return f"{owner}: restore it, or wait"
+        if self.status == "deleting":
+            return f"{owner}: wait until it is purged"
+        if self.resource_type == "alias":
+            return f"{owner}: use it, delete it, or choose another"
+        return f"{owner}: use it, or choose another"
 
 
 def summarize(names: Sequence[str]) -> str:
@@ -122,6 +163,16 @@ class Conflict(PostroomError):
     def __init__(self, message: str, resources: Sequence[ResourceName]) -> None:
         super().__init__(message)
         self.resources = tuple(resources)
+
+
+class NameTaken(Conflict):
+    """Addresses or a domain name that the request asks for are in use or in quarantine."""
+
+    def __init__(self, taken: Sequence[Taken]) -> None:
+        omitted = len(taken) - MAX_DESCRIBED
+        parts = [*map(str, taken[:MAX_DESCRIBED]), *([f"and {omitted} more"] if omitted > 0 else [])]
+        super().__init__("; ".join(parts), [each.resource for each in taken])
+        self.taken = tuple(taken)
 
 
 class Stale(Conflict):

@@ -7,7 +7,8 @@ mapped by its code.
 """
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
@@ -20,6 +21,7 @@ from postroomd.gateway.violations import Violation
 DOMAIN = "postroom"
 SDK_RESERVED = "Validation Error"
 """The only message that the Python SDK parses as another API's error, with a different body."""
+_MAX_CONFLICTS = 100  # of one error: as many as a batch can have
 _DETAILS_KEY = "grpc-status-details-bin"
 
 Detail = TypeVar("Detail", bound=Message)
@@ -53,23 +55,24 @@ class RequestError(Exception):
 
 
 class StatusDetails:
-    """The google.rpc details of a status: the first of each message type, or an empty message."""
+    """The google.rpc details of a status by message type; an absent one reads as an empty message."""
 
     def __init__(self, messages: Iterable[Any] = ()) -> None:
         """Index google.protobuf.Any messages by type. Raises DecodeError."""
-        self._first: dict[str, Any] = {}
+        self._by_type: dict[str, list[Any]] = {}
         for message in messages:
-            self._first.setdefault(message.TypeName(), message)
-
-    def __contains__(self, kind: type[Message]) -> bool:
-        return kind.DESCRIPTOR.full_name in self._first
+            self._by_type.setdefault(message.TypeName(), []).append(message)
 
     def first(self, kind: type[Detail]) -> Detail:
         """Return the first detail of that type. Raises DecodeError."""
-        detail = kind()
-        if kind in self:
-            self._first[kind.DESCRIPTOR.full_name].Unpack(detail)
-        return detail
+        return next(self.all(kind), kind())
+
+    def all(self, kind: type[Detail]) -> Iterator[Detail]:
+        """Yield the details of that type. Raises DecodeError."""
+        for message in self._by_type.get(kind.DESCRIPTOR.full_name, ()):
+            detail = kind()
+            message.Unpack(detail)
+            yield detail
 
     def metadata(self, key: str) -> str:
         """Return a value of the ErrorInfo's metadata, empty if absent."""
@@ -157,6 +160,39 @@ def _resource(details: StatusDetails) -> dict[str, object]:
     return {"resource": resource.resource_type, "resource_id": resource.resource_name}
 
 
+_NAME_AND_STATE = re.compile(r"(?P<name>\S+)(?: \((?P<state>\w+)\))?")
+
+
+def _conflict(details: StatusDetails) -> dict[str, object]:
+    """Return the first conflicting resource, each one that names its argument, and the number of those left out."""
+    keys = _resource(details)
+    infos = [info for info in details.all(error_details_pb2.ResourceInfo) if info.owner][:_MAX_CONFLICTS]
+    if not infos:
+        return keys
+    omitted = _number(details.metadata("count")) - len(infos)
+    return {
+        **keys,
+        "details": [_conflicting(info) for info in infos],
+        **({"omitted_count": omitted} if omitted > 0 else {}),
+    }
+
+
+def _conflicting(info: error_details_pb2.ResourceInfo) -> dict[str, str]:
+    match = _NAME_AND_STATE.fullmatch(info.description)
+    name, state = (match["name"], match["state"] or "") if match else ("", "")
+    return {
+        "argument_name": info.owner,
+        "resource": info.resource_type,
+        "resource_id": info.resource_name,
+        "email" if "@" in name else "name": name,
+        "current_state": state,
+    }
+
+
+def _conflict_description(details: StatusDetails) -> str:
+    return details.metadata("message") or _resource_description(details)
+
+
 def _state(details: StatusDetails) -> dict[str, object]:
     return {**_resource(details), "current_state": details.metadata("current_state")}
 
@@ -180,7 +216,7 @@ ERROR_TYPES: Mapping[str, ErrorType] = {
     "quotas_exceeded": ErrorType(403, "A quota would be exceeded.", _quotas, describe=_quota_description),
     "not_found": ErrorType(404, "The resource does not exist.", _resource, describe=_resource_description),
     "method_not_allowed": ErrorType(405, "The path does not support this method."),
-    "conflict": ErrorType(409, "The resource conflicts with another one.", _resource, describe=_resource_description),
+    "conflict": ErrorType(409, "The resource conflicts with another one.", _conflict, describe=_conflict_description),
     "transient_state": ErrorType(
         409, "The resource is in a transient state: try again later.", _state, describe=_resource_description
     ),

@@ -71,6 +71,16 @@ def _retry_info(error: e.TooManyRequests | e.StorageUnavailable) -> Details:
     yield info
 
 
+def _taken(error: e.NameTaken) -> Details:
+    for taken in error.taken:
+        yield error_details_pb2.ResourceInfo(
+            resource_type=taken.resource.type,
+            resource_name=taken.resource.id,
+            owner=taken.field,
+            description=f"{taken.name} ({taken.status})" if taken.status else taken.name,
+        )
+
+
 ERROR_MAPPINGS: Mapping[type[e.PostroomError], ErrorMapping] = {
     e.InvalidArguments: ErrorMapping(code_pb2.INVALID_ARGUMENT, "INVALID_ARGUMENTS", details=_bad_request),
     e.Unauthenticated: ErrorMapping(
@@ -85,10 +95,13 @@ ERROR_MAPPINGS: Mapping[type[e.PostroomError], ErrorMapping] = {
     ),
     e.NotFound: ErrorMapping(code_pb2.NOT_FOUND, "NOT_FOUND", details=_resource),
     e.Conflict: ErrorMapping(
+        code_pb2.ALREADY_EXISTS, "CONFLICT", details=lambda error: _resource_infos(error.resources, str(error))
+    ),
+    e.NameTaken: ErrorMapping(
         code_pb2.ALREADY_EXISTS,
         "CONFLICT",
-        # Not the message, which names every address: the size would grow with the square of their number.
-        details=lambda error: _resource_infos(error.resources, "already in use"),
+        metadata=lambda error: {"message": str(error), "count": str(len(error.taken))},
+        details=_taken,
     ),
     e.Stale: ErrorMapping(
         code_pb2.ABORTED, "CONFLICT", details=lambda error: _resource_infos(error.resources, str(error))

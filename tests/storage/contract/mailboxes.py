@@ -10,7 +10,7 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from postroomd.domain.context import CallContext
-from postroomd.domain.errors import Conflict, NotFound, PostroomError, QuotaExceeded
+from postroomd.domain.errors import Conflict, NameTaken, NotFound, PostroomError, QuotaExceeded
 from postroomd.domain.mailboxes import delete_mailbox
 from postroomd.domain.model import Domain, DomainStatus, Mailbox, MailboxStatus, MailboxView, SubscriptionPeriod
 from postroomd.domain.queries import MailboxQuery, Ordering
@@ -117,14 +117,15 @@ class MailboxesContract:
         await repository.mailboxes.change(tenant.context, bob.id, lambda one, _: delete_mailbox(one, RETENTION, LATER))
         before = await dump(raw)
         batch = [mailbox(name) for name in ("new", "countess", "bob", "ada")]
-        with pytest.raises(Conflict) as caught:
+        with pytest.raises(NameTaken) as caught:
             await repository.mailboxes.create(tenant.context, domain.id, batch)
-        addresses = "ada@example.com, bob@example.com, countess@example.com"
-        assert str(caught.value) == f"local_part is already in use: {addresses}; choose another"
-        assert [(name.type, name.id) for name in caught.value.resources] == [
-            ("mailbox", ada.id),
-            ("mailbox", bob.id),
-            ("alias", countess.id),
+        assert [
+            (each.field, each.name, each.resource_type, each.resource_id, each.status, each.until)
+            for each in caught.value.taken
+        ] == [
+            ("mailboxes[1].local_part", countess.email, "alias", countess.id, "ready", None),
+            ("mailboxes[2].local_part", bob.email, "mailbox", bob.id, "deletion_scheduled", LATER + RETENTION),
+            ("mailboxes[3].local_part", ada.email, "mailbox", ada.id, ada.status, None),
         ]
         assert await dump(raw) == before
 

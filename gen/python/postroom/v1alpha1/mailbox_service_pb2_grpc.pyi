@@ -34,7 +34,12 @@ is `postroom` and whose reason is the name in brackets; metadata values are text
   DEADLINE_EXCEEDED [DEADLINE_EXCEEDED]: the call's deadline has passed. A write may have succeeded.
   INTERNAL [INTERNAL]: metadata `request_id`; the cause is in the log only.
 Errors that an RPC names itself:
-  ALREADY_EXISTS, ABORTED [CONFLICT]: ResourceInfo of each conflicting resource.
+  ALREADY_EXISTS [CONFLICT]: ResourceInfo of each conflicting resource; `owner` is the path of the argument, such as
+    `mailboxes[3].local_part`, and `description` the address or domain name with its status, such as
+    `ann@example.org (deletion_scheduled)` or `(quarantined)`. Metadata `message`, which is also the message of the
+    status: what the first three belong to, and what to do; metadata `count`: their number, more than the
+    ResourceInfos if these were cut to fit.
+  ABORTED [CONFLICT]: ResourceInfo of the resource whose etag has changed.
   FAILED_PRECONDITION [TRANSIENT_STATE]: ResourceInfo, metadata `current_state`. The state passes by itself: retry.
   FAILED_PRECONDITION [LOCKED]: ResourceInfo. The operator has locked the resource.
   FAILED_PRECONDITION [PRECONDITION_FAILED]: PreconditionFailure with one violation; its type is one of

@@ -77,7 +77,7 @@ class SqlAliases:
             domain = await fetch_domain(connection, context.scope, unlocked.domain_id, lock=True)
             alias = make(await fetch_mailbox(connection, context.scope, mailbox_id, lock=True))
             local_part = alias.address.local_part
-            await require_available(connection, context.scope, domain, [local_part], quarantine)
+            await require_available(connection, context.scope, domain, {local_part: "local_part"}, quarantine)
             alias = request_alias(alias, domain.status)
             await connection.execute(insert(t.aliases).values(to_row(alias)))
             await store_provisions(connection, [(None, alias)], alias.created_at)

@@ -1,13 +1,14 @@
 """Storage of domains and their DNS records."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 
 from sqlalchemy import ColumnElement, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from postroomd.domain.context import CallContext
-from postroomd.domain.errors import Conflict, NotFound, ResourceName
+from postroomd.domain.errors import NameTaken, NotFound, Taken
 from postroomd.domain.model import AliasStatus, Domain, DomainRecord, MailboxStatus
 from postroomd.domain.queries import DomainQuery, Page
 from postroomd.domain.records import visible_record
@@ -101,16 +102,16 @@ class SqlDomains:
 
         async def transaction(connection: AsyncConnection) -> Domain:
             await fetch_project(connection, context.scope, domain.project_id)
-            same_name = select(t.domains.c.id, t.domains.c.project_id).where(
+            same_name = select(t.domains.c.id, t.domains.c.project_id, t.domains.c.status).where(
                 t.domains.c.organization_id == context.scope.organization_id, t.domains.c.name == domain.name
             )
             existing = (await connection.execute(same_name)).one_or_none()
             if existing is not None:
-                # The id is confidential to callers that are limited to another project.
-                in_scope = context.scope.project_id in {None, existing.project_id}
-                name = ResourceName("domain", existing.id if in_scope else domain.name)
-                message = f"name is already registered by the organization: {domain.name}; use the registered domain"
-                raise Conflict(message, [name])
+                taken = Taken(field="name", name=domain.name, resource_type="domain")
+                # Id and status are confidential to callers that are limited to another project.
+                if context.scope.project_id in {None, existing.project_id}:
+                    taken = replace(taken, resource_id=existing.id, status=existing.status)
+                raise NameTaken([taken])
             secret_columns = {
                 "validation_token": secrets.validation_token,
                 "dkim_selector": secrets.dkim_selector,

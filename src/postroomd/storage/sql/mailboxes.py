@@ -1,15 +1,15 @@
 """Storage of mailboxes, their addresses and the counts of mailboxes."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Mapping, Sequence
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import and_, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from postroomd.domain.addresses import Address
 from postroomd.domain.context import CallContext
-from postroomd.domain.errors import Conflict, NotFound, QuotaExceeded, ResourceName, summarize
+from postroomd.domain.errors import QUARANTINED, NameTaken, NotFound, QuotaExceeded, Taken
 from postroomd.domain.history import address_hash
-from postroomd.domain.model import Domain, Mailbox, MailboxView
+from postroomd.domain.model import Domain, Mailbox, MailboxStatus, MailboxView
 from postroomd.domain.policy import Quarantine
 from postroomd.domain.queries import MailboxQuery, Page
 from postroomd.domain.tenancy import Scope
@@ -47,51 +47,84 @@ async def require_available(
     connection: AsyncConnection,
     scope: Scope,
     domain: Domain,
-    local_parts: Collection[str],
+    fields: Mapping[str, str],
     quarantine: Quarantine | None,
 ) -> None:
-    """Raise Conflict with every address of the domain that is in use by a mailbox or an alias, or in quarantine.
+    """Raise NameTaken with every address of the domain that is in use by a mailbox or an alias, or in quarantine.
 
-    The caller has locked the domain's row, so that no other transaction can take an address before the commit.
+    `fields` has the paths of the arguments by local part. The caller has locked the domain's row, so that no other
+    transaction can take an address before the commit.
     """
-    query = select(t.addresses.c.local_part, t.addresses.c.mailbox_id, t.addresses.c.alias_id).where(
-        t.addresses.c.organization_id == scope.organization_id,
-        t.addresses.c.domain_id == domain.id,
-        t.addresses.c.local_part.in_(local_parts),
-    )
-    in_use = (await connection.execute(query.order_by(t.addresses.c.local_part))).all()
-    if in_use:
-        names = [
-            ResourceName("alias", row.alias_id) if row.alias_id else ResourceName("mailbox", row.mailbox_id)
-            for row in in_use
-        ]
-        addresses = summarize([str(Address(row.local_part, domain.name)) for row in in_use])
-        raise Conflict(f"local_part is already in use: {addresses}; choose another", names)
+    taken = await _in_use(connection, scope, domain, fields)
     if quarantine is not None:
-        await _require_unquarantined(connection, domain, local_parts, quarantine)
+        taken = await _in_quarantine(connection, domain, fields, quarantine) | taken
+    if taken:
+        raise NameTaken([taken[local_part] for local_part in fields if local_part in taken])
 
 
-async def _require_unquarantined(
-    connection: AsyncConnection, domain: Domain, local_parts: Collection[str], quarantine: Quarantine
-) -> None:
-    addresses = {
-        address_hash(domain.organization_id, address): address
-        for address in (str(Address(local_part, domain.name)) for local_part in sorted(local_parts))
-    }
-    query = select(t.tombstones.c.address_hash, t.tombstones.c.purged_at).where(
-        t.tombstones.c.organization_id == domain.organization_id,
-        t.tombstones.c.address_hash.in_(addresses),
-        t.tombstones.c.purged_at > quarantine.since,
-    )
-    quarantined = (await connection.execute(query)).all()
-    if quarantined:
-        until = quarantine.end(max(row.purged_at for row in quarantined))
-        names = sorted({addresses[row.address_hash] for row in quarantined})
-        raise Conflict(
-            f"local_part is in quarantine until {until:%Y-%m-%dT%H:%M:%SZ}: {summarize(names)};"
-            " choose another, or wait",
-            [ResourceName("mailbox", name) for name in names],
+async def _in_use(
+    connection: AsyncConnection, scope: Scope, domain: Domain, fields: Mapping[str, str]
+) -> dict[str, Taken]:
+    """Return the addresses that mailboxes and aliases have, by local part."""
+    addresses, mailboxes, aliases = t.addresses.c, t.mailboxes.c, t.aliases.c
+    of_mailbox = and_(mailboxes.id == addresses.mailbox_id, mailboxes.organization_id == addresses.organization_id)
+    of_alias = and_(aliases.id == addresses.alias_id, aliases.organization_id == addresses.organization_id)
+    query = (
+        select(
+            addresses.local_part,
+            addresses.alias_id,
+            addresses.mailbox_id,
+            mailboxes.status.label("mailbox_status"),
+            aliases.status.label("alias_status"),
+            mailboxes.deletion_scheduled_at,
         )
+        .select_from(t.addresses.outerjoin(t.mailboxes, of_mailbox).outerjoin(t.aliases, of_alias))
+        .where(
+            addresses.organization_id == scope.organization_id,
+            addresses.domain_id == domain.id,
+            addresses.local_part.in_(fields),
+        )
+    )
+    return {
+        row.local_part: Taken(
+            field=fields[row.local_part],
+            name=str(Address(row.local_part, domain.name)),
+            resource_type="alias" if row.alias_id else "mailbox",
+            resource_id=row.alias_id or row.mailbox_id,
+            status=row.alias_status or row.mailbox_status,
+            until=row.deletion_scheduled_at if row.mailbox_status is MailboxStatus.DELETION_SCHEDULED else None,
+        )
+        for row in await connection.execute(query)
+    }
+
+
+async def _in_quarantine(
+    connection: AsyncConnection, domain: Domain, fields: Mapping[str, str], quarantine: Quarantine
+) -> dict[str, Taken]:
+    """Return the addresses that are in quarantine, by local part."""
+    local_parts = {
+        address_hash(domain.organization_id, str(Address(local_part, domain.name))): local_part for local_part in fields
+    }
+    last_purge = func.max(t.tombstones.c.purged_at, type_=t.Instant).label("last_purge")
+    query = (
+        select(t.tombstones.c.address_hash, last_purge)
+        .where(
+            t.tombstones.c.organization_id == domain.organization_id,
+            t.tombstones.c.address_hash.in_(local_parts),
+            t.tombstones.c.purged_at > quarantine.since,
+        )
+        .group_by(t.tombstones.c.address_hash)
+    )
+    return {
+        (local_part := local_parts[row.address_hash]): Taken(
+            field=fields[local_part],
+            name=str(Address(local_part, domain.name)),
+            resource_type="mailbox",
+            status=QUARANTINED,
+            until=quarantine.end(row.last_purge),
+        )
+        for row in await connection.execute(query)
+    }
 
 
 class SqlMailboxes:
@@ -110,7 +143,8 @@ class SqlMailboxes:
             domain = await fetch_domain(connection, context.scope, domain_id, lock=True)
             created = [new.make(domain) for new in batch]
             local_parts = [mailbox.address.local_part for mailbox in created]
-            await require_available(connection, context.scope, domain, local_parts, quarantine)
+            fields = {local_part: f"mailboxes[{index}].local_part" for index, local_part in enumerate(local_parts)}
+            await require_available(connection, context.scope, domain, fields, quarantine)
             await _take_quota(connection, domain, len(created))
             addresses = [
                 {

@@ -168,7 +168,9 @@ class Errors:
         }
         for (resource, resource_id), call in calls.items():
             error = await expect_error(call, 409, "conflict")
-            assert error.keys == {"resource": resource, "resource_id": resource_id}
+            assert (error.keys["resource"], error.keys["resource_id"]) == (resource, resource_id)
+            (taken,) = error.keys["details"]
+            assert (taken["resource"], taken["resource_id"]) == (resource, resource_id)
         for local_part, resource, resource_id in (
             ("Alias", "alias", resources.alias.id),
             ("someone", "mailbox", resources.mailbox.id),
@@ -176,7 +178,7 @@ class Errors:
             error = await expect_error(
                 sdk.create_alias(mailbox_id=resources.mailbox.id, local_part=local_part), 409, "conflict"
             )
-            assert error.keys == {"resource": resource, "resource_id": resource_id}
+            assert (error.keys["resource"], error.keys["resource_id"]) == (resource, resource_id)
         await sdk.delete_mailbox(mailbox_id=resources.mailbox.id)
         await expect_error(
             sdk.create_mailboxes(resources.domain.id, "someone"), 409, "conflict"
