@@ -55,7 +55,6 @@ NOT_A_HOST_NAME = [
     "example.com..",
     "-example.com",
     "example-.com",
-    "ab--cd.com",
     "under_score.com",
     "_dmarc.example.com",
     "exa mple.com",
@@ -99,7 +98,8 @@ def test_a_name_outside_idna_2008_is_refused(sent: str) -> None:
     ("sent", "message"),
     [
         ("a.b", "4 to 253 octets"),
-        ("com", "4 to 253 octets"),
+        ("com", "at least two labels"),
+        ("ab--cd.com", "hyphens in positions 3 and 4"),
         ("localhost", "at least two labels"),
         ("localhost.", "at least two labels"),
         ("xn--bcher-kva", "at least two labels"),

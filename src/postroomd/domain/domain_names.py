@@ -23,12 +23,16 @@ def canonical_domain_name(text: str) -> str:
     try:
         name = idna.encode(text, uts46=True, std3_rules=True).decode("ascii").lower().removesuffix(".")
     except (idna.IDNAError, UnicodeError) as error:
+        if any(label[2:4] == "--" and label[:2].lower() != "xn" for label in text.split(".")):
+            raise ValueError(
+                "must not have hyphens in positions 3 and 4 of a label, which are reserved (RFC 5891)"
+            ) from error
         raise ValueError("must be a host name under IDNA 2008 (RFC 5891)") from error
     labels = name.split(".")
+    if len(labels) < 2:
+        raise ValueError("must have at least two labels, such as example.com")
     if not MIN_DOMAIN_NAME <= len(name) <= MAX_DOMAIN_NAME:
         raise ValueError(f"must have {MIN_DOMAIN_NAME} to {MAX_DOMAIN_NAME} octets as A-labels")
-    if len(labels) < 2:
-        raise ValueError("must have at least two labels")
     if labels[-1].isdigit():
         raise ValueError("must not be an IP address")
     if _public_suffixes().is_public(name):

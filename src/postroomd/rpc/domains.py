@@ -13,8 +13,8 @@ from postroomd.domain.domains import begin_validation, delete_domain, new_domain
 from postroomd.domain.model import Domain, DomainRecord
 from postroomd.domain.policy import LifecyclePolicy
 from postroomd.domain.queries import DomainQuery
-from postroomd.domain.records import MailHosts
-from postroomd.domain.validation import MAX_SEARCH, check_domain_name, check_id, checking
+from postroomd.domain.records import MailHosts, plan_records
+from postroomd.domain.validation import MAX_SEARCH, check_domain_name, check_id, check_record_names, checking
 from postroomd.rpc import convert, page_tokens
 from postroomd.rpc.boundary import Rpc
 from postroomd.rpc.cpu_pool import CpuPool
@@ -42,6 +42,9 @@ class DomainServicer:
         """Register a domain, and generate its DNS records."""
         with checking() as check:
             name = check_domain_name(check, request.name)
+            if name:
+                plans = plan_records(name, self.hosts, token="", dkim_selector=self.dkim_selector, dkim_key="")
+                check_record_names(check, plans)
             project_id = check.optional_uuid("project_id", request.project_id) or context.default_project_id
         # Checked before the key pair is generated, which costs far more.
         await self.tenancy.get_project(context, project_id)

@@ -96,7 +96,7 @@ class MailboxServicer:
             mailbox_id = check.uuid("mailbox_id", request.mailbox_id)
             period = convert.optional_member(check, "subscription_period", request.subscription_period, convert.PERIODS)
             if new_password is not None:
-                check.password("new_password", new_password)
+                new_password = check.password("new_password", new_password)
         update = partial(
             rules.update_mailbox,
             period=period,

@@ -219,7 +219,9 @@ class BatchCreateMailboxesRequest(_message.Message):
         domain, including those scheduled for deletion.
         """
         password: _builtins.str
-        """The mailbox's password, 12 to 128 characters without control characters, neither the address nor its
+        """The mailbox's password, 12 to 128 characters without control characters, not of the form `{SCHEME}…` (send no
+        hash), normalized by RFC 8265 (OpaqueString: NFC) when it is set; Dovecot compares bytes, so that a client has to
+        log in with NFC, as most do. Neither the address nor its
         local part. Stored as an Argon2id hash, and never returned.
         """
         def __init__(
