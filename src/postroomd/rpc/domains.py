@@ -9,6 +9,7 @@ from uuid import uuid4
 
 from postroom.v1alpha1 import domain_pb2 as pb
 from postroomd.domain.context import CallContext
+from postroomd.domain.domain_names import search_text
 from postroomd.domain.domains import begin_validation, delete_domain, new_domain, new_records
 from postroomd.domain.model import Domain, DomainRecord
 from postroomd.domain.policy import LifecyclePolicy
@@ -79,7 +80,7 @@ class DomainServicer:
                 page_size=page_size,
                 project_id=check.optional_uuid("project_id", request.project_id),
                 statuses=convert.distinct_members(check, "statuses", request.statuses, convert.DOMAIN_STATUSES),
-                search=check.text("search", request.search, MAX_SEARCH),
+                search=search_text(check.text("search", request.search, MAX_SEARCH)),
             )
             query = page_tokens.with_page_token(check, request, context.scope, query)
         return page_tokens.list_result(await self.domains.list(context, query), context.scope, query)

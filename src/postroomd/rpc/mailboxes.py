@@ -9,6 +9,7 @@ from uuid import uuid4
 from postroom.v1alpha1 import mailbox_pb2 as pb
 from postroomd.domain import mailboxes as rules
 from postroomd.domain.context import CallContext
+from postroomd.domain.domain_names import search_text
 from postroomd.domain.domains import require_mailboxes_allowed
 from postroomd.domain.model import DomainStatus, Mailbox, MailboxView
 from postroomd.domain.policy import LifecyclePolicy
@@ -79,7 +80,7 @@ class MailboxServicer:
                 domain_id=check.optional_uuid("domain_id", request.domain_id),
                 project_id=check.optional_uuid("project_id", request.project_id),
                 statuses=convert.distinct_members(check, "statuses", request.statuses, convert.MAILBOX_STATUSES),
-                search=check.text("search", request.search, MAX_SEARCH),
+                search=search_text(check.text("search", request.search, MAX_SEARCH)),
             )
             query = page_tokens.with_page_token(check, request, context.scope, query)
         return page_tokens.list_result(await self.mailboxes.list(context, query), context.scope, query)

@@ -346,8 +346,8 @@ class ListMailboxesRequest(_message.Message):
     domain_id: _builtins.str
     """Only mailboxes of this domain, a UUID."""
     search: _builtins.str
-    """Only mailboxes whose address contains this text, case-insensitively; `%` and `_` match literally. At most
-    320 characters.
+    """Only mailboxes whose address contains this text, case-insensitively; `%` and `_` match literally.
+    Internationalized labels are found in full, as U-labels or A-labels. At most 320 characters.
     """
     project_id: _builtins.str
     """Only mailboxes of this project, a UUID."""
