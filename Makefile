@@ -9,7 +9,7 @@ PROTOC = $(BIN)/python -m grpc_tools.protoc -I protos -I $(GOOGLEAPIS)
 CONTRACT := .cache/contract.binpb
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check lint types imports proto-lint promise gen gen-check diagram compiled soak chaos bench lock clean
+.PHONY: help run test test-attack test-clients check lint types imports proto-lint promise gen gen-check diagram compiled soak chaos attack bench lock clean
 .DELETE_ON_ERROR:
 
 help:  ## List the targets
@@ -18,8 +18,14 @@ help:  ## List the targets
 run: $(VENV)/.run  ## Run the service, the gateway and a worker on an SQLite file in ./data
 	@exec $(BIN)/postroom up
 
-test: $(VENV)/.dev  ## Run every test
+test: $(VENV)/.dev  ## Run every test but those of test-attack and test-clients
 	$(BIN)/python -m pytest
+
+test-attack: $(VENV)/.dev compiled  ## Run a sample of the attacks of `make attack` as tests, one after the other
+	$(BIN)/python -m pytest -n 0 tests/attack
+
+test-clients: $(VENV)/.dev  ## Test with the official Go SDK; needs Go
+	$(BIN)/python -m pytest -n 0 tests/clients
 
 soak: $(VENV)/.dev  ## Run many random lifecycles: EXAMPLES=5000 takes about an hour
 	POSTROOM_SOAK_EXAMPLES=$(or $(EXAMPLES),5000) $(BIN)/python -m pytest tests/worker/random_lifecycles
@@ -67,6 +73,9 @@ diagram: $(VENV)/.run  ## Regenerate the transition tables in docs/lifecycle.md
 
 chaos: $(VENV)/.dev compiled  ## Inject faults into real processes; hours in full, see ARGUMENTS=--help
 	$(BIN)/python -m bench.chaos $(ARGUMENTS)
+
+attack: $(VENV)/.dev compiled  ## Attack real processes, and measure what another tenant experiences; see ARGUMENTS=--help
+	$(BIN)/python -m bench.attack $(ARGUMENTS)
 
 bench: $(VENV)/.bench compiled  ## Measure every row against its baseline; see ARGUMENTS=--help
 	$(BIN)/python -m bench $(ARGUMENTS)

@@ -1,7 +1,6 @@
 """Settings of the whole test run, and the fixtures that several packages share."""
 
 import os
-from collections.abc import Callable
 
 import pytest
 
@@ -16,6 +15,3 @@ SLOWEST_PACKAGE = "random_lifecycles"
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Run the slowest package first, so that no core is idle while it finishes."""
     items.sort(key=lambda item: item.path.parent.name != SLOWEST_PACKAGE)
-
-
-NewDatabase = Callable[[], str]

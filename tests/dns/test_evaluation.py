@@ -32,7 +32,7 @@ def found(*values: str, chain: tuple[str, ...] = ("name.example.com",)) -> Looku
         ("dmarc", ["v=DMARC1;p=REJECT;sp=quarantine; pct=50; adkim=s; aspf=r; ri=86400; rua=mailto:a@x.test; fo=1;"]),
         ("dmarc", ["v=spf1 -all", "v = DMARC1 ; P=quarantine"]),
         ("mx", ["10 mx.mail.example."]),
-        ("mx", ["0 MX.Host.Test."]),
+        ("mx", ["0 MX.Mail.Example."]),
         ("mx", ["30 mx.mail.example.", "40 backup.x.test."]),
         ("mx", ["30 mx.mail.example.", "40 mx.mail.example."]),
         ("imap", ["0 1 993 imap.mail.example."]),

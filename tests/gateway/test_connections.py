@@ -14,9 +14,9 @@ from postroomd.gateway import GatewayConfig, connection_table, run_gateway
 from postroomd.gateway.app import SERVICES
 from tests.gateway.client import PREFIX, TOKEN
 from tests.gateway.stub_service import StubService
-from tests.support.metrics import Scrape, here
-from tests.support.postgres import free_port
+from tests.support.metrics import Scrape, scrape_tests
 from tests.support.waiting import wait_until
+from tools.ports import free_port
 
 KEYED = f"Host: a\r\nX-Auth-Token: {TOKEN}\r\n"
 LIST = f"GET {PREFIX}/domains HTTP/1.1\r\n{KEYED}\r\n"
@@ -59,7 +59,7 @@ class Running:
         self.stub = StubService(SERVICES)
         self.port = free_port()
         self.stop = asyncio.Event()
-        self.before: Scrape = here()
+        self.before: Scrape = scrape_tests()
         self._config = config
         self._peers: list[Peer] = []
 
@@ -87,10 +87,10 @@ class Running:
         return [await self.connect() for _ in range(number)]
 
     def closed(self, reason: str) -> float:
-        return here().since(self.before, "postroom_http_connections_closed_total", reason=reason)
+        return scrape_tests().increase(self.before, "postroom_http_connections_closed_total", reason=reason)
 
     def refused(self) -> float:
-        return here().since(self.before, "postroom_http_connections_refused_total")
+        return scrape_tests().increase(self.before, "postroom_http_connections_refused_total")
 
 
 @pytest.fixture

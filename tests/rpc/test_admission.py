@@ -79,12 +79,12 @@ async def test_a_call_beyond_the_slots_is_rejected_with_a_retry_delay(
         assert changed.next_subscription_period == pb.Mailbox.SubscriptionPeriod.YEARLY
 
 
-async def test_a_call_is_rejected_before_authentication(service: Service, tenant: Tenant, mailbox: pb.Mailbox) -> None:
+async def test_a_call_without_a_valid_key_takes_no_slot(service: Service, tenant: Tenant, mailbox: pb.Mailbox) -> None:
+    request = pb.UpdateMailboxRequest(mailbox_id=mailbox.id)
     async with all_slots_taken(service, tenant, mailbox):
-        request = pb.DeleteMailboxRequest(mailbox_id="no id")
-        rejected = await failure_of(service.stub((("x-request-id", "mine"),)).DeleteMailbox(request))
-        assert rejected.info.reason == "TOO_MANY_REQUESTS"
-        assert rejected.trailing["x-request-id"] == "mine"
+        for metadata in ((), (("x-auth-token", ABSENT_ID),)):
+            rejected = await failure_of(service.stub(metadata).UpdateMailbox(request))
+            assert rejected.info.reason == "DENIED_AUTHENTICATION"
 
 
 async def test_reads_and_health_checks_need_no_slot_for_changes(

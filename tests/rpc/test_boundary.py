@@ -31,9 +31,9 @@ Perform = Callable[[Any, CallContext], Awaitable[Any]]
 class StubAuthenticator:
     """Accepts every call, as one of the same tenant."""
 
-    async def authenticate(self, _metadata: Any) -> Caller:
+    async def authenticate(self, _metadata: Any, _peer: Any) -> Caller:
         scope = Scope(organization_id="organization", project_id=None)
-        return Caller(CallContext(actor="key:stub", tenant=scope), read_only=False, log_fields={})
+        return Caller(CallContext(actor="key:stub", tenant=scope), False, "key", "organization", {})
 
 
 class StubRepository:
@@ -51,6 +51,9 @@ class StubGrpcContext:
 
     def invocation_metadata(self) -> tuple[tuple[str, str], ...]:
         return (("x-auth-token", "a secret"), ("idempotency-key", "the-key"))
+
+    def peer(self) -> str:
+        return "ipv4:192.0.2.1:50000"
 
     def time_remaining(self) -> float | None:
         return None

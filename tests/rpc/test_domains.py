@@ -10,6 +10,7 @@ from cryptography.hazmat.primitives.serialization import load_der_public_key
 from postroom.v1alpha1 import domain_pb2
 from postroom.v1alpha1.domain_pb2 import Domain, DomainRecord
 from postroom.v1alpha1.mailbox_pb2 import Mailbox
+from postroomd.rpc.dkim import generate_dkim_key
 from tests.rpc.client import Tenant, fresh_name
 from tests.rpc.service import Service
 from tests.support.expected_records import EXPECTED_RECORDS
@@ -29,9 +30,9 @@ async def test_a_domain_is_registered_under_its_canonical_name(tenant: Tenant) -
         name=name.lower().encode("idna").decode(),
         status=Domain.WAITING_VALIDATION,
         webmail_url="https://webmail.mail.example",
-        imap_url="imaps://imap.mail.example:993",
-        pop3_url="pop3s://pop3.mail.example:995",
-        smtp_url="smtps://smtp.mail.example:465",
+        imap_url="imap.mail.example",
+        pop3_url="pop3.mail.example",
+        smtp_url="smtp.mail.example",
         created_at=created.created_at,
         updated_at=created.created_at,
         etag=created.etag,
@@ -59,7 +60,7 @@ async def test_a_domain_has_twelve_records_to_publish(tenant: Tenant) -> None:
             domain_id=domain.id,
             level=DomainRecord.Level.Value(expected.level.upper()),
             dns_type=DomainRecord.DnsType.Value(expected.dns_type.upper()),
-            dns_name=expected.prefix + domain.name,
+            dns_name=f"{expected.prefix}{domain.name}.",
             dns_value=record.dns_value,
             created_at=domain.created_at,
             updated_at=domain.created_at,
@@ -77,6 +78,15 @@ async def test_the_dkim_record_publishes_the_stored_rsa_2048_key(service: Servic
     assert public.public_numbers().e == 65537
     ((private,),) = await service.sql("SELECT dkim_private_key FROM domains WHERE id = ?", domain.id)
     assert private.startswith("-----BEGIN PRIVATE KEY-----")
+
+
+@pytest.mark.parametrize("bits", [1024, 2048])
+async def test_a_dkim_key_has_the_requested_size(bits: int) -> None:
+    public = load_der_public_key(base64.b64decode(generate_dkim_key(bits).public_base64, validate=True))
+    assert isinstance(public, RSAPublicKey)
+    assert public.key_size == bits
+    # The purpose of the smaller size: the record fits in one TXT string.
+    assert (len(f"v=DKIM1; h=sha256; k=rsa; p={generate_dkim_key(bits).public_base64}") <= 255) == (bits == 1024)
 
 
 async def test_domains_of_the_same_name_have_different_tokens_and_keys(service: Service) -> None:

@@ -15,6 +15,7 @@ from postroomd.rpc.cpu_pool import NICENESS, CpuPool, default_threads
 from postroomd.rpc.dkim import generate_dkim_key
 from postroomd.rpc.hashing import SCHEME, SECONDS_PER_KIB_PASS, PasswordHashing, estimated_hash_seconds
 
+ORGANIZATION = "organization"
 PASSES, KIB = 3, 10_000
 HASH_SECONDS = SECONDS_PER_KIB_PASS * PASSES * KIB
 """The initial estimate of a hash's duration."""
@@ -72,7 +73,7 @@ async def wait_for_started(hasher: ControlledHasher, count: int) -> None:
 
 async def test_a_batch_is_hashed_in_order_on_all_threads(hasher: ControlledHasher) -> None:
     hashing = hashing_with(hasher, threads=3)
-    batch = asyncio.create_task(hashing.hash_passwords(passwords(50)))
+    batch = asyncio.create_task(hashing.hash_passwords(ORGANIZATION, passwords(50)))
     await wait_for_started(hasher, 3)
     hasher.permits.release(50)
     assert await batch == [SCHEME + password.upper() for password in passwords(50)]
@@ -81,9 +82,9 @@ async def test_a_batch_is_hashed_in_order_on_all_threads(hasher: ControlledHashe
 
 async def test_a_single_password_overtakes_an_earlier_batch(hasher: ControlledHasher) -> None:
     hashing = hashing_with(hasher)
-    batch = asyncio.create_task(hashing.hash_passwords(passwords(100)))
+    batch = asyncio.create_task(hashing.hash_passwords(ORGANIZATION, passwords(100)))
     await wait_for_started(hasher, 1)
-    single = asyncio.create_task(hashing.hash_passwords(["single"]))
+    single = asyncio.create_task(hashing.hash_passwords(ORGANIZATION, ["single"]))
     while not single.done():
         hasher.permits.release()
         await wait_for_started(hasher, len(hasher.started) + 1)
@@ -95,21 +96,21 @@ async def test_a_single_password_overtakes_an_earlier_batch(hasher: ControlledHa
 
 async def test_cancelling_a_caller_drops_its_queued_tasks(hasher: ControlledHasher) -> None:
     hashing = hashing_with(hasher, max_wait_seconds=0)
-    cancelled = [asyncio.create_task(hashing.hash_passwords(passwords(100))) for _ in range(2)]
+    cancelled = [asyncio.create_task(hashing.hash_passwords(ORGANIZATION, passwords(100))) for _ in range(2)]
     await wait_for_started(hasher, 1)
     with pytest.raises(TooManyRequests):
-        await hashing.hash_passwords(["late"])
+        await hashing.hash_passwords(ORGANIZATION, ["late"])
     for batch in cancelled:
         batch.cancel()
     await asyncio.gather(*cancelled, return_exceptions=True)
     hasher.permits.release(100)
-    assert await hashing.hash_passwords(["next"]) == [f"{SCHEME}NEXT"]
+    assert await hashing.hash_passwords(ORGANIZATION, ["next"]) == [f"{SCHEME}NEXT"]
     assert set(hasher.started) == {"password 0", "next"}
 
 
 async def test_a_caller_that_would_exceed_the_maximum_wait_is_rejected(hasher: ControlledHasher) -> None:
     hashing = hashing_with(hasher, threads=2, max_wait_seconds=50 * HASH_SECONDS)
-    singles = [asyncio.create_task(hashing.hash_passwords([password])) for password in passwords(150)]
+    singles = [asyncio.create_task(hashing.hash_passwords(ORGANIZATION, [password])) for password in passwords(150)]
     await wait_for_started(hasher, 2)
     rejected = [each for each in singles if each.done() and isinstance(each.exception(), TooManyRequests)]
     assert len(rejected) == 150 - 101  # 100 hashes take the maximum wait on two threads, and one more queues behind
@@ -120,7 +121,7 @@ async def test_a_caller_that_would_exceed_the_maximum_wait_is_rejected(hasher: C
 
 async def test_a_batch_may_queue_for_as_long_as_its_own_hashes_take(hasher: ControlledHasher) -> None:
     hashing = hashing_with(hasher, max_wait_seconds=0)
-    first, second, third = (asyncio.create_task(hashing.hash_passwords(passwords(100))) for _ in range(3))
+    first, second, third = (asyncio.create_task(hashing.hash_passwords(ORGANIZATION, passwords(100))) for _ in range(3))
     await wait_for_started(hasher, 1)
     with pytest.raises(TooManyRequests) as rejection:
         await third
@@ -132,19 +133,48 @@ async def test_a_batch_may_queue_for_as_long_as_its_own_hashes_take(hasher: Cont
 async def test_later_callers_do_not_starve_a_batch(hasher: ControlledHasher) -> None:
     hashing = hashing_with(hasher, max_wait_seconds=0)
     loop = asyncio.get_running_loop()
-    batch = asyncio.create_task(hashing.hash_passwords(passwords(5)))
+    batch = asyncio.create_task(hashing.hash_passwords(ORGANIZATION, passwords(5)))
     await wait_for_started(hasher, 1)
     singles = []
     start = loop.time()
     while loop.time() < start + 11 * HASH_SECONDS:  # just past the batch's deadline, twice its own duration
-        singles.append(asyncio.create_task(hashing.hash_passwords(["single"])))
+        singles.append(asyncio.create_task(hashing.hash_passwords(ORGANIZATION, ["single"])))
         await asyncio.sleep(HASH_SECONDS / 4)
     waiting = [each for each in singles if not each.done()]
-    late = asyncio.create_task(hashing.hash_passwords(["late"] * 5))
+    late = asyncio.create_task(hashing.hash_passwords(ORGANIZATION, ["late"] * 5))
     await asyncio.sleep(0)
     hasher.permits.release(1_000)
     await asyncio.gather(batch, late, *waiting)
     assert hasher.started.index("late") > hasher.started.index("password 4")
+
+
+async def test_organizations_take_turns(hasher: ControlledHasher) -> None:
+    hashing = hashing_with(hasher)
+    flood = [asyncio.create_task(hashing.hash_passwords("flood", passwords(100))) for _ in range(3)]
+    await wait_for_started(hasher, 1)
+    others = [
+        asyncio.create_task(hashing.hash_passwords(organization, [f"{organization} {number}" for number in range(5)]))
+        for organization in ("one", "two")
+    ]
+    while not all(other.done() for other in others):
+        hasher.permits.release()
+        await wait_for_started(hasher, len(hasher.started) + 1)
+    assert len(hasher.started) < 3 * 5 + 5  # each of the three gets a third
+    hasher.permits.release(300)
+    await asyncio.gather(*flood)
+
+
+async def test_a_full_queue_of_one_organization_rejects_only_its_own_passwords(hasher: ControlledHasher) -> None:
+    hashing = hashing_with(hasher, max_wait_seconds=10 * HASH_SECONDS)
+    flood = [asyncio.create_task(hashing.hash_passwords("flood", ["flood"])) for _ in range(30)]
+    await wait_for_started(hasher, 1)
+    assert sum(each.done() for each in flood) > 15
+    other = asyncio.create_task(hashing.hash_passwords("other", ["other"]))
+    await asyncio.sleep(0)
+    assert not other.done()
+    hasher.permits.release(30)
+    assert await other == [f"{SCHEME}OTHER"]
+    await asyncio.gather(*flood, return_exceptions=True)
 
 
 @pytest.mark.parametrize(("lanes", "updates"), [(1, True), (2, False)])
@@ -159,22 +189,22 @@ async def test_single_lane_hashes_update_the_estimate(lanes: int, updates: bool)
             return password
 
     hashing = hashing_with(SlowHasher(), max_wait_seconds=2.5 * HASH_SECONDS / lanes)
-    await hashing.hash_passwords(passwords(3))
+    await hashing.hash_passwords(ORGANIZATION, passwords(3))
     # With the initial estimate two hashes fit into the maximum wait, with the measured duration only one.
-    concurrent = [asyncio.create_task(hashing.hash_passwords([password])) for password in passwords(3)]
+    concurrent = [asyncio.create_task(hashing.hash_passwords(ORGANIZATION, [password])) for password in passwords(3)]
     results = await asyncio.gather(*concurrent, return_exceptions=True)
     assert [isinstance(result, TooManyRequests) for result in results] == [False, False, updates]
 
 
 async def test_key_generation_leaves_the_estimate_of_a_hash_unchanged(hasher: ControlledHasher) -> None:
     pool = hashing_with(hasher).pool
-    await pool.run([generate_dkim_key])
+    await pool.run(ORGANIZATION, [generate_dkim_key])
     assert pool.task_seconds == HASH_SECONDS
 
 
 async def test_closing_the_pool_cancels_the_queued_tasks(hasher: ControlledHasher) -> None:
     hashing = hashing_with(hasher)
-    batch = asyncio.create_task(hashing.hash_passwords(passwords(10)))
+    batch = asyncio.create_task(hashing.hash_passwords(ORGANIZATION, passwords(10)))
     await wait_for_started(hasher, 1)
     hashing.pool.close()
     hasher.permits.release(10)
@@ -191,15 +221,15 @@ async def test_a_failing_hash_fails_only_its_own_batch(hasher: ControlledHasher)
 
     hashing = hashing_with(FailingHasher(), threads=2)
     with pytest.raises(MemoryError):
-        await hashing.hash_passwords(passwords(3))
-    assert await hashing.hash_passwords(["next"]) == [f"{SCHEME}NEXT"]
+        await hashing.hash_passwords(ORGANIZATION, passwords(3))
+    assert await hashing.hash_passwords(ORGANIZATION, ["next"]) == [f"{SCHEME}NEXT"]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux has a priority per thread")
 async def test_pool_threads_have_a_lower_priority_than_the_event_loop(hasher: ControlledHasher) -> None:
     before = os.getpriority(os.PRIO_PROCESS, 0)
     hasher.permits.release()
-    await hashing_with(hasher).hash_passwords(["one"])
+    await hashing_with(hasher).hash_passwords(ORGANIZATION, ["one"])
     assert hasher.niceness == min(19, before + NICENESS)
     assert os.getpriority(os.PRIO_PROCESS, 0) == before
 

@@ -1,8 +1,10 @@
 """Metrics: every call is counted once, under the status code that its caller gets."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from io import StringIO
 
 import grpc
 import pytest
@@ -105,6 +107,16 @@ async def test_calls_are_counted_by_status_code(service: Service, tenant: Tenant
     assert completed_since(before, "ListMailboxes") == {"OK": 3, "INVALID_ARGUMENT": 1, "UNAUTHENTICATED": 1}
     assert completed_since(before, "GetMailbox") == {"NOT_FOUND": 1}
     assert completed_since(before, "ListDomains") == {}
+
+
+async def test_calls_without_a_valid_key_are_counted_and_logged_by_sample(service: Service, logs: StringIO) -> None:
+    before, start = scrape_tests(), len(logs.getvalue())
+    for metadata in ((), (("x-auth-token", ABSENT_ID),)) * 10:
+        await failure_of(service.stub(metadata).ListMailboxes(pb.ListMailboxesRequest()))
+    assert scrape_tests().increase(before, "postroom_calls_unauthenticated_total") == 20
+    events = [json.loads(line)["event"] for line in logs.getvalue()[start:].splitlines()]
+    assert "call" not in events
+    assert events.count("calls without a valid key") < 20
 
 
 async def test_an_unexpected_error_is_counted_as_internal(tenant: Tenant, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -194,7 +194,8 @@ def found_in(text: str, secrets: list[str]) -> list[str]:
 
 async def test_no_log_line_contains_a_secret(session: Session, logs: StringIO) -> None:
     lines = [json.loads(line) for line in logs.getvalue().splitlines()]
-    assert {line["code"] for line in lines if line["event"] == "call"} >= {"OK", "INTERNAL", "UNAUTHENTICATED"}
+    assert {line["code"] for line in lines if line["event"] == "call"} >= {"OK", "INTERNAL"}
+    assert any(line["event"] == "calls without a valid key" for line in lines)
     assert any("exception" in line for line in lines), "a traceback was logged"
     assert found_in(logs.getvalue(), session.passwords + session.secrets + session.private_keys) == []
     assert "$argon2id$" not in logs.getvalue()
@@ -224,7 +225,8 @@ async def test_every_mutating_or_failed_call_is_logged_with_its_caller(session: 
         assert line["rpc"] in {method.name for method in SERVICE.methods}
         assert line["request_id"]
         assert line["duration_ms"] >= 0
-        authenticated = line["code"] != "UNAUTHENTICATED"
-        assert (line["access_key"] is not None) == (line["organization_id"] is not None) == authenticated
+        assert line["code"] != "UNAUTHENTICATED"  # logged by sample
+        assert line["access_key"]
+        assert line["organization_id"]
         if line["code"] == "OK":
             assert not line["rpc"].startswith(("Get", "List"))

@@ -18,7 +18,7 @@ from sqlalchemy import Engine, event, make_url
 from postroomd.storage.copy.copying import CopyFailed, ProgressCallback, Stage, copy_database
 from postroomd.storage.migrations import migrate, require_current
 from postroomd.storage.schema import DERIVED_TABLES, TENANT_TABLES, metadata
-from tests.conftest import NewDatabase
+from tests.support.databases import NewDatabase
 from tests.support.factories import new_id, new_tenant
 from tests.support.filled_database import (
     MAILBOXES,
@@ -29,7 +29,7 @@ from tests.support.filled_database import (
     table_names,
     with_repository,
 )
-from tests.support.postgres import PostgresServer
+from tools.postgres import PostgresServer
 
 pytestmark = pytest.mark.xdist_group("postgresql")
 

@@ -36,7 +36,7 @@ from postroomd.storage import migrations
 from postroomd.storage.drivers import migration_engine
 from postroomd.storage.migrations import HEAD, current_revision, migrate, require_current
 from postroomd.storage.schema import DERIVED_TABLES, metadata
-from tests.support.postgres import PostgresServer
+from tools.postgres import PostgresServer
 
 Result = TypeVar("Result")
 
@@ -260,6 +260,8 @@ def example_value(column: Column[Any], number: int) -> Any:
         return bytes([number]) * 8
     if isinstance(kind, Uuid) or column.name == "id" or column.name.endswith("_id"):
         return str(uuid4())
+    if column.name == "dns_name":
+        return f"name{number}.example."  # in the form that 0006 leaves unchanged
     return f"{column.name[:20]} {number}"
 
 
@@ -378,3 +380,63 @@ def test_a_migration_counts_and_indexes_existing_rows(empty: str) -> None:
         await engine.dispose()
 
     asyncio.run(check())
+
+
+RECORDS_BEFORE_0006 = {
+    "autoconfig": ("optional", "cname_dns_type", "autoconfig.example.com", "autoconfig.mail.example."),
+    "autodiscover": ("optional", "cname_dns_type", "autodiscover.example.com", "autodiscover.mail.example"),
+    "caldav": ("optional", "srv_dns_type", "_caldavs._tcp.example.com", "0 1 443 dav.mail.example."),
+    "carddav": ("optional", "srv_dns_type", "_carddavs._tcp.example.com.", "0 1 443 dav.mail.example"),
+    "dkim": ("required", "txt_dns_type", "post._domainkey.example.com", "v=DKIM1; k=rsa; p=S0VZ"),
+    "dmarc": ("recommended", "txt_dns_type", "_dmarc.example.com", "v=DMARC1; p=none"),
+    "domain_validation": ("required", "txt_dns_type", "_postroom-challenge.example.com", "postroom-validation=1"),
+    "imap": ("optional", "srv_dns_type", "_imaps._tcp.example.com", "0 1 993 imap.mail.example."),
+    "mx": ("required", "mx_dns_type", "example.com", "10 mx.mail.example"),
+    "pop3": ("optional", "srv_dns_type", "_pop3s._tcp.example.com", "10 1 995 pop3.mail.example"),
+    "spf": ("required", "txt_dns_type", "example.com", "v=spf1 include:_spf.mail.example ~all"),
+    "submission": ("optional", "srv_dns_type", "_submissions._tcp.example.com", "0 1 465 smtp.mail.example."),
+}
+
+RECORDS_AT_0006 = {
+    "autoconfig": ("recommended", "cname_dns_type", "autoconfig.example.com.", "autoconfig.mail.example."),
+    "autodiscover": ("recommended", "cname_dns_type", "autodiscover.example.com.", "autodiscover.mail.example."),
+    "caldav": ("optional", "srv_dns_type", "_caldavs._tcp.example.com.", "0 1 443 dav.mail.example."),
+    "carddav": ("optional", "srv_dns_type", "_carddavs._tcp.example.com.", "0 1 443 dav.mail.example."),
+    "dkim": ("required", "txt_dns_type", "post._domainkey.example.com.", "v=DKIM1; k=rsa; p=S0VZ"),
+    "dmarc": ("required", "txt_dns_type", "_dmarc.example.com.", "v=DMARC1; p=none"),
+    "domain_validation": ("required", "txt_dns_type", "_postroom-challenge.example.com.", "postroom-validation=1"),
+    "imap": ("recommended", "srv_dns_type", "_imaps._tcp.example.com.", "0 1 993 imap.mail.example."),
+    "mx": ("required", "mx_dns_type", "example.com.", "10 mx.mail.example."),
+    "pop3": ("recommended", "srv_dns_type", "_pop3s._tcp.example.com.", "10 1 995 pop3.mail.example."),
+    "spf": ("required", "txt_dns_type", "example.com.", "v=spf1 include:_spf.mail.example ~all"),
+    "submission": ("recommended", "srv_dns_type", "_submissions._tcp.example.com.", "0 1 465 smtp.mail.example."),
+}
+
+
+@pytest.mark.parametrize("revision", REVISIONS[: REVISIONS.index("0006")])
+def test_migration_rewrites_levels_and_final_dots_of_records(empty: str, revision: str) -> None:
+    migrate_to(empty, revision)
+    run(empty, insert_rows)
+
+    def insert_records(connection: Connection) -> None:
+        table = reflect(connection).tables["domain_records"]
+        connection.execute(table.delete())
+        domain = connection.execute(text("SELECT * FROM domains LIMIT 1")).mappings().one()
+        row = {column.name: domain[column.name] for column in table.columns if column.name in domain} | {
+            "domain_id": domain["id"],
+            "status": "valid",
+            "error": None,
+        }
+        names = ("level", "dns_type", "dns_name", "dns_value")
+        for kind, values in RECORDS_BEFORE_0006.items():
+            own = {"id": str(uuid4()), "kind": kind}
+            connection.execute(table.insert(), row | own | dict(zip(names, values, strict=True)))
+
+    run(empty, insert_records)
+    migrate(empty)
+
+    def records(connection: Connection) -> dict[str, tuple[Any, ...]]:
+        statement = "SELECT kind, level, dns_type, dns_name, dns_value FROM domain_records WHERE status = 'valid'"
+        return {kind: tuple(values) for kind, *values in connection.execute(text(statement))}
+
+    assert run(empty, records) == RECORDS_AT_0006

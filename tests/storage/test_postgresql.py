@@ -23,7 +23,7 @@ from postroomd.storage.database import Database
 from postroomd.storage.opening import open_database
 from postroomd.storage.sql import SqlRepository
 from postroomd.worker.steps import Worker
-from tests.conftest import NewDatabase
+from tests.support.databases import NewDatabase
 from tests.support.factories import NOW, Tenant, mailbox, new_alias, new_domain, new_mailbox, new_mailboxes, new_tenant
 from tests.support.lifecycle import BILLED, FREE, PLATFORM
 from tests.support.waiting import wait_until

@@ -11,8 +11,9 @@ from postroomd.storage.migrations import migrate
 from postroomd.storage.opening import ReplicaUrl, open_database
 from postroomd.storage.sql import SqlRepository
 from tests.support.factories import Tenant, new_domain, new_id, new_tenant
-from tests.support.postgres import FAST, PostgresServer, running_server
+from tests.support.postgres import FAST, running_server
 from tests.support.waiting import wait_until
+from tools.postgres import PostgresServer
 
 pytestmark = pytest.mark.xdist_group("postgresql")
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class ExpectedRecord:
-    """A record as the REST contract shows it. `prefix` precedes the domain's name.
+    """A record as the REST contract shows it. `prefix` precedes the domain's name and a final dot.
 
     `value` is the whole value, or its beginning if the rest is generated for each domain.
     """
@@ -23,18 +23,20 @@ class ExpectedRecord:
 
 
 EXPECTED_RECORDS: Mapping[str, ExpectedRecord] = {
-    "autoconfig": ExpectedRecord("optional", "cname_dns_type", "autoconfig.", "autoconfig.mail.example."),
-    "autodiscover": ExpectedRecord("optional", "cname_dns_type", "autodiscover.", "autodiscover.mail.example."),
-    "caldav": ExpectedRecord("optional", "srv_dns_type", "_caldavs._tcp.", "0 1 443 dav.mail.example."),
-    "carddav": ExpectedRecord("optional", "srv_dns_type", "_carddavs._tcp.", "0 1 443 dav.mail.example."),
-    "dkim": ExpectedRecord("required", "txt_dns_type", "postroom._domainkey.", "v=DKIM1; k=rsa; p=", generated=True),
-    "dmarc": ExpectedRecord("recommended", "txt_dns_type", "_dmarc.", "v=DMARC1; p=none"),
+    "autoconfig": ExpectedRecord("recommended", "cname_dns_type", "autoconfig.", "autoconfig.mail.example."),
+    "autodiscover": ExpectedRecord("recommended", "cname_dns_type", "autodiscover.", "autodiscover.mail.example."),
+    "caldav": ExpectedRecord("optional", "srv_dns_type", "_caldavs._tcp.", "0 1 443 caldav.mail.example."),
+    "carddav": ExpectedRecord("optional", "srv_dns_type", "_carddavs._tcp.", "0 1 443 carddav.mail.example."),
+    "dkim": ExpectedRecord(
+        "required", "txt_dns_type", "postroom._domainkey.", "v=DKIM1; h=sha256; k=rsa; p=", generated=True
+    ),
+    "dmarc": ExpectedRecord("required", "txt_dns_type", "_dmarc.", "v=DMARC1; p=none"),
     "domain_validation": ExpectedRecord(
         "required", "txt_dns_type", "_postroom-challenge.", "postroom-validation=", generated=True
     ),
-    "imap": ExpectedRecord("optional", "srv_dns_type", "_imaps._tcp.", "0 1 993 imap.mail.example."),
+    "imap": ExpectedRecord("recommended", "srv_dns_type", "_imaps._tcp.", "0 1 993 imap.mail.example."),
     "mx": ExpectedRecord("required", "mx_dns_type", "", "10 mx.mail.example."),
-    "pop3": ExpectedRecord("optional", "srv_dns_type", "_pop3s._tcp.", "10 1 995 pop3.mail.example."),
+    "pop3": ExpectedRecord("recommended", "srv_dns_type", "_pop3s._tcp.", "0 1 995 pop3.mail.example."),
     "spf": ExpectedRecord("required", "txt_dns_type", "", "v=spf1 include:_spf.mail.example ~all"),
-    "submission": ExpectedRecord("optional", "srv_dns_type", "_submissions._tcp.", "0 1 465 smtp.mail.example."),
+    "submission": ExpectedRecord("recommended", "srv_dns_type", "_submissions._tcp.", "0 1 465 smtp.mail.example."),
 }

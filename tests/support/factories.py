@@ -201,9 +201,6 @@ async def new_mailbox(repository: Repository, parent: Domain, new: NewMailbox) -
     return created
 
 
-new_one = new_mailbox
-
-
 def alias(parent: Mailbox, *, local_part: str, now: datetime = NOW, alias_id: str | None = None) -> Alias:
     return Alias(
         id=alias_id or new_id(),

@@ -136,6 +136,3 @@ def copy_file(url: str, directory: Path) -> str:
     path = directory / f"{new_id()}.db"
     shutil.copyfile(str(make_url(url).database), path)
     return f"sqlite+aiosqlite:///{path}"
-
-
-everything, fill, tables_of, copied_file = all_rows, populate, table_names, copy_file

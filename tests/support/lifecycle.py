@@ -17,7 +17,7 @@ BILLED = LifecyclePolicy(billing=True)
 PLATFORM = LifecyclePolicy(provisioning=True)
 BOTH = LifecyclePolicy(billing=True, provisioning=True)
 
-RETENTION = FREE.retention
+RETENTION = FREE.deletion_retention
 MICROSECOND = timedelta(microseconds=1)
 START = datetime(2024, 1, 31, 12, 30, tzinfo=UTC)
 NOW = START + timedelta(days=10)

@@ -47,21 +47,14 @@ class Scrape:
         assert len(values) == len(samples)
         return values
 
-    counted = nonzero
-
     def increase(self, before: "Scrape", name: str, **labels: str) -> float:
         """Return the increase of a sample since an earlier scrape."""
         return self.value(name, **labels) - before.value(name, **labels)
-
-    since = increase
 
 
 def scrape_tests() -> Scrape:
     """Return the metrics of this process. They include those of earlier tests."""
     return Scrape(generate_latest(REGISTRY).decode())
-
-
-here = scrape_tests
 
 
 def scrape(address: str) -> Scrape:

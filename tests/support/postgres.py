@@ -3,9 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from tools.ports import free_port as free_port
-from tools.postgres import PostgresServer as PostgresServer
-from tools.postgres import server_directory
+from tools.postgres import PostgresServer, server_directory
 
 # Durability is off: no test depends on surviving a machine crash, and the semantics visible to clients are the same.
 FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}

@@ -36,5 +36,3 @@ def _microseconds(instant: datetime) -> int:
 
 
 MAILBOXES = st.builds(Mailbox, **{name: _values_of(hint) for name, hint in get_type_hints(Mailbox).items()})
-
-listed = view_of

@@ -51,8 +51,8 @@ async def register_domain(api: Api, name: str) -> Any:
     assert_uuid(domain.id)
     assert (domain.project_id, domain.organization_id) == (api.project_id, api.organization_id)
     assert (domain.name, domain.status, domain.mailbox_total_count) == (name, "waiting_validation", 0)
-    assert (domain.webmail_url, domain.imap_url) == ("https://webmail.mail.example", "imaps://imap.mail.example:993")
-    assert (domain.pop3_url, domain.smtp_url) == ("pop3s://pop3.mail.example:995", "smtps://smtp.mail.example:465")
+    assert (domain.webmail_url, domain.imap_url) == ("https://webmail.mail.example", "imap.mail.example")
+    assert (domain.pop3_url, domain.smtp_url) == ("pop3.mail.example", "smtp.mail.example")
     assert before <= domain.created_at == domain.updated_at <= datetime.now(UTC)
     assert await api.call("get_domain", domain_id=domain.id) == domain
 
@@ -72,7 +72,7 @@ async def check_records(api: Api, domain: Any, status: str) -> None:
         record = records[kind]
         assert (record.domain_id, record.status, record.error) == (domain.id, status, None)
         assert (record.level, record.dns_type) == (expected.level, expected.dns_type)
-        assert record.dns_name == expected.prefix + domain.name
+        assert record.dns_name == f"{expected.prefix}{domain.name}."
         assert expected.matches(record.dns_value), kind
         assert record.created_at <= record.updated_at
     assert len({record.id for record in records.values()}) == len(EXPECTED_RECORDS)

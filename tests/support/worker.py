@@ -1,5 +1,6 @@
 """The worker's steps in a test, without its loop and its backoff."""
 
+import asyncio
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from functools import partial
@@ -9,13 +10,20 @@ from postroomd.domain.domains import activate_domain, settle_validation
 from postroomd.domain.model import DomainStatus
 from postroomd.domain.records import Finding
 from postroomd.storage.protocols.rules import ValidationRule
-from postroomd.storage.protocols.work import Work
+from postroomd.storage.protocols.work import LookupShare, Work
 from postroomd.worker.steps import Worker
 
 
 async def drain(worker: Worker, now: datetime) -> int:
     """Run everything that is due at an instant, and return the number of steps taken. A step's failure is raised."""
-    return await worker.look_up_domains(now) + await drain_steps(worker, now)
+    return await look_up_domains(worker, now) + await drain_steps(worker, now)
+
+
+async def look_up_domains(worker: Worker, now: datetime) -> int:
+    """Look up every domain that is due, without the pool and its limits, and return their number."""
+    leases = await worker.lease_lookups(now, 100, LookupShare(100))
+    await asyncio.gather(*(worker.look_up(lease, now) for lease in leases))
+    return len(leases)
 
 
 async def drain_steps(worker: Worker, now: datetime) -> int:

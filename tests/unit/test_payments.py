@@ -172,8 +172,17 @@ def test_an_unpaid_mailbox_fails_is_locked_and_deleted_on_time() -> None:
         assert advanced(new, instant - MICROSECOND) is new
         new = advanced(new, instant)
         assert (new.status, new.cause, new.updated_at) == (status, event, instant)
-    assert due_at(new) == new.deletion_scheduled_at == canceling + BILLED.retention
-    assert advance_mailbox(new, D.READY, BILLED, canceling + BILLED.retention) is None
+    assert due_at(new) == new.deletion_scheduled_at == canceling + BILLED.cancellation_retention
+    assert advance_mailbox(new, D.READY, BILLED, canceling + BILLED.cancellation_retention) is None
+
+
+def test_an_unpaid_subscription_has_the_retention_of_a_canceled_one() -> None:
+    policy = replace(BILLED, deletion_retention=timedelta(minutes=10), cancellation_retention=timedelta(days=60))
+    canceling = START + TERM + GRACE + SUSPENSION
+    suspended = advanced(advanced(billed(), START + TERM), START + TERM + GRACE)
+    deleted = advance_mailbox(suspended, D.READY, policy, canceling)
+    assert deleted is not None
+    assert deleted.deletion_scheduled_at == canceling + timedelta(days=60)
 
 
 def test_a_refusal_fails_a_mailbox_at_once_and_extends_no_grace_period() -> None:
@@ -208,16 +217,16 @@ def test_a_payment_does_not_undo_a_scheduled_deletion() -> None:
 
 def test_a_refusal_while_deletion_is_scheduled_makes_no_step_due() -> None:
     new = billed()
-    gone = delete_mailbox(new, BILLED.retention, START)
-    _, failed = refuse_payment(requested(new), gone, D.READY, reason="no", policy=BILLED, now=START)
+    deleted = delete_mailbox(new, BILLED.deletion_retention, START)
+    _, failed = refuse_payment(requested(new), deleted, D.READY, reason="no", policy=BILLED, now=START)
     assert failed is not None
-    assert due_at(failed) == failed.deletion_scheduled_at == START + BILLED.retention
+    assert due_at(failed) == failed.deletion_scheduled_at == START + BILLED.deletion_retention
 
 
 def test_a_restore_in_the_same_period_requests_the_same_payment_again() -> None:
     new = billed()
-    gone = delete_mailbox(advanced(new, START + 8 * DAY), BILLED.retention, START + 8 * DAY)
-    back = restore_mailbox(gone, D.READY, BILLED, START + 9 * DAY)
+    deleted = delete_mailbox(advanced(new, START + 8 * DAY), BILLED.deletion_retention, START + 8 * DAY)
+    back = restore_mailbox(deleted, D.READY, BILLED, START + 9 * DAY)
     assert back.status is M.WAITING_PAYMENT
     assert requested(back).id == payment_id(new)
     assert requested(back).overdue_at == START + 9 * DAY + TERM
@@ -225,8 +234,8 @@ def test_a_restore_in_the_same_period_requests_the_same_payment_again() -> None:
 
 def test_a_restore_in_a_new_period_requests_a_new_payment() -> None:
     new = billed()
-    gone = delete_mailbox(paid(new), BILLED.retention, ends(new) - DAY)
-    back = restore_mailbox(gone, D.READY, BILLED, ends(new) + DAY)
+    deleted = delete_mailbox(paid(new), BILLED.deletion_retention, ends(new) - DAY)
+    back = restore_mailbox(deleted, D.READY, BILLED, ends(new) + DAY)
     assert back.status is M.WAITING_PAYMENT
     assert requested(back).id != payment_id(new)
 

@@ -73,7 +73,7 @@ def next_states(state: State, policy: LifecyclePolicy) -> Iterator[State | Mailb
         return update_mailbox(box, status, period=period, new_password=False, policy=policy, now=now)
 
     rules: list[Callable[[], Mailbox | None]] = [
-        lambda: delete_mailbox(box, policy.retention, now),
+        lambda: delete_mailbox(box, policy.deletion_retention, now),
         lambda: restore_mailbox(box, status, policy, now),
         lambda: lock_mailbox(box, status, reason="abuse", now=now),
         lambda: unlock_mailbox(box, status, now=now),

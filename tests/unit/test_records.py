@@ -49,13 +49,26 @@ def test_each_record_has_its_level_type_name_and_value(kind: str) -> None:
     expected = EXPECTED_RECORDS[kind]
     generated = {"dkim": "S0VZ", "domain_validation": "T0KEN"}.get(kind, "")
     assert (plan.level, plan.dns_type) == (expected.level, expected.dns_type)
-    assert plan.dns_name == expected.prefix + "example.com"
+    assert plan.dns_name == expected.prefix + "example.com."
     assert plan.dns_value == expected.value + generated
 
 
 def test_dmarc_record_has_the_configured_policy() -> None:
     plans = planned(replace(MAIL_HOSTS, dmarc_policy="quarantine"))
     assert [plan.dns_value for plan in plans if plan.kind == "dmarc"] == ["v=DMARC1; p=quarantine"]
+
+
+@pytest.mark.parametrize(("policy", "value"), [("softfail", "~all"), ("fail", "-all")])
+def test_spf_record_ends_with_the_configured_policy(policy: str, value: str) -> None:
+    plans = {plan.kind: plan for plan in planned(replace(MAIL_HOSTS, spf_policy=policy))}
+    assert plans["spf"].dns_value == f"v=spf1 include:_spf.mail.example {value}"
+
+
+def test_validation_record_has_the_configured_label_and_prefix() -> None:
+    for label, name in (("_proof", "_proof.example.com."), ("", "example.com.")):
+        hosts = replace(MAIL_HOSTS, validation_label=label, validation_prefix="mail-proof=")
+        plans = {plan.kind: plan for plan in planned(hosts)}
+        assert (plans["domain_validation"].dns_name, plans["domain_validation"].dns_value) == (name, "mail-proof=T0KEN")
 
 
 def test_there_are_twelve_kinds_in_the_order_of_the_contract() -> None:
@@ -68,8 +81,8 @@ def test_there_are_twelve_kinds_in_the_order_of_the_contract() -> None:
 
 
 @pytest.mark.parametrize("plan", planned(), ids=[plan.kind for plan in planned()])
-def test_a_host_in_a_value_ends_with_a_dot_and_a_name_does_not(plan: RecordPlan) -> None:
-    assert plan.dns_name.endswith("example.com")
+def test_a_name_and_a_host_in_a_value_end_with_a_dot(plan: RecordPlan) -> None:
+    assert plan.dns_name.endswith("example.com.")
     assert plan.dns_value.endswith(".") == (plan.dns_type is not DnsType.TXT_DNS_TYPE)
 
 

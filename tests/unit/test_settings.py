@@ -50,6 +50,16 @@ def test_only_up_trusts_dns_records_by_default(monkeypatch: pytest.MonkeyPatch) 
     assert load_settings({}, UpSettings).domain_validation == "dns"
 
 
+@pytest.mark.parametrize(("text", "label"), [("", ""), ("@", ""), ("_Proof", "_proof")])
+def test_the_validation_label_may_be_empty_for_the_domain_itself(text: str, label: str) -> None:
+    assert load_settings({"domain_validation_label": text}).domain_validation_label == label
+
+
+def test_the_retentions_are_set_separately() -> None:
+    policy = load_settings({"deletion_retention": "10m", "cancellation_retention": "30d"}).lifecycle_policy()
+    assert (policy.deletion_retention, policy.cancellation_retention) == (timedelta(minutes=10), timedelta(days=30))
+
+
 def test_settings_are_frozen() -> None:
     with pytest.raises(ValidationError):
         Settings().mailbox_quota = 5
@@ -111,6 +121,13 @@ def test_an_invalid_duration_is_rejected(text: str) -> None:
         ("mailbox_quota", "many"),
         ("deletion_retention", "0"),
         ("deletion_retention", "3651d"),
+        ("cancellation_retention", "0"),
+        ("domain_validation_label", "a b"),
+        ("domain_validation_label", f"{'a' * 64}"),
+        ("domain_validation_prefix", "a b"),
+        ("domain_validation_prefix", "a" * 65),
+        ("spf_policy", "none"),
+        ("dkim_bits", "4096"),
         ("key_cache_seconds", "5.1"),
         ("key_cache_seconds", "nan"),
         ("hash_wait_seconds", "-1"),

@@ -136,7 +136,7 @@ async def test_each_wrong_record_has_an_error_until_it_is_corrected(environment:
     await environment.run_worker()
     assert await registered.status() is DomainStatus.VALIDATION_FAILED
 
-    environment.internet.publish(NAME, zone(registered.records, {"imap": []}))  # an optional record
+    environment.internet.publish(NAME, zone(registered.records, {"imap": []}))  # a recommended record
     await registered.request_validation()
     await environment.run_worker()
     assert await registered.status() is DomainStatus.READY

@@ -91,7 +91,7 @@ async def test_looked_up_domains_are_counted_by_their_status(repository: Reposit
     before = scrape_tests()
     await validating_domain(repository, tenant)
     await drain(worker_of(repository, FailingProber()), NOW)
-    assert increases(before, LOOKED_UP, "status") == {"validation_failed": 1}
+    assert increases(before, LOOKED_UP, "status") == {"waiting_validation": 1}
     assert increases(before, FAILURES) == {}
 
 
@@ -100,7 +100,7 @@ async def test_a_prober_that_raises_is_counted_as_a_failure(repository: Reposito
     await validating_domain(repository, tenant)
     await drain(worker_of(repository, FailingProber(raises=True)), NOW)
     assert increases(before, FAILURES) == {"dns_lookup": 1}
-    assert increases(before, LOOKED_UP, "status") == {"validation_failed": 1}
+    assert increases(before, LOOKED_UP, "status") == {"waiting_validation": 1}
 
 
 async def test_a_failed_step_is_counted_as_a_failure_only(
@@ -160,7 +160,7 @@ class OnePassClock(Clock):
     def now(self) -> datetime:
         return self.time
 
-    async def rest(self, *_: Any) -> None:
+    async def wait(self, *_: Any) -> None:
         self.stop.set()
 
 

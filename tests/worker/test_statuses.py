@@ -37,21 +37,24 @@ from tests.support.factories import (
     records,
 )
 from tests.support.lifecycle import BOTH, FREE
-from tests.support.worker import activate_domains, drain
+from tests.support.worker import activate_domains, drain, look_up_domains
 
 DAY = timedelta(days=1)
 
 
 class Dns:
-    """A prober that finds all records valid, except two until they are published."""
+    """A prober that finds all records valid, except one until it is published and one until it is corrected."""
 
     def __init__(self) -> None:
         self.published = False
+        self.corrected = False
 
     async def probe(self, domain: Domain, records: Mapping[str, DomainRecord]) -> Mapping[str, Finding]:
         findings = dict(await TrustingProber().probe(domain, records))
         if not self.published:
-            findings |= {"mx": Finding(RecordStatus.NOT_FOUND, "no"), "spf": Finding(RecordStatus.INVALID, "no")}
+            findings["mx"] = Finding(RecordStatus.NOT_FOUND, "no")
+        if not self.corrected:
+            findings["spf"] = Finding(RecordStatus.INVALID, "no")
         return findings
 
 
@@ -110,11 +113,16 @@ async def test_every_status_is_reached(repository: Repository, tenant: Tenant) -
     await observer.validate(domain)
     await observer.observe(domain)  # validating
     await observer.work()
-    await observer.observe(domain)  # validation_failed, not_found, invalid
+    await observer.observe(domain)  # waiting_validation, not_found, invalid
 
     observer.dns.published = True
     await observer.validate(domain)
-    await observer.worker.look_up_domains(observer.now)  # without the next step, which would activate the domain
+    await observer.work()
+    await observer.observe(domain)  # validation_failed
+
+    observer.dns.corrected = True
+    await observer.validate(domain)
+    await look_up_domains(observer.worker, observer.now)  # without the next step, which would activate the domain
     await observer.observe(domain)  # provisioning, valid
     await observer.work()
     await observer.observe(domain, ada)  # ready, creating
@@ -138,7 +146,9 @@ async def test_every_status_is_reached(repository: Repository, tenant: Tenant) -
     await observer.observe(domain, ada)  # locked
     await observer.pay()
     now = observer.now
-    await repository.mailboxes.change(tenant.context, ada.id, lambda it, _: delete_mailbox(it, BOTH.retention, now))
+    await repository.mailboxes.change(
+        tenant.context, ada.id, lambda it, _: delete_mailbox(it, BOTH.deletion_retention, now)
+    )
     await observer.observe(domain, ada)  # deletion_scheduled
     await repository.mailboxes.change(tenant.context, ada.id, partial(restore_mailbox, policy=BOTH, now=now))
     await observer.observe(domain, ada)  # restoring

@@ -227,8 +227,8 @@ class QuotaExceeded(PostroomError):
 class TooManyRequests(PostroomError):
     """The service is overloaded; the call had no effect."""
 
-    def __init__(self, retry_after_seconds: float) -> None:
-        super().__init__("the service is overloaded: retry later")
+    def __init__(self, retry_after_seconds: float, message: str = "the service is overloaded: retry later") -> None:
+        super().__init__(message)
         self.retry_after_seconds = retry_after_seconds
 
 

@@ -180,7 +180,7 @@ def advance_mailbox(
         return advance_unpaid(mailbox, domain_status, policy, due)
     if mailbox.next_subscription_period is P.CANCELED:
         return replace(
-            schedule_deletion(mailbox, MailboxEvent.CANCELLATION_DUE, due + policy.retention, due),
+            schedule_deletion(mailbox, MailboxEvent.CANCELLATION_DUE, due + policy.cancellation_retention, due),
             subscription_period=P.CANCELED,
             subscription_period_started_at=due,
             next_subscription_period_starts_at=None,

@@ -103,7 +103,7 @@ def advance_unpaid(mailbox: Mailbox, domain_status: DomainStatus, policy: Lifecy
     if not policy.billing:
         return _settle(mailbox, domain_status, due)
     if mailbox.payment is S.SUSPENDED:
-        return schedule_deletion(mailbox, MailboxEvent.SUSPENSION_OVER, due + policy.retention, due)
+        return schedule_deletion(mailbox, MailboxEvent.SUSPENSION_OVER, due + policy.cancellation_retention, due)
     if mailbox.payment is S.FAILED:
         event, standing, grace = MailboxEvent.PAYMENT_GRACE_OVER, S.SUSPENDED, policy.suspension_grace
     else:

@@ -13,13 +13,15 @@ class LifecyclePolicy:
 
     `provisioning`: a mail platform confirms each change. Without it, every stored resource counts as provisioned.
 
-    `retention` is the time between a scheduled deletion and the purge, `quarantine` the time after a purge in which
-    the address can't be used again.
+    The retentions are the times between a scheduled deletion and the purge: `deletion_retention` after a caller deleted
+    the mailbox, `cancellation_retention` after its subscription ended, canceled or unpaid. `quarantine` is the time
+    after a purge in which the address can't be used again.
 
     `cascade_domain_deletion`: a domain can be deleted with mailboxes in it, as if every call had `force`.
     """
 
-    retention: timedelta = timedelta(days=30)
+    deletion_retention: timedelta = timedelta(days=30)
+    cancellation_retention: timedelta = timedelta(days=30)
     billing: bool = False
     payment_term: timedelta = timedelta(days=7)
     payment_grace: timedelta = timedelta(days=7)

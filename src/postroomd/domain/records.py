@@ -11,8 +11,7 @@ from enum import StrEnum
 from postroomd.domain.events import DomainEvent
 from postroomd.domain.model import DnsType, DomainRecord, DomainStatus, RecordLevel, RecordStatus
 
-VALIDATION_LABEL = "_postroom-challenge"
-VALIDATION_PREFIX = "postroom-validation="
+_SPF_QUALIFIERS = {"softfail": "~", "fail": "-"}
 
 
 class Outcome(StrEnum):
@@ -49,22 +48,33 @@ class Finding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MailHosts:
-    """The operator's host names that the records point at, without a final dot."""
+    """The operator's host names that the records point at, without a final dot, and the policies in them.
+
+    The validation record is published at `validation_label` below the domain, or at the domain itself if the label is
+    empty; its value is `validation_prefix` and the token. `spf_policy` is `softfail` or `fail`.
+    """
 
     mx: str
     imap: str
     pop3: str
     submission: str
-    dav: str
+    caldav: str
+    carddav: str
     autoconfig: str
     autodiscover: str
     spf_include: str
+    spf_policy: str
     dmarc_policy: str
+    validation_label: str
+    validation_prefix: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordPlan:
-    """One record to publish. `kind` is its field in GetDomainRecordsResponse."""
+    """One record to publish. `kind` is its field in GetDomainRecordsResponse.
+
+    `dns_name`, and host names in `dns_value`, end with a dot.
+    """
 
     kind: str
     level: RecordLevel
@@ -102,21 +112,23 @@ def plan_records(name: str, hosts: MailHosts, *, token: str, dkim_selector: str,
 def _plans(name: str, hosts: MailHosts, token: str, dkim_selector: str, dkim_key: str) -> Iterator[RecordPlan]:
     required, recommended, optional = RecordLevel.REQUIRED, RecordLevel.RECOMMENDED, RecordLevel.OPTIONAL
     txt, cname, srv, mx = DnsType.TXT_DNS_TYPE, DnsType.CNAME_DNS_TYPE, DnsType.SRV_DNS_TYPE, DnsType.MX_DNS_TYPE
+    validation_name = f"{hosts.validation_label}.{name}" if hosts.validation_label else name
+    spf = f"v=spf1 include:{hosts.spf_include} {_SPF_QUALIFIERS[hosts.spf_policy]}all"
     for kind, level, dns_type, dns_name, dns_value in (
-        ("domain_validation", required, txt, f"{VALIDATION_LABEL}.{name}", VALIDATION_PREFIX + token),
+        ("domain_validation", required, txt, validation_name, hosts.validation_prefix + token),
         ("mx", required, mx, name, f"10 {hosts.mx}."),
-        ("spf", required, txt, name, f"v=spf1 include:{hosts.spf_include} ~all"),
-        ("dkim", required, txt, f"{dkim_selector}._domainkey.{name}", f"v=DKIM1; k=rsa; p={dkim_key}"),
-        ("dmarc", recommended, txt, f"_dmarc.{name}", f"v=DMARC1; p={hosts.dmarc_policy}"),
-        ("autoconfig", optional, cname, f"autoconfig.{name}", f"{hosts.autoconfig}."),
-        ("autodiscover", optional, cname, f"autodiscover.{name}", f"{hosts.autodiscover}."),
-        ("imap", optional, srv, f"_imaps._tcp.{name}", f"0 1 993 {hosts.imap}."),
-        ("pop3", optional, srv, f"_pop3s._tcp.{name}", f"10 1 995 {hosts.pop3}."),
-        ("submission", optional, srv, f"_submissions._tcp.{name}", f"0 1 465 {hosts.submission}."),
-        ("caldav", optional, srv, f"_caldavs._tcp.{name}", f"0 1 443 {hosts.dav}."),
-        ("carddav", optional, srv, f"_carddavs._tcp.{name}", f"0 1 443 {hosts.dav}."),
+        ("spf", required, txt, name, spf),
+        ("dkim", required, txt, f"{dkim_selector}._domainkey.{name}", f"v=DKIM1; h=sha256; k=rsa; p={dkim_key}"),
+        ("dmarc", required, txt, f"_dmarc.{name}", f"v=DMARC1; p={hosts.dmarc_policy}"),
+        ("autoconfig", recommended, cname, f"autoconfig.{name}", f"{hosts.autoconfig}."),
+        ("autodiscover", recommended, cname, f"autodiscover.{name}", f"{hosts.autodiscover}."),
+        ("imap", recommended, srv, f"_imaps._tcp.{name}", f"0 1 993 {hosts.imap}."),
+        ("pop3", recommended, srv, f"_pop3s._tcp.{name}", f"0 1 995 {hosts.pop3}."),
+        ("submission", recommended, srv, f"_submissions._tcp.{name}", f"0 1 465 {hosts.submission}."),
+        ("caldav", optional, srv, f"_caldavs._tcp.{name}", f"0 1 443 {hosts.caldav}."),
+        ("carddav", optional, srv, f"_carddavs._tcp.{name}", f"0 1 443 {hosts.carddav}."),
     ):
-        yield RecordPlan(kind=kind, level=level, dns_type=dns_type, dns_name=dns_name, dns_value=dns_value)
+        yield RecordPlan(kind=kind, level=level, dns_type=dns_type, dns_name=f"{dns_name}.", dns_value=dns_value)
 
 
 NAME_OWNED_ELSEWHERE = "another organization has proved that it owns the name: it has to delete its domain first"

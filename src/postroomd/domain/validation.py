@@ -19,7 +19,7 @@ from postroomd.domain.passwords import MAX_PASSWORD, MIN_PASSWORD, InvalidPasswo
 from postroomd.domain.records import RecordPlan
 
 MAX_BATCH = 100  # mailboxes
-MAX_DESCRIPTION = 255  # characters
+MAX_DESCRIPTION = 128  # characters
 MAX_SEARCH = 320  # characters
 MAX_REASON = 255  # characters
 DEFAULT_PAGE_SIZE = 50

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from aiohttp import web
 from google.protobuf.descriptor import ServiceDescriptor
@@ -31,6 +31,8 @@ class GatewayConfig:
     grpc_address: str
     max_body_bytes: int = 1_048_576
     max_requests: int = 128
+    max_streams: int = 100
+    gateway_secret: str | None = field(default=None, repr=False)
     max_connections: int = 1_000
     max_connections_per_address: int = 0  # 0: no limit
     header_timeout_seconds: float = 10.0
@@ -81,7 +83,12 @@ async def open_gateway(
     On exit, the remaining requests are answered or cancelled before the channel is closed. Raises UnsupportedContract.
     """
     gateway = Gateway(services, config.endpoint_options, config.max_requests, config.cors_origins)
-    async with open_channel(config.grpc_address) as channel:
+    async with open_channel(
+        config.grpc_address,
+        max_calls=2 * config.max_requests,  # reads, and changes
+        max_streams=config.max_streams,
+        gateway_secret=config.gateway_secret,
+    ) as channel:
         gateway.connect(channel)
         async with open_server(gateway.handle, config.max_body_bytes, SHUTDOWN_SECONDS) as server:
             yield gateway, server

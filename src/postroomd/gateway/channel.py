@@ -1,6 +1,13 @@
-"""gRPC channel from the gateway to the service."""
+"""gRPC connections from the gateway to the service."""
+
+import asyncio
+from collections.abc import Callable
+from math import ceil
+from typing import Any
 
 import grpc
+
+GATEWAY_SECRET = "x-gateway-secret"  # noqa: S105 # the name of a metadata entry
 
 MAX_DETAILS_BYTES = 1024 * 1024
 
@@ -23,6 +30,76 @@ _OPTIONS: tuple[tuple[str, int], ...] = (
 )
 
 
-def open_channel(address: str) -> grpc.aio.Channel:
-    """Open a channel that connects, and reconnects, by itself. Requires a running event loop."""
-    return grpc.aio.insecure_channel(address, options=_OPTIONS)
+class ServiceChannel:
+    """Several connections to the service, each call on the one with the fewest calls in progress.
+
+    The service limits the concurrent calls of a connection (`--max-streams`); a further call would wait in the client,
+    behind calls that may take long. Taking turns would not prevent that: slow calls could meet on one connection.
+    """
+
+    def __init__(self, address: str, connections: int, gateway_secret: str | None) -> None:
+        # Without a pool of its own, each channel would share the one connection that an address has.
+        options = (*_OPTIONS, ("grpc.use_local_subchannel_pool", 1))
+        self.connections = [
+            _Connection(grpc.aio.insecure_channel(address, options=options)) for _ in range(connections)
+        ]
+        self._gateway_secret = gateway_secret
+
+    async def __aenter__(self) -> "ServiceChannel":
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await asyncio.gather(*(connection.channel.close() for connection in self.connections))
+
+    def unary_unary(
+        self,
+        method: str,
+        request_serializer: Callable[[Any], bytes] | None = None,
+        response_deserializer: Callable[[bytes], Any] | None = None,
+    ) -> Callable[..., "grpc.aio.UnaryUnaryCall[Any, Any]"]:
+        """Return the function that calls a method; its arguments are those of grpc.aio."""
+        stubs = [
+            (connection, connection.channel.unary_unary(method, request_serializer, response_deserializer))
+            for connection in self.connections
+        ]
+
+        def call(
+            request: Any, *, timeout: float, metadata: grpc.aio.Metadata | None = None
+        ) -> "grpc.aio.UnaryUnaryCall[Any, Any]":
+            if self._gateway_secret is not None:
+                metadata = metadata or grpc.aio.Metadata()
+                metadata.add(GATEWAY_SECRET, self._gateway_secret)
+            connection, stub = min(stubs, key=_calls_in_progress)
+            started = stub(request, timeout=timeout, metadata=metadata)
+            connection.calls += 1
+            started.add_done_callback(connection.on_done)
+            return started
+
+        return call
+
+
+class _Connection:
+    """One channel, which has one connection, and the number of its calls in progress."""
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self.channel = channel
+        self.calls = 0
+
+    def on_done(self, _call: object) -> None:
+        self.calls -= 1
+
+
+def _calls_in_progress(stub: tuple[_Connection, object]) -> int:
+    return stub[0].calls
+
+
+def open_channel(
+    address: str, *, max_calls: int = 256, max_streams: int = 100, gateway_secret: str | None = None
+) -> ServiceChannel:
+    """Open connections for `max_calls` concurrent calls, which connect and reconnect by themselves.
+
+    The service allows `max_streams` calls per connection. One more connection leaves room for health checks, and for
+    calls that the service has not yet finished. With a `gateway_secret` the service believes the client addresses that
+    calls carry. Requires a running event loop.
+    """
+    return ServiceChannel(address, ceil(max_calls / max_streams) + 1, gateway_secret)

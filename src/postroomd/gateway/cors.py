@@ -12,7 +12,9 @@ PREFLIGHT_SECONDS = 7_200  # browsers cache a preflight no longer than this
 REQUEST_HEADERS = (
     "Authorization, Content-Type, Idempotency-Key, If-Match, If-None-Match, X-Auth-Token, X-Consistency, X-Request-Id"
 )
-RESPONSE_HEADERS = "ETag, Idempotency-Replayed, Retry-After, X-Request-Id"
+RESPONSE_HEADERS = (
+    "ETag, Idempotency-Replayed, Retry-After, X-Ratelimit-Limit, X-Ratelimit-Remaining, X-Ratelimit-Reset, X-Request-Id"
+)
 
 
 class Cors:

@@ -1,7 +1,8 @@
 """Endpoints of the RPCs: one HTTP request becomes one gRPC call."""
 
 import asyncio
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from typing import Any, NamedTuple, Protocol
 
@@ -12,6 +13,7 @@ from google.protobuf.message import Message
 from postroomd.gateway import headers
 from postroomd.gateway.admission import Slots
 from postroomd.gateway.body import BodyLimits, BodyReader, check_declared_length
+from postroomd.gateway.channel import ServiceChannel
 from postroomd.gateway.errors import RequestError, error_response, from_rpc_error, invalid_arguments
 from postroomd.gateway.responses import HEADERS, json_response, no_content
 from postroomd.gateway.routes import Route
@@ -19,6 +21,11 @@ from postroomd.gateway.transcode import Transcoder
 from postroomd.gateway.violations import InvalidArguments, Violation
 
 ACCEPT_DETAILS = ("x-accept-details", "all")  # open_channel raises the metadata limit accordingly
+COPIED_HEADERS = {
+    name.lower(): name
+    for name in ("Idempotency-Replayed", "X-Ratelimit-Limit", "X-Ratelimit-Remaining", "X-Ratelimit-Reset")
+}
+"""Headers of responses, by the names of trailing metadata."""
 # Decoding 1 MiB of small JSON values takes up to a second: larger bodies are decoded outside the event loop.
 MAX_INLINE_BODY_BYTES = 65_536
 
@@ -51,7 +58,7 @@ class Endpoint(Protocol):
     def is_probe(self) -> bool:
         """Whether it is a health check, which is exempt from the limit of concurrent requests."""
 
-    def connect(self, channel: grpc.aio.Channel) -> None:
+    def connect(self, channel: ServiceChannel) -> None:
         """Set the channel. Called once, before the first request."""
 
     async def respond(self, request: IncomingRequest) -> web.Response:
@@ -76,7 +83,7 @@ class RpcEndpoint:
         self._response_is_empty = not route.response.fields
         self._call: Any = None
 
-    def connect(self, channel: grpc.aio.Channel) -> None:
+    def connect(self, channel: ServiceChannel) -> None:
         """Create the stub of the RPC."""
         self._call = channel.unary_unary(
             self.rpc,
@@ -109,10 +116,11 @@ class RpcEndpoint:
         try:
             message = await call
         except grpc.aio.AioRpcError as error:
-            raise RequestError(from_rpc_error(error, request.request_id)) from error
+            failure = from_rpc_error(error, request.request_id)
+            copied = {**failure.headers, **_copied_headers(error.trailing_metadata())}
+            raise RequestError(replace(failure, headers=copied)) from error
         response = self._response(request.http, message)
-        if key is not None and (await call.trailing_metadata()).get("idempotency-replayed") == "true":
-            response.headers["Idempotency-Replayed"] = "true"
+        response.headers.update(_copied_headers(await call.trailing_metadata()))
         return response
 
     def _apply_if_match(self, message: Any, request: web.BaseRequest) -> None:
@@ -157,6 +165,11 @@ class RpcEndpoint:
         if len(body) > MAX_INLINE_BODY_BYTES:
             return await asyncio.to_thread(self._transcoder.decode, *parts)
         return self._transcoder.decode(*parts)
+
+
+def _copied_headers(trailing: Iterable[tuple[str, str | bytes]] | None) -> dict[str, str]:
+    """Return the headers that the service sets by its trailing metadata."""
+    return {COPIED_HEADERS[name]: str(value) for name, value in trailing or () if name in COPIED_HEADERS}
 
 
 def _metadata(request: IncomingRequest, token: str, key: str | None, consistency: str | None) -> grpc.aio.Metadata:

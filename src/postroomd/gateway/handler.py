@@ -7,13 +7,13 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import cast
 
-import grpc
 from aiohttp import hdrs, web
 from google.protobuf.descriptor import ServiceDescriptor
 
 from postroomd.gateway import headers
 from postroomd.gateway.admission import TOO_MANY_REQUESTS, Slots
 from postroomd.gateway.body import BodyReader
+from postroomd.gateway.channel import ServiceChannel
 from postroomd.gateway.connections import Connection
 from postroomd.gateway.cors import Cors
 from postroomd.gateway.endpoints import Endpoint, EndpointOptions, IncomingRequest, RpcEndpoint
@@ -79,7 +79,7 @@ class Gateway:
         self._table.add(http_method, template, endpoint)
         self._metrics.register(http_method, template)
 
-    def connect(self, channel: grpc.aio.Channel) -> None:
+    def connect(self, channel: ServiceChannel) -> None:
         """Set the channel of every endpoint."""
         for endpoint in self._table:
             endpoint.connect(channel)

@@ -7,6 +7,7 @@ import grpc
 from aiohttp import web
 from grpc_health.v1 import health_pb2  # type: ignore[import-untyped, unused-ignore]
 
+from postroomd.gateway.channel import ServiceChannel
 from postroomd.gateway.endpoints import IncomingRequest
 from postroomd.gateway.json_codec import to_bytes
 from postroomd.gateway.responses import json_response
@@ -20,7 +21,7 @@ class Liveness:
     rpc = ""
     is_probe = True
 
-    def connect(self, channel: grpc.aio.Channel) -> None:
+    def connect(self, channel: ServiceChannel) -> None:
         """Do nothing: liveness does not depend on the service."""
 
     async def respond(self, request: IncomingRequest) -> web.Response:
@@ -37,7 +38,7 @@ class Readiness:
     def __init__(self) -> None:
         self._check: Any = None
 
-    def connect(self, channel: grpc.aio.Channel) -> None:
+    def connect(self, channel: ServiceChannel) -> None:
         """Create the stub of the health RPC."""
         self._check = channel.unary_unary(
             self.rpc,

@@ -32,6 +32,7 @@ SECRET_NAMES = frozenset(
         "authorization",
         "database_url",
         "dkim_private_key",
+        "gateway_secret",
         "new_password",
         "password",
         "password_hash",
@@ -43,6 +44,7 @@ SECRET_NAMES = frozenset(
         "token",
         "validation_token",
         "x_auth_token",
+        "x_gateway_secret",
     }
 )
 """Names whose values are masked at any depth; `-` is the same as `_`, and case is ignored."""

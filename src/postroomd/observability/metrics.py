@@ -23,6 +23,7 @@ HASH_BUCKETS = (0.01, 0.02, 0.03, 0.04, 0.06, 0.08, 0.12, 0.25, 0.5, 1.0, 2.5)
 
 SERVE, GATEWAY, WORKER = ("serve",), ("gateway",), ("worker",)
 CALL_KINDS = ("reads", "changes")
+REFUSED_KINDS = (*CALL_KINDS, "key_lookups", "searches", "rate_limit")
 STEPS = tuple(kind for kind in StepKind if kind not in {StepKind.POLL, StepKind.DNS_LOOKUP})
 FAILURES = (*StepKind, "database")
 
@@ -52,10 +53,17 @@ CALLS_IN_PROGRESS = Gauge(
 )
 CALLS_REFUSED = Counter(
     name="postroom_calls_refused_total",
-    help="Calls rejected because --max-calls of their kind were in progress.",
+    help="Rejected calls: `reads` and `changes` beyond --max-calls, lookups of keys that were not verified before,"
+    " expensive searches, and calls beyond a rate limit.",
     unit="calls",
     processes=SERVE,
-    label_values={"kind": CALL_KINDS},
+    label_values={"kind": REFUSED_KINDS},
+)
+CALLS_UNAUTHENTICATED = Counter(
+    name="postroom_calls_unauthenticated_total",
+    help="Calls that failed without a valid key; one a second is logged.",
+    unit="calls",
+    processes=SERVE,
 )
 PASSWORD_SECONDS = Histogram(
     name="postroom_password_hash_seconds",
@@ -183,6 +191,7 @@ METRICS: Sequence[Metric[Any]] = (
     GRPC_SECONDS,
     CALLS_IN_PROGRESS,
     CALLS_REFUSED,
+    CALLS_UNAUTHENTICATED,
     PASSWORD_SECONDS,
     PASSWORDS_WAITING,
     PASSWORDS_REFUSED,

@@ -1,6 +1,10 @@
-"""Authentication of calls by the secret of an API key, or of an admin key, in their metadata."""
+"""Authentication of calls by the secret of an API key, or of an admin key, in their metadata.
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+A key that this process has verified before is looked up again without a limit. Lookups of other secrets, which anyone
+can send, share a few slots, fairly by client address.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from time import monotonic
@@ -10,10 +14,15 @@ from postroomd.domain.context import CallContext
 from postroomd.domain.errors import KeyRefusal, Unauthenticated
 from postroomd.domain.keys import hash_secret
 from postroomd.domain.tenancy import AdminKey, ApiKey, Scope
+from postroomd.rpc.admission import Slots
+from postroomd.rpc.client_address import OWN_ADDRESS, AddressOf, Metadata
 
 MAX_CACHED_KEYS = 10_000
+MAX_ABSENT_SECRETS = 10_000
+ABSENT_SECONDS = 1.0  # how long a secret that no key has is rejected without a lookup: a new key works after it
+LOOKUP_SLOTS = 4
+MAX_WAITING_LOOKUPS = 64  # a lookup takes about 1 ms: the last one waits for 20 ms
 
-Metadata = Sequence[tuple[str, str | bytes]]
 Key = TypeVar("Key", bound=ApiKey | AdminKey)
 
 
@@ -21,11 +30,14 @@ Key = TypeVar("Key", bound=ApiKey | AdminKey)
 class Caller:
     """An authenticated caller: the initial context of its calls, and the fields that identify it in log lines.
 
-    A `read_only` caller is denied every RPC that changes something.
+    A `read_only` caller is denied every RPC that changes something. `key_id` names its key, `organization_id` the
+    organization that its calls count for; operators count as one.
     """
 
     context: CallContext
     read_only: bool
+    key_id: str
+    organization_id: str
     log_fields: Mapping[str, str]
 
 
@@ -36,12 +48,14 @@ def tenant_caller(key: ApiKey) -> Caller:
         tenant=Scope(organization_id=key.organization_id, project_id=key.project_id),
         default_project_id=key.default_project_id,
     )
-    return Caller(context, key.read_only, {"access_key": key.access_key, "organization_id": key.organization_id})
+    log_fields = {"access_key": key.access_key, "organization_id": key.organization_id}
+    return Caller(context, key.read_only, key.access_key, key.organization_id, log_fields)
 
 
 def operator_caller(key: AdminKey) -> Caller:
     """Return the caller that an admin key authenticates: its calls reach every tenant."""
-    return Caller(CallContext(actor=f"admin:{key.name}"), key.read_only, {"admin_key": key.name})
+    context = CallContext(actor=f"admin:{key.name}")
+    return Caller(context, key.read_only, key.name, "", {"admin_key": key.name})
 
 
 class Authenticator(Generic[Key]):
@@ -56,18 +70,28 @@ class Authenticator(Generic[Key]):
         caller_of: Callable[[Key], Caller],
         clock: Callable[[], datetime],
         cache_seconds: float,
+        address_of: AddressOf = OWN_ADDRESS,
     ) -> None:
         self._find = find
         self._caller_of = caller_of
         self._clock = clock
         self._cache_seconds = cache_seconds
-        self._cache: dict[bytes, tuple[float, Key, Caller]] = {}
+        self._address_of = address_of
+        self._cache: dict[bytes, tuple[float, Key, Caller]] = {}  # by time of verification
+        self._absent: dict[bytes, float] = {}  # until when a digest is known to be no key's
+        self.lookups = Slots("key_lookups", LOOKUP_SLOTS, MAX_WAITING_LOOKUPS)
 
-    async def authenticate(self, metadata: Metadata) -> Caller:
-        """Return the caller whose secret the metadata carries. Raises Unauthenticated."""
+    async def authenticate(self, metadata: Metadata, peer: Callable[[], str]) -> Caller:
+        """Return the caller whose secret the metadata carries.
+
+        `peer` returns gRPC's name of the other end of the connection. Raises Unauthenticated, and TooManyRequests if
+        too many secrets await their lookup.
+        """
         secret_hash = _secret_hash(metadata)
         cached = self._cache.get(secret_hash)
-        if cached is None or monotonic() >= cached[0]:
+        if cached is None:
+            cached = await self._first_lookup(secret_hash, metadata, peer)
+        elif monotonic() >= cached[0]:
             cached = await self._lookup(secret_hash)
         _, key, caller = cached
         if key.revoked_at is not None:
@@ -76,14 +100,28 @@ class Authenticator(Generic[Key]):
             raise Unauthenticated(KeyRefusal.EXPIRED)
         return caller
 
+    async def _first_lookup(
+        self, secret_hash: bytes, metadata: Metadata, peer: Callable[[], str]
+    ) -> tuple[float, Key, Caller]:
+        if self._absent.get(secret_hash, 0.0) > monotonic():
+            raise Unauthenticated(KeyRefusal.NOT_FOUND)
+        async with self.lookups.slot(self._address_of(metadata, peer())):
+            try:
+                return await self._lookup(secret_hash)
+            except Unauthenticated:
+                if len(self._absent) >= MAX_ABSENT_SECRETS:
+                    self._absent.clear()  # costs further lookups within the limit, and no key its place in the cache
+                self._absent[secret_hash] = monotonic() + min(ABSENT_SECONDS, self._cache_seconds)
+                raise
+
     async def _lookup(self, secret_hash: bytes) -> tuple[float, Key, Caller]:
         expires = monotonic() + self._cache_seconds
-        self._cache.pop(secret_hash, None)
         key = await self._find(secret_hash)
+        self._cache.pop(secret_hash, None)
         if key is None:
             raise Unauthenticated(KeyRefusal.NOT_FOUND)
         if len(self._cache) >= MAX_CACHED_KEYS:
-            self._cache.clear()  # costs one lookup per active key
+            del self._cache[next(iter(self._cache))]  # the key whose verification was the longest ago
         entry = self._cache[secret_hash] = (expires, key, self._caller_of(key))
         return entry
 

@@ -8,7 +8,7 @@ import asyncio
 import hmac
 import re
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from random import getrandbits
 from time import monotonic, perf_counter
@@ -28,12 +28,16 @@ from postroomd.domain.errors import (
     PostroomError,
     Reason,
     TooManyRequests,
+    Unauthenticated,
     Violation,
 )
-from postroomd.observability.logs import LOGGED_CALL, get_logger
-from postroomd.rpc.admission import RETRY_SECONDS, Admission, Reject
-from postroomd.rpc.authentication import Authenticator, Caller, Metadata, secret_of
+from postroomd.observability.logs import LOGGED_CALL, RateLimitedWarning, get_logger
+from postroomd.observability.metrics import CALLS_UNAUTHENTICATED
+from postroomd.rpc.admission import Admission
+from postroomd.rpc.authentication import Authenticator, Caller, secret_of
+from postroomd.rpc.client_address import Metadata
 from postroomd.rpc.metrics import RpcMetrics
+from postroomd.rpc.rate_limits import NO_RATE_LIMITS, RateLimits
 from postroomd.rpc.status import status_of
 from postroomd.storage.protocols.repository import Repository
 
@@ -85,6 +89,10 @@ class ResponseEncoder:
         return self._latest[1]
 
 
+def _unauthenticated_warning() -> RateLimitedWarning:
+    return RateLimitedWarning("calls without a valid key", CALLS_UNAUTHENTICATED.labels())
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Boundary:
     """Builds the gRPC handlers of a service from its RPCs.
@@ -97,6 +105,8 @@ class Boundary:
     authenticator: Authenticator[Any]
     clock: Callable[[], datetime]
     admission: Admission
+    rate_limits: RateLimits = NO_RATE_LIMITS
+    unauthenticated: RateLimitedWarning = field(default_factory=_unauthenticated_warning)
 
     def handlers(self, service: ServiceDescriptor, rpcs: Mapping[str, Rpc]) -> grpc.GenericRpcHandler:
         """Return the handlers of every RPC of a service.
@@ -111,6 +121,8 @@ class Boundary:
         mutating = is_mutating(method)
         resource = resource_of(method)
         metrics = RpcMetrics(method)
+        slots = self.admission.changes if mutating else self.admission.reads
+        is_rate_limited = bool(self.rate_limits)
 
         async def call(raw: bytes, grpc_context: Any) -> bytes:
             started = perf_counter()
@@ -119,8 +131,17 @@ class Boundary:
             LOGGED_CALL.set((request_id, method.name))  # until the call's task ends
             trailing: tuple[tuple[str, str | bytes], ...] = (("x-request-id", request_id),)
             caller: Caller | None = None
+            admitted = False
             try:
-                caller = await self.authenticator.authenticate(metadata)
+                caller = await self.authenticator.authenticate(metadata, grpc_context.peer)
+                if is_rate_limited:
+                    taken = self.rate_limits.take(caller)
+                    trailing += taken.trailing
+                    if taken.retry_after_seconds:
+                        raise TooManyRequests(taken.retry_after_seconds, "too many calls per second: try again later")
+                if not slots.try_acquire(caller.organization_id):
+                    await slots.acquire(caller.organization_id)
+                admitted = True
                 context = _with_consistency(caller.context, metadata)
                 if not mutating:
                     response = rpc.encode(await rpc.perform(_parse(parse, raw), context))
@@ -148,10 +169,19 @@ class Boundary:
                     log.exception("unexpected error")
                 status = status_of(error, request_id, all_details=("x-accept-details", "all") in metadata)
                 code = _CODES[status.code]
-                metrics.completed(code.name, started)
-                _log(caller, code.name, started)
+                if not admitted and isinstance(error, TooManyRequests):
+                    metrics.rejected(code.name)  # logged by sample
+                else:
+                    metrics.completed(code.name, started)
+                    if isinstance(error, Unauthenticated):
+                        self.unauthenticated.record()  # anyone could fill the log
+                    else:
+                        _log(caller, code.name, started)
                 details = (STATUS_DETAILS, status.SerializeToString())
                 await grpc_context.abort(code, status.message, (*trailing, details))
+            finally:
+                if admitted and caller:
+                    slots.release(caller.organization_id)
             metrics.completed("OK", started)
             if mutating:
                 _log(caller, "OK", started)
@@ -159,8 +189,7 @@ class Boundary:
             return response
 
         # Without a request deserializer: gRPC would report a malformed request as INTERNAL.
-        limited = self.admission.limited(call, _reject_with(metrics), mutating=mutating)
-        return grpc.unary_unary_rpc_method_handler(limited)
+        return grpc.unary_unary_rpc_method_handler(call)
 
     def _idempotency(self, key: str, digest: bytes, encode: Callable[[Any], bytes]) -> Idempotency:
         now = self.clock()
@@ -183,19 +212,6 @@ def resource_of(method: MethodDescriptor) -> str:
             return name.lower()
     known = ", ".join(_RESOURCES)
     raise ValueError(f"{method.full_name} names none of the resources {known}: add its resource to _RESOURCES")
-
-
-def _reject_with(metrics: RpcMetrics) -> Reject:
-    """Return the function that rejects calls when no slot is free. Their status is built once."""
-    status = status_of(TooManyRequests(RETRY_SECONDS), "")
-    code, details = _CODES[status.code], (STATUS_DETAILS, status.SerializeToString())
-
-    async def reject(grpc_context: Any) -> None:
-        metrics.rejected(code.name)
-        request_id = request_id_of(grpc_context.invocation_metadata())
-        await grpc_context.abort(code, status.message, (("x-request-id", request_id), details))
-
-    return reject
 
 
 def is_mutating(method: MethodDescriptor) -> bool:

@@ -40,7 +40,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServiceUrls:
-    """The URLs of webmail and mail servers, the same for every domain."""
+    """The URL of the webmail and the host names of the mail servers, the same for every domain."""
 
     webmail: str
     imap: str

@@ -1,13 +1,13 @@
-"""Scheduling of CPU-bound work: a bounded thread pool beside the event loop, earliest deadline first.
+"""Scheduling of CPU-bound work: a bounded thread pool beside the event loop, fair to organizations.
 
 Password hashing and RSA key generation release the interpreter lock, so they run in threads. The pool leaves one core
 to the event loop (`default_threads`), and on Linux its threads have a lower priority than the event loop. Each thread
 runs one task at a time, which bounds the memory of Argon2 to one hash per thread.
 
-A batch gets a deadline when it is submitted: its maximum queueing time plus the estimated duration of its own tasks.
-Tasks run in order of their deadlines. A single password therefore overtakes a batch of 100 submitted before it, and
-later submissions cannot starve that batch. A batch that would exceed its maximum queueing time is rejected at once.
-Cancelling a caller drops its queued tasks.
+Organizations take turns (`FairQueue`). A batch gets a deadline when it is submitted: its maximum queueing time plus the
+estimated duration of its own tasks. Within an organization, tasks run in order of their deadlines. A single password
+therefore overtakes a batch of 100 submitted before it, and later submissions cannot starve that batch. A batch that
+would exceed its maximum queueing time is rejected at once. Cancelling a caller drops its queued tasks.
 """
 
 import asyncio
@@ -17,12 +17,11 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
-from heapq import heappop, heappush
-from itertools import count
 from time import perf_counter, thread_time
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from postroomd.domain.errors import TooManyRequests
+from postroomd.rpc.fairness import FairQueue
 
 EWMA_WEIGHT = 0.1  # of the latest duration in the estimate
 
@@ -50,15 +49,13 @@ class _Completed(NamedTuple, Generic[Result]):
 OnCompleted = Callable[[Timing], None]
 
 
-@dataclass(order=True, slots=True)
+@dataclass(eq=False, slots=True)
 class _QueuedTask:
-    """A task in the queue, which orders by deadline, then by submission."""
+    """A task in the queue."""
 
-    deadline: float  # by the event loop's clock
-    number: int
-    task: Callable[[], Any] = field(compare=False, repr=False)  # its arguments may be passwords
-    future: "asyncio.Future[Any]" = field(compare=False)
-    on_completed: OnCompleted | None = field(compare=False)
+    task: Callable[[], Any] = field(repr=False)  # its arguments may be passwords
+    future: "asyncio.Future[Any]"
+    on_completed: OnCompleted | None
 
 
 class CpuPool:
@@ -75,8 +72,7 @@ class CpuPool:
         self._executor = ThreadPoolExecutor(threads, thread_name_prefix="cpu", initializer=_lower_priority)
         # One slot more than threads: a thread that completes a task finds the next one in the executor's queue.
         self._free_slots = threads + 1
-        self._queue: list[_QueuedTask] = []  # a heap
-        self._numbers = count()
+        self._queue: FairQueue[_QueuedTask] = FairQueue()  # by organization; ordered by deadline
 
     @property
     def task_seconds(self) -> float:
@@ -87,37 +83,39 @@ class CpuPool:
         """Include the processor time of one more task in the moving average."""
         self._task_seconds += (seconds - self._task_seconds) * EWMA_WEIGHT
 
-    async def run(self, tasks: Sequence[Callable[[], Result]], on_completed: OnCompleted | None = None) -> list[Result]:
-        """Run a batch of tasks in the pool, and return their results in order.
+    async def run(
+        self, organization_id: str, tasks: Sequence[Callable[[], Result]], on_completed: OnCompleted | None = None
+    ) -> list[Result]:
+        """Run a batch of an organization's tasks in the pool, and return their results in order.
 
         `on_completed` is called on the event loop after each task that succeeds. Raises TooManyRequests if the batch
         would queue for too long, and the first exception of a task.
         """
         loop = asyncio.get_running_loop()
-        deadline = self._deadline(len(tasks), loop.time())
+        deadline = self._deadline(organization_id, len(tasks), loop.time())
         futures: list[asyncio.Future[Result]] = [loop.create_future() for _ in tasks]
         for task, future in zip(tasks, futures, strict=True):
-            heappush(self._queue, _QueuedTask(deadline, next(self._numbers), task, future, on_completed))
+            self._queue.push(organization_id, _QueuedTask(task, future, on_completed), deadline)
         self._dispatch()
         try:
             return await asyncio.gather(*futures)
         finally:
             for future in futures:
                 future.cancel()
+            self._queue.discard(organization_id, lambda queued: queued.future.done())
 
     def close(self) -> None:
         """Cancel the queued tasks, and let the threads end."""
-        for queued in self._queue:
+        for queued in self._queue.clear():
             queued.future.cancel()
-        self._queue.clear()
         self._executor.shutdown(wait=False, cancel_futures=True)
 
-    def _deadline(self, tasks: int, now: float) -> float:
+    def _deadline(self, organization_id: str, tasks: int, now: float) -> float:
         """Return the deadline of a new batch. Raises TooManyRequests if it would queue for too long."""
         duration = self._duration(tasks)
         max_wait = max(self._max_wait_seconds, duration)
         deadline = now + max_wait + duration
-        ahead = sum(queued.deadline <= deadline and not queued.future.done() for queued in self._queue)
+        ahead = self._queue.ahead_of(organization_id, deadline, tasks)
         wait = self._duration(ahead + self._threads + 1 - self._free_slots)
         if wait > max_wait:
             raise TooManyRequests(max(MIN_RETRY_SECONDS, wait))
@@ -130,16 +128,18 @@ class CpuPool:
     def _dispatch(self) -> None:
         """Move queued tasks to the executor while it has free slots."""
         while self._free_slots and self._queue:
-            queued = heappop(self._queue)
-            if queued.future.done():  # cancelled by its caller
+            organization_id, queued = self._queue.pop()
+            if queued.future.done():  # canceled in this iteration of the event loop
+                self._queue.finish(organization_id)
                 continue
             self._free_slots -= 1
             running = asyncio.get_running_loop().run_in_executor(self._executor, partial(_timed, queued.task))
-            running.add_done_callback(partial(self._on_done, queued))
+            running.add_done_callback(partial(self._on_done, organization_id, queued))
             queued.future.add_done_callback(partial(_cancel, running))
 
-    def _on_done(self, queued: _QueuedTask, running: "asyncio.Future[_Completed[Any]]") -> None:
+    def _on_done(self, organization_id: str, queued: _QueuedTask, running: "asyncio.Future[_Completed[Any]]") -> None:
         self._free_slots += 1
+        self._queue.finish(organization_id)
         future = queued.future
         if running.cancelled():  # by close(), or by the caller before a thread took the task
             future.cancel()

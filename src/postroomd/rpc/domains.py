@@ -20,6 +20,7 @@ from postroomd.rpc import convert, page_tokens
 from postroomd.rpc.boundary import Rpc
 from postroomd.rpc.cpu_pool import CpuPool
 from postroomd.rpc.dkim import generate_dkim_key
+from postroomd.rpc.searches import SearchLimits
 from postroomd.storage.protocols.domains import Domains, DomainSecrets
 from postroomd.storage.protocols.tenancy import Tenancy
 
@@ -36,6 +37,8 @@ class DomainServicer:
     hosts: MailHosts
     urls: convert.ServiceUrls
     dkim_selector: str
+    dkim_bits: int
+    searches: SearchLimits
     policy: LifecyclePolicy
     clock: Callable[[], datetime]
 
@@ -49,7 +52,7 @@ class DomainServicer:
             project_id = check.optional_uuid("project_id", request.project_id) or context.default_project_id
         # Checked before the key pair is generated, which costs far more.
         await self.tenancy.get_project(context, project_id)
-        (key,) = await self.pool.run([generate_dkim_key])
+        (key,) = await self.pool.run(context.scope.organization_id, [partial(generate_dkim_key, self.dkim_bits)])
         token = token_hex(16)
         domain = new_domain(
             domain_id=_new_id(),
@@ -83,7 +86,9 @@ class DomainServicer:
                 search=search_text(check.text("search", request.search, MAX_SEARCH)),
             )
             query = page_tokens.with_page_token(check, request, context.scope, query)
-        return page_tokens.list_result(await self.domains.list(context, query), context.scope, query)
+        async with self.searches.slot(context, query.search):
+            found = await self.domains.list(context, query)
+        return page_tokens.list_result(found, context.scope, query)
 
     async def GetDomain(self, request: pb.GetDomainRequest, context: CallContext) -> Domain:
         """Return a domain."""

@@ -28,11 +28,12 @@ class PasswordHashing:
         # Further lanes run in threads of Argon2's own, whose processor time is not measured.
         self._updates_estimate = hasher.parallelism == 1
 
-    async def hash_passwords(self, passwords: Sequence[str]) -> list[str]:
-        """Return the hashes of passwords, in order. Raises TooManyRequests."""
+    async def hash_passwords(self, organization_id: str, passwords: Sequence[str]) -> list[str]:
+        """Return the hashes of an organization's passwords, in order. Raises TooManyRequests."""
         PASSWORDS_WAITING.inc(len(passwords))
         try:
-            return await self.pool.run([partial(self._hash, password) for password in passwords], self._on_hashed)
+            tasks = [partial(self._hash, password) for password in passwords]
+            return await self.pool.run(organization_id, tasks, self._on_hashed)
         except TooManyRequests:
             PASSWORDS_REFUSED.inc(len(passwords))
             raise

@@ -26,6 +26,7 @@ from postroomd.domain.validation import (
 from postroomd.rpc import convert, page_tokens
 from postroomd.rpc.boundary import Rpc
 from postroomd.rpc.hashing import PasswordHashing
+from postroomd.rpc.searches import SearchLimits
 from postroomd.storage.protocols.domains import Domains
 from postroomd.storage.protocols.mailboxes import Mailboxes, NewMailbox
 
@@ -39,6 +40,7 @@ class MailboxServicer:
     mailboxes: Mailboxes
     domains: Domains
     hashing: PasswordHashing
+    searches: SearchLimits
     policy: LifecyclePolicy
     clock: Callable[[], datetime]
 
@@ -58,7 +60,9 @@ class MailboxServicer:
         require_mailboxes_allowed(domain)
         with checking() as check:
             check_addresses(check, domain.name, batch)
-        hashes = await self.hashing.hash_passwords([mailbox.password for mailbox in batch])
+        hashes = await self.hashing.hash_passwords(
+            context.scope.organization_id, [mailbox.password for mailbox in batch]
+        )
         now = self.clock()
         make = partial(rules.new_mailbox, period=period, policy=self.policy, now=now)
         new = [
@@ -83,7 +87,9 @@ class MailboxServicer:
                 search=search_text(check.text("search", request.search, MAX_SEARCH)),
             )
             query = page_tokens.with_page_token(check, request, context.scope, query)
-        return page_tokens.list_result(await self.mailboxes.list(context, query), context.scope, query)
+        async with self.searches.slot(context, query.search):
+            found = await self.mailboxes.list(context, query)
+        return page_tokens.list_result(found, context.scope, query)
 
     async def GetMailbox(self, request: pb.GetMailboxRequest, context: CallContext) -> MailboxView:
         """Return a mailbox."""
@@ -113,13 +119,13 @@ class MailboxServicer:
                 check_password_differs(check, "new_password", new_password, mailbox.address)
             domain = await self.domains.get(context, mailbox.domain_id)
             rule(mailbox, domain.status)  # fails before the hashing if the change is illegal
-            (password_hash,) = await self.hashing.hash_passwords([new_password])
+            (password_hash,) = await self.hashing.hash_passwords(context.scope.organization_id, [new_password])
         return await self.mailboxes.change(context, mailbox_id, rule, password_hash)
 
     async def DeleteMailbox(self, request: pb.DeleteMailboxRequest, context: CallContext) -> Mailbox:
         """Schedule a mailbox for deletion."""
         mailbox_id = check_id("mailbox_id", request.mailbox_id)
-        delete = partial(_delete, retention=self.policy.retention, now=self.clock())
+        delete = partial(_delete, retention=self.policy.deletion_retention, now=self.clock())
         rule = convert.require_etag(request.etag, convert.etag, "mailbox", delete)
         return await self.mailboxes.change(context, mailbox_id, rule)
 

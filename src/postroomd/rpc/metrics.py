@@ -21,7 +21,7 @@ class RpcMetrics:
         self._counter("OK")
 
     def completed(self, code: str, started: float) -> None:
-        """Count an admitted call that ends now, and its duration since `started` (of `perf_counter`)."""
+        """Count a call that ends now, and its duration since `started` (of `perf_counter`)."""
         self._counter(code).inc()
         self._seconds.observe(perf_counter() - started)
 

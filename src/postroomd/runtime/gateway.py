@@ -17,6 +17,8 @@ async def run(settings: Settings, stop: asyncio.Event, ready: Callable[..., None
         grpc_address=settings.grpc_address,
         max_body_bytes=settings.max_body_bytes,
         max_requests=settings.max_requests,
+        max_streams=settings.max_streams,
+        gateway_secret=settings.gateway_secret.get_secret_value() if settings.gateway_secret else None,
         max_connections=settings.max_connections,
         max_connections_per_address=settings.max_connections_per_address,
         header_timeout_seconds=settings.header_timeout_seconds,

@@ -23,11 +23,14 @@ from postroomd.rpc.admission import Admission
 from postroomd.rpc.aliases import AliasServicer
 from postroomd.rpc.authentication import Authenticator, operator_caller, tenant_caller
 from postroomd.rpc.boundary import Boundary, Rpc
+from postroomd.rpc.client_address import ClientAddresses
 from postroomd.rpc.convert import ServiceUrls
 from postroomd.rpc.cpu_pool import CpuPool, default_threads
 from postroomd.rpc.domains import DomainServicer
 from postroomd.rpc.hashing import PasswordHashing, estimated_hash_seconds
 from postroomd.rpc.mailboxes import MailboxServicer
+from postroomd.rpc.rate_limits import RateLimits
+from postroomd.rpc.searches import SearchLimits
 from postroomd.settings import Settings
 from postroomd.storage.migrations import require_current
 from postroomd.storage.opening import ReplicaUrl, open_repository
@@ -39,16 +42,24 @@ MAX_MESSAGE_BYTES = 4 * 1024 * 1024
 HEALTH_INTERVAL_SECONDS = 1.0
 HEALTH_PROPAGATION_SECONDS = 0.5  # until clients that watch the health status send their calls elsewhere
 
+MAX_METADATA_BYTES = 8 * 1024  # of a call, beyond which gRPC may reject it; always from twice as much
+
 _OPTIONS = (
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
-    # Clients may send keepalive pings every 10 s, also without calls; by default the server answers these with GOAWAY.
+    # Clients may send keepalive pings every 10 s, also without calls. The third one too early closes their connection.
     ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
     ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.max_ping_strikes", 2),
     ("grpc.keepalive_time_ms", 60_000),
     ("grpc.keepalive_timeout_ms", 20_000),
     # Clients reconnect every 30 minutes, so that calls spread to services added in the meantime.
     ("grpc.max_connection_age_ms", 1_800_000),
     ("grpc.max_connection_age_grace_ms", 60_000),
+    # Floods: gRPC reads a connection's calls into memory before it asks whether anything handles them.
+    ("grpc.max_metadata_size", MAX_METADATA_BYTES),
+    ("grpc.absolute_max_metadata_size", 2 * MAX_METADATA_BYTES),
+    ("grpc.http2.max_requests_per_read", 8),  # new calls that one connection adds before others get their turn
+    ("grpc.server_handshake_timeout_ms", 10_000),  # until a new connection has sent its HTTP/2 settings
 )
 
 log = get_logger()
@@ -64,15 +75,32 @@ async def serve(settings: Settings, stop: asyncio.Event, ready: Callable[..., No
     await asyncio.to_thread(require_current, url)
     async with AsyncExitStack() as cleanups:
         repository = await open_repository(
-            url, owner=True, pool_size=settings.database_pool_size, replica=_replica(settings)
+            url,
+            owner=True,
+            pool_size=settings.database_pool_size,
+            replica=_replica(settings),
+            statement_timeout_seconds=settings.statement_timeout_seconds,
         )
         cleanups.push_async_callback(repository.close)
         hashing = _password_hashing(settings)
         cleanups.callback(hashing.pool.close)
 
-        authenticator = Authenticator(repository.tenancy.find_key, tenant_caller, now, settings.key_cache_seconds)
+        secret = settings.gateway_secret.get_secret_value() if settings.gateway_secret else None
+        authenticator = Authenticator(
+            repository.tenancy.find_key,
+            tenant_caller,
+            now,
+            settings.key_cache_seconds,
+            ClientAddresses(secret).address_of,
+        )
         admissions = [Admission(settings.max_calls)]
-        boundary = Boundary(repository=repository, authenticator=authenticator, clock=now, admission=admissions[0])
+        boundary = Boundary(
+            repository=repository,
+            authenticator=authenticator,
+            clock=now,
+            admission=admissions[0],
+            rate_limits=RateLimits(settings.rate_limit, settings.organization_rate_limit),
+        )
         services = [(settings.grpc_address, boundary.handlers(SERVICE, _rpcs(settings, repository, hashing, now)))]
         names = ["", SERVICE.full_name]
         if settings.admin_address:
@@ -89,7 +117,11 @@ async def serve(settings: Settings, stop: asyncio.Event, ready: Callable[..., No
         for address, handlers in services:
             server = grpc.aio.server(
                 # gRPC shares ports by default: a second server on this one would start, and receive half of the calls.
-                options=(*_OPTIONS, ("grpc.so_reuseport", int(settings.processes > 1)))
+                options=(
+                    *_OPTIONS,
+                    ("grpc.max_concurrent_streams", settings.max_streams),
+                    ("grpc.so_reuseport", int(settings.processes > 1)),
+                )
             )
             server.add_generic_rpc_handlers((handlers,))
             health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
@@ -129,6 +161,7 @@ def _rpcs(
     settings: Settings, repository: Repository, hashing: PasswordHashing, clock: Callable[[], datetime]
 ) -> dict[str, Rpc]:
     policy = settings.lifecycle_policy()
+    searches = SearchLimits()
     domains = DomainServicer(
         domains=repository.domains,
         tenancy=repository.tenancy,
@@ -136,6 +169,8 @@ def _rpcs(
         hosts=mail_hosts(settings),
         urls=_urls(settings),
         dkim_selector=settings.dkim_selector,
+        dkim_bits=int(settings.dkim_bits),
+        searches=searches,
         policy=policy,
         clock=clock,
     )
@@ -143,6 +178,7 @@ def _rpcs(
         mailboxes=repository.mailboxes,
         domains=repository.domains,
         hashing=hashing,
+        searches=searches,
         policy=policy,
         clock=clock,
     )
@@ -182,26 +218,30 @@ def _password_hashing(settings: Settings) -> PasswordHashing:
 
 
 def mail_hosts(settings: Settings) -> MailHosts:
-    """Return the target hosts of domains' DNS records."""
+    """Return the target hosts and policies of domains' DNS records."""
     return MailHosts(
         mx=settings.mx_host,
         imap=settings.imap_host,
         pop3=settings.pop3_host,
         submission=settings.smtp_host,
-        dav=settings.dav_host,
+        caldav=settings.caldav_host,
+        carddav=settings.carddav_host,
         autoconfig=settings.autoconfig_host,
         autodiscover=settings.autodiscover_host,
         spf_include=settings.spf_include,
+        spf_policy=settings.spf_policy,
         dmarc_policy=settings.dmarc_policy,
+        validation_label=settings.domain_validation_label,
+        validation_prefix=settings.domain_validation_prefix,
     )
 
 
 def _urls(settings: Settings) -> ServiceUrls:
     return ServiceUrls(
         webmail=f"https://{settings.webmail_host}",
-        imap=f"imaps://{settings.imap_host}:993",
-        pop3=f"pop3s://{settings.pop3_host}:995",
-        smtp=f"smtps://{settings.smtp_host}:465",
+        imap=settings.imap_host,
+        pop3=settings.pop3_host,
+        smtp=settings.smtp_host,
     )
 
 

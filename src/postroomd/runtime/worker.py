@@ -11,7 +11,7 @@ from postroomd.storage.migrations import require_current
 from postroomd.storage.opening import open_repository
 from postroomd.worker.loop import run_loop
 from postroomd.worker.probers import Prober, TrustingProber
-from postroomd.worker.steps import LEASE, Worker
+from postroomd.worker.steps import LEASE, MIN_LOOKUP_INTERVAL, Worker
 
 
 async def run(settings: Settings, stop: asyncio.Event, ready: Callable[[], None], clock: Clock) -> None:
@@ -19,7 +19,11 @@ async def run(settings: Settings, stop: asyncio.Event, ready: Callable[[], None]
     url = settings.database_url.get_secret_value()
     await asyncio.to_thread(require_current, url)
     async with AsyncExitStack() as cleanups:
-        repository = await open_repository(url, pool_size=settings.database_pool_size)
+        repository = await open_repository(
+            url,
+            pool_size=settings.database_pool_size,
+            statement_timeout_seconds=settings.statement_timeout_seconds,
+        )
         cleanups.push_async_callback(repository.close)
         worker = Worker(
             work=repository.work,
@@ -27,6 +31,7 @@ async def run(settings: Settings, stop: asyncio.Event, ready: Callable[[], None]
             policy=settings.lifecycle_policy(),
             administration=repository.administration,
             revalidation_interval=settings.revalidation_interval,
+            min_lookup_interval=MIN_LOOKUP_INTERVAL if settings.domain_validation == "dns" else timedelta(0),
             lookup_lease=max(LEASE, 2 * timedelta(seconds=settings.dns_deadline_seconds)),
         )
         ready()

@@ -49,8 +49,13 @@ def _validate_resolvers(text: str) -> str:
     return text
 
 
+def _canonical_label(text: str) -> str:
+    return canonical_host_name(text) if text not in {"", "@"} else ""
+
+
 Address = Annotated[str, AfterValidator(_canonical_address)]
 HostName = Annotated[str, AfterValidator(canonical_host_name)]
+ValidationLabel = Annotated[str, AfterValidator(_canonical_label)]
 DatabaseUrl = Annotated[SecretStr, AfterValidator(_validate_database_url)]
 ReplicaUrl = Annotated[SecretStr, AfterValidator(_validate_replica_url)]
 Resolvers = Annotated[str, AfterValidator(_validate_resolvers)]
@@ -95,6 +100,13 @@ class Settings(BaseSettings):
     database_pool_size: int = _setting(
         10, _RULES, "Maximum PostgreSQL connections per process; calls wait while all are in use.", ge=3, le=1_000
     )
+    statement_timeout_seconds: float = _setting(
+        30.0,
+        _RULES,
+        "Maximum duration of a statement on PostgreSQL, in seconds; a call that exceeds it fails. 0: unlimited.",
+        ge=0,
+        le=3_600,
+    )
     database_replica_url: ReplicaUrl | None = _setting(
         None, _SERVICE, "URL of a PostgreSQL streaming replica, `postgresql+asyncpg://…`, from which lists are read."
     )
@@ -105,6 +117,19 @@ class Settings(BaseSettings):
         "127.0.0.1:50051",
         ("up", "serve", "gateway"),
         "Address of the gRPC service, `HOST:PORT`; port 0 selects a free port.",
+    )
+    max_streams: int = _setting(
+        100,
+        ("up", "serve", "gateway"),
+        "Maximum concurrent calls per gRPC connection; a gateway opens as many connections as it needs.",
+        ge=1,
+        le=10_000,
+    )
+    gateway_secret: SecretStr | None = _setting(
+        None,
+        ("up", "serve", "gateway"),
+        "Secret by which the service recognizes its gateways, and believes the client addresses that they pass on.",
+        min_length=16,
     )
     admin_address: Address | None = _setting(
         None, _SERVICE, "Address of the admin service, `HOST:PORT`, which can access every tenant; disabled if not set."
@@ -123,6 +148,18 @@ class Settings(BaseSettings):
     domain_validation: Literal["dns", "trust"] = _setting(
         "dns", _RULES, "Validation of a domain's DNS records: `dns` looks them up, `trust` assumes that they are valid."
     )
+    domain_validation_label: ValidationLabel = _setting(
+        "_postroom-challenge",
+        _SERVICE,
+        "Label below a new domain at which its validation token is published; `@` or empty: the domain itself.",
+    )
+    domain_validation_prefix: str = _setting(
+        "postroom-validation=",
+        _SERVICE,
+        "Text before the validation token of new domains.",
+        pattern=r"^[A-Za-z0-9._:=-]*$",
+        max_length=64,
+    )
     mailbox_quota: int = _setting(
         1_000,
         ("up", "keys create", "projects create"),
@@ -134,6 +171,13 @@ class Settings(BaseSettings):
         timedelta(days=30),
         _RULES,
         "Time from the deletion of a mailbox to its purge, until which it can be restored: `30d`, `12h`, or seconds.",
+        ge=timedelta(seconds=1),
+        le=timedelta(days=3_650),
+    )
+    cancellation_retention: Duration = _setting(
+        timedelta(days=30),
+        _RULES,
+        "Time from the end of a canceled or unpaid subscription to the purge of its mailbox.",
         ge=timedelta(seconds=1),
         le=timedelta(days=3_650),
     )
@@ -208,6 +252,21 @@ class Settings(BaseSettings):
         ge=1,
         le=100_000,
     )
+    rate_limit: int = _setting(
+        0,
+        _SERVICE,
+        "Maximum calls per second of one API key, in bursts of as many; 0: unlimited. Counted by each process alone.",
+        ge=0,
+        le=1_000_000,
+    )
+    organization_rate_limit: int = _setting(
+        0,
+        _SERVICE,
+        "Maximum calls per second of one organization, in bursts of as many; 0: unlimited. Counted by each process"
+        " alone.",
+        ge=0,
+        le=1_000_000,
+    )
     key_cache_seconds: float = _setting(
         5.0,
         _SERVICE,
@@ -220,14 +279,21 @@ class Settings(BaseSettings):
     pop3_host: HostName = _setting("pop3.mail.example", _SERVICE, "Host of POP3 over TLS, port 995.")
     smtp_host: HostName = _setting("smtp.mail.example", _SERVICE, "Host of mail submission over TLS, port 465.")
     webmail_host: HostName = _setting("webmail.mail.example", _SERVICE, "Host of the webmail over HTTPS.")
-    dav_host: HostName = _setting("dav.mail.example", _SERVICE, "Host of CalDAV and CardDAV over HTTPS.")
+    caldav_host: HostName = _setting("caldav.mail.example", _SERVICE, "Host of CalDAV over HTTPS.")
+    carddav_host: HostName = _setting("carddav.mail.example", _SERVICE, "Host of CardDAV over HTTPS.")
     autoconfig_host: HostName = _setting("autoconfig.mail.example", _SERVICE, "Target host of `autoconfig` records.")
     autodiscover_host: HostName = _setting(
         "autodiscover.mail.example", _SERVICE, "Target host of `autodiscover` records."
     )
     spf_include: HostName = _setting("_spf.mail.example", _SERVICE, "Domain name that SPF records include.")
+    spf_policy: Literal["softfail", "fail"] = _setting(
+        "softfail", _SERVICE, "End of SPF records: `softfail` is `~all`, `fail` is `-all`."
+    )
     dmarc_policy: Literal["none", "quarantine", "reject"] = _setting("none", _SERVICE, "Policy in DMARC records.")
     dkim_selector: HostName = _setting("postroom", _SERVICE, "DKIM selector of new domains.", max_length=63)
+    dkim_bits: Literal["1024", "2048"] = _setting(
+        "2048", _SERVICE, "Size of the DKIM keys of new domains; `1024` for DNS panels that reject longer TXT values."
+    )
     max_body_bytes: int = _setting(
         1_048_576,
         _GATEWAY,
@@ -334,7 +400,8 @@ class Settings(BaseSettings):
     def lifecycle_policy(self) -> LifecyclePolicy:
         """Return the settings that the rules of mailboxes and domains depend on."""
         return LifecyclePolicy(
-            retention=self.deletion_retention,
+            deletion_retention=self.deletion_retention,
+            cancellation_retention=self.cancellation_retention,
             billing=self.billing == "manual",
             payment_term=self.payment_term,
             payment_grace=self.payment_grace,

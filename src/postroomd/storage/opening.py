@@ -30,13 +30,22 @@ async def open_repository(
     pool_size: int = 10,
     isolation: str | None = None,
     replica: ReplicaUrl | None = None,
+    statement_timeout_seconds: float = 0,
 ) -> Repository:
     """Open the repository over the database at `url`: sqlite+aiosqlite:///PATH or postgresql+asyncpg://….
 
     `owner` is the one process that may checkpoint an SQLite file. `isolation` overrides the default isolation level of
-    a PostgreSQL server. Raises StorageUnavailable.
+    a PostgreSQL server, which cancels statements after `statement_timeout_seconds`; 0 for never. Raises
+    StorageUnavailable.
     """
-    database = open_database(url, owner=owner, pool_size=pool_size, isolation=isolation, replica=replica)
+    database = open_database(
+        url,
+        owner=owner,
+        pool_size=pool_size,
+        isolation=isolation,
+        replica=replica,
+        statement_timeout_seconds=statement_timeout_seconds,
+    )
     repository = SqlRepository(database)
     try:
         await repository.ping()
@@ -53,12 +62,16 @@ def open_database(
     pool_size: int = 10,
     isolation: str | None = None,
     replica: ReplicaUrl | None = None,
+    statement_timeout_seconds: float = 0,
 ) -> Database:
     """Return the database at `url`, which connects on first use. Needs a running event loop."""
     driver = driver_for(url)
     log.info("opening database", engine=driver.name, **driver.versions())
-    engines = open_engines(url, owner=owner, pool_size=pool_size, isolation=isolation)
+    timeout = statement_timeout_seconds
+    engines = open_engines(
+        url, owner=owner, pool_size=pool_size, isolation=isolation, statement_timeout_seconds=timeout
+    )
     if replica is None:
         return Database(engines)
-    replica_engines = open_engines(replica.url, owner=False, pool_size=pool_size)
+    replica_engines = open_engines(replica.url, owner=False, pool_size=pool_size, statement_timeout_seconds=timeout)
     return Database(engines, replica=Replica(replica_engines, engines, replica.max_staleness_seconds))

@@ -1,8 +1,8 @@
 """The worker's loop: polls for due work, runs the steps, and sleeps until more is due."""
 
 import asyncio
+from collections.abc import Collection
 from datetime import datetime, timedelta
-from functools import partial
 
 from postroomd.clock import Clock
 from postroomd.domain.errors import StorageUnavailable
@@ -11,6 +11,7 @@ from postroomd.observability.metrics import WORKER_FAILURES, WORKER_LAG, WORKER_
 from postroomd.observability.steps import StepKind
 from postroomd.storage.protocols.work import Due
 from postroomd.worker.backoff import Backoff
+from postroomd.worker.lookups import LookupPool
 from postroomd.worker.steps import Worker
 
 log = get_logger()
@@ -19,7 +20,7 @@ log = get_logger()
 async def run_loop(worker: Worker, stop: asyncio.Event, clock: Clock, interval: timedelta) -> None:
     """Run due work until `stop` is set. Polls once per interval, and whenever the last poll found a due date.
 
-    Lookups run in a task of their own, so that unresponsive name servers delay no other step.
+    Lookups run in tasks of their own, so that unresponsive name servers delay no other step.
     """
     stopping = asyncio.create_task(stop.wait())
     backoff = Backoff()
@@ -33,8 +34,7 @@ async def run_loop(worker: Worker, stop: asyncio.Event, clock: Clock, interval: 
                 _report_unavailable()
                 delay = interval
             if delay:
-                events = {stopping, lookups.task} if lookups.task else {stopping}
-                await clock.wait(events, delay.total_seconds())
+                await clock.wait({stopping, *lookups.tasks}, delay.total_seconds())
     finally:
         stopping.cancel()
         await lookups.close()
@@ -53,10 +53,10 @@ async def _run_pass(
         WORKER_LAG.set(_lag_seconds(polled, now))
     due = polled or Due(now, now)  # if the poll fails, every kind of step is tried
     if due.has_lookups(now):
-        lookups.start(now)
+        await lookups.fill(now)
     taken = await worker.run_steps(now, backoff) if due.has_steps(now) else 0
     retries = backoff.pending_retries(now)
-    idle = not taken and lookups.task is None
+    idle = not taken and not lookups.tasks
     if idle and (retries or not (due.has_steps(now) or due.has_lookups(now))):
         clock.mark_caught_up(now)
     if polled:
@@ -68,42 +68,40 @@ async def _run_pass(
 
 
 class _Lookups:
-    """The task that looks up domains: one batch at a time."""
+    """The pool of lookups as the loop sees it: when it is filled, and what it reports."""
 
     def __init__(self, worker: Worker, backoff: Backoff, interval: timedelta) -> None:
-        self._worker = worker
-        self._backoff = backoff
-        self._interval = interval
+        self._pool = LookupPool(worker, backoff)
+        self._interval = interval.total_seconds()
         self._loop = asyncio.get_running_loop()
         self._not_before = self._loop.time()
-        self.task: asyncio.Task[int | None] | None = None
-        """The running batch."""
 
-    def start(self, now: datetime) -> None:
-        """Start a batch, unless one is running, or the last one found nothing less than an interval ago."""
-        if self.task is None and self._not_before <= self._loop.time():
-            step = partial(self._worker.look_up_domains, now)
-            self.task = asyncio.create_task(self._backoff.run(StepKind.DNS_LOOKUP, step, now))
+    @property
+    def tasks(self) -> Collection[asyncio.Task[None]]:
+        """The running lookups."""
+        return self._pool.tasks
+
+    async def fill(self, now: datetime) -> None:
+        """Start due lookups, unless none was found less than an interval ago. Raises StorageUnavailable."""
+        if self._not_before <= self._loop.time() and not await self._pool.fill(now):
+            # Due domains that can't be leased are backing off, leased to another worker, or beyond a share.
+            self._not_before = self._loop.time() + self._interval
 
     def collect(self) -> None:
-        """Take the result of a batch that has ended."""
-        task = self.task
-        if task is None or not task.done():
-            return
-        self.task = None
-        domains: int | None = None
-        if isinstance(task.exception(), StorageUnavailable):
+        """Free the slots of lookups that have ended."""
+        try:
+            if self._pool.collect():
+                self._not_before = self._loop.time()
+        except StorageUnavailable:
             _report_unavailable()
-        else:
-            domains = task.result()
-        # Due domains that a batch did not find are backing off, or leased to another worker.
-        self._not_before = self._loop.time() + (0 if domains else self._interval.total_seconds())
+            self._not_before = self._loop.time() + self._interval
 
     async def close(self) -> None:
-        """Wait for the running batch."""
-        if self.task is not None:
-            await asyncio.wait({self.task})
-            self.collect()
+        """Wait for the running lookups."""
+        try:
+            await self._pool.close()
+        except StorageUnavailable:
+            _report_unavailable()
 
 
 def _report_unavailable() -> None:

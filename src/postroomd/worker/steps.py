@@ -5,8 +5,7 @@ nothing more of them. An unexpected failure ends neither the worker nor the othe
 later, or the failing kind of step (`worker.backoff`).
 """
 
-import asyncio
-from collections.abc import Awaitable, Collection, Mapping
+from collections.abc import Awaitable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
@@ -26,12 +25,12 @@ from postroomd.observability.logs import get_logger
 from postroomd.observability.metrics import DOMAINS_LOOKED_UP, WORKER_STEPS
 from postroomd.observability.steps import StepKind
 from postroomd.storage.protocols.administration import Administration
-from postroomd.storage.protocols.work import DomainLease, Due, MailboxLease, Work
+from postroomd.storage.protocols.work import DomainLease, Due, LookupShare, MailboxLease, Work
 from postroomd.worker.backoff import FIRST_RETRY, MAX_RETRY, Backoff, Step, report_failure
 from postroomd.worker.probers import Prober
 
 BATCH_SIZE = 200  # rows per transaction: few enough that no call waits for them for long
-LOOKUP_BATCH_SIZE = 20  # domains that are looked up at the same time
+MIN_LOOKUP_INTERVAL = timedelta(seconds=5)  # of one domain: a caller may request validations in a loop
 LEASE = timedelta(minutes=2)  # a batch of steps takes less than a second, lookups at most the DNS deadline
 LOOKUP_FAILED = Finding(RecordStatus.UNKNOWN_STATUS, "the lookup failed: request another validation later")
 
@@ -51,22 +50,20 @@ class Worker:
     administration: Administration | None = None
     revalidation_interval: timedelta = timedelta(days=1)
     lookup_lease: timedelta = LEASE
+    min_lookup_interval: timedelta = MIN_LOOKUP_INTERVAL
 
     async def next_due(self) -> Due:
         """Return the earliest due dates of this worker's work."""
         confirms_provisions = self.administration is not None and not self.policy.provisioning
         return await self.work.next_due(with_provisions=confirms_provisions)
 
-    async def look_up_domains(self, now: datetime, skipping: Collection[str] = ()) -> int:
-        """Look up the records of a batch of due domains at the same time. Returns the number of domains."""
+    async def lease_lookups(
+        self, now: datetime, limit: int, share: LookupShare, skipping: Collection[str] = ()
+    ) -> Sequence[DomainLease]:
+        """Lease domains whose lookup is due; none without a prober."""
         if self.prober is None:
-            return 0
-        leases = await self.work.lease_domains(now, self.lookup_lease, LOOKUP_BATCH_SIZE, skipping)
-        lookups = (self._look_up(self.prober, lease, now) for lease in leases)
-        for error in await asyncio.gather(*lookups, return_exceptions=True):  # none is abandoned when another fails
-            if error is not None:
-                raise error
-        return len(leases)
+            return ()
+        return await self.work.lease_domains(now, self.lookup_lease, limit, skipping, share)
 
     async def run_steps(self, now: datetime, backoff: Backoff) -> int:
         """Run one batch of each kind of step, except lookups. Returns the number of steps taken."""
@@ -94,10 +91,13 @@ class Worker:
             ),
         }
 
-    async def _look_up(self, prober: Prober, lease: DomainLease, now: datetime) -> None:
+    async def look_up(self, lease: DomainLease, now: datetime) -> None:
+        """Look up the records of a leased domain and settle its validation. Raises StorageUnavailable."""
         domain = lease.domain
+        if self.prober is None:
+            return  # and leased nothing
         try:
-            findings = await prober.probe(domain, lease.records)
+            findings = await self.prober.probe(domain, lease.records)
         except Exception:
             report_failure(StepKind.DNS_LOOKUP, lease.failures + 1, domain_id=domain.id)
             if domain.status is DomainStatus.READY:

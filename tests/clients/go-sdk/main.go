@@ -1,11 +1,13 @@
-// The official Go SDK against Postroom: every operation, then every error type with its typed fields.
+// The official Go SDK against Postroom: every operation that Postroom serves, then every error type with its typed fields.
 //
 // Environment: the SDK's own SCW_* variables, and
 //
 //	READ_ONLY_SECRET_KEY   a read-only key of the same organization
 //	FULL_PROJECT_ID        a project whose mailbox quota is exhausted by one mailbox
 //	LOCKED_MAILBOX_ID      a mailbox that the operator has locked
-//	TRANSIENT_DOMAIN_ID    a domain in a transient status
+//	TRANSIENT_API_URL      another Postroom, where a new domain stays in a transient status
+//	TRANSIENT_SECRET_KEY   a key of it
+//	TRANSIENT_PROJECT_ID   a project of it
 //
 // It prints one line per step and exits with 1 at the first failure.
 package main
@@ -100,8 +102,6 @@ func walk() {
 	must("UpdateAlias", err)
 	check("UpdateAlias", alias.Description == "for everybody", alias)
 
-	walkForwardings(ann, domain)
-
 	_, err = api.DeleteAlias(&mailbox.DeleteAliasRequest{AliasID: alias.ID})
 	must("DeleteAlias", err)
 	deleted, err := api.DeleteMailbox(&mailbox.DeleteMailboxRequest{MailboxID: bob.ID})
@@ -121,28 +121,6 @@ func walk() {
 	domain, err = api.DeleteDomain(&mailbox.DeleteDomainRequest{DomainID: domain.ID})
 	must("DeleteDomain", err)
 	check("DeleteDomain", domain.Status == mailbox.DomainStatusDeleting, domain)
-}
-
-func walkForwardings(ann *mailbox.Mailbox, domain *mailbox.Domain) {
-	forwarding, err := api.CreateForwarding(&mailbox.CreateForwardingRequest{MailboxID: ann.ID, Email: "ann@elsewhere.example"})
-	must("CreateForwarding", err)
-	forwarding, err = api.WaitForForwarding(&mailbox.WaitForForwardingRequest{ForwardingID: forwarding.ID, Timeout: &wait, RetryInterval: &poll})
-	must("WaitForForwarding", err)
-	check("the forwarding is ready", forwarding.Status == mailbox.ForwardingStatusReady, forwarding)
-	forwardings, err := api.ListForwardings(&mailbox.ListForwardingsRequest{MailboxID: &ann.ID})
-	must("ListForwardings", err)
-	check("ListForwardings", forwardings.TotalCount == 1 && forwardings.Forwardings[0].ID == forwarding.ID, forwardings)
-	forwarding, err = api.UpdateForwarding(&mailbox.UpdateForwardingRequest{ForwardingID: forwarding.ID, Email: scw.StringPtr("ann@other.example")})
-	must("UpdateForwarding", err)
-	check("UpdateForwarding", forwarding.Email == "ann@other.example", forwarding)
-	settings, err := api.GetMailboxForwarding(&mailbox.GetMailboxForwardingRequest{MailboxID: ann.ID})
-	must("GetMailboxForwarding", err)
-	check("both settings are true by default", settings.KeepCopy && settings.Enabled, settings)
-	settings, err = api.UpdateMailboxForwarding(&mailbox.UpdateMailboxForwardingRequest{MailboxID: ann.ID, KeepCopy: scw.BoolPtr(false)})
-	must("UpdateMailboxForwarding", err)
-	check("UpdateMailboxForwarding", !settings.KeepCopy && settings.Enabled, settings)
-	_, err = api.DeleteForwarding(&mailbox.DeleteForwardingRequest{ForwardingID: forwarding.ID})
-	must("DeleteForwarding", err)
 }
 
 // --- Every error type --------------------------------------------------------------------------------------------------
@@ -183,7 +161,10 @@ func provoke() {
 	locked := expect[*scw.ResourceLockedError]("locked", err)
 	check("locked names the resource", locked.Resource == "mailbox" && locked.ResourceID == os.Getenv("LOCKED_MAILBOX_ID"), locked)
 
-	err = api.ValidateDomainRecords(&mailbox.ValidateDomainRecordsRequest{DomainID: os.Getenv("TRANSIENT_DOMAIN_ID")})
+	manual := mailbox.NewAPI(client(scw.WithAPIURL(os.Getenv("TRANSIENT_API_URL")), scw.WithAuth("SCWXXXXXXXXXXXXXXXXX", os.Getenv("TRANSIENT_SECRET_KEY"))))
+	creating, err := manual.CreateDomain(&mailbox.CreateDomainRequest{Name: "transient.example", ProjectID: os.Getenv("TRANSIENT_PROJECT_ID")})
+	must("CreateDomain", err)
+	err = manual.ValidateDomainRecords(&mailbox.ValidateDomainRecordsRequest{DomainID: creating.ID})
 	transient := expect[*scw.TransientStateError]("transient_state", err)
 	check("transient_state names the state", transient.Resource == "domain" && transient.CurrentState != "", transient)
 

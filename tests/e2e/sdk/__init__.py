@@ -3,6 +3,4 @@
 import pytest
 
 # These modules assert on behalf of the tests.
-pytest.register_assert_rewrite(
-    f"{__name__}.contract", f"{__name__}.client", f"{__name__}.instances", "tests.support.walk"
-)
+pytest.register_assert_rewrite(f"{__name__}.contract", f"{__name__}.client", f"{__name__}.instances")

@@ -112,7 +112,7 @@ class Lifecycle(RuleBasedStateMachine):
     @rule(number=numbers)
     def delete(self, number: int) -> None:
         if chosen := self.pick(number):
-            rule = partial(_delete, retention=self.world.policy.retention, now=self.world.now)
+            rule = partial(_delete, retention=self.world.policy.deletion_retention, now=self.world.now)
             self.learn(self.run(self.world.change(chosen, rule)))
 
     @rule(number=numbers)

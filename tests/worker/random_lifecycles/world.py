@@ -185,7 +185,7 @@ class World:
             # It was last read before a due step scheduled the deletion, which then kept the retention.
             due = due_at(known)
             assert due is not None
-            scheduled = due + self.policy.retention
+            scheduled = due + self.policy.cancellation_retention
         assert gone_with_domain or known.purging or (scheduled is not None and scheduled <= self.now)
 
     def _check_progress(self, mailbox: Mailbox, domain_status: DomainStatus, pending: set[str]) -> None:

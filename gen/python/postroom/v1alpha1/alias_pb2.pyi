@@ -73,7 +73,7 @@ class Alias(_message.Message):
     mailbox_id: _builtins.str
     """The mailbox that receives the alias's mail, a UUID."""
     description: _builtins.str
-    """A free text. At most 255 characters."""
+    """A free text. At most 128 characters."""
     status: Global___Alias.Status.ValueType
     """The status of the alias."""
     etag: _builtins.str
@@ -122,7 +122,7 @@ class CreateAliasRequest(_message.Message):
     local_part: _builtins.str
     """The part before the `@`, by the rules of a mailbox's local part, and unique among mailboxes and aliases."""
     description: _builtins.str
-    """A free text. At most 255 characters, no control characters."""
+    """A free text. At most 128 characters, no control characters."""
     def __init__(
         self,
         *,
@@ -292,7 +292,7 @@ class UpdateAliasRequest(_message.Message):
     alias_id: _builtins.str
     """The alias, a UUID."""
     description: _builtins.str
-    """A free text, at most 255 characters, no control characters. If present and empty, the description is cleared."""
+    """A free text, at most 128 characters, no control characters. If present and empty, the description is cleared."""
     etag: _builtins.str
     """The etag that the caller last read, or up to 32 as a list in quotes, such as `"1a", "1b"`. If set and none of them is
     current: ABORTED, and nothing changes.

@@ -110,13 +110,13 @@ class Domain(_message.Message):
     mailbox_total_count: _builtins.int
     """The number of mailboxes of the domain, including those scheduled for deletion until they are purged."""
     webmail_url: _builtins.str
-    """The webmail of the domain's users."""
+    """The webmail of the domain's users, an `https://` URL."""
     imap_url: _builtins.str
-    """The IMAP service, `imaps://host:port`."""
+    """The host of IMAP over TLS, port 993: despite the field's name, a bare host name."""
     pop3_url: _builtins.str
-    """The POP3 service, `pop3s://host:port`."""
+    """The host of POP3 over TLS, port 995: a bare host name."""
     smtp_url: _builtins.str
-    """The message submission service, `smtps://host:port` (RFC 8314)."""
+    """The host of message submission over TLS (RFC 8314), port 465: a bare host name."""
     etag: _builtins.str
     """Identifies the current version of the domain; every change of it changes the etag. Sent with an update or a delete,
     it makes that call fail (ABORTED) if the domain has changed in the meantime.
@@ -202,9 +202,9 @@ class DomainRecord(_message.Message):
         REQUIRED: DomainRecord._Level.ValueType  # 1
         """The domain cannot become READY without it."""
         RECOMMENDED: DomainRecord._Level.ValueType  # 2
-        """Without it mail may be classified as spam."""
+        """Without it mail clients cannot discover their settings."""
         OPTIONAL: DomainRecord._Level.ValueType  # 3
-        """Lets mail clients discover their settings."""
+        """Lets calendar and contact clients discover their settings."""
 
     class Level(_Level, metaclass=_LevelEnumTypeWrapper):
         """Whether the domain needs the record."""
@@ -214,9 +214,9 @@ class DomainRecord(_message.Message):
     REQUIRED: DomainRecord.Level.ValueType  # 1
     """The domain cannot become READY without it."""
     RECOMMENDED: DomainRecord.Level.ValueType  # 2
-    """Without it mail may be classified as spam."""
+    """Without it mail clients cannot discover their settings."""
     OPTIONAL: DomainRecord.Level.ValueType  # 3
-    """Lets mail clients discover their settings."""
+    """Lets calendar and contact clients discover their settings."""
 
     class _DnsType:
         ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -274,7 +274,7 @@ class DomainRecord(_message.Message):
     dns_type: Global___DomainRecord.DnsType.ValueType
     """The record's type."""
     dns_name: _builtins.str
-    """The full name to publish the record at, without a trailing dot."""
+    """The full name to publish the record at, with a trailing dot."""
     dns_value: _builtins.str
     """The value to publish, in the presentation form of its type. Host names end in a dot."""
     error: _builtins.str

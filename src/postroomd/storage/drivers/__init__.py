@@ -22,10 +22,18 @@ def driver_of(connection: AsyncConnection) -> Driver:
     return _BY_NAME[connection.dialect.name]
 
 
-def open_engines(url: str, *, owner: bool, pool_size: int, isolation: str | None = None) -> Engines:
+def open_engines(
+    url: str, *, owner: bool, pool_size: int, isolation: str | None = None, statement_timeout_seconds: float = 0
+) -> Engines:
     """Return the connection pools of the database at `url`, without connecting yet."""
     parsed = make_url(url)
-    return driver_for(parsed).open_engines(parsed, owner=owner, pool_size=pool_size, isolation=isolation)
+    return driver_for(parsed).open_engines(
+        parsed,
+        owner=owner,
+        pool_size=pool_size,
+        isolation=isolation,
+        statement_timeout_seconds=statement_timeout_seconds,
+    )
 
 
 def migration_engine(url: str) -> AsyncEngine:

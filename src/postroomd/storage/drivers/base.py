@@ -79,10 +79,13 @@ class Driver(ABC):
     # --- Opening ---
 
     @abstractmethod
-    def open_engines(self, url: URL, *, owner: bool, pool_size: int, isolation: str | None) -> Engines:
+    def open_engines(
+        self, url: URL, *, owner: bool, pool_size: int, isolation: str | None, statement_timeout_seconds: float
+    ) -> Engines:
         """Return the connection pools of a database, without connecting yet.
 
-        `owner` may checkpoint an SQLite file; `pool_size` and `isolation` apply to PostgreSQL.
+        `owner` may checkpoint an SQLite file; the other arguments apply to PostgreSQL. `statement_timeout_seconds` is
+        the maximum duration of a statement, 0 for none.
         """
 
     @abstractmethod

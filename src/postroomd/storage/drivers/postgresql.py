@@ -32,15 +32,22 @@ class PostgresqlDriver(Driver):
     name = "postgresql"
     snapshot_options: ClassVar[Mapping[str, Any]] = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
 
-    def open_engines(self, url: sa.URL, *, owner: bool, pool_size: int, isolation: str | None) -> Engines:
-        """Return the connection pools of a database, of `pool_size` connections together; `owner` has no effect."""
+    def open_engines(
+        self, url: sa.URL, *, owner: bool, pool_size: int, isolation: str | None, statement_timeout_seconds: float
+    ) -> Engines:
+        """Return the connection pools of a database, of `pool_size` connections together; `owner` has no effect.
+
+        Nor has the timeout behind a pooler, which refuses such settings: there it is the role's, or the pooler's.
+        """
         options: dict[str, Any] = {"isolation_level": isolation} if isolation else {}
         if _is_behind_pooler(url):
-            engine = _engine(url, **options, **_pool(pool_size))
+            engine = _engine(url, {}, **options, **_pool(pool_size))
             return Engines(self, engine, engine, None)
+        milliseconds = str(round(1_000 * statement_timeout_seconds))
+        settings = {"statement_timeout": milliseconds} if statement_timeout_seconds else {}
         tenants = max(pool_size // 2, 1)
-        engine = _engine(url, **options, **_pool(max(pool_size - tenants - SYSTEM_CONNECTIONS, 1)))
-        return Engines(self, engine, engine, _compiled_reader(url, engine.dialect, tenants))
+        engine = _engine(url, settings, **options, **_pool(max(pool_size - tenants - SYSTEM_CONNECTIONS, 1)))
+        return Engines(self, engine, engine, _compiled_reader(url, settings, engine.dialect, tenants))
 
     def describe(self, url: sa.URL) -> str:
         """Return the engine, host, port and name."""
@@ -123,6 +130,7 @@ _SQLSTATES = {
     "53100": Failure.UNAVAILABLE,  # disk_full
     "53200": Failure.UNAVAILABLE,  # out_of_memory
     "53300": Failure.UNAVAILABLE,  # too_many_connections
+    "57014": Failure.UNAVAILABLE,  # query_canceled: the statement has exceeded statement_timeout
     "57P01": Failure.UNAVAILABLE,  # admin_shutdown
     "57P02": Failure.UNAVAILABLE,  # crash_shutdown
     "57P03": Failure.UNAVAILABLE,  # cannot_connect_now
@@ -155,11 +163,11 @@ def tenant_statement(statement: sa.Select[Any]) -> sa.Select[Any]:
     return sa.select(*found.c).select_from(entered.join(found, sa.true()))
 
 
-def _compiled_reader(url: sa.URL, dialect: sa.Dialect, tenants: int) -> CompiledReader:
+def _compiled_reader(url: sa.URL, settings: Mapping[str, str], dialect: sa.Dialect, tenants: int) -> CompiledReader:
     """Return the reader of compiled statements. A tenant's run on connections that start as the tenants' role."""
 
-    def pool(size: int, **settings: str) -> ExclusivePool:
-        engine = _engine(url, settings, poolclass=sa.NullPool)
+    def pool(size: int, **further: str) -> ExclusivePool:
+        engine = _engine(url, {**settings, **further}, poolclass=sa.NullPool)
         return ExclusivePool(partial(_own_connection, engine), size, POOL_TIMEOUT_SECONDS)
 
     system, tenant = pool(SYSTEM_CONNECTIONS), pool(tenants, role=TENANT_ROLE)
@@ -183,11 +191,11 @@ def _pool(size: int) -> dict[str, Any]:
     return {"pool_size": size, "max_overflow": 0, "pool_timeout": POOL_TIMEOUT_SECONDS}
 
 
-def _engine(url: sa.URL, server_settings: Mapping[str, str] | None = None, **options: Any) -> AsyncEngine:
+def _engine(url: sa.URL, server_settings: Mapping[str, str], **options: Any) -> AsyncEngine:
     return create_async_engine(
         url,
         hide_parameters=True,  # parameters are customers' data
-        connect_args={"timeout": CONNECT_TIMEOUT_SECONDS, "server_settings": dict(server_settings or {})},
+        connect_args={"timeout": CONNECT_TIMEOUT_SECONDS, "server_settings": dict(server_settings)},
         **options,
     )
 

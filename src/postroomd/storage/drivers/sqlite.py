@@ -37,8 +37,10 @@ class SqliteDriver(Driver):
     name = "sqlite"
     snapshot_options: ClassVar[Mapping[str, Any]] = {}  # every read transaction is a snapshot
 
-    def open_engines(self, url: sa.URL, *, owner: bool, pool_size: int, isolation: str | None) -> Engines:
-        """Return the connection pools of a file; `pool_size` and `isolation` have no effect."""
+    def open_engines(
+        self, url: sa.URL, *, owner: bool, pool_size: int, isolation: str | None, statement_timeout_seconds: float
+    ) -> Engines:
+        """Return the connection pools of a file; only `owner` has an effect."""
         reader = _engine(url, READERS, begin="BEGIN", pragmas=READER_PRAGMAS)
         writer_pragmas = {} if owner else {"wal_autocheckpoint": 0}
         writer = _engine(url, 1, begin="BEGIN IMMEDIATE", pragmas=writer_pragmas)

@@ -10,35 +10,29 @@ from postroomd.domain.provisions import Provision
 
 DomainRule = Callable[[Domain], Domain]
 
-
 DomainDeletionRule = Callable[[Domain, int], Domain]
-"""A rule that is given the number of the domain's mailboxes that are neither deletion_scheduled nor deleting."""
-
+"""Is given the number of the domain's mailboxes that are neither deletion_scheduled nor deleting."""
 
 ValidationRule = Callable[[Domain, Mapping[str, DomainRecord], bool], DomainCheck]
-"""A rule that is given the domain's records by kind, and whether another organization owns its name."""
-
+"""Is given the domain's records by kind, and whether another organization owns its name."""
 
 ActivationRule = Callable[[Domain], DomainCheck]
 
-
 MailboxRule = Callable[[Mailbox, DomainStatus], Mailbox]
-
 
 AliasRule = Callable[[Alias], Alias]
 
-
 MailboxStep = Callable[[Mailbox, DomainStatus], Mailbox | None]
-
+"""Returns None for a mailbox to purge."""
 
 PurgeRule = Callable[[Mailbox], Mailbox | None]
-
+"""Returns None for a mailbox to purge."""
 
 DomainPurgeRule = Callable[[Domain], Domain | None]
-
+"""Returns None for a domain to remove."""
 
 PaymentRule = Callable[[Payment, Mailbox | None, DomainStatus], tuple[Payment, Mailbox | None]]
-
+"""Is given the payment's mailbox; None if it is purged."""
 
 ProvisionRule = Callable[[Provision, Subject | None, DomainStatus], tuple[Provision, Subject | None]]
-"""A rule of the operator's side is given the subject too, None where it is gone; it answers None for one that goes."""
+"""Is given the provision's subject, None if it is gone, and returns None for one to remove."""

@@ -1,7 +1,7 @@
 """Due work of every tenant: leases of due rows, and the steps that the worker takes with them."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Protocol
 
@@ -48,6 +48,14 @@ class DomainLease:
 
 
 @dataclass(frozen=True, slots=True)
+class LookupShare:
+    """The maximum number of lookups of one organization, and how many run by organization id."""
+
+    max_lookups: int
+    running: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Due:
     """The earliest due dates of lookups and of all other steps; None if there are none."""
 
@@ -81,9 +89,18 @@ class Work(Protocol):
         """
 
     async def lease_domains(
-        self, now: datetime, lease: timedelta, limit: int, skipping: Collection[str] = ()
+        self,
+        now: datetime,
+        lease: timedelta,
+        limit: int,
+        skipping: Collection[str] = (),
+        share: LookupShare | None = None,
     ) -> Sequence[DomainLease]:
-        """Lease domains whose lookup is due, the longest overdue first. Raises RowFailed."""
+        """Lease domains whose lookup is due. Raises RowFailed.
+
+        The longest overdue domain of each organization comes first, then the second of each, and so on. With a share,
+        an organization gets no more lookups than that, including the running ones, which count as its first.
+        """
 
     async def settle_validation(self, lease: DomainLease, rule: ValidationRule) -> Domain:
         """Apply a rule to a domain and its records, and store what it changes and when the next lookup is due.

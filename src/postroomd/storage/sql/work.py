@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Column, Row, Table, Update, bindparam, delete, select, tuple_, update
+from sqlalchemy import Column, Row, Select, Table, Update, bindparam, case, delete, func, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from postroomd.domain.context import WORKER
@@ -20,7 +20,7 @@ from postroomd.storage.protocols.rules import (
     PurgeRule,
     ValidationRule,
 )
-from postroomd.storage.protocols.work import DomainLease, Due, MailboxLease
+from postroomd.storage.protocols.work import DomainLease, Due, LookupShare, MailboxLease
 from postroomd.storage.sql.aliases import ALIAS, store_alias
 from postroomd.storage.sql.batches import LockedBatch, write_batch
 from postroomd.storage.sql.changes import purge_mailboxes, store_mailbox
@@ -43,13 +43,19 @@ class SqlWork:
     # --- Domains ------------------------------------------------------------------------------------------------------
 
     async def lease_domains(
-        self, now: datetime, lease: timedelta, limit: int, skipping: Collection[str] = ()
+        self,
+        now: datetime,
+        lease: timedelta,
+        limit: int,
+        skipping: Collection[str] = (),
+        share: LookupShare | None = None,
     ) -> Sequence[DomainLease]:
-        """Lease domains whose lookup is due, the longest overdue first. Raises RowFailed."""
+        """Lease domains whose lookup is due, the longest overdue of each organization first. Raises RowFailed."""
 
         async def work(connection: AsyncConnection, batch: LockedBatch) -> list[DomainLease]:
             columns = t.domains.c
-            ids = await _lease(connection, batch, t.domains, columns.next_check_at, now, lease)
+            candidates = _lookups_by_turn(now, skipping, share)
+            ids = await _lease(connection, batch, t.domains, columns.next_check_at, now, lease, candidates)
             if not ids:
                 return []
             listing = select(*[*DOMAIN, columns.claim, columns.failures]).where(columns.id.in_(ids))
@@ -247,11 +253,35 @@ class SqlWork:
         return await self._database.write(work, WORKER)
 
 
+def _lookups_by_turn(now: datetime, skipping: Collection[str], share: LookupShare | None) -> Select[tuple[str]]:
+    """Select the domains whose lookup is due, round-robin by organization."""
+    columns = t.domains.c
+    rank = func.row_number().over(partition_by=columns.organization_id, order_by=(columns.next_check_at, columns.id))
+    counts = share.running.items() if share else ()
+    running = case(*((columns.organization_id == key, count) for key, count in counts), else_=0) if counts else 0
+    ranking = select(columns.id, (rank + running).label("turn")).where(columns.next_check_at <= now)
+    if skipping:
+        ranking = ranking.where(columns.id.not_in(skipping))
+    ranked = ranking.subquery("ranked")
+    due = select(columns.id).join(ranked, ranked.c.id == columns.id)
+    # Again, as PostgreSQL rechecks the condition on the row that it locks, but not in the subquery.
+    due = due.where(columns.next_check_at <= now).order_by(ranked.c.turn, columns.next_check_at)
+    return due if share is None else due.where(ranked.c.turn <= share.max_lookups)
+
+
 async def _lease(
-    connection: AsyncConnection, batch: LockedBatch, table: Table, due: Column[Any], now: datetime, lease: timedelta
+    connection: AsyncConnection,
+    batch: LockedBatch,
+    table: Table,
+    due: Column[Any],
+    now: datetime,
+    lease: timedelta,
+    candidates: Select[tuple[str]] | None = None,
 ) -> Sequence[str]:
-    """Lease due rows, the longest overdue first: not due again until the lease expires. Returns their ids."""
-    ids = await batch.lock(connection, select(table.c.id).where(due <= now).order_by(due), table)
+    """Lease due rows, by default the longest overdue first, until the lease expires. Returns their ids."""
+    if candidates is None:
+        candidates = select(table.c.id).where(due <= now).order_by(due)
+    ids = await batch.lock(connection, candidates, table)
     if ids:
         leased = {due: now + lease, table.c.claim: table.c.claim + 1}
         await connection.execute(update(table).where(table.c.id.in_(ids)).values(leased))

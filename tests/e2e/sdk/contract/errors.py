@@ -141,11 +141,11 @@ class Errors:
             ),
             ("status", "constraint", f"must be one of {', '.join(status.value for status in sdk.types.AliasStatus)}"),
         )
-        call = sdk.create_alias(mailbox_id="x", local_part='"quoted"', description="x" * 256)
+        call = sdk.create_alias(mailbox_id="x", local_part='"quoted"', description="x" * 129)
         assert (await expect_error(call, 400, "invalid_arguments")).keys == details(
             ("mailbox_id", "format", uuid),
             ("local_part", "format", "must be a dot-atom (RFC 5322): quoted local parts are not supported"),
-            ("description", "constraint", "must have at most 255 characters"),
+            ("description", "constraint", "must have at most 128 characters"),
         )
         call = sdk.update_mailbox(mailbox_id=resources.mailbox.id, new_password="too short")
         assert (await expect_error(call, 400, "invalid_arguments")).keys == details(

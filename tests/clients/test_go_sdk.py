@@ -1,0 +1,95 @@
+"""The official Go SDK against a running Postroom: `make test-clients`. Needs a Go toolchain and its module proxy."""
+
+import json
+import shutil
+import subprocess
+import urllib.request
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+
+from postroom.admin.v1alpha1 import admin_service_pb2_grpc, mailbox_pb2
+from tests.e2e.support import Up, clean_environment, database_url, run, start, terminate
+
+PROGRAM = Path(__file__).parent / "go-sdk"
+BUILD_SECONDS, RUN_SECONDS = 300, 120
+
+
+@pytest.fixture(scope="session")
+def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The built program."""
+    go = shutil.which("go")
+    assert go, "a Go toolchain is required: install Go, or run `make test` without the clients"
+    binary = tmp_path_factory.mktemp("go") / "go-sdk"
+    subprocess.run([go, "build", "-o", binary, "."], cwd=PROGRAM, check=True, timeout=BUILD_SECONDS)
+    return binary
+
+
+def test_every_operation_and_every_error_type(program: Path, tmp_path: Path) -> None:
+    (tmp_path / "usual").mkdir()
+    (tmp_path / "manual").mkdir()
+    usual = start(tmp_path / "usual", "--admin-address=127.0.0.1:0")
+    try:
+        manual = start(tmp_path / "manual", "--provisioning=manual")
+        try:
+            environment = clean_environment(**usual.environment, **_fixtures(usual), **_transient(manual))
+            result = subprocess.run(
+                [program], env=environment, capture_output=True, text=True, timeout=RUN_SECONDS, check=False
+            )
+        finally:
+            terminate(manual)
+    finally:
+        terminate(usual)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert result.stdout.splitlines()[-1] == "go-sdk: every step passed"
+
+
+def _transient(up: Up) -> Mapping[str, str]:
+    return {
+        "TRANSIENT_API_URL": up.environment["SCW_API_URL"],
+        "TRANSIENT_SECRET_KEY": up.environment["SCW_SECRET_KEY"],
+        "TRANSIENT_PROJECT_ID": up.environment["SCW_DEFAULT_PROJECT_ID"],
+    }
+
+
+def _fixtures(up: Up) -> Mapping[str, str]:
+    """Create what the error types need: a read-only key, a full project and a locked mailbox."""
+    organization = f"--organization-id={up.environment['SCW_DEFAULT_ORGANIZATION_ID']}"
+    read_only = _command(up, "keys", "create", organization, "--read-only", "--output=json")
+    (project,) = _command(up, "projects", "create", organization, "--name=full", "--mailbox-quota=1", "--output=json")
+    admin = _command(up, "admin-keys", "create", "--name=go-sdk", "--output=json")
+    mailbox_id = _locked_mailbox(up, admin["secret"])
+    return {
+        "READ_ONLY_SECRET_KEY": read_only["SCW_SECRET_KEY"],
+        "FULL_PROJECT_ID": project["id"],
+        "LOCKED_MAILBOX_ID": mailbox_id,
+    }
+
+
+def _command(up: Up, *arguments: str) -> Any:
+    done = run(*arguments, f"--database-url={database_url(up.directory)}")
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def _locked_mailbox(up: Up, admin_secret: str) -> str:
+    domain = _post(up, "/domains", {"name": "locked.example"})
+    batch = {"domain_id": domain["id"], "mailboxes": [{"local_part": "ann", "password": "a long enough password"}]}
+    mailbox_id = str(_post(up, "/batch-create-mailboxes", batch)["mailboxes"][0]["id"])
+    address = up.output.split("# The admin service listens on ")[1].split()[0]
+    with grpc.insecure_channel(address) as channel:
+        request = mailbox_pb2.LockMailboxRequest(mailbox_id=mailbox_id, reason="a test")
+        stub = admin_service_pb2_grpc.AdminServiceStub(channel)
+        stub.LockMailbox(request, metadata=(("x-auth-token", admin_secret),), timeout=10)
+    return mailbox_id
+
+
+def _post(up: Up, path: str, body: Mapping[str, Any]) -> Any:
+    headers = {"X-Auth-Token": up.environment["SCW_SECRET_KEY"], "Content-Type": "application/json"}
+    url = f"{up.environment['SCW_API_URL']}/mailbox/v1alpha1{path}"
+    outgoing = urllib.request.Request(url, json.dumps(body).encode(), headers)  # noqa: S310
+    with urllib.request.urlopen(outgoing, timeout=10) as response:  # noqa: S310
+        return json.loads(response.read())

@@ -1,0 +1,112 @@
+"""Floods over one connection of raw HTTP/2: what the service refuses, and that others' calls succeed."""
+
+import asyncio
+import struct
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
+from itertools import islice
+
+import pytest
+
+from bench.attack.attackers import http2
+from tests.rpc.client import Tenant
+from tests.rpc.service import Service
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+MAX_STREAMS = 20
+MAX_CONCURRENT_STREAMS, MAX_HEADER_LIST_SIZE = 3, 6  # RFC 9113, section 6.5.2
+REFUSED_STREAM, ENHANCE_YOUR_CALM = 0x7, 0xB  # RFC 9113, section 7
+
+
+@pytest.fixture(scope="module")
+def overrides() -> Mapping[str, str]:
+    return {"max_streams": str(MAX_STREAMS)}
+
+
+@pytest.fixture(scope="module")
+def with_worker() -> bool:
+    return False
+
+
+class Connection:
+    """A connection and the frames that the service sent over it."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self.writer = writer
+
+    async def frame(self) -> tuple[int, int, bytes]:
+        """The next frame: kind, stream and payload. Raises IncompleteReadError once the service has hung up."""
+        head = await self._reader.readexactly(9)
+        kind, stream = head[3], struct.unpack(">I", head[5:])[0]
+        return kind, stream, await self._reader.readexactly(int.from_bytes(head[:3], "big"))
+
+    async def frame_of(self, kind: int) -> tuple[int, bytes]:
+        """Stream and payload of the next frame of a kind."""
+        while True:
+            received, stream, payload = await self.frame()
+            if received == kind:
+                return stream, payload
+
+    async def closed(self) -> None:
+        """Return once the service has hung up."""
+        with suppress(asyncio.IncompleteReadError, ConnectionError):
+            while True:
+                await self.frame()
+
+
+@asynccontextmanager
+async def connected(service: Service) -> AsyncIterator[Connection]:
+    host, _, port = service.address.rpartition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(http2.PREFACE + http2.frame(http2.SETTINGS, 0, 0))
+    try:
+        async with asyncio.timeout(30):
+            yield Connection(reader, writer)
+    finally:
+        writer.close()
+        with suppress(ConnectionError):
+            await writer.wait_closed()
+
+
+async def test_the_service_announces_its_limits(service: Service) -> None:
+    async with connected(service) as connection:
+        _, payload = await connection.frame_of(http2.SETTINGS)
+        settings = dict(struct.iter_unpack(">HI", payload))
+        assert settings[MAX_CONCURRENT_STREAMS] == MAX_STREAMS
+        assert settings[MAX_HEADER_LIST_SIZE] <= 16 * 1024
+
+
+async def test_streams_beyond_the_limit_are_refused(service: Service, tenant: Tenant) -> None:
+    async with connected(service) as connection:
+        connection.writer.write(b"".join(islice(http2.unfinished_streams(), MAX_STREAMS + 5)))
+        for _ in range(5):
+            stream, payload = await connection.frame_of(http2.RST_STREAM)
+            assert stream > 2 * MAX_STREAMS
+            assert struct.unpack(">I", payload)[0] in {REFUSED_STREAM, ENHANCE_YOUR_CALM}
+        assert (await tenant.domain()).id
+
+
+async def test_a_flood_of_pings_closes_its_connection(service: Service, tenant: Tenant) -> None:
+    async with connected(service) as connection:
+        connection.writer.write(next(http2.pings()))
+        await connection.closed()
+    assert (await tenant.domain()).id
+
+
+async def test_a_header_block_without_end_delays_no_other_connection(service: Service, tenant: Tenant) -> None:
+    async with connected(service) as connection:
+        connection.writer.write(b"".join(islice(http2.continuations(), 500)))  # 2 MB
+        await connection.writer.drain()
+        assert (await tenant.domain()).id
+
+
+async def test_calls_with_too_much_metadata_are_rejected(service: Service, tenant: Tenant) -> None:
+    async with connected(service) as connection:
+        connection.writer.write(b"".join(islice(http2.oversized_metadata(), 6)))
+        kind, stream, _ = await connection.frame()
+        while stream == 0:
+            kind, stream, _ = await connection.frame()
+        assert kind in {http2.HEADERS, http2.RST_STREAM}
+    assert (await tenant.domain()).id

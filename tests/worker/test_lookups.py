@@ -1,0 +1,155 @@
+"""The pool of lookups: sliding, fair to organizations, and with an interval between two lookups of one domain."""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from functools import partial
+
+import pytest
+
+from postroomd.domain.domains import begin_validation
+from postroomd.domain.model import Domain, DomainRecord, DomainStatus, RecordStatus
+from postroomd.domain.records import Finding
+from postroomd.storage.protocols.repository import Repository
+from postroomd.storage.protocols.work import LookupShare
+from postroomd.worker import lookups
+from postroomd.worker.backoff import Backoff
+from postroomd.worker.lookups import LookupPool
+from postroomd.worker.probers import TrustingProber
+from postroomd.worker.steps import Worker
+from tests.support.factories import NOW, Tenant, new_domain, new_id
+from tests.support.lifecycle import FREE
+
+LEASE = timedelta(minutes=1)
+
+
+class HeldProber(TrustingProber):
+    """A prober whose lookups of named domains last until they are released; no domain has an MX record."""
+
+    def __init__(self, *held: str) -> None:
+        self.held = {name: asyncio.Event() for name in held}
+        self.started: list[str] = []
+
+    async def probe(self, domain: Domain, records: Mapping[str, DomainRecord]) -> Mapping[str, Finding]:
+        self.started.append(domain.name)
+        if domain.name in self.held:
+            await self.held[domain.name].wait()
+        return {**await super().probe(domain, records), "mx": Finding(RecordStatus.NOT_FOUND, "no MX record")}
+
+
+async def request(repository: Repository, tenant: Tenant, domain: Domain) -> None:
+    rule = partial(begin_validation, now=NOW)
+    await repository.domains.begin_validation(tenant.context, domain.id, rule, NOW)
+
+
+async def requested(repository: Repository, tenant: Tenant, *names: str) -> list[Domain]:
+    """Domains whose lookup has been requested."""
+    domains = [await new_domain(repository, tenant, name, DomainStatus.WAITING_VALIDATION) for name in names]
+    for domain in domains:
+        await request(repository, tenant, domain)
+    return domains
+
+
+@asynccontextmanager
+async def pool_of(
+    repository: Repository, prober: HeldProber, interval: timedelta = timedelta(0)
+) -> AsyncIterator[LookupPool]:
+    worker = Worker(work=repository.work, prober=prober, policy=FREE, min_lookup_interval=interval)
+    pool = LookupPool(worker, Backoff())
+    try:
+        yield pool
+    finally:
+        for event in prober.held.values():
+            event.set()
+        await pool.close()
+
+
+async def until_idle(pool: LookupPool, running: int = 0) -> None:
+    async with asyncio.timeout(10):
+        while len(pool.tasks) > running:
+            await asyncio.wait(pool.tasks, return_when=asyncio.FIRST_COMPLETED)
+            pool.collect()
+
+
+async def test_a_free_slot_is_filled_while_other_lookups_run(
+    repository: Repository, tenant: Tenant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lookups, "MAX_LOOKUPS", 2)
+    await requested(repository, tenant, "slow.test", "a.test", "b.test", "c.test")
+    prober = HeldProber("slow.test")
+    async with pool_of(repository, prober) as pool:
+        while "slow.test" not in prober.started:  # equally overdue: in any order
+            await pool.fill(NOW)
+            await until_idle(pool, 1)
+        while len(prober.started) < 4:
+            assert await pool.fill(NOW) == 1
+            await until_idle(pool, 1)
+        assert await pool.fill(NOW) == 0
+        assert len(pool.tasks) == 1
+
+
+async def test_an_organization_leaves_slots_to_the_others(
+    repository: Repository, tenant: Tenant, other: Tenant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lookups, "MAX_LOOKUPS", 4)
+    monkeypatch.setattr(lookups, "MAX_LOOKUPS_PER_ORGANIZATION", 3)
+    slow = [f"slow{number}.test" for number in range(6)]
+    await requested(repository, tenant, *slow)
+    prober = HeldProber(*slow)
+    async with pool_of(repository, prober) as pool:
+        assert await pool.fill(NOW) == 3
+        assert await pool.fill(NOW) == 0
+        await requested(repository, other, "b.test", "c.test")
+        assert await pool.fill(NOW) == 1
+        await until_idle(pool, 3)
+        assert await pool.fill(NOW) == 1
+        await until_idle(pool, 3)
+        assert set(prober.started[3:]) == {"b.test", "c.test"}
+
+
+async def test_organizations_take_turns(repository: Repository, tenant: Tenant, other: Tenant) -> None:
+    domains = await requested(repository, tenant, *(f"a{number}.test" for number in range(6)))
+    await requested(repository, other, "b0.test", "b1.test")
+    leases = await repository.work.lease_domains(NOW, LEASE, 4)
+    assert Counter(lease.domain.organization_id for lease in leases) == {
+        tenant.organization.id: 2,
+        other.organization.id: 2,
+    }
+    leases = await repository.work.lease_domains(NOW, LEASE, 10)
+    assert {lease.domain.organization_id for lease in leases} == {tenant.organization.id}
+    assert len(leases) == len(domains) - 2
+
+
+async def test_running_lookups_count_towards_the_share(repository: Repository, tenant: Tenant, other: Tenant) -> None:
+    await requested(repository, tenant, *(f"a{number}.test" for number in range(4)))
+    await requested(repository, other, "b0.test")
+    share = LookupShare(3, {tenant.organization.id: 2})
+    leases = await repository.work.lease_domains(NOW, LEASE, 10, (), share)
+    assert [lease.domain.name[:1] for lease in leases] == ["b", "a"]
+    full = LookupShare(3, {tenant.organization.id: 3, new_id(): 3})
+    assert await repository.work.lease_domains(NOW, LEASE, 10, (), full) == []
+
+
+async def test_a_domain_requested_again_waits_for_the_interval(repository: Repository, tenant: Tenant) -> None:
+    (domain,) = await requested(repository, tenant, "a.test")
+    prober = HeldProber()
+    async with pool_of(repository, prober, timedelta(seconds=0.5)) as pool:
+        await pool.fill(NOW)
+        await until_idle(pool)
+        ended = asyncio.get_running_loop().time()
+        await request(repository, tenant, domain)
+        assert await pool.fill(NOW) == 1
+        await asyncio.sleep(0.1)
+        assert prober.started == ["a.test"]
+        await until_idle(pool)
+        assert prober.started == ["a.test", "a.test"]
+        assert asyncio.get_running_loop().time() - ended >= 0.4
+
+
+async def test_a_pool_without_a_prober_leases_nothing(repository: Repository, tenant: Tenant) -> None:
+    await requested(repository, tenant, "a.test")
+    pool = LookupPool(Worker(work=repository.work, prober=None, policy=FREE), Backoff())
+    assert await pool.fill(NOW) == 0
+    assert len(await repository.work.lease_domains(NOW, LEASE, 10)) == 1
