@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import partial
 from uuid import uuid4
 
@@ -12,6 +12,7 @@ from postroomd.domain.context import CallContext
 from postroomd.domain.domain_names import search_text
 from postroomd.domain.domains import require_mailboxes_allowed
 from postroomd.domain.model import DomainStatus, Mailbox, MailboxView
+from postroomd.domain.payments import retention_of
 from postroomd.domain.policy import LifecyclePolicy
 from postroomd.domain.queries import MailboxQuery
 from postroomd.domain.validation import (
@@ -125,7 +126,7 @@ class MailboxServicer:
     async def DeleteMailbox(self, request: pb.DeleteMailboxRequest, context: CallContext) -> Mailbox:
         """Schedule a mailbox for deletion."""
         mailbox_id = check_id("mailbox_id", request.mailbox_id)
-        delete = partial(_delete, retention=self.policy.deletion_retention, now=self.clock())
+        delete = partial(_delete, policy=self.policy, now=self.clock())
         rule = convert.require_etag(request.etag, convert.etag, "mailbox", delete)
         return await self.mailboxes.change(context, mailbox_id, rule)
 
@@ -147,7 +148,8 @@ class MailboxServicer:
         }
 
 
-def _delete(mailbox: Mailbox, _domain_status: DomainStatus, retention: timedelta, now: datetime) -> Mailbox:
+def _delete(mailbox: Mailbox, _domain_status: DomainStatus, policy: LifecyclePolicy, now: datetime) -> Mailbox:
+    retention = retention_of(mailbox, policy, policy.deletion_retention)
     return rules.delete_mailbox(mailbox, retention, now)
 
 
