@@ -80,9 +80,9 @@ class Checker:
         """Return a password as it is hashed; "" and a violation for an invalid one."""
         wrong_length = f"must have {MIN_PASSWORD} to {MAX_PASSWORD} characters"
         if _has_control_characters(value):
-            self.refuse(field, Reason.FORMAT, "must not contain control characters")
             if not MIN_PASSWORD <= len(value) <= MAX_PASSWORD:
                 self.refuse(field, Reason.CONSTRAINT, wrong_length)
+            self.refuse(field, Reason.FORMAT, "must not contain control characters")
             return ""
         try:
             return canonical_password(value)
