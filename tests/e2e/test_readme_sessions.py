@@ -52,7 +52,7 @@ def test_the_first_session_runs_as_documented(session_environment: dict[str, str
         else:
             assert completed.returncode == 0, completed.stdout + completed.stderr
     sdk, curl, grpc = printed
-    assert "publish xn--bcher-kva.example 10 mx.mail.example." in sdk
+    assert "publish xn--bcher-kva.example. 10 mx.mail.example." in sdk
     assert "xn--bcher-kva.example is ready" in sdk
     assert "info@xn--bcher-kva.example is an alias of ann@xn--bcher-kva.example which is ready" in sdk
     assert '"email":"ann@xn--bcher-kva.example"' in curl
