@@ -205,6 +205,8 @@ PASSWORDS = [
             "control character": f"{MARK}\x07 and more",
             "new line": f"{MARK} and more\n",
             "C1 control character": f"{MARK}\x9f and more",
+            "zero-width joiner": f"{MARK}\u200d and more",
+            "hash": f"{{SSHA256}}{MARK} and more",
         }
     ),
 ]

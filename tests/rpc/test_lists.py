@@ -255,3 +255,18 @@ async def test_a_search_matches_any_part_of_a_domain_name(tenant: Tenant) -> Non
     assert await found_with("north-") == {name for name in names if "north" in name}
     assert await found_with("depot") == {name for name in names if "depot" in name}
     assert await found_with("%") == await found_with("_") == set()
+
+
+async def test_a_search_finds_internationalized_names_as_people_type_them(service: Service) -> None:
+    tenant = await service.tenant()
+    domain = await tenant.domain("bücher.example")
+    await tenant.domain("buecher.example")
+    mailbox = await tenant.mailbox(domain, "ann")
+    for search in ("bücher", "BÜCHER.Example", "bu\u0308cher", "xn--bcher-kva", "XN--BCHER-KVA.EXAMPLE"):
+        found, total = await items(tenant, "ListDomains", ListDomainsRequest(search=search))
+        assert ([each.id for each in found], total) == ([domain.id], 1), search
+        found, total = await items(tenant, "ListMailboxes", ListMailboxesRequest(search=search))
+        assert ([each.id for each in found], total) == ([mailbox.id], 1), search
+    for search in ("ann@bücher.example", "ANN@BÜCHER", "nn@xn--bcher"):
+        found, total = await items(tenant, "ListMailboxes", ListMailboxesRequest(search=search))
+        assert ([each.id for each in found], total) == ([mailbox.id], 1), search

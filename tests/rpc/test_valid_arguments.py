@@ -28,7 +28,7 @@ async def test_a_valid_local_part_is_accepted(owner: Tenant, domain: Domain, loc
 
 
 @pytest.mark.parametrize(
-    "password", ["x" * 12, "x" * 128, "\u00e9" * 128, " " * 12, "\U0001f4a9" * 12, "p\u200dss" * 6]
+    "password", ["x" * 12, "x" * 128, "\u00e9" * 128, " " * 12, "\U0001f4a9" * 12, "e\u0301" * 128]
 )
 async def test_a_valid_password_is_accepted(owner: Tenant, mailbox: Mailbox, password: str) -> None:
     request = UpdateMailboxRequest(mailbox_id=mailbox.id, new_password=password)

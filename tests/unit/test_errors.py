@@ -115,6 +115,11 @@ def test_an_error_has_the_code_and_type_of_the_contract(kind: type[PostroomError
         (TransientState(MAILBOX, "deleting"), f"mailbox {MAILBOX.id} is deleting: retry when it has left this state"),
         (Locked(MAILBOX), f"mailbox {MAILBOX.id} is locked"),
         (QuotaExceeded("mailboxes", 10, 9, "a0"), "project a0 has 9 mailboxes and a quota of 10"),
+        (
+            QuotaExceeded("mailboxes", 10, 9, "a0", 4),
+            "project a0 has 9 mailboxes, 4 of them scheduled for deletion, which count until they are purged,"
+            " and a quota of 10",
+        ),
         (TooManyRequests(0.5), "the service is overloaded: retry later"),
         (StorageUnavailable(), "the database is unavailable: retry later"),
     ],

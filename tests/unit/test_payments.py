@@ -27,6 +27,7 @@ from postroomd.domain.payments import (
     payment_id,
     pending_payment,
     refuse_payment,
+    retention_of,
 )
 from postroomd.domain.policy import LifecyclePolicy
 from tests.support.lifecycle import BILLED, DOMAIN, FREE, MICROSECOND, START, domain
@@ -378,3 +379,23 @@ def test_catching_up_has_the_same_result_as_running_all_along(
             now = min(now + every, end)
 
     assert run(timedelta(hours=hours)) == run(timedelta(days=1))
+
+
+def test_a_mailbox_that_was_never_paid_for_has_a_retention_of_its_own() -> None:
+    policy = replace(BILLED, unpaid_retention=DAY)
+    default = policy.deletion_retention
+    unpaid = billed()
+    failed = advanced(unpaid, START + TERM)
+    suspended = advanced(failed, START + TERM + GRACE)
+    settled = paid(unpaid)
+    for mailbox in (unpaid, failed, suspended):
+        assert retention_of(mailbox, policy, default) == DAY
+        assert retention_of(mailbox, BILLED, default) == default
+    renewal = settled.next_subscription_period_starts_at
+    assert renewal is not None
+    for mailbox in (settled, advanced(settled, renewal), billed(policy=FREE)):
+        assert retention_of(mailbox, policy, default) == default
+    due = START + TERM + GRACE + SUSPENSION
+    deleted = advance_mailbox(suspended, D.READY, policy, due)
+    assert deleted is not None
+    assert deleted.deletion_scheduled_at == due + DAY

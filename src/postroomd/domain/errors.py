@@ -211,10 +211,13 @@ class Locked(PostroomError):
 
 
 class QuotaExceeded(PostroomError):
-    """The project's quota of a resource is used up."""
+    """The project's quota of a resource is used up. `scheduled` of the `current` ones are deletion_scheduled."""
 
-    def __init__(self, resource: str, quota: int, current: int, project_id: str) -> None:
-        super().__init__(f"project {project_id} has {current} {resource} and a quota of {quota}")
+    def __init__(self, resource: str, quota: int, current: int, project_id: str, scheduled: int = 0) -> None:
+        counted = f"{current} {resource}"
+        if scheduled:
+            counted += f", {scheduled} of them scheduled for deletion, which count until they are purged,"
+        super().__init__(f"project {project_id} has {counted} and a quota of {quota}")
         self.resource = resource
         self.quota = quota
         self.current = current

@@ -5,7 +5,7 @@ date. The payment can be confirmed until the mailbox is purged.
 """
 
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 from uuid import UUID, uuid5
@@ -103,12 +103,23 @@ def advance_unpaid(mailbox: Mailbox, domain_status: DomainStatus, policy: Lifecy
     if not policy.billing:
         return _settle(mailbox, domain_status, due)
     if mailbox.payment is S.SUSPENDED:
-        return schedule_deletion(mailbox, MailboxEvent.SUSPENSION_OVER, due + policy.cancellation_retention, due)
+        retention = retention_of(mailbox, policy, policy.cancellation_retention)
+        return schedule_deletion(mailbox, MailboxEvent.SUSPENSION_OVER, due + retention, due)
     if mailbox.payment is S.FAILED:
         event, standing, grace = MailboxEvent.PAYMENT_GRACE_OVER, S.SUSPENDED, policy.suspension_grace
     else:
         event, standing, grace = MailboxEvent.PAYMENT_OVERDUE, S.FAILED, policy.payment_grace
     return move_mailbox(mailbox, event, domain_status, due, payment=standing, payment_step_at=due + grace)
+
+
+def retention_of(mailbox: Mailbox, policy: LifecyclePolicy, default: timedelta) -> timedelta:
+    """Return the time from the scheduled deletion of a mailbox to its purge: another one if it was never paid for.
+
+    No period follows an unpaid one, so that a mailbox in its first period, and not settled, was never paid for.
+    """
+    in_first_period = mailbox.subscription_period_started_at in {None, mailbox.created_at}
+    never_paid = in_first_period and mailbox.payment is not S.SETTLED
+    return policy.unpaid_retention if never_paid and policy.unpaid_retention is not None else default
 
 
 def confirm_payment(

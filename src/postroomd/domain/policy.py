@@ -15,13 +15,15 @@ class LifecyclePolicy:
 
     The retentions are the times between a scheduled deletion and the purge: `deletion_retention` after a caller deleted
     the mailbox, `cancellation_retention` after its subscription ended, canceled or unpaid. `quarantine` is the time
-    after a purge in which the address can't be used again.
+    after a purge in which the address can't be used again. `unpaid_retention` replaces both for mailboxes that were
+    never paid for; None: it does not.
 
     `cascade_domain_deletion`: a domain can be deleted with mailboxes in it, as if every call had `force`.
     """
 
     deletion_retention: timedelta = timedelta(days=30)
     cancellation_retention: timedelta = timedelta(days=30)
+    unpaid_retention: timedelta | None = None
     billing: bool = False
     payment_term: timedelta = timedelta(days=7)
     payment_grace: timedelta = timedelta(days=7)

@@ -12,15 +12,16 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from postroomd.domain.addresses import ADDRESS_TOO_LONG, Address, canonical_local_part
-from postroomd.domain.domain_names import canonical_domain_name
+from postroomd.domain.domain_names import MAX_DOMAIN_NAME, canonical_domain_name
 from postroomd.domain.errors import InvalidArguments, Reason, Violation
-from postroomd.domain.model import SubscriptionPeriod
+from postroomd.domain.model import RecordLevel, SubscriptionPeriod
+from postroomd.domain.passwords import MAX_PASSWORD, MIN_PASSWORD, InvalidPasswordLength, canonical_password
+from postroomd.domain.records import RecordPlan
 
 MAX_BATCH = 100  # mailboxes
 MAX_DESCRIPTION = 128  # characters
 MAX_SEARCH = 320  # characters
 MAX_REASON = 255  # characters
-MIN_PASSWORD, MAX_PASSWORD = 12, 128  # characters
 DEFAULT_PAGE_SIZE = 50
 MAX_PAGE = 2**31 - 1
 
@@ -75,12 +76,21 @@ class Checker:
                 self.refuse(field, Reason.FORMAT, str(error))
         return ""
 
-    def password(self, field: str, value: str) -> None:
-        """Check a password's length, and that it contains no control character."""
-        if not MIN_PASSWORD <= len(value) <= MAX_PASSWORD:
-            self.refuse(field, Reason.CONSTRAINT, f"must have {MIN_PASSWORD} to {MAX_PASSWORD} characters")
+    def password(self, field: str, value: str) -> str:
+        """Return a password as it is hashed; "" and a violation for an invalid one."""
+        wrong_length = f"must have {MIN_PASSWORD} to {MAX_PASSWORD} characters"
         if _has_control_characters(value):
+            if not MIN_PASSWORD <= len(value) <= MAX_PASSWORD:
+                self.refuse(field, Reason.CONSTRAINT, wrong_length)
             self.refuse(field, Reason.FORMAT, "must not contain control characters")
+            return ""
+        try:
+            return canonical_password(value)
+        except InvalidPasswordLength:
+            self.refuse(field, Reason.CONSTRAINT, wrong_length)
+        except ValueError as error:
+            self.refuse(field, Reason.FORMAT, str(error))
+        return ""
 
     def text(self, field: str, value: str, max_length: int) -> str:
         """Return a free text of at most `max_length` characters, without control characters."""
@@ -93,7 +103,7 @@ class Checker:
     def page(self, page: int, page_size: int, max_page_size: int) -> tuple[int, int]:
         """Return the page number, from 1, and the page size; 0 stands for the default."""
         if not 0 <= page <= MAX_PAGE:
-            self.refuse("page", Reason.CONSTRAINT, "must be 1 or more")
+            self.refuse("page", Reason.CONSTRAINT, f"must be 1 to {MAX_PAGE}")
         if not 0 <= page_size <= max_page_size:
             self.refuse("page_size", Reason.CONSTRAINT, f"must be 1 to {max_page_size}")
         return page or 1, page_size or DEFAULT_PAGE_SIZE
@@ -131,6 +141,20 @@ def check_domain_name(check: Checker, value: str) -> str:
     return check.canonical("name", value, canonical_domain_name)
 
 
+def check_record_names(check: Checker, plans: Sequence[RecordPlan]) -> None:
+    """Check that the name of each required DNS record is short enough to be published."""
+    required = [plan.dns_name.removesuffix(".") for plan in plans if plan.level is RecordLevel.REQUIRED]
+    longest = max(required, key=len)
+    if len(longest) > MAX_DOMAIN_NAME:
+        label = longest.partition(".")[0]
+        check.refuse(
+            "name",
+            Reason.CONSTRAINT,
+            f"is too long: its required record `{label}…` would have a name of {len(longest)} octets,"
+            f" and {MAX_DOMAIN_NAME} are possible",
+        )
+
+
 def check_local_part(check: Checker, field: str, value: str) -> str:
     """Return the canonical local part of a mailbox or an alias to create."""
     return check.canonical(field, value, canonical_local_part)
@@ -160,9 +184,9 @@ def check_batch(check: Checker, mailboxes: Sequence[tuple[str, str]]) -> tuple[M
         if local_part and first != index:
             message = f"must differ from mailboxes[{first}].local_part"
             check.refuse(f"{field}.local_part", Reason.CONSTRAINT, message)
-        if check.present(f"{field}.password", password):
-            check.password(f"{field}.password", password)
-        batch.append(MailboxParameters(local_part, password))
+        password_field = f"{field}.password"
+        canonical = check.password(password_field, password) if check.present(password_field, password) else ""
+        batch.append(MailboxParameters(local_part, canonical))
     return tuple(batch)
 
 

@@ -9,12 +9,13 @@ from uuid import uuid4
 
 from postroom.v1alpha1 import domain_pb2 as pb
 from postroomd.domain.context import CallContext
+from postroomd.domain.domain_names import search_text
 from postroomd.domain.domains import begin_validation, delete_domain, new_domain, new_records
 from postroomd.domain.model import Domain, DomainRecord
 from postroomd.domain.policy import LifecyclePolicy
 from postroomd.domain.queries import DomainQuery
-from postroomd.domain.records import MailHosts
-from postroomd.domain.validation import MAX_SEARCH, check_domain_name, check_id, checking
+from postroomd.domain.records import MailHosts, plan_records
+from postroomd.domain.validation import MAX_SEARCH, check_domain_name, check_id, check_record_names, checking
 from postroomd.rpc import convert, page_tokens
 from postroomd.rpc.boundary import Rpc
 from postroomd.rpc.cpu_pool import CpuPool
@@ -45,6 +46,9 @@ class DomainServicer:
         """Register a domain, and generate its DNS records."""
         with checking() as check:
             name = check_domain_name(check, request.name)
+            if name:
+                plans = plan_records(name, self.hosts, token="", dkim_selector=self.dkim_selector, dkim_key="")
+                check_record_names(check, plans)
             project_id = check.optional_uuid("project_id", request.project_id) or context.default_project_id
         # Checked before the key pair is generated, which costs far more.
         await self.tenancy.get_project(context, project_id)
@@ -79,7 +83,7 @@ class DomainServicer:
                 page_size=page_size,
                 project_id=check.optional_uuid("project_id", request.project_id),
                 statuses=convert.distinct_members(check, "statuses", request.statuses, convert.DOMAIN_STATUSES),
-                search=check.text("search", request.search, MAX_SEARCH),
+                search=search_text(check.text("search", request.search, MAX_SEARCH)),
             )
             query = page_tokens.with_page_token(check, request, context.scope, query)
         async with self.searches.slot(context, query.search):

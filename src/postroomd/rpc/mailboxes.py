@@ -2,15 +2,17 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import partial
 from uuid import uuid4
 
 from postroom.v1alpha1 import mailbox_pb2 as pb
 from postroomd.domain import mailboxes as rules
 from postroomd.domain.context import CallContext
+from postroomd.domain.domain_names import search_text
 from postroomd.domain.domains import require_mailboxes_allowed
 from postroomd.domain.model import DomainStatus, Mailbox, MailboxView
+from postroomd.domain.payments import retention_of
 from postroomd.domain.policy import LifecyclePolicy
 from postroomd.domain.queries import MailboxQuery
 from postroomd.domain.validation import (
@@ -83,7 +85,7 @@ class MailboxServicer:
                 domain_id=check.optional_uuid("domain_id", request.domain_id),
                 project_id=check.optional_uuid("project_id", request.project_id),
                 statuses=convert.distinct_members(check, "statuses", request.statuses, convert.MAILBOX_STATUSES),
-                search=check.text("search", request.search, MAX_SEARCH),
+                search=search_text(check.text("search", request.search, MAX_SEARCH)),
             )
             query = page_tokens.with_page_token(check, request, context.scope, query)
         async with self.searches.slot(context, query.search):
@@ -102,7 +104,7 @@ class MailboxServicer:
             mailbox_id = check.uuid("mailbox_id", request.mailbox_id)
             period = convert.optional_member(check, "subscription_period", request.subscription_period, convert.PERIODS)
             if new_password is not None:
-                check.password("new_password", new_password)
+                new_password = check.password("new_password", new_password)
         update = partial(
             rules.update_mailbox,
             period=period,
@@ -124,7 +126,7 @@ class MailboxServicer:
     async def DeleteMailbox(self, request: pb.DeleteMailboxRequest, context: CallContext) -> Mailbox:
         """Schedule a mailbox for deletion."""
         mailbox_id = check_id("mailbox_id", request.mailbox_id)
-        delete = partial(_delete, retention=self.policy.deletion_retention, now=self.clock())
+        delete = partial(_delete, policy=self.policy, now=self.clock())
         rule = convert.require_etag(request.etag, convert.etag, "mailbox", delete)
         return await self.mailboxes.change(context, mailbox_id, rule)
 
@@ -146,7 +148,8 @@ class MailboxServicer:
         }
 
 
-def _delete(mailbox: Mailbox, _domain_status: DomainStatus, retention: timedelta, now: datetime) -> Mailbox:
+def _delete(mailbox: Mailbox, _domain_status: DomainStatus, policy: LifecyclePolicy, now: datetime) -> Mailbox:
+    retention = retention_of(mailbox, policy, policy.deletion_retention)
     return rules.delete_mailbox(mailbox, retention, now)
 
 

@@ -62,6 +62,7 @@ Resolvers = Annotated[str, AfterValidator(_validate_resolvers)]
 Origins = Annotated[str, AfterValidator(canonical_origins)]
 Networks = Annotated[str, AfterValidator(canonical_networks)]
 Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
+Retention = Annotated[Duration, Field(ge=timedelta(seconds=1), le=timedelta(days=3_650))]
 
 # Groups of commands that have a setting as a flag.
 _TENANCY = ("keys create", "keys list", "keys revoke", "projects create", "projects list")
@@ -180,6 +181,11 @@ class Settings(BaseSettings):
         "Time from the end of a canceled or unpaid subscription to the purge of its mailbox.",
         ge=timedelta(seconds=1),
         le=timedelta(days=3_650),
+    )
+    unpaid_retention: Retention | None = _setting(
+        None,
+        _RULES,
+        "The same for a mailbox that was never paid for, however it was deleted; if not set, the other two apply.",
     )
     domain_deletion: Literal["refuse", "cascade"] = _setting(
         "refuse",
@@ -402,6 +408,7 @@ class Settings(BaseSettings):
         return LifecyclePolicy(
             deletion_retention=self.deletion_retention,
             cancellation_retention=self.cancellation_retention,
+            unpaid_retention=self.unpaid_retention,
             billing=self.billing == "manual",
             payment_term=self.payment_term,
             payment_grace=self.payment_grace,

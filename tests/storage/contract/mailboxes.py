@@ -167,8 +167,9 @@ class MailboxesContract:
         error = caught.value
         assert (error.resource, error.quota, error.current, error.project_id) == ("mailboxes", 3, 2, tenant.project.id)
         assert await dump(raw) == before
-        await new_mailboxes(repository, domain, "carol")
-        with pytest.raises(QuotaExceeded):
+        (carol,) = await new_mailboxes(repository, domain, "carol")
+        await repository.mailboxes.change(tenant.context, carol.id, lambda it, _: delete_mailbox(it, RETENTION, LATER))
+        with pytest.raises(QuotaExceeded, match="3 mailboxes, 1 of them scheduled for deletion"):
             await new_mailboxes(repository, domain, "dave")
         await check_invariants(raw)
 

@@ -406,8 +406,8 @@ class ListDomainsRequest(_message.Message):
     project_id: _builtins.str
     """Only domains of this project, a UUID."""
     search: _builtins.str
-    """Only domains whose name contains this text, case-insensitively; `%` and `_` match literally. At most
-    320 characters.
+    """Only domains whose name contains this text, case-insensitively; `%` and `_` match literally.
+    Internationalized labels are found in full, as U-labels or A-labels. At most 320 characters.
     """
     page_token: _builtins.str
     """The next_page_token of the previous response, to continue the list. Only page_size may differ from the previous

@@ -219,7 +219,9 @@ class BatchCreateMailboxesRequest(_message.Message):
         domain, including those scheduled for deletion.
         """
         password: _builtins.str
-        """The mailbox's password, 12 to 128 characters without control characters, neither the address nor its
+        """The mailbox's password, 12 to 128 characters without control characters, not of the form `{SCHEME}…` (send no
+        hash), normalized by RFC 8265 (OpaqueString: NFC) when it is set; Dovecot compares bytes, so that a client has to
+        log in with NFC, as most do. Neither the address nor its
         local part. Stored as an Argon2id hash, and never returned.
         """
         def __init__(
@@ -344,8 +346,8 @@ class ListMailboxesRequest(_message.Message):
     domain_id: _builtins.str
     """Only mailboxes of this domain, a UUID."""
     search: _builtins.str
-    """Only mailboxes whose address contains this text, case-insensitively; `%` and `_` match literally. At most
-    320 characters.
+    """Only mailboxes whose address contains this text, case-insensitively; `%` and `_` match literally.
+    Internationalized labels are found in full, as U-labels or A-labels. At most 320 characters.
     """
     project_id: _builtins.str
     """Only mailboxes of this project, a UUID."""

@@ -201,7 +201,15 @@ async def _take_quota(connection: AsyncConnection, domain: Domain, count: int) -
     if (await connection.execute(counting.values(mailbox_count=new_count))).rowcount == 0:
         usage = select(t.projects.c.mailbox_quota, t.projects.c.mailbox_count).where(*project)
         quota, current = (await connection.execute(usage)).one()
-        raise QuotaExceeded("mailboxes", quota, current, domain.project_id)
+        counts = t.project_counts.c
+        scheduled = select(func.coalesce(func.sum(counts["count"]), 0)).where(
+            counts.organization_id == domain.organization_id,
+            counts.project_id == domain.project_id,
+            counts.list == t.mailboxes.name,
+            counts.status == MailboxStatus.DELETION_SCHEDULED,
+        )
+        deleted = int((await connection.execute(scheduled)).scalar_one())
+        raise QuotaExceeded("mailboxes", quota, current, domain.project_id, deleted)
     await connection.execute(
         update(t.domains)
         .where(*row_filter(t.domains, domain))

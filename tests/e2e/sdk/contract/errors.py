@@ -125,7 +125,7 @@ class Errors:
         )
         call = sdk.list_mailboxes(domain_id="x", page=-1, page_size=1_001, search="\n" + "x" * 320, project_id="y")
         assert (await expect_error(call, 400, "invalid_arguments")).keys == details(
-            ("page", "constraint", "must be 1 or more"),
+            ("page", "constraint", "must be 1 to 2147483647"),
             ("page_size", "constraint", "must be 1 to 1000"),
             ("domain_id", "format", uuid),
             ("project_id", "format", uuid),
