@@ -129,7 +129,7 @@ class Settings(BaseSettings):
     gateway_secret: SecretStr | None = _setting(
         None,
         ("up", "serve", "gateway"),
-        "Secret by which the service recognizes gateways, and trusts the client addresses they report; `up` generates one.",
+        "Secret by which the service recognizes gateways and trusts the client addresses they report; `up` makes one.",
         min_length=16,
     )
     admin_address: Address | None = _setting(
