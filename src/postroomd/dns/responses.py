@@ -21,7 +21,7 @@ _ACCEPTED_RCODES = frozenset({dns.rcode.NOERROR, dns.rcode.NXDOMAIN})
 def resolver_error(response: dns.message.Message) -> str | None:
     """Return why a recursive resolver's response is rejected, or None."""
     # A validating resolver returns SERVFAIL for a zone with bad signatures. Bypassing it through the parent zone
-    # would help whoever forged that zone, so there is no fallback.
+    # would help the forger of that zone, so there is no fallback.
     return None if response.rcode() in _ACCEPTED_RCODES else f"returned {_rcode(response)}"
 
 

@@ -1,4 +1,4 @@
-"""The address of a call's client: that of its connection, or what a gateway passes on."""
+"""The address of a call's client: that of its connection, or the one that a gateway reports."""
 
 import hmac
 import ipaddress
@@ -7,14 +7,14 @@ from urllib.parse import unquote
 
 CLIENT_ADDRESS, GATEWAY_SECRET = "x-client-address", "x-gateway-secret"
 
-IPV6_NETWORK_BITS = 64  # what one client has
+IPV6_NETWORK_BITS = 64  # the network of one client
 
 Metadata = Sequence[tuple[str, str | bytes]]
 AddressOf = Callable[[Metadata, str], str]
 
 
 class ClientAddresses:
-    """Tells the clients of calls apart. Only calls with the gateways' secret may name another address than their own.
+    """Identifies the clients of calls. Only a call with the gateways' secret may report another address than its own.
 
     Without a secret, no gateway is recognized, and its clients count as one.
     """
@@ -37,7 +37,7 @@ class ClientAddresses:
 
 
 def _network(address: str) -> str:
-    """Return an address without what one client may vary. Text that is no address is one client."""
+    """Return the IPv4 address or IPv6 network of an address; "" for text that is not an address."""
     try:
         parsed = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:
