@@ -4,9 +4,10 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from pydantic import ValidationError
+from pydantic import SecretStr, ValidationError
 
 from postroomd.durations import format_duration, parse_duration
+from postroomd.runtime.supervisor import with_gateway_secret
 from postroomd.settings import (
     InvalidSetting,
     Settings,
@@ -205,3 +206,12 @@ def test_every_setting_has_a_description_and_is_a_flag() -> None:
     assert flags == set(Settings.model_fields)
     assert all(field.description for field in Settings.model_fields.values())
     assert "database_url" not in dict(fields_of("gateway"))
+
+
+def test_up_generates_a_gateway_secret_unless_one_is_configured() -> None:
+    settings = UpSettings()
+    generated = [with_gateway_secret(settings).gateway_secret for _ in range(2)]
+    assert len({secret.get_secret_value() for secret in generated if secret}) == 2
+
+    configured = UpSettings(gateway_secret=SecretStr("a secret of several gateways"))
+    assert with_gateway_secret(configured) is configured

@@ -7,12 +7,15 @@ process, which stops them in order. See `channel` for the messages between this 
 
 import asyncio
 import os
+import secrets
 import signal
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
+
+from pydantic import SecretStr
 
 from postroomd.clock import Clock, TrialClock
 from postroomd.net import connectable, split_address
@@ -43,6 +46,7 @@ def supervise(settings: UpSettings, env_file: Path | None, clock_address: str | 
     With a `clock_address`, all processes use a trial clock, which is served there.
     """
     clock = TrialClock() if clock_address else Clock()
+    settings = with_gateway_secret(settings)
     # Signals that arrive while the children are forked stay pending until each process has installed its handlers.
     signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
     with shared_metrics_directory(enabled=settings.metrics_address is not None):
@@ -54,6 +58,13 @@ def supervise(settings: UpSettings, env_file: Path | None, clock_address: str | 
         serve = fork("serve", settings, clock, [gateway])
         worker = fork("worker", settings, clock, [gateway, serve])
         return asyncio.run(_Supervisor(settings, env_file, clock, clock_address, gateway, serve, worker).run())
+
+
+def with_gateway_secret(settings: UpSettings) -> UpSettings:
+    """Return the settings with a random gateway secret, unless one is configured for further gateways."""
+    if settings.gateway_secret is not None:
+        return settings
+    return settings.model_copy(update={"gateway_secret": SecretStr(secrets.token_urlsafe(32))})
 
 
 class _Supervisor:

@@ -129,7 +129,7 @@ class Settings(BaseSettings):
     gateway_secret: SecretStr | None = _setting(
         None,
         ("up", "serve", "gateway"),
-        "Secret by which the service recognizes its gateways, and believes the client addresses that they pass on.",
+        "Secret by which the service recognizes gateways and trusts the client addresses they report; `up` makes one.",
         min_length=16,
     )
     admin_address: Address | None = _setting(
