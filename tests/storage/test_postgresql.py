@@ -9,15 +9,15 @@ from time import monotonic
 
 import pytest
 import structlog
-from sqlalchemy import func, insert, select, text
+from sqlalchemy import func, insert, select, text, update
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
 from postroomd.domain.context import CallContext
 from postroomd.domain.domains import delete_domain
-from postroomd.domain.errors import Conflict, QuotaExceeded
+from postroomd.domain.errors import Conflict, PreconditionFailed, QuotaExceeded
 from postroomd.domain.mailboxes import delete_mailbox
-from postroomd.domain.model import DomainStatus
+from postroomd.domain.model import DomainStatus, MailboxStatus
 from postroomd.storage import schema as t
 from postroomd.storage.database import Database
 from postroomd.storage.opening import open_database
@@ -227,4 +227,30 @@ async def test_deleting_a_domain_does_not_block_the_projects_other_domains(datab
         await asyncio.wait_for(new_domain(repository, tenant, "new.test"), TIMEOUT_SECONDS)
         assert not deleting.done()
     assert (await deleting).status is DomainStatus.DELETING
+    await database.close()
+
+
+async def test_a_mailbox_restored_during_a_domains_deletion_refuses_it(database: Database) -> None:
+    tenant, _ = await two_tenants(database)
+    repository = SqlRepository(database)
+    domain = await new_domain(repository, tenant, "deleted.test")
+    (ada,) = await new_mailboxes(repository, domain, "ada")
+    statuses = update(t.mailboxes).where(t.mailboxes.c.id == ada.id)
+    async with database._engines.writer.begin() as deleting_mailbox:
+        await deleting_mailbox.execute(statuses.values(status=MailboxStatus.DELETION_SCHEDULED))
+    blocked_sessions = text(
+        "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+    )
+
+    async def is_blocked() -> bool:
+        return bool(await database.read(lambda connection: connection.scalar(blocked_sessions)))
+
+    deletion = partial(delete_domain, force=False, now=NOW)
+    async with database._engines.writer.begin() as restoring:
+        await restoring.execute(statuses.values(status=MailboxStatus.READY))
+        deleting = asyncio.create_task(repository.domains.delete(tenant.context, domain.id, deletion, NOW))
+        await wait_until(is_blocked)
+    with pytest.raises(PreconditionFailed, match="1 mailbox "):
+        await deleting
+    assert (await repository.domains.get(tenant.context, domain.id)).status is not DomainStatus.DELETING
     await database.close()
