@@ -16,7 +16,6 @@ from tests.gateway.client import PREFIX, TOKEN
 from tests.gateway.stub_service import StubService
 from tests.support.metrics import Scrape, scrape_tests
 from tests.support.waiting import wait_until
-from tools.ports import free_port
 
 KEYED = f"Host: a\r\nX-Auth-Token: {TOKEN}\r\n"
 LIST = f"GET {PREFIX}/domains HTTP/1.1\r\n{KEYED}\r\n"
@@ -57,7 +56,6 @@ class Running:
 
     def __init__(self, config: dict[str, Any]) -> None:
         self.stub = StubService(SERVICES)
-        self.port = free_port()
         self.stop = asyncio.Event()
         self.before: Scrape = scrape_tests()
         self._config = config
@@ -65,10 +63,10 @@ class Running:
 
     async def __aenter__(self) -> "Running":
         await self.stub.start()
-        ready = asyncio.Event()
+        ready: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         config = GatewayConfig(grpc_address=self.stub.address, drain_seconds=0.1, **self._config)
-        self.task = asyncio.create_task(run_gateway(config, ("127.0.0.1", self.port), self.stop, ready.set))
-        await ready.wait()
+        self.task = asyncio.create_task(run_gateway(config, ("127.0.0.1", 0), self.stop, ready.set_result))
+        self.port = await ready
         return self
 
     async def __aexit__(self, *_: object) -> None:

@@ -13,7 +13,6 @@ from tests.gateway.stub_service import StubService
 from tests.gateway.test_overload import fill_slots
 from tests.support.metrics import Scrape, scrape_tests
 from tests.support.waiting import wait_until
-from tools.ports import free_port
 
 COUNT = "http_server_request_duration_seconds_count"
 DOMAINS = f"{PREFIX}/domains"
@@ -97,12 +96,13 @@ async def test_a_disconnecting_client_is_measured_once(call: Client) -> None:
 
 async def test_open_and_refused_connections_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(metrics, "SAMPLE_SECONDS", 0.02)
-    stub, port, before = StubService(()), free_port(), scrape_tests()
+    stub, before = StubService(()), scrape_tests()
     await stub.start()
     config = GatewayConfig(grpc_address=stub.address, max_connections_per_address=2)
-    stop, ready = asyncio.Event(), asyncio.Event()
-    running: asyncio.Task[Any] = asyncio.create_task(run_gateway(config, ("127.0.0.1", port), stop, ready.set))
-    await ready.wait()
+    stop = asyncio.Event()
+    ready: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+    running: asyncio.Task[Any] = asyncio.create_task(run_gateway(config, ("127.0.0.1", 0), stop, ready.set_result))
+    port = await ready
     try:
         held = [await asyncio.open_connection("127.0.0.1", port) for _ in range(2)]
         await wait_until(lambda: scrape_tests().value("postroom_http_connections") == 2)

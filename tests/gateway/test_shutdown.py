@@ -13,7 +13,6 @@ from postroomd.gateway.app import SERVICES
 from tests.gateway.client import PREFIX, Client, Start
 from tests.gateway.stub_service import StubService
 from tests.support.waiting import wait_until
-from tools.ports import free_port
 
 DOMAINS = f"{PREFIX}/domains"
 
@@ -111,12 +110,18 @@ class Running:
     def __init__(self, stub: StubService, session: aiohttp.ClientSession, drain_seconds: float) -> None:
         self.stub = stub
         self.session = session
-        self.url = f"http://127.0.0.1:{(port := free_port())}"
-        self.port = port
         self.stop = asyncio.Event()
-        self.ready = asyncio.Event()
+        self.ready: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         config = GatewayConfig(grpc_address=stub.address, drain_seconds=drain_seconds)
-        self.task = asyncio.create_task(run_gateway(config, ("127.0.0.1", port), self.stop, self.ready.set))
+        self.task = asyncio.create_task(run_gateway(config, ("127.0.0.1", 0), self.stop, self.ready.set_result))
+
+    @property
+    def port(self) -> int:
+        return self.ready.result()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
 
     async def get(self) -> tuple[int, str | None]:
         async with self.session.get(self.url + DOMAINS, headers={"X-Auth-Token": "a"}) as response:
@@ -137,7 +142,7 @@ async def run() -> AsyncIterator[Run]:
         async def runner(drain_seconds: float) -> Running:
             running = Running(stub, session, drain_seconds)
             started.append(running)
-            await asyncio.wait_for(running.ready.wait(), 5.0)
+            await asyncio.wait_for(running.ready, 5.0)
             return running
 
         yield runner

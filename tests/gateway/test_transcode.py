@@ -164,7 +164,7 @@ def test_every_request_field_has_exactly_one_place(route: Route, field: FieldDes
     """Path fields belong to the path, others to the body if the route has one, else to the query."""
     captured = ("an-id",) * len(route.path_fields)
     enum = field.enum_type
-    text = enum.values[1].name.lower() if enum else "1"
+    text = enum.values[1].name.lower() if enum else "true" if field.type == FieldDescriptor.TYPE_BOOL else "1"
     is_text = enum or field.type == FieldDescriptor.TYPE_STRING
     value: Any = f'"{text}"' if is_text else text
     if scalar_of(field) is None:

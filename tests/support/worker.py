@@ -22,7 +22,10 @@ async def drain(worker: Worker, now: datetime) -> int:
 async def look_up_domains(worker: Worker, now: datetime) -> int:
     """Look up every domain that is due, without the pool and its limits, and return their number."""
     leases = await worker.lease_lookups(now, 100, LookupShare(100))
-    await asyncio.gather(*(worker.look_up(lease, now) for lease in leases))
+    outcomes = await asyncio.gather(*(worker.look_up(lease, now) for lease in leases), return_exceptions=True)
+    for outcome in outcomes:  # only now, when none of them runs any more
+        if isinstance(outcome, BaseException):
+            raise outcome
     return len(leases)
 
 

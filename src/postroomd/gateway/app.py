@@ -98,15 +98,15 @@ async def run_gateway(
     config: GatewayConfig,
     http_address: tuple[str, int],
     stop: asyncio.Event,
-    ready: Callable[[], None] = lambda: None,
+    ready: Callable[[int], None] = lambda _port: None,
     *,
     reuse_port: bool = False,
     services: Sequence[ServiceDescriptor] = SERVICES,
 ) -> None:
     """Serve until `stop` is set, then drain. Raises OSError if the address is not available, and UnsupportedContract.
 
-    `ready` is called once connections are accepted. The drain closes the listener, waits up to `drain_seconds` for
-    requests in progress, and cancels the rest.
+    `ready` is called with the port once connections are accepted; port 0 selects a free one. The drain closes the
+    listener, waits up to `drain_seconds` for requests in progress, and cancels the rest.
     """
     async with AsyncExitStack() as stack:
         gateway, server = await stack.enter_async_context(open_gateway(config, services))
@@ -114,7 +114,7 @@ async def run_gateway(
         listener = await listen(server, table, *http_address, reuse_port=reuse_port)
         stack.callback(listener.close)
         await stack.enter_async_context(sampling([(HTTP_CONNECTIONS.labels(), lambda: len(table))]))
-        ready()
+        ready(listener.sockets[0].getsockname()[1])
         await stop.wait()
         listener.close()
         with suppress(TimeoutError):

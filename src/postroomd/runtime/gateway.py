@@ -1,7 +1,6 @@
 """The gateway process: composes the REST gateway and runs it until it is stopped."""
 
 import asyncio
-import socket
 from collections.abc import Callable
 
 from postroomd.clock import Clock
@@ -32,15 +31,11 @@ async def run(settings: Settings, stop: asyncio.Event, ready: Callable[..., None
         drain_seconds=settings.drain_seconds,
     )
     host, port = split_address(settings.http_address)
-    port = port or _free_port(host)
-    address = join_address(host, port)
+
+    def on_ready(bound_port: int) -> None:
+        ready(join_address(host, bound_port))
+
     try:
-        await run_gateway(config, (host, port), stop, lambda: ready(address), reuse_port=settings.processes > 1)
+        await run_gateway(config, (host, port), stop, on_ready, reuse_port=settings.processes > 1)
     except OSError as error:
-        raise listen_error("HTTP", address, error) from error
-
-
-def _free_port(host: str) -> int:
-    """Return a port that is free now."""
-    with socket.create_server((host, 0), family=socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
-        return int(probe.getsockname()[1])
+        raise listen_error("HTTP", join_address(host, port), error) from error

@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from postroomd.domain.context import CallContext
 from postroomd.domain.domains import begin_validation, delete_domain
-from postroomd.domain.errors import Conflict, NotFound, PostroomError, PreconditionFailed, TransientState
+from postroomd.domain.errors import Conflict, NameTaken, NotFound, PostroomError, PreconditionFailed, TransientState
 from postroomd.domain.events import MailboxEvent
 from postroomd.domain.model import AliasStatus, Domain, DomainStatus, MailboxStatus, RecordStatus
 from postroomd.domain.queries import DomainQuery, Ordering
@@ -125,8 +125,10 @@ class DomainsContract:
         )
         (stored,) = [outcome for outcome in outcomes if isinstance(outcome, Domain)]
         failures = [outcome for outcome in outcomes if outcome is not stored]
-        assert [type(failure) for failure in failures] == [Conflict] * 7
-        assert {name.id for error in failures if isinstance(error, Conflict) for name in error.resources} == {stored.id}
+        assert [type(failure) for failure in failures] == [NameTaken] * 7
+        assert {name.id for error in failures if isinstance(error, NameTaken) for name in error.resources} == {
+            stored.id
+        }
         assert await rows_of(raw, select(t.domains.c.id)) == [(stored.id,)]
         assert len(await rows_of(raw, select(t.domain_records.c.id))) == 12
 

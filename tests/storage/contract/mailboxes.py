@@ -10,7 +10,7 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from postroomd.domain.context import CallContext
-from postroomd.domain.errors import Conflict, NameTaken, NotFound, PostroomError, QuotaExceeded
+from postroomd.domain.errors import NameTaken, NotFound, PostroomError, QuotaExceeded
 from postroomd.domain.mailboxes import delete_mailbox
 from postroomd.domain.model import Domain, DomainStatus, Mailbox, MailboxStatus, MailboxView, SubscriptionPeriod
 from postroomd.domain.queries import MailboxQuery, Ordering
@@ -151,7 +151,7 @@ class MailboxesContract:
             *(new_alias(repository, owner, "ada") for _ in range(6)),
             return_exceptions=True,
         )
-        assert [type(one) for one in outcomes].count(Conflict) == 11
+        assert [type(one) for one in outcomes].count(NameTaken) == 11
         assert len([one for one in outcomes if not isinstance(one, BaseException)]) == 1
         await check_invariants(raw)
 

@@ -134,7 +134,7 @@ class SequencesContract:
         assert set(outcomes) <= {
             "done",
             "nothing",
-            "Conflict",
+            "NameTaken",
             "QuotaExceeded",
             "NotFound",
             "PreconditionFailed",
