@@ -3,7 +3,6 @@
 import contextlib
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -12,6 +11,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from tools.ports import free_address
 
 READY_SECONDS = 60
 STOP_SECONDS = 20
@@ -38,17 +39,11 @@ class Stack:
     victim: Tenant
 
 
-def free_port() -> int:
-    """Return a port that nothing listens on at the moment."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
-
-
 @contextlib.contextmanager
 def running(directory: Path, database_url: str, flags: Mapping[str, Sequence[str]]) -> Iterator[Stack]:
     """Run service, gateway and worker on a migrated database. `flags` has further arguments by process."""
     environment = os.environ | {"POSTROOM_DATABASE_URL": database_url, "POSTROOM_DOMAIN_VALIDATION": "trust"}
-    grpc_address, http_address = (f"127.0.0.1:{free_port()}" for _ in range(2))
+    grpc_address, http_address = (free_address() for _ in range(2))
     postroom = [sys.executable, "-m", "postroomd"]
     subprocess.run([*postroom, "migrate"], env=environment, check=True, stdout=subprocess.DEVNULL)  # noqa: S603
     commands = {

@@ -18,9 +18,10 @@ import grpc
 import pytest
 
 from bench.attack.scenarios import SCENARIOS, Scenario
-from bench.attack.stack import Stack, free_port, running, stop
+from bench.attack.stack import Stack, running, stop
 from bench.attack.victim import grpc_calls
 from tests.support.waiting import block_until
+from tools.ports import free_address
 
 SECONDS = 4.0
 MAX_LOST = 0.01
@@ -85,7 +86,7 @@ async def read_once(stack: Stack) -> None:
 
 @pytest.mark.parametrize("scenario", SAMPLE, ids=[scenario.name for scenario in SAMPLE])
 def test_the_victim_loses_at_most_one_percent_of_its_calls(scenario: Scenario, tmp_path: Path) -> None:
-    metrics = {name: f"127.0.0.1:{free_port()}" for name in ("serve", "gateway")}
+    metrics = {name: free_address() for name in ("serve", "gateway")}
     flags = {name: [*scenario.flags.get(name, ()), f"--metrics-address={address}"] for name, address in metrics.items()}
     with running(tmp_path, f"sqlite+aiosqlite:///{tmp_path / 'postroom.db'}", flags) as stack:
         ports = [port_of(stack.grpc_address), port_of(stack.http_address)]
