@@ -1,14 +1,12 @@
 """The service process: composes repository, servicers, health checks and gRPC servers, and runs them until stopped."""
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, suppress
 from datetime import datetime
 from functools import partial
 
 import argon2
-import grpc
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from postroom.admin.v1alpha1 import admin_service_pb2
 from postroom.v1alpha1 import mailbox_service_pb2
@@ -28,9 +26,11 @@ from postroomd.rpc.convert import ServiceUrls
 from postroomd.rpc.cpu_pool import CpuPool, default_threads
 from postroomd.rpc.domains import DomainServicer
 from postroomd.rpc.hashing import PasswordHashing, estimated_hash_seconds
+from postroomd.rpc.health import Health
 from postroomd.rpc.mailboxes import MailboxServicer
 from postroomd.rpc.rate_limits import RateLimits
 from postroomd.rpc.searches import SearchLimits
+from postroomd.rpc.server import Handlers, Server
 from postroomd.settings import Settings
 from postroomd.storage.migrations import require_current
 from postroomd.storage.opening import ReplicaUrl, open_repository
@@ -109,48 +109,54 @@ async def serve(settings: Settings, stop: asyncio.Event, ready: Callable[..., No
             services.append((settings.admin_address, _admin_handlers(settings, repository, now, admissions[1])))
             names.append(ADMIN_SERVICE.full_name)
         await cleanups.enter_async_context(sampling(_sampled_gauges(admissions)))
-        health_servicer = health.aio.HealthServicer()
-        await health_servicer.set("", health_pb2.HealthCheckResponse.NOT_SERVING)  # until the database has responded
-        servers: list[grpc.aio.Server] = []
+        health = Health(names)
+        servers: list[Server] = []
         cleanups.push_async_callback(_stop_servers, servers, settings.drain_seconds)
         bound = []
         for address, handlers in services:
-            server = grpc.aio.server(
-                # gRPC shares ports by default: a second server on this one would start, and receive half of the calls.
-                options=(
-                    *_OPTIONS,
-                    ("grpc.max_concurrent_streams", settings.max_streams),
-                    ("grpc.so_reuseport", int(settings.processes > 1)),
-                )
+            # gRPC shares ports by default: a second server on this one would start, and receive half of the calls.
+            options = (
+                *_OPTIONS,
+                ("grpc.max_concurrent_streams", settings.max_streams),
+                ("grpc.so_reuseport", int(settings.processes > 1)),
             )
-            server.add_generic_rpc_handlers((handlers,))
-            health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
+            server = Server({**handlers, **health.handlers()}, options)
             bound.append(f"{address.rpartition(':')[0]}:{_bind(server, address)}")
             await server.start()
             servers.append(server)
-        health_updates = asyncio.create_task(_update_health(repository, health_servicer, names, stop))
+        health_updates = asyncio.create_task(_update_health(repository, health, stop))
         cleanups.callback(health_updates.cancel)
         loading = asyncio.create_task(
             asyncio.to_thread(load_tables)
         )  # otherwise the first CreateDomain would load them
         cleanups.callback(loading.cancel)
         ready(*bound)
-        await stop.wait()
+        await _until_stopped(servers, stop)
         log.info("draining")
-        await health_servicer.enter_graceful_shutdown()
+        health.stop()
         # Stopping a server cancels the calls that it has accepted but not dispatched: let clients switch before that.
         await asyncio.sleep(min(HEALTH_PROPAGATION_SECONDS, settings.drain_seconds))
         # Cancelling a database ping could leave a driver's thread behind that keeps the process alive: let it finish.
         await asyncio.wait({health_updates}, timeout=settings.drain_seconds)
 
 
-async def _stop_servers(servers: Sequence[grpc.aio.Server], drain_seconds: float) -> None:
+async def _until_stopped(servers: Sequence[Server], stop: asyncio.Event) -> None:
+    """Return once `stop` is set. Raises RuntimeError if a server ends by itself, rather than run without it."""
+    stopped = asyncio.create_task(stop.wait())
+    ended = [asyncio.create_task(server.wait_for_termination()) for server in servers]
+    await asyncio.wait([stopped, *ended], return_when=asyncio.FIRST_COMPLETED)
+    stopped.cancel()  # but none of `ended`: that would cancel what the server's own stop waits for
+    if not stop.is_set():
+        raise RuntimeError("a gRPC server has ended by itself")
+
+
+async def _stop_servers(servers: Sequence[Server], drain_seconds: float) -> None:
     await asyncio.gather(*(server.stop(drain_seconds) for server in servers))
 
 
 def _admin_handlers(
     settings: Settings, repository: Repository, clock: Callable[[], datetime], admission: Admission
-) -> grpc.GenericRpcHandler:
+) -> Handlers:
     authenticator = Authenticator(repository.admin_keys.find, operator_caller, clock, settings.key_cache_seconds)
     servicer = AdminServicer(administration=repository.administration, policy=settings.lifecycle_policy(), clock=clock)
     boundary = Boundary(repository=repository, authenticator=authenticator, clock=clock, admission=admission)
@@ -245,7 +251,7 @@ def _urls(settings: Settings) -> ServiceUrls:
     )
 
 
-def _bind(server: grpc.aio.Server, address: str) -> int:
+def _bind(server: Server, address: str) -> int:
     try:
         port = server.add_insecure_port(address)
     except RuntimeError:
@@ -255,11 +261,8 @@ def _bind(server: grpc.aio.Server, address: str) -> int:
     return port
 
 
-async def _update_health(
-    repository: Repository, servicer: health.aio.HealthServicer, names: Iterable[str], stop: asyncio.Event
-) -> None:
+async def _update_health(repository: Repository, health: Health, stop: asyncio.Event) -> None:
     """Set the services' health status from whether the database responds, until `stop` is set."""
-    statuses = health_pb2.HealthCheckResponse
     while not stop.is_set():
         try:
             await repository.ping()
@@ -268,7 +271,6 @@ async def _update_health(
         else:
             serving = True
         DATABASE_UP.set(serving)
-        for service in names:
-            await servicer.set(service, statuses.SERVING if serving else statuses.NOT_SERVING)
+        health.set(serving=serving)
         with suppress(TimeoutError):
             await asyncio.wait_for(stop.wait(), HEALTH_INTERVAL_SECONDS)
