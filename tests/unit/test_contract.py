@@ -1,10 +1,11 @@
 """The contract in protos/ as a module that builds alone, with packages for each language."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from google.protobuf.descriptor_pb2 import FileDescriptorProto, FileDescriptorSet
-from grpc_tools import protoc
 
 PROTOS = Path("protos")
 FILES = sorted(str(path.relative_to(PROTOS)) for path in (PROTOS / "postroom").rglob("*.proto"))
@@ -14,9 +15,8 @@ FILES = sorted(str(path.relative_to(PROTOS)) for path in (PROTOS / "postroom").r
 def contract(tmp_path_factory: pytest.TempPathFactory) -> dict[str, FileDescriptorProto]:
     """Every file that the contract needs, compiled with protos/ as the only include path."""
     output = tmp_path_factory.mktemp("contract") / "contract.binpb"
-    # Without its built-in include path, protoc finds google/protobuf in its own descriptors only.
-    status = protoc.main(["protoc", "-I", str(PROTOS), "--include_imports", f"--descriptor_set_out={output}", *FILES])
-    assert status == 0
+    options = [f"-I{PROTOS}", "--include_imports", f"--descriptor_set_out={output}"]
+    subprocess.run([sys.executable, "-m", "grpc_tools.protoc", *options, *FILES], check=True, timeout=60)
     return {file.name: file for file in FileDescriptorSet.FromString(output.read_bytes()).file}
 
 
