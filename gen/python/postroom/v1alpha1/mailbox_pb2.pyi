@@ -4,6 +4,7 @@ isort:skip_file
 The mailboxes of a tenant: their subscription and their lifecycle.
 
 The errors named here are gRPC codes; mailbox_service.proto describes the google.rpc details that each carries.
+Passwords are marked `debug_redact`, an option that protoc knows from version 22 (3.22) on.
 """
 
 from collections import abc as _abc
