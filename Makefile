@@ -5,11 +5,11 @@ BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --quiet
 PROTOS = $(shell cd protos && find postroom -name '*.proto' | sort)
 GOOGLEAPIS = $(shell $(BIN)/python -c 'import pathlib, google.rpc.status_pb2 as m; print(pathlib.Path(m.__file__).parents[2])')
-PROTOC = $(BIN)/python -m grpc_tools.protoc -I protos -I $(GOOGLEAPIS)
-CONTRACT := .cache/contract.binpb
+PROTOC = $(BIN)/python -m grpc_tools.protoc -I protos
+DESCRIPTORS := dist/postroom.binpb
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-attack test-clients check lint types imports proto-lint promise gen gen-check diagram compiled soak chaos attack bench lock clean
+.PHONY: help run test test-attack test-clients check lint types imports proto-lint promise descriptors gen gen-check diagram compiled soak chaos attack bench lock clean
 .DELETE_ON_ERROR:
 
 help:  ## List the targets
@@ -42,16 +42,19 @@ types: $(VENV)/.dev  ## Run mypy in strict mode
 imports: $(VENV)/.dev  ## Check the import layers
 	$(BIN)/lint-imports
 
-proto-lint: $(CONTRACT)  ## Lint the contract, and check it against protos/promised.binpb for breaking changes
-	$(BIN)/buf lint $(CONTRACT) --config buf.yaml --path postroom
-	$(BIN)/buf breaking $(CONTRACT) --config buf.yaml --path postroom --against protos/promised.binpb
+proto-lint: $(VENV)/.dev  ## Lint the contract, and check it against protos/promised.binpb for breaking changes
+	$(BIN)/buf lint
+	$(BIN)/buf breaking --against protos/promised.binpb
 
-promise: $(CONTRACT)  ## Make the present contract the baseline for breaking changes
-	$(BIN)/buf build $(CONTRACT) --exclude-source-info --output protos/promised.binpb
+promise: $(VENV)/.dev  ## Make the present contract the baseline for breaking changes
+	$(BIN)/buf build --exclude-source-info --output protos/promised.binpb
 
-$(CONTRACT): $(VENV)/.dev $(addprefix protos/,$(PROTOS))
+descriptors: $(DESCRIPTORS)  ## Write the contract with its comments and the google.rpc error details as one descriptor set
+
+$(DESCRIPTORS): $(VENV)/.dev $(addprefix protos/,$(PROTOS))
 	@mkdir -p $(@D)
-	$(PROTOC) --include_imports --include_source_info --descriptor_set_out=$@ $(PROTOS)
+	$(PROTOC) -I $(GOOGLEAPIS) --include_imports --include_source_info --descriptor_set_out=$@ $(PROTOS) \
+		google/rpc/error_details.proto google/rpc/status.proto
 
 gen: $(VENV)/.dev  ## Regenerate the Python stubs in gen/python
 	$(call generate,gen/python)

@@ -321,7 +321,9 @@ class CreateDomainRequest(_message.Message):
     PROJECT_ID_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The domain's name, 4 to 253 octets once converted to A-labels, at least two labels. U-labels are
-    converted by IDNA 2008; case is ignored. Neither a public suffix nor an IP address.
+    converted by IDNA 2008; case is ignored. Neither a public suffix nor an IP address, nor
+    below a special-use name (`local`, `internal`, …; `test` and `example` are allowed), nor in the domain of the
+    service's own mail hosts.
     """
     project_id: _builtins.str
     """The project to register it in, a UUID. If empty: the default project of the API key."""

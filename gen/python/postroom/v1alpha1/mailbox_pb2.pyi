@@ -4,6 +4,7 @@ isort:skip_file
 The mailboxes of a tenant: their subscription and their lifecycle.
 
 The errors named here are gRPC codes; mailbox_service.proto describes the google.rpc details that each carries.
+Passwords are marked `debug_redact`, an option that protoc knows from version 22 (3.22) on.
 """
 
 from collections import abc as _abc
@@ -215,14 +216,16 @@ class BatchCreateMailboxesRequest(_message.Message):
         PASSWORD_FIELD_NUMBER: _builtins.int
         local_part: _builtins.str
         """The part before the `@`: an ASCII dot-atom (RFC 5322, section 3.2.3) of 1 to 64 octets without
-        `+`, which is the recipient delimiter. Stored in lower case. Unique among the mailboxes and aliases of the
-        domain, including those scheduled for deletion.
+        `+`, which is the recipient delimiter, without `%`, `|`, `/` and `*`, and without a leading `-`: they are
+        dangerous to mail systems. Stored in lower case. Unique among the mailboxes and aliases of the domain,
+        including those scheduled for deletion.
         """
         password: _builtins.str
         """The mailbox's password, 12 to 128 characters without control characters, not of the form `{SCHEME}…` (send no
         hash), normalized by RFC 8265 (OpaqueString: NFC) when it is set; Dovecot compares bytes, so that a client has to
         log in with NFC, as most do. Neither the address nor its
-        local part. Stored as an Argon2id hash, and never returned.
+        local part, nor one repeated character, nor one of the most common passwords. Stored as an Argon2id hash, and
+        never returned.
         """
         def __init__(
             self,
