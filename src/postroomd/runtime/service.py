@@ -33,6 +33,7 @@ from postroomd.rpc.health import ExplainingHealthServicer
 from postroomd.rpc.mailboxes import MailboxServicer
 from postroomd.rpc.rate_limits import RateLimits
 from postroomd.rpc.searches import SearchLimits
+from postroomd.runtime.database_locks import database_lock
 from postroomd.runtime.health import HealthUpdates
 from postroomd.settings import Settings
 from postroomd.storage.migrations import require_current
@@ -70,12 +71,13 @@ log = get_logger()
 async def serve(settings: Settings, stop: asyncio.Event, ready: Callable[..., None], clock: Clock) -> None:
     """Serve gRPC until `stop` is set, then drain. Calls `ready` with the bound HOST:PORT and that of the admin service.
 
-    Raises SchemaMismatch, StorageUnavailable, and OSError if an address can't be bound.
+    Raises SchemaMismatch, StorageUnavailable, FatalError, and OSError if an address can't be bound.
     """
     now = clock.now
     url = settings.database_url.get_secret_value()
-    await asyncio.to_thread(require_current, url)
     async with AsyncExitStack() as cleanups:
+        await cleanups.enter_async_context(database_lock(settings, "serve"))
+        await asyncio.to_thread(require_current, url)
         repository = await open_repository(
             url,
             owner=True,
