@@ -9,6 +9,7 @@ from functools import partial
 import argon2
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1.health import SERVICE_NAME as HEALTH_SERVICE
 
 from postroom.admin.v1alpha1 import admin_service_pb2
 from postroom.v1alpha1 import mailbox_service_pb2
@@ -135,7 +136,7 @@ async def serve(settings: Settings, stop: asyncio.Event, ready: Callable[..., No
             )
             server.add_generic_rpc_handlers((handlers,))
             if settings.grpc_reflection:
-                server.add_generic_rpc_handlers(reflection_handlers((service.full_name, health.SERVICE_NAME)))
+                server.add_generic_rpc_handlers(reflection_handlers((service.full_name, HEALTH_SERVICE)))
             health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
             bound.append(f"{address.rpartition(':')[0]}:{_bind(server, address)}")
             await server.start()
