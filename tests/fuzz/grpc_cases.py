@@ -8,10 +8,12 @@ from typing import Any
 
 from google.protobuf.descriptor import Descriptor, ServiceDescriptor
 from grpc_health.v1 import health_pb2
+from grpc_reflection.v1alpha import reflection_pb2
 
 from bench.attack.attackers import http2
 from postroom.admin.v1alpha1 import admin_service_pb2
 from postroom.v1alpha1 import mailbox_service_pb2
+from postroomd.rpc.reflection import V1
 from tests.fuzz.messages import Ids, message_bytes, valid_message
 from tests.fuzz.mutations import hostile_text, mutated
 
@@ -79,12 +81,13 @@ class GrpcCase:
 
 
 def methods_of(service: ServiceDescriptor) -> list[Method]:
-    """Return the methods of a service, and those of the health service, which each port has."""
-    return [
+    """Return the methods of a service, and those of the health service and reflection, which each port has."""
+    methods = [
         Method(f"/{each.full_name}/{method.name}", method.input_type)
         for each in (service, HEALTH_SERVICE)
         for method in each.methods
     ]
+    return [*methods, Method(f"/{V1}/ServerReflectionInfo", reflection_pb2.ServerReflectionRequest.DESCRIPTOR)]
 
 
 def preface() -> bytes:

@@ -156,14 +156,14 @@ async def test_watchers_are_told_of_each_change_and_none_delays_another() -> Non
         await reader.readexactly(9)
         call, unknown = watched(channel, "a"), watched(channel, "b")
         assert await next_status(unknown) == response.SERVICE_UNKNOWN
-        for serving, status in [(None, response.NOT_SERVING), (True, response.SERVING), (False, response.NOT_SERVING)]:
-            if serving is not None:
-                health.set(serving=serving)
+        for reason, status in [(None, response.NOT_SERVING), ("", response.SERVING), ("a fault", response.NOT_SERVING)]:
+            if reason is not None:
+                health.set(reason)
             assert await next_status(call) == status
-        health.set(serving=True)
+        health.set("")
         assert await next_status(call) == response.SERVING
         health.stop()
-        health.set(serving=True)
+        health.set("")
         assert await next_status(call) == response.NOT_SERVING
         writer.close()
     await server.stop(0)

@@ -78,7 +78,7 @@ def test_statuses_of_the_service_and_of_grpc_pass() -> None:
         stream(5, "not found"),
         stream(5, "not found", domain="elsewhere"),
         stream(3, "ValueError: 1"),
-        stream(0, ""),
+        stream(0, "", body=bytearray(b"\1\0\0\0\0")),
         Http2Stream({":status": "502"}, ended=True),
         Http2Stream({":status": "200"}, ended=True),
     ],

@@ -1,4 +1,4 @@
-"""gRPC's health service, grpc.health.v1: whether callers should send their calls here.
+"""gRPC's health service, grpc.health.v1, which also explains why a service is not serving.
 
 The servicer of grpcio-health-checking has two faults that anyone who reaches the port can use. It answers a malformed
 request with the text of the exception. It sets a status only after each watcher has taken the previous one: a single
@@ -7,7 +7,7 @@ watcher that reads nothing keeps the status from changing, and the process from 
 
 import asyncio
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, NoReturn
 
 import grpc
 from google.protobuf.message import DecodeError
@@ -19,6 +19,9 @@ from postroomd.rpc.boundary import STATUS_DETAILS, code_of, request_id_of
 from postroomd.rpc.server import Handlers
 from postroomd.rpc.status import status_of
 
+NOT_SERVING_REASON = "x-not-serving-reason"
+"""Trailing metadata of a health check that is not SERVING: the reason, in ASCII, without secrets."""
+
 SERVICE: Any = health_pb2.DESCRIPTOR.services_by_name["Health"]
 MAX_NAME_LENGTH = 100  # of an unknown service, as an error repeats it
 
@@ -27,27 +30,36 @@ _ListResponse = GetMessageClass(SERVICE.methods_by_name["List"].output_type)
 
 
 class Health:
-    """The status of each service by name; "" is that of all together. NOT_SERVING at first."""
+    """The status of some services, given by their names; "" is all of them together. At first, none is serving.
+
+    `calls_refused`: tenants' calls are refused for the reason that none is. Otherwise each fails or succeeds by itself,
+    as while the database is unavailable.
+    """
 
     def __init__(self, names: Iterable[str]) -> None:
-        self._status: dict[str, Any] = dict.fromkeys(names, _Response.NOT_SERVING)
+        self.calls_refused = False
+        self._names = frozenset(names)
+        self._reason = "the service is starting"
         self._changed = asyncio.Event()  # a new one with each change
         self._stopped = False
 
-    def set(self, *, serving: bool) -> None:
-        """Set the status of every service; without effect after `stop`."""
+    def set(self, reason: str) -> None:
+        """Set the reason why no service is serving, empty if all are; without effect after `stop`."""
         if not self._stopped:
-            self._set(_Response.SERVING if serving else _Response.NOT_SERVING)
+            self._set(reason)
 
     def stop(self) -> None:
         """Set NOT_SERVING permanently."""
         self._stopped = True
-        self._set(_Response.NOT_SERVING)
+        self._set("the service is stopping")
 
-    def _set(self, status: Any) -> None:
-        self._status = dict.fromkeys(self._status, status)
+    def _set(self, reason: str) -> None:
+        self._reason = reason
         self._changed.set()
         self._changed = asyncio.Event()
+
+    def _status(self) -> Any:
+        return _Response.NOT_SERVING if self._reason else _Response.SERVING
 
     def handlers(self) -> Handlers:
         """Return the handlers of the service's RPCs."""
@@ -61,14 +73,15 @@ class Health:
 
     async def _check(self, _requests: object, context: Any) -> bytes:
         name = await _service_name(context)
-        status = self._status.get(name)
-        if status is None:
+        if name not in self._names:
             await _abort(context, NotFound("service", name[:MAX_NAME_LENGTH]))
-        response: bytes = _Response(status=status).SerializeToString()
+        if self._reason:
+            context.set_trailing_metadata(((NOT_SERVING_REASON, self._reason),))
+        response: bytes = _Response(status=self._status()).SerializeToString()
         return response
 
     async def _list(self, _requests: object, _context: Any) -> bytes:
-        statuses = {name: _Response(status=status) for name, status in self._status.items()}
+        statuses = {name: _Response(status=self._status()) for name in self._names}
         return _ListResponse(statuses=statuses).SerializeToString()
 
     async def _watch(self, _requests: object, context: Any) -> None:
@@ -76,7 +89,7 @@ class Health:
         sent = None
         while True:
             changed = self._changed
-            status = self._status.get(name, _Response.SERVICE_UNKNOWN)
+            status = self._status() if name in self._names else _Response.SERVICE_UNKNOWN
             if status != sent:
                 await context.write(_Response(status=status).SerializeToString())
                 sent = status
@@ -91,11 +104,16 @@ async def _service_name(context: Any) -> str:
             return str(health_pb2.HealthCheckRequest.FromString(raw).service)
     except DecodeError:
         pass
-    message = "must be a HealthCheckRequest, with strings in UTF-8"
+    return await abort_malformed(context, "HealthCheckRequest")
+
+
+async def abort_malformed(context: Any, message_type: str) -> NoReturn:
+    """Abort a call whose request is not a message of that type."""
+    message = f"must be a {message_type}, with strings in UTF-8"
     await _abort(context, InvalidArguments([Violation("request", Reason.FORMAT, message)]))
-    raise AssertionError("abort has returned")
 
 
-async def _abort(context: Any, error: InvalidArguments | NotFound) -> None:
+async def _abort(context: Any, error: InvalidArguments | NotFound) -> NoReturn:
     status = status_of(error, request_id_of(context.invocation_metadata()))
     await context.abort(code_of(status), status.message, ((STATUS_DETAILS, status.SerializeToString()),))
+    raise AssertionError("gRPC has not aborted")
