@@ -87,7 +87,8 @@ def methods_of(service: ServiceDescriptor) -> list[Method]:
         for each in (service, HEALTH_SERVICE)
         for method in each.methods
     ]
-    return [*methods, Method(f"/{V1}/ServerReflectionInfo", reflection_pb2.ServerReflectionRequest.DESCRIPTOR)]
+    reflection: Any = reflection_pb2.ServerReflectionRequest.DESCRIPTOR
+    return [*methods, Method(f"/{V1}/ServerReflectionInfo", reflection)]
 
 
 def preface() -> bytes:

@@ -25,14 +25,14 @@ def reflection_handlers(services: Collection[str]) -> Handlers:
 
     grpcio-reflection has v1alpha only. The messages of v1 are the same on the wire, so that one servicer serves both.
     """
-    servicer = reflection.aio.ReflectionServicer((*services, V1, V1ALPHA))
+    servicer: Any = reflection.aio.ReflectionServicer((*services, V1, V1ALPHA))
 
     async def info(raw: AsyncIterator[bytes], context: Any) -> AsyncIterator[Any]:
         async for response in servicer.ServerReflectionInfo(_parsed(raw, context), context):
             yield response
 
     # Without a request deserializer: see Boundary.
-    handler = grpc.stream_stream_rpc_method_handler(
+    handler: Any = grpc.stream_stream_rpc_method_handler(
         info, response_serializer=reflection_pb2.ServerReflectionResponse.SerializeToString
     )
     return {f"/{name}/ServerReflectionInfo": handler for name in (V1, V1ALPHA)}
