@@ -14,6 +14,7 @@ from bench.chaos.scenarios import (
     log_growth,
     postgres_killed,
     restarted,
+    restored_dump,
     same_address,
     service_killed,
 )
@@ -58,4 +59,11 @@ SCENARIOS = (
         engines=(Engine.SQLITE,),
     ),
     Scenario("restarted", "SIGTERM and restart under load", 50, restarted.run),
+    Scenario(
+        "restored-dump",
+        "dump restored into a fresh cluster, without the tenants' role",
+        10,
+        restored_dump.run,
+        engines=(Engine.POSTGRESQL,),
+    ),
 )

@@ -7,7 +7,7 @@ from postroom.admin.v1alpha1 import mailbox_pb2 as postroom_dot_admin_dot_v1alph
 from postroom.admin.v1alpha1 import payment_pb2 as postroom_dot_admin_dot_v1alpha1_dot_payment__pb2
 from postroom.admin.v1alpha1 import provision_pb2 as postroom_dot_admin_dot_v1alpha1_dot_provision__pb2
 
-GRPC_GENERATED_VERSION = '1.85.1'
+GRPC_GENERATED_VERSION = '1.76.0'
 GRPC_VERSION = grpc.__version__
 _version_not_supported = False
 
@@ -27,7 +27,7 @@ if _version_not_supported:
     )
 
 
-class AdminServiceStub:
+class AdminServiceStub(object):
     """The operator's decisions about the mailboxes of every tenant: payments, provisions and locks.
     """
 
@@ -89,7 +89,7 @@ class AdminServiceStub:
                 _registered_method=True)
 
 
-class AdminServiceServicer:
+class AdminServiceServicer(object):
     """The operator's decisions about the mailboxes of every tenant: payments, provisions and locks.
     """
 
@@ -239,7 +239,7 @@ def add_AdminServiceServicer_to_server(servicer, server):
 
 
  # This class is part of an EXPERIMENTAL API.
-class AdminService:
+class AdminService(object):
     """The operator's decisions about the mailboxes of every tenant: payments, provisions and locks.
     """
 

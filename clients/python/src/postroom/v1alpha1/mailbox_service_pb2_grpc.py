@@ -7,7 +7,7 @@ from postroom.v1alpha1 import alias_pb2 as postroom_dot_v1alpha1_dot_alias__pb2
 from postroom.v1alpha1 import domain_pb2 as postroom_dot_v1alpha1_dot_domain__pb2
 from postroom.v1alpha1 import mailbox_pb2 as postroom_dot_v1alpha1_dot_mailbox__pb2
 
-GRPC_GENERATED_VERSION = '1.85.1'
+GRPC_GENERATED_VERSION = '1.76.0'
 GRPC_VERSION = grpc.__version__
 _version_not_supported = False
 
@@ -27,7 +27,7 @@ if _version_not_supported:
     )
 
 
-class MailboxServiceStub:
+class MailboxServiceStub(object):
     """Provisions e-mail domains, mailboxes and aliases. The REST surface follows the google.api.http annotations.
     """
 
@@ -124,7 +124,7 @@ class MailboxServiceStub:
                 _registered_method=True)
 
 
-class MailboxServiceServicer:
+class MailboxServiceServicer(object):
     """Provisions e-mail domains, mailboxes and aliases. The REST surface follows the google.api.http annotations.
     """
 
@@ -361,7 +361,7 @@ def add_MailboxServiceServicer_to_server(servicer, server):
 
 
  # This class is part of an EXPERIMENTAL API.
-class MailboxService:
+class MailboxService(object):
     """Provisions e-mail domains, mailboxes and aliases. The REST surface follows the google.api.http annotations.
     """
 
