@@ -103,16 +103,16 @@ async def run(harness: ChaosHarness, count: int) -> Outcome:
     return outcome
 
 
-async def _wait_for(harness: ChaosHarness, counting: Select[tuple[int]], remaining: int) -> None:
+async def _wait_for(harness: ChaosHarness, counting: Select[int], remaining: int) -> None:
     """Wait until a count has gone down to `remaining`. Raises TimeoutError."""
     async with asyncio.timeout(WORK_SECONDS):
         while await _count(harness, counting) > remaining:  # noqa: ASYNC110 - the worker is another process
             await asyncio.sleep(POLL_SECONDS)
 
 
-async def _count(harness: ChaosHarness, counting: Select[tuple[int]]) -> int:
+async def _count(harness: ChaosHarness, counting: Select[int]) -> int:
     async with connect(harness) as connection:
-        return int((await connection.execute(counting)).scalar_one())
+        return (await connection.execute(counting)).scalar_one()
 
 
 async def _idle_bytes(size: LogSize) -> int:
