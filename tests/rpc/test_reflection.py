@@ -65,7 +65,8 @@ async def test_descriptors_come_with_all_their_imports(service: Service, version
 
 
 async def test_a_malformed_request_is_an_invalid_argument(service: Service) -> None:
-    call: Any = service.channel().stream_stream(f"/{VERSIONS[0]}/ServerReflectionInfo")(iter([b"\x0a\xff"]))
+    method: Any = service.channel().stream_stream(f"/{VERSIONS[0]}/ServerReflectionInfo")
+    call = method(iter([b"\x0a\xff"]))
     with pytest.raises(grpc.aio.AioRpcError) as failed:
         await call.read()
     assert failed.value.code() is grpc.StatusCode.INVALID_ARGUMENT
