@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 from postroomd.domain.tenancy import Scope
 from postroomd.storage.compiled import CompiledReader, ReadPath
-from postroomd.storage.drivers.base import POOL_TIMEOUT_SECONDS, Driver, Engines, Failure, Matches
+from postroomd.storage.drivers.base import POOL_TIMEOUT_SECONDS, Driver, Engines, Failure, Fault, Matches
 from postroomd.storage.drivers.postgresql_isolation import (
     TENANT_ROLE,
     Searched,
@@ -140,6 +140,9 @@ class PostgresqlDriver(Driver):
         if not state:
             return None
         return Failure.UNAVAILABLE if state.startswith("08") else _SQLSTATES.get(state, Failure.OTHER)
+
+    def fault_of(self, error: BaseException) -> Fault | None:
+        """Return None: the files are the server's, which logs what is wrong with them."""
 
     def explain(self, error: BaseException) -> str | None:
         """Return the cause of an error that an operator can remedy."""
