@@ -16,6 +16,8 @@ from postroomd.clock import Clock
 from postroomd.domain.domain_names import load_tables
 from postroomd.domain.errors import StorageUnavailable
 from postroomd.domain.records import MailHosts
+from postroomd.domain.reserved_names import ReservedNames
+from postroomd.net import split_list
 from postroomd.observability.logs import get_logger
 from postroomd.observability.metrics import CALL_KINDS, CALLS_IN_PROGRESS, DATABASE_UP, Settable, sampling
 from postroomd.rpc.admin import AdminServicer
@@ -31,6 +33,7 @@ from postroomd.rpc.hashing import PasswordHashing, estimated_hash_seconds
 from postroomd.rpc.mailboxes import MailboxServicer
 from postroomd.rpc.rate_limits import RateLimits
 from postroomd.rpc.searches import SearchLimits
+from postroomd.runtime.database_locks import database_lock
 from postroomd.settings import Settings
 from postroomd.storage.migrations import require_current
 from postroomd.storage.opening import ReplicaUrl, open_repository
@@ -68,12 +71,13 @@ log = get_logger()
 async def serve(settings: Settings, stop: asyncio.Event, ready: Callable[..., None], clock: Clock) -> None:
     """Serve gRPC until `stop` is set, then drain. Calls `ready` with the bound HOST:PORT and that of the admin service.
 
-    Raises SchemaMismatch, StorageUnavailable, and OSError if an address can't be bound.
+    Raises SchemaMismatch, StorageUnavailable, FatalError, and OSError if an address can't be bound.
     """
     now = clock.now
     url = settings.database_url.get_secret_value()
-    await asyncio.to_thread(require_current, url)
     async with AsyncExitStack() as cleanups:
+        await cleanups.enter_async_context(database_lock(settings, "serve"))
+        await asyncio.to_thread(require_current, url)
         repository = await open_repository(
             url,
             owner=True,
@@ -167,6 +171,7 @@ def _rpcs(
         tenancy=repository.tenancy,
         pool=hashing.pool,
         hosts=mail_hosts(settings),
+        reserved=_reserved_names(settings),
         urls=_urls(settings),
         dkim_selector=settings.dkim_selector,
         dkim_bits=int(settings.dkim_bits),
@@ -234,6 +239,22 @@ def mail_hosts(settings: Settings) -> MailHosts:
         validation_label=settings.domain_validation_label,
         validation_prefix=settings.domain_validation_prefix,
     )
+
+
+def _reserved_names(settings: Settings) -> ReservedNames:
+    hosts = (
+        settings.mx_host,
+        settings.imap_host,
+        settings.pop3_host,
+        settings.smtp_host,
+        settings.webmail_host,
+        settings.caldav_host,
+        settings.carddav_host,
+        settings.autoconfig_host,
+        settings.autodiscover_host,
+        settings.spf_include,
+    )
+    return ReservedNames(frozenset(hosts), frozenset(split_list(settings.allow_reserved_names)))
 
 
 def _urls(settings: Settings) -> ServiceUrls:

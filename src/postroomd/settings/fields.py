@@ -10,7 +10,14 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from postroomd.domain.policy import LifecyclePolicy
 from postroomd.durations import parse_duration
-from postroomd.net import canonical_host_name, canonical_networks, canonical_origins, join_address, split_address
+from postroomd.net import (
+    canonical_host_name,
+    canonical_host_names,
+    canonical_networks,
+    canonical_origins,
+    join_address,
+    split_address,
+)
 
 PREFIX = "POSTROOM_"
 SQLITE_PREFIX = "sqlite+aiosqlite:///"
@@ -55,6 +62,7 @@ def _canonical_label(text: str) -> str:
 
 Address = Annotated[str, AfterValidator(_canonical_address)]
 HostName = Annotated[str, AfterValidator(canonical_host_name)]
+HostNames = Annotated[str, AfterValidator(canonical_host_names)]
 ValidationLabel = Annotated[str, AfterValidator(_canonical_label)]
 DatabaseUrl = Annotated[SecretStr, AfterValidator(_validate_database_url)]
 ReplicaUrl = Annotated[SecretStr, AfterValidator(_validate_replica_url)]
@@ -160,6 +168,12 @@ class Settings(BaseSettings):
         "Text before the validation token of new domains.",
         pattern=r"^[A-Za-z0-9._:=-]*$",
         max_length=64,
+    )
+    allow_reserved_names: HostNames = _setting(
+        "",
+        _SERVICE,
+        "Names, comma-separated, that can be registered with those below them, although they are special-use names"
+        " (`internal`) or belong to the mail hosts' domains.",
     )
     mailbox_quota: int = _setting(
         1_000,
