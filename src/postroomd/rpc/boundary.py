@@ -27,6 +27,7 @@ from postroomd.domain.errors import (
     PermissionDenied,
     PostroomError,
     Reason,
+    StorageUnavailable,
     TooManyRequests,
     Unauthenticated,
     Violation,
@@ -98,7 +99,8 @@ class Boundary:
     """Builds the gRPC handlers of a service from its RPCs.
 
     Tenants may send an idempotency key with a mutating RPC. It is ignored in the operator's RPCs, which are idempotent
-    without one.
+    without one. While `refuses_calls` returns true, every call fails with UNAVAILABLE: the database lacks what isolates
+    tenants.
     """
 
     repository: Repository
@@ -106,6 +108,7 @@ class Boundary:
     clock: Callable[[], datetime]
     admission: Admission
     rate_limits: RateLimits = NO_RATE_LIMITS
+    refuses_calls: Callable[[], bool] = lambda: False
     unauthenticated: RateLimitedWarning = field(default_factory=_unauthenticated_warning)
 
     def handlers(self, service: ServiceDescriptor, rpcs: Mapping[str, Rpc]) -> grpc.GenericRpcHandler:
@@ -133,6 +136,8 @@ class Boundary:
             caller: Caller | None = None
             admitted = False
             try:
+                if self.refuses_calls():
+                    raise StorageUnavailable
                 caller = await self.authenticator.authenticate(metadata, grpc_context.peer)
                 if is_rate_limited:
                     taken = self.rate_limits.take(caller)
