@@ -16,7 +16,8 @@ from postroomd.domain.queries import DomainQuery, MailboxQuery, Ordering
 from postroomd.storage import schema as t
 from postroomd.storage.compiled import CompiledRead, Values
 from postroomd.storage.database import Database
-from postroomd.storage.drivers.postgresql import TENANT_ROLE, tenant_statement
+from postroomd.storage.drivers.postgresql import tenant_statement
+from postroomd.storage.drivers.postgresql_isolation import TENANT_ROLE
 from postroomd.storage.protocols.repository import Repository
 from tests.support.factories import Tenant, new_domain, new_id, new_mailboxes
 

@@ -78,11 +78,11 @@ class PostgresqlDriver(Driver):
         require_role(connection)
 
     def repair(self, connection: sa.Connection, tables: Sequence[str], searched: Searched) -> None:
-        """Create what is missing of role, grants, policies, extension and trigram indexes."""
+        """Create what is missing of role, grants, policies, and of what searches need."""
         repair_isolation(connection, tables, searched)
 
     def faults(self, connection: sa.Connection, tables: Sequence[str], searched: Searched) -> Sequence[str]:
-        """Return what is missing of role, grants, policies, extension and trigram indexes."""
+        """Return what is missing of role, grants, policies, and of what searches need."""
         return [*inspect_isolation(connection, tables, searched).faults()]
 
     def hidden_tables(self, connection: sa.Connection, tables: Sequence[str]) -> Sequence[str]:

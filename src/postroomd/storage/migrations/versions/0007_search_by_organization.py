@@ -12,6 +12,8 @@ from collections.abc import Iterator
 import sqlalchemy as sa
 from alembic import op
 
+from postroomd.storage.drivers.postgresql_isolation import CREATE_SEARCH_TERMS
+
 revision = "0007"
 down_revision = "0006"
 
@@ -20,29 +22,13 @@ SEARCHED = (("mailboxes", "email"), ("domains", "name"))
 TRIGRAM_POSITIONS = 320 - 2
 """Maximum number of trigrams of an address: RFC 5321 allows for 64 octets, an @ and 255 octets."""
 
-# A loop takes half as long as a query over generate_series, and the functions need no schema in the search path.
-TERMS_ON_POSTGRESQL = """
-CREATE FUNCTION search_terms(organization_id uuid, value text) RETURNS bigint[]
-LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE AS $$
-DECLARE
-  seed bigint := hashtextextended(organization_id::text COLLATE "C", 0);
-  terms bigint[] := '{}';
-BEGIN
-  FOR position IN 1 .. length(value) - 2 LOOP
-    terms := terms || hashtextextended(substr(value, position, 3) COLLATE "C", seed);
-  END LOOP;
-  RETURN terms;
-END
-$$
-"""
-
 
 def upgrade() -> None:
     """Replace the trigram indexes that tenants share."""
     if op.get_bind().dialect.name == "postgresql":
-        op.execute(TERMS_ON_POSTGRESQL)
+        op.execute(CREATE_SEARCH_TERMS)
         for table, column in SEARCHED:
-            op.execute(f"DROP INDEX search_{table}_{column}")
+            op.execute(f"DROP INDEX IF EXISTS search_{table}_{column}")
             op.execute(
                 f"CREATE INDEX search_{table}_{column} ON {table} USING gin (search_terms(organization_id, {column}))"
             )
