@@ -39,7 +39,7 @@ from postroomd.rpc.authentication import Authenticator, Caller, secret_of
 from postroomd.rpc.client_address import Metadata
 from postroomd.rpc.metrics import RpcMetrics
 from postroomd.rpc.rate_limits import NO_RATE_LIMITS, RateLimits
-from postroomd.rpc.status import status_of
+from postroomd.rpc.status import retry_pushback, status_of
 from postroomd.storage.protocols.repository import Repository
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
@@ -183,7 +183,7 @@ class Boundary:
                     else:
                         _log(caller, code.name, started)
                 details = (STATUS_DETAILS, status.SerializeToString())
-                await grpc_context.abort(code, status.message, (*trailing, details))
+                await grpc_context.abort(code, status.message, (*trailing, *retry_pushback(error), details))
             finally:
                 if admitted and caller:
                     slots.release(caller.organization_id)

@@ -9,6 +9,7 @@ from functools import partial
 import argon2
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1.health import SERVICE_NAME as HEALTH_SERVICE
 
 from postroom.admin.v1alpha1 import admin_service_pb2
 from postroom.v1alpha1 import mailbox_service_pb2
@@ -32,6 +33,7 @@ from postroomd.rpc.hashing import PasswordHashing, estimated_hash_seconds
 from postroomd.rpc.health import ExplainingHealthServicer
 from postroomd.rpc.mailboxes import MailboxServicer
 from postroomd.rpc.rate_limits import RateLimits
+from postroomd.rpc.reflection import reflection_handlers
 from postroomd.rpc.searches import SearchLimits
 from postroomd.runtime.database_locks import database_lock
 from postroomd.runtime.health import HealthUpdates
@@ -49,8 +51,8 @@ MAX_METADATA_BYTES = 8 * 1024  # of a call, beyond which gRPC may reject it; alw
 
 _OPTIONS = (
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
-    # Clients may send keepalive pings every 10 s, also without calls. The third one too early closes their connection.
-    ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
+    # Clients may send keepalive pings every 5 s, also without calls. The third one too early closes their connection.
+    ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.max_ping_strikes", 2),
     ("grpc.keepalive_time_ms", 60_000),
@@ -107,12 +109,14 @@ async def serve(settings: Settings, stop: asyncio.Event, ready: Callable[..., No
             rate_limits=RateLimits(settings.rate_limit, settings.organization_rate_limit),
             refuses_calls=lambda: health_servicer.calls_refused,
         )
-        services = [(settings.grpc_address, boundary.handlers(SERVICE, _rpcs(settings, repository, hashing, now)))]
+        rpcs = _rpcs(settings, repository, hashing, now)
+        services = [(settings.grpc_address, SERVICE, boundary.handlers(SERVICE, rpcs))]
         names = ["", SERVICE.full_name]
         if settings.admin_address:
             # A limit of its own: load from tenants does not lock the operator out.
             admissions.append(Admission(settings.max_calls))
-            services.append((settings.admin_address, _admin_handlers(settings, repository, now, admissions[1])))
+            handlers = _admin_handlers(settings, repository, now, admissions[1])
+            services.append((settings.admin_address, ADMIN_SERVICE, handlers))
             names.append(ADMIN_SERVICE.full_name)
         await cleanups.enter_async_context(sampling(_sampled_gauges(admissions)))
         await health_servicer.set("", health_pb2.HealthCheckResponse.NOT_SERVING)  # until the database is verified
@@ -121,7 +125,7 @@ async def serve(settings: Settings, stop: asyncio.Event, ready: Callable[..., No
         servers: list[grpc.aio.Server] = []
         cleanups.push_async_callback(_stop_servers, servers, settings.drain_seconds)
         bound = []
-        for address, handlers in services:
+        for address, service, handlers in services:
             server = grpc.aio.server(
                 # gRPC shares ports by default: a second server on this one would start, and receive half of the calls.
                 options=(
@@ -131,6 +135,8 @@ async def serve(settings: Settings, stop: asyncio.Event, ready: Callable[..., No
                 )
             )
             server.add_generic_rpc_handlers((handlers,))
+            if settings.grpc_reflection:
+                server.add_generic_rpc_handlers(reflection_handlers((service.full_name, HEALTH_SERVICE)))
             health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
             bound.append(f"{address.rpartition(':')[0]}:{_bind(server, address)}")
             await server.start()
