@@ -112,10 +112,10 @@ class Engines:
 
 @dataclass(frozen=True, slots=True)
 class Matches:
-    """The rows that a substring search finds. Bound parameters: `pattern` for LIKE and `phrase` for FTS5."""
+    """The rows that a substring search finds. Bound parameters: `organization_id`, `search`, and `phrase` for FTS5."""
 
     ids: CTE
-    """Keys in the trigram index, of every tenant on SQLite. Evaluated once for both `rows` and `count`."""
+    """Keys in the trigram index, evaluated once for both `rows` and `count`."""
     rows: FromClause
     """The matching rows."""
 
@@ -202,9 +202,14 @@ class Driver(ABC):
         """Return a column to be compared in rows found by another condition, never by an index of its own."""
 
     @abstractmethod
-    def search(self, table: Table, column: str, columns: Sequence[Column[Any]], max_rows: int) -> Matches:
-        """Return up to `max_rows` matches of the trigram index `search_TABLE` (migration 0004).
+    def contains(self, column: ColumnElement[str], text: ColumnElement[str]) -> ColumnElement[bool]:
+        """Return whether a column contains a text, octet by octet, with an estimate that no other row influences."""
 
+    @abstractmethod
+    def search(self, table: Table, column: str, columns: Sequence[Column[Any]], max_rows: int) -> Matches:
+        """Return up to `max_rows` matches of the index of an organization's trigrams (migration 0007).
+
+        What is read depends on rows of the organization alone, so that the time tells nothing of others.
         `columns` are those of the view that PostgreSQL searches through.
         """
 
