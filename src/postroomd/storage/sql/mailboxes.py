@@ -7,7 +7,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from postroomd.domain.addresses import Address
 from postroomd.domain.context import CallContext
-from postroomd.domain.errors import QUARANTINED, NameTaken, NotFound, QuotaExceeded, Taken
+from postroomd.domain.errors import QUARANTINED, NameTaken, NotFound, QuotaExceeded, ResourceName, Taken
 from postroomd.domain.history import address_hash
 from postroomd.domain.model import Domain, Mailbox, MailboxStatus, MailboxView
 from postroomd.domain.policy import Quarantine
@@ -209,7 +209,7 @@ async def _take_quota(connection: AsyncConnection, domain: Domain, count: int) -
             counts.status == MailboxStatus.DELETION_SCHEDULED,
         )
         deleted = int((await connection.execute(scheduled)).scalar_one())
-        raise QuotaExceeded("mailboxes", quota, current, domain.project_id, deleted)
+        raise QuotaExceeded("mailboxes", quota, current, ResourceName("project", domain.project_id), deleted)
     await connection.execute(
         update(t.domains)
         .where(*row_filter(t.domains, domain))
