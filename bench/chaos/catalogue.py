@@ -13,6 +13,7 @@ from bench.chaos.scenarios import (
     disk_full,
     postgres_killed,
     restarted,
+    restored_dump,
     same_address,
     service_killed,
 )
@@ -50,4 +51,11 @@ SCENARIOS = (
     Scenario("cancelled", "client cancels at a random time", 5_000, cancelled.run),
     Scenario("disk-full", "disk full under load", 20, disk_full.run, open_harness=open_on_tmpfs),
     Scenario("restarted", "SIGTERM and restart under load", 50, restarted.run),
+    Scenario(
+        "restored-dump",
+        "dump restored into a fresh cluster, without the tenants' role",
+        10,
+        restored_dump.run,
+        engines=(Engine.POSTGRESQL,),
+    ),
 )

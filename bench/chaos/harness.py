@@ -102,6 +102,23 @@ def servers_directory() -> Path:
 
 
 @asynccontextmanager
+async def new_server() -> AsyncIterator[PostgresServer]:
+    """A new cluster with an empty database `postroom`, removed at the end."""
+    async with AsyncExitStack() as cleanups:
+        home = servers_directory() / f"server{next(_server_numbers)}"
+        cleanups.callback(shutil.rmtree, home, ignore_errors=True)
+        yield await _start_server(PostgresServer(home, settings=DURABLE), cleanups)
+
+
+async def _start_server(server: PostgresServer, cleanups: AsyncExitStack) -> PostgresServer:
+    await asyncio.to_thread(server.initialize)
+    cleanups.push_async_callback(asyncio.to_thread, server.kill)
+    await asyncio.to_thread(server.start)
+    await asyncio.to_thread(server.sql, "CREATE DATABASE postroom")
+    return server
+
+
+@asynccontextmanager
 async def open_harness(
     engine: Engine, mount: Path | None = None, server_settings: Mapping[str, str] | None = None
 ) -> AsyncIterator[ChaosHarness]:
@@ -114,11 +131,7 @@ async def open_harness(
         else:
             home = (mount or servers_directory()) / f"server{next(_server_numbers)}"
             cleanups.callback(shutil.rmtree, home, ignore_errors=True)
-            server = PostgresServer(home, settings=DURABLE | dict(server_settings or {}))
-            await asyncio.to_thread(server.initialize)
-            cleanups.push_async_callback(asyncio.to_thread, server.kill)
-            await asyncio.to_thread(server.start)
-            await asyncio.to_thread(server.sql, "CREATE DATABASE postroom")
+            server = await _start_server(PostgresServer(home, settings=DURABLE | dict(server_settings or {})), cleanups)
             url = server.url("postroom")
         await asyncio.to_thread(migrate, url)
         yield ChaosHarness(url, directory, await _create_tenant(url), server, mount, cleanups)

@@ -70,6 +70,11 @@ def canonical_networks(text: str) -> str:
         raise ValueError("expected networks such as 10.0.0.0/8 or 2001:db8::/32, comma-separated") from None
 
 
+def canonical_host_names(text: str) -> str:
+    """Return a list of host names in lower case, comma-separated. Raises ValueError for an invalid one."""
+    return ",".join(canonical_host_name(name) for name in split_list(text))
+
+
 def canonical_host_name(name: str) -> str:
     """Return a host name in lower case without a trailing dot. Raises ValueError for an invalid one."""
     name = name.lower().removesuffix(".")

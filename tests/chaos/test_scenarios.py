@@ -19,6 +19,7 @@ COUNTS = {
     "cancelled": 20,
     "disk-full": 1,
     "restarted": 1,
+    "restored-dump": 1,
 }
 
 # Without the privilege to mount a tmpfs, only SQLite's full disk is tested, by the file size limit below.

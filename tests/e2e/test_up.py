@@ -17,11 +17,18 @@ from tests.support.waiting import block_until
 
 
 def test_the_first_start_prints_the_variables_and_the_addresses(postroom: Up) -> None:
-    *exports, grpc, rest = postroom.output.splitlines()
+    *exports, file, grpc, rest = postroom.output.splitlines()
     environment = postroom.environment
-    assert exports == [f"export {name}={environment[name]}" for name in VARIABLES]
+    assert exports == [f"export {name}={environment[name]}" for name in VARIABLES if name != "SCW_SECRET_KEY"]
+    assert file == f"# All variables are written to {postroom.env_file}"
     assert grpc == f"# gRPC listens on {postroom.grpc_address}"
     assert rest == f"# REST listens on {environment['SCW_API_URL'].removeprefix('http://')}"
+
+
+def test_with_an_env_file_the_secret_is_in_it_alone(postroom: Up) -> None:
+    secret = postroom.environment["SCW_SECRET_KEY"]
+    assert secret not in postroom.output
+    assert secret not in postroom.log
 
 
 def test_the_env_file_has_the_five_variables_and_is_private(postroom: Up) -> None:

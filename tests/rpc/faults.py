@@ -188,6 +188,11 @@ LOCAL_PART = [
             "dot last": f"{MARK}.",
             "two dots": f"{MARK}..x",
             "recipient delimiter": f"{MARK}+x",
+            "routing": f"{MARK}%x",
+            "pipe": f"{MARK}|x",
+            "path": f"{MARK}/x",
+            "wildcard": f"{MARK}*x",
+            "option": f"-{MARK}",
             "SMTPUTF8": f"{MARK}\u00e9",
             "quoted": f'"{MARK} x"',
             "whole address": f"{MARK}@example.com",
@@ -203,6 +208,9 @@ LOCAL_PART = [
 PASSWORDS = [
     Fault(label="too short", value=f"{MARK}3456789", reason="CONSTRAINT"),
     Fault(label="too long", value=MARK + "x" * 125, reason="CONSTRAINT"),
+    Fault(label="one character", value="x" * 12, reason="CONSTRAINT"),
+    Fault(label="spaces", value=" " * 12, reason="CONSTRAINT"),
+    Fault(label="common", value="Password1234", reason="CONSTRAINT"),
     *malformed(
         {
             "control character": f"{MARK}\x07 and more",
@@ -215,6 +223,8 @@ PASSWORDS = [
 ]
 
 DOMAIN_NAME = [
+    Fault(label="special use", value=f"{MARK}.internal", reason="CONSTRAINT"),
+    Fault(label="mail host", value=f"{MARK}.imap.mail.example", reason="CONSTRAINT"),
     *malformed(
         {
             "too long": f"{MARK}.{'x' * 60}.{'x' * 60}.{'x' * 60}.{'x' * 60}.example",

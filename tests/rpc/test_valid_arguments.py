@@ -21,14 +21,15 @@ async def test_a_valid_name_is_registered_in_canonical_form(tenant: Tenant, name
     assert (await tenant.domain(name)).name == name.lower().encode("idna").decode()
 
 
-@pytest.mark.parametrize("local_part", ["a", "x" * 64, "!#$%&'*/=?^_`{|}~-", "a.b.c", "0", "-", "postmaster"])
+@pytest.mark.parametrize("local_part", ["a", "x" * 64, "!#$&'=?^_`{}~-", "a.b.c", "0", "a-", "postmaster"])
 async def test_a_valid_local_part_is_accepted(owner: Tenant, domain: Domain, local_part: str) -> None:
     mailbox = await owner.mailbox(domain, local_part)
     assert mailbox.email == f"{local_part}@{domain.name}"
 
 
 @pytest.mark.parametrize(
-    "password", ["x" * 12, "x" * 128, "\u00e9" * 128, " " * 12, "\U0001f4a9" * 12, "e\u0301" * 128]
+    "password",
+    ["xy" * 6, "xy" * 64, "\u00e9\u00e8" * 64, " " * 11 + "x", "\U0001f4a9" * 11 + "x", "e\u0301" * 127 + "x"],
 )
 async def test_a_valid_password_is_accepted(owner: Tenant, mailbox: Mailbox, password: str) -> None:
     request = UpdateMailboxRequest(mailbox_id=mailbox.id, new_password=password)

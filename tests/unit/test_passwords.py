@@ -2,8 +2,9 @@
 
 import pytest
 
+from postroomd.domain.common_passwords import COMMON_PASSWORDS
 from postroomd.domain.errors import InvalidArguments
-from postroomd.domain.passwords import InvalidPasswordLength, canonical_password
+from postroomd.domain.passwords import InvalidPasswordLength, WeakPassword, canonical_password
 from postroomd.domain.records import RecordPlan, plan_records
 from postroomd.domain.validation import check_record_names, checking
 from tests.support.mail_hosts import MAIL_HOSTS
@@ -18,7 +19,8 @@ from tests.support.mail_hosts import MAIL_HOSTS
         ("STRASSE 12345", "STRASSE 12345"),
         ("{not a scheme} 1", "{not a scheme} 1"),
         ("a{SSHA}longer one", "a{SSHA}longer one"),
-        ("e\u0301" * 128, "\u00e9" * 128),
+        ("e\u0301" * 127 + "f", "\u00e9" * 127 + "f"),
+        (" " * 11 + "x", " " * 11 + "x"),
     ],
 )
 def test_a_password_is_normalized_by_rfc_8265(sent: str, hashed: str) -> None:
@@ -41,6 +43,38 @@ def test_a_password_that_no_client_could_send_is_refused(sent: str, message: str
     with pytest.raises(ValueError, match=message) as refused:
         canonical_password(sent)
     assert sent not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("sent", "message"),
+    [
+        (" " * 12, "spaces only"),
+        ("\u3000\u00a0" * 6, "spaces only"),
+        ("x" * 12, "one repeated character"),
+        ("x" * 128, "one repeated character"),
+        ("e\u0301\u00e9" * 6, "one repeated character"),
+        ("\U0001f4a9" * 12, "one repeated character"),
+        ("qwertyuiop123", "most common passwords"),
+        ("PassWord1234", "most common passwords"),
+        ("1q2w3e4r5t6y", "most common passwords"),
+    ],
+)
+def test_a_password_that_anyone_would_try_is_refused(sent: str, message: str) -> None:
+    with pytest.raises(WeakPassword, match=message) as refused:
+        canonical_password(sent)
+    assert sent not in str(refused.value)
+
+
+@pytest.mark.parametrize("sent", ["x" * 11 + "y", "xX" * 6, "qwertyuiop1238", "PassWord 1234"])
+def test_a_password_that_only_resembles_one_is_accepted(sent: str) -> None:
+    assert canonical_password(sent) == sent
+
+
+def test_every_listed_password_could_be_sent() -> None:
+    for password in COMMON_PASSWORDS:
+        assert password == password.lower()
+        with pytest.raises(WeakPassword, match="common"):
+            canonical_password(password.upper())
 
 
 @pytest.mark.parametrize("sent", ["", "x" * 11, "e\u0301" * 11, "x" * 129, "x" * 4_000_000])

@@ -60,7 +60,9 @@ def up(
     env_file: Annotated[
         Path | None,
         typer.Option(
-            "--env-file", metavar="PATH", help="File to write the SCW_ variables to when everything is ready."
+            "--env-file",
+            metavar="PATH",
+            help="File to write the SCW_ variables to when everything is ready; the secret is then not printed.",
         ),
     ] = None,
     clock: Annotated[
@@ -74,14 +76,21 @@ def up(
 ) -> None:
     """Run service, gateway and worker on one database.
 
-    The database is migrated first. The first start issues an API key, and prints the SCW_ variables for the SDKs.
+    The database is migrated first. The first start issues an API key, and prints the SCW_ variables for the SDKs; with
+    --env-file, the secret is written to the file only.
     """
     from postroomd.observability import logs
+    from postroomd.runtime.sdk_environment import require_writable
     from postroomd.runtime.supervisor import supervise
 
     logs.configure(settings.log_level, settings.log_format, process="up")
     if env_file and (env_file.is_dir() or not env_file.parent.is_dir()):
         raise FatalError(f"--env-file: can't create {env_file}: it is a directory, or its directory does not exist")
+    if env_file:
+        try:
+            require_writable(env_file)  # before a key is issued, whose secret would be lost
+        except OSError as error:
+            raise FatalError(f"--env-file: can't create {env_file}: {error.strerror}") from error
     if clock is not None and not is_loopback(clock):
         raise InvalidSetting(
             "--clock: expected HOST:PORT on loopback, such as 127.0.0.1:8090: every caller can advance the time"

@@ -27,8 +27,8 @@ class LookupFailed(Exception):
     """No server returned a usable response. The text names each server and its failure."""
 
 
-class _Rejected(LookupFailed):
-    """A limit rejected the query: no server is at fault."""
+class LookupRejected(LookupFailed):
+    """A limit of ours rejected the query: no server is at fault, and none has been asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,13 +79,10 @@ class QueryClient:
         check: ResponseCheck,
     ) -> dns.message.Message:
         """Return the first accepted response of a zone's authoritative servers. Raises LookupFailed."""
-        if apex not in self._zones:
-            if self._limits.zone_breaker.is_open(apex):
-                raise _Rejected(f"the servers of {_text(apex)} failed repeatedly: try again in a minute")
-            self._zones[apex] = False
+        self._enter_zone(apex)
         try:
             response = await self._query(servers, name, rdtype, check, apex)
-        except _Rejected:
+        except LookupRejected:
             raise
         except LookupFailed:
             if not self._zones[apex]:  # once per validation
@@ -94,6 +91,33 @@ class QueryClient:
             raise
         self._limits.zone_breaker.succeeded(apex)
         return response
+
+    async def query_every_server(
+        self,
+        apex: dns.name.Name,
+        servers: Sequence[Server],
+        name: dns.name.Name,
+        rdtype: RdataType,
+        check: ResponseCheck,
+    ) -> Sequence[dns.message.Message | LookupFailed]:
+        """Return the accepted response of each of a zone's authoritative servers, or why it has none.
+
+        Raises LookupRejected if the zone must not be queried now.
+        """
+        self._enter_zone(apex)
+        queries = (self._query([server], name, rdtype, check, apex) for server in servers)
+        outcomes = await asyncio.gather(*queries, return_exceptions=True)
+        for outcome in outcomes:
+            if isinstance(outcome, BaseException) and not isinstance(outcome, LookupFailed):
+                raise outcome
+        return [outcome for outcome in outcomes if isinstance(outcome, dns.message.Message | LookupFailed)]
+
+    def _enter_zone(self, apex: dns.name.Name) -> None:
+        """Raise LookupRejected if the zone's servers have failed in the latest validations."""
+        if apex not in self._zones:
+            if self._limits.zone_breaker.is_open(apex):
+                raise LookupRejected(f"the servers of {_text(apex)} failed repeatedly: try again in a minute")
+            self._zones[apex] = False
 
     async def _query(
         self,
@@ -194,7 +218,7 @@ class QueryClient:
             raise _budget_exhausted("packets", self._config.max_packets)
         wait = self._reserve(server, apex)
         if wait is None:
-            raise _Rejected(f"too many queries to {_text(apex)} or its servers at present: try again in a minute")
+            raise LookupRejected(f"too many queries to {_text(apex)} or its servers at present: try again in a minute")
         await asyncio.sleep(wait)
 
     def _reserve(self, server: Server, apex: dns.name.Name, **max_wait: float) -> float | None:
@@ -210,8 +234,8 @@ class QueryClient:
         return max(known)
 
 
-def _budget_exhausted(noun: str, maximum: int) -> _Rejected:
-    return _Rejected(f"it needs more than the {maximum} {noun} allowed per domain")
+def _budget_exhausted(noun: str, maximum: int) -> LookupRejected:
+    return LookupRejected(f"it needs more than the {maximum} {noun} allowed per domain")
 
 
 def _text(apex: dns.name.Name) -> str:

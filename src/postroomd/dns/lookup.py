@@ -17,7 +17,7 @@ import dns.name
 import dns.rcode
 from dns.rdatatype import RdataType
 
-from postroomd.dns.client import LookupFailed, QueryClient, Server
+from postroomd.dns.client import LookupFailed, LookupRejected, QueryClient, Server
 from postroomd.dns.config import DnsConfig, Endpoint, is_public
 from postroomd.dns.formatting import join_limited, truncate
 from postroomd.dns.limits import QueryLimits
@@ -31,20 +31,34 @@ from postroomd.dns.responses import (
     resolver_error,
     targets_of,
 )
-from postroomd.dns.result import LookupResult, LookupStatus
+from postroomd.dns.result import EveryServersResult, LookupResult, LookupStatus
 
 MAX_CNAMES = 8  # per chain
 MAX_DELEGATIONS = 8
 MAX_NAME_SERVERS = 4  # per zone: one NS set could otherwise cause hundreds of queries (CVE-2020-12662)
+MAX_ALL_NAME_SERVERS = 13  # per zone, where every one is asked: as many as the root has
 MAX_ADDRESSES = 2  # per name server
+MAX_BRANCHES = 16  # names and zones to which the servers of one name may lead
 
 
 @dataclass(frozen=True, slots=True)
 class Zone:
-    """A zone and its authoritative servers."""
+    """A zone and its authoritative servers; `other_hosts` are name servers beyond MAX_NAME_SERVERS."""
 
     apex: dns.name.Name
     servers: Sequence[Server]
+    other_hosts: Sequence[dns.name.Name] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Branch:
+    """A name to look up at every server, after the names whose CNAME records lead to it.
+
+    `apex` is the zone that its parent delegates the name to; None: the closest known one.
+    """
+
+    chain: tuple[dns.name.Name, ...]
+    apex: dns.name.Name | None = None
 
 
 class DomainLookup:
@@ -70,6 +84,28 @@ class DomainLookup:
         except LookupFailed as failure:
             return LookupResult(status=LookupStatus.FAILED, chain=tuple(map(name_text, chain)), error=str(failure))
         return LookupResult(status=status, chain=tuple(map(name_text, chain)), values=values)
+
+    async def resolve_at_every_server(self, name: dns.name.Name, rdtype: RdataType) -> EveryServersResult:
+        """Look up the records of a type at every authoritative server of a name: each may return others.
+
+        Delegations and CNAME records are followed to every server of their targets.
+        """
+        results: dict[LookupResult, None] = {}
+        unasked = ""
+        branches = [_Branch((name,))]
+        for branch in branches:  # which grow as servers lead elsewhere
+            if len(branches) > MAX_BRANCHES:
+                unasked = f"its servers lead to more than {MAX_BRANCHES} names and zones"
+                break
+            outcomes = await self._query_every_authority(branch, rdtype)
+            failures = [str(outcome) for outcome in outcomes if isinstance(outcome, LookupFailed)]
+            rejected = any(isinstance(outcome, LookupRejected) for outcome in outcomes)
+            if rejected or (branch is not branches[0] and len(failures) == len(outcomes)):
+                unasked = "; ".join(failures)
+            results |= dict.fromkeys(outcome for outcome in outcomes if isinstance(outcome, LookupResult))
+            following = dict.fromkeys(outcome for outcome in outcomes if isinstance(outcome, _Branch))
+            branches += [each for each in following if each not in branches]
+        return EveryServersResult(list(results), unasked)
 
     async def find_zone(self, name: dns.name.Name) -> Zone:
         """Return the closest known zone that contains a name, found through the resolvers if none is known.
@@ -113,10 +149,7 @@ class DomainLookup:
                 return LookupStatus.CNAME_CHAIN_TOO_LONG, ()
         if rdtype is RdataType.CNAME and len(chain) > 1:
             return LookupStatus.FOUND, tuple(target.to_text() for target in chain[1:])
-        if response.rcode() == dns.rcode.NXDOMAIN:
-            return LookupStatus.NXDOMAIN, ()
-        values = tuple(map(record_text, records_in(response.answer, chain[-1], rdtype)))
-        return (LookupStatus.FOUND if values else LookupStatus.NO_DATA), values
+        return _status_and_values(response, chain[-1], rdtype)
 
     async def _query_authorities(self, name: dns.name.Name, rdtype: RdataType) -> dns.message.Message:
         zone = await self.find_zone(name)
@@ -130,6 +163,44 @@ class DomainLookup:
                 known = self._zones.get(delegation.name)
                 zone = known or await self._add_zone(delegation.name, targets_of(list(delegation)))
         raise LookupFailed(f"the name is behind more than {MAX_DELEGATIONS} delegations")
+
+    async def _query_every_authority(
+        self, branch: "_Branch", rdtype: RdataType
+    ) -> Sequence["LookupResult | _Branch | LookupFailed"]:
+        """Return what each server of a branch leads to: a result, another branch, or a failure."""
+        name = branch.chain[-1]
+        try:
+            zone = self._zones[branch.apex] if branch.apex else await self.find_zone(name)
+            servers = [*zone.servers, *await self._find_servers(zone.other_hosts)]
+            check = partial(authority_error, apex=zone.apex, name=name)
+            responses = await self._client.query_every_server(zone.apex, servers, name, rdtype, check)
+        except LookupFailed as failure:
+            return [failure]
+        return [
+            response if isinstance(response, LookupFailed) else await self._follow(branch, zone, response, rdtype)
+            for response in responses
+        ]
+
+    async def _follow(
+        self, branch: "_Branch", zone: Zone, response: dns.message.Message, rdtype: RdataType
+    ) -> "LookupResult | _Branch | LookupFailed":
+        """Return the result of one server's response, or the branch that it leads to."""
+        chain, name = branch.chain, branch.chain[-1]
+        if delegation := delegation_in(response, zone.apex, name):
+            try:
+                async with self._zone_lock:
+                    if delegation.name not in self._zones:
+                        await self._add_zone(delegation.name, targets_of(list(delegation)))
+            except LookupFailed as failure:
+                return failure
+            return _Branch(chain, delegation.name)
+        target = next(iter(targets_of(records_in(response.answer, name, RdataType.CNAME))), None)
+        status, values = _status_and_values(response, name, rdtype)
+        if target is not None:
+            if target not in chain and len(chain) < MAX_CNAMES:
+                return _Branch((*chain, target))
+            status = LookupStatus.CNAME_LOOP if target in chain else LookupStatus.CNAME_CHAIN_TOO_LONG
+        return LookupResult(status=status, chain=tuple(map(name_text, chain)), values=tuple(sorted(values)))
 
     async def _query_resolvers(self, name: dns.name.Name, rdtype: RdataType) -> dns.message.Message:
         return await self._client.query_resolvers(self._resolvers, name, rdtype, resolver_error)
@@ -145,8 +216,14 @@ class DomainLookup:
             clauses = [f"{truncate(host, 60)} {error}" for host, error in errors.items()]
             apex_text = truncate(name_text(apex), 60)
             raise LookupFailed(f"no name server of {apex_text} can be queried: {join_limited(clauses)}")
-        zone = self._zones[apex] = Zone(apex, list(servers.values()))
+        others = name_servers[MAX_NAME_SERVERS:MAX_ALL_NAME_SERVERS]
+        zone = self._zones[apex] = Zone(apex, list(servers.values()), others)
         return zone
+
+    async def _find_servers(self, hosts: Sequence[dns.name.Name]) -> Sequence[Server]:
+        """Return the servers at the addresses of hosts, without those that can't be found."""
+        resolved = await asyncio.gather(*map(self._find_addresses, hosts))
+        return [server for servers, _ in resolved for server in servers]
 
     async def _find_addresses(self, host: dns.name.Name) -> tuple[list[Server], str]:
         """Return the servers at a host's addresses, IPv4 first, or the reason why there are none."""
@@ -168,3 +245,12 @@ class DomainLookup:
         except LookupFailed as failure:
             return [], f"could not be resolved ({failure})"
         return [record.to_text() for record in records_in(response.answer, host, rdtype)], ""
+
+
+def _status_and_values(
+    response: dns.message.Message, name: dns.name.Name, rdtype: RdataType
+) -> tuple[LookupStatus, tuple[str, ...]]:
+    if response.rcode() == dns.rcode.NXDOMAIN:
+        return LookupStatus.NXDOMAIN, ()
+    values = tuple(map(record_text, records_in(response.answer, name, rdtype)))
+    return (LookupStatus.FOUND if values else LookupStatus.NO_DATA), values

@@ -14,8 +14,9 @@ from postroomd.dns.lookup import DomainLookup
 from postroomd.dns.record_lookup import look_up_record
 from postroomd.dns.result import LookupStatus
 from postroomd.dns.spf_check import spf_fault
+from postroomd.dns.token_lookup import look_up_token
 from postroomd.domain.model import Domain, DomainRecord
-from postroomd.domain.records import Finding, Outcome
+from postroomd.domain.records import VALIDATION_KIND, Finding, Outcome
 
 
 class DnsProber:
@@ -55,12 +56,16 @@ class _Validation:
         # Once, up front: if this fails, all twelve lookups would fail in the same way one after the other.
         zone = await self._lookup.find_zone(dns.name.from_text(self._domain.name))
         async with asyncio.TaskGroup() as tasks:
-            for record in self._records.values():
+            # The token first: the ownership of the name depends on it, and the packet budget is shared.
+            for record in sorted(self._records.values(), key=lambda record: record.kind != VALIDATION_KIND):
                 tasks.create_task(self._check(record))
         if any(finding.outcome is Outcome.ABSENT for finding in self.findings.values()):
             await explain_doubled_names(self._lookup, self._domain, zone.apex, self._records, self.findings)
 
     async def _check(self, record: DomainRecord) -> None:
+        if record.kind == VALIDATION_KIND:
+            self.findings[record.kind] = await look_up_token(self._lookup, record)
+            return
         result = await look_up_record(self._lookup, record)
         if record.kind == "spf" and result.status is LookupStatus.FOUND:
             fault = await spf_fault(self._lookup.resolve, self._domain.name, record.dns_value, result.values)

@@ -23,7 +23,7 @@ async def look_up_record(
 ) -> LookupResult:
     """Look up a record at its planned name, with or without trailing dot, followed by `suffix`."""
     try:
-        name = dns.name.from_text(record.dns_name).relativize(dns.name.root).concatenate(suffix)
+        name = planned_name(record, suffix)
     except dns.exception.DNSException:
         # A long domain name leaves no room for the labels of a record.
         error = "the name exceeds the 253 octets of a DNS name"
@@ -31,3 +31,8 @@ async def look_up_record(
     rdtype = RDATA_TYPES[record.dns_type]
     until = dns.name.from_text(record.dns_value) if rdtype is RdataType.CNAME else None
     return await lookup.resolve(name, rdtype, until)
+
+
+def planned_name(record: DomainRecord, suffix: dns.name.Name = dns.name.root) -> dns.name.Name:
+    """Return the planned name of a record followed by `suffix`. Raises dns.exception.DNSException if it is too long."""
+    return dns.name.from_text(record.dns_name).relativize(dns.name.root).concatenate(suffix)

@@ -1,5 +1,6 @@
 """Result of a DNS lookup: produced by `lookup`, consumed by `evaluation`."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -28,3 +29,14 @@ class LookupResult:
     chain: tuple[str, ...]
     values: tuple[str, ...] = ()
     error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class EveryServersResult:
+    """The results of a lookup at every authoritative server that responded; equal ones are listed once.
+
+    `unasked` is the reason why some servers could not be asked, other than their own failures, or "".
+    """
+
+    results: Sequence[LookupResult]
+    unasked: str = ""

@@ -21,7 +21,7 @@ def canonical_domain_name(text: str) -> str:
     Raises ValueError, with a message for the caller.
     """
     name = canonical_mail_domain(text)
-    if _public_suffixes().is_public(name):
+    if is_public_suffix(name):
         raise ValueError("must not be a public suffix: register a name below it")
     return name
 
@@ -76,6 +76,11 @@ def _a_label(label: str) -> str:
 def load_tables() -> None:
     """Load the public suffix list, which takes about 0.1 s, before the first domain name needs it."""
     _public_suffixes()
+
+
+def is_public_suffix(name: str) -> bool:
+    """Return whether a canonical name is a public suffix."""
+    return bool(_public_suffixes().is_public(name))
 
 
 def organizational_domain(name: str) -> str | None:

@@ -4,6 +4,8 @@ import re
 from functools import cache
 from typing import Any
 
+from postroomd.domain.common_passwords import COMMON_PASSWORDS
+
 MIN_PASSWORD, MAX_PASSWORD = 12, 128  # characters, after normalization
 _MAX_SENT = 8 * MAX_PASSWORD
 """Maximum number of characters to normalize: no valid password has more, however it is composed."""
@@ -14,10 +16,15 @@ class InvalidPasswordLength(ValueError):
     """The password is too short or too long."""
 
 
+class WeakPassword(ValueError):
+    """The password is among the first that anyone would try. The message is for the caller."""
+
+
 def canonical_password(text: str) -> str:
     """Return the password as it is hashed: by RFC 8265, OpaqueString (NFC, with every space as U+0020).
 
-    Raises ValueError, with a message for the caller that repeats nothing of the password.
+    Raises ValueError, with a message for the caller that repeats nothing of the password: InvalidPasswordLength and
+    WeakPassword are its kinds.
     """
     if _SCHEME.match(text):
         # Mail servers take such a text for a hash, and the service would hash it again: nobody could log in with it.
@@ -32,7 +39,18 @@ def canonical_password(text: str) -> str:
         ) from error
     if not MIN_PASSWORD <= len(password) <= MAX_PASSWORD:
         raise InvalidPasswordLength
+    _require_unpredictable(password)
     return password
+
+
+def _require_unpredictable(password: str) -> None:
+    """Raise WeakPassword for one repeated character, and for a common password in any case."""
+    if not password.strip(" "):
+        raise WeakPassword("must not consist of spaces only")
+    if password == password[0] * len(password):
+        raise WeakPassword("must not be one repeated character")
+    if password.lower() in COMMON_PASSWORDS:
+        raise WeakPassword("must not be one of the most common passwords: choose one that is harder to guess")
 
 
 @cache

@@ -45,6 +45,11 @@ class Finding:
         """The outcome that the status stands for."""
         return _OUTCOMES.get(self.status, Outcome.UNANSWERED)
 
+    @property
+    def lacking(self) -> bool:
+        """Whether an authoritative server returned no such record, or others in its place."""
+        return self.outcome in {Outcome.ABSENT, Outcome.WRONG}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MailHosts:
@@ -98,6 +103,9 @@ RECORD_KINDS = (
     "submission",
 )
 """The kinds of a domain's records: the fields of GetDomainRecordsResponse."""
+
+VALIDATION_KIND = "domain_validation"
+"""The kind of the record that holds the validation token."""
 
 
 def plan_records(name: str, hosts: MailHosts, *, token: str, dkim_selector: str, dkim_key: str) -> list[RecordPlan]:

@@ -15,8 +15,15 @@ from postroomd.domain.addresses import ADDRESS_TOO_LONG, Address, canonical_loca
 from postroomd.domain.domain_names import MAX_DOMAIN_NAME, canonical_domain_name
 from postroomd.domain.errors import InvalidArguments, Reason, Violation
 from postroomd.domain.model import RecordLevel, SubscriptionPeriod
-from postroomd.domain.passwords import MAX_PASSWORD, MIN_PASSWORD, InvalidPasswordLength, canonical_password
+from postroomd.domain.passwords import (
+    MAX_PASSWORD,
+    MIN_PASSWORD,
+    InvalidPasswordLength,
+    WeakPassword,
+    canonical_password,
+)
 from postroomd.domain.records import RecordPlan
+from postroomd.domain.reserved_names import ReservedNames
 
 MAX_BATCH = 100  # mailboxes
 MAX_DESCRIPTION = 128  # characters
@@ -88,6 +95,8 @@ class Checker:
             return canonical_password(value)
         except InvalidPasswordLength:
             self.refuse(field, Reason.CONSTRAINT, wrong_length)
+        except WeakPassword as error:
+            self.refuse(field, Reason.CONSTRAINT, str(error))
         except ValueError as error:
             self.refuse(field, Reason.FORMAT, str(error))
         return ""
@@ -136,9 +145,12 @@ def check_id(field: str, value: str) -> str:
         return check.uuid(field, value)
 
 
-def check_domain_name(check: Checker, value: str) -> str:
-    """Return the canonical name of a domain to register."""
-    return check.canonical("name", value, canonical_domain_name)
+def check_domain_name(check: Checker, value: str, reserved: ReservedNames) -> str:
+    """Return the canonical name of a domain to register, which is not reserved."""
+    name = check.canonical("name", value, canonical_domain_name)
+    if name and (reason := reserved.reason(name)):
+        check.refuse("name", Reason.CONSTRAINT, reason)
+    return name
 
 
 def check_record_names(check: Checker, plans: Sequence[RecordPlan]) -> None:

@@ -27,6 +27,7 @@ from postroomd.domain.errors import (
     PermissionDenied,
     PostroomError,
     Reason,
+    StorageUnavailable,
     TooManyRequests,
     Unauthenticated,
     Violation,
@@ -38,7 +39,7 @@ from postroomd.rpc.authentication import Authenticator, Caller, secret_of
 from postroomd.rpc.client_address import Metadata
 from postroomd.rpc.metrics import RpcMetrics
 from postroomd.rpc.rate_limits import NO_RATE_LIMITS, RateLimits
-from postroomd.rpc.status import status_of
+from postroomd.rpc.status import retry_pushback, status_of
 from postroomd.storage.protocols.repository import Repository
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
@@ -98,7 +99,8 @@ class Boundary:
     """Builds the gRPC handlers of a service from its RPCs.
 
     Tenants may send an idempotency key with a mutating RPC. It is ignored in the operator's RPCs, which are idempotent
-    without one.
+    without one. While `refuses_calls` returns true, every call fails with UNAVAILABLE: the database lacks what isolates
+    tenants.
     """
 
     repository: Repository
@@ -106,6 +108,7 @@ class Boundary:
     clock: Callable[[], datetime]
     admission: Admission
     rate_limits: RateLimits = NO_RATE_LIMITS
+    refuses_calls: Callable[[], bool] = lambda: False
     unauthenticated: RateLimitedWarning = field(default_factory=_unauthenticated_warning)
 
     def handlers(self, service: ServiceDescriptor, rpcs: Mapping[str, Rpc]) -> grpc.GenericRpcHandler:
@@ -133,6 +136,8 @@ class Boundary:
             caller: Caller | None = None
             admitted = False
             try:
+                if self.refuses_calls():
+                    raise StorageUnavailable
                 caller = await self.authenticator.authenticate(metadata, grpc_context.peer)
                 if is_rate_limited:
                     taken = self.rate_limits.take(caller)
@@ -178,7 +183,7 @@ class Boundary:
                     else:
                         _log(caller, code.name, started)
                 details = (STATUS_DETAILS, status.SerializeToString())
-                await grpc_context.abort(code, status.message, (*trailing, details))
+                await grpc_context.abort(code, status.message, (*trailing, *retry_pushback(error), details))
             finally:
                 if admitted and caller:
                     slots.release(caller.organization_id)

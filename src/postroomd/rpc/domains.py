@@ -15,6 +15,7 @@ from postroomd.domain.model import Domain, DomainRecord
 from postroomd.domain.policy import LifecyclePolicy
 from postroomd.domain.queries import DomainQuery
 from postroomd.domain.records import MailHosts, plan_records
+from postroomd.domain.reserved_names import ReservedNames
 from postroomd.domain.validation import MAX_SEARCH, check_domain_name, check_id, check_record_names, checking
 from postroomd.rpc import convert, page_tokens
 from postroomd.rpc.boundary import Rpc
@@ -35,6 +36,7 @@ class DomainServicer:
     tenancy: Tenancy
     pool: CpuPool
     hosts: MailHosts
+    reserved: ReservedNames
     urls: convert.ServiceUrls
     dkim_selector: str
     dkim_bits: int
@@ -45,7 +47,7 @@ class DomainServicer:
     async def CreateDomain(self, request: pb.CreateDomainRequest, context: CallContext) -> Domain:
         """Register a domain, and generate its DNS records."""
         with checking() as check:
-            name = check_domain_name(check, request.name)
+            name = check_domain_name(check, request.name, self.reserved)
             if name:
                 plans = plan_records(name, self.hosts, token="", dkim_selector=self.dkim_selector, dkim_key="")
                 check_record_names(check, plans)

@@ -9,6 +9,8 @@ from pathlib import Path
 from postroomd.net import connectable
 from postroomd.runtime.keys import IssuedKey
 
+SECRET = "SCW_SECRET_KEY"  # noqa: S105 - the variable's name
+
 
 def api_url(http_address: str) -> str:
     """Return the URL of the gateway that listens on `http_address`."""
@@ -20,7 +22,7 @@ def sdk_environment(issued: IssuedKey, api_url: str) -> dict[str, str]:
     return {
         "SCW_API_URL": api_url,
         "SCW_ACCESS_KEY": issued.key.access_key,
-        "SCW_SECRET_KEY": issued.secret,
+        SECRET: issued.secret,
         "SCW_DEFAULT_ORGANIZATION_ID": issued.key.organization_id,
         "SCW_DEFAULT_PROJECT_ID": issued.key.default_project_id,
     }
@@ -31,13 +33,40 @@ def export_lines(environment: Mapping[str, str]) -> Sequence[str]:
     return [f"export {name}={shlex.quote(value)}" for name, value in environment.items()]
 
 
+def withheld(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables without the secret."""
+    return {name: value for name, value in environment.items() if name != SECRET}
+
+
 def write_env_file(path: Path, environment: Mapping[str, str]) -> None:
-    """Write `NAME=value` lines to a file with mode 0600, atomically. Raises OSError."""
+    """Write `NAME=value` lines to a file with mode 0600, atomically. Raises OSError.
+
+    Without the secret in the environment, the other lines of an existing file stay: it may hold the only copy of one.
+    """
+    kept = [] if SECRET in environment else _other_lines(path, environment)
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.writelines(f"{name}={value}\n" for name, value in environment.items())
+            file.writelines(
+                f"{line}\n" for line in (*(f"{name}={value}" for name, value in environment.items()), *kept)
+            )
         Path(temporary).replace(path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+def _other_lines(path: Path, environment: Mapping[str, str]) -> list[str]:
+    """Return the lines of a file, if it exists, that set none of the variables."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        return []
+    return [line for line in lines if line.partition("=")[0] not in environment]
+
+
+def require_writable(path: Path) -> None:
+    """Raise OSError if `write_env_file` could not write the file."""
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    os.close(descriptor)
+    Path(temporary).unlink()

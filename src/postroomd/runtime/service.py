@@ -1,23 +1,25 @@
 """The service process: composes repository, servicers, health checks and gRPC servers, and runs them until stopped."""
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AsyncExitStack, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AsyncExitStack
 from datetime import datetime
 from functools import partial
 
 import argon2
 import grpc
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1.health import SERVICE_NAME as HEALTH_SERVICE
 
 from postroom.admin.v1alpha1 import admin_service_pb2
 from postroom.v1alpha1 import mailbox_service_pb2
 from postroomd.clock import Clock
 from postroomd.domain.domain_names import load_tables
-from postroomd.domain.errors import StorageUnavailable
 from postroomd.domain.records import MailHosts
+from postroomd.domain.reserved_names import ReservedNames
+from postroomd.net import split_list
 from postroomd.observability.logs import get_logger
-from postroomd.observability.metrics import CALL_KINDS, CALLS_IN_PROGRESS, DATABASE_UP, Settable, sampling
+from postroomd.observability.metrics import CALL_KINDS, CALLS_IN_PROGRESS, Settable, sampling
 from postroomd.rpc.admin import AdminServicer
 from postroomd.rpc.admission import Admission
 from postroomd.rpc.aliases import AliasServicer
@@ -29,9 +31,13 @@ from postroomd.rpc.cpu_pool import CpuPool, default_threads
 from postroomd.rpc.domains import DomainServicer
 from postroomd.rpc.forwardings import ForwardingServicer
 from postroomd.rpc.hashing import PasswordHashing, estimated_hash_seconds
+from postroomd.rpc.health import ExplainingHealthServicer
 from postroomd.rpc.mailboxes import MailboxServicer
 from postroomd.rpc.rate_limits import RateLimits
+from postroomd.rpc.reflection import reflection_handlers
 from postroomd.rpc.searches import SearchLimits
+from postroomd.runtime.database_locks import database_lock
+from postroomd.runtime.health import HealthUpdates
 from postroomd.settings import Settings
 from postroomd.storage.migrations import require_current
 from postroomd.storage.opening import ReplicaUrl, open_repository
@@ -40,15 +46,14 @@ from postroomd.storage.protocols.repository import Repository
 SERVICE = mailbox_service_pb2.DESCRIPTOR.services_by_name["MailboxService"]
 ADMIN_SERVICE = admin_service_pb2.DESCRIPTOR.services_by_name["AdminService"]
 MAX_MESSAGE_BYTES = 4 * 1024 * 1024
-HEALTH_INTERVAL_SECONDS = 1.0
 HEALTH_PROPAGATION_SECONDS = 0.5  # until clients that watch the health status send their calls elsewhere
 
 MAX_METADATA_BYTES = 8 * 1024  # of a call, beyond which gRPC may reject it; always from twice as much
 
 _OPTIONS = (
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
-    # Clients may send keepalive pings every 10 s, also without calls. The third one too early closes their connection.
-    ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
+    # Clients may send keepalive pings every 5 s, also without calls. The third one too early closes their connection.
+    ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.max_ping_strikes", 2),
     ("grpc.keepalive_time_ms", 60_000),
@@ -69,12 +74,13 @@ log = get_logger()
 async def serve(settings: Settings, stop: asyncio.Event, ready: Callable[..., None], clock: Clock) -> None:
     """Serve gRPC until `stop` is set, then drain. Calls `ready` with the bound HOST:PORT and that of the admin service.
 
-    Raises SchemaMismatch, StorageUnavailable, and OSError if an address can't be bound.
+    Raises SchemaMismatch, StorageUnavailable, FatalError, and OSError if an address can't be bound.
     """
     now = clock.now
     url = settings.database_url.get_secret_value()
-    await asyncio.to_thread(require_current, url)
     async with AsyncExitStack() as cleanups:
+        await cleanups.enter_async_context(database_lock(settings, "serve"))
+        await asyncio.to_thread(require_current, url)
         repository = await open_repository(
             url,
             owner=True,
@@ -94,6 +100,7 @@ async def serve(settings: Settings, stop: asyncio.Event, ready: Callable[..., No
             settings.key_cache_seconds,
             ClientAddresses(secret).address_of,
         )
+        health_servicer = ExplainingHealthServicer()
         admissions = [Admission(settings.max_calls)]
         boundary = Boundary(
             repository=repository,
@@ -101,21 +108,25 @@ async def serve(settings: Settings, stop: asyncio.Event, ready: Callable[..., No
             clock=now,
             admission=admissions[0],
             rate_limits=RateLimits(settings.rate_limit, settings.organization_rate_limit),
+            refuses_calls=lambda: health_servicer.calls_refused,
         )
-        services = [(settings.grpc_address, boundary.handlers(SERVICE, _rpcs(settings, repository, hashing, now)))]
+        rpcs = _rpcs(settings, repository, hashing, now)
+        services = [(settings.grpc_address, SERVICE, boundary.handlers(SERVICE, rpcs))]
         names = ["", SERVICE.full_name]
         if settings.admin_address:
             # A limit of its own: load from tenants does not lock the operator out.
             admissions.append(Admission(settings.max_calls))
-            services.append((settings.admin_address, _admin_handlers(settings, repository, now, admissions[1])))
+            handlers = _admin_handlers(settings, repository, now, admissions[1])
+            services.append((settings.admin_address, ADMIN_SERVICE, handlers))
             names.append(ADMIN_SERVICE.full_name)
         await cleanups.enter_async_context(sampling(_sampled_gauges(admissions)))
-        health_servicer = health.aio.HealthServicer()
-        await health_servicer.set("", health_pb2.HealthCheckResponse.NOT_SERVING)  # until the database has responded
+        await health_servicer.set("", health_pb2.HealthCheckResponse.NOT_SERVING)  # until the database is verified
+        updates = HealthUpdates(repository, health_servicer, names)
+        await updates.update()
         servers: list[grpc.aio.Server] = []
         cleanups.push_async_callback(_stop_servers, servers, settings.drain_seconds)
         bound = []
-        for address, handlers in services:
+        for address, service, handlers in services:
             server = grpc.aio.server(
                 # gRPC shares ports by default: a second server on this one would start, and receive half of the calls.
                 options=(
@@ -125,11 +136,13 @@ async def serve(settings: Settings, stop: asyncio.Event, ready: Callable[..., No
                 )
             )
             server.add_generic_rpc_handlers((handlers,))
+            if settings.grpc_reflection:
+                server.add_generic_rpc_handlers(reflection_handlers((service.full_name, HEALTH_SERVICE)))
             health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
             bound.append(f"{address.rpartition(':')[0]}:{_bind(server, address)}")
             await server.start()
             servers.append(server)
-        health_updates = asyncio.create_task(_update_health(repository, health_servicer, names, stop))
+        health_updates = asyncio.create_task(updates.run(stop))
         cleanups.callback(health_updates.cancel)
         loading = asyncio.create_task(
             asyncio.to_thread(load_tables)
@@ -168,6 +181,7 @@ def _rpcs(
         tenancy=repository.tenancy,
         pool=hashing.pool,
         hosts=mail_hosts(settings),
+        reserved=_reserved_names(settings),
         urls=_urls(settings),
         dkim_selector=settings.dkim_selector,
         dkim_bits=int(settings.dkim_bits),
@@ -238,6 +252,22 @@ def mail_hosts(settings: Settings) -> MailHosts:
     )
 
 
+def _reserved_names(settings: Settings) -> ReservedNames:
+    hosts = (
+        settings.mx_host,
+        settings.imap_host,
+        settings.pop3_host,
+        settings.smtp_host,
+        settings.webmail_host,
+        settings.caldav_host,
+        settings.carddav_host,
+        settings.autoconfig_host,
+        settings.autodiscover_host,
+        settings.spf_include,
+    )
+    return ReservedNames(frozenset(hosts), frozenset(split_list(settings.allow_reserved_names)))
+
+
 def _urls(settings: Settings) -> ServiceUrls:
     return ServiceUrls(
         webmail=f"https://{settings.webmail_host}",
@@ -255,22 +285,3 @@ def _bind(server: grpc.aio.Server, address: str) -> int:
     if port == 0:
         raise OSError(f"can't listen for gRPC on {address}: the address is in use, or is not one of this machine")
     return port
-
-
-async def _update_health(
-    repository: Repository, servicer: health.aio.HealthServicer, names: Iterable[str], stop: asyncio.Event
-) -> None:
-    """Set the services' health status from whether the database responds, until `stop` is set."""
-    statuses = health_pb2.HealthCheckResponse
-    while not stop.is_set():
-        try:
-            await repository.ping()
-        except StorageUnavailable:
-            serving = False
-        else:
-            serving = True
-        DATABASE_UP.set(serving)
-        for service in names:
-            await servicer.set(service, statuses.SERVING if serving else statuses.NOT_SERVING)
-        with suppress(TimeoutError):
-            await asyncio.wait_for(stop.wait(), HEALTH_INTERVAL_SECONDS)

@@ -29,7 +29,7 @@ from postroomd.runtime.errors import FatalError, listen_error, operator_message
 from postroomd.runtime.forking import Child, fork
 from postroomd.runtime.keys import issue_key
 from postroomd.runtime.processes import STOP_SIGNALS, serving_metrics
-from postroomd.runtime.sdk_environment import api_url, export_lines, sdk_environment, write_env_file
+from postroomd.runtime.sdk_environment import SECRET, api_url, export_lines, sdk_environment, withheld, write_env_file
 from postroomd.settings import UpSettings
 from postroomd.storage.protocols.repository import Repository
 
@@ -166,10 +166,11 @@ class _Supervisor:
             await _wait_until_ready(connectable(http_address))
             clock = await self._serve_clock()
             environment = await self._environment(repository, api_url(http_address))
-        # Printed before the file is written: the secret exists nowhere else.
+        # The file is written last: whoever waits for it finds the addresses printed.
         _print_start(
-            environment,
+            withheld(environment) if self._env_file else environment,
             [
+                *([f"All variables are written to {self._env_file}"] if self._env_file else []),
                 f"gRPC listens on {bound}",
                 f"REST listens on {http_address}",
                 *(f"The admin service listens on {address}" for address in admin),
@@ -178,7 +179,7 @@ class _Supervisor:
             ],
         )
         if self._env_file:
-            write_env_file(self._env_file, environment)
+            _write_env_file(self._env_file, environment)
 
     async def _environment(self, repository: Repository, url: str) -> Mapping[str, str]:
         """Return the SDKs' variables: for the first key, which is issued now, or only the URL if there are keys."""
@@ -248,6 +249,15 @@ def _print_start(environment: Mapping[str, str], comments: Iterable[str]) -> Non
     """Print lines for a shell: the variables, and the addresses as comments."""
     sys.stdout.writelines(f"{line}\n" for line in (*export_lines(environment), *(f"# {each}" for each in comments)))
     sys.stdout.flush()
+
+
+def _write_env_file(path: Path, environment: Mapping[str, str]) -> None:
+    """Write the variables to the file. Raises FatalError."""
+    try:
+        write_env_file(path, environment)
+    except OSError as error:
+        remedy = "; issue another key with `postroom keys create`" if SECRET in environment else ""
+        raise FatalError(f"--env-file: can't write {path}: {error.strerror}{remedy}") from error
 
 
 def _print_error(message: str) -> None:

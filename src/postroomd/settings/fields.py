@@ -10,7 +10,14 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from postroomd.domain.policy import LifecyclePolicy
 from postroomd.durations import parse_duration
-from postroomd.net import canonical_host_name, canonical_networks, canonical_origins, join_address, split_address
+from postroomd.net import (
+    canonical_host_name,
+    canonical_host_names,
+    canonical_networks,
+    canonical_origins,
+    join_address,
+    split_address,
+)
 
 PREFIX = "POSTROOM_"
 SQLITE_PREFIX = "sqlite+aiosqlite:///"
@@ -55,6 +62,7 @@ def _canonical_label(text: str) -> str:
 
 Address = Annotated[str, AfterValidator(_canonical_address)]
 HostName = Annotated[str, AfterValidator(canonical_host_name)]
+HostNames = Annotated[str, AfterValidator(canonical_host_names)]
 ValidationLabel = Annotated[str, AfterValidator(_canonical_label)]
 DatabaseUrl = Annotated[SecretStr, AfterValidator(_validate_database_url)]
 ReplicaUrl = Annotated[SecretStr, AfterValidator(_validate_replica_url)]
@@ -119,6 +127,9 @@ class Settings(BaseSettings):
         ("up", "serve", "gateway"),
         "Address of the gRPC service, `HOST:PORT`; port 0 selects a free port.",
     )
+    grpc_reflection: bool = _setting(
+        False, _SERVICE, "`true` enables server reflection, by which grpcurl and similar clients learn the contract."
+    )
     max_streams: int = _setting(
         100,
         ("up", "serve", "gateway"),
@@ -160,6 +171,12 @@ class Settings(BaseSettings):
         "Text before the validation token of new domains.",
         pattern=r"^[A-Za-z0-9._:=-]*$",
         max_length=64,
+    )
+    allow_reserved_names: HostNames = _setting(
+        "",
+        _SERVICE,
+        "Names, comma-separated, that can be registered with those below them, although they are special-use names"
+        " (`internal`) or belong to the mail hosts' domains.",
     )
     mailbox_quota: int = _setting(
         1_000,
@@ -435,3 +452,4 @@ class UpSettings(Settings):
     domain_validation: Literal["dns", "trust"] = _setting(
         "trust", _RULES, Settings.model_fields["domain_validation"].description or ""
     )
+    grpc_reflection: bool = _setting(True, _SERVICE, Settings.model_fields["grpc_reflection"].description or "")

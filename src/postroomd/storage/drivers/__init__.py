@@ -1,6 +1,6 @@
 """One module per database engine, with everything that differs between them, and the choice of one."""
 
-from sqlalchemy import URL, make_url
+from sqlalchemy import URL, Connection, make_url
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from postroomd.storage.drivers.base import Driver, Engines
@@ -17,7 +17,7 @@ def driver_for(url: str | URL) -> Driver:
     return _BY_NAME[make_url(url).get_backend_name()]
 
 
-def driver_of(connection: AsyncConnection) -> Driver:
+def driver_of(connection: AsyncConnection | Connection) -> Driver:
     """Return the driver of a connection."""
     return _BY_NAME[connection.dialect.name]
 

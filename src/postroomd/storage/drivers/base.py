@@ -12,7 +12,19 @@ from enum import Enum, auto
 from pathlib import Path
 from typing import Any, ClassVar
 
-from sqlalchemy import CTE, URL, Column, ColumnClause, ColumnElement, FromClause, SelectBase, Table, func, select
+from sqlalchemy import (
+    CTE,
+    URL,
+    Column,
+    ColumnClause,
+    ColumnElement,
+    Connection,
+    FromClause,
+    SelectBase,
+    Table,
+    func,
+    select,
+)
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from postroomd.domain.tenancy import Scope
@@ -109,6 +121,29 @@ class Driver(ABC):
     @abstractmethod
     def enlarged_page_cache(self, connection: AsyncConnection) -> AbstractAsyncContextManager[None]:
         """Return a context in which a bulk change keeps its changed pages in memory."""
+
+    # --- Isolation of tenants ---
+
+    @abstractmethod
+    def prepare(self, connection: Connection) -> None:
+        """Create what migrations refer to and the database itself does not hold. Raises SchemaMismatch."""
+
+    @abstractmethod
+    def repair(self, connection: Connection, tables: Sequence[str], searched: Sequence[tuple[str, str]]) -> None:
+        """Create what a migrated database may lack after a restore. Raises SchemaMismatch, with a remedy.
+
+        `tables` hold rows of tenants; `searched` has the tables and columns with a trigram index.
+        """
+
+    @abstractmethod
+    def faults(
+        self, connection: Connection, tables: Sequence[str], searched: Sequence[tuple[str, str]]
+    ) -> Sequence[str]:
+        """Return what `repair` would create, for the operator; empty for an intact database."""
+
+    @abstractmethod
+    def hidden_tables(self, connection: Connection, tables: Sequence[str]) -> Sequence[str]:
+        """Return the tables of which the database user does not see every row."""
 
     # --- Queries ---
 

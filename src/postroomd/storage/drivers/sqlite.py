@@ -64,6 +64,22 @@ class SqliteDriver(Driver):
     async def enter_tenant(self, connection: AsyncConnection, scope: Scope) -> None:
         """Do nothing: SQLite has no row-level security."""
 
+    def prepare(self, connection: sa.Connection) -> None:
+        """Do nothing: a file holds all of its database."""
+
+    def repair(self, connection: sa.Connection, tables: Sequence[str], searched: Sequence[tuple[str, str]]) -> None:
+        """Do nothing: a file holds all of its database."""
+
+    def faults(
+        self, connection: sa.Connection, tables: Sequence[str], searched: Sequence[tuple[str, str]]
+    ) -> Sequence[str]:
+        """Return nothing: a file holds all of its database."""
+        return ()
+
+    def hidden_tables(self, connection: sa.Connection, tables: Sequence[str]) -> Sequence[str]:
+        """Return nothing: there is no row-level security."""
+        return ()
+
     @asynccontextmanager
     async def enlarged_page_cache(self, connection: AsyncConnection) -> AsyncIterator[None]:
         """Enlarge the page cache for a bulk change.

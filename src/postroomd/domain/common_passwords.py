@@ -1,0 +1,58 @@
+"""The most common passwords of at least 12 characters, in lower case.
+
+Sources: the passwords of zxcvbn (https://github.com/dropbox/zxcvbn, MIT licence; from Mark Burnett's list of ten
+million, which is in the public domain) that are long enough, and variants of the words that lead every such list.
+"""
+
+COMMON_PASSWORDS = frozenset(
+    r"""
+!qaz2wsx3edc !qaz@wsx#edc 010203040506 012345678910 014702580369 01telemike01 102030405060 1111111111zz 111222333000
+111222333444555 112233445566 122333444455555 123123123123 123123qweqwe 123321123321 123321456654 123321qweewq
+123456123456 123456654321 123456782000 1234567887654321 123456789000 12345678900987654321 123456789012 1234567890123
+12345678901234 123456789012345 1234567890123456 1234567890987654321 1234567890ab 1234567890abc 1234567890qaz
+1234567890qw 1234567890qwe 1234567890qwerty 1234567890zzz 123456789101 123456789123 1234567892000 12345678987654321
+123456789987654321 123456789abc 123456789asd 123456789qaz 123456789qqq 123456789qwe 123456789qwer 123456789qwerty
+123456789zxc 1234567qwertyu 123456abcdef 123456qwerty 1234qwerasdf 1234qwerasdfzxcv 123qwe456rty 123qweasdzxc
+123qwerty123 12qw34er56ty 159753456852 1a2s3d4f5g6h 1q2w3e4r5t6y 1q2w3e4r5t6y7u8i 1qa2ws3ed4rf 1qa2ws3ed4rf5tg
+1qaz!qaz1qaz 1qaz2wsx3edc 1qaz2wsx3edc4rfv 1qaz@wsx3edc 1qazxsw23edc 1qazxsw23edcvfr4 23176djivanfros 31217221027711
+32615948worms 41d8cd98f00b 4815162342lost 541233432442 59382113kevinp 742617000027 89231243658s 89876065093rax
+a1b2c3d4e5f6 a1s2d3f4g5h6 aa1234567890 abc123456789 abc123abc123 abcabcabcabc abcd12345678 abcd1234abcd abcdef123456
+abcdefghijkl abcdefghijklm abcdefghijklmnop abcdefghijklmnopqrstuvwxyz admin1234567 admin12345678 admin18533362
+admin@123456 adminadminadmin administrator administrator1 administrator123 adminpassword amadeusptfcor
+an83546921an13 andrewjackie antananarivu asdfasdfasdf asdfgh123456 asdfghjkl123 asdfghjkl1234 asdfghjkl;'\
+auckland2010 avrillavigne baseball1234 blink182blink bltynbabrfwbz boy4u2ownnyc bpgjldsgjldthnf businessbabe
+changeme123! changeme1234 changemenow! changemeplease chickenwing101 christopher1 christopher123 cjdthitycndj
+combat123654 computer1234 contortionist corperfmonsy correct-horse-battery-staple correcthorsebatterystaple
+counterstrike defaultpassword devilmaycry4 digitalprodu dkflbvbhjdbx dkflbvbhjdyf domainlock2005 dragon123456
+facebook1234 finalfantasy fkmnthyfnbdf fktrcfylhjdbx fktrcfylhjdf fktrcfylhjdyf flvbybcnhfnjh football1234
+frederiksberg fucktheworld fuckyoubitch fynfyfyfhbde gfhjkmgfhjkm ghbdtnghbdtn ghbdtnrfrltkf ghhh47hj7649
+ghjcnjgbpltw ghjcnjgfhjkm ghjcnjghjcnj ghjcnjqgfhjkm ghjcnjrdfibyj ghjnbdjcnjzybt gjkysqgbpltw google123456
+greenlantern gtnhjpfdjlcr hd764nw5d7e1vb1 hedimaptfcor iampurehaha2 iloveboobies ilovemyfamily iloveyou123!
+iloveyou1234 iloveyou12345 iloveyouforever iloveyoumore iloveyousomuch ingodwetrust installdevic installsqlst
+internet1234 iseedeadpeople jamesbond007 justinbieber leavemealone letmein12345 letmein123456 letmeinplease
+lhbjkjubz2957704 linkedin1234 liverpool123 liverpool1234 lost4815162342 lytghjgtnhjdcr mailcreated5240
+manchesterunited maprchem56458 massimiliano masterbaiting masterbating masturbation maurolarastefy mevefalkcakk
+michael12345 michaeljackson minecraft123 minecraft1234 minnesota_hp momsanaladventure monkey123456 morganstanley
+mortalkombat msorcloledbr mypassword123 mypassword1234 ncc1701dncc1701d needforspeed nemvxyheqdd5oqxyxyzi
+networkingpe newpassword1 newpassword123 newproject2004 nhecsyfujkjdt nhfdvfnjkju123 nhfycajhvths nightcrawler
+nondriversig olcrackmaster ontheoutside p030710p$e4o p@ssw0rd123! p@ssw0rd1234 p@ssw0rd2024 p@ssw0rd2025
+p@ssword123! p@ssword1234 paraklast1974 passw0rd123! passw0rd1234 password.123 password123! password123!!
+password1234 password1234! password12345 password123456 password2020 password2021 password2022 password2023
+password2024 password2025 password2026 password@123 password@1234 password_123 passwordpassword passwordstandard
+peanutbutter playstation2 playstation3 pleasechangeme polniypizdec0211 polniypizdec110211 pornographic princess1234
+ptybnxtvgbjy punksnotdead q1w2e3r4t5y6 q1w2e3r4t5y6u7 q1w2e3r4t5y6u7i8 q1w2e3r4t5y6u7i8o9p0 qawsedrftgyh
+qaz123wsx456 qazwsxedc123 qazwsxedcrfv qazwsxedcrfvtgb qazxswedc123 qazxswedcvfr qwaszxerdfcv qweasdzxc123
+qwerasdfzxcv qwertasdfgzxcvb qwerty123456 qwerty123456! qwerty1234567 qwerty12345678 qwerty123456789 qwertyasdfgh
+qwertyqwerty qwertyuiop10 qwertyuiop12 qwertyuiop123 qwertyuiop1234 qwertyuiop12345 qwertyuiop[] qwertyuiopas
+qwertyytrewq residentevil rfnthbyf1988 rootpassword rootrootroot samsung12345 sanfrancisco saun24865709 schoolgirlie
+secret123456 secretpassword seemnemaailm sojdlg123aljg sonnenschein sonyericsson specialinsta starwars1234
+stickdaddy77 stinkyfinger stratocaster sunshine1234 superadmin123 superman1234 supersecret1 supersecret123
+superuser123 systemofadown temporary123 temporarypassword temppassword test12345678 testing12345 testpassword
+testpassword1 testtesttest thecakeisalie ticketmaster trustno1trustno1 vanyarespekt vfhbyfvfhbyf vfrcbvvfrcbv
+vfvfvskfhfve vladimirovna warhammer40k wazzkaprivet websolutions websolutionssu webuivalidat weihnachtsbau
+weihnachtsbaum welcome1234! welcome12345 welcome123456 welcome@1234 welcome@2024 welcome@2025 welcometo123
+whosyourdaddy xxxp455w0rd5 yourpassword z1x2c3v4b5n6m7 zaq12wsxcde3 zaq1xsw2cde3 zaq1zaq1zaq1 zaqwsxcderfv
+zcfvfzkexifz zqjphsyf6ctifgu zxcasdqwe123 zxcvbn123456 zxcvbnm12345 zxcvbnm123456 zxcvbnm123456789
+""".split()  # noqa: SIM905
+)
+"""The passwords, in lower case."""
