@@ -205,7 +205,10 @@ async def manage_forwardings(api: Api, mailbox: Any, alias: Any) -> Any:
     listed = await api.call("list_forwardings", mailbox_id=mailbox.id)
     assert (listed.total_count, listed.forwardings) == (2, [second, forwarding])
     assert (
-        await api.call("list_forwardings", project_id=api.project_id, status="ready", order_by="email_desc") == listed
+        await api.call(
+            "list_forwardings", project_id=api.project_id, mailbox_id=mailbox.id, status="ready", order_by="email_desc"
+        )
+        == listed
     )
     own = await api.call("list_forwardings", organization_id=api.organization_id, mailbox_id=mailbox.id)
     assert own.forwardings == listed.forwardings
