@@ -11,6 +11,7 @@ from bench.chaos.scenarios import (
     answer_lost,
     cancelled,
     disk_full,
+    log_growth,
     postgres_killed,
     restarted,
     restored_dump,
@@ -50,6 +51,13 @@ SCENARIOS = (
     Scenario("same-address", "50 clients create the same address concurrently", 2_000, same_address.run),
     Scenario("cancelled", "client cancels at a random time", 5_000, cancelled.run),
     Scenario("disk-full", "disk full under load", 20, disk_full.run, open_harness=open_on_tmpfs),
+    Scenario(
+        "log-growth",
+        "write-ahead log during renewals and the purge of a domain's mailboxes",
+        30_000,
+        log_growth.run,
+        engines=(Engine.SQLITE,),
+    ),
     Scenario("restarted", "SIGTERM and restart under load", 50, restarted.run),
     Scenario(
         "restored-dump",

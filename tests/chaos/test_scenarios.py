@@ -18,6 +18,7 @@ COUNTS = {
     "same-address": 2,
     "cancelled": 20,
     "disk-full": 1,
+    "log-growth": 200,
     "restarted": 1,
     "restored-dump": 1,
 }

@@ -76,8 +76,8 @@ async def check_invariants(raw: AsyncEngine) -> None:
         forwardings = (await connection.execute(select(t.forwardings))).all()
         settings = (await connection.execute(select(t.mailbox_forwardings))).all()
     for project in projects:
-        in_project = [mailbox for mailbox in mailboxes if mailbox.project_id == project.id]
-        assert project.mailbox_count == len(in_project)
+        counted = [each for each in mailboxes if each.project_id == project.id and not _deleted_unpaid(each)]
+        assert project.mailbox_count == len(counted)
         assert project.mailbox_count <= project.mailbox_quota
     for domain in domains:
         assert domain.mailbox_total_count == len([m for m in mailboxes if m.domain_id == domain.id])
@@ -105,3 +105,9 @@ async def check_invariants(raw: AsyncEngine) -> None:
     own = {(alias.mailbox_id, alias.email) for alias in aliases} | {(each.id, each.email) for each in mailboxes}
     assert not own & {(row.mailbox_id, row.email.lower()) for row in forwardings}
     assert max(Counter(row.mailbox_id for row in forwardings).values(), default=0) <= MAX_FORWARDINGS
+
+
+def _deleted_unpaid(mailbox: Mailbox) -> bool:
+    """Return whether a mailbox was deleted before its first payment was confirmed: its quota is free again."""
+    deleted = mailbox.status in {MailboxStatus.DELETION_SCHEDULED, MailboxStatus.DELETING}
+    return deleted and mailbox.subscription_period is None and mailbox.period_anchor_at == mailbox.created_at

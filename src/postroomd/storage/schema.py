@@ -191,10 +191,10 @@ mailboxes = Table(
     Column("email", OCTETS, nullable=False),
     Column("password_hash", Text, nullable=False),
     Column("status", Named(MailboxStatus), nullable=False),
-    Column("subscription_period", Named(SubscriptionPeriod), nullable=False),
+    Column("subscription_period", Named(SubscriptionPeriod)),
     Column("last_paid_period", Named(SubscriptionPeriod), nullable=False),
     Column("period_anchor_at", Instant, nullable=False),
-    Column("subscription_period_started_at", Instant, nullable=False),
+    Column("subscription_period_started_at", Instant),
     Column("next_subscription_period", Named(SubscriptionPeriod), nullable=False),
     Column("next_subscription_period_starts_at", Instant),
     *_times(),
@@ -223,6 +223,18 @@ TO_PURGE = (
 """Conditions: the mailbox of a deleted domain can be purged, or its deletion requested from the mail platform."""
 
 partial_index("ix_mailboxes_to_purge", mailboxes.c.domain_id, mailboxes.c.id, where=and_(*TO_PURGE))
+
+NEVER_PAID = (
+    mailboxes.c.subscription_period.is_(None),
+    mailboxes.c.period_anchor_at == mailboxes.c.created_at,
+)
+"""Conditions: no payment of the mailbox was ever confirmed (`Mailbox.never_paid`)."""
+
+partial_index(
+    "ix_mailboxes_never_paid",
+    *(mailboxes.c[name] for name in ("organization_id", "project_id", "status", "domain_id")),
+    where=and_(*NEVER_PAID),
+)
 
 aliases = Table(
     "aliases",
@@ -315,7 +327,7 @@ payments = Table(
     *_owner(),
     _id("mailbox_id"),
     Column("period", Named(SubscriptionPeriod), nullable=False),
-    Column("period_started_at", Instant, nullable=False),
+    Column("period_started_at", Instant),
     Column("requested_at", Instant, nullable=False),
     Column("overdue_at", Instant, nullable=False),
     Column("status", Named(PaymentStatus), nullable=False),
@@ -378,7 +390,7 @@ tombstones = Table(
 )
 
 # Total counts of lists by project, resource and status, and by domain and status. Triggers maintain both (migrations
-# 0004 and 0007), so that no writer can forget them, and delete rows whose count becomes 0. A total adds up a few rows
+# 0004 and 0008), so that no writer can forget them, and delete rows whose count becomes 0. A total adds up a few rows
 # however many domains there are. A change of status locks its rows until the commit: on PostgreSQL such changes of one
 # project are serialized, as its creations are.
 project_counts = Table(

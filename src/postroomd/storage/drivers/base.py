@@ -55,9 +55,11 @@ class Engines:
     reader: AsyncEngine
     writer: AsyncEngine
     compiled: CompiledReader | None
-    checkpoint: Callable[[], Awaitable[None]] | None = None
-    """Moves committed changes from the write-ahead log into the database file, as far as readers permit. Only the
-    process that owns an SQLite file has it, and has to call it for all processes."""
+    upkeep: Callable[[], Awaitable[None]] | None = None
+    """Keeps the write-ahead log small until cancelled, where that is a process's task: in the service and the worker on
+    SQLite."""
+    wait_for_room: Callable[[], Awaitable[None]] | None = None
+    """Returns once the write-ahead log has room for another transaction, where the process has to wait for that."""
 
     async def close(self) -> None:
         """Close every connection after its running statement."""
@@ -92,12 +94,19 @@ class Driver(ABC):
 
     @abstractmethod
     def open_engines(
-        self, url: URL, *, owner: bool, pool_size: int, isolation: str | None, statement_timeout_seconds: float
+        self,
+        url: URL,
+        *,
+        owner: bool,
+        worker: bool,
+        pool_size: int,
+        isolation: str | None,
+        statement_timeout_seconds: float,
     ) -> Engines:
         """Return the connection pools of a database, without connecting yet.
 
-        `owner` may checkpoint an SQLite file; the other arguments apply to PostgreSQL. `statement_timeout_seconds` is
-        the maximum duration of a statement, 0 for none.
+        `owner` checkpoints an SQLite file, and a `worker` waits for that; the other arguments apply to PostgreSQL.
+        `statement_timeout_seconds` is the maximum duration of a statement, 0 for none.
         """
 
     @abstractmethod

@@ -37,11 +37,19 @@ class PostgresqlDriver(Driver):
     snapshot_options: ClassVar[Mapping[str, Any]] = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
 
     def open_engines(
-        self, url: sa.URL, *, owner: bool, pool_size: int, isolation: str | None, statement_timeout_seconds: float
+        self,
+        url: sa.URL,
+        *,
+        owner: bool,
+        worker: bool,
+        pool_size: int,
+        isolation: str | None,
+        statement_timeout_seconds: float,
     ) -> Engines:
-        """Return the connection pools of a database, of `pool_size` connections together; `owner` has no effect.
+        """Return the connection pools of a database, of `pool_size` connections together.
 
-        Nor has the timeout behind a pooler, which refuses such settings: there it is the role's, or the pooler's.
+        `owner` and `worker` have no effect. Nor has the timeout behind a pooler, which refuses such settings: there it
+        is the role's, or the pooler's.
         """
         options: dict[str, Any] = {"isolation_level": isolation} if isolation else {}
         if _is_behind_pooler(url):
