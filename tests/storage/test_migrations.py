@@ -35,7 +35,7 @@ from postroomd.domain.errors import SchemaMismatch
 from postroomd.storage import migrations
 from postroomd.storage.drivers import migration_engine
 from postroomd.storage.migrations import HEAD, current_revision, migrate, require_current
-from postroomd.storage.schema import DERIVED_TABLES, metadata
+from postroomd.storage.schema import DERIVED_TABLES, SEARCHED, metadata
 from tools.postgres import PostgresServer
 
 Result = TypeVar("Result")
@@ -43,6 +43,19 @@ Result = TypeVar("Result")
 SCRIPTS = Path(migrations.__file__).parent
 ROWS = 3  # per table
 DERIVED = {table.name for table in DERIVED_TABLES}
+
+FOUND = {
+    "sqlite": (
+        "SELECT count(*) FROM {0} JOIN search_{0}_texts texts, search_{0}_terms AS found"
+        " ON found.search_{0}_terms MATCH '\"' || texts.terms || '\"' AND texts.number = found.rowid"
+        " JOIN search_{0}_numbers numbers ON numbers.number = found.rowid AND numbers.id = {0}.id"
+    ),
+    "postgresql": (
+        "SELECT count(*) FROM {0} JOIN {0} AS found"
+        " ON search_terms({0}.organization_id, {0}.{1}) <@ search_terms(found.organization_id, found.{1})"
+    ),
+}
+"""The number of rows that the index of a table's terms finds by their whole text."""
 
 
 @pytest.fixture
@@ -368,8 +381,9 @@ def test_a_mailbox_that_waits_for_a_ready_domain_becomes_due(empty: str) -> None
     assert run(empty, due) == [(False, 9), (False, 9), (True, 1)]
 
 
-def test_a_migration_counts_and_indexes_existing_rows(empty: str) -> None:
-    migrate_to(empty, "0002")
+@pytest.mark.parametrize("revision", ["0002", "0007"])
+def test_a_migration_counts_and_indexes_existing_rows(empty: str, revision: str) -> None:
+    migrate_to(empty, revision)
     run(empty, insert_rows)
     migrate(empty)
 
@@ -378,9 +392,9 @@ def test_a_migration_counts_and_indexes_existing_rows(empty: str) -> None:
         async with engine.connect() as connection:
             counts = [await connection.scalar(select(func.sum(table.c.count))) for table in DERIVED_TABLES]
             assert counts == [3 * ROWS, ROWS]
-            if connection.dialect.name == "sqlite":
-                matches = await connection.exec_driver_sql("SELECT count(*) FROM search_mailboxes('email')")
-                assert matches.scalar_one() == ROWS  # whose addresses contain the column's name
+            for table, column in SEARCHED:
+                found = await connection.exec_driver_sql(FOUND[connection.dialect.name].format(table.name, column))
+                assert found.scalar_one() == ROWS  # each by its whole text, and by no other organization
         await engine.dispose()
 
     asyncio.run(check())

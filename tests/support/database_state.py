@@ -54,7 +54,7 @@ async def check_lists(raw: AsyncEngine) -> None:
             assert stored == expected, counts.name
         if connection.dialect.name == "sqlite":
             for table, _ in t.SEARCHED:
-                search, numbers = f"search_{table.name}", f"search_{table.name}_numbers"
+                search, numbers = f"search_{table.name}_terms", f"search_{table.name}_numbers"
                 indexed = await connection.exec_driver_sql(f"SELECT count(*) FROM {numbers}")
                 rows = await connection.execute(select(func.count()).select_from(table))
                 assert indexed.scalar_one() == rows.scalar_one()

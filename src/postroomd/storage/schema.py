@@ -466,7 +466,7 @@ Index("ix_forwardings_domain_id", forwardings.c.domain_id)
 Index("ix_domains_project_id", domains.c.project_id)
 
 SEARCHED = ((mailboxes, "email"), (domains, "name"))
-"""Columns that are searched by substring, each with a trigram index of migration 0004: `search_TABLE`."""
+"""Columns that are searched by substring, each with a trigram index of migration 0008."""
 
 SEARCHED_NAMES = tuple((table.name, column) for table, column in SEARCHED)
 
