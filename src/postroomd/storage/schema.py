@@ -390,7 +390,7 @@ tombstones = Table(
 )
 
 # Total counts of lists by project, resource and status, and by domain and status. Triggers maintain both (migrations
-# 0004 and 0008), so that no writer can forget them, and delete rows whose count becomes 0. A total adds up a few rows
+# 0004 and 0009), so that no writer can forget them, and delete rows whose count becomes 0. A total adds up a few rows
 # however many domains there are. A change of status locks its rows until the commit: on PostgreSQL such changes of one
 # project are serialized, as its creations are.
 project_counts = Table(
