@@ -195,14 +195,24 @@ def test_a_log_left_by_a_killed_process_stays_with_the_old_database(
     assert (count(database, "filler"), count(tmp_path / ASIDE, "filler")) == (500, 0)
 
 
-def test_a_damaged_database_is_replaced_and_kept_with_its_log(database: Path, target: Path, tmp_path: Path) -> None:
+def test_a_damaged_database_is_replaced_and_kept(database: Path, target: Path, tmp_path: Path) -> None:
     make(database, target)
     database.write_bytes(b"damaged" * 1_000)
-    (tmp_path / "postroom.db-wal").write_bytes(b"log")
     put_back(target, database)
     assert count(database, "filler") == 500
     assert (tmp_path / ASIDE).read_bytes() == b"damaged" * 1_000
-    assert (tmp_path / f"{ASIDE}-wal").read_bytes() == b"log"
+
+
+def test_a_log_without_a_database_is_kept_and_not_replayed(database: Path, target: Path, tmp_path: Path) -> None:
+    make(database, target)
+    other, log = tmp_path / "lost.db", tmp_path / "lost.db-wal"
+    with connect(database) as connection:
+        connection.execute("DELETE FROM filler")
+        log.write_bytes((tmp_path / "postroom.db-wal").read_bytes())
+    content = log.read_bytes()
+    assert put_back(target, other).aside is None
+    assert count(other, "filler") == 500
+    assert (tmp_path / "lost.db.before-restore-20260504T030201Z-wal").read_bytes() == content
 
 
 def test_a_backup_is_restored_where_there_is_no_database(database: Path, target: Path, tmp_path: Path) -> None:

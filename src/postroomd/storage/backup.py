@@ -164,7 +164,7 @@ def _put_aside(database: Path, now: datetime) -> Path | None:
     exists = database.exists()
     if exists:
         _store_log(database)
-    if log.exists():  # of a database that is damaged, or that is gone: a new one must not replay it
+    if log.exists():  # of a database that is gone: a new one must not replay it
         log.rename(_log_of(aside))
     shared.unlink(missing_ok=True)
     if not exists:
