@@ -176,6 +176,14 @@ class Settings(BaseSettings):
         ge=1,
         le=10_000,
     )
+    max_grpc_connections: int = _setting(
+        1_000,
+        _SERVICE,
+        "Maximum open gRPC connections per process and address; further ones are closed, those without calls after 2"
+        " minutes.",
+        ge=16,
+        le=1_000_000,
+    )
     gateway_secret: SecretStr | None = _setting(
         None,
         ("up", "serve", "gateway"),
