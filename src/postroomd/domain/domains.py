@@ -26,16 +26,21 @@ DOMAIN_TRANSITIONS: TransitionTable[Event, D] = {
 }
 """The transitions of domains. Of an existing domain, each event leads to one status."""
 
+MIN_VALIDATION_INTERVAL = timedelta(seconds=5)  # of one domain: a caller may request validations in a loop
 _JITTER = 0.1  # of the interval between lookups, in both directions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DomainCheck:
-    """A domain after a step of its validation, the records that changed, by kind, and when the next lookup is due."""
+    """A domain after a step of its validation, the records that changed, by kind, and when the next lookup is due.
+
+    `looked_up_at`: the time of the lookup; None for a step without one.
+    """
 
     domain: Domain
     records: Mapping[str, DomainRecord] = field(default_factory=dict)
     next_check_at: datetime | None
+    looked_up_at: datetime | None = None
 
 
 def new_domain(
@@ -125,7 +130,8 @@ def settle_validation(
         for kind, record in records.items()
         if (finding := findings.get(kind)) and (record.status, record.error) != (finding.status, finding.error)
     }
-    return DomainCheck(domain=moved, records=changed, next_check_at=next_check_at(moved, interval, now))
+    due = next_check_at(moved, interval, now)
+    return DomainCheck(domain=moved, records=changed, next_check_at=due, looked_up_at=now)
 
 
 def activate_domain(domain: Domain, interval: timedelta, now: datetime) -> DomainCheck:

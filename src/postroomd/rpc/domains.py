@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from secrets import token_hex
 from uuid import uuid4
@@ -10,7 +10,13 @@ from uuid import uuid4
 from postroom.v1alpha1 import domain_pb2 as pb
 from postroomd.domain.context import CallContext
 from postroomd.domain.domain_names import search_text
-from postroomd.domain.domains import begin_validation, delete_domain, new_domain, new_records
+from postroomd.domain.domains import (
+    MIN_VALIDATION_INTERVAL,
+    begin_validation,
+    delete_domain,
+    new_domain,
+    new_records,
+)
 from postroomd.domain.model import Domain, DomainRecord
 from postroomd.domain.policy import LifecyclePolicy
 from postroomd.domain.queries import DomainQuery
@@ -43,6 +49,7 @@ class DomainServicer:
     searches: SearchLimits
     policy: LifecyclePolicy
     clock: Callable[[], datetime]
+    min_validation_interval: timedelta = MIN_VALIDATION_INTERVAL
 
     async def CreateDomain(self, request: pb.CreateDomainRequest, context: CallContext) -> Domain:
         """Register a domain, and generate its DNS records."""
@@ -118,7 +125,7 @@ class DomainServicer:
         domain_id = check_id("domain_id", request.domain_id)
         now = self.clock()
         return await self.domains.begin_validation(
-            context, domain_id, lambda domain: begin_validation(domain, now), now
+            context, domain_id, lambda domain: begin_validation(domain, now), now, self.min_validation_interval
         )
 
     def rpcs(self) -> Mapping[str, Rpc]:

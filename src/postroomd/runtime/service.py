@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AsyncExitStack
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 
 import argon2
@@ -12,6 +12,7 @@ from postroom.admin.v1alpha1 import admin_service_pb2
 from postroom.v1alpha1 import mailbox_service_pb2
 from postroomd.clock import Clock
 from postroomd.domain.domain_names import load_tables
+from postroomd.domain.domains import MIN_VALIDATION_INTERVAL
 from postroomd.domain.records import MailHosts
 from postroomd.domain.reserved_names import ReservedNames
 from postroomd.net import split_list
@@ -212,6 +213,7 @@ def _rpcs(
         searches=searches,
         policy=policy,
         clock=clock,
+        min_validation_interval=MIN_VALIDATION_INTERVAL if settings.domain_validation == "dns" else timedelta(0),
     )
     mailboxes = MailboxServicer(
         mailboxes=repository.mailboxes,

@@ -12,7 +12,7 @@ from postroomd.storage.migrations import require_current
 from postroomd.storage.opening import open_repository
 from postroomd.worker.loop import run_loop
 from postroomd.worker.probers import Prober, TrustingProber
-from postroomd.worker.steps import LEASE, MIN_LOOKUP_INTERVAL, Worker
+from postroomd.worker.steps import LEASE, Worker
 
 
 async def run(settings: Settings, stop: asyncio.Event, ready: Callable[[], None], clock: Clock) -> None:
@@ -34,7 +34,6 @@ async def run(settings: Settings, stop: asyncio.Event, ready: Callable[[], None]
             policy=settings.lifecycle_policy(),
             administration=repository.administration,
             revalidation_interval=settings.revalidation_interval,
-            min_lookup_interval=MIN_LOOKUP_INTERVAL if settings.domain_validation == "dns" else timedelta(0),
             lookup_lease=max(LEASE, 2 * timedelta(seconds=settings.dns_deadline_seconds)),
         )
         ready()

@@ -155,6 +155,7 @@ domains = Table(
     # When a worker looks up the records next: during a lease, when the lease ends.
     Column("next_check_at", Instant),
     *_lease(),
+    Column("looked_up_at", Instant),  # when a worker looked them up last
     UniqueConstraint("organization_id", "name"),
 )
 

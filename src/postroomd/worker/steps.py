@@ -31,7 +31,6 @@ from postroomd.worker.backoff import FIRST_RETRY, MAX_RETRY, Backoff, Step, repo
 from postroomd.worker.probers import Prober
 
 BATCH_SIZE = 200  # rows per transaction: few enough that no call waits for them for long
-MIN_LOOKUP_INTERVAL = timedelta(seconds=5)  # of one domain: a caller may request validations in a loop
 LEASE = timedelta(minutes=2)  # a batch of steps takes less than a second, lookups at most the DNS deadline
 LOOKUP_FAILED = Finding(RecordStatus.UNKNOWN_STATUS, "the lookup failed: request another validation later")
 
@@ -51,7 +50,6 @@ class Worker:
     administration: Administration | None = None
     revalidation_interval: timedelta = timedelta(days=1)
     lookup_lease: timedelta = LEASE
-    min_lookup_interval: timedelta = MIN_LOOKUP_INTERVAL
 
     async def next_due(self) -> Due:
         """Return the earliest due dates of this worker's work."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from sqlalchemy import ColumnElement, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -16,7 +16,7 @@ from postroomd.domain.tenancy import Scope
 from postroomd.storage import schema as t
 from postroomd.storage.database import Database
 from postroomd.storage.drivers import driver_of
-from postroomd.storage.protocols.domains import DomainSecrets
+from postroomd.storage.protocols.domains import NO_INTERVAL, DomainSecrets
 from postroomd.storage.protocols.rules import DomainDeletionRule, DomainRule
 from postroomd.storage.sql.changes import lock_mailboxes, mark_mailboxes_deleting
 from postroomd.storage.sql.lists import ListReader
@@ -143,8 +143,15 @@ class SqlDomains:
 
         return await self._database.read(transaction, context)
 
-    async def begin_validation(self, context: CallContext, domain_id: str, rule: DomainRule, now: datetime) -> Domain:
-        """Apply a rule to a domain, make its DNS lookup due at `now`, and return the domain. Raises NotFound."""
+    async def begin_validation(
+        self,
+        context: CallContext,
+        domain_id: str,
+        rule: DomainRule,
+        now: datetime,
+        min_interval: timedelta = NO_INTERVAL,
+    ) -> Domain:
+        """Apply a rule to a domain, make its DNS lookup due, and return the domain. Raises NotFound."""
 
         async def transaction(connection: AsyncConnection) -> Domain:
             domain = await fetch_domain(connection, context.scope, domain_id, lock=True)
@@ -154,8 +161,11 @@ class SqlDomains:
                 await store_domain(connection, domain, changed)
             # A lookup that is requested already serves this request too, and keeps its place in the queue.
             not_requested = t.domains.c.validation_requested_at.is_(None)
+            last = select(t.domains.c.looked_up_at).where(*row_filter(t.domains, domain))
+            looked_up_at = (await connection.execute(last)).scalar_one()
+            due = now if looked_up_at is None else max(now, min(looked_up_at, now) + min_interval)
             requesting = update(t.domains).where(*row_filter(t.domains, domain), not_requested)
-            await connection.execute(requesting.values(validation_requested_at=now, next_check_at=now, failures=0))
+            await connection.execute(requesting.values(validation_requested_at=now, next_check_at=due, failures=0))
             return changed
 
         return await self._database.write(transaction, context)

@@ -89,7 +89,12 @@ class SqlWork:
                 await store_domain(connection, stored, settled)
             scheduling = update(t.domains).where(*row_filter(t.domains, stored))
             await connection.execute(
-                scheduling.values(validation_requested_at=None, next_check_at=check.next_check_at, failures=0)
+                scheduling.values(
+                    validation_requested_at=None,
+                    next_check_at=check.next_check_at,
+                    looked_up_at=check.looked_up_at,
+                    failures=0,
+                )
             )
             return settled
 
