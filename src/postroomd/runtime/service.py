@@ -13,6 +13,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from postroom.admin.v1alpha1 import admin_service_pb2
 from postroom.v1alpha1 import mailbox_service_pb2
 from postroomd.clock import Clock
+from postroomd.clock_watch import ClockWatch
 from postroomd.domain.domain_names import load_tables
 from postroomd.domain.errors import StorageUnavailable
 from postroomd.domain.records import MailHosts
@@ -73,7 +74,6 @@ async def serve(settings: Settings, stop: asyncio.Event, ready: Callable[..., No
 
     Raises SchemaMismatch, StorageUnavailable, FatalError, and OSError if an address can't be bound.
     """
-    now = clock.now
     url = settings.database_url.get_secret_value()
     async with AsyncExitStack() as cleanups:
         await cleanups.enter_async_context(database_lock(settings, "serve"))
@@ -86,6 +86,9 @@ async def serve(settings: Settings, stop: asyncio.Event, ready: Callable[..., No
             statement_timeout_seconds=settings.statement_timeout_seconds,
         )
         cleanups.push_async_callback(repository.close)
+        watch = ClockWatch(clock, repository.clocks, settings.leap_limits(), is_worker=False)
+        await watch.start()
+        now = watch.now
         hashing = _password_hashing(settings)
         cleanups.callback(hashing.pool.close)
 
@@ -132,7 +135,7 @@ async def serve(settings: Settings, stop: asyncio.Event, ready: Callable[..., No
             bound.append(f"{address.rpartition(':')[0]}:{_bind(server, address)}")
             await server.start()
             servers.append(server)
-        health_updates = asyncio.create_task(_update_health(repository, health_servicer, names, stop))
+        health_updates = asyncio.create_task(_update_health(repository, watch, health_servicer, names, stop))
         cleanups.callback(health_updates.cancel)
         loading = asyncio.create_task(
             asyncio.to_thread(load_tables)
@@ -277,18 +280,25 @@ def _bind(server: grpc.aio.Server, address: str) -> int:
 
 
 async def _update_health(
-    repository: Repository, servicer: health.aio.HealthServicer, names: Iterable[str], stop: asyncio.Event
+    repository: Repository,
+    watch: ClockWatch,
+    servicer: health.aio.HealthServicer,
+    names: Iterable[str],
+    stop: asyncio.Event,
 ) -> None:
-    """Set the services' health status from whether the database responds, until `stop` is set."""
+    """Set the services' health status from whether the database responds and the time is known, until `stop` is set."""
     statuses = health_pb2.HealthCheckResponse
     while not stop.is_set():
         try:
             await repository.ping()
+            watch.check()
+            await watch.update()
         except StorageUnavailable:
-            serving = False
+            database_up = False
         else:
-            serving = True
-        DATABASE_UP.set(serving)
+            database_up = True
+        DATABASE_UP.set(database_up)
+        serving = database_up and watch.knows_time
         for service in names:
             await servicer.set(service, statuses.SERVING if serving else statuses.NOT_SERVING)
         with suppress(TimeoutError):

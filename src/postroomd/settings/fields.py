@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from postroomd.domain.clock_leaps import LeapLimits
 from postroomd.domain.policy import LifecyclePolicy
 from postroomd.durations import parse_duration
 from postroomd.net import (
@@ -74,7 +75,7 @@ Retention = Annotated[Duration, Field(ge=timedelta(seconds=1), le=timedelta(days
 
 # Groups of commands that have a setting as a flag.
 _TENANCY = ("keys create", "keys list", "keys revoke", "projects create", "projects list")
-_ADMIN = ("admin-keys create", "admin-keys list", "admin-keys revoke", "history")
+_ADMIN = ("admin-keys create", "admin-keys list", "admin-keys revoke", "history", "clock status", "clock accept")
 _PROCESSES = ("up", "serve", "gateway", "worker")
 _DATABASE = ("up", "serve", "worker", "migrate", *_TENANCY, *_ADMIN)
 _ALL = (*_PROCESSES, "migrate", *_TENANCY, *_ADMIN)
@@ -382,6 +383,21 @@ class Settings(BaseSettings):
     worker_interval_seconds: float = _setting(
         0.5, _WORKER, "Interval between polls of an idle worker, in seconds.", gt=0, le=3_600
     )
+    clock_leap_forward: Duration = _setting(
+        LeapLimits().forward,
+        _RULES,
+        "Maximum step of the system's clock forward, and difference to the database server's clock. Beyond it, the"
+        " worker pauses until the clock returns or `postroom clock accept`.",
+        ge=timedelta(minutes=1),
+        le=timedelta(days=3_650),
+    )
+    clock_leap_backward: Duration = _setting(
+        LeapLimits().backward,
+        _RULES,
+        "Maximum step of the system's clock backward; beyond it, the worker pauses until the clock has caught up.",
+        ge=timedelta(seconds=1),
+        le=timedelta(days=3_650),
+    )
     revalidation_interval: Duration = _setting(
         timedelta(days=1),
         _WORKER,
@@ -431,6 +447,10 @@ class Settings(BaseSettings):
             quarantine=self.address_quarantine,
             cascade_domain_deletion=self.domain_deletion == "cascade",
         )
+
+    def leap_limits(self) -> LeapLimits:
+        """Return how far the system's clock may step."""
+        return LeapLimits(self.clock_leap_forward, self.clock_leap_backward)
 
     @property
     def is_sqlite(self) -> bool:

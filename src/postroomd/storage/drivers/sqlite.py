@@ -8,6 +8,7 @@ other connection.
 import sqlite3
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
@@ -63,6 +64,9 @@ class SqliteDriver(Driver):
 
     async def enter_tenant(self, connection: AsyncConnection, scope: Scope) -> None:
         """Do nothing: SQLite has no row-level security."""
+
+    async def server_time(self, connection: AsyncConnection) -> datetime | None:
+        """Return None: SQLite reads the clock of this process."""
 
     @asynccontextmanager
     async def enlarged_page_cache(self, connection: AsyncConnection) -> AsyncIterator[None]:

@@ -9,6 +9,7 @@ from postroomd.storage.idempotency import require_unused
 from postroomd.storage.sql.admin_keys import SqlAdminKeys
 from postroomd.storage.sql.administration import SqlAdministration
 from postroomd.storage.sql.aliases import SqlAliases
+from postroomd.storage.sql.clocks import SqlClocks
 from postroomd.storage.sql.domains import SqlDomains
 from postroomd.storage.sql.mailboxes import SqlMailboxes
 from postroomd.storage.sql.tenancy import SqlTenancy
@@ -27,6 +28,7 @@ class SqlRepository:
         self.aliases = SqlAliases(database)
         self.work = SqlWork(database)
         self.administration = SqlAdministration(database)
+        self.clocks = SqlClocks(database)
 
     async def require_unused(self, context: CallContext) -> None:
         """Check the context's idempotency key. Raises Replayed or InvalidArguments if it was used."""
