@@ -19,7 +19,9 @@ COUNTS = {
     "cancelled": 20,
     "disk-full": 1,
     "clock-leap": 3,
+    "log-growth": 200,
     "restarted": 1,
+    "restored-dump": 1,
 }
 
 # Without the privilege to mount a tmpfs, only SQLite's full disk is tested, by the file size limit below.

@@ -100,6 +100,15 @@ TRANSACTIONS_RETRIED = Counter(
     processes=(*SERVE, *WORKER),
 )
 
+SQLITE_LOG_BYTES = Gauge(
+    name="postroom_sqlite_wal_bytes",
+    help="Size of SQLite's write-ahead log. The worker waits beyond 96 MiB, except while a backup or another long read"
+    " transaction keeps the log from being truncated. 0 on PostgreSQL.",
+    unit="bytes",
+    processes=(*SERVE, *WORKER),
+    multiprocess_mode="livemax",
+)
+
 # --- The gateway ------------------------------------------------------------------------------------------------------
 
 HTTP_SECONDS = Histogram(
@@ -217,6 +226,7 @@ METRICS: Sequence[Metric[Any]] = (
     PASSWORDS_REFUSED,
     DATABASE_UP,
     TRANSACTIONS_RETRIED,
+    SQLITE_LOG_BYTES,
     HTTP_SECONDS,
     HTTP_CONNECTIONS,
     CONNECTIONS_REFUSED,

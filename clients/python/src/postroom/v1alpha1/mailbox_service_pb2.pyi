@@ -33,6 +33,9 @@ is `postroom` and whose reason is the name in brackets; metadata values are text
     the write may have succeeded: retry it under an idempotency key.
   DEADLINE_EXCEEDED [DEADLINE_EXCEEDED]: the call's deadline has passed. A write may have succeeded.
   INTERNAL [INTERNAL]: metadata `request_id`; the cause is in the log only.
+Retries: use protos/service_config.json, which retries UNAVAILABLE, and send an idempotency key with each RPC that
+changes something. Where the service knows the delay before a retry, it sends trailing metadata
+`grpc-retry-pushback-ms`, with RetryInfo; -1 where a retry can't succeed. Keepalive pings: every 5 s at most.
 Errors that an RPC names itself:
   ALREADY_EXISTS [CONFLICT]: ResourceInfo of each conflicting resource; `owner` is the path of the argument, such as
     `mailboxes[3].local_part`, and `description` the address or domain name with its status, such as
