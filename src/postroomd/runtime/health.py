@@ -20,7 +20,7 @@ log = get_logger()
 
 
 class HealthUpdates:
-    """Sets the health status of services: SERVING while the database responds and is complete, and the time is known."""
+    """Sets the health status of services: SERVING while the database responds and is complete, and the time known."""
 
     def __init__(self, repository: Repository, health: Health, watch: ClockWatch) -> None:
         self._repository = repository
