@@ -20,6 +20,9 @@ COUNTS = {
     "disk-full": 1,
     "clock-leap": 3,
     "log-growth": 200,
+    "WAL-deleted": 1,
+    "damaged-file": 1,
+    "second-service": 1,
     "restarted": 1,
     "restored-dump": 1,
 }

@@ -25,6 +25,7 @@ SERVE, GATEWAY, WORKER = ("serve",), ("gateway",), ("worker",)
 CALL_KINDS = ("reads", "changes")
 REFUSED_KINDS = (*CALL_KINDS, "key_lookups", "searches", "rate_limit")
 STEPS = tuple(kind for kind in StepKind if kind not in {StepKind.CLOCK, StepKind.POLL, StepKind.DNS_LOOKUP})
+FAULT_KINDS = ("damaged", "file_replaced", "log_replaced", "disk_full", "io_error")
 FAILURES = (*StepKind, "database")
 LEAPS = ("forward", "backward", "database")  # of domain.clock_leaps, which the gateway does not import
 
@@ -100,6 +101,14 @@ TRANSACTIONS_RETRIED = Counter(
     processes=(*SERVE, *WORKER),
 )
 
+DATABASE_FAULTS = Counter(
+    name="postroom_database_faults_total",
+    help="Faults of SQLite's files by kind: damaged, deleted or replaced while in use (file or write-ahead log), full"
+    " disk, failed input or output. The first three last until the process is restarted. 0 on PostgreSQL.",
+    unit="faults",
+    processes=(*SERVE, *WORKER),
+    label_values={"kind": FAULT_KINDS},
+)
 SQLITE_LOG_BYTES = Gauge(
     name="postroom_sqlite_wal_bytes",
     help="Size of SQLite's write-ahead log. The worker waits beyond 96 MiB, except while a backup or another long read"
@@ -226,6 +235,7 @@ METRICS: Sequence[Metric[Any]] = (
     PASSWORDS_REFUSED,
     DATABASE_UP,
     TRANSACTIONS_RETRIED,
+    DATABASE_FAULTS,
     SQLITE_LOG_BYTES,
     HTTP_SECONDS,
     HTTP_CONNECTIONS,
