@@ -444,7 +444,7 @@ Index("ix_aliases_mailbox_id", aliases.c.mailbox_id)
 Index("ix_domains_project_id", domains.c.project_id)
 
 SEARCHED = ((mailboxes, "email"), (domains, "name"))
-"""Columns that are searched by substring, each with a trigram index of migration 0007."""
+"""Columns that are searched by substring, each with a trigram index of migration 0008."""
 
 SEARCHED_NAMES = tuple((table.name, column) for table, column in SEARCHED)
 

@@ -212,7 +212,7 @@ class Driver(ABC):
 
     @abstractmethod
     def search(self, table: Table, column: str, columns: Sequence[Column[Any]], max_rows: int) -> Matches:
-        """Return up to `max_rows` matches of the index of an organization's trigrams (migration 0007).
+        """Return up to `max_rows` matches of the index of an organization's trigrams (migration 0008).
 
         What is read depends on rows of the organization alone, so that the time tells nothing of others.
         `columns` are those of the view that PostgreSQL searches through.

@@ -16,7 +16,7 @@ TENANT_ROLE = "postroom_tenant"
 """The role of tenants' statements. It owns no table, so that row-level security applies to it."""
 
 SEARCH_TERMS = "search_terms(uuid, text)"
-"""The function that the indexes of searched columns consist of (migration 0007)."""
+"""The function that the indexes of searched columns consist of (migration 0008)."""
 
 _PRIVILEGES = ("SELECT", "INSERT", "UPDATE", "DELETE")
 _OWN = "organization_id = NULLIF(current_setting('postroom.organization_id', true), '')::uuid"

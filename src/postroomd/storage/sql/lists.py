@@ -263,7 +263,7 @@ def _statuses(query: Query) -> tuple[str, ...]:
 def _search_values(organization_id: str, search: str) -> dict[str, str]:
     """Return the bound values of a search: its text and, if that has a trigram, the phrase of FTS5.
 
-    The phrase has the terms of migration 0007, which consist of hexadecimal digits: nothing in it is an operator of
+    The phrase has the terms of migration 0008, which consist of hexadecimal digits: nothing in it is an operator of
     FTS5, and each of its terms belongs to the organization.
     """
     organization = organization_id.replace("-", "")

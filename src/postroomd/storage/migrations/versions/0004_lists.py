@@ -230,7 +230,7 @@ def _search_on_sqlite(table: str, column: str) -> Iterator[str]:
 
 
 def _search_on_postgresql(table: str, column: str) -> Iterator[str]:
-    """Yield the statements that create a view to search through. Revision 0007 adds the index.
+    """Yield the statements that create a view to search through. Revision 0008 adds the index.
 
     Under row-level security PostgreSQL checks a row's organization before any operator that might leak the row: no
     tenant's search could use the index. The view restricts rows by an ordinary condition, which the planner may

@@ -14,8 +14,8 @@ from alembic import op
 
 from postroomd.storage.drivers.postgresql_isolation import CREATE_SEARCH_TERMS
 
-revision = "0007"
-down_revision = "0006"
+revision = "0008"
+down_revision = "0007"
 
 SEARCHED = (("mailboxes", "email"), ("domains", "name"))
 
