@@ -101,7 +101,8 @@ class Contents:
 
     async def is_renewed(self) -> bool:
         mailbox = await self.repository.mailboxes.get(self.tenant.context, self.renewed.id)
-        return mailbox.subscription_period_started_at > NOW
+        started_at = mailbox.subscription_period_started_at
+        return started_at is not None and started_at > NOW
 
     async def is_purged(self) -> bool:
         try:

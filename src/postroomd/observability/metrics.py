@@ -28,6 +28,7 @@ STEPS = tuple(kind for kind in StepKind if kind not in {StepKind.CLOCK, StepKind
 FAULT_KINDS = ("damaged", "file_replaced", "log_replaced", "disk_full", "io_error")
 FAILURES = (*StepKind, "database")
 LEAPS = ("forward", "backward", "database")  # of domain.clock_leaps, which the gateway does not import
+CERTIFICATE_PURPOSES = ("grpc", "http", "grpc-client")
 
 # --- The service ------------------------------------------------------------------------------------------------------
 
@@ -215,6 +216,21 @@ CLOCK_LEAP = Gauge(
 
 # --- Every process ----------------------------------------------------------------------------------------------------
 
+CERTIFICATE_RELOADS = Counter(
+    name="postroom_certificate_reloads_total",
+    help="Reloads of TLS certificates after a change of their files; a failed one keeps the previous certificates.",
+    unit="reloads",
+    processes=(*SERVE, *GATEWAY),
+    label_values={"purpose": CERTIFICATE_PURPOSES, "outcome": ("loaded", "failed")},
+)
+CERTIFICATE_EXPIRY = Gauge(
+    name="postroom_certificate_expiry_timestamp_seconds",
+    help="End of the validity of the certificate in use; no series without TLS.",
+    unit="seconds since 1970",
+    processes=(*SERVE, *GATEWAY),
+    label_values={"purpose": DYNAMIC},
+    multiprocess_mode="livemin",
+)
 BUILD_INFO = Gauge(
     name="postroom_build_info",
     help="Always 1; the label is the version of Postroom.",
@@ -249,6 +265,8 @@ METRICS: Sequence[Metric[Any]] = (
     WORKER_LAST_RUN,
     CLOCK_LEAPS,
     CLOCK_LEAP,
+    CERTIFICATE_RELOADS,
+    CERTIFICATE_EXPIRY,
     BUILD_INFO,
 )
 """All metrics, in the order of the table in docs/metrics.md."""
