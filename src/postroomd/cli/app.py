@@ -15,6 +15,7 @@ from typer.exceptions import TyperException
 
 from postroomd import __version__
 from postroomd.cli.admin import admin_keys, history
+from postroomd.cli.backup import backup, restore
 from postroomd.cli.clock import clock_commands
 from postroomd.cli.copy import copy
 from postroomd.cli.options import with_settings
@@ -146,6 +147,8 @@ def migrate(*, settings: Settings) -> None:
     typer.echo("The database is up to date.")
 
 
+app.command()(backup)
+app.command()(restore)
 app.command()(copy)
 app.command()(history)
 

@@ -62,6 +62,7 @@ _OPTIONS = (
     # Clients reconnect every 30 minutes, so that calls spread to services added in the meantime.
     ("grpc.max_connection_age_ms", 1_800_000),
     ("grpc.max_connection_age_grace_ms", 60_000),
+    ("grpc.max_connection_idle_ms", 120_000),  # without a call; clients reconnect with the next one
     # Floods: gRPC reads a connection's calls into memory before it asks whether anything handles them.
     ("grpc.max_metadata_size", MAX_METADATA_BYTES),
     ("grpc.absolute_max_metadata_size", 2 * MAX_METADATA_BYTES),
@@ -141,6 +142,7 @@ async def serve(settings: Settings, stop: asyncio.Event, ready: Callable[..., No
             options = (
                 *_OPTIONS,
                 ("grpc.max_concurrent_streams", settings.max_streams),
+                ("grpc.max_allowed_incoming_connections", settings.max_grpc_connections),
                 ("grpc.so_reuseport", int(settings.processes > 1)),
             )
             served = {**handlers, **health.handlers()}

@@ -34,8 +34,8 @@ async def run_loop(
             lookups.collect()
             try:
                 delay = await _run_pass(worker, backoff, lookups, clock, interval, watch)
-            except StorageUnavailable:
-                _report_unavailable()
+            except StorageUnavailable as error:
+                _report_unavailable(error)
                 delay = interval
             except Exception:
                 report_failure(StepKind.POLL, 1)
@@ -110,20 +110,21 @@ class _Lookups:
         try:
             if self._pool.collect():
                 self._not_before = self._loop.time()
-        except StorageUnavailable:
-            _report_unavailable()
+        except StorageUnavailable as error:
+            _report_unavailable(error)
             self._not_before = self._loop.time() + self._interval
 
     async def close(self) -> None:
         """Wait for the running lookups."""
         try:
             await self._pool.close()
-        except StorageUnavailable:
-            _report_unavailable()
+        except StorageUnavailable as error:
+            _report_unavailable(error)
 
 
-def _report_unavailable() -> None:
-    log.warning("database unavailable, retrying")
+def _report_unavailable(error: StorageUnavailable) -> None:
+    if not error.reason:  # the storage has logged the reason, once
+        log.warning("database unavailable, retrying")
     WORKER_FAILURES.labels("database").inc()
 
 
