@@ -27,6 +27,7 @@ from postroomd.rpc.client_address import ClientAddresses
 from postroomd.rpc.convert import ServiceUrls
 from postroomd.rpc.cpu_pool import CpuPool, default_threads
 from postroomd.rpc.domains import DomainServicer
+from postroomd.rpc.forwardings import ForwardingServicer
 from postroomd.rpc.hashing import PasswordHashing, estimated_hash_seconds
 from postroomd.rpc.health import SERVICE as HEALTH_SERVICE
 from postroomd.rpc.health import Health
@@ -224,7 +225,8 @@ def _rpcs(
         clock=clock,
     )
     aliases = AliasServicer(aliases=repository.aliases, policy=policy, clock=clock)
-    return {**domains.rpcs(), **mailboxes.rpcs(), **aliases.rpcs()}
+    forwardings = ForwardingServicer(forwardings=repository.forwardings, policy=policy, clock=clock)
+    return {**domains.rpcs(), **mailboxes.rpcs(), **aliases.rpcs(), **forwardings.rpcs()}
 
 
 def _sampled_gauges(admissions: Sequence[Admission]) -> Iterator[tuple[Settable, Callable[[], float]]]:

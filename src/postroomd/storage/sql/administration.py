@@ -1,19 +1,16 @@
 """The operator's view of all tenants: payments, provisions, locks, history."""
 
-from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
-from typing import Any, TypeVar
-from uuid import UUID
+from datetime import datetime
 
-from sqlalchemy import Column, ColumnElement, func, literal, select, tuple_, update
+from sqlalchemy import and_, func, select, true, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from postroomd.domain.context import CallContext
-from postroomd.domain.errors import InvalidArguments, NotFound, Reason, Violation
+from postroomd.domain.errors import NotFound
 from postroomd.domain.history import Tombstone, Transition, address_hash
-from postroomd.domain.model import Alias, Domain, DomainStatus, Mailbox, MailboxStatus
+from postroomd.domain.model import Alias, Domain, DomainStatus, Forwarding, Mailbox, MailboxStatus
 from postroomd.domain.payments import Payment
 from postroomd.domain.provisioning import Subject
 from postroomd.domain.provisions import Provision, ProvisionKind
@@ -23,7 +20,9 @@ from postroomd.storage.database import Database
 from postroomd.storage.protocols.rules import MailboxRule, PaymentRule, ProvisionRule
 from postroomd.storage.sql.aliases import ALIAS, remove_alias, store_alias
 from postroomd.storage.sql.changes import purge_mailboxes, store_mailbox
+from postroomd.storage.sql.cursors import after_cursor, slice_of
 from postroomd.storage.sql.domains import DOMAIN, lock_domain, store_domain
+from postroomd.storage.sql.forwardings import FORWARDING, fetch_settings, remove_forwarding, store_forwarding
 from postroomd.storage.sql.mailboxes import MAILBOX
 from postroomd.storage.sql.rows import columns_of, from_row, row_filter, to_row, with_next_revision
 
@@ -34,8 +33,6 @@ TOMBSTONE = columns_of(Tombstone, t.tombstones)
 
 ORGANIZATIONS_PER_QUERY = 500
 """How many organizations one query searches for the tombstones of an address, with two bound parameters each."""
-
-Item = TypeVar("Item", Payment, Provision)
 
 
 class SqlAdministration:
@@ -53,7 +50,7 @@ class SqlAdministration:
             .where(
                 t.OPEN_PAYMENT,
                 t.mailboxes.c.status.not_in((MailboxStatus.DELETION_SCHEDULED, MailboxStatus.DELETING)),
-                *_after(cursor, columns.requested_at, columns.id),
+                *after_cursor(cursor, columns.requested_at, columns.id),
             )
             .order_by(columns.requested_at, columns.id)
             .limit(limit + 1)
@@ -63,7 +60,7 @@ class SqlAdministration:
             return [from_row(Payment, row) for row in await connection.execute(query)]
 
         payments = await self._database.read(transaction)
-        return _slice(payments, limit, lambda last: (last.requested_at, last.id))
+        return slice_of(payments, limit, lambda last: (last.requested_at, last.id))
 
     async def settle_payment(self, context: CallContext, payment_id: str, rule: PaymentRule) -> Payment:
         """Apply a rule to a payment and its mailbox, and return the payment. Raises NotFound."""
@@ -89,16 +86,25 @@ class SqlAdministration:
     async def pending_provisions(self, now: datetime, cursor: str, limit: int) -> Slice[Provision]:
         """Return pending provisions whose next attempt is due, longest overdue first. Raises InvalidArguments."""
         columns = t.provisions.c
+        forwardings, settings = t.forwardings.c, t.mailbox_forwardings.c
         address = func.coalesce(t.aliases.c.email, t.mailboxes.c.email, t.domains.c.name, "")
+        is_forwarding = forwardings.id.is_not(None)
+        details = (
+            func.coalesce(forwardings.email, "").label("forwarding_email"),
+            and_(is_forwarding, func.coalesce(settings.keep_copy, true())).label("forwarding_keep_copy"),
+            and_(is_forwarding, func.coalesce(settings.enabled, true())).label("forwarding_enabled"),
+        )
         query = (
-            select(*[*PROVISION, address.label("address")])
+            select(*[*PROVISION, address.label("address"), *details])
             .join(t.domains, t.domains.c.id == columns.domain_id, isouter=True)
             .join(t.mailboxes, t.mailboxes.c.id == columns.mailbox_id, isouter=True)
             .join(t.aliases, t.aliases.c.id == columns.alias_id, isouter=True)
+            .join(t.forwardings, forwardings.id == columns.forwarding_id, isouter=True)
+            .join(t.mailbox_forwardings, settings.mailbox_id == forwardings.mailbox_id, isouter=True)
             .where(
                 t.PENDING_PROVISION,
                 columns.next_attempt_at <= now,
-                *_after(cursor, columns.next_attempt_at, columns.id),
+                *after_cursor(cursor, columns.next_attempt_at, columns.id),
             )
             .order_by(columns.next_attempt_at, columns.id)
             .limit(limit + 1)
@@ -108,7 +114,7 @@ class SqlAdministration:
             return [from_row(Provision, row) for row in await connection.execute(query)]
 
         provisions = await self._database.read(transaction)
-        return _slice(provisions, limit, lambda last: (last.next_attempt_at, last.id))
+        return slice_of(provisions, limit, lambda last: (last.next_attempt_at, last.id))
 
     async def settle_provision(self, context: CallContext, provision_id: str, rule: ProvisionRule) -> Provision:
         """Apply a rule to a provision and its subject, and return the provision. Raises NotFound."""
@@ -125,11 +131,12 @@ class SqlAdministration:
             if settled is not provision:
                 updating = update(t.provisions).where(t.provisions.c.id == provision.id)
                 await connection.execute(updating.values(to_row(settled)))
+            described = await _describe(connection, settled, subject)
             if domain is not None and subject is not None and changed is not subject:
                 await _store_subject(
                     connection, context.actor, domain, subject, changed, settled.settled_at or settled.requested_at
                 )
-            return replace(settled, address=_address(subject))
+            return described
 
         return await self._database.write(transaction, context)
 
@@ -228,6 +235,10 @@ async def _lock_subject(connection: AsyncConnection, provision: Provision) -> tu
         alias = select(*ALIAS).where(t.aliases.c.id == provision.alias_id).with_for_update()
         row = (await connection.execute(alias)).one_or_none()
         return domain, from_row(Alias, row) if row else None
+    if provision.forwarding_id is not None:
+        forwarding = select(*FORWARDING).where(t.forwardings.c.id == provision.forwarding_id).with_for_update()
+        row = (await connection.execute(forwarding)).one_or_none()
+        return domain, from_row(Forwarding, row) if row else None
     if provision.mailbox_id is not None:
         mailbox = select(*MAILBOX).where(t.mailboxes.c.id == provision.mailbox_id).with_for_update()
         row = (await connection.execute(mailbox)).one_or_none()
@@ -244,52 +255,37 @@ async def _store_subject(
             await purge_mailboxes(connection, actor, domain, [before], now)
         case Alias(), None:
             await remove_alias(connection, before, now)
+        case Forwarding(), None:
+            await remove_forwarding(connection, before, now)
         case Domain(), None:
             await connection.execute(t.domains.delete().where(*row_filter(t.domains, before)))
         case Mailbox(), Mailbox():
             await store_mailbox(connection, actor, before, with_next_revision(after))
         case Alias(), Alias():
             await store_alias(connection, before, with_next_revision(after), now)
+        case Forwarding(), Forwarding():
+            await store_forwarding(connection, before, with_next_revision(after), now)
         case Domain(), Domain():
             await store_domain(connection, before, with_next_revision(after))
 
 
-def _address(subject: Subject | None) -> str:
-    """Return the address of a mailbox or alias, the name of a domain, "" for a removed subject."""
-    if subject is None:
-        return ""
-    return subject.name if isinstance(subject, Domain) else subject.email
-
-
-# --- Cursors ----------------------------------------------------------------------------------------------------------
-
-
-def _slice(rows: Sequence[Item], limit: int, position: Callable[[Item], tuple[datetime, str]]) -> Slice[Item]:
-    """Return the first `limit` of the rows, which were read with one more to know whether the list continues.
-
-    `position` returns the instant and the id of an item, which its cursor consists of.
-    """
-    items = rows[:limit]
-    return Slice(items, _encode_cursor(*position(items[-1])) if len(rows) > limit else "")
-
-
-def _encode_cursor(instant: datetime, row_id: str) -> str:
-    return urlsafe_b64encode(f"{(instant - t.EPOCH) // t.MICROSECOND}/{row_id}".encode()).decode()
-
-
-def _decode_cursor(cursor: str) -> tuple[datetime, str]:
-    """Return the instant and the id of a cursor. Raises InvalidArguments for a malformed one."""
-    try:
-        microseconds, _, row_id = urlsafe_b64decode(cursor.encode()).decode().partition("/")
-        return t.EPOCH + timedelta(microseconds=int(microseconds)), str(UUID(row_id))
-    except (ValueError, OverflowError):
-        message = "send the next_page_token of the previous response, or leave it empty"
-        raise InvalidArguments([Violation("page_token", Reason.FORMAT, message)]) from None
-
-
-def _after(cursor: str, instant: Column[Any], row_id: Column[Any]) -> list[ColumnElement[bool]]:
-    """Return the condition of the rows after a cursor; none at the start of a list. Raises InvalidArguments."""
-    if not cursor:
-        return []
-    last_instant, last_id = _decode_cursor(cursor)
-    return [tuple_(instant, row_id) > tuple_(literal(last_instant, t.Instant), literal(last_id, t.ID))]
+async def _describe(connection: AsyncConnection, provision: Provision, subject: Subject | None) -> Provision:
+    """Return a provision with what the mail platform needs to know of its subject; nothing of a removed one."""
+    match subject:
+        case None:
+            return provision
+        case Domain():
+            return replace(provision, address=subject.name)
+        case Mailbox() | Alias():
+            return replace(provision, address=subject.email)
+        case Forwarding():
+            query = select(*MAILBOX).where(t.mailboxes.c.id == subject.mailbox_id)
+            mailbox = from_row(Mailbox, (await connection.execute(query)).one())
+            settings = await fetch_settings(connection, mailbox)
+            return replace(
+                provision,
+                address=mailbox.email,
+                forwarding_email=subject.email,
+                forwarding_keep_copy=settings.keep_copy,
+                forwarding_enabled=settings.enabled,
+            )
