@@ -110,6 +110,10 @@ def _kind(subject: Subject) -> ProvisionKind:
             return _KINDS[subject.provision]
         case Domain(status=DomainStatus.DELETING) | Alias(status=AliasStatus.DELETING):
             return ProvisionKind.DELETE
+        case Domain(status=DomainStatus.PROVISIONING):  # again, since the first time it has no provision
+            return ProvisionKind.RESTORE
+        case Domain(released_at=datetime()):
+            return ProvisionKind.SUSPEND
         case _:
             return ProvisionKind.CREATE
 

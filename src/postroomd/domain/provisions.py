@@ -14,6 +14,7 @@ class ProvisionKind(StrEnum):
     CREATE = "create"
     RESTORE = "restore"
     DELETE = "delete"
+    SUSPEND = "suspend"  # of a domain that has lost its name: it receives and sends no mail until it is restored
 
 
 class ProvisionStatus(StrEnum):
