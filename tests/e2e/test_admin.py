@@ -60,6 +60,21 @@ def test_the_history_of_an_unknown_address_is_one_line(postroom: Up) -> None:
     assert line == "postroom: mailbox nobody@xn--bcher-kva.example not found"
 
 
+def test_the_history_of_a_domain_lists_its_transitions(postroom: Up) -> None:
+    domain = postroom.client().create_domain(name="history.example.org")
+    listed = json.loads(succeed("history", "HISTORY.example.org", "--output=json", flag(postroom)))
+    assert [(row["from_status"], row["to_status"], row["cause"]) for row in listed] == [
+        (None, "waiting_validation", "create")
+    ]
+    assert listed[0]["domain_id"] == domain.id
+    assert listed[0]["actor"].startswith("key:")
+    header, *rows = succeed("history", "history.example.org", flag(postroom)).splitlines()
+    assert header.split() == ["domain_id", "at", "from_status", "to_status", "cause", "actor"]
+    assert len(rows) == 1
+    line = fail(1, "history", "unknown.example.org", flag(postroom))
+    assert line == "postroom: domain unknown.example.org not found"
+
+
 @pytest.mark.parametrize("address", ["", "nobody", "@example.org", "a b@example.org", "nobody@"])
 def test_the_history_of_an_invalid_address_is_one_line(postroom: Up, address: str) -> None:
     assert fail(2, "history", address, flag(postroom)).startswith("postroom: ADDRESS: ")

@@ -43,6 +43,7 @@ Result = TypeVar("Result")
 SCRIPTS = Path(migrations.__file__).parent
 ROWS = 3  # per table
 DERIVED = {table.name for table in DERIVED_TABLES}
+OWNERSHIP_BEFORE = "0006"  # the revision before that of domains' ownership
 
 
 @pytest.fixture
@@ -441,3 +442,16 @@ def test_migration_rewrites_levels_and_final_dots_of_records(empty: str, revisio
         return {kind: tuple(values) for kind, *values in connection.execute(text(statement))}
 
     assert run(empty, records) == RECORDS_AT_0006
+
+
+def test_domains_from_before_their_history_are_neither_released_nor_propagating(empty: str) -> None:
+    migrate_to(empty, OWNERSHIP_BEFORE)
+    run(empty, insert_rows)
+    migrate(empty)
+    names = "cause, token_absent_since, token_checked_at, released_at, propagating, propagated_mailbox_id"
+
+    def ownership(connection: Connection) -> set[tuple[Any, ...]]:
+        return {tuple(row) for row in connection.execute(text(f"SELECT {names} FROM domains"))}  # noqa: S608
+
+    assert run(empty, ownership) == {("create", None, None, None, False, None)}
+    assert run(empty, all_rows)["domain_transitions"] == []

@@ -171,7 +171,7 @@ OWNING_STATUSES = (DomainStatus.PROVISIONING, DomainStatus.READY)
 partial_index("uq_domains_proved_name", domains.c.name, where=domains.c.status.in_(OWNING_STATUSES), unique=True)
 partial_index("ix_domains_next_check_at", domains.c.next_check_at, where=domains.c.next_check_at.is_not(None))
 Index("ix_domains_status", domains.c.status)
-Index("ix_domains_name", domains.c.name)  # registrations of one name by several organizations
+Index("ix_domains_name", domains.c.name, domains.c.id)  # registrations of one name by several organizations
 PROPAGATING = domains.c.propagating == literal(True, domains.c.propagating.type, literal_execute=True)
 """Condition: the domain's status has changed, and its mailboxes have yet to follow."""
 

@@ -20,7 +20,7 @@ def upgrade() -> None:
     op.add_column("domains", sa.Column("propagating", sa.Boolean(), nullable=False, server_default=sa.false()))
     op.add_column("domains", sa.Column("propagated_created_at", INSTANT))
     op.add_column("domains", sa.Column("propagated_mailbox_id", ID))
-    op.create_index("ix_domains_name", "domains", ["name"])
+    op.create_index("ix_domains_name", "domains", ["name", "id"])
     op.create_index(
         "ix_domains_propagating",
         "domains",
