@@ -6,10 +6,13 @@ PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --quiet
 PROTOS = $(shell cd protos && find postroom -name '*.proto' | sort)
 GOOGLEAPIS = $(shell $(BIN)/python -c 'import pathlib, google.rpc.status_pb2 as m; print(pathlib.Path(m.__file__).parents[2])')
 PROTOC = $(BIN)/python -m grpc_tools.protoc -I protos
+CLIENT := clients/python/src
+GEN_VENV := .cache/gen-venv
+GEN_PROTOC = $(GEN_VENV)/bin/python -m grpc_tools.protoc -I protos
 DESCRIPTORS := dist/postroom.binpb
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-attack test-clients check lint types imports proto-lint promise descriptors gen gen-check diagram compiled soak chaos attack bench lock clean
+.PHONY: help run test test-attack test-clients check lint types imports proto-lint promise descriptors gen gen-check wheels diagram compiled soak fuzz chaos attack bench lock clean
 .DELETE_ON_ERROR:
 
 help:  ## List the targets
@@ -21,14 +24,17 @@ run: $(VENV)/.run  ## Run the service, the gateway and a worker on an SQLite fil
 test: $(VENV)/.dev  ## Run every test but those of test-attack and test-clients
 	$(BIN)/python -m pytest
 
-test-attack: $(VENV)/.dev compiled  ## Run a sample of the attacks of `make attack` as tests, one after the other
-	$(BIN)/python -m pytest -n 0 tests/attack
+test-attack: $(VENV)/.dev compiled  ## Run samples of `make attack` and `make fuzz` as tests, one after the other
+	$(BIN)/python -m pytest -n 0 tests/attack tests/fuzz
 
-test-clients: $(VENV)/.dev  ## Test with the official Go SDK; needs Go
+test-clients: $(VENV)/.dev  ## Test with the official Go SDK and the installed wheels; needs Go and PyPI
 	$(BIN)/python -m pytest -n 0 tests/clients
 
 soak: $(VENV)/.dev  ## Run many random lifecycles: EXAMPLES=5000 takes about an hour
 	POSTROOM_SOAK_EXAMPLES=$(or $(EXAMPLES),5000) $(BIN)/python -m pytest tests/worker/random_lifecycles
+
+fuzz: $(VENV)/.dev  ## Send mutated requests and calls to a running product: CASES=1000000 takes hours, SEED=1
+	$(BIN)/python -m tests.fuzz --cases $(or $(CASES),1000000) --seed $(or $(SEED),1)
 
 check: lint types imports proto-lint gen-check  ## Run linters, type checker, import rules, contract and stub checks
 
@@ -56,20 +62,27 @@ $(DESCRIPTORS): $(VENV)/.dev $(addprefix protos/,$(PROTOS))
 	$(PROTOC) -I $(GOOGLEAPIS) --include_imports --include_source_info --descriptor_set_out=$@ $(PROTOS) \
 		google/rpc/error_details.proto google/rpc/status.proto
 
-gen: $(VENV)/.dev  ## Regenerate the Python stubs in gen/python
-	$(call generate,gen/python)
+gen: $(GEN_VENV)/.gen  ## Regenerate the Python stubs in clients/python
+	$(call generate,$(CLIENT))
 
-gen-check: $(VENV)/.dev  ## Check that the committed stubs are current
-	@rm -rf .cache/gen && mkdir -p .cache/gen
+gen-check: $(GEN_VENV)/.gen  ## Check that the committed stubs are current
+	@rm -rf .cache/gen && mkdir -p .cache/gen/postroom/client
 	$(call generate,.cache/gen)
-	diff -r --exclude=__pycache__ .cache/gen gen/python
+	for part in v1alpha1 admin client/service_config.json; do \
+		diff -r --exclude=__pycache__ .cache/gen/postroom/$$part $(CLIENT)/postroom/$$part || exit 1; done
 
 define generate
-	rm -rf $(1)/postroom && mkdir -p $(1)
-	PATH="$(BIN):$$PATH" $(PROTOC) --python_out=$(1) --mypy_out=quiet:$(1) $(PROTOS)
-	PATH="$(BIN):$$PATH" $(PROTOC) --grpc_python_out=$(1) --mypy_grpc_out=quiet:$(1) $(filter %_service.proto,$(PROTOS))
-	for package in $$(find $(1)/postroom -type d); do touch $$package/__init__.py $$package/py.typed; done
+	rm -rf $(1)/postroom/v1alpha1 $(1)/postroom/admin
+	PATH="$(GEN_VENV)/bin:$$PATH" $(GEN_PROTOC) --python_out=$(1) --mypy_out=quiet:$(1) $(PROTOS)
+	PATH="$(GEN_VENV)/bin:$$PATH" $(GEN_PROTOC) --grpc_python_out=$(1) --mypy_grpc_out=quiet:$(1) \
+		$(filter %_service.proto,$(PROTOS))
+	for package in $$(find $(1)/postroom/v1alpha1 $(1)/postroom/admin -type d); do touch $$package/__init__.py; done
+	cp protos/service_config.json $(1)/postroom/client/
 endef
+
+wheels: $(VENV)/.dev  ## Build the wheels of the server and of the client into dist/
+	rm -rf dist/*.whl
+	for project in clients/python .; do $(BIN)/uv build --quiet --wheel --no-build-isolation --out-dir dist $$project || exit 1; done
 
 diagram: $(VENV)/.run  ## Regenerate the transition tables in docs/lifecycle.md
 	$(BIN)/python -m tools.lifecycle_diagram docs/lifecycle.md
@@ -85,25 +98,27 @@ bench: $(VENV)/.bench compiled  ## Measure every row against its baseline; see A
 
 # Start times are measured with compiled bytecode, as an installed package has it.
 compiled: $(VENV)/.run
-	$(BIN)/python -m compileall -q src gen/python
+	$(BIN)/python -m compileall -q src $(CLIENT)
 
 lock: $(VENV)/.dev  ## Pin the newest versions that pyproject.toml allows, with hashes
 	UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 \
-		--generate-hashes --no-emit-index-url --group build --output-file requirements.lock pyproject.toml
+		--generate-hashes --no-emit-index-url --no-emit-package postroom-client --group build --output-file requirements.lock pyproject.toml
 	UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 \
-		--generate-hashes --no-emit-index-url --constraint requirements.lock --group build --group test --group check \
+		--generate-hashes --no-emit-index-url --no-emit-package postroom-client --constraint requirements.lock --group build --group test --group check \
 		--output-file requirements-dev.lock pyproject.toml
 	UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 \
-		--generate-hashes --no-emit-index-url --constraint requirements-dev.lock --group bench \
+		--generate-hashes --no-emit-index-url --no-emit-package postroom-client --constraint requirements-dev.lock --group bench \
 		--output-file requirements-bench.lock pyproject.toml
+	UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 \
+		--generate-hashes --no-emit-index-url --group clients/python/pyproject.toml:gen --output-file requirements-gen.lock
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.run: requirements.lock pyproject.toml | $(VENV)/bin/python
+$(VENV)/.run: requirements.lock pyproject.toml clients/python/pyproject.toml | $(VENV)/bin/python
 	$(PIP_INSTALL) --require-hashes -r requirements.lock
-	$(PIP_INSTALL) --no-deps --no-build-isolation --editable .
-	$(BIN)/python -m compileall -q src gen/python
+	$(PIP_INSTALL) --no-deps --no-build-isolation --editable clients/python --editable .
+	$(BIN)/python -m compileall -q src $(CLIENT)
 	@touch $@
 
 $(VENV)/.dev: requirements-dev.lock $(VENV)/.run | $(VENV)/bin/python
@@ -112,6 +127,11 @@ $(VENV)/.dev: requirements-dev.lock $(VENV)/.run | $(VENV)/bin/python
 
 $(VENV)/.bench: requirements-bench.lock $(VENV)/.dev | $(VENV)/bin/python
 	$(PIP_INSTALL) --require-hashes -r requirements-bench.lock
+	@touch $@
+
+$(GEN_VENV)/.gen: requirements-gen.lock
+	$(PYTHON) -m venv --clear $(GEN_VENV)
+	$(GEN_VENV)/bin/python -m pip install --disable-pip-version-check --quiet --require-hashes -r requirements-gen.lock
 	@touch $@
 
 clean:  ## Remove the virtual environment, caches and build results

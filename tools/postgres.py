@@ -141,15 +141,32 @@ class PostgresServer:
         """Run a statement; returns psql's unaligned output of its rows. Raises CalledProcessError."""
         command = [
             str(self._bin / "psql"),
-            *("-h", "127.0.0.1", "-p", str(self.port), "-U", SUPERUSER, "-d", database),
+            *self._connection(database),
             *("-v", "ON_ERROR_STOP=1", "-XAtc", statement),
         ]
         environment = self._environment() | {"PGPASSWORD": self.password}
         completed = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)  # noqa: S603
         return completed.stdout
 
-    def run(self, program: str, *arguments: str) -> None:
-        """Run one of PostgreSQL's programs as the server's user. Raises RuntimeError."""
+    def dump(self, database: str, *options: str) -> str:
+        """Return a dump of a database as SQL, by pg_dump. Raises RuntimeError."""
+        return self.run("pg_dump", *self._connection(database), *options)
+
+    def restore(self, dump: str, database: str) -> str:
+        """Run a dump in a database as psql does by default, past errors. Returns the errors."""
+        file = self.directory / "restored.sql"
+        file.write_text(dump)
+        self._chown(file)
+        return self.run("psql", *self._connection(database), "-XqAt", "-o", os.devnull, "-f", str(file), errors=True)
+
+    def _connection(self, database: str) -> tuple[str, ...]:
+        return ("-h", "127.0.0.1", "-p", str(self.port), "-U", SUPERUSER, "-d", database)
+
+    def run(self, program: str, *arguments: str, errors: bool = False) -> str:
+        """Run one of PostgreSQL's programs as the server's user.
+
+        Returns its output, or its errors if `errors`. Raises RuntimeError.
+        """
         result = subprocess.run(  # noqa: S603 - the arguments are our own
             [str(self._bin / program), *arguments],
             check=False,
@@ -160,6 +177,7 @@ class PostgresServer:
         )
         if result.returncode != 0:
             raise RuntimeError(f"{program} failed: {result.stdout}{result.stderr}")
+        return str(result.stderr if errors else result.stdout)
 
     def _make_directory(self) -> None:
         self.directory.mkdir(parents=True)

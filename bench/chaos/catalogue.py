@@ -11,8 +11,10 @@ from bench.chaos.scenarios import (
     answer_lost,
     cancelled,
     disk_full,
+    log_growth,
     postgres_killed,
     restarted,
+    restored_dump,
     same_address,
     service_killed,
 )
@@ -49,5 +51,19 @@ SCENARIOS = (
     Scenario("same-address", "50 clients create the same address concurrently", 2_000, same_address.run),
     Scenario("cancelled", "client cancels at a random time", 5_000, cancelled.run),
     Scenario("disk-full", "disk full under load", 20, disk_full.run, open_harness=open_on_tmpfs),
+    Scenario(
+        "log-growth",
+        "write-ahead log during renewals and the purge of a domain's mailboxes",
+        30_000,
+        log_growth.run,
+        engines=(Engine.SQLITE,),
+    ),
     Scenario("restarted", "SIGTERM and restart under load", 50, restarted.run),
+    Scenario(
+        "restored-dump",
+        "dump restored into a fresh cluster, without the tenants' role",
+        10,
+        restored_dump.run,
+        engines=(Engine.POSTGRESQL,),
+    ),
 )

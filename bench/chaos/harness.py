@@ -17,6 +17,7 @@ from bench.chaos.writes import WriteGenerator
 from bench.engine import Engine
 from bench.process import POSTROOM, Process
 from postroomd.runtime.keys import issue_key
+from postroomd.settings import SQLITE_PREFIX
 from postroomd.storage.migrations import migrate
 from postroomd.storage.opening import open_repository
 from tools.ports import free_address
@@ -58,6 +59,11 @@ class ChaosHarness:
         return Engine.POSTGRESQL if self.server else Engine.SQLITE
 
     @property
+    def database_path(self) -> Path:
+        """The database file; for SQLite only."""
+        return Path(self.url.removeprefix(SQLITE_PREFIX))
+
+    @property
     def postgres(self) -> PostgresServer:
         """The database's server. Raises LookupError on SQLite."""
         if self.server is None:
@@ -72,9 +78,13 @@ class ChaosHarness:
         """Return a gateway in front of a service, not started yet."""
         return self._process("gateway", "HTTP", None, {"POSTROOM_GRPC_ADDRESS": service.address})
 
-    def client(self, target: str, *options: tuple[str, str]) -> Client:
-        """Return a client with its own connections and the tenant's key."""
-        client = Client(target, self.token, options)
+    def worker(self) -> Process:
+        """Return a worker, not started yet."""
+        return self._process("worker", "GRPC", None, {"POSTROOM_DATABASE_URL": self.url})
+
+    def client(self, target: str, *options: tuple[str, str], token: str | None = None) -> Client:
+        """Return a client with its own connections and the tenant's key, or that of another tenant."""
+        client = Client(target, token or self.token, options)
         self.cleanups.push_async_callback(client.close)
         return client
 
@@ -102,6 +112,23 @@ def servers_directory() -> Path:
 
 
 @asynccontextmanager
+async def new_server() -> AsyncIterator[PostgresServer]:
+    """A new cluster with an empty database `postroom`, removed at the end."""
+    async with AsyncExitStack() as cleanups:
+        home = servers_directory() / f"server{next(_server_numbers)}"
+        cleanups.callback(shutil.rmtree, home, ignore_errors=True)
+        yield await _start_server(PostgresServer(home, settings=DURABLE), cleanups)
+
+
+async def _start_server(server: PostgresServer, cleanups: AsyncExitStack) -> PostgresServer:
+    await asyncio.to_thread(server.initialize)
+    cleanups.push_async_callback(asyncio.to_thread, server.kill)
+    await asyncio.to_thread(server.start)
+    await asyncio.to_thread(server.sql, "CREATE DATABASE postroom")
+    return server
+
+
+@asynccontextmanager
 async def open_harness(
     engine: Engine, mount: Path | None = None, server_settings: Mapping[str, str] | None = None
 ) -> AsyncIterator[ChaosHarness]:
@@ -110,15 +137,11 @@ async def open_harness(
         directory = Path(cleanups.enter_context(TemporaryDirectory(prefix="postroom-chaos-")))
         if engine is Engine.SQLITE:
             server = None
-            url = f"sqlite+aiosqlite:///{mount or directory}/postroom.db"
+            url = f"{SQLITE_PREFIX}{mount or directory}/postroom.db"
         else:
             home = (mount or servers_directory()) / f"server{next(_server_numbers)}"
             cleanups.callback(shutil.rmtree, home, ignore_errors=True)
-            server = PostgresServer(home, settings=DURABLE | dict(server_settings or {}))
-            await asyncio.to_thread(server.initialize)
-            cleanups.push_async_callback(asyncio.to_thread, server.kill)
-            await asyncio.to_thread(server.start)
-            await asyncio.to_thread(server.sql, "CREATE DATABASE postroom")
+            server = await _start_server(PostgresServer(home, settings=DURABLE | dict(server_settings or {})), cleanups)
             url = server.url("postroom")
         await asyncio.to_thread(migrate, url)
         yield ChaosHarness(url, directory, await _create_tenant(url), server, mount, cleanups)

@@ -18,7 +18,9 @@ COUNTS = {
     "same-address": 2,
     "cancelled": 20,
     "disk-full": 1,
+    "log-growth": 200,
     "restarted": 1,
+    "restored-dump": 1,
 }
 
 # Without the privilege to mount a tmpfs, only SQLite's full disk is tested, by the file size limit below.

@@ -35,6 +35,7 @@ class StubService:
     behaviors: dict[str, Behavior] = field(default_factory=dict)
     calls: list[Call] = field(default_factory=list)
     health: int = health_pb2.HealthCheckResponse.SERVING
+    health_metadata: tuple[tuple[str, str], ...] = ()
     checks: int = 0
     before_check: Callable[[], Awaitable[None]] | None = None
     cancelled: asyncio.Event = field(default_factory=asyncio.Event)
@@ -106,10 +107,11 @@ class StubService:
         methods = {method.name: method for service in self.services for method in service.methods}
         return GetMessageClass(methods[rpc].output_type)()
 
-    async def _check(self, _: Any, __: Context) -> Any:
+    async def _check(self, _: Any, context: Context) -> Any:
         self.checks += 1
         if self.before_check is not None:
             await self.before_check()
+        context.set_trailing_metadata(self.health_metadata)
         return health_pb2.HealthCheckResponse(status=self.health)
 
     def _handler(self, method: MethodDescriptor) -> Any:

@@ -63,6 +63,9 @@ async def test_readiness_gives_the_reason(call: Client) -> None:
     response = await call("GET", "/readyz")
     assert response.status == 503
     assert response.json == {"status": "not_serving", "reason": "the service reports NOT_SERVING"}
+    call.stub.health_metadata = (("x-not-serving-reason", "the role is missing"),)
+    reason = (await call("GET", "/readyz")).json["reason"]
+    assert reason == "the service reports NOT_SERVING: the role is missing"
     await call.stub.stop()
     response = await call("GET", "/readyz")
     assert response.status == 503

@@ -20,6 +20,7 @@ from postroomd.storage import schema as t
 from postroomd.storage.compiled import CompiledRead, Rows, via_sqlalchemy
 from postroomd.storage.database import Database
 from postroomd.storage.drivers import postgresql
+from postroomd.storage.drivers.postgresql_isolation import TENANT_ROLE
 from postroomd.storage.drivers.postgresql_pool import Connection, ExclusivePool
 from postroomd.storage.opening import open_database
 from postroomd.storage.sql import SqlRepository
@@ -213,7 +214,7 @@ async def test_a_tenants_connection_sees_nothing_between_statements(on_postgresq
         assert as_values(await on_postgresql.fetch(UNSCOPED, {"one": 1}, tenant.context)) == [[own.id]]
         assert await compiled.tenant.by_key.fetch(unwrapped.sql, unwrapped.arguments({"one": 1})) == []
     (row,) = await compiled.tenant.by_key.fetch("SELECT current_user, current_setting('postroom.organization_id')", [])
-    assert list(row) == [postgresql.TENANT_ROLE, ""]
+    assert list(row) == [TENANT_ROLE, ""]
 
 
 @pytest.mark.xdist_group("postgresql")

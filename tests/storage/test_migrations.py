@@ -451,7 +451,7 @@ def test_domains_from_before_their_history_are_neither_released_nor_propagating(
     names = "cause, token_absent_since, token_checked_at, released_at, propagating, propagated_mailbox_id"
 
     def ownership(connection: Connection) -> set[tuple[Any, ...]]:
-        return {tuple(row) for row in connection.execute(text(f"SELECT {names} FROM domains"))}  # noqa: S608
+        return {tuple(row) for row in connection.execute(text(f"SELECT {names} FROM domains"))}
 
     assert run(empty, ownership) == {("create", None, None, None, False, None)}
     assert run(empty, all_rows)["domain_transitions"] == []

@@ -112,7 +112,8 @@ class RpcEndpoint:
         consistency = headers.consistency(request.http) if self._is_read else None
         self._apply_if_match(message, request.http)
         metadata = _metadata(request, token, key, consistency)
-        call = self._call(message, timeout=self._call_timeout_seconds, metadata=metadata)
+        timeout = headers.timeout_seconds(request.http, self._call_timeout_seconds)
+        call = self._call(message, timeout=timeout, metadata=metadata)
         try:
             message = await call
         except grpc.aio.AioRpcError as error:

@@ -17,6 +17,8 @@ from postroomd.gateway.violations import InvalidArguments, Violation
 X_REQUEST_ID = istr("X-Request-Id")
 X_AUTH_TOKEN = istr("X-Auth-Token")
 X_CONSISTENCY = istr("X-Consistency")
+X_REQUEST_TIMEOUT = istr("X-Request-Timeout")
+GRPC_TIMEOUT = istr("Grpc-Timeout")
 IDEMPOTENCY_KEY = istr("Idempotency-Key")
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
@@ -28,6 +30,9 @@ _ETAG = re.compile(r'"([\x21\x23-\x7e]{0,255})"')
 _ETAGS = re.compile(r'(?:W/)?"([\x21\x23-\x7e]*)"')
 _ETAG_LIST = re.compile(rf"[ \t,]*{_ETAGS.pattern}(?:[ \t]*,[ \t,]*{_ETAGS.pattern})*[ \t,]*")
 _BEARER = re.compile(r"bearer +(.*)", re.IGNORECASE)
+_SECONDS = re.compile(r"[0-9]{1,8}(?:\.[0-9]{1,9})?")
+_GRPC_TIMEOUT = re.compile(r"([0-9]{1,8})([HMSmun])")
+_UNIT_SECONDS = {"H": 3_600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
 _JSON = re.compile(r'application/json\s*(;\s*charset="?utf-?8"?\s*)?;?', re.IGNORECASE | re.ASCII)
 
 
@@ -79,6 +84,37 @@ def consistency(request: web.BaseRequest) -> str | None:
     if any(value != "strong" for value in values):
         raise InvalidArguments((Violation("x-consistency", "constraint", "must be `strong` or absent"),))
     return "strong" if values else None
+
+
+def timeout_seconds(request: web.BaseRequest, maximum: float) -> float:
+    """Return the deadline that the caller requests, in seconds from now and at most `maximum`, which is the default.
+
+    X-Request-Timeout is a number of seconds; Grpc-Timeout has a unit, as in the gRPC protocol, such as `500m` for
+    milliseconds. The shorter one applies. Raises InvalidArguments for a malformed or repeated header, and for zero.
+    """
+    if X_REQUEST_TIMEOUT not in request.headers and GRPC_TIMEOUT not in request.headers:
+        return maximum
+    requested = [maximum]
+    if (seconds := _only(request, X_REQUEST_TIMEOUT)) is not None:
+        help_message = "must be a number of seconds above 0, such as 2.5"
+        if not _SECONDS.fullmatch(seconds) or not float(seconds):
+            raise InvalidArguments((Violation("x-request-timeout", "format", help_message),))
+        requested.append(float(seconds))
+    if (timeout := _only(request, GRPC_TIMEOUT)) is not None:
+        match = _GRPC_TIMEOUT.fullmatch(timeout)
+        if match is None or not int(match[1]):
+            help_message = "must be 1 to 8 digits and a unit (H, M, S, m, u, n), above 0, such as 500m"
+            raise InvalidArguments((Violation("grpc-timeout", "format", help_message),))
+        requested.append(int(match[1]) * _UNIT_SECONDS[match[2]])
+    return min(requested)
+
+
+def _only(request: web.BaseRequest, name: istr) -> str | None:
+    """Return the value of a header, None if absent. Raises InvalidArguments if it is repeated."""
+    values = request.headers.getall(name, ())
+    if len(values) > 1:
+        raise InvalidArguments((Violation(name.lower(), "format", "must be sent once"),))
+    return values[0] if values else None
 
 
 def if_match(request: web.BaseRequest) -> str | None:

@@ -13,6 +13,7 @@ from postroomd.gateway.json_codec import to_bytes
 from postroomd.gateway.responses import json_response
 
 PROBE_TIMEOUT_SECONDS = 2.0
+NOT_SERVING_REASON = "x-not-serving-reason"  # metadata of the service's response, without secrets
 
 
 class Liveness:
@@ -48,13 +49,15 @@ class Readiness:
 
     async def respond(self, request: IncomingRequest) -> web.Response:
         """Call the health RPC of the service, with a deadline of PROBE_TIMEOUT_SECONDS."""
+        call = self._check(health_pb2.HealthCheckRequest(), timeout=PROBE_TIMEOUT_SECONDS)
         try:
-            health = await self._check(health_pb2.HealthCheckRequest(), timeout=PROBE_TIMEOUT_SECONDS)
+            health = await call
         except grpc.aio.AioRpcError as error:
             return _not_serving(f"the health check of the service failed: {error.code().name}")
         if health.status != health_pb2.HealthCheckResponse.SERVING:
             name = health_pb2.HealthCheckResponse.ServingStatus.Name(health.status)
-            return _not_serving(f"the service reports {name}")
+            reason = {str(key): value for key, value in await call.trailing_metadata() or ()}.get(NOT_SERVING_REASON)
+            return _not_serving(f"the service reports {name}" + (f": {reason}" if reason else ""))
         return json_response(HTTPStatus.OK, to_bytes({"status": "serving"}))
 
 

@@ -99,6 +99,15 @@ TRANSACTIONS_RETRIED = Counter(
     processes=(*SERVE, *WORKER),
 )
 
+SQLITE_LOG_BYTES = Gauge(
+    name="postroom_sqlite_wal_bytes",
+    help="Size of SQLite's write-ahead log. The worker waits beyond 96 MiB, except while a backup or another long read"
+    " transaction keeps the log from being truncated. 0 on PostgreSQL.",
+    unit="bytes",
+    processes=(*SERVE, *WORKER),
+    multiprocess_mode="livemax",
+)
+
 # --- The gateway ------------------------------------------------------------------------------------------------------
 
 HTTP_SECONDS = Histogram(
@@ -140,8 +149,8 @@ REQUESTS_REFUSED = Counter(
 WORKER_STEPS = Counter(
     name="postroom_worker_steps_total",
     help="Completed steps by kind: due mailboxes processed; domains and aliases provisioned; mailboxes reached by a"
-    " change of their domain's status; deleted domains and their mailboxes purged, or handed to the mail platform; provisions confirmed where there is no mail platform; expired"
-    " idempotent responses deleted.",
+    " change of their domain's status; deleted domains and their mailboxes purged, or handed to the mail platform;"
+    " provisions confirmed where there is no mail platform; expired idempotent responses deleted.",
     unit="steps",
     processes=WORKER,
     label_values={"kind": STEPS},
@@ -197,6 +206,7 @@ METRICS: Sequence[Metric[Any]] = (
     PASSWORDS_REFUSED,
     DATABASE_UP,
     TRANSACTIONS_RETRIED,
+    SQLITE_LOG_BYTES,
     HTTP_SECONDS,
     HTTP_CONNECTIONS,
     CONNECTIONS_REFUSED,

@@ -20,6 +20,7 @@ from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.descriptor_pb2 import MethodOptions
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
+from google.rpc import status_pb2
 
 from postroomd.domain.context import CallContext, Consistency, Idempotency, Replayed
 from postroomd.domain.errors import (
@@ -27,6 +28,7 @@ from postroomd.domain.errors import (
     PermissionDenied,
     PostroomError,
     Reason,
+    StorageUnavailable,
     TooManyRequests,
     Unauthenticated,
     Violation,
@@ -38,7 +40,8 @@ from postroomd.rpc.authentication import Authenticator, Caller, secret_of
 from postroomd.rpc.client_address import Metadata
 from postroomd.rpc.metrics import RpcMetrics
 from postroomd.rpc.rate_limits import NO_RATE_LIMITS, RateLimits
-from postroomd.rpc.status import status_of
+from postroomd.rpc.server import Handlers
+from postroomd.rpc.status import retry_pushback, status_of
 from postroomd.storage.protocols.repository import Repository
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
@@ -98,7 +101,8 @@ class Boundary:
     """Builds the gRPC handlers of a service from its RPCs.
 
     Tenants may send an idempotency key with a mutating RPC. It is ignored in the operator's RPCs, which are idempotent
-    without one.
+    without one. While `refuses_calls` returns true, every call fails with UNAVAILABLE: the database lacks what isolates
+    tenants.
     """
 
     repository: Repository
@@ -106,15 +110,18 @@ class Boundary:
     clock: Callable[[], datetime]
     admission: Admission
     rate_limits: RateLimits = NO_RATE_LIMITS
+    refuses_calls: Callable[[], bool] = lambda: False
     unauthenticated: RateLimitedWarning = field(default_factory=_unauthenticated_warning)
 
-    def handlers(self, service: ServiceDescriptor, rpcs: Mapping[str, Rpc]) -> grpc.GenericRpcHandler:
+    def handlers(self, service: ServiceDescriptor, rpcs: Mapping[str, Rpc]) -> Handlers:
         """Return the handlers of every RPC of a service.
 
         Raises KeyError for an RPC without implementation, ValueError for one whose name contains no known resource.
         """
-        methods = {method.name: self._handler(method, rpcs[method.name]) for method in service.methods}
-        return grpc.method_handlers_generic_handler(service.full_name, methods)
+        return {
+            f"/{service.full_name}/{method.name}": self._handler(method, rpcs[method.name])
+            for method in service.methods
+        }
 
     def _handler(self, method: MethodDescriptor, rpc: Rpc) -> Any:
         parse = GetMessageClass(method.input_type).FromString
@@ -124,7 +131,8 @@ class Boundary:
         slots = self.admission.changes if mutating else self.admission.reads
         is_rate_limited = bool(self.rate_limits)
 
-        async def call(raw: bytes, grpc_context: Any) -> bytes:
+        async def call(_requests: object, grpc_context: Any) -> bytes:
+            raw = await grpc_context.read()
             started = perf_counter()
             metadata: Metadata = grpc_context.invocation_metadata()
             request_id = request_id_of(metadata)
@@ -133,7 +141,11 @@ class Boundary:
             caller: Caller | None = None
             admitted = False
             try:
+                if self.refuses_calls():
+                    raise StorageUnavailable
                 caller = await self.authenticator.authenticate(metadata, grpc_context.peer)
+                if raw is grpc.aio.EOF:
+                    raise _no_message()
                 if is_rate_limited:
                     taken = self.rate_limits.take(caller)
                     trailing += taken.trailing
@@ -168,7 +180,7 @@ class Boundary:
                 if not isinstance(error, PostroomError):
                     log.exception("unexpected error")
                 status = status_of(error, request_id, all_details=("x-accept-details", "all") in metadata)
-                code = _CODES[status.code]
+                code = code_of(status)
                 if not admitted and isinstance(error, TooManyRequests):
                     metrics.rejected(code.name)  # logged by sample
                 else:
@@ -178,7 +190,7 @@ class Boundary:
                     else:
                         _log(caller, code.name, started)
                 details = (STATUS_DETAILS, status.SerializeToString())
-                await grpc_context.abort(code, status.message, (*trailing, details))
+                await grpc_context.abort(code, status.message, (*trailing, *retry_pushback(error), details))
             finally:
                 if admitted and caller:
                     slots.release(caller.organization_id)
@@ -188,12 +200,18 @@ class Boundary:
             grpc_context.set_trailing_metadata(trailing)
             return response
 
-        # Without a request deserializer: gRPC would report a malformed request as INTERNAL.
-        return grpc.unary_unary_rpc_method_handler(call)
+        # Without a request deserializer: gRPC would report a malformed request as INTERNAL. As a stream of requests, of
+        # which the first is read: gRPC would never answer a call that ends without a message.
+        return grpc.stream_unary_rpc_method_handler(call)
 
     def _idempotency(self, key: str, digest: bytes, encode: Callable[[Any], bytes]) -> Idempotency:
         now = self.clock()
         return Idempotency(key=key, digest=digest, encode=encode, now=now, expires_at=now + RESPONSE_RETENTION)
+
+
+def code_of(status: status_pb2.Status) -> grpc.StatusCode:
+    """Return gRPC's code of a status."""
+    return _CODES[status.code]
 
 
 def _digest(secret: str, method: MethodDescriptor, raw: bytes) -> bytes:
@@ -257,8 +275,12 @@ def _parse(parse: Callable[[bytes], Message], raw: bytes) -> Message:
     try:
         return parse(raw)
     except DecodeError:
-        message = "must be a message of the RPC's request type, with strings in UTF-8"
-        raise InvalidArguments([Violation("request", Reason.FORMAT, message)]) from None
+        raise _no_message() from None
+
+
+def _no_message() -> InvalidArguments:
+    message = "must be a message of the RPC's request type, with strings in UTF-8"
+    return InvalidArguments([Violation("request", Reason.FORMAT, message)])
 
 
 def _log(caller: Caller | None, code: str, started: float) -> None:

@@ -14,6 +14,7 @@ from google.rpc import code_pb2, error_details_pb2, status_pb2
 from postroomd.domain import errors as e
 
 ERROR_DOMAIN = "postroom"
+RETRY_PUSHBACK = "grpc-retry-pushback-ms"
 MAX_STATUS_BYTES = 5_000
 """The maximum size of a status, unless the caller accepts all details.
 
@@ -129,6 +130,20 @@ ERROR_MAPPINGS: Mapping[type[e.PostroomError], ErrorMapping] = {
     e.TooManyRequests: ErrorMapping(code_pb2.RESOURCE_EXHAUSTED, "TOO_MANY_REQUESTS", details=_retry_info),
     e.StorageUnavailable: ErrorMapping(code_pb2.UNAVAILABLE, "UNAVAILABLE", details=_retry_info),
 }
+
+
+def retry_pushback(error: Exception) -> tuple[tuple[str, str], ...]:
+    """Return the metadata by which a gRPC client times its retry: the delay in milliseconds, or -1 against retries.
+
+    See gRPC proposal A6. Without it, clients apply the backoff of their service config.
+    """
+    match error:
+        case e.TooManyRequests() | e.StorageUnavailable():
+            return ((RETRY_PUSHBACK, str(round(error.retry_after_seconds * 1_000))),)
+        case e.QuotaExceeded():
+            return ((RETRY_PUSHBACK, "-1"),)
+        case _:
+            return ()
 
 
 def status_of(error: Exception, request_id: str, *, all_details: bool = False) -> status_pb2.Status:

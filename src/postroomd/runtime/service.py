@@ -1,25 +1,22 @@
 """The service process: composes repository, servicers, health checks and gRPC servers, and runs them until stopped."""
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AsyncExitStack, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AsyncExitStack
 from datetime import datetime
 from functools import partial
 
 import argon2
-import grpc
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from postroom.admin.v1alpha1 import admin_service_pb2
 from postroom.v1alpha1 import mailbox_service_pb2
 from postroomd.clock import Clock
 from postroomd.domain.domain_names import load_tables
-from postroomd.domain.errors import StorageUnavailable
 from postroomd.domain.records import MailHosts
 from postroomd.domain.reserved_names import ReservedNames
 from postroomd.net import split_list
 from postroomd.observability.logs import get_logger
-from postroomd.observability.metrics import CALL_KINDS, CALLS_IN_PROGRESS, DATABASE_UP, Settable, sampling
+from postroomd.observability.metrics import CALL_KINDS, CALLS_IN_PROGRESS, Settable, sampling
 from postroomd.rpc.admin import AdminServicer
 from postroomd.rpc.admission import Admission
 from postroomd.rpc.aliases import AliasServicer
@@ -30,9 +27,15 @@ from postroomd.rpc.convert import ServiceUrls
 from postroomd.rpc.cpu_pool import CpuPool, default_threads
 from postroomd.rpc.domains import DomainServicer
 from postroomd.rpc.hashing import PasswordHashing, estimated_hash_seconds
+from postroomd.rpc.health import SERVICE as HEALTH_SERVICE
+from postroomd.rpc.health import Health
 from postroomd.rpc.mailboxes import MailboxServicer
 from postroomd.rpc.rate_limits import RateLimits
+from postroomd.rpc.reflection import reflection_handlers
 from postroomd.rpc.searches import SearchLimits
+from postroomd.rpc.server import Handlers, Server
+from postroomd.runtime.database_locks import database_lock
+from postroomd.runtime.health import HealthUpdates
 from postroomd.settings import Settings
 from postroomd.storage.migrations import require_current
 from postroomd.storage.opening import ReplicaUrl, open_repository
@@ -41,15 +44,14 @@ from postroomd.storage.protocols.repository import Repository
 SERVICE = mailbox_service_pb2.DESCRIPTOR.services_by_name["MailboxService"]
 ADMIN_SERVICE = admin_service_pb2.DESCRIPTOR.services_by_name["AdminService"]
 MAX_MESSAGE_BYTES = 4 * 1024 * 1024
-HEALTH_INTERVAL_SECONDS = 1.0
 HEALTH_PROPAGATION_SECONDS = 0.5  # until clients that watch the health status send their calls elsewhere
 
 MAX_METADATA_BYTES = 8 * 1024  # of a call, beyond which gRPC may reject it; always from twice as much
 
 _OPTIONS = (
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
-    # Clients may send keepalive pings every 10 s, also without calls. The third one too early closes their connection.
-    ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
+    # Clients may send keepalive pings every 5 s, also without calls. The third one too early closes their connection.
+    ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.max_ping_strikes", 2),
     ("grpc.keepalive_time_ms", 60_000),
@@ -70,12 +72,13 @@ log = get_logger()
 async def serve(settings: Settings, stop: asyncio.Event, ready: Callable[..., None], clock: Clock) -> None:
     """Serve gRPC until `stop` is set, then drain. Calls `ready` with the bound HOST:PORT and that of the admin service.
 
-    Raises SchemaMismatch, StorageUnavailable, and OSError if an address can't be bound.
+    Raises SchemaMismatch, StorageUnavailable, FatalError, and OSError if an address can't be bound.
     """
     now = clock.now
     url = settings.database_url.get_secret_value()
-    await asyncio.to_thread(require_current, url)
     async with AsyncExitStack() as cleanups:
+        await cleanups.enter_async_context(database_lock(settings, "serve"))
+        await asyncio.to_thread(require_current, url)
         repository = await open_repository(
             url,
             owner=True,
@@ -95,6 +98,8 @@ async def serve(settings: Settings, stop: asyncio.Event, ready: Callable[..., No
             settings.key_cache_seconds,
             ClientAddresses(secret).address_of,
         )
+        names = ["", SERVICE.full_name, *([ADMIN_SERVICE.full_name] if settings.admin_address else [])]
+        health = Health(names)
         admissions = [Admission(settings.max_calls)]
         boundary = Boundary(
             repository=repository,
@@ -102,57 +107,68 @@ async def serve(settings: Settings, stop: asyncio.Event, ready: Callable[..., No
             clock=now,
             admission=admissions[0],
             rate_limits=RateLimits(settings.rate_limit, settings.organization_rate_limit),
+            refuses_calls=lambda: health.calls_refused,
         )
-        services = [(settings.grpc_address, boundary.handlers(SERVICE, _rpcs(settings, repository, hashing, now)))]
-        names = ["", SERVICE.full_name]
+        rpcs = _rpcs(settings, repository, hashing, now)
+        services = [(settings.grpc_address, SERVICE, boundary.handlers(SERVICE, rpcs))]
         if settings.admin_address:
             # A limit of its own: load from tenants does not lock the operator out.
             admissions.append(Admission(settings.max_calls))
-            services.append((settings.admin_address, _admin_handlers(settings, repository, now, admissions[1])))
-            names.append(ADMIN_SERVICE.full_name)
+            handlers = _admin_handlers(settings, repository, now, admissions[1])
+            services.append((settings.admin_address, ADMIN_SERVICE, handlers))
         await cleanups.enter_async_context(sampling(_sampled_gauges(admissions)))
-        health_servicer = health.aio.HealthServicer()
-        await health_servicer.set("", health_pb2.HealthCheckResponse.NOT_SERVING)  # until the database has responded
-        servers: list[grpc.aio.Server] = []
+        updates = HealthUpdates(repository, health)
+        await updates.update()
+        servers: list[Server] = []
         cleanups.push_async_callback(_stop_servers, servers, settings.drain_seconds)
         bound = []
-        for address, handlers in services:
-            server = grpc.aio.server(
-                # gRPC shares ports by default: a second server on this one would start, and receive half of the calls.
-                options=(
-                    *_OPTIONS,
-                    ("grpc.max_concurrent_streams", settings.max_streams),
-                    ("grpc.so_reuseport", int(settings.processes > 1)),
-                )
+        for address, service, handlers in services:
+            # gRPC shares ports by default: a second server on this one would start, and receive half of the calls.
+            options = (
+                *_OPTIONS,
+                ("grpc.max_concurrent_streams", settings.max_streams),
+                ("grpc.so_reuseport", int(settings.processes > 1)),
             )
-            server.add_generic_rpc_handlers((handlers,))
-            health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
+            served = {**handlers, **health.handlers()}
+            if settings.grpc_reflection:
+                served |= reflection_handlers((service.full_name, HEALTH_SERVICE.full_name))
+            server = Server(served, options)
             bound.append(f"{address.rpartition(':')[0]}:{_bind(server, address)}")
             await server.start()
             servers.append(server)
-        health_updates = asyncio.create_task(_update_health(repository, health_servicer, names, stop))
+        health_updates = asyncio.create_task(updates.run(stop))
         cleanups.callback(health_updates.cancel)
         loading = asyncio.create_task(
             asyncio.to_thread(load_tables)
         )  # otherwise the first CreateDomain would load them
         cleanups.callback(loading.cancel)
         ready(*bound)
-        await stop.wait()
+        await _until_stopped(servers, stop)
         log.info("draining")
-        await health_servicer.enter_graceful_shutdown()
+        health.stop()
         # Stopping a server cancels the calls that it has accepted but not dispatched: let clients switch before that.
         await asyncio.sleep(min(HEALTH_PROPAGATION_SECONDS, settings.drain_seconds))
         # Cancelling a database ping could leave a driver's thread behind that keeps the process alive: let it finish.
         await asyncio.wait({health_updates}, timeout=settings.drain_seconds)
 
 
-async def _stop_servers(servers: Sequence[grpc.aio.Server], drain_seconds: float) -> None:
+async def _until_stopped(servers: Sequence[Server], stop: asyncio.Event) -> None:
+    """Return once `stop` is set. Raises RuntimeError if a server ends by itself, rather than run without it."""
+    stopped = asyncio.create_task(stop.wait())
+    ended = [asyncio.create_task(server.wait_for_termination()) for server in servers]
+    await asyncio.wait([stopped, *ended], return_when=asyncio.FIRST_COMPLETED)
+    stopped.cancel()  # but none of `ended`: that would cancel what the server's own stop waits for
+    if not stop.is_set():
+        raise RuntimeError("a gRPC server has ended by itself")
+
+
+async def _stop_servers(servers: Sequence[Server], drain_seconds: float) -> None:
     await asyncio.gather(*(server.stop(drain_seconds) for server in servers))
 
 
 def _admin_handlers(
     settings: Settings, repository: Repository, clock: Callable[[], datetime], admission: Admission
-) -> grpc.GenericRpcHandler:
+) -> Handlers:
     authenticator = Authenticator(repository.admin_keys.find, operator_caller, clock, settings.key_cache_seconds)
     servicer = AdminServicer(administration=repository.administration, policy=settings.lifecycle_policy(), clock=clock)
     boundary = Boundary(repository=repository, authenticator=authenticator, clock=clock, admission=admission)
@@ -264,7 +280,7 @@ def _urls(settings: Settings) -> ServiceUrls:
     )
 
 
-def _bind(server: grpc.aio.Server, address: str) -> int:
+def _bind(server: Server, address: str) -> int:
     try:
         port = server.add_insecure_port(address)
     except RuntimeError:
@@ -272,22 +288,3 @@ def _bind(server: grpc.aio.Server, address: str) -> int:
     if port == 0:
         raise OSError(f"can't listen for gRPC on {address}: the address is in use, or is not one of this machine")
     return port
-
-
-async def _update_health(
-    repository: Repository, servicer: health.aio.HealthServicer, names: Iterable[str], stop: asyncio.Event
-) -> None:
-    """Set the services' health status from whether the database responds, until `stop` is set."""
-    statuses = health_pb2.HealthCheckResponse
-    while not stop.is_set():
-        try:
-            await repository.ping()
-        except StorageUnavailable:
-            serving = False
-        else:
-            serving = True
-        DATABASE_UP.set(serving)
-        for service in names:
-            await servicer.set(service, statuses.SERVING if serving else statuses.NOT_SERVING)
-        with suppress(TimeoutError):
-            await asyncio.wait_for(stop.wait(), HEALTH_INTERVAL_SECONDS)

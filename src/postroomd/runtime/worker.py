@@ -6,6 +6,7 @@ from contextlib import AsyncExitStack
 from datetime import timedelta
 
 from postroomd.clock import Clock
+from postroomd.runtime.database_locks import database_lock
 from postroomd.settings import Settings
 from postroomd.storage.migrations import require_current
 from postroomd.storage.opening import open_repository
@@ -15,12 +16,14 @@ from postroomd.worker.steps import LEASE, MIN_LOOKUP_INTERVAL, Worker
 
 
 async def run(settings: Settings, stop: asyncio.Event, ready: Callable[[], None], clock: Clock) -> None:
-    """Run the worker until `stop` is set. Raises SchemaMismatch and StorageUnavailable, both only at startup."""
+    """Run the worker until `stop` is set. Raises SchemaMismatch, StorageUnavailable and FatalError, only at startup."""
     url = settings.database_url.get_secret_value()
-    await asyncio.to_thread(require_current, url)
     async with AsyncExitStack() as cleanups:
+        await cleanups.enter_async_context(database_lock(settings, "worker"))
+        await asyncio.to_thread(require_current, url)
         repository = await open_repository(
             url,
+            worker=True,
             pool_size=settings.database_pool_size,
             statement_timeout_seconds=settings.statement_timeout_seconds,
         )

@@ -127,6 +127,9 @@ class Settings(BaseSettings):
         ("up", "serve", "gateway"),
         "Address of the gRPC service, `HOST:PORT`; port 0 selects a free port.",
     )
+    grpc_reflection: bool = _setting(
+        False, _SERVICE, "`true` enables server reflection, by which grpcurl and similar clients learn the contract."
+    )
     max_streams: int = _setting(
         100,
         ("up", "serve", "gateway"),
@@ -457,3 +460,4 @@ class UpSettings(Settings):
     domain_validation: Literal["dns", "trust"] = _setting(
         "trust", _RULES, Settings.model_fields["domain_validation"].description or ""
     )
+    grpc_reflection: bool = _setting(True, _SERVICE, Settings.model_fields["grpc_reflection"].description or "")

@@ -28,7 +28,6 @@ from postroomd.storage.replica import Replica
 Result = TypeVar("Result")
 Transaction = Callable[[AsyncConnection], Awaitable[Result]]
 
-CHECKPOINT_SECONDS = 5.0
 UNIQUE_VIOLATION_ATTEMPTS = 3
 RETRY_SECONDS = 10.0  # if the caller sets no deadline
 
@@ -45,8 +44,7 @@ class Database:
         self._engines = engines
         self._replica = replica
         self._running: set[asyncio.Task[Any]] = set()
-        checkpoint = engines.checkpoint
-        self._checkpoints = asyncio.create_task(_checkpoint_periodically(checkpoint)) if checkpoint else None
+        self._upkeep = asyncio.ensure_future(engines.upkeep()) if engines.upkeep else None
 
     @property
     def driver(self) -> Driver:
@@ -118,9 +116,9 @@ class Database:
 
     async def close(self) -> None:
         """Close every connection after its running transaction."""
-        if self._checkpoints:
-            self._checkpoints.cancel()
-            await asyncio.gather(self._checkpoints, return_exceptions=True)  # it may hold a connection
+        if self._upkeep:
+            self._upkeep.cancel()
+            await asyncio.gather(self._upkeep, return_exceptions=True)  # it may hold a connection
         await asyncio.gather(*self._running, return_exceptions=True)
         if self._replica:
             await self._replica.close()
@@ -138,6 +136,8 @@ class Database:
             reraise=True,
         )
         try:
+            if wait_for_room := self._engines.wait_for_room:
+                await wait_for_room()
             return await attempts(self._attempt, work, context, begun)
         except Exception as error:
             raise_translated(error)
@@ -155,15 +155,6 @@ class Database:
         self._running.discard(task)
         if not task.cancelled():
             task.exception()  # retrieved, so that asyncio does not report it if the caller is gone
-
-
-async def _checkpoint_periodically(checkpoint: Callable[[], Awaitable[None]]) -> None:
-    while True:
-        await asyncio.sleep(CHECKPOINT_SECONDS)
-        try:
-            await checkpoint()
-        except Exception as error:  # of any kind: the next one may succeed
-            log.warning("checkpoint failed", error=type(error).__name__)
 
 
 async def _read(engines: Engines, work: Transaction[Result], scope: Scope | None) -> Result:

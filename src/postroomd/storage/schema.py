@@ -413,6 +413,8 @@ TENANT_TABLES = (
 )
 """Tables whose rows PostgreSQL's tenant role sees by row-level security; it has no access to any other."""
 
+TENANT_TABLE_NAMES = tuple(table.name for table in TENANT_TABLES)
+
 LIST_INDEXES = (
     (domains, ("organization_id", "project_id"), ("created_at", "updated_at", "name", "mailbox_total_count")),
     (mailboxes, ("organization_id", "project_id", "domain_id"), ("created_at", "updated_at", "email")),
@@ -441,6 +443,8 @@ Index("ix_domains_project_id", domains.c.project_id)
 
 SEARCHED = ((mailboxes, "email"), (domains, "name"))
 """Columns that are searched by substring, each with a trigram index of migration 0004: `search_TABLE`."""
+
+SEARCHED_NAMES = tuple((table.name, column) for table, column in SEARCHED)
 
 
 def search_columns(table: Table) -> list[Column[Any]]:

@@ -1,6 +1,6 @@
 """One module per database engine, with everything that differs between them, and the choice of one."""
 
-from sqlalchemy import URL, make_url
+from sqlalchemy import URL, Connection, make_url
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from postroomd.storage.drivers.base import Driver, Engines
@@ -17,19 +17,26 @@ def driver_for(url: str | URL) -> Driver:
     return _BY_NAME[make_url(url).get_backend_name()]
 
 
-def driver_of(connection: AsyncConnection) -> Driver:
+def driver_of(connection: AsyncConnection | Connection) -> Driver:
     """Return the driver of a connection."""
     return _BY_NAME[connection.dialect.name]
 
 
 def open_engines(
-    url: str, *, owner: bool, pool_size: int, isolation: str | None = None, statement_timeout_seconds: float = 0
+    url: str,
+    *,
+    owner: bool,
+    pool_size: int,
+    worker: bool = False,
+    isolation: str | None = None,
+    statement_timeout_seconds: float = 0,
 ) -> Engines:
     """Return the connection pools of the database at `url`, without connecting yet."""
     parsed = make_url(url)
     return driver_for(parsed).open_engines(
         parsed,
         owner=owner,
+        worker=worker,
         pool_size=pool_size,
         isolation=isolation,
         statement_timeout_seconds=statement_timeout_seconds,

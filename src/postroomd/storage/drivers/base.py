@@ -12,7 +12,19 @@ from enum import Enum, auto
 from pathlib import Path
 from typing import Any, ClassVar
 
-from sqlalchemy import CTE, URL, Column, ColumnClause, ColumnElement, FromClause, SelectBase, Table, func, select
+from sqlalchemy import (
+    CTE,
+    URL,
+    Column,
+    ColumnClause,
+    ColumnElement,
+    Connection,
+    FromClause,
+    SelectBase,
+    Table,
+    func,
+    select,
+)
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from postroomd.domain.tenancy import Scope
@@ -43,9 +55,11 @@ class Engines:
     reader: AsyncEngine
     writer: AsyncEngine
     compiled: CompiledReader | None
-    checkpoint: Callable[[], Awaitable[None]] | None = None
-    """Moves committed changes from the write-ahead log into the database file, as far as readers permit. Only the
-    process that owns an SQLite file has it, and has to call it for all processes."""
+    upkeep: Callable[[], Awaitable[None]] | None = None
+    """Keeps the write-ahead log small until cancelled, where that is a process's task: in the service and the worker on
+    SQLite."""
+    wait_for_room: Callable[[], Awaitable[None]] | None = None
+    """Returns once the write-ahead log has room for another transaction, where the process has to wait for that."""
 
     async def close(self) -> None:
         """Close every connection after its running statement."""
@@ -80,12 +94,19 @@ class Driver(ABC):
 
     @abstractmethod
     def open_engines(
-        self, url: URL, *, owner: bool, pool_size: int, isolation: str | None, statement_timeout_seconds: float
+        self,
+        url: URL,
+        *,
+        owner: bool,
+        worker: bool,
+        pool_size: int,
+        isolation: str | None,
+        statement_timeout_seconds: float,
     ) -> Engines:
         """Return the connection pools of a database, without connecting yet.
 
-        `owner` may checkpoint an SQLite file; the other arguments apply to PostgreSQL. `statement_timeout_seconds` is
-        the maximum duration of a statement, 0 for none.
+        `owner` checkpoints an SQLite file, and a `worker` waits for that; the other arguments apply to PostgreSQL.
+        `statement_timeout_seconds` is the maximum duration of a statement, 0 for none.
         """
 
     @abstractmethod
@@ -109,6 +130,29 @@ class Driver(ABC):
     @abstractmethod
     def enlarged_page_cache(self, connection: AsyncConnection) -> AbstractAsyncContextManager[None]:
         """Return a context in which a bulk change keeps its changed pages in memory."""
+
+    # --- Isolation of tenants ---
+
+    @abstractmethod
+    def prepare(self, connection: Connection) -> None:
+        """Create what migrations refer to and the database itself does not hold. Raises SchemaMismatch."""
+
+    @abstractmethod
+    def repair(self, connection: Connection, tables: Sequence[str], searched: Sequence[tuple[str, str]]) -> None:
+        """Create what a migrated database may lack after a restore. Raises SchemaMismatch, with a remedy.
+
+        `tables` hold rows of tenants; `searched` has the tables and columns with a trigram index.
+        """
+
+    @abstractmethod
+    def faults(
+        self, connection: Connection, tables: Sequence[str], searched: Sequence[tuple[str, str]]
+    ) -> Sequence[str]:
+        """Return what `repair` would create, for the operator; empty for an intact database."""
+
+    @abstractmethod
+    def hidden_tables(self, connection: Connection, tables: Sequence[str]) -> Sequence[str]:
+        """Return the tables of which the database user does not see every row."""
 
     # --- Queries ---
 

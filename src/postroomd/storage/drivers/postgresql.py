@@ -16,14 +16,18 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from postroomd.domain.tenancy import Scope
 from postroomd.storage.compiled import CompiledReader, ReadPath
 from postroomd.storage.drivers.base import POOL_TIMEOUT_SECONDS, Driver, Engines, Failure, Matches
+from postroomd.storage.drivers.postgresql_isolation import (
+    TENANT_ROLE,
+    Searched,
+    inspect_isolation,
+    repair_isolation,
+    require_role,
+)
 from postroomd.storage.drivers.postgresql_pool import Connection, ExclusivePool
 from postroomd.storage.drivers.types import ID, OCTETS
 
 CONNECT_TIMEOUT_SECONDS = 5.0
 SYSTEM_CONNECTIONS = 1  # for compiled reads without a tenant: API keys. Half of all connections serve tenants' reads.
-
-TENANT_ROLE = "postroom_tenant"
-"""The role of tenants' statements. It owns no table, so that row-level security applies to it."""
 
 
 class PostgresqlDriver(Driver):
@@ -33,11 +37,19 @@ class PostgresqlDriver(Driver):
     snapshot_options: ClassVar[Mapping[str, Any]] = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
 
     def open_engines(
-        self, url: sa.URL, *, owner: bool, pool_size: int, isolation: str | None, statement_timeout_seconds: float
+        self,
+        url: sa.URL,
+        *,
+        owner: bool,
+        worker: bool,
+        pool_size: int,
+        isolation: str | None,
+        statement_timeout_seconds: float,
     ) -> Engines:
-        """Return the connection pools of a database, of `pool_size` connections together; `owner` has no effect.
+        """Return the connection pools of a database, of `pool_size` connections together.
 
-        Nor has the timeout behind a pooler, which refuses such settings: there it is the role's, or the pooler's.
+        `owner` and `worker` have no effect. Nor has the timeout behind a pooler, which refuses such settings: there it
+        is the role's, or the pooler's.
         """
         options: dict[str, Any] = {"isolation_level": isolation} if isolation else {}
         if _is_behind_pooler(url):
@@ -68,6 +80,22 @@ class PostgresqlDriver(Driver):
             "SELECT set_config('role', :role, true), set_config('postroom.organization_id', :organization_id, true)"
         )
         await connection.execute(entering, {"role": TENANT_ROLE, "organization_id": scope.organization_id})
+
+    def prepare(self, connection: sa.Connection) -> None:
+        """Create the tenants' role, to which migrations grant access."""
+        require_role(connection)
+
+    def repair(self, connection: sa.Connection, tables: Sequence[str], searched: Searched) -> None:
+        """Create what is missing of role, grants, policies, extension and trigram indexes."""
+        repair_isolation(connection, tables, searched)
+
+    def faults(self, connection: sa.Connection, tables: Sequence[str], searched: Searched) -> Sequence[str]:
+        """Return what is missing of role, grants, policies, extension and trigram indexes."""
+        return [*inspect_isolation(connection, tables, searched).faults()]
+
+    def hidden_tables(self, connection: sa.Connection, tables: Sequence[str]) -> Sequence[str]:
+        """Return the tables to which row-level security applies for the database user itself."""
+        return inspect_isolation(connection, tables, ()).hidden()
 
     @asynccontextmanager
     async def enlarged_page_cache(self, connection: AsyncConnection) -> AsyncIterator[None]:

@@ -1,8 +1,8 @@
 """SQLite in WAL mode: one writer connection per process, a few readers, and threads for compiled reads.
 
 SQLite before 3.51.3 can lose committed writes if two connections checkpoint the write-ahead log at the same time.
-Therefore only the writer of the process that owns the file, the service, does so; `wal_autocheckpoint` is off in every
-other connection.
+Therefore only the writer of the process that owns the file, the service, does so by itself; `wal_autocheckpoint` is off
+in every other connection. See `sqlite_log` for the rest.
 """
 
 import sqlite3
@@ -19,6 +19,7 @@ from sqlalchemy.sql.operators import custom_op
 from postroomd.domain.tenancy import Scope
 from postroomd.storage.compiled import CompiledReader, ReadPath
 from postroomd.storage.drivers.base import POOL_TIMEOUT_SECONDS, Driver, Engines, Failure, Matches
+from postroomd.storage.drivers.sqlite_log import KEPT_LOG_BYTES, WriteAheadLog, always, unless_a_service_runs
 from postroomd.storage.drivers.sqlite_pool import QueueingPool
 from postroomd.storage.drivers.types import ID
 
@@ -26,6 +27,8 @@ BUSY_TIMEOUT_MS = 5_000
 READERS = 4
 # A reader's own page cache duplicates the system's: 512 KiB hold the inner pages of the indexes.
 READER_PRAGMAS = {"wal_autocheckpoint": 0, "cache_size": -512}
+# SQLite shortens a log that it begins anew, but otherwise never.
+WRITER_PRAGMAS = {"journal_size_limit": KEPT_LOG_BYTES}
 BULK_CACHE_KIB = 128 * 1024  # a larger cache deletes a domain with 100,000 mailboxes no faster
 BY_KEY_POOL = (2, 32)  # connections, and statements queued for the first before the second is used
 SCAN_POOL = (3, 1)
@@ -38,22 +41,34 @@ class SqliteDriver(Driver):
     snapshot_options: ClassVar[Mapping[str, Any]] = {}  # every read transaction is a snapshot
 
     def open_engines(
-        self, url: sa.URL, *, owner: bool, pool_size: int, isolation: str | None, statement_timeout_seconds: float
+        self,
+        url: sa.URL,
+        *,
+        owner: bool,
+        worker: bool,
+        pool_size: int,
+        isolation: str | None,
+        statement_timeout_seconds: float,
     ) -> Engines:
-        """Return the connection pools of a file; only `owner` has an effect."""
+        """Return the connection pools of a file; only `owner` and `worker` have an effect."""
         reader = _engine(url, READERS, begin="BEGIN", pragmas=READER_PRAGMAS)
-        writer_pragmas = {} if owner else {"wal_autocheckpoint": 0}
+        writer_pragmas = WRITER_PRAGMAS if owner else {**WRITER_PRAGMAS, "wal_autocheckpoint": 0}
         writer = _engine(url, 1, begin="BEGIN IMMEDIATE", pragmas=writer_pragmas)
         connect = partial(_read_only_connection, url)
         path = ReadPath(QueueingPool(connect, *BY_KEY_POOL), QueueingPool(connect, *SCAN_POOL))
         compiled = CompiledReader(reader.dialect, path, path)
-        return Engines(self, reader, writer, compiled, partial(_checkpoint, writer) if owner else None)
+        if not (owner or worker):
+            return Engines(self, reader, writer, compiled)
+        database = self.file(url)
+        write_ahead_log = WriteAheadLog(database, writer, always if owner else unless_a_service_runs(database))
+        wait_for_room = write_ahead_log.wait_for_room if worker else None
+        return Engines(self, reader, writer, compiled, write_ahead_log.keep_small, wait_for_room)
 
     def describe(self, url: sa.URL) -> str:
         """Return the engine and the path of the file."""
         return f"SQLite {url.database}"
 
-    def file(self, url: sa.URL) -> Path | None:
+    def file(self, url: sa.URL) -> Path:
         """Return the path of the file."""
         return Path(str(url.database))
 
@@ -63,6 +78,22 @@ class SqliteDriver(Driver):
 
     async def enter_tenant(self, connection: AsyncConnection, scope: Scope) -> None:
         """Do nothing: SQLite has no row-level security."""
+
+    def prepare(self, connection: sa.Connection) -> None:
+        """Do nothing: a file holds all of its database."""
+
+    def repair(self, connection: sa.Connection, tables: Sequence[str], searched: Sequence[tuple[str, str]]) -> None:
+        """Do nothing: a file holds all of its database."""
+
+    def faults(
+        self, connection: sa.Connection, tables: Sequence[str], searched: Sequence[tuple[str, str]]
+    ) -> Sequence[str]:
+        """Return nothing: a file holds all of its database."""
+        return ()
+
+    def hidden_tables(self, connection: sa.Connection, tables: Sequence[str]) -> Sequence[str]:
+        """Return nothing: there is no row-level security."""
+        return ()
 
     @asynccontextmanager
     async def enlarged_page_cache(self, connection: AsyncConnection) -> AsyncIterator[None]:
@@ -177,10 +208,3 @@ def _configure(connection: Any, pragmas: Mapping[str, int]) -> None:
     for name, value in settings.items():
         cursor.execute(f"PRAGMA {name} = {value}")
     cursor.close()
-
-
-async def _checkpoint(engine: AsyncEngine) -> None:
-    async with engine.connect() as connection:
-        # On the driver's connection: SQLAlchemy would begin a transaction, in which no checkpoint is possible.
-        pooled = await connection.get_raw_connection()
-        await connection.run_sync(lambda _: pooled.cursor().execute("PRAGMA wal_checkpoint(PASSIVE)"))

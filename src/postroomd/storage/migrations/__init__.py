@@ -1,15 +1,16 @@
 """Schema migrations, by Alembic. Revisions run forward only, on live data."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
 from sqlalchemy import Connection, inspect, text
 
-from postroomd.domain.errors import SchemaMismatch
+from postroomd.domain.errors import SchemaMismatch, summarize
 from postroomd.storage.database import raise_translated
-from postroomd.storage.drivers import migration_engine
+from postroomd.storage.drivers import driver_of, migration_engine
+from postroomd.storage.schema import SEARCHED_NAMES, TENANT_TABLE_NAMES
 
 Result = TypeVar("Result")
 
@@ -23,6 +24,9 @@ HEAD = "0007"
 def migrate(url: str) -> None:
     """Upgrade the schema of the database at `url`, which may be empty, to HEAD.
 
+    Creates what a database at HEAD lacks because it was restored from a dump: on PostgreSQL the tenants' role, its
+    grants and policies.
+
     Raises SchemaMismatch for a database of a newer version, StorageUnavailable.
     """
     asyncio.run(_run(url, _upgrade))
@@ -30,9 +34,7 @@ def migrate(url: str) -> None:
 
 def require_current(url: str) -> None:
     """Raise SchemaMismatch, with a remedy in its message, if the schema is not at HEAD or a copy is unfinished."""
-    revision, unfinished = asyncio.run(
-        _run(url, lambda connection: (current_revision(connection), inspect(connection).has_table(COPY_PROGRESS)))
-    )
+    revision, unfinished, hidden = asyncio.run(_run(url, _state))
     if unfinished:
         raise SchemaMismatch("the database is an unfinished copy: run the same `postroom copy` again first")
     if revision is None:
@@ -41,6 +43,16 @@ def require_current(url: str) -> None:
         raise SchemaMismatch(f"the database is at schema {revision}, behind {HEAD}: run `postroom migrate` first")
     if revision > HEAD:
         raise SchemaMismatch(f"the database is at schema {revision}, ahead of {HEAD}: run a newer Postroom")
+    if hidden:
+        raise SchemaMismatch(
+            f"the database user does not see every row of {summarize(hidden)}: connect as the owner of the tables"
+        )
+
+
+def _state(connection: Connection) -> tuple[str | None, bool, Sequence[str]]:
+    """Return the revision, whether a copy is unfinished, and the tables with rows that the user does not see."""
+    hidden = driver_of(connection).hidden_tables(connection, TENANT_TABLE_NAMES)
+    return current_revision(connection), inspect(connection).has_table(COPY_PROGRESS), hidden
 
 
 def current_revision(connection: Connection) -> str | None:
@@ -52,11 +64,17 @@ def current_revision(connection: Connection) -> str | None:
 
 
 def _upgrade(connection: Connection) -> None:
+    driver = driver_of(connection)
     revision = current_revision(connection)
-    if revision == HEAD:
-        return
     if revision is not None and revision > HEAD:
         raise SchemaMismatch(f"the database is at schema {revision}, ahead of {HEAD}: run a newer Postroom")
+    if revision != HEAD:
+        driver.prepare(connection)
+        _run_revisions(connection)
+    driver.repair(connection, TENANT_TABLE_NAMES, SEARCHED_NAMES)
+
+
+def _run_revisions(connection: Connection) -> None:
     from alembic import command
     from alembic.config import Config
 

@@ -1,5 +1,6 @@
 """All storage protocols as one object."""
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from postroomd.domain.context import CallContext
@@ -50,6 +51,12 @@ class Repository(Protocol):
 
     async def ping(self) -> None:
         """Run one statement on the database. Raises StorageUnavailable."""
+
+    async def faults(self) -> Sequence[str]:
+        """Return what the database lacks to isolate and serve tenants, for the operator; empty if it is intact.
+
+        A database restored from a dump may lack what the dump does not hold. Raises StorageUnavailable.
+        """
 
     async def close(self) -> None:
         """Wait for running transactions, then close every connection."""

@@ -1,11 +1,14 @@
 """The storage protocols over SQLAlchemy Core: one implementation for both engines."""
 
+from collections.abc import Sequence
+
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from postroomd.domain.context import CallContext
 from postroomd.storage.database import Database
 from postroomd.storage.idempotency import require_unused
+from postroomd.storage.schema import SEARCHED_NAMES, TENANT_TABLE_NAMES
 from postroomd.storage.sql.admin_keys import SqlAdminKeys
 from postroomd.storage.sql.administration import SqlAdministration
 from postroomd.storage.sql.aliases import SqlAliases
@@ -40,6 +43,15 @@ class SqlRepository:
             await connection.execute(select(1))
 
         await self._database.read(transaction)
+
+    async def faults(self) -> Sequence[str]:
+        """Return what the database lacks to isolate and serve tenants. Raises StorageUnavailable."""
+        driver = self._database.driver
+
+        async def transaction(connection: AsyncConnection) -> Sequence[str]:
+            return await connection.run_sync(driver.faults, TENANT_TABLE_NAMES, SEARCHED_NAMES)
+
+        return await self._database.read(transaction)
 
     async def close(self) -> None:
         """Wait for running transactions, then close every connection."""

@@ -1,0 +1,192 @@
+"""What isolates tenants on PostgreSQL, and makes their searches fast: how it is verified, and how it is restored.
+
+A role belongs to a cluster, not to a database. A dump that is restored into another cluster has no role for tenants,
+and therefore neither its grants nor the policies for it; whoever restores it may also leave out owners and extensions.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+
+from postroomd.domain.errors import SchemaMismatch, summarize
+
+TENANT_ROLE = "postroom_tenant"
+"""The role of tenants' statements. It owns no table, so that row-level security applies to it."""
+
+EXTENSION = "pg_trgm"
+_PRIVILEGES = ("SELECT", "INSERT", "UPDATE", "DELETE")
+_OWN = "organization_id = NULLIF(current_setting('postroom.organization_id', true), '')::uuid"
+
+# Roles are shared by the databases of a server: another one may create it at the same time.
+_CREATE_ROLE = f"""
+DO $$ BEGIN
+  CREATE ROLE {TENANT_ROLE} NOLOGIN;
+EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL;
+END $$
+"""
+
+_ROLE = sa.text(
+    "SELECT r.rolname IS NOT NULL AS exists, r.rolsuper OR r.rolbypassrls AS bypasses,"
+    " pg_has_role(current_user, r.oid, 'MEMBER') AS is_member,"
+    " has_schema_privilege(r.oid, current_schema(), 'USAGE') AS has_schema,"
+    " u.rolsuper OR u.rolcreaterole AS may_create_role"
+    " FROM pg_roles u LEFT JOIN pg_roles r ON r.rolname = :role WHERE u.rolname = current_user"
+)
+
+_GRANTED = " AND ".join(f"has_table_privilege(r.oid, c.oid, '{each}')" for each in _PRIVILEGES)
+_TABLES = sa.text(
+    "SELECT c.relname AS name, c.relrowsecurity AS is_enabled, row_security_active(c.oid) AS hides_rows,"  # noqa: S608
+    f" {_GRANTED} AS is_granted,"
+    " p.oid IS NOT NULL AS has_policy,"
+    " r.oid = ANY (p.polroles) AND p.polcmd = '*' AND p.polpermissive AND p.polwithcheck IS NULL"
+    " AND pg_get_expr(p.polqual, c.oid) LIKE '(organization_id = %postroom.organization_id%uuid)' AS has_right_policy"
+    " FROM unnest(CAST(:tables AS text[])) WITH ORDINALITY AS t(name, number)"
+    " JOIN pg_class c ON c.oid = to_regclass(t.name)"
+    " LEFT JOIN pg_roles r ON r.rolname = :role"
+    " LEFT JOIN pg_policy p ON p.polrelid = c.oid AND p.polname = 'tenant' ORDER BY t.number"
+)
+
+_VIEWS = sa.text(
+    "SELECT c.relname AS name, has_table_privilege(r.oid, c.oid, 'SELECT') AS is_granted"
+    " FROM unnest(CAST(:views AS text[])) WITH ORDINALITY AS t(name, number)"
+    " JOIN pg_class c ON c.oid = to_regclass(t.name)"
+    " LEFT JOIN pg_roles r ON r.rolname = :role ORDER BY t.number"
+)
+
+_NAMESPACE = sa.text(
+    "SELECT quote_ident(nspname) FROM pg_extension JOIN pg_namespace n ON n.oid = extnamespace WHERE extname = :name"
+)
+_EXTENSION = sa.text(
+    "SELECT count(*) FILTER (WHERE name = :name), count(*) FILTER (WHERE installed_version IS NOT NULL),"
+    " has_database_privilege(current_database(), 'CREATE')"
+    " FROM pg_available_extensions WHERE name = :name"
+)
+_INDEXES = sa.text(
+    "SELECT name FROM unnest(CAST(:indexes AS text[])) WITH ORDINALITY AS t(name, number)"
+    " WHERE to_regclass(name) IS NULL ORDER BY number"
+)
+
+Searched = Sequence[tuple[str, str]]
+"""Tables that are searched by substring, with the searched column."""
+
+
+@dataclass(frozen=True, slots=True)
+class Isolation:
+    """What a database has of its isolation, and what it lacks."""
+
+    role: Any
+    tables: Sequence[Any]
+    views: Sequence[Any]
+    has_extension: bool
+    missing_indexes: Sequence[str]
+
+    def faults(self) -> Iterator[str]:
+        """Yield what is missing, for the operator."""
+        if not self.role.exists:
+            yield f"the role {TENANT_ROLE} does not exist"
+        elif self.role.bypasses:
+            yield f"the role {TENANT_ROLE} bypasses row-level security"
+        elif not self.role.is_member:
+            yield f"the database user is not a member of the role {TENANT_ROLE}"
+        if self.role.exists and not self.role.has_schema:
+            yield f"the role {TENANT_ROLE} may not use the schema"
+        if self.role.exists and (names := [each.name for each in (*self.tables, *self.views) if not each.is_granted]):
+            yield f"the role {TENANT_ROLE} lacks grants on {summarize(names)}"
+        if names := [table.name for table in self.tables if not table.is_enabled]:
+            yield f"row-level security is disabled on {summarize(names)}"
+        if names := [table.name for table in self.tables if not table.has_right_policy]:
+            yield f"the row-level security policy of {summarize(names)} is missing"
+        if not self.has_extension:
+            yield f"the extension {EXTENSION} is missing"
+        if self.missing_indexes:
+            yield f"the index {summarize(self.missing_indexes)} is missing"
+
+    def hidden(self) -> Sequence[str]:
+        """Return the tables whose rows the database user itself does not see all."""
+        return [table.name for table in self.tables if table.hides_rows]
+
+
+def inspect_isolation(connection: sa.Connection, tables: Sequence[str], searched: Searched) -> Isolation:
+    """Return what the database has. Changes nothing."""
+    role = {"role": TENANT_ROLE}
+    views = [f"search_{table}" for table, _ in searched]
+    indexes = [_index(table, column) for table, column in searched]
+    return Isolation(
+        connection.execute(_ROLE, role).one(),
+        connection.execute(_TABLES, {**role, "tables": list(tables)}).all(),
+        connection.execute(_VIEWS, {**role, "views": views}).all(),
+        connection.execute(_NAMESPACE, {"name": EXTENSION}).scalar() is not None,
+        connection.execute(_INDEXES, {"indexes": indexes}).scalars().all(),
+    )
+
+
+def require_role(connection: sa.Connection) -> None:
+    """Create the tenants' role where it is missing, and join it. Raises SchemaMismatch, with a remedy."""
+    role = connection.execute(_ROLE, {"role": TENANT_ROLE}).one()
+    if role.exists and role.is_member:
+        return
+    if not role.may_create_role:
+        raise SchemaMismatch(
+            f"the database user may not create the role {TENANT_ROLE}: have an administrator run"
+            f" CREATE ROLE {TENANT_ROLE} NOLOGIN, and grant the role to the user"
+        )
+    connection.execute(sa.text(_CREATE_ROLE))
+    connection.execute(sa.text(f"GRANT {TENANT_ROLE} TO CURRENT_USER"))
+
+
+def require_extension(connection: sa.Connection) -> None:
+    """Create the extension for trigram indexes where it is missing. Raises SchemaMismatch, with a remedy."""
+    available, installed, may_create = connection.execute(_EXTENSION, {"name": EXTENSION}).one()
+    if installed:
+        return
+    if not available:
+        raise SchemaMismatch(
+            f"the PostgreSQL server lacks the extension {EXTENSION}: install its contrib package first"
+        )
+    if not may_create:
+        raise SchemaMismatch(
+            f"the database user may not create the extension {EXTENSION}:"
+            f" have its owner run CREATE EXTENSION {EXTENSION} first"
+        )
+    connection.execute(sa.text(f"CREATE EXTENSION IF NOT EXISTS {EXTENSION}"))
+
+
+def repair_isolation(connection: sa.Connection, tables: Sequence[str], searched: Searched) -> None:
+    """Create what is missing, and nothing else: an intact database is not locked. Raises SchemaMismatch."""
+    require_role(connection)
+    require_extension(connection)
+    found = inspect_isolation(connection, tables, searched)
+    for statement in _repairs(connection, found, searched):
+        connection.execute(sa.text(statement))
+    if faults := [*inspect_isolation(connection, tables, searched).faults()]:
+        raise SchemaMismatch(f"{'; '.join(faults)}: connect as the owner of the tables, or as a superuser")
+
+
+def _repairs(connection: sa.Connection, found: Isolation, searched: Searched) -> Iterator[str]:
+    if found.role.bypasses:
+        yield f"ALTER ROLE {TENANT_ROLE} NOSUPERUSER NOBYPASSRLS"
+    if not found.role.has_schema:
+        schema = connection.scalar(sa.text("SELECT quote_ident(current_schema())"))
+        yield f"GRANT USAGE ON SCHEMA {schema} TO {TENANT_ROLE}"
+    for table in found.tables:
+        if not table.is_granted:
+            yield f"GRANT {', '.join(_PRIVILEGES)} ON {table.name} TO {TENANT_ROLE}"
+        if not table.is_enabled:
+            yield f"ALTER TABLE {table.name} ENABLE ROW LEVEL SECURITY"
+        if not table.has_right_policy:
+            if table.has_policy:
+                yield f"DROP POLICY tenant ON {table.name}"
+            yield f"CREATE POLICY tenant ON {table.name} TO {TENANT_ROLE} USING ({_OWN})"
+    for view in found.views:
+        if not view.is_granted:
+            yield f"GRANT SELECT ON {view.name} TO {TENANT_ROLE}"
+    namespace = connection.scalar(_NAMESPACE, {"name": EXTENSION})
+    for table, column in searched:
+        if _index(table, column) in found.missing_indexes:
+            yield f"CREATE INDEX {_index(table, column)} ON {table} USING gin ({column} {namespace}.gin_trgm_ops)"
+
+
+def _index(table: str, column: str) -> str:
+    return f"search_{table}_{column}"
