@@ -16,7 +16,9 @@ from postroomd.storage.drivers import open_engines
 INVARIANTS = {
     "projects whose mailbox_count is wrong": """
         SELECT count(*) FROM projects WHERE mailbox_count <>
-        (SELECT count(*) FROM mailboxes WHERE mailboxes.project_id = projects.id)""",
+        (SELECT count(*) FROM mailboxes WHERE mailboxes.project_id = projects.id
+         AND NOT (status IN ('deletion_scheduled', 'deleting') AND subscription_period IS NULL
+                  AND period_anchor_at = created_at))""",
     "domains whose mailbox_total_count is wrong": """
         SELECT count(*) FROM domains WHERE mailbox_total_count <>
         (SELECT count(*) FROM mailboxes WHERE mailboxes.domain_id = domains.id)""",

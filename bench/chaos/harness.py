@@ -64,6 +64,11 @@ class ChaosHarness:
         return Path(self.url.removeprefix(SQLITE_PREFIX))
 
     @property
+    def log_path(self) -> Path:
+        """The write-ahead log; for SQLite only."""
+        return self.database_path.with_name(f"{self.database_path.name}-wal")
+
+    @property
     def postgres(self) -> PostgresServer:
         """The database's server. Raises LookupError on SQLite."""
         if self.server is None:

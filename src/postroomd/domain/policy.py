@@ -16,7 +16,7 @@ class LifecyclePolicy:
     The retentions are the times between a scheduled deletion and the purge: `deletion_retention` after a caller deleted
     the mailbox, `cancellation_retention` after its subscription ended, canceled or unpaid. `quarantine` is the time
     after a purge in which the address can't be used again. `unpaid_retention` replaces both for mailboxes that were
-    never paid for; None: it does not.
+    never paid for; None means `deletion_retention`.
 
     `release_grace`: the time of continuous absence of its validation token after which a ready domain loses its name.
 

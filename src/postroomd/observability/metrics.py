@@ -25,7 +25,9 @@ SERVE, GATEWAY, WORKER = ("serve",), ("gateway",), ("worker",)
 CALL_KINDS = ("reads", "changes")
 REFUSED_KINDS = (*CALL_KINDS, "key_lookups", "searches", "rate_limit")
 STEPS = tuple(kind for kind in StepKind if kind not in {StepKind.POLL, StepKind.DNS_LOOKUP})
+FAULT_KINDS = ("damaged", "file_replaced", "log_replaced", "disk_full", "io_error")
 FAILURES = (*StepKind, "database")
+CERTIFICATE_PURPOSES = ("grpc", "http", "grpc-client")
 
 # --- The service ------------------------------------------------------------------------------------------------------
 
@@ -99,6 +101,14 @@ TRANSACTIONS_RETRIED = Counter(
     processes=(*SERVE, *WORKER),
 )
 
+DATABASE_FAULTS = Counter(
+    name="postroom_database_faults_total",
+    help="Faults of SQLite's files by kind: damaged, deleted or replaced while in use (file or write-ahead log), full"
+    " disk, failed input or output. The first three last until the process is restarted. 0 on PostgreSQL.",
+    unit="faults",
+    processes=(*SERVE, *WORKER),
+    label_values={"kind": FAULT_KINDS},
+)
 SQLITE_LOG_BYTES = Gauge(
     name="postroom_sqlite_wal_bytes",
     help="Size of SQLite's write-ahead log. The worker waits beyond 96 MiB, except while a backup or another long read"
@@ -186,6 +196,21 @@ WORKER_LAST_RUN = Gauge(
 
 # --- Every process ----------------------------------------------------------------------------------------------------
 
+CERTIFICATE_RELOADS = Counter(
+    name="postroom_certificate_reloads_total",
+    help="Reloads of TLS certificates after a change of their files; a failed one keeps the previous certificates.",
+    unit="reloads",
+    processes=(*SERVE, *GATEWAY),
+    label_values={"purpose": CERTIFICATE_PURPOSES, "outcome": ("loaded", "failed")},
+)
+CERTIFICATE_EXPIRY = Gauge(
+    name="postroom_certificate_expiry_timestamp_seconds",
+    help="End of the validity of the certificate in use; no series without TLS.",
+    unit="seconds since 1970",
+    processes=(*SERVE, *GATEWAY),
+    label_values={"purpose": DYNAMIC},
+    multiprocess_mode="livemin",
+)
 BUILD_INFO = Gauge(
     name="postroom_build_info",
     help="Always 1; the label is the version of Postroom.",
@@ -206,6 +231,7 @@ METRICS: Sequence[Metric[Any]] = (
     PASSWORDS_REFUSED,
     DATABASE_UP,
     TRANSACTIONS_RETRIED,
+    DATABASE_FAULTS,
     SQLITE_LOG_BYTES,
     HTTP_SECONDS,
     HTTP_CONNECTIONS,
@@ -217,6 +243,8 @@ METRICS: Sequence[Metric[Any]] = (
     WORKER_FAILURES,
     WORKER_LAG,
     WORKER_LAST_RUN,
+    CERTIFICATE_RELOADS,
+    CERTIFICATE_EXPIRY,
     BUILD_INFO,
 )
 """All metrics, in the order of the table in docs/metrics.md."""

@@ -38,8 +38,8 @@ class HealthUpdates:
             await self._repository.ping()
             if self._faults or monotonic() - self._verified_at > VERIFICATION_INTERVAL_SECONDS:
                 await self._verify()
-        except StorageUnavailable:
-            responds, reason = False, "the database is unavailable"
+        except StorageUnavailable as error:
+            responds, reason = False, error.reason or "the database is unavailable"
         else:
             responds, reason = True, self._faults
         DATABASE_UP.set(responds)

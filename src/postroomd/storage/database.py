@@ -22,6 +22,7 @@ from postroomd.storage.failures import (
     is_unique_violation,
     unwrapped,
 )
+from postroomd.storage.files import DatabaseFiles
 from postroomd.storage.idempotency import run_idempotently
 from postroomd.storage.replica import Replica
 
@@ -44,7 +45,7 @@ class Database:
         self._engines = engines
         self._replica = replica
         self._running: set[asyncio.Task[Any]] = set()
-        self._upkeep = asyncio.ensure_future(engines.upkeep()) if engines.upkeep else None
+        self._files = DatabaseFiles(engines, self._wait_for_transactions)
 
     @property
     def driver(self) -> Driver:
@@ -72,12 +73,13 @@ class Database:
         scope = context.tenant if context else None
         if scope is not None:
             values = {"organization_id": scope.organization_id, "project_id": scope.project_id, **values}
+        self._files.require_attached()
         if may_be_stale or (compiled := self._engines.compiled) is None:
             return await self._serve(lambda engines: _fetch(engines, statement, values, scope), context, may_be_stale)
         try:
             return await compiled.fetch(statement, values, for_tenant=scope is not None)
         except Exception as error:
-            raise_translated(error)
+            self._raise_translated(error)
 
     async def _serve(
         self, read: Callable[[Engines], Awaitable[Result]], context: CallContext | None, may_be_stale: bool
@@ -91,10 +93,11 @@ class Database:
                 if not is_unavailable(error):
                     raise
                 replica.suspend()
+        self._files.require_attached()
         try:
             return await read(self._engines)
         except Exception as error:
-            raise_translated(error)
+            self._raise_translated(error)
 
     async def write(self, work: Transaction[Result], context: CallContext | None = None) -> Result:
         """Commit one write transaction and return the result of `work`. Raises StorageUnavailable.
@@ -103,6 +106,7 @@ class Database:
         cannot leave a connection between two statements; one that still waits for a connection is dropped. A
         transaction that lost to a concurrent one is retried until the deadline.
         """
+        self._files.require_writable()
         begun = asyncio.Event()
         task = asyncio.ensure_future(self._transaction(work, context, begun))
         self._running.add(task)
@@ -116,10 +120,8 @@ class Database:
 
     async def close(self) -> None:
         """Close every connection after its running transaction."""
-        if self._upkeep:
-            self._upkeep.cancel()
-            await asyncio.gather(self._upkeep, return_exceptions=True)  # it may hold a connection
-        await asyncio.gather(*self._running, return_exceptions=True)
+        await self._files.close()
+        await self._wait_for_transactions()
         if self._replica:
             await self._replica.close()
         await self._engines.close()
@@ -138,9 +140,11 @@ class Database:
         try:
             if wait_for_room := self._engines.wait_for_room:
                 await wait_for_room()
-            return await attempts(self._attempt, work, context, begun)
+            result: Result = await attempts(self._attempt, work, context, begun)
         except Exception as error:
-            raise_translated(error)
+            self._raise_translated(error)
+        self._files.written()
+        return result
 
     async def _attempt(self, work: Transaction[Result], context: CallContext | None, begun: asyncio.Event) -> Result:
         async with self._engines.writer.connect() as connection:
@@ -150,6 +154,20 @@ class Database:
                     return await work(connection)
                 await self._engines.driver.enter_tenant(connection, context.tenant)
                 return await run_idempotently(connection, context, work)
+
+    async def require_intact_files(self) -> None:
+        """Raise StorageUnavailable, with the reason, if the files can't be read now, or after a lasting fault."""
+        await self._files.require_intact()
+
+    async def _wait_for_transactions(self) -> None:
+        await asyncio.gather(*self._running, return_exceptions=True)
+
+    def _raise_translated(self, error: Exception) -> NoReturn:
+        """Raise the domain's error for a driver's, and report what it tells of the files."""
+        if (fault := self.driver.fault_of(unwrapped(error))) is None:
+            raise_translated(error)
+        self._files.report(fault)
+        raise StorageUnavailable(reason=fault.cause) from error
 
     def _discard(self, task: asyncio.Task[Any]) -> None:
         self._running.discard(task)

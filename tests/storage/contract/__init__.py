@@ -11,6 +11,7 @@ from tests.storage.contract.domains import DomainsContract
 from tests.storage.contract.lists import ListsContract
 from tests.storage.contract.mailboxes import MailboxesContract
 from tests.storage.contract.ownership import OwnershipContract
+from tests.storage.contract.quotas import QuotasContract
 from tests.storage.contract.sequences import SequencesContract
 from tests.storage.contract.tenancy import TenancyContract
 from tests.storage.contract.transactions import TransactionsContract
@@ -22,6 +23,7 @@ class RepositoryContract(
     AdminKeysContract,
     DomainsContract,
     MailboxesContract,
+    QuotasContract,
     AliasesContract,
     WorkContract,
     OwnershipContract,

@@ -5,6 +5,7 @@ Therefore only the writer of the process that owns the file, the service, does s
 in every other connection. See `sqlite_log` for the rest.
 """
 
+import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -18,7 +19,8 @@ from sqlalchemy.sql.operators import custom_op
 
 from postroomd.domain.tenancy import Scope
 from postroomd.storage.compiled import CompiledReader, ReadPath
-from postroomd.storage.drivers.base import POOL_TIMEOUT_SECONDS, Driver, Engines, Failure, Matches
+from postroomd.storage.drivers.base import POOL_TIMEOUT_SECONDS, Driver, Engines, Failure, Fault, Matches
+from postroomd.storage.drivers.sqlite_files import SqliteFiles, fault_of
 from postroomd.storage.drivers.sqlite_log import KEPT_LOG_BYTES, WriteAheadLog, always, unless_a_service_runs
 from postroomd.storage.drivers.sqlite_pool import QueueingPool
 from postroomd.storage.drivers.types import ID
@@ -62,7 +64,18 @@ class SqliteDriver(Driver):
         database = self.file(url)
         write_ahead_log = WriteAheadLog(database, writer, always if owner else unless_a_service_runs(database))
         wait_for_room = write_ahead_log.wait_for_room if worker else None
-        return Engines(self, reader, writer, compiled, write_ahead_log.keep_small, wait_for_room)
+        files = SqliteFiles(database, partial(_read_only_connection, url))
+        return Engines(
+            self,
+            reader,
+            writer,
+            compiled,
+            upkeep=write_ahead_log.keep_small,
+            wait_for_room=wait_for_room,
+            check_files=partial(asyncio.to_thread, files.check),
+            rescue=write_ahead_log.rescue,
+            close_files=partial(asyncio.to_thread, files.close),
+        )
 
     def describe(self, url: sa.URL) -> str:
         """Return the engine and the path of the file."""
@@ -116,11 +129,15 @@ class SqliteDriver(Driver):
         """
         return sa.UnaryExpression(column, operator=custom_op("+"), type_=column.type)
 
+    def contains(self, column: sa.ColumnElement[str], text: sa.ColumnElement[str]) -> sa.ColumnElement[bool]:
+        """Return the position of the text as a condition."""
+        return sa.func.instr(column, text) > 0
+
     def search(self, table: sa.Table, column: str, columns: Sequence[sa.Column[Any]], max_rows: int) -> Matches:
-        """Return the matches of an FTS5 index, whose keys a numbers table maps to ids."""
-        index = f"search_{table.name}"
+        """Return the matches of an FTS5 index of organizations' trigrams, whose keys a numbers table maps to ids."""
+        index = f"search_{table.name}_terms"
         search = sa.table(index, sa.column(index), sa.column("rowid"))
-        numbers = sa.table(f"{index}_numbers", sa.column("number"), sa.column("id", ID))
+        numbers = sa.table(f"search_{table.name}_numbers", sa.column("number"), sa.column("id", ID))
         matching = sa.select(search.c.rowid).where(search.c[index].op("MATCH")(sa.bindparam("phrase", type_=sa.Text)))
         keys = matching.limit(max_rows).cte("found")
         ids: sa.SelectBase = sa.select(numbers.c.id).where(numbers.c.number.in_(sa.select(keys)))
@@ -147,6 +164,10 @@ class SqliteDriver(Driver):
         if code in _UNIQUE_VIOLATIONS:
             return Failure.UNIQUE_VIOLATION
         return _PRIMARY_CODES.get(code & 0xFF, Failure.OTHER)
+
+    def fault_of(self, error: BaseException) -> Fault | None:
+        """Return what a result code tells of the files."""
+        return fault_of(error)
 
     def explain(self, error: BaseException) -> str | None:
         """Return None: no cause needs a text of its own."""
@@ -190,7 +211,7 @@ def _engine(url: sa.URL, pool_size: int, *, begin: str, pragmas: Mapping[str, in
 
 
 def _read_only_connection(url: sa.URL) -> sqlite3.Connection:
-    connection = sqlite3.connect(url.database or "")
+    connection = sqlite3.connect(url.database or "", check_same_thread=False)
     _configure(connection, {**READER_PRAGMAS, "query_only": 1})
     return connection
 

@@ -38,6 +38,8 @@ MAX_WAIT_SECONDS = 10.0  # of the worker: longer only if a long read transaction
 SUSPENDED_SECONDS = 60.0  # for which the worker then ignores the bound
 MAX_TRUNCATE_BACKOFF_SECONDS = 15.0
 
+MISSING = (0, 0)  # size and time of a log that does not exist
+
 log = get_logger()
 
 
@@ -95,11 +97,12 @@ class WriteAheadLog:
                 return
             await asyncio.sleep(POLL_SECONDS)
 
-    async def checkpoint(self) -> None:
+    async def checkpoint(self) -> bool:
         """Copy committed changes into the database as far as readers permit, and truncate a log that has grown.
 
-        Does nothing if another process has the right to checkpoint. A failure is logged: the next one may succeed.
+        Returns False if another process has the right to checkpoint. A failure is logged: the next one may succeed.
         """
+        permitted = True
         async with self._checkpointing:
             try:
                 with self._may_checkpoint() as permitted:
@@ -111,6 +114,19 @@ class WriteAheadLog:
                 self._failed = True
             else:
                 self._failed = False
+        return permitted
+
+    async def rescue(self) -> bool | None:
+        """Store what a deleted log holds, which this process still has open. Returns whether that is every commit.
+
+        It is not if another process has begun a new log in its place. Returns None without the right to checkpoint.
+        """
+        self._stored = None
+        if self._state() != MISSING:
+            return False
+        if not await self.checkpoint():
+            return None
+        return self._stored == MISSING == self._state()
 
     async def _checkpoint(self) -> None:
         async with self._writer.connect() as connection:
@@ -138,7 +154,7 @@ class WriteAheadLog:
         try:
             found = self._path.stat()
         except FileNotFoundError:
-            return 0, 0
+            return MISSING
         return found.st_size, found.st_mtime_ns
 
 
