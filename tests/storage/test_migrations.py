@@ -43,7 +43,7 @@ Result = TypeVar("Result")
 SCRIPTS = Path(migrations.__file__).parent
 ROWS = 3  # per table
 DERIVED = {table.name for table in DERIVED_TABLES}
-OWNERSHIP_BEFORE = "0008"  # the revision before that of domains' ownership
+OWNERSHIP_BEFORE = "0009"  # the revision before that of domains' ownership
 
 FOUND = {
     "sqlite": (
@@ -193,6 +193,7 @@ def test_the_migrated_schema_equals_the_created_tables_in_every_detail(
         "ix_mailboxes_to_purge",
         "ix_mailboxes_never_paid",
         "ix_aliases_to_request",
+        "ix_forwardings_to_request",
         "ix_payments_open",
         "ix_provisions_pending",
     }

@@ -17,6 +17,7 @@ from postroomd.domain.context import WORKER
 from postroomd.domain.domains import purge_domain
 from postroomd.domain.errors import PostroomError, StorageUnavailable
 from postroomd.domain.events import DomainEvent
+from postroomd.domain.forwardings import request_forwarding
 from postroomd.domain.mailboxes import advance_mailbox, follow_domain, purge_with_domain
 from postroomd.domain.model import Domain, DomainStatus, Mailbox, RecordStatus
 from postroomd.domain.ownership import Registration, activate_domain, settle_validation
@@ -77,6 +78,7 @@ class Worker:
         """Return the steps, except lookups, in their order. Each returns the number of steps taken."""
         activation_rule = partial(activate_domain, interval=self.revalidation_interval, policy=self.policy, now=now)
         alias_rule = partial(request_alias, domain_status=DomainStatus.READY)
+        forwarding_rule = partial(request_forwarding, domain_status=DomainStatus.READY)
         follow_rule = partial(follow_domain, now=now)
         mailbox_rule = partial(purge_with_domain, policy=self.policy)
         domain_rule = partial(purge_domain, policy=self.policy)
@@ -84,7 +86,7 @@ class Worker:
         return {
             StepKind.DOMAIN_ACTIVATION: lambda skipping: _count(
                 StepKind.DOMAIN_ACTIVATION,
-                work.activate_domains(activation_rule, alias_rule, now, BATCH_SIZE, skipping),
+                work.activate_domains(activation_rule, alias_rule, forwarding_rule, now, BATCH_SIZE, skipping),
             ),
             StepKind.DOMAIN_PROPAGATION: lambda skipping: _count(
                 StepKind.DOMAIN_PROPAGATION, work.propagate_domain(follow_rule, BATCH_SIZE, skipping)

@@ -11,6 +11,7 @@ from postroomd.storage.protocols.rules import (
     ActivationRule,
     AliasRule,
     DomainPurgeRule,
+    ForwardingRule,
     MailboxRule,
     MailboxStep,
     PurgeRule,
@@ -124,14 +125,15 @@ class Work(Protocol):
         self,
         domain_rule: ActivationRule,
         alias_rule: AliasRule,
+        forwarding_rule: ForwardingRule,
         now: datetime,
         limit: int,
         skipping: Collection[str] = (),
     ) -> int:
-        """Apply rules to provisioning domains and their aliases.
+        """Apply rules to provisioning domains, their aliases and forwardings.
 
-        A domain with more aliases to request than the limit is activated by a later call. Returns the number of domains
-        in the batch. Raises RowFailed.
+        A domain with more aliases or forwardings to request than the limit is activated by a later call. Returns the
+        number of domains in the batch. Raises RowFailed.
         """
 
     async def propagate_domain(self, rule: MailboxRule, limit: int, skipping: Collection[str] = ()) -> int:

@@ -9,7 +9,7 @@ from sqlalchemy import Select, bindparam, case, func, literal, select, tuple_, u
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from postroomd.domain.context import WORKER
-from postroomd.domain.model import Alias, Domain, DomainStatus, Mailbox
+from postroomd.domain.model import Alias, Domain, DomainStatus, Forwarding, Mailbox
 from postroomd.domain.ownership import DomainCheck, Registration
 from postroomd.storage import schema as t
 from postroomd.storage.database import Database
@@ -17,6 +17,7 @@ from postroomd.storage.protocols.rules import (
     ActivationRule,
     AliasRule,
     DomainPurgeRule,
+    ForwardingRule,
     MailboxRule,
     PurgeRule,
     ValidationRule,
@@ -28,6 +29,7 @@ from postroomd.storage.sql.changes import purge_mailboxes, store_followers, stor
 from postroomd.storage.sql.domain_changes import remove_domain, store_domain
 from postroomd.storage.sql.domains import DOMAIN, fetch_records, lock_registrations
 from postroomd.storage.sql.due import PROVISIONING, PURGEABLE
+from postroomd.storage.sql.forwardings import FORWARDING, store_forwarding
 from postroomd.storage.sql.leases import in_order, lease_rows, postpone_row
 from postroomd.storage.sql.mailboxes import MAILBOX
 from postroomd.storage.sql.rows import from_row, row_filter, with_next_revision
@@ -108,11 +110,12 @@ class SqlDomainWork:
         self,
         domain_rule: ActivationRule,
         alias_rule: AliasRule,
+        forwarding_rule: ForwardingRule,
         now: datetime,
         limit: int,
         skipping: Collection[str] = (),
     ) -> int:
-        """Apply rules to provisioning domains and their aliases.
+        """Apply rules to provisioning domains, their aliases and forwardings.
 
         Returns the number of domains in the batch. Raises RowFailed.
         """
@@ -124,6 +127,8 @@ class SqlDomainWork:
                 domain = from_row(Domain, row)
                 if await _request_aliases(connection, domain, alias_rule, now, limit) == limit:
                     continue  # the next call continues with further aliases
+                if await _request_forwardings(connection, domain, forwarding_rule, now, limit) == limit:
+                    continue
                 await _store_check(connection, domain, domain_rule(domain))
             return len(ids)
 
@@ -236,6 +241,17 @@ async def _request_aliases(
     for alias in aliases:
         await store_alias(connection, alias, with_next_revision(rule(alias)), now)
     return len(aliases)
+
+
+async def _request_forwardings(
+    connection: AsyncConnection, domain: Domain, rule: ForwardingRule, now: datetime, limit: int
+) -> int:
+    """Apply a rule to forwardings that wait for their domain, whose row is locked. Returns their number."""
+    waiting = select(*FORWARDING).where(t.forwardings.c.domain_id == domain.id, *t.FORWARDINGS_TO_REQUEST).limit(limit)
+    forwardings = [from_row(Forwarding, row) for row in await connection.execute(waiting.with_for_update())]
+    for forwarding in forwardings:
+        await store_forwarding(connection, forwarding, with_next_revision(rule(forwarding)), now)
+    return len(forwardings)
 
 
 def _rivals(domain: Domain, *, owning: bool) -> Select[Any]:
