@@ -9,7 +9,7 @@ from sqlalchemy import Select, bindparam, case, func, literal, select, tuple_, u
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from postroomd.domain.context import WORKER
-from postroomd.domain.model import Alias, Domain, DomainStatus, Forwarding, Mailbox
+from postroomd.domain.model import Domain, DomainStatus, Mailbox
 from postroomd.domain.ownership import DomainCheck, Registration
 from postroomd.storage import schema as t
 from postroomd.storage.database import Database
@@ -23,13 +23,12 @@ from postroomd.storage.protocols.rules import (
     ValidationRule,
 )
 from postroomd.storage.protocols.work import DomainLease, LookupShare
-from postroomd.storage.sql.aliases import ALIAS, store_alias
+from postroomd.storage.sql.activation import request_aliases, request_forwardings
 from postroomd.storage.sql.batches import LockedBatch, write_batch
 from postroomd.storage.sql.changes import purge_mailboxes, store_followers, store_mailbox
 from postroomd.storage.sql.domain_changes import remove_domain, store_domain
 from postroomd.storage.sql.domains import DOMAIN, fetch_records, lock_registrations
 from postroomd.storage.sql.due import PROVISIONING, PURGEABLE
-from postroomd.storage.sql.forwardings import FORWARDING, store_forwarding
 from postroomd.storage.sql.leases import in_order, lease_rows, postpone_row
 from postroomd.storage.sql.mailboxes import MAILBOX
 from postroomd.storage.sql.rows import from_row, row_filter, with_next_revision
@@ -125,9 +124,9 @@ class SqlDomainWork:
             ids = await batch.lock(connection, provisioning, t.domains)
             for row in (await connection.execute(select(*DOMAIN).where(t.domains.c.id.in_(ids)))).all():
                 domain = from_row(Domain, row)
-                if await _request_aliases(connection, domain, alias_rule, now, limit) == limit:
+                if await request_aliases(connection, domain, alias_rule, now, limit) == limit:
                     continue  # the next call continues with further aliases
-                if await _request_forwardings(connection, domain, forwarding_rule, now, limit) == limit:
+                if await request_forwardings(connection, domain, forwarding_rule, now, limit) == limit:
                     continue
                 await _store_check(connection, domain, domain_rule(domain))
             return len(ids)
@@ -230,28 +229,6 @@ def _lookups_by_turn(now: datetime, skipping: Collection[str], share: LookupShar
     # Again, as PostgreSQL rechecks the condition on the row that it locks, but not in the subquery.
     due = due.where(columns.next_check_at <= now).order_by(ranked.c.turn, columns.next_check_at)
     return due if share is None else due.where(ranked.c.turn <= share.max_lookups)
-
-
-async def _request_aliases(
-    connection: AsyncConnection, domain: Domain, rule: AliasRule, now: datetime, limit: int
-) -> int:
-    """Apply a rule to aliases that wait for their domain, whose row is locked. Returns their number."""
-    waiting = select(*ALIAS).where(t.aliases.c.domain_id == domain.id, *t.TO_REQUEST).limit(limit).with_for_update()
-    aliases = [from_row(Alias, row) for row in await connection.execute(waiting)]
-    for alias in aliases:
-        await store_alias(connection, alias, with_next_revision(rule(alias)), now)
-    return len(aliases)
-
-
-async def _request_forwardings(
-    connection: AsyncConnection, domain: Domain, rule: ForwardingRule, now: datetime, limit: int
-) -> int:
-    """Apply a rule to forwardings that wait for their domain, whose row is locked. Returns their number."""
-    waiting = select(*FORWARDING).where(t.forwardings.c.domain_id == domain.id, *t.FORWARDINGS_TO_REQUEST).limit(limit)
-    forwardings = [from_row(Forwarding, row) for row in await connection.execute(waiting.with_for_update())]
-    for forwarding in forwardings:
-        await store_forwarding(connection, forwarding, with_next_revision(rule(forwarding)), now)
-    return len(forwardings)
 
 
 def _rivals(domain: Domain, *, owning: bool) -> Select[Any]:
