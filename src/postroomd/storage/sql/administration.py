@@ -1,17 +1,14 @@
 """The operator's view of all tenants: payments, provisions, locks, history."""
 
-from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
-from typing import Any, TypeVar
-from uuid import UUID
+from datetime import datetime
 
-from sqlalchemy import Column, ColumnElement, and_, func, literal, select, true, tuple_, update
+from sqlalchemy import and_, func, select, true, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from postroomd.domain.context import CallContext
-from postroomd.domain.errors import InvalidArguments, NotFound, Reason, Violation
+from postroomd.domain.errors import NotFound
 from postroomd.domain.history import Tombstone, Transition, address_hash
 from postroomd.domain.model import Alias, Domain, DomainStatus, Forwarding, Mailbox, MailboxStatus
 from postroomd.domain.payments import Payment
@@ -23,6 +20,7 @@ from postroomd.storage.database import Database
 from postroomd.storage.protocols.rules import MailboxRule, PaymentRule, ProvisionRule
 from postroomd.storage.sql.aliases import ALIAS, remove_alias, store_alias
 from postroomd.storage.sql.changes import purge_mailboxes, store_mailbox
+from postroomd.storage.sql.cursors import after_cursor, slice_of
 from postroomd.storage.sql.domains import DOMAIN, lock_domain, store_domain
 from postroomd.storage.sql.forwardings import FORWARDING, fetch_settings, remove_forwarding, store_forwarding
 from postroomd.storage.sql.mailboxes import MAILBOX
@@ -35,8 +33,6 @@ TOMBSTONE = columns_of(Tombstone, t.tombstones)
 
 ORGANIZATIONS_PER_QUERY = 500
 """How many organizations one query searches for the tombstones of an address, with two bound parameters each."""
-
-Item = TypeVar("Item", Payment, Provision)
 
 
 class SqlAdministration:
@@ -54,7 +50,7 @@ class SqlAdministration:
             .where(
                 t.OPEN_PAYMENT,
                 t.mailboxes.c.status.not_in((MailboxStatus.DELETION_SCHEDULED, MailboxStatus.DELETING)),
-                *_after(cursor, columns.requested_at, columns.id),
+                *after_cursor(cursor, columns.requested_at, columns.id),
             )
             .order_by(columns.requested_at, columns.id)
             .limit(limit + 1)
@@ -64,7 +60,7 @@ class SqlAdministration:
             return [from_row(Payment, row) for row in await connection.execute(query)]
 
         payments = await self._database.read(transaction)
-        return _slice(payments, limit, lambda last: (last.requested_at, last.id))
+        return slice_of(payments, limit, lambda last: (last.requested_at, last.id))
 
     async def settle_payment(self, context: CallContext, payment_id: str, rule: PaymentRule) -> Payment:
         """Apply a rule to a payment and its mailbox, and return the payment. Raises NotFound."""
@@ -108,7 +104,7 @@ class SqlAdministration:
             .where(
                 t.PENDING_PROVISION,
                 columns.next_attempt_at <= now,
-                *_after(cursor, columns.next_attempt_at, columns.id),
+                *after_cursor(cursor, columns.next_attempt_at, columns.id),
             )
             .order_by(columns.next_attempt_at, columns.id)
             .limit(limit + 1)
@@ -118,7 +114,7 @@ class SqlAdministration:
             return [from_row(Provision, row) for row in await connection.execute(query)]
 
         provisions = await self._database.read(transaction)
-        return _slice(provisions, limit, lambda last: (last.next_attempt_at, last.id))
+        return slice_of(provisions, limit, lambda last: (last.next_attempt_at, last.id))
 
     async def settle_provision(self, context: CallContext, provision_id: str, rule: ProvisionRule) -> Provision:
         """Apply a rule to a provision and its subject, and return the provision. Raises NotFound."""
@@ -293,37 +289,3 @@ async def _describe(connection: AsyncConnection, provision: Provision, subject: 
                 forwarding_keep_copy=settings.keep_copy,
                 forwarding_enabled=settings.enabled,
             )
-
-
-# --- Cursors ----------------------------------------------------------------------------------------------------------
-
-
-def _slice(rows: Sequence[Item], limit: int, position: Callable[[Item], tuple[datetime, str]]) -> Slice[Item]:
-    """Return the first `limit` of the rows, which were read with one more to know whether the list continues.
-
-    `position` returns the instant and the id of an item, which its cursor consists of.
-    """
-    items = rows[:limit]
-    return Slice(items, _encode_cursor(*position(items[-1])) if len(rows) > limit else "")
-
-
-def _encode_cursor(instant: datetime, row_id: str) -> str:
-    return urlsafe_b64encode(f"{(instant - t.EPOCH) // t.MICROSECOND}/{row_id}".encode()).decode()
-
-
-def _decode_cursor(cursor: str) -> tuple[datetime, str]:
-    """Return the instant and the id of a cursor. Raises InvalidArguments for a malformed one."""
-    try:
-        microseconds, _, row_id = urlsafe_b64decode(cursor.encode()).decode().partition("/")
-        return t.EPOCH + timedelta(microseconds=int(microseconds)), str(UUID(row_id))
-    except (ValueError, OverflowError):
-        message = "send the next_page_token of the previous response, or leave it empty"
-        raise InvalidArguments([Violation("page_token", Reason.FORMAT, message)]) from None
-
-
-def _after(cursor: str, instant: Column[Any], row_id: Column[Any]) -> list[ColumnElement[bool]]:
-    """Return the condition of the rows after a cursor; none at the start of a list. Raises InvalidArguments."""
-    if not cursor:
-        return []
-    last_instant, last_id = _decode_cursor(cursor)
-    return [tuple_(instant, row_id) > tuple_(literal(last_instant, t.Instant), literal(last_id, t.ID))]

@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from postroomd.domain.context import WORKER
 from postroomd.domain.mailboxes import due_at
-from postroomd.domain.model import Alias, Domain, Forwarding, Mailbox
+from postroomd.domain.model import Domain, Mailbox
 from postroomd.storage import schema as t
 from postroomd.storage.database import Database
 from postroomd.storage.protocols.rules import (
@@ -22,12 +22,11 @@ from postroomd.storage.protocols.rules import (
     ValidationRule,
 )
 from postroomd.storage.protocols.work import DomainLease, Due, LookupShare, MailboxLease
-from postroomd.storage.sql.aliases import ALIAS, store_alias
+from postroomd.storage.sql.activation import request_aliases, request_forwardings
 from postroomd.storage.sql.batches import LockedBatch, write_batch
 from postroomd.storage.sql.changes import purge_mailboxes, store_mailbox
 from postroomd.storage.sql.domains import DOMAIN, fetch_records, lock_domain, store_domain
 from postroomd.storage.sql.due import PROVISIONING, PURGEABLE, fetch_due
-from postroomd.storage.sql.forwardings import FORWARDING, store_forwarding
 from postroomd.storage.sql.mailboxes import MAILBOX
 from postroomd.storage.sql.rows import from_row, row_filter, with_next_revision
 
@@ -121,9 +120,9 @@ class SqlWork:
             ids = await batch.lock(connection, provisioning, t.domains)
             for row in (await connection.execute(select(*DOMAIN).where(t.domains.c.id.in_(ids)))).all():
                 domain = from_row(Domain, row)
-                if await _request_aliases(connection, domain, alias_rule, now, limit) == limit:
+                if await request_aliases(connection, domain, alias_rule, now, limit) == limit:
                     continue  # the next call continues with further aliases
-                if await _request_forwardings(connection, domain, forwarding_rule, now, limit) == limit:
+                if await request_forwardings(connection, domain, forwarding_rule, now, limit) == limit:
                     continue
                 check = domain_rule(domain)
                 ready = with_next_revision(check.domain)
@@ -297,28 +296,6 @@ def _in_order(ids: Sequence[str], rows: Sequence[Row[Any]]) -> list[Row[Any]]:
     """Return rows in the order of their ids."""
     by_id = {row.id: row for row in rows}
     return [by_id[row_id] for row_id in ids]
-
-
-async def _request_aliases(
-    connection: AsyncConnection, domain: Domain, rule: AliasRule, now: datetime, limit: int
-) -> int:
-    """Apply a rule to aliases that wait for their domain, whose row is locked. Returns their number."""
-    waiting = select(*ALIAS).where(t.aliases.c.domain_id == domain.id, *t.TO_REQUEST).limit(limit).with_for_update()
-    aliases = [from_row(Alias, row) for row in await connection.execute(waiting)]
-    for alias in aliases:
-        await store_alias(connection, alias, with_next_revision(rule(alias)), now)
-    return len(aliases)
-
-
-async def _request_forwardings(
-    connection: AsyncConnection, domain: Domain, rule: ForwardingRule, now: datetime, limit: int
-) -> int:
-    """Apply a rule to forwardings that wait for their domain, whose row is locked. Returns their number."""
-    waiting = select(*FORWARDING).where(t.forwardings.c.domain_id == domain.id, *t.FORWARDINGS_TO_REQUEST).limit(limit)
-    forwardings = [from_row(Forwarding, row) for row in await connection.execute(waiting.with_for_update())]
-    for forwarding in forwardings:
-        await store_forwarding(connection, forwarding, with_next_revision(rule(forwarding)), now)
-    return len(forwardings)
 
 
 async def _fetch_domain_of(connection: AsyncConnection, mailbox: Mailbox) -> Domain:
