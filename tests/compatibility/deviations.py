@@ -5,9 +5,11 @@ import re
 from tests.compatibility.facts import (
     ALIAS_KEYS,
     DOMAIN_KEYS,
+    FORWARDING_KEYS,
     INSTANT,
     MAILBOX_KEYS,
     MONTHLY,
+    SETTINGS_KEYS,
     Fact,
     header,
     keys,
@@ -41,9 +43,11 @@ DEVIATIONS = [
             set(all_.body("domain created")) - DOMAIN_KEYS,
             set(mailbox(all_, "mailbox created")) - MAILBOX_KEYS,
             set(all_.body("alias")) - ALIAS_KEYS,
+            set(all_.body("forwarding created")) - FORWARDING_KEYS,
+            set(all_.body("settings")) - SETTINGS_KEYS,
             set(all_.body("mailboxes found")) - {"total_count", "mailboxes"},
         ],
-        [{"etag"}, {"etag"}, {"etag"}, {"next_page_token"}],
+        [{"etag"}, {"etag"}, {"etag"}, {"etag"}, {"etag"}, {"next_page_token"}],
         deviation="further keys",
     ),
     Fact(
@@ -130,6 +134,53 @@ DEVIATIONS = [
         deviation="unknown body fields and query parameters",
     ),
     Fact("ListAliases without a project", "C", status("aliases"), 200, deviation="ListAliases"),
+    Fact(
+        "ListForwardings by at most one owner",
+        "C",
+        lambda all_: [
+            all_[f"forwardings {label}"].status for label in ("of neither", "of both", "of another organization")
+        ],
+        [200, 400, 200],
+        deviation="ListForwardings",
+    ),
+    Fact(
+        "another organization has no forwardings",
+        "C",
+        value("forwardings of another organization", "total_count"),
+        0,
+        deviation="ListForwardings",
+    ),
+    *(
+        Fact(
+            f"no forwarding {label}",
+            "C",
+            value(f"forwarding {label}", "details", 0, "argument_name"),
+            "email",
+            deviation="forwarding destinations",
+        )
+        for label in ("to itself with a detail", "to an alias", "to a program")
+    ),
+    Fact(
+        "a destination in another case is the same",
+        "C",
+        value("forwarding to the same", "type"),
+        "conflict",
+        deviation="a second forwarding to one destination",
+    ),
+    Fact(
+        "no alias that its mailbox forwards to",
+        "C",
+        lambda all_: [all_.body("alias of a destination")[name] for name in ("type", "resource")],
+        ["conflict", "forwarding"],
+        deviation="an alias that its own mailbox forwards to",
+    ),
+    Fact(
+        "no sixth forwarding",
+        "C",
+        value("forwarding sixth", "details"),
+        [{"resource": "forwardings", "quota": 5, "current": 5}],
+        deviation="a sixth forwarding",
+    ),
     Fact("DeleteDomain with force", "C", value("domain forced", "status"), "deleting", deviation="DeleteDomain"),
     Fact(
         "CreateAlias below its mailbox",

@@ -43,6 +43,8 @@ MAILBOX_KEYS = {
 }
 RECORD_KEYS = {"id", "domain_id", "status", "level", "dns_type", "dns_name", "dns_value", "created_at", "updated_at"}
 ALIAS_KEYS = {"id", "email", "mailbox_id", "description", "status", "created_at", "updated_at"}
+FORWARDING_KEYS = {"id", "mailbox_id", "email", "status", "created_at", "updated_at"}
+SETTINGS_KEYS = {"mailbox_id", "keep_copy", "enabled", "created_at", "updated_at"}
 ADDED = {"etag"}
 """Keys that Postroom adds to every resource (docs/compatibility.md, "further keys")."""
 
@@ -331,6 +333,46 @@ FACTS = [
     Fact("the first form of CreateAlias", "I", status("alias created below its mailbox"), 200),
     Fact("its list", "I", value("aliases of the mailbox", "total_count"), 2),
     Fact("a description has at most 128 characters", "I", status("description too long"), 400),
+    # --- Forwardings
+    Fact("a forwarding has exactly these keys", "I", keys("forwarding created"), FORWARDING_KEYS),
+    Fact("it is provisioning at first", "I", value("forwarding created", "status"), "provisioning"),
+    Fact("then ready", "I", value("forwarding ready", "status"), "ready"),
+    Fact("and updating after a change", "I", value("forwarding updated", "status"), "updating"),
+    Fact(
+        "of its destination",
+        "I",
+        changed("forwarding ready", "forwarding ready again"),
+        {"email", "updated_at"},
+    ),
+    Fact(
+        "without a destination nothing changes",
+        "I",
+        changed("forwarding ready again", "nothing of the forwarding set"),
+        set(),
+    ),
+    Fact("deleting until it is gone", "I", value("forwarding deleted", "status"), "deleting"),
+    Fact("a forwarding that is gone", "I", status("forwarding gone"), 404),
+    Fact("forwardings are listed by project", "I", value("forwardings of a project", "total_count"), 1),
+    Fact("or by organization", "I", value("forwardings of an organization", "total_count"), 1),
+    Fact(
+        "a list's forwardings have the same keys",
+        "I",
+        keys("forwardings of a project", "forwardings", 0),
+        FORWARDING_KEYS,
+    ),
+    Fact("at most 100 on a page", "D", status("forwardings on a page too large"), 400),
+    Fact("not to the mailbox's own address", "D", value("forwarding to itself", "type"), "invalid_arguments"),
+    Fact("up to 5 for a mailbox", "D", status("forwarding fifth"), 200),
+    Fact("the settings have exactly these keys", "I", keys("settings"), SETTINGS_KEYS),
+    Fact(
+        "both are true by default",
+        "C",
+        lambda all_: [all_.body("settings")[n] for n in ("keep_copy", "enabled")],
+        [True] * 2,
+    ),
+    Fact("a setting changes alone", "I", changed("settings", "settings updated"), {"keep_copy", "updated_at"}),
+    Fact("by which forwardings are updating", "C", value("forwarding with other settings", "status"), "updating"),
+    Fact("a stale etag is refused", "C", status("forwarding etag"), 412),
     # --- Errors
     *_errors(),
 ]

@@ -163,6 +163,7 @@ async def record(client: Client) -> None:
     await client.poll("early ready", f"/mailboxes/{early}", "ready")
     await _mailbox(client, domain["id"], early)
     await _aliases(client, early)
+    await _forwardings(client, early)
     await _errors(client, domain, early)
     await _domain_without_mailboxes(client)
     await client.call("domain in use", "DELETE", path)
@@ -254,6 +255,59 @@ async def _aliases(client: Client, mailbox_id: str) -> None:
     await client.call("aliases of the mailbox", "GET", f"/mailboxes/{mailbox_id}/aliases")
     await client.call("alias", "GET", f"/aliases/{alias['id']}")
     await client.call("description too long", "PATCH", f"/aliases/{alias['id']}", {"description": "d" * 129})
+
+
+async def _forwardings(client: Client, mailbox_id: str) -> None:
+    """Create, list, change and delete forwardings and their settings, and break each of their rules."""
+    mailbox = await client.call("mailbox to forward", "GET", f"/mailboxes/{mailbox_id}")
+    email = "ann@elsewhere.example"
+    created = await client.call(
+        "forwarding created", "POST", "/forwardings", {"mailbox_id": mailbox_id, "email": email}
+    )
+    path = f"/forwardings/{created['id']}"
+    await client.provide(forwarding_id=created["id"])
+    await client.call("forwarding ready", "GET", path)
+    for label, query in {
+        "of a project": f"project_id={client.project_id}&mailbox_id={mailbox_id}&status=ready&order_by=email_asc",
+        "of an organization": f"organization_id={mailbox['organization_id']}",
+        "of both": f"organization_id={mailbox['organization_id']}&project_id={client.project_id}",
+        "of neither": "page=1&page_size=100",
+        "of another organization": f"organization_id={mailbox_id}",
+        "on a page too large": "page_size=101",
+    }.items():
+        await client.call(f"forwardings {label}", "GET", f"/forwardings?{query}")
+    await client.call("forwarding etag", "PATCH", path, {"email": "ben@elsewhere.example"}, {"If-Match": '"0"'})
+    await client.call("forwarding updated", "PATCH", path, {"email": "ben@elsewhere.example"})
+    await client.provide(forwarding_id=created["id"])
+    await client.call("forwarding ready again", "GET", path)
+    await client.call("nothing of the forwarding set", "PATCH", path, {})
+
+    settings = f"/mailboxes/{mailbox_id}/forwarding"
+    await client.call("settings", "GET", settings)
+    await client.call("settings updated", "PATCH", settings, {"keep_copy": False, "enabled": None})
+    await client.call("forwarding with other settings", "GET", path)
+    await client.provide(forwarding_id=created["id"])
+
+    name, domain_name = mailbox["email"].split("@")
+    for label, destination in {
+        "to itself": mailbox["email"].upper(),
+        "to itself with a detail": f"{name}+news@{domain_name}",
+        "to an alias": f"info@{domain_name}",
+        "to a program": "|program@elsewhere.example",
+        "to the same": "BEN@elsewhere.example",
+        "to a future alias": f"future@{domain_name}",
+        "third": "3@elsewhere.example",
+        "fourth": "4@elsewhere.example",
+        "fifth": "5@elsewhere.example",
+        "sixth": "6@elsewhere.example",
+    }.items():
+        sent = {"mailbox_id": mailbox_id, "email": destination}
+        await client.call(f"forwarding {label}", "POST", "/forwardings", sent)
+    future = {"mailbox_id": mailbox_id, "local_part": "future"}
+    await client.call("alias of a destination", "POST", "/aliases", future)
+    await client.call("forwarding deleted", "DELETE", path)
+    await client.provide(forwarding_id=created["id"])
+    await client.gone("forwarding gone", path)
 
 
 async def _errors(client: Client, domain: Mapping[str, Any], mailbox_id: str) -> None:

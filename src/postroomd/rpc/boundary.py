@@ -50,7 +50,7 @@ RESPONSE_RETENTION = timedelta(hours=24)
 STATUS_DETAILS = "grpc-status-details-bin"
 
 # The first of these that occurs in an RPC's name is the resource that PermissionDenied names.
-_RESOURCES = ("Domain", "Mailbox", "Alias", "Payment", "Provision", "Transition")
+_RESOURCES = ("Domain", "Mailbox", "Alias", "Forwarding", "Payment", "Provision", "Transition")
 
 _NO_CALLER = {"access_key": None, "organization_id": None}
 

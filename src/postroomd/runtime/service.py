@@ -26,6 +26,7 @@ from postroomd.rpc.client_address import ClientAddresses
 from postroomd.rpc.convert import ServiceUrls
 from postroomd.rpc.cpu_pool import CpuPool, default_threads
 from postroomd.rpc.domains import DomainServicer
+from postroomd.rpc.forwardings import ForwardingServicer
 from postroomd.rpc.hashing import PasswordHashing, estimated_hash_seconds
 from postroomd.rpc.health import SERVICE as HEALTH_SERVICE
 from postroomd.rpc.health import Health
@@ -61,6 +62,7 @@ _OPTIONS = (
     # Clients reconnect every 30 minutes, so that calls spread to services added in the meantime.
     ("grpc.max_connection_age_ms", 1_800_000),
     ("grpc.max_connection_age_grace_ms", 60_000),
+    ("grpc.max_connection_idle_ms", 120_000),  # without a call; clients reconnect with the next one
     # Floods: gRPC reads a connection's calls into memory before it asks whether anything handles them.
     ("grpc.max_metadata_size", MAX_METADATA_BYTES),
     ("grpc.absolute_max_metadata_size", 2 * MAX_METADATA_BYTES),
@@ -138,6 +140,7 @@ async def serve(settings: Settings, stop: asyncio.Event, ready: Callable[..., No
             options = (
                 *_OPTIONS,
                 ("grpc.max_concurrent_streams", settings.max_streams),
+                ("grpc.max_allowed_incoming_connections", settings.max_grpc_connections),
                 ("grpc.so_reuseport", int(settings.processes > 1)),
             )
             served = {**handlers, **health.handlers()}
@@ -219,7 +222,8 @@ def _rpcs(
         clock=clock,
     )
     aliases = AliasServicer(aliases=repository.aliases, policy=policy, clock=clock)
-    return {**domains.rpcs(), **mailboxes.rpcs(), **aliases.rpcs()}
+    forwardings = ForwardingServicer(forwardings=repository.forwardings, policy=policy, clock=clock)
+    return {**domains.rpcs(), **mailboxes.rpcs(), **aliases.rpcs(), **forwardings.rpcs()}
 
 
 def _sampled_gauges(admissions: Sequence[Admission]) -> Iterator[tuple[Settable, Callable[[], float]]]:

@@ -76,7 +76,8 @@ Retention = Annotated[Duration, Field(ge=timedelta(seconds=1), le=timedelta(days
 _TENANCY = ("keys create", "keys list", "keys revoke", "projects create", "projects list")
 _ADMIN = ("admin-keys create", "admin-keys list", "admin-keys revoke", "history")
 _PROCESSES = ("up", "serve", "gateway", "worker")
-_DATABASE = ("up", "serve", "worker", "migrate", *_TENANCY, *_ADMIN)
+_BACKUP = ("backup", "restore")
+_DATABASE = ("up", "serve", "worker", "migrate", *_BACKUP, *_TENANCY, *_ADMIN)
 _ALL = (*_PROCESSES, "migrate", *_TENANCY, *_ADMIN)
 _RULES = ("up", "serve", "worker")
 _SERVICE = ("up", "serve")
@@ -174,6 +175,14 @@ class Settings(BaseSettings):
         "Maximum concurrent calls per gRPC connection; a gateway opens as many connections as it needs.",
         ge=1,
         le=10_000,
+    )
+    max_grpc_connections: int = _setting(
+        1_000,
+        _SERVICE,
+        "Maximum open gRPC connections per process and address; further ones are closed, those without calls after 2"
+        " minutes.",
+        ge=16,
+        le=1_000_000,
     )
     gateway_secret: SecretStr | None = _setting(
         None,
