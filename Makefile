@@ -12,7 +12,7 @@ GEN_PROTOC = $(GEN_VENV)/bin/python -m grpc_tools.protoc -I protos
 DESCRIPTORS := dist/postroom.binpb
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-attack test-clients check lint types imports proto-lint promise descriptors openapi openapi-check gen gen-check wheels diagram compiled soak fuzz chaos attack bench sbom audit lock clean
+.PHONY: help run test test-attack test-clients check lint types imports proto-lint promise descriptors openapi openapi-check gen gen-check wheels diagram compiled soak fuzz fuzz-openapi chaos attack bench sbom audit lock clean
 .DELETE_ON_ERROR:
 
 help:  ## List the targets
@@ -35,6 +35,10 @@ soak: $(VENV)/.dev  ## Run many random lifecycles: EXAMPLES=5000 takes about an 
 
 fuzz: $(VENV)/.dev  ## Send mutated requests and calls to a running product: CASES=1000000 takes hours, SEED=1
 	$(BIN)/python -m tests.fuzz --cases $(or $(CASES),1000000) --seed $(or $(SEED),1)
+
+fuzz-openapi: $(VENV)/.dev  ## Compare responses with the OpenAPI document: EXAMPLES=1000 of each operation, SEED=1
+	POSTROOM_OPENAPI_EXAMPLES=$(or $(EXAMPLES),1000) POSTROOM_FUZZ_SEED=$(or $(SEED),1) \
+		$(BIN)/python -m pytest -n 0 tests/fuzz/test_openapi.py
 
 check: lint types imports proto-lint gen-check openapi-check audit  ## Run linters, types, import rules and checks of generated files; report known vulnerabilities
 

@@ -17,6 +17,14 @@ _CHANGES = (409, 412, 415, 423)
 _RATE_LIMITS = ("X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset")
 _WORDS = re.compile(r"[A-Z][a-z]+")
 
+_CREATED = {
+    "CreateDomain": ("domain_id", "$response.body#/id"),
+    "BatchCreateMailboxes": ("mailbox_id", "$response.body#/mailboxes/0/id"),
+    "CreateAlias": ("alias_id", "$response.body#/id"),
+    "CreateForwarding": ("forwarding_id", "$response.body#/id"),
+}
+"""Operation that creates a resource -> the path parameter that takes its id, and where the response has it."""
+
 DESCRIPTION = """\
 Provisions e-mail domains, mailboxes, aliases and forwardings.
 
@@ -46,7 +54,7 @@ _HEADERS: dict[str, Schema] = {
 _PARAMETERS: dict[str, Schema] = {
     "X-Request-Id": {
         "description": "An id of the caller's own for the logs; a new one is made if it is absent or malformed.",
-        "schema": {"type": "string", "pattern": "^[A-Za-z0-9._-]{1,128}$"},
+        "schema": {"type": "string", "example": "import-2026-11-26.1"},
     },
     "X-Request-Timeout": {
         "description": "Deadline in seconds from now; the operator's own limit is the default and the maximum.",
@@ -80,6 +88,7 @@ def document(comments: Comments) -> dict[str, Any]:
         operation = _operation(route, schemas, comments, additional=route.rpc in seen)
         seen.add(route.rpc)
         paths.setdefault(route.template, {})[route.http_method.lower()] = operation
+    _add_links(paths)
     return {
         "openapi": "3.1.0",
         "info": {
@@ -141,6 +150,20 @@ def _operation(route: Route, schemas: Schemas, comments: Comments, *, additional
             "content": {"application/json": {"schema": body}},
         }
     return operation
+
+
+def _add_links(paths: dict[str, dict[str, Any]]) -> None:
+    """Link each creation to the operations that take the id of what it creates."""
+    operations = [operation for methods in paths.values() for operation in methods.values()]
+    for operation in operations:
+        created = _CREATED.get(operation["operationId"])
+        if created is not None:
+            parameter, expression = created
+            operation["responses"]["200"]["links"] = {
+                other["operationId"]: {"operationId": other["operationId"], "parameters": {parameter: expression}}
+                for other in operations
+                if any(each.get("name") == parameter and each["in"] == "path" for each in other["parameters"])
+            }
 
 
 def _title(field: str) -> str:
