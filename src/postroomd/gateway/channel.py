@@ -1,13 +1,20 @@
 """gRPC connections from the gateway to the service."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from math import ceil
-from typing import Any
+from typing import Any, TypeVar
 
 import grpc
 
+Stub = TypeVar("Stub")
+
+CLIENT_ADDRESS = "x-client-address"
 GATEWAY_SECRET = "x-gateway-secret"  # noqa: S105 # the name of a metadata entry
+
+PREFERRED_CALLS = 16
+"""Concurrent calls on a connection before the next one is used. Calls that share a connection share system calls:
+32 on one connection take 5 % less processor time than on four. A service of several processes has a connection each."""
 
 MAX_DETAILS_BYTES = 1024 * 1024
 
@@ -31,25 +38,30 @@ _OPTIONS: tuple[tuple[str, int], ...] = (
 
 
 class ServiceChannel:
-    """Several connections to the service, each call on the one with the fewest calls in progress.
+    """Several connections to the service: each call on the first with few calls in progress, or with the fewest.
 
     The service limits the concurrent calls of a connection (`--max-streams`); a further call would wait in the client,
     behind calls that may take long. Taking turns would not prevent that: slow calls could meet on one connection.
     """
 
-    def __init__(self, address: str, connections: int, gateway_secret: str | None) -> None:
+    def __init__(self, address: str, connections: int, preferred_calls: int, gateway_secret: str | None) -> None:
         # Without a pool of its own, each channel would share the one connection that an address has.
         options = (*_OPTIONS, ("grpc.use_local_subchannel_pool", 1))
         self.connections = [
             _Connection(grpc.aio.insecure_channel(address, options=options)) for _ in range(connections)
         ]
-        self._gateway_secret = gateway_secret
+        self._preferred_calls = preferred_calls
+        self._secret = ((GATEWAY_SECRET, gateway_secret),) if gateway_secret else ()
 
     async def __aenter__(self) -> "ServiceChannel":
         return self
 
     async def __aexit__(self, *_: object) -> None:
         await asyncio.gather(*(connection.channel.close() for connection in self.connections))
+
+    def client_metadata(self, address: str) -> tuple[tuple[str, str], ...]:
+        """Return the metadata that tells the service a client's address: none without a secret, on which it insists."""
+        return ((CLIENT_ADDRESS, address), *self._secret) if self._secret else ()
 
     def unary_unary(
         self,
@@ -58,6 +70,7 @@ class ServiceChannel:
         response_deserializer: Callable[[bytes], Any] | None = None,
     ) -> Callable[..., "grpc.aio.UnaryUnaryCall[Any, Any]"]:
         """Return the function that calls a method; its arguments are those of grpc.aio."""
+        preferred_calls = self._preferred_calls
         stubs = [
             (connection, connection.channel.unary_unary(method, request_serializer, response_deserializer))
             for connection in self.connections
@@ -66,10 +79,7 @@ class ServiceChannel:
         def call(
             request: Any, *, timeout: float, metadata: grpc.aio.Metadata | None = None
         ) -> "grpc.aio.UnaryUnaryCall[Any, Any]":
-            if self._gateway_secret is not None:
-                metadata = metadata or grpc.aio.Metadata()
-                metadata.add(GATEWAY_SECRET, self._gateway_secret)
-            connection, stub = min(stubs, key=_calls_in_progress)
+            connection, stub = _choose(stubs, preferred_calls)
             started = stub(request, timeout=timeout, metadata=metadata)
             connection.calls += 1
             started.add_done_callback(connection.on_done)
@@ -89,6 +99,14 @@ class _Connection:
         self.calls -= 1
 
 
+def _choose(stubs: Sequence[tuple[_Connection, Stub]], preferred_calls: int) -> tuple[_Connection, Stub]:
+    """Return the first connection with fewer calls in progress than preferred, else that with the fewest."""
+    for each in stubs:
+        if each[0].calls < preferred_calls:
+            return each
+    return min(stubs, key=_calls_in_progress)
+
+
 def _calls_in_progress(stub: tuple[_Connection, object]) -> int:
     return stub[0].calls
 
@@ -102,4 +120,5 @@ def open_channel(
     calls that the service has not yet finished. With a `gateway_secret` the service believes the client addresses that
     calls carry. Requires a running event loop.
     """
-    return ServiceChannel(address, ceil(max_calls / max_streams) + 1, gateway_secret)
+    connections = ceil(max_calls / max_streams) + 1
+    return ServiceChannel(address, connections, min(PREFERRED_CALLS, max_streams), gateway_secret)
