@@ -11,7 +11,7 @@ PostroomError
 ├── PreconditionFailed      the resource's state forbids the call, until a caller changes it
 ├── TransientState          the resource's state forbids the call, and changes without a call
 ├── Locked                  the operator has locked the resource
-├── QuotaExceeded           the project's mailbox quota is used up
+├── QuotaExceeded           a quota is used up: of mailboxes in a project, or of forwardings of a mailbox
 ├── TooManyRequests         the service is overloaded; the call had no effect
 ├── StorageUnavailable      the database is unavailable; the transaction was rolled back
 └── SchemaMismatch          the database's schema is of another version; at start-up only
@@ -98,6 +98,9 @@ class Taken:
             return f"{self.name} is in quarantine{until}: choose another, or wait"
         if not self.resource_id:
             return f"{self.name} is already in use: choose another"
+        if self.resource_type == "forwarding":
+            owner = f"{self.name} is the destination of forwarding {self.resource_id}, {self.status}"
+            return f"{owner}: " + ("wait until it is deleted" if self.status == "deleting" else "use it, or delete it")
         owner = f"{self.name} belongs to {self.resource_type} {self.resource_id}, {self.status}{until}"
         if self.status == "deletion_scheduled":
             return f"{owner}: restore it, or wait"
@@ -211,17 +214,22 @@ class Locked(PostroomError):
 
 
 class QuotaExceeded(PostroomError):
-    """The project's quota of a resource is used up. `scheduled` of the `current` ones are deletion_scheduled."""
+    """The quota of a resource in a project or mailbox, `owner`, is used up. `scheduled` of the `current` ones are
+    scheduled for deletion. `remedy` is a way out.
+    """
 
-    def __init__(self, resource: str, quota: int, current: int, project_id: str, scheduled: int = 0) -> None:
+    def __init__(
+        self, resource: str, quota: int, current: int, owner: ResourceName, scheduled: int = 0, remedy: str = ""
+    ) -> None:
         counted = f"{current} {resource}"
         if scheduled:
             counted += f", {scheduled} of them scheduled for deletion, which count until they are purged,"
-        super().__init__(f"project {project_id} has {counted} and a quota of {quota}")
+        way_out = f": {remedy}" if remedy else ""
+        super().__init__(f"{owner.type} {owner.id} has {counted} and a quota of {quota}{way_out}")
         self.resource = resource
         self.quota = quota
         self.current = current
-        self.project_id = project_id
+        self.owner = owner
 
 
 class TooManyRequests(PostroomError):

@@ -23,7 +23,8 @@ class Aliases(Protocol):
         """Store and return the alias that `make` returns for its mailbox.
 
         In a ready domain it is requested from the mail platform, if the alias has to be provisioned.
-        Raises NotFound for the mailbox, Conflict for an address that is in use or in quarantine.
+        Raises NotFound for the mailbox, Conflict for an address that is in use or in quarantine, or is the destination
+        of a forwarding of the mailbox.
         """
 
     async def get(self, context: CallContext, alias_id: str) -> Alias:

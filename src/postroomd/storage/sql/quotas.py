@@ -6,7 +6,7 @@ Transactions write it before the mailboxes, whose triggers write other counts of
 from sqlalchemy import func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from postroomd.domain.errors import QuotaExceeded
+from postroomd.domain.errors import QuotaExceeded, ResourceName
 from postroomd.domain.model import Domain, Mailbox, MailboxStatus
 from postroomd.storage import schema as t
 
@@ -25,7 +25,7 @@ async def take_quota(connection: AsyncConnection, owner: Domain | Mailbox, count
             await connection.execute(select(columns.mailbox_quota, columns.mailbox_count).where(*project))
         ).one()
         scheduled = await _count_scheduled(connection, owner)
-        raise QuotaExceeded("mailboxes", quota, current, owner.project_id, scheduled)
+        raise QuotaExceeded("mailboxes", quota, current, ResourceName("project", owner.project_id), scheduled)
 
 
 async def add_to_quota(connection: AsyncConnection, owner: Domain | Mailbox, count: int) -> None:
