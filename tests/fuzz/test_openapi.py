@@ -24,7 +24,7 @@ CHECKS = (
 def test_responses_match_the_document(tmp_path: Path) -> None:
     up = start(tmp_path)
     try:
-        command = [
+        command: list[str | Path] = [
             Path(sys.executable).with_name("schemathesis"),
             "run",
             f"{up.environment['SCW_API_URL']}/openapi.json",
