@@ -6,10 +6,12 @@ from enum import StrEnum
 class StepKind(StrEnum):
     """A kind of step: the value of `kind` in log lines and in the labels of metrics."""
 
+    CLOCK = "clock"  # the heartbeat, and the comparison of the clock with others
     POLL = "poll"  # the query for due work
     DNS_LOOKUP = "dns_lookup"  # a domain's records
     DOMAIN_ACTIVATION = "domain_activation"  # of a validated domain, with its aliases and forwardings
-    MAILBOX = "mailbox"  # a due date: of a period, a payment, a retention, or the activation of its domain
+    DOMAIN_PROPAGATION = "domain_propagation"  # of a domain's status to its mailboxes
+    MAILBOX = "mailbox"  # a due date: of a period, a payment, a retention
     DOMAIN_PURGE = "domain_purge"  # of a deleted domain, with its mailboxes
     PROVISION = "provision"  # confirmed by the worker, where there is no mail platform
     EXPIRED_RESPONSE = "expired_response"  # removal of the stored response of an idempotency key

@@ -31,7 +31,7 @@ from sqlalchemy import (
 
 from postroomd.clock import EPOCH as EPOCH
 from postroomd.clock import MICROSECOND as MICROSECOND
-from postroomd.domain.events import MailboxEvent, PaymentStanding, ProvisionStanding
+from postroomd.domain.events import DomainEvent, MailboxEvent, PaymentStanding, ProvisionStanding
 from postroomd.domain.model import (
     AliasStatus,
     DnsType,
@@ -135,6 +135,25 @@ admin_keys = Table(
     Column("revoked_at", Instant),
 )
 
+# The latest time that the workers of each boot of a machine have trusted: a clock that is behind it has leapt.
+worker_clocks = Table(
+    "worker_clocks",
+    metadata,
+    Column("time_scale", String(80), primary_key=True),
+    Column("trusted_at", Instant, nullable=False),
+    Column("origin", Instant),
+    Column("leapt_to", Instant),
+    Column("acceptance", Integer, nullable=False),
+)
+
+clock_acceptances = Table(
+    "clock_acceptances",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("accepted_at", Instant, nullable=False),
+    Column("database_at", Instant),
+)
+
 domains = Table(
     "domains",
     metadata,
@@ -155,6 +174,14 @@ domains = Table(
     # When a worker looks up the records next: during a lease, when the lease ends.
     Column("next_check_at", Instant),
     *_lease(),
+    Column("cause", Named(DomainEvent), nullable=False, server_default=DomainEvent.CREATE.value),
+    Column("token_absent_since", Instant),
+    Column("token_checked_at", Instant),
+    Column("released_at", Instant),
+    # Whether mailboxes have yet to follow the domain's status, and the last that does, in the order of their creation.
+    Column("propagating", Boolean, nullable=False, server_default=false()),
+    Column("propagated_created_at", Instant),
+    Column("propagated_mailbox_id", ID),
     UniqueConstraint("organization_id", "name"),
 )
 
@@ -164,6 +191,11 @@ OWNING_STATUSES = (DomainStatus.PROVISIONING, DomainStatus.READY)
 partial_index("uq_domains_proved_name", domains.c.name, where=domains.c.status.in_(OWNING_STATUSES), unique=True)
 partial_index("ix_domains_next_check_at", domains.c.next_check_at, where=domains.c.next_check_at.is_not(None))
 Index("ix_domains_status", domains.c.status)
+Index("ix_domains_name", domains.c.name, domains.c.id)  # registrations of one name by several organizations
+PROPAGATING = domains.c.propagating == literal(True, domains.c.propagating.type, literal_execute=True)
+"""Condition: the domain's status has changed, and its mailboxes have yet to follow."""
+
+partial_index("ix_domains_propagating", domains.c.propagating, where=PROPAGATING)
 
 domain_records = Table(
     "domain_records",
@@ -318,7 +350,7 @@ idempotency_keys = Table(
     Column("expires_at", Instant, nullable=False, index=True),
 )
 
-# The following tables outlive the mailboxes that they refer to, and contain no personal data.
+# The following tables outlive the domains and mailboxes that they refer to, and contain no personal data.
 
 payments = Table(
     "payments",
@@ -377,6 +409,21 @@ transitions = Table(
     Column("actor", Text, nullable=False),
 )
 
+domain_transitions = Table(
+    "domain_transitions",
+    metadata,
+    Column("domain_id", ID, primary_key=True),
+    Column("revision", Integer, primary_key=True, autoincrement=False),
+    *_owner(),
+    Column("name_hash", LargeBinary(32), nullable=False),  # HMAC-SHA-256 of the name, by the organization's id
+    Column("from_status", Named(DomainStatus)),
+    Column("to_status", Named(DomainStatus)),
+    Column("at", Instant, nullable=False),
+    Column("cause", Named(DomainEvent), nullable=False),
+    Column("actor", Text, nullable=False),
+    Index("ix_domain_transitions_organization_id_name_hash", "organization_id", "name_hash"),
+)
+
 tombstones = Table(
     "tombstones",
     metadata,
@@ -430,6 +477,7 @@ TENANT_TABLES = (
     payments,
     provisions,
     transitions,
+    domain_transitions,
     tombstones,
     *DERIVED_TABLES,
 )

@@ -7,10 +7,12 @@ on each engine in turn.
 from tests.storage.contract.admin_keys import AdminKeysContract
 from tests.storage.contract.administration import AdministrationContract
 from tests.storage.contract.aliases import AliasesContract
+from tests.storage.contract.clocks import ClocksContract
 from tests.storage.contract.domains import DomainsContract
 from tests.storage.contract.forwardings import ForwardingsContract
 from tests.storage.contract.lists import ListsContract
 from tests.storage.contract.mailboxes import MailboxesContract
+from tests.storage.contract.ownership import OwnershipContract
 from tests.storage.contract.quotas import QuotasContract
 from tests.storage.contract.sequences import SequencesContract
 from tests.storage.contract.tenancy import TenancyContract
@@ -27,9 +29,11 @@ class RepositoryContract(
     AliasesContract,
     ForwardingsContract,
     WorkContract,
+    OwnershipContract,
     AdministrationContract,
     TransactionsContract,
     SequencesContract,
     ListsContract,
+    ClocksContract,
 ):
     """All contracts. The fixture `repository` is a repository over an empty, migrated database."""

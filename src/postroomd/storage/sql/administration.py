@@ -1,45 +1,36 @@
 """The operator's view of all tenants: payments, provisions, locks, history."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 
-from sqlalchemy import and_, func, select, true, tuple_, update
+from sqlalchemy import and_, func, select, true, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from postroomd.domain.context import CallContext
 from postroomd.domain.errors import NotFound
-from postroomd.domain.history import Tombstone, Transition, address_hash
 from postroomd.domain.model import Alias, Domain, DomainStatus, Forwarding, Mailbox, MailboxStatus
 from postroomd.domain.payments import Payment
 from postroomd.domain.provisioning import Subject
 from postroomd.domain.provisions import Provision, ProvisionKind
 from postroomd.domain.queries import Slice
 from postroomd.storage import schema as t
-from postroomd.storage.database import Database
 from postroomd.storage.protocols.rules import MailboxRule, PaymentRule, ProvisionRule
 from postroomd.storage.sql.aliases import ALIAS, remove_alias, store_alias
 from postroomd.storage.sql.changes import purge_mailboxes, store_mailbox
 from postroomd.storage.sql.cursors import after_cursor, slice_of
-from postroomd.storage.sql.domains import DOMAIN, lock_domain, store_domain
+from postroomd.storage.sql.domain_changes import remove_domain, store_domain
+from postroomd.storage.sql.domains import DOMAIN, lock_domain
 from postroomd.storage.sql.forwardings import FORWARDING, fetch_settings, remove_forwarding, store_forwarding
+from postroomd.storage.sql.history import SqlHistory
 from postroomd.storage.sql.mailboxes import MAILBOX
-from postroomd.storage.sql.rows import columns_of, from_row, row_filter, to_row, with_next_revision
+from postroomd.storage.sql.rows import columns_of, from_row, to_row, with_next_revision
 
 PAYMENT = columns_of(Payment, t.payments)
 PROVISION = columns_of(Provision, t.provisions)
-TRANSITION = columns_of(Transition, t.transitions)
-TOMBSTONE = columns_of(Tombstone, t.tombstones)
-
-ORGANIZATIONS_PER_QUERY = 500
-"""How many organizations one query searches for the tombstones of an address, with two bound parameters each."""
 
 
-class SqlAdministration:
+class SqlAdministration(SqlHistory):
     """The operator's methods; they reach every tenant."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
 
     async def pending_payments(self, cursor: str, limit: int) -> Slice[Payment]:
         """Return payments that are pending, refused or overdue, oldest request first. Raises InvalidArguments."""
@@ -155,60 +146,6 @@ class SqlAdministration:
 
         return await self._database.write(transaction, context)
 
-    async def get_mailbox(self, mailbox_id: str) -> Mailbox | Tombstone:
-        """Return a mailbox, or the tombstone of a purged one. Raises NotFound."""
-
-        async def transaction(connection: AsyncConnection) -> Mailbox | Tombstone:
-            mailbox = select(*MAILBOX).where(t.mailboxes.c.id == mailbox_id)
-            if row := (await connection.execute(mailbox)).one_or_none():
-                return from_row(Mailbox, row)
-            tombstone = select(*TOMBSTONE).where(t.tombstones.c.mailbox_id == mailbox_id)
-            if row := (await connection.execute(tombstone)).one_or_none():
-                return from_row(Tombstone, row)
-            raise NotFound("mailbox", mailbox_id)
-
-        return await self._database.read(transaction)
-
-    async def transitions(self, mailbox_id: str, after: int, limit: int) -> Sequence[Transition]:
-        """Return status transitions of a mailbox after a revision, oldest first. Raises NotFound."""
-
-        async def transaction(connection: AsyncConnection) -> list[Transition]:
-            columns = t.transitions.c
-            query = select(*TRANSITION).where(columns.mailbox_id == mailbox_id, columns.revision > after)
-            rows = await connection.execute(query.order_by(columns.revision).limit(limit))
-            return [from_row(Transition, row) for row in rows]
-
-        transitions = await self._database.read(transaction)
-        if not transitions:
-            await self.get_mailbox(mailbox_id)  # raises NotFound for an unknown id
-        return transitions
-
-    async def mailboxes_with_address(self, address: str) -> Sequence[str]:
-        """Return the ids of all mailboxes that have the address or had it when they were purged."""
-
-        async def transaction(connection: AsyncConnection) -> list[str]:
-            # Joined to the organizations, since every index on addresses begins with the organization.
-            mailboxes = (
-                select(t.mailboxes.c.id, t.mailboxes.c.created_at)
-                .select_from(t.organizations)
-                .join(t.mailboxes, t.mailboxes.c.organization_id == t.organizations.c.id)
-                .where(t.mailboxes.c.email == address)
-                .order_by(t.mailboxes.c.created_at, t.mailboxes.c.id)
-            )
-            ids = [row.id for row in await connection.execute(mailboxes)]
-            organization_ids = (await connection.execute(select(t.organizations.c.id))).scalars().all()
-            purged: list[tuple[datetime, str]] = []
-            columns = t.tombstones.c
-            for start in range(0, len(organization_ids), ORGANIZATIONS_PER_QUERY):
-                some_ids = organization_ids[start : start + ORGANIZATIONS_PER_QUERY]
-                hashes = [(each, address_hash(each, address)) for each in some_ids]
-                matching = tuple_(columns.organization_id, columns.address_hash).in_(hashes)
-                tombstones = select(columns.purged_at, columns.mailbox_id).where(matching)
-                purged += [(row.purged_at, row.mailbox_id) for row in await connection.execute(tombstones)]
-            return [mailbox_id for _, mailbox_id in sorted(purged)] + ids
-
-        return await self._database.read(transaction)
-
 
 async def _lock_mailbox(connection: AsyncConnection, mailbox_id: str) -> tuple[Mailbox | None, DomainStatus]:
     """Lock and return a mailbox of any tenant, with the status of its domain; None and `deleting` if there is none."""
@@ -224,26 +161,28 @@ async def _lock_mailbox(connection: AsyncConnection, mailbox_id: str) -> tuple[M
 async def _lock_subject(connection: AsyncConnection, provision: Provision) -> tuple[Domain | None, Subject | None]:
     """Lock the subject of a provision, and return its domain and the subject; None for what is removed.
 
-    The domain's row is locked first if it is the subject, or if a purge is to change its count of mailboxes.
+    The domain's row is locked first if it is the subject, or if a purge is to change its count of mailboxes. Otherwise
+    it is read after the mailbox is locked: the propagation of a later status then waits for that lock.
     """
-    if provision.kind is ProvisionKind.DELETE or provision.mailbox_id is None:
-        domain = await lock_domain(connection, provision.domain_id)
-    else:
-        row = (await connection.execute(select(*DOMAIN).where(t.domains.c.id == provision.domain_id))).one_or_none()
-        domain = from_row(Domain, row) if row else None
+    locked = provision.kind is ProvisionKind.DELETE or provision.mailbox_id is None
+    domain = await lock_domain(connection, provision.domain_id) if locked else None
+    subject: Subject | None = domain
     if provision.alias_id is not None:
         alias = select(*ALIAS).where(t.aliases.c.id == provision.alias_id).with_for_update()
         row = (await connection.execute(alias)).one_or_none()
-        return domain, from_row(Alias, row) if row else None
-    if provision.forwarding_id is not None:
+        subject = from_row(Alias, row) if row else None
+    elif provision.forwarding_id is not None:
         forwarding = select(*FORWARDING).where(t.forwardings.c.id == provision.forwarding_id).with_for_update()
         row = (await connection.execute(forwarding)).one_or_none()
-        return domain, from_row(Forwarding, row) if row else None
-    if provision.mailbox_id is not None:
+        subject = from_row(Forwarding, row) if row else None
+    elif provision.mailbox_id is not None:
         mailbox = select(*MAILBOX).where(t.mailboxes.c.id == provision.mailbox_id).with_for_update()
         row = (await connection.execute(mailbox)).one_or_none()
-        return domain, from_row(Mailbox, row) if row else None
-    return domain, domain
+        subject = from_row(Mailbox, row) if row else None
+    if not locked:
+        row = (await connection.execute(select(*DOMAIN).where(t.domains.c.id == provision.domain_id))).one_or_none()
+        domain = from_row(Domain, row) if row else None
+    return domain, subject
 
 
 async def _store_subject(
@@ -258,7 +197,7 @@ async def _store_subject(
         case Forwarding(), None:
             await remove_forwarding(connection, before, now)
         case Domain(), None:
-            await connection.execute(t.domains.delete().where(*row_filter(t.domains, before)))
+            await remove_domain(connection, actor, before, now)
         case Mailbox(), Mailbox():
             await store_mailbox(connection, actor, before, with_next_revision(after))
         case Alias(), Alias():
@@ -266,7 +205,7 @@ async def _store_subject(
         case Forwarding(), Forwarding():
             await store_forwarding(connection, before, with_next_revision(after), now)
         case Domain(), Domain():
-            await store_domain(connection, before, with_next_revision(after))
+            await store_domain(connection, actor, before, with_next_revision(after))
 
 
 async def _describe(connection: AsyncConnection, provision: Provision, subject: Subject | None) -> Provision:

@@ -9,8 +9,8 @@ from postroomd.domain.model import DomainStatus
 from postroomd.storage import schema as t
 from postroomd.storage.protocols.work import Due
 
-PROVISIONING = t.domains.c.status == DomainStatus.PROVISIONING
-"""The condition of a domain to activate."""
+PROVISIONING = (t.domains.c.status == DomainStatus.PROVISIONING, t.domains.c.provision_id.is_(None))
+"""The conditions of a domain to activate: one that returns may await the mail platform first."""
 
 _mailboxes = select(t.mailboxes.c.id).where(t.mailboxes.c.domain_id == t.domains.c.id)
 
@@ -29,12 +29,13 @@ async def fetch_due(connection: AsyncConnection, *, with_provisions: bool) -> Du
         _earliest(t.mailboxes.c.due_at).label("mailboxes"),
         _earliest(t.idempotency_keys.c.expires_at).label("responses"),
         provisions.label("provisions"),
-        _any_domain(PROVISIONING).label("provisioning"),
+        _any_domain(*PROVISIONING).label("provisioning"),
+        _any_domain(t.PROPAGATING).label("propagating"),
         _any_domain(*PURGEABLE).label("purgeable"),
     )
     row = (await connection.execute(query)).one()
     steps = min(filter(None, (row.mailboxes, row.responses, row.provisions)), default=None)
-    return Due(row.lookups, steps, immediate=bool(row.provisioning or row.purgeable))
+    return Due(row.lookups, steps, immediate=bool(row.provisioning or row.propagating or row.purgeable))
 
 
 def _earliest(column: Any, *conditions: ColumnElement[bool]) -> Any:
