@@ -106,6 +106,7 @@ async def serve(settings: Settings, stop: asyncio.Event, ready: Callable[..., No
             admission=admissions[0],
             rate_limits=RateLimits(settings.rate_limit, settings.organization_rate_limit),
             refuses_calls=lambda: health_servicer.calls_refused,
+            quotas=settings.quotas(),
         )
         services = [(settings.grpc_address, boundary.handlers(SERVICE, _rpcs(settings, repository, hashing, now)))]
         names = ["", SERVICE.full_name]
@@ -180,6 +181,7 @@ def _rpcs(
         dkim_bits=int(settings.dkim_bits),
         searches=searches,
         policy=policy,
+        quotas=settings.quotas(),
         clock=clock,
     )
     mailboxes = MailboxServicer(
@@ -190,7 +192,7 @@ def _rpcs(
         policy=policy,
         clock=clock,
     )
-    aliases = AliasServicer(aliases=repository.aliases, policy=policy, clock=clock)
+    aliases = AliasServicer(aliases=repository.aliases, policy=policy, quotas=settings.quotas(), clock=clock)
     return {**domains.rpcs(), **mailboxes.rpcs(), **aliases.rpcs()}
 
 
