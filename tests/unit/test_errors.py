@@ -33,6 +33,7 @@ from postroomd.rpc.status import ERROR_MAPPINGS
 
 START_UP_ONLY = {errors.SchemaMismatch}
 
+PROJECT = ResourceName("project", "a0")
 MAILBOX = ResourceName("mailbox", "b0000000-0000-4000-8000-000000000000")
 
 
@@ -114,9 +115,12 @@ def test_an_error_has_the_code_and_type_of_the_contract(kind: type[PostroomError
         (PreconditionFailed(MAILBOX, Precondition.UNKNOWN_PRECONDITION, "restore it first"), "restore it first"),
         (TransientState(MAILBOX, "deleting"), f"mailbox {MAILBOX.id} is deleting: retry when it has left this state"),
         (Locked(MAILBOX), f"mailbox {MAILBOX.id} is locked"),
-        (QuotaExceeded("mailboxes", 10, 9, "a0"), "project a0 has 9 mailboxes and a quota of 10"),
         (
-            QuotaExceeded("mailboxes", 10, 9, "a0", 4),
+            QuotaExceeded("mailboxes", 10, 9, ResourceName("project", "a0")),
+            "project a0 has 9 mailboxes and a quota of 10",
+        ),
+        (
+            QuotaExceeded("mailboxes", 10, 9, PROJECT, 4),
             "project a0 has 9 mailboxes, 4 of them scheduled for deletion, which count until they are purged,"
             " and a quota of 10",
         ),

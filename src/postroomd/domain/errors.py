@@ -11,7 +11,7 @@ PostroomError
 ├── PreconditionFailed      the resource's state forbids the call, until a caller changes it
 ├── TransientState          the resource's state forbids the call, and changes without a call
 ├── Locked                  the operator has locked the resource
-├── QuotaExceeded           the project's mailbox quota is used up
+├── QuotaExceeded           a quota of the project, organization or mailbox is used up
 ├── TooManyRequests         the service is overloaded; the call had no effect
 ├── StorageUnavailable      the database is unavailable; the transaction was rolled back
 └── SchemaMismatch          the database's schema is of another version; at start-up only
@@ -211,17 +211,23 @@ class Locked(PostroomError):
 
 
 class QuotaExceeded(PostroomError):
-    """The project's quota of a resource is used up. `scheduled` of the `current` ones are deletion_scheduled."""
+    """The quota that `subject` has of a resource is used up. `scheduled` of the `current` ones are deletion_scheduled.
 
-    def __init__(self, resource: str, quota: int, current: int, project_id: str, scheduled: int = 0) -> None:
+    `remedy` is what the caller can do, if that is not obvious.
+    """
+
+    def __init__(
+        self, resource: str, quota: int, current: int, subject: ResourceName, scheduled: int = 0, remedy: str = ""
+    ) -> None:
         counted = f"{current} {resource}"
         if scheduled:
             counted += f", {scheduled} of them scheduled for deletion, which count until they are purged,"
-        super().__init__(f"project {project_id} has {counted} and a quota of {quota}")
+        way_out = f": {remedy}" if remedy else ""
+        super().__init__(f"{subject.type} {subject.id} has {counted} and a quota of {quota}{way_out}")
         self.resource = resource
         self.quota = quota
         self.current = current
-        self.project_id = project_id
+        self.subject = subject
 
 
 class TooManyRequests(PostroomError):

@@ -62,7 +62,8 @@ def _precondition_failure(error: e.PreconditionFailed) -> Details:
 
 
 def _quota_failure(error: e.QuotaExceeded) -> Details:
-    violation = error_details_pb2.QuotaFailure.Violation(subject=f"project/{error.project_id}", description=str(error))
+    subject = f"{error.subject.type}/{error.subject.id}"
+    violation = error_details_pb2.QuotaFailure.Violation(subject=subject, description=str(error))
     yield error_details_pb2.QuotaFailure(violations=[violation])
 
 

@@ -108,6 +108,7 @@ async def serve(settings: Settings, stop: asyncio.Event, ready: Callable[..., No
             admission=admissions[0],
             rate_limits=RateLimits(settings.rate_limit, settings.organization_rate_limit),
             refuses_calls=lambda: health_servicer.calls_refused,
+            quotas=settings.quotas(),
         )
         rpcs = _rpcs(settings, repository, hashing, now)
         services = [(settings.grpc_address, SERVICE, boundary.handlers(SERVICE, rpcs))]
@@ -186,6 +187,7 @@ def _rpcs(
         dkim_bits=int(settings.dkim_bits),
         searches=searches,
         policy=policy,
+        quotas=settings.quotas(),
         clock=clock,
     )
     mailboxes = MailboxServicer(
@@ -196,7 +198,7 @@ def _rpcs(
         policy=policy,
         clock=clock,
     )
-    aliases = AliasServicer(aliases=repository.aliases, policy=policy, clock=clock)
+    aliases = AliasServicer(aliases=repository.aliases, policy=policy, quotas=settings.quotas(), clock=clock)
     return {**domains.rpcs(), **mailboxes.rpcs(), **aliases.rpcs()}
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from postroomd.domain.policy import LifecyclePolicy
+from postroomd.domain.policy import LifecyclePolicy, Quotas
 from postroomd.durations import parse_duration
 from postroomd.net import (
     canonical_host_name,
@@ -184,6 +184,29 @@ class Settings(BaseSettings):
         "Maximum mailboxes of a new project; creating more fails with `quotas_exceeded`.",
         ge=0,
         le=2_000_000_000,
+    )
+    domain_quota: int = _setting(
+        1_000,
+        _SERVICE,
+        "Maximum domains of an organization; registering more fails with `quotas_exceeded`.",
+        ge=0,
+        le=2_000_000_000,
+    )
+    alias_quota: int = _setting(10_000, _SERVICE, "Maximum aliases of an organization.", ge=0, le=2_000_000_000)
+    mailbox_alias_quota: int = _setting(100, _SERVICE, "Maximum aliases of a mailbox.", ge=0, le=2_000_000_000)
+    idempotency_quota: int = _setting(
+        10_000,
+        _SERVICE,
+        "Maximum responses that are stored under idempotency keys of an organization, for 24 hours each.",
+        ge=1,
+        le=2_000_000_000,
+    )
+    idempotency_bytes_quota: int = _setting(
+        67_108_864,
+        _SERVICE,
+        "Maximum size of these responses with their keys, in bytes.",
+        ge=1_048_576,
+        le=1_099_511_627_776,
     )
     deletion_retention: Duration = _setting(
         timedelta(days=30),
@@ -433,6 +456,16 @@ class Settings(BaseSettings):
             provisioning=self.provisioning == "manual",
             quarantine=self.address_quarantine,
             cascade_domain_deletion=self.domain_deletion == "cascade",
+        )
+
+    def quotas(self) -> Quotas:
+        """Return the limits of what tenants can store."""
+        return Quotas(
+            domains=self.domain_quota,
+            aliases=self.alias_quota,
+            mailbox_aliases=self.mailbox_alias_quota,
+            responses=self.idempotency_quota,
+            response_octets=self.idempotency_bytes_quota,
         )
 
     @property

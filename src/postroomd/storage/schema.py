@@ -11,6 +11,7 @@ from enum import StrEnum
 from typing import Any
 
 from sqlalchemy import (
+    BigInteger,
     BindParameter,
     Boolean,
     Column,
@@ -266,7 +267,8 @@ idempotency_keys = Table(
     Column("project_scope", String(36), primary_key=True),
     Column("key", OCTETS, primary_key=True),
     Column("digest", LargeBinary(32), nullable=False),  # HMAC-SHA-256 of RPC and request, by the secret
-    Column("answer", LargeBinary, nullable=False),  # the response, in protobuf
+    # The response, in protobuf; empty for a call that changed nothing and whose response can be read again.
+    Column("answer", LargeBinary, nullable=False),
     Column("expires_at", Instant, nullable=False, index=True),
 )
 
@@ -365,7 +367,18 @@ domain_counts = Table(
     Column("count", Integer, nullable=False),
 )
 
-DERIVED_TABLES = (project_counts, domain_counts)
+# How much an organization, or one of its mailboxes, has of what a quota limits. Triggers maintain it (migration 0007).
+quota_usage = Table(
+    "quota_usage",
+    metadata,
+    Column("organization_id", ID, primary_key=True),
+    Column("resource", String(32), primary_key=True),  # the counted table
+    Column("subject_id", ID, primary_key=True),  # the organization, or the mailbox of aliases
+    Column("count", Integer, nullable=False),
+    Column("octets", BigInteger, nullable=False),  # of keys, digests and responses in idempotency_keys; else 0
+)
+
+DERIVED_TABLES = (project_counts, domain_counts, quota_usage)
 """Tables that triggers maintain from the rows of others. Copying those rows fills them."""
 
 TENANT_TABLES = (

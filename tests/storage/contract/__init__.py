@@ -10,6 +10,7 @@ from tests.storage.contract.aliases import AliasesContract
 from tests.storage.contract.domains import DomainsContract
 from tests.storage.contract.lists import ListsContract
 from tests.storage.contract.mailboxes import MailboxesContract
+from tests.storage.contract.quotas import QuotasContract
 from tests.storage.contract.sequences import SequencesContract
 from tests.storage.contract.tenancy import TenancyContract
 from tests.storage.contract.transactions import TransactionsContract
@@ -25,6 +26,7 @@ class RepositoryContract(
     WorkContract,
     AdministrationContract,
     TransactionsContract,
+    QuotasContract,
     SequencesContract,
     ListsContract,
 ):

@@ -165,7 +165,7 @@ class MailboxesContract:
         with pytest.raises(QuotaExceeded) as caught:
             await new_mailboxes(repository, domain, "carol", "dave")
         error = caught.value
-        assert (error.resource, error.quota, error.current, error.project_id) == ("mailboxes", 3, 2, tenant.project.id)
+        assert (error.resource, error.quota, error.current, error.subject.id) == ("mailboxes", 3, 2, tenant.project.id)
         assert await dump(raw) == before
         (carol,) = await new_mailboxes(repository, domain, "carol")
         await repository.mailboxes.change(tenant.context, carol.id, lambda it, _: delete_mailbox(it, RETENTION, LATER))

@@ -8,16 +8,19 @@ from sqlalchemy import ColumnElement, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from postroomd.domain.context import CallContext
-from postroomd.domain.errors import NameTaken, NotFound, Taken
+from postroomd.domain.errors import NameTaken, NotFound, ResourceName, Taken
 from postroomd.domain.model import AliasStatus, Domain, DomainRecord, MailboxStatus
+from postroomd.domain.policy import DEFAULT_QUOTAS, Quotas
 from postroomd.domain.queries import DomainQuery, Page
 from postroomd.domain.records import visible_record
 from postroomd.domain.tenancy import Scope
 from postroomd.storage import schema as t
 from postroomd.storage.database import Database
 from postroomd.storage.drivers import driver_of
+from postroomd.storage.idempotency import Unchanged
 from postroomd.storage.protocols.domains import DomainSecrets
 from postroomd.storage.protocols.rules import DomainDeletionRule, DomainRule
+from postroomd.storage.quotas import require_within
 from postroomd.storage.sql.changes import lock_mailboxes, mark_mailboxes_deleting
 from postroomd.storage.sql.lists import ListReader
 from postroomd.storage.sql.provisions import store_provisions
@@ -73,6 +76,11 @@ async def _count_mailboxes_in_use(connection: AsyncConnection, domain: Domain) -
     return int((await connection.execute(query)).scalar_one())
 
 
+async def _require_quota(connection: AsyncConnection, organization_id: str, quotas: Quotas, *, added: int) -> None:
+    subject = ResourceName("organization", organization_id)
+    await require_within(connection, organization_id, t.domains.name, {subject: quotas.domains}, added)
+
+
 async def store_domain(connection: AsyncConnection, before: Domain, after: Domain) -> None:
     """Update the columns of a domain that a rule can change, and its provisions."""
     await connection.execute(
@@ -96,9 +104,14 @@ class SqlDomains:
         self._list = ListReader(database, Domain, t.domains)
 
     async def create(
-        self, context: CallContext, domain: Domain, records: Sequence[DomainRecord], secrets: DomainSecrets
+        self,
+        context: CallContext,
+        domain: Domain,
+        records: Sequence[DomainRecord],
+        secrets: DomainSecrets,
+        quotas: Quotas = DEFAULT_QUOTAS,
     ) -> Domain:
-        """Store and return a new domain. Raises NotFound, Conflict."""
+        """Store and return a new domain. Raises NotFound, Conflict, QuotaExceeded."""
 
         async def transaction(connection: AsyncConnection) -> Domain:
             await fetch_project(connection, context.scope, domain.project_id)
@@ -118,12 +131,20 @@ class SqlDomains:
                 "dkim_private_key": secrets.dkim_private_key,
             }
             await connection.execute(insert(t.domains).values(to_row(domain) | secret_columns))
+            await _require_quota(connection, domain.organization_id, quotas, added=1)
             rows = [to_row(record) | {"organization_id": domain.organization_id} for record in records]
             await connection.execute(insert(t.domain_records), rows)
             await store_provisions(connection, [(None, domain)], domain.created_at)
             return domain
 
         return await self._database.write(transaction, context)
+
+    async def require_quota(self, context: CallContext, quotas: Quotas) -> None:
+        """Raise QuotaExceeded if the organization can have no further domain."""
+        organization_id = context.scope.organization_id
+        await self._database.read(
+            lambda connection: _require_quota(connection, organization_id, quotas, added=0), context
+        )
 
     async def get(self, context: CallContext, domain_id: str) -> Domain:
         """Return a domain. Raises NotFound."""
@@ -163,11 +184,11 @@ class SqlDomains:
     async def delete(self, context: CallContext, domain_id: str, rule: DomainDeletionRule, now: datetime) -> Domain:
         """Apply a rule that deletes a domain with its mailboxes and aliases, and return it. Raises NotFound."""
 
-        async def transaction(connection: AsyncConnection) -> Domain:
+        async def transaction(connection: AsyncConnection) -> Domain | Unchanged[Domain]:
             domain = await fetch_domain(connection, context.scope, domain_id, lock=True)
             # Most refusals come before any mailbox is locked.
             if rule(domain, await _count_mailboxes_in_use(connection, domain)) is domain:
-                return domain
+                return Unchanged(domain)
             async with driver_of(connection).enlarged_page_cache(connection):
                 await lock_mailboxes(connection, domain)
                 # Counted again: a restore, which does not lock the domain, may have been committed in between.

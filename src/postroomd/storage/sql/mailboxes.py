@@ -7,7 +7,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from postroomd.domain.addresses import Address
 from postroomd.domain.context import CallContext
-from postroomd.domain.errors import QUARANTINED, NameTaken, NotFound, QuotaExceeded, Taken
+from postroomd.domain.errors import QUARANTINED, NameTaken, NotFound, QuotaExceeded, ResourceName, Taken
 from postroomd.domain.history import address_hash
 from postroomd.domain.model import Domain, Mailbox, MailboxStatus, MailboxView
 from postroomd.domain.policy import Quarantine
@@ -15,6 +15,7 @@ from postroomd.domain.queries import MailboxQuery, Page
 from postroomd.domain.tenancy import Scope
 from postroomd.storage import schema as t
 from postroomd.storage.database import Database
+from postroomd.storage.idempotency import Unchanged
 from postroomd.storage.protocols.mailboxes import NewMailbox
 from postroomd.storage.protocols.rules import MailboxRule
 from postroomd.storage.sql.changes import insert_mailboxes, store_mailbox
@@ -178,13 +179,14 @@ class SqlMailboxes:
     ) -> Mailbox:
         """Apply a rule to a mailbox, store its new password if it has one, and return the mailbox. Raises NotFound."""
 
-        async def transaction(connection: AsyncConnection) -> Mailbox:
+        async def transaction(connection: AsyncConnection) -> Mailbox | Unchanged[Mailbox]:
             mailbox = await fetch_mailbox(connection, context.scope, mailbox_id, lock=True)
             domain = await fetch_domain(connection, context.scope, mailbox.domain_id)
             changed = rule(mailbox, domain.status)
-            if changed is not mailbox:
-                changed = with_next_revision(changed)
-                await store_mailbox(connection, context.actor, mailbox, changed, password_hash)
+            if changed is mailbox:
+                return Unchanged(mailbox)
+            changed = with_next_revision(changed)
+            await store_mailbox(connection, context.actor, mailbox, changed, password_hash)
             return changed
 
         return await self._database.write(transaction, context)
@@ -209,7 +211,7 @@ async def _take_quota(connection: AsyncConnection, domain: Domain, count: int) -
             counts.status == MailboxStatus.DELETION_SCHEDULED,
         )
         deleted = int((await connection.execute(scheduled)).scalar_one())
-        raise QuotaExceeded("mailboxes", quota, current, domain.project_id, deleted)
+        raise QuotaExceeded("mailboxes", quota, current, ResourceName("project", domain.project_id), deleted)
     await connection.execute(
         update(t.domains)
         .where(*row_filter(t.domains, domain))
