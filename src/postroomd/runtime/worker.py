@@ -32,6 +32,7 @@ async def run(settings: Settings, stop: asyncio.Event, ready: Callable[[], None]
             prober=_prober(settings),
             policy=settings.lifecycle_policy(),
             administration=repository.administration,
+            history_retention=settings.history_retention,
             revalidation_interval=settings.revalidation_interval,
             min_lookup_interval=MIN_LOOKUP_INTERVAL if settings.domain_validation == "dns" else timedelta(0),
             lookup_lease=max(LEASE, 2 * timedelta(seconds=settings.dns_deadline_seconds)),

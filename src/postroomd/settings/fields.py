@@ -234,9 +234,17 @@ class Settings(BaseSettings):
     )
     address_quarantine: Duration = _setting(
         timedelta(0),
-        _SERVICE,
+        _RULES,
         "Time after a purge until the organization can use the address again.",
         ge=timedelta(0),
+        le=timedelta(days=36_500),
+    )
+    history_retention: Duration = _setting(
+        timedelta(days=400),
+        _RULES,
+        "Time until the worker removes transitions, tombstones, settled payments and provisions; not below the"
+        " quarantine.",
+        ge=timedelta(days=1),
         le=timedelta(days=36_500),
     )
     billing: Literal["none", "manual"] = _setting(
@@ -442,6 +450,15 @@ class Settings(BaseSettings):
         if info.data.get("argon2_memory_kib", sys.maxsize) < 8 * lanes:  # RFC 9106, section 3.1
             raise ValueError("Argon2 needs at least 8 KiB of memory per lane: raise --argon2-memory-kib")
         return lanes
+
+    @field_validator("history_retention")
+    @classmethod
+    def _validate_history(cls, retention: timedelta, info: ValidationInfo) -> timedelta:
+        if retention < info.data.get("address_quarantine", timedelta(0)):
+            raise ValueError(
+                "must be at least --address-quarantine, which tombstones enforce: raise it, or shorten the quarantine"
+            )
+        return retention
 
     def lifecycle_policy(self) -> LifecyclePolicy:
         """Return the settings that the rules of mailboxes and domains depend on."""

@@ -342,6 +342,23 @@ tombstones = Table(
     Index("ix_tombstones_organization_id_address_hash", "organization_id", "address_hash"),
 )
 
+HISTORY = (
+    (transitions, transitions.c.at, ()),
+    (tombstones, tombstones.c.purged_at, ()),
+    (payments, payments.c.settled_at, (~OPEN_PAYMENT,)),
+    (provisions, provisions.c.settled_at, (~PENDING_PROVISION,)),
+)
+"""Tables whose rows are removed after the retention of history, the instant that it counts from, and further conditions
+of a row that can be removed."""
+
+HISTORY_INDEXES = (
+    Index("ix_transitions_at", transitions.c.at),
+    Index("ix_tombstones_purged_at", tombstones.c.purged_at),
+    partial_index("ix_payments_settled_at", payments.c.settled_at, where=payments.c.settled_at.is_not(None)),
+    partial_index("ix_provisions_settled_at", provisions.c.settled_at, where=provisions.c.settled_at.is_not(None)),
+)
+"""Indexes that serve the removal. Migrations build them afterwards: writers do not wait."""
+
 # Total counts of lists by project, resource and status, and by domain and status. Triggers maintain both (migration
 # 0004), so that no writer can forget them, and delete rows whose count becomes 0. A total adds up a few rows however
 # many domains there are. A change of status locks its rows until the commit: on PostgreSQL such changes of one project
