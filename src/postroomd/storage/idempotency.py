@@ -18,7 +18,7 @@ from postroomd.domain.context import CallContext, Idempotency, Replayed
 from postroomd.domain.errors import InvalidArguments, Reason, Violation
 from postroomd.domain.tenancy import Scope
 from postroomd.storage import schema as t
-from postroomd.storage.quotas import require_responses_within
+from postroomd.storage.usage import require_responses_within
 
 Result = TypeVar("Result")
 

@@ -10,8 +10,8 @@ from tests.storage.contract.aliases import AliasesContract
 from tests.storage.contract.domains import DomainsContract
 from tests.storage.contract.lists import ListsContract
 from tests.storage.contract.mailboxes import MailboxesContract
-from tests.storage.contract.quotas import QuotasContract
 from tests.storage.contract.sequences import SequencesContract
+from tests.storage.contract.storage_quotas import StorageQuotasContract
 from tests.storage.contract.tenancy import TenancyContract
 from tests.storage.contract.transactions import TransactionsContract
 from tests.storage.contract.work import WorkContract
@@ -26,7 +26,7 @@ class RepositoryContract(
     WorkContract,
     AdministrationContract,
     TransactionsContract,
-    QuotasContract,
+    StorageQuotasContract,
     SequencesContract,
     ListsContract,
 ):

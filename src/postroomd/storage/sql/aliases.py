@@ -17,7 +17,6 @@ from postroomd.storage import schema as t
 from postroomd.storage.database import Database
 from postroomd.storage.idempotency import Unchanged
 from postroomd.storage.protocols.rules import AliasRule
-from postroomd.storage.quotas import require_within
 from postroomd.storage.sql.domains import fetch_domain
 from postroomd.storage.sql.lists import ListReader
 from postroomd.storage.sql.mailboxes import fetch_mailbox, require_available
@@ -31,6 +30,7 @@ from postroomd.storage.sql.rows import (
     to_row,
     with_next_revision,
 )
+from postroomd.storage.usage import require_within
 
 ALIAS = columns_of(Alias, t.aliases)
 _LOOKUP = LookupById(Alias, t.aliases, "alias")

@@ -20,7 +20,6 @@ from postroomd.storage.drivers import driver_of
 from postroomd.storage.idempotency import Unchanged
 from postroomd.storage.protocols.domains import DomainSecrets
 from postroomd.storage.protocols.rules import DomainDeletionRule, DomainRule
-from postroomd.storage.quotas import require_within
 from postroomd.storage.sql.changes import lock_mailboxes, mark_mailboxes_deleting
 from postroomd.storage.sql.lists import ListReader
 from postroomd.storage.sql.provisions import store_provisions
@@ -34,6 +33,7 @@ from postroomd.storage.sql.rows import (
     with_next_revision,
 )
 from postroomd.storage.sql.tenancy import fetch_project
+from postroomd.storage.usage import require_within
 
 DOMAIN = columns_of(Domain, t.domains)
 _LOOKUP = LookupById(Domain, t.domains, "domain")

@@ -62,7 +62,7 @@ async def create_alias(repository: Repository, tenant: Tenant, parent: Mailbox, 
     await repository.aliases.create(tenant.context, parent.id, make, quotas=quotas)
 
 
-class QuotasContract:
+class StorageQuotasContract:
     """What an organization, or a mailbox, can have at most."""
 
     # --- Domains and aliases ------------------------------------------------------------------------------------------
