@@ -384,7 +384,7 @@ domain_counts = Table(
     Column("count", Integer, nullable=False),
 )
 
-# How much an organization, or one of its mailboxes, has of what a quota limits. Triggers maintain it (migration 0007).
+# How much an organization, or one of its mailboxes, has of what a quota limits. Triggers maintain it (migration 0009).
 quota_usage = Table(
     "quota_usage",
     metadata,
