@@ -12,7 +12,7 @@ GEN_PROTOC = $(GEN_VENV)/bin/python -m grpc_tools.protoc -I protos
 DESCRIPTORS := dist/postroom.binpb
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-attack test-clients check lint types imports proto-lint promise descriptors gen gen-check wheels diagram compiled soak chaos attack bench lock clean
+.PHONY: help run test test-attack test-clients check lint types imports proto-lint promise descriptors gen gen-check wheels diagram compiled soak fuzz chaos attack bench lock clean
 .DELETE_ON_ERROR:
 
 help:  ## List the targets
@@ -24,14 +24,17 @@ run: $(VENV)/.run  ## Run the service, the gateway and a worker on an SQLite fil
 test: $(VENV)/.dev  ## Run every test but those of test-attack and test-clients
 	$(BIN)/python -m pytest
 
-test-attack: $(VENV)/.dev compiled  ## Run a sample of the attacks of `make attack` as tests, one after the other
-	$(BIN)/python -m pytest -n 0 tests/attack
+test-attack: $(VENV)/.dev compiled  ## Run samples of `make attack` and `make fuzz` as tests, one after the other
+	$(BIN)/python -m pytest -n 0 tests/attack tests/fuzz
 
 test-clients: $(VENV)/.dev  ## Test with the official Go SDK and the installed wheels; needs Go and PyPI
 	$(BIN)/python -m pytest -n 0 tests/clients
 
 soak: $(VENV)/.dev  ## Run many random lifecycles: EXAMPLES=5000 takes about an hour
 	POSTROOM_SOAK_EXAMPLES=$(or $(EXAMPLES),5000) $(BIN)/python -m pytest tests/worker/random_lifecycles
+
+fuzz: $(VENV)/.dev  ## Send mutated requests and calls to a running product: CASES=1000000 takes hours, SEED=1
+	$(BIN)/python -m tests.fuzz --cases $(or $(CASES),1000000) --seed $(or $(SEED),1)
 
 check: lint types imports proto-lint gen-check  ## Run linters, type checker, import rules, contract and stub checks
 

@@ -61,6 +61,16 @@ class Process:
         """End the process with SIGTERM, which lets it drain. Returns the exit code."""
         return await self._end(signal.SIGTERM)
 
+    async def wait(self) -> tuple[int, str]:
+        """Wait until the process ends by itself. Returns exit code and unread log. Raises TimeoutError."""
+        if self._process is None:
+            raise ProcessFailed(f"{shlex.join(self._command)} is not running")
+        async with asyncio.timeout(TIMEOUT_SECONDS):
+            code = await self._process.wait()
+        with self._log.open("rb") as log:
+            log.seek(self._log_offset)
+            return code, log.read().decode()
+
     async def wait_for_log(self, matches: Callable[[LogRecord], bool]) -> LogRecord:
         """Return the first unread log record that matches. Raises ProcessFailed."""
         deadline = monotonic() + TIMEOUT_SECONDS

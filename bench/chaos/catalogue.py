@@ -11,10 +11,14 @@ from bench.chaos.scenarios import (
     answer_lost,
     cancelled,
     disk_full,
+    file_damaged,
+    log_deleted,
+    log_growth,
     postgres_killed,
     restarted,
     restored_dump,
     same_address,
+    second_service,
     service_killed,
 )
 from bench.engine import BOTH, Engine
@@ -50,6 +54,16 @@ SCENARIOS = (
     Scenario("same-address", "50 clients create the same address concurrently", 2_000, same_address.run),
     Scenario("cancelled", "client cancels at a random time", 5_000, cancelled.run),
     Scenario("disk-full", "disk full under load", 20, disk_full.run, open_harness=open_on_tmpfs),
+    Scenario(
+        "log-growth",
+        "write-ahead log during renewals and the purge of a domain's mailboxes",
+        30_000,
+        log_growth.run,
+        engines=(Engine.SQLITE,),
+    ),
+    Scenario("WAL-deleted", "write-ahead log deleted under load", 20, log_deleted.run, engines=(Engine.SQLITE,)),
+    Scenario("damaged-file", "header overwritten under load", 20, file_damaged.run, engines=(Engine.SQLITE,)),
+    Scenario("second-service", "second service on the same file", 20, second_service.run, engines=(Engine.SQLITE,)),
     Scenario("restarted", "SIGTERM and restart under load", 50, restarted.run),
     Scenario(
         "restored-dump",

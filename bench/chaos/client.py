@@ -27,33 +27,31 @@ class Client:
 
     def __init__(self, target: str, token: str, options: tuple[tuple[str, int | str], ...] = ()) -> None:
         self._channel = grpc.aio.insecure_channel(target, options=(*OPTIONS, *options))
-        self._stub: Any = mailbox_service_pb2_grpc.MailboxServiceStub(self._channel)
-        self._metadata: Metadata = (("x-auth-token", token),)
+        self.stub: Any = mailbox_service_pb2_grpc.MailboxServiceStub(self._channel)
+        self.metadata: Metadata = (("x-auth-token", token),)
 
     def send(self, write: Write, *metadata: tuple[str, str], timeout: float = CALL_TIMEOUT_SECONDS) -> Any:
         """Start the call of a write. Returns the call, to be awaited or cancelled."""
-        method = getattr(self._stub, write.rpc)
-        return method(write.request, timeout=timeout, metadata=(*self._metadata, *metadata))
+        method = getattr(self.stub, write.rpc)
+        return method(write.request, timeout=timeout, metadata=(*self.metadata, *metadata))
 
     async def create_domain(self, name: str) -> str:
         """Create a domain. Returns its id."""
         request = domain_pb2.CreateDomainRequest(name=name)
-        domain = await self._stub.CreateDomain(
-            request, metadata=self._metadata, wait_for_ready=True, timeout=READY_TIMEOUT_SECONDS
+        domain = await self.stub.CreateDomain(
+            request, metadata=self.metadata, wait_for_ready=True, timeout=READY_TIMEOUT_SECONDS
         )
         return str(domain.id)
 
     async def get_mailbox(self, mailbox_id: str) -> None:
         """Read a mailbox. Raises AioRpcError."""
         request = mailbox_pb2.GetMailboxRequest(mailbox_id=mailbox_id)
-        await self._stub.GetMailbox(request, metadata=self._metadata, timeout=CALL_TIMEOUT_SECONDS)
+        await self.stub.GetMailbox(request, metadata=self.metadata, timeout=CALL_TIMEOUT_SECONDS)
 
     async def wait_until_ready(self) -> None:
         """Wait until the service completes a call that reads its database. Raises AioRpcError."""
         request = domain_pb2.ListDomainsRequest(page_size=1)
-        await self._stub.ListDomains(
-            request, metadata=self._metadata, wait_for_ready=True, timeout=READY_TIMEOUT_SECONDS
-        )
+        await self.stub.ListDomains(request, metadata=self.metadata, wait_for_ready=True, timeout=READY_TIMEOUT_SECONDS)
 
     async def is_healthy(self) -> bool:
         """Whether the service reports SERVING."""

@@ -16,7 +16,9 @@ from postroomd.storage.drivers import open_engines
 INVARIANTS = {
     "projects whose mailbox_count is wrong": """
         SELECT count(*) FROM projects WHERE mailbox_count <>
-        (SELECT count(*) FROM mailboxes WHERE mailboxes.project_id = projects.id)""",
+        (SELECT count(*) FROM mailboxes WHERE mailboxes.project_id = projects.id
+         AND NOT (status IN ('deletion_scheduled', 'deleting') AND subscription_period IS NULL
+                  AND period_anchor_at = created_at))""",
     "domains whose mailbox_total_count is wrong": """
         SELECT count(*) FROM domains WHERE mailbox_total_count <>
         (SELECT count(*) FROM mailboxes WHERE mailboxes.domain_id = domains.id)""",
@@ -58,7 +60,7 @@ class Contents:
 
 async def read_contents(harness: ChaosHarness) -> Contents:
     """Return the tenant's mailboxes, aliases and scheduled deletions."""
-    async with _connect(harness) as connection:
+    async with connect(harness) as connection:
         mailboxes = (await connection.execute(text("SELECT email, id, status FROM mailboxes"))).all()
         aliases = (await connection.execute(text("SELECT email, id FROM aliases"))).all()
     return Contents(
@@ -70,14 +72,14 @@ async def read_contents(harness: ChaosHarness) -> Contents:
 
 async def invariant_violations(harness: ChaosHarness) -> list[str]:
     """Return every violated invariant with its number of rows."""
-    async with _connect(harness) as connection:
+    async with connect(harness) as connection:
         counts = {what: await connection.scalar(text(statement)) for what, statement in INVARIANTS.items()}
     return [f"{count} {what}" for what, count in counts.items() if count]
 
 
 async def integrity_errors(harness: ChaosHarness) -> list[str]:
     """Return the findings of the engine's own integrity check of its files."""
-    async with _connect(harness) as connection:
+    async with connect(harness) as connection:
         if harness.engine is Engine.SQLITE:
             findings = (await connection.execute(text("PRAGMA integrity_check"))).scalars().all()
             foreign_keys = (await connection.execute(text("PRAGMA foreign_key_check"))).all()
@@ -93,12 +95,13 @@ async def integrity_errors(harness: ChaosHarness) -> list[str]:
 async def session_states(harness: ChaosHarness) -> list[str]:
     """Return the states of the database's PostgreSQL sessions, without the one that asks."""
     statement = "SELECT state FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
-    async with _connect(harness) as connection:
+    async with connect(harness) as connection:
         return [str(state) for state in (await connection.execute(text(statement))).scalars()]
 
 
 @asynccontextmanager
-async def _connect(harness: ChaosHarness) -> AsyncIterator[AsyncConnection]:
+async def connect(harness: ChaosHarness) -> AsyncIterator[AsyncConnection]:
+    """Yield a connection, which reads one snapshot."""
     engine = open_engines(harness.url, owner=False, pool_size=1).reader
     try:
         async with engine.connect() as connection:

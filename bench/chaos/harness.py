@@ -17,6 +17,7 @@ from bench.chaos.writes import WriteGenerator
 from bench.engine import Engine
 from bench.process import POSTROOM, Process
 from postroomd.runtime.keys import issue_key
+from postroomd.settings import SQLITE_PREFIX
 from postroomd.storage.migrations import migrate
 from postroomd.storage.opening import open_repository
 from tools.ports import free_address
@@ -67,6 +68,16 @@ class ChaosHarness:
         return Engine.POSTGRESQL if self.server else Engine.SQLITE
 
     @property
+    def database_path(self) -> Path:
+        """The database file; for SQLite only."""
+        return Path(self.url.removeprefix(SQLITE_PREFIX))
+
+    @property
+    def log_path(self) -> Path:
+        """The write-ahead log; for SQLite only."""
+        return self.database_path.with_name(f"{self.database_path.name}-wal")
+
+    @property
     def postgres(self) -> PostgresServer:
         """The database's server. Raises LookupError on SQLite."""
         if self.server is None:
@@ -83,9 +94,13 @@ class ChaosHarness:
         """Return a gateway in front of a service, not started yet."""
         return self._process("gateway", "HTTP", None, {"POSTROOM_GRPC_ADDRESS": service.address})
 
-    def client(self, target: str, *options: tuple[str, str]) -> Client:
-        """Return a client with its own connections and the tenant's key."""
-        client = Client(target, self.token, options)
+    def worker(self) -> Process:
+        """Return a worker, not started yet."""
+        return self._process("worker", "GRPC", None, {"POSTROOM_DATABASE_URL": self.url})
+
+    def client(self, target: str, *options: tuple[str, str], token: str | None = None) -> Client:
+        """Return a client with its own connections and the tenant's key, or that of another tenant."""
+        client = Client(target, token or self.token, options)
         self.cleanups.push_async_callback(client.close)
         return client
 
@@ -138,7 +153,7 @@ async def open_harness(
         directory = Path(cleanups.enter_context(TemporaryDirectory(prefix="postroom-chaos-")))
         if engine is Engine.SQLITE:
             server = None
-            url = f"sqlite+aiosqlite:///{mount or directory}/postroom.db"
+            url = f"{SQLITE_PREFIX}{mount or directory}/postroom.db"
         else:
             home = (mount or servers_directory()) / f"server{next(_server_numbers)}"
             cleanups.callback(shutil.rmtree, home, ignore_errors=True)

@@ -77,7 +77,7 @@ def _measurements(
 async def _run_workers(harness: Harness, workers: int) -> RenewalRun:
     size = harness.parameters.renewals
     url = await harness.databases.new(harness.engine)
-    start = _start_of_ended_month(datetime.now(UTC))
+    start = start_of_ended_month(datetime.now(UTC))
     await create_seeded(url, size, start, interval=timedelta())
     service = await harness.service(url)
     reader = harness.stub(service)
@@ -115,7 +115,7 @@ def _worker(harness: Harness, url: str) -> Process:
     return harness.process([POSTROOM, "worker"], "", settings)
 
 
-def _start_of_ended_month(now: datetime) -> datetime:
+def start_of_ended_month(now: datetime) -> datetime:
     """Return the start of a monthly period that has ended while the next one has not."""
     starts = (now - timedelta(days=days) for days in range(SHORTEST_MONTH, LONGEST_MONTH + 1))
     return next(start for start in starts if _month_end(start) <= now)

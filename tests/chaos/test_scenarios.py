@@ -18,6 +18,10 @@ COUNTS = {
     "same-address": 2,
     "cancelled": 20,
     "disk-full": 1,
+    "log-growth": 200,
+    "WAL-deleted": 1,
+    "damaged-file": 1,
+    "second-service": 1,
     "restarted": 1,
     "restored-dump": 1,
 }

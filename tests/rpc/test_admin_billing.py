@@ -63,7 +63,8 @@ async def test_a_payment_names_its_tenant_mailbox_and_period(
     assert (payment.organization_id, payment.project_id) == (tenant.organization_id, tenant.project_id)
     assert (payment.address, payment.status) == (mailbox.email, payment_pb2.Payment.PENDING)
     assert payment.period == tenant_pb2.Mailbox.MONTHLY
-    assert payment.period_started_at == mailbox.subscription_period_started_at == payment.requested_at
+    assert payment.requested_at == mailbox.created_at
+    assert not payment.HasField("period_started_at")
     assert payment.overdue_at.seconds - payment.requested_at.seconds == 7 * 86_400
     assert not payment.HasField("settled_at")
     found = await admin.get_mailbox(mailbox.id)
@@ -75,8 +76,17 @@ async def test_a_payment_names_its_tenant_mailbox_and_period(
 async def test_a_confirmed_payment_stays_confirmed(tenant: Tenant, admin: Operator, domain: domain_pb2.Domain) -> None:
     mailbox = await tenant.mailbox(domain, "bob")
     payment = await payment_of(admin, mailbox)
+    assert mailbox.subscription_period == tenant_pb2.Mailbox.UNKNOWN_SUBSCRIPTION_PERIOD
+    assert mailbox.next_subscription_period == tenant_pb2.Mailbox.MONTHLY
+    assert not mailbox.HasField("subscription_period_started_at")
+    assert not mailbox.HasField("next_subscription_period_starts_at")
     confirmed = await confirm(admin, payment)
     assert (confirmed.id, confirmed.status) == (payment.id, payment_pb2.Payment.CONFIRMED)
+    started = await tenant.get_mailbox(mailbox)
+    assert started.subscription_period == started.next_subscription_period == tenant_pb2.Mailbox.MONTHLY
+    assert started.HasField("next_subscription_period_starts_at")
+    assert started.subscription_period_started_at == confirmed.period_started_at == confirmed.settled_at
+    assert started.etag != mailbox.etag
     assert confirmed.HasField("settled_at")
     assert await status_of(tenant, mailbox) == "READY"
     assert await confirm(admin, payment) == confirmed

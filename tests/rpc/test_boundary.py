@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
 
-import grpc
 import pytest
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.descriptor_pb2 import FileDescriptorProto
@@ -52,6 +51,9 @@ class StubGrpcContext:
     def invocation_metadata(self) -> tuple[tuple[str, str], ...]:
         return (("x-auth-token", "a secret"), ("idempotency-key", "the-key"))
 
+    async def read(self) -> bytes:
+        return b""
+
     def peer(self) -> str:
         return "ipv4:192.0.2.1:50000"
 
@@ -60,14 +62,6 @@ class StubGrpcContext:
 
     def set_trailing_metadata(self, trailing: Any) -> None:
         self.trailing += trailing
-
-
-@dataclass(frozen=True)
-class HandlerCall:
-    """What gRPC looks a handler up by."""
-
-    method: str
-    invocation_metadata: tuple[()] = ()
 
 
 @dataclass
@@ -86,9 +80,8 @@ class CountingRpc:
             admission=Admission(1),
         )
         rpcs = {method.name: Rpc(self.perform, self._convert) for method in SERVICE.methods}
-        details = cast(grpc.HandlerCallDetails, HandlerCall(f"/{SERVICE.full_name}/UpdateMailbox"))
-        handler: Any = boundary.handlers(SERVICE, rpcs).service(details)
-        return mailbox_pb2.Mailbox.FromString(await handler.unary_unary(b"", StubGrpcContext()))
+        handler: Any = boundary.handlers(SERVICE, rpcs)[f"/{SERVICE.full_name}/UpdateMailbox"]
+        return mailbox_pb2.Mailbox.FromString(await handler.stream_unary(None, StubGrpcContext()))
 
     def _convert(self, result: list[str]) -> mailbox_pb2.Mailbox:
         self.conversions += 1

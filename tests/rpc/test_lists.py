@@ -214,7 +214,7 @@ async def test_lists_are_filtered_by_project_and_domain(service: Service, tenant
 
 async def test_a_search_matches_any_part_of_an_address_literally(tenant: Tenant) -> None:
     domain = await tenant.domain(fresh_name("shop"))
-    local_parts = ("a_b", "axb", "50%off", "50xoff", "back/slash", "o'neil", "per.son")
+    local_parts = ("a_b", "axb", "50$off", "50xoff", "back-slash", "o'neil", "per.son")
     await tenant.mailboxes(domain, *local_parts)
 
     async def found_with(search: str) -> set[str]:
@@ -225,10 +225,12 @@ async def test_a_search_matches_any_part_of_an_address_literally(tenant: Tenant)
     for search, expected in {
         "_": {"a_b"},
         "A_B": {"a_b"},
-        "%": {"50%off"},
-        "0%O": {"50%off"},
-        "50": {"50%off", "50xoff"},
-        "/": {"back/slash"},
+        "$": {"50$off"},
+        "0$O": {"50$off"},
+        "50": {"50$off", "50xoff"},
+        "k-": {"back-slash"},
+        "%": set(),
+        "/": set(),
         "'": {"o'neil"},
         "\\": set(),
         "*": set(),

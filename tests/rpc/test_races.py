@@ -39,7 +39,11 @@ async def assert_consistent(service: Service) -> None:
     """Assert that every counter equals the number of rows, and that every address has one owner."""
     inconsistent = await service.sql(
         """SELECT 'project', id FROM projects
-            WHERE mailbox_count != (SELECT count(*) FROM mailboxes WHERE project_id = projects.id)
+            WHERE mailbox_count != (
+                   SELECT count(*) FROM mailboxes
+                    WHERE project_id = projects.id
+                      AND NOT (status IN ('deletion_scheduled', 'deleting') AND subscription_period IS NULL
+                               AND period_anchor_at = mailboxes.created_at))
                OR mailbox_count > mailbox_quota
         UNION ALL
         SELECT 'domain', id FROM domains

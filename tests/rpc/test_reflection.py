@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -61,6 +62,15 @@ async def test_descriptors_come_with_all_their_imports(service: Service, version
     }
     assert symbol in defined
     assert {dependency for file in files for dependency in file.dependency} <= {file.name for file in files}
+
+
+async def test_a_malformed_request_is_an_invalid_argument(service: Service) -> None:
+    method: Any = service.channel().stream_stream(f"/{VERSIONS[0]}/ServerReflectionInfo")
+    call = method(iter([b"\x0a\xff"]))
+    with pytest.raises(grpc.aio.AioRpcError) as failed:
+        await call.read()
+    assert failed.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert failed.value.details() == "invalid argument(s): request"
 
 
 async def test_reflection_is_off_by_default(tmp_path: Path) -> None:

@@ -139,7 +139,7 @@ async def test_a_search_reads_the_trigram_index_and_then_rows_by_id(
     for id_filter in ({}, {"project_id": tenant.project.id}):
         await call(tenant.context, query(ordering=ordering, page=1, page_size=1, search=search, **id_filter))
         steps = await plan_of(raw, executed)
-        assert f"SCAN search_{table} VIRTUAL TABLE INDEX 0:M1" in steps
+        assert f"SCAN search_{table}_terms VIRTUAL TABLE INDEX 0:M1" in steps
         rows = [step for step in steps if step.startswith(f"SEARCH {table} ")]
         assert len(rows) == 2, steps
         assert all(step.endswith("(id=?)") for step in rows), steps

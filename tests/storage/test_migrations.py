@@ -35,7 +35,7 @@ from postroomd.domain.errors import SchemaMismatch
 from postroomd.storage import migrations
 from postroomd.storage.drivers import migration_engine
 from postroomd.storage.migrations import HEAD, current_revision, migrate, require_current
-from postroomd.storage.schema import DERIVED_TABLES, HISTORY_INDEXES, idempotency_keys, metadata, quota_usage
+from postroomd.storage.schema import DERIVED_TABLES, HISTORY_INDEXES, SEARCHED, idempotency_keys, metadata, quota_usage
 from tools.postgres import PostgresServer
 
 Result = TypeVar("Result")
@@ -43,6 +43,19 @@ Result = TypeVar("Result")
 SCRIPTS = Path(migrations.__file__).parent
 ROWS = 3  # per table
 DERIVED = {table.name for table in DERIVED_TABLES}
+
+FOUND = {
+    "sqlite": (
+        "SELECT count(*) FROM {0} JOIN search_{0}_texts texts, search_{0}_terms AS found"
+        " ON found.search_{0}_terms MATCH '\"' || texts.terms || '\"' AND texts.number = found.rowid"
+        " JOIN search_{0}_numbers numbers ON numbers.number = found.rowid AND numbers.id = {0}.id"
+    ),
+    "postgresql": (
+        "SELECT count(*) FROM {0} JOIN {0} AS found"
+        " ON search_terms({0}.organization_id, {0}.{1}) <@ search_terms(found.organization_id, found.{1})"
+    ),
+}
+"""The number of rows that the index of a table's terms finds by their whole text."""
 
 
 @pytest.fixture
@@ -176,6 +189,7 @@ def test_the_migrated_schema_equals_the_created_tables_in_every_detail(
         "ix_domains_next_check_at",
         "ix_mailboxes_waiting",
         "ix_mailboxes_to_purge",
+        "ix_mailboxes_never_paid",
         "ix_aliases_to_request",
         "ix_payments_open",
         "ix_provisions_pending",
@@ -264,6 +278,8 @@ def example_value(column: Column[Any], number: int) -> Any:
         return str(uuid4())
     if column.name == "dns_name":
         return f"name{number}.example."  # in the form that 0006 leaves unchanged
+    if column.name == "payment":
+        return "settled"  # whose row 0007 leaves unchanged
     return f"{column.name[:20]} {number}"
 
 
@@ -366,8 +382,9 @@ def test_a_mailbox_that_waits_for_a_ready_domain_becomes_due(empty: str) -> None
     assert run(empty, due) == [(False, 9), (False, 9), (True, 1)]
 
 
-def test_a_migration_counts_and_indexes_existing_rows(empty: str) -> None:
-    migrate_to(empty, "0002")
+@pytest.mark.parametrize("revision", ["0002", "0007"])
+def test_a_migration_counts_and_indexes_existing_rows(empty: str, revision: str) -> None:
+    migrate_to(empty, revision)
     run(empty, insert_rows)
     migrate(empty)
 
@@ -380,9 +397,9 @@ def test_a_migration_counts_and_indexes_existing_rows(empty: str) -> None:
             answers = select(func.sum(func.length(idempotency_keys.c.answer)))
             octets = await connection.scalar(select(func.sum(quota_usage.c.octets)))
             assert octets == await connection.scalar(stored) + await connection.scalar(answers)
-            if connection.dialect.name == "sqlite":
-                matches = await connection.exec_driver_sql("SELECT count(*) FROM search_mailboxes('email')")
-                assert matches.scalar_one() == ROWS  # whose addresses contain the column's name
+            for table, column in SEARCHED:
+                found = await connection.exec_driver_sql(FOUND[connection.dialect.name].format(table.name, column))
+                assert found.scalar_one() == ROWS  # each by its whole text, and by no other organization
         await engine.dispose()
 
     asyncio.run(check())
@@ -457,3 +474,76 @@ def test_migration_rewrites_levels_and_final_dots_of_records(empty: str, revisio
         return {kind: tuple(values) for kind, *values in connection.execute(text(statement))}
 
     assert run(empty, records) == RECORDS_AT_0006
+
+
+BEFORE_0007: dict[str, dict[str, Any]] = {
+    "waiting": {"status": "waiting_payment", "payment": "first_awaited"},
+    "failed": {"status": "payment_failed", "payment": "failed"},
+    "suspended": {"status": "locked", "payment": "suspended"},
+    "deleted": {"status": "deletion_scheduled", "payment": "first_awaited"},
+    "again": {"status": "waiting_payment", "payment": "first_awaited", "created_at": 50},
+    "again-deleted": {"status": "deletion_scheduled", "payment": "failed", "created_at": 50},
+    "paid": {"status": "ready", "payment": "settled"},
+    "paid-deleted": {"status": "deletion_scheduled", "payment": "settled"},
+    "renewing": {"status": "renewing", "payment": "renewal_awaited", "subscription_period_started_at": 200},
+    "restored": {"status": "waiting_payment", "payment": "first_awaited", "subscription_period_started_at": 200},
+}
+"""Mailboxes by local part. `again` was paid for once, and started anew; `restored` waits for a renewal's payment."""
+
+NOT_STARTED = {"waiting", "failed", "suspended", "deleted", "again", "again-deleted"}
+
+
+@pytest.mark.parametrize("revision", [each for each in REVISIONS if "0003" <= each < "0007"])
+def test_first_payments_that_are_not_confirmed_lose_their_period(empty: str, revision: str) -> None:
+    migrate_to(empty, revision)
+    run(empty, insert_rows)
+
+    def insert_mailboxes(connection: Connection) -> None:
+        tables = reflect(connection).tables
+        mailboxes, payments = tables["mailboxes"], tables["payments"]
+        template = dict(connection.execute(select(mailboxes).limit(1)).mappings().one())
+        payment = dict(connection.execute(select(payments).limit(1)).mappings().one())
+        common: dict[str, Any] = {
+            "created_at": 100,
+            "period_anchor_at": 100,
+            "subscription_period_started_at": 100,
+            "revision": 3,
+        }
+        common |= {"subscription_period": "monthly", "next_subscription_period_starts_at": 900}
+        common["project_id"] = connection.execute(select(tables["projects"].c.id).limit(1)).scalar_one()
+        for name, fields in BEFORE_0007.items():
+            row = template | common | fields | {"id": str(uuid4()), "email": f"{name}@example.com"}
+            connection.execute(mailboxes.insert(), row)
+            status = "confirmed" if row["payment"] == "settled" else "pending"
+            own = {"id": str(uuid4()), "mailbox_id": row["id"], "status": status}
+            own["period_started_at"] = row["subscription_period_started_at"]
+            connection.execute(payments.insert(), payment | own)
+        connection.execute(text("UPDATE projects SET mailbox_count = 10"))
+
+    run(empty, insert_mailboxes)
+    migrate(empty)
+
+    def migrated(connection: Connection) -> tuple[dict[str, Any], list[int]]:
+        statement = (
+            "SELECT email, subscription_period, subscription_period_started_at, next_subscription_period_starts_at,"
+            " mailboxes.revision, period_started_at FROM mailboxes JOIN payments ON payments.mailbox_id = mailboxes.id"
+            " WHERE email LIKE '%@example.com'"
+        )
+        rows = {email.partition("@")[0]: tuple(values) for email, *values in connection.execute(text(statement))}
+        return rows, sorted(connection.execute(text("SELECT mailbox_count FROM projects")).scalars())
+
+    rows, counts = run(empty, migrated)
+    assert rows == {
+        name: (None, None, None, 4, None) if name in NOT_STARTED else ("monthly", start, 900, 3, start)
+        for name, fields in BEFORE_0007.items()
+        for start in [fields.get("subscription_period_started_at", 100)]
+    }
+    assert counts == [9, 10, 10]  # without `deleted`; `again-deleted` was paid for once
+    assert run(empty, integrity) == "ok"
+
+
+def integrity(connection: Connection) -> str:
+    """Return the result of SQLite's own check, which reads every row by its declaration."""
+    if connection.dialect.name != "sqlite":
+        return "ok"
+    return str(connection.execute(text("PRAGMA integrity_check")).scalar_one())

@@ -105,9 +105,14 @@ BROKEN = {
         "ALTER POLICY tenant ON payments TO pg_monitor",
         "the row-level security policy of payments is missing",
     ),
-    "extension": (
-        "DROP EXTENSION pg_trgm CASCADE",
-        "the extension pg_trgm is missing; the index search_mailboxes_email, search_domains_name is missing",
+    "function": (
+        "DROP FUNCTION search_terms CASCADE",
+        "the function search_terms(uuid, text) is missing;"
+        " the index search_mailboxes_email, search_domains_name is missing",
+    ),
+    "execution": (
+        "REVOKE EXECUTE ON FUNCTION search_terms FROM PUBLIC",
+        f"the role {ROLE} may not execute search_terms(uuid, text)",
     ),
     "index": ("DROP INDEX search_domains_name", "the index search_domains_name is missing"),
 }

@@ -20,9 +20,8 @@ from postroomd.domain.errors import StorageUnavailable
 from postroomd.domain.mailboxes import advance_mailbox
 from postroomd.domain.model import AliasStatus, DomainStatus, RecordStatus
 from postroomd.domain.records import RECORD_KINDS, Finding
-from postroomd.storage import database
 from postroomd.storage import schema as t
-from postroomd.storage.drivers import driver_of, open_engines, sqlite
+from postroomd.storage.drivers import driver_of, open_engines, sqlite, sqlite_log
 from postroomd.storage.migrations import migrate, require_current
 from postroomd.storage.opening import open_repository
 from postroomd.storage.protocols.repository import Repository
@@ -191,7 +190,7 @@ async def test_a_bulk_change_enlarges_the_page_cache_until_it_ends(
 async def test_the_owner_checkpoints_what_other_processes_write(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(database, "CHECKPOINT_SECONDS", 0.01)
+    monkeypatch.setattr(sqlite_log, "CHECKPOINT_SECONDS", 0.01)
     worker = await store.open()
     owner = await open_repository(store.url, owner=True)
     tenant = await new_tenant(worker)
@@ -211,7 +210,7 @@ async def test_the_owner_checkpoints_what_other_processes_write(
 async def test_an_owner_closes_during_a_checkpoint(
     store: Store, monkeypatch: pytest.MonkeyPatch, connections: Callable[[], int]
 ) -> None:
-    monkeypatch.setattr(database, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(sqlite_log, "CHECKPOINT_SECONDS", 0.0)
     for _ in range(10):
         owner = await open_repository(store.url, owner=True)
         await new_tenant(owner)

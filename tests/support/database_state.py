@@ -54,7 +54,7 @@ async def check_lists(raw: AsyncEngine) -> None:
         await _check_quota_usage(connection)
         if connection.dialect.name == "sqlite":
             for table, _ in t.SEARCHED:
-                search, numbers = f"search_{table.name}", f"search_{table.name}_numbers"
+                search, numbers = f"search_{table.name}_terms", f"search_{table.name}_numbers"
                 indexed = await connection.exec_driver_sql(f"SELECT count(*) FROM {numbers}")
                 rows = await connection.execute(select(func.count()).select_from(table))
                 assert indexed.scalar_one() == rows.scalar_one()
@@ -89,8 +89,8 @@ async def check_invariants(raw: AsyncEngine) -> None:
         aliases = (await connection.execute(select(t.aliases))).all()
         addresses = (await connection.execute(select(t.addresses))).all()
     for project in projects:
-        in_project = [mailbox for mailbox in mailboxes if mailbox.project_id == project.id]
-        assert project.mailbox_count == len(in_project)
+        counted = [each for each in mailboxes if each.project_id == project.id and not _deleted_unpaid(each)]
+        assert project.mailbox_count == len(counted)
         assert project.mailbox_count <= project.mailbox_quota
     for domain in domains:
         assert domain.mailbox_total_count == len([m for m in mailboxes if m.domain_id == domain.id])
@@ -111,3 +111,9 @@ async def check_invariants(raw: AsyncEngine) -> None:
     for alias in aliases:
         assert (alias.organization_id, alias.project_id) == owners[alias.domain_id]
     assert {alias.mailbox_id for alias in aliases} <= {mailbox.id for mailbox in mailboxes}
+
+
+def _deleted_unpaid(mailbox: Mailbox) -> bool:
+    """Return whether a mailbox was deleted before its first payment was confirmed: its quota is free again."""
+    deleted = mailbox.status in {MailboxStatus.DELETION_SCHEDULED, MailboxStatus.DELETING}
+    return deleted and mailbox.subscription_period is None and mailbox.period_anchor_at == mailbox.created_at

@@ -37,7 +37,13 @@ _PROVISION_ID = "c0000000-0000-4000-8000-000000000000"
 
 FIELDS: Mapping[MailboxStatus, Mapping[str, Any]] = {
     M.CREATING: {"provision": ProvisionStanding.CREATE_AWAITED, "provision_id": _PROVISION_ID},
-    M.WAITING_PAYMENT: {"payment": PaymentStanding.FIRST_AWAITED, "payment_step_at": START + BILLED.payment_term},
+    M.WAITING_PAYMENT: {
+        "payment": PaymentStanding.FIRST_AWAITED,
+        "payment_step_at": START + BILLED.payment_term,
+        "subscription_period": None,
+        "subscription_period_started_at": None,
+        "next_subscription_period_starts_at": None,
+    },
     M.WAITING_DOMAIN: {},
     M.READY: {},
     M.DELETION_SCHEDULED: {"deletion_scheduled_at": START + RETENTION},

@@ -6,7 +6,7 @@ from typing import Any, get_type_hints
 
 from hypothesis import strategies as st
 
-from postroomd.domain.model import Mailbox, MailboxView
+from postroomd.domain.model import Mailbox, MailboxView, SubscriptionPeriod
 
 INSTANTS = st.datetimes(timezones=st.just(UTC))
 TEXTS = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]))
@@ -17,6 +17,7 @@ _BY_TYPE: dict[Any, st.SearchStrategy[Any]] = {
     str: TEXTS,
     str | None: st.none() | TEXTS,
     bool: st.booleans(),
+    SubscriptionPeriod | None: st.none() | st.sampled_from(SubscriptionPeriod),
 }
 
 

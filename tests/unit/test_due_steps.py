@@ -51,7 +51,7 @@ def domain_of(status: MailboxStatus) -> DomainStatus:
 @pytest.mark.parametrize("status", MailboxStatus)
 def test_a_settled_mailbox_renews_unless_it_is_being_deleted(status: MailboxStatus) -> None:
     before = mailbox(status)
-    renewal = before.next_subscription_period_starts_at
+    renewal = mailbox().next_subscription_period_starts_at
     assert renewal is not None
     advanced = advance_mailbox(before, domain_of(status), FREE, renewal)
     if status in {M.READY, M.LOCKED, M.WAITING_DOMAIN, M.CREATING, M.RESTORING}:

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import pytest
 from hypothesis import given, settings
@@ -93,10 +94,49 @@ def test_a_new_mailbox_waits_for_its_first_payment() -> None:
         project_id=new.project_id,
         mailbox_id=new.id,
         period=P.MONTHLY,
-        period_started_at=START,
+        period_started_at=None,
         requested_at=START,
         overdue_at=START + TERM,
     )
+
+
+@pytest.mark.parametrize("period", [P.MONTHLY, P.YEARLY])
+def test_a_subscription_has_no_period_before_its_first_payment(period: SubscriptionPeriod) -> None:
+    for unpaid in (
+        billed(period),
+        refused(billed(period)),
+        advanced(billed(period), START + TERM + GRACE + SUSPENSION),
+        delete_mailbox(billed(period), DAY, START),
+        restore_mailbox(delete_mailbox(billed(period), DAY, START), D.READY, BILLED, START),
+        lock_mailbox(billed(period), D.READY, reason="abuse", now=START),
+    ):
+        assert unpaid.subscription_period is None
+        assert (unpaid.subscription_period_started_at, unpaid.next_subscription_period_starts_at) == (None, None)
+        assert unpaid.next_subscription_period is period
+        assert unpaid.never_paid
+        assert payment_id(unpaid) == payment_id(billed(period))
+
+
+def test_the_first_period_starts_with_its_payment() -> None:
+    at = datetime(2024, 3, 31, tzinfo=UTC)  # the calendar is anchored here, and not at the creation
+    settled = paid(billed(), at)
+    assert settled.subscription_period is settled.next_subscription_period is P.MONTHLY
+    assert settled.period_anchor_at == settled.subscription_period_started_at == at
+    assert ends(settled) == datetime(2024, 4, 30, tzinfo=UTC)
+    assert ends(paid(advanced(settled, ends(settled)), ends(settled))) == datetime(2024, 5, 31, tzinfo=UTC)
+    assert not settled.never_paid
+
+
+def test_a_change_before_the_first_payment_concerns_what_follows_the_first_period() -> None:
+    update = partial(update_mailbox, domain_status=D.READY, new_password=False, policy=BILLED, now=START)
+    changed = update(billed(), period=P.YEARLY)
+    assert (changed.subscription_period, changed.next_subscription_period) == (None, P.YEARLY)
+    assert requested(changed).period is P.MONTHLY
+    settled = paid(changed)
+    assert (settled.subscription_period, settled.next_subscription_period) == (P.MONTHLY, P.YEARLY)
+    assert advanced(settled, ends(settled)).subscription_period is P.YEARLY
+    canceled = paid(update(billed(), period=P.CANCELED))
+    assert advanced(canceled, ends(canceled)).status is M.DELETION_SCHEDULED
 
 
 def test_without_billing_no_payment_is_requested() -> None:
@@ -109,10 +149,16 @@ def test_without_billing_no_payment_is_requested() -> None:
 def test_a_paid_mailbox_is_ready_or_waits_for_its_domain() -> None:
     new = billed()
     payment, settled = confirm_payment(requested(new), new, D.READY, now=START + DAY)
-    assert payment == replace(requested(new), status=PaymentStatus.CONFIRMED, settled_at=START + DAY)
+    assert payment == replace(
+        requested(new), status=PaymentStatus.CONFIRMED, settled_at=START + DAY, period_started_at=START + DAY
+    )
     assert settled == replace(
         new,
         status=M.READY,
+        subscription_period=P.MONTHLY,
+        period_anchor_at=START + DAY,
+        subscription_period_started_at=START + DAY,
+        next_subscription_period_starts_at=datetime(2024, 3, 1, 12, 30, tzinfo=UTC),
         payment=S.SETTLED,
         payment_step_at=None,
         cause=E.PAYMENT_CONFIRMED,
@@ -150,11 +196,12 @@ def test_a_void_payment_can_be_neither_confirmed_nor_refused() -> None:
 
 def test_a_payment_of_an_earlier_period_does_not_change_the_mailbox() -> None:
     new = billed()
-    later = advanced(paid(new), ends(new))
-    payment, same = confirm_payment(requested(new), later, D.READY, now=ends(new))
+    later = advanced(paid(new), ends(paid(new)))
+    payment, same = confirm_payment(requested(new), later, D.READY, now=START + 40 * DAY)
     assert payment.status is PaymentStatus.CONFIRMED
+    assert payment.period_started_at is None
     assert same is later
-    _, same = refuse_payment(requested(new), later, D.READY, reason="no", policy=BILLED, now=ends(new))
+    _, same = refuse_payment(requested(new), later, D.READY, reason="no", policy=BILLED, now=START + 40 * DAY)
     assert same is later
     assert confirm_payment(requested(new), None, D.DELETING, now=START)[1] is None
 
@@ -177,10 +224,11 @@ def test_an_unpaid_mailbox_fails_is_locked_and_deleted_on_time() -> None:
     assert advance_mailbox(new, D.READY, BILLED, canceling + BILLED.cancellation_retention) is None
 
 
-def test_an_unpaid_subscription_has_the_retention_of_a_canceled_one() -> None:
+def test_an_unpaid_renewal_has_the_retention_of_a_canceled_subscription() -> None:
     policy = replace(BILLED, deletion_retention=timedelta(minutes=10), cancellation_retention=timedelta(days=60))
-    canceling = START + TERM + GRACE + SUSPENSION
-    suspended = advanced(advanced(billed(), START + TERM), START + TERM + GRACE)
+    canceling = ends(paid(billed())) + TERM + GRACE + SUSPENSION
+    suspended = advanced(paid(billed()), canceling - MICROSECOND)
+    assert suspended.payment is S.SUSPENDED
     deleted = advance_mailbox(suspended, D.READY, policy, canceling)
     assert deleted is not None
     assert deleted.deletion_scheduled_at == canceling + timedelta(days=60)
@@ -203,17 +251,28 @@ def test_a_late_payment_brings_the_mailbox_back(days: int, status: PaymentStatus
     unpaid = advanced(new, START + days * DAY)
     settled = paid(unpaid, START + days * DAY, payment)
     assert settled.status is M.READY
-    assert settled.subscription_period_started_at == START
+    assert settled.subscription_period_started_at == START + days * DAY
 
 
 def test_a_payment_does_not_undo_a_scheduled_deletion() -> None:
     new = billed()
     canceling = advanced(new, START + 28 * DAY)
     assert canceling.status is M.DELETION_SCHEDULED
-    settled = paid(canceling, START + 28 * DAY, requested(new))
-    assert settled == replace(canceling, payment=S.SETTLED)
-    back = restore_mailbox(settled, D.READY, BILLED, ends(new) - MICROSECOND)
+    assert not canceling.counts_towards_quota
+    settled = paid(canceling, START + 29 * DAY, requested(new))
+    assert settled.counts_towards_quota
+    assert settled == replace(
+        canceling,
+        payment=S.SETTLED,
+        subscription_period=P.MONTHLY,
+        period_anchor_at=START + 29 * DAY,
+        subscription_period_started_at=START + 29 * DAY,
+        next_subscription_period_starts_at=datetime(2024, 3, 29, 12, 30, tzinfo=UTC),
+        updated_at=START + 29 * DAY,
+    )
+    back = restore_mailbox(settled, D.READY, BILLED, ends(settled) - MICROSECOND)
     assert back.status is M.READY
+    assert ends(back) == ends(settled)
 
 
 def test_a_refusal_while_deletion_is_scheduled_makes_no_step_due() -> None:
@@ -224,7 +283,7 @@ def test_a_refusal_while_deletion_is_scheduled_makes_no_step_due() -> None:
     assert due_at(failed) == failed.deletion_scheduled_at == START + BILLED.deletion_retention
 
 
-def test_a_restore_in_the_same_period_requests_the_same_payment_again() -> None:
+def test_a_restore_before_the_first_payment_requests_it_again() -> None:
     new = billed()
     deleted = delete_mailbox(advanced(new, START + 8 * DAY), BILLED.deletion_retention, START + 8 * DAY)
     back = restore_mailbox(deleted, D.READY, BILLED, START + 9 * DAY)
@@ -233,12 +292,35 @@ def test_a_restore_in_the_same_period_requests_the_same_payment_again() -> None:
     assert requested(back).overdue_at == START + 9 * DAY + TERM
 
 
+def test_a_restore_in_a_running_period_requests_its_payment_again_and_keeps_its_instants() -> None:
+    renewed = advanced(paid(billed()), ends(paid(billed())))
+    now = renewed.updated_at + DAY
+    back = restore_mailbox(delete_mailbox(renewed, BILLED.deletion_retention, now), D.READY, BILLED, now)
+    assert (back.status, back.payment) == (M.WAITING_PAYMENT, S.FIRST_AWAITED)
+    assert requested(back).id == payment_id(renewed)
+    for field in ("subscription_period", "subscription_period_started_at", "next_subscription_period_starts_at"):
+        assert getattr(back, field) == getattr(renewed, field) is not None
+        assert getattr(paid(back, now), field) == getattr(renewed, field)
+    assert not delete_mailbox(back, DAY, now).never_paid
+
+
+def test_a_restore_without_billing_starts_the_period_of_a_mailbox_that_was_never_paid_for() -> None:
+    deleted = delete_mailbox(billed(P.YEARLY), BILLED.deletion_retention, START)
+    back = restore_mailbox(deleted, D.READY, FREE, START + DAY)
+    assert (back.status, back.payment, back.subscription_period) == (M.READY, S.SETTLED, P.YEARLY)
+    assert back.subscription_period_started_at == back.updated_at == START + DAY
+
+
 def test_a_restore_in_a_new_period_requests_a_new_payment() -> None:
     new = billed()
-    deleted = delete_mailbox(paid(new), BILLED.deletion_retention, ends(new) - DAY)
-    back = restore_mailbox(deleted, D.READY, BILLED, ends(new) + DAY)
+    ended = ends(paid(new))
+    deleted = delete_mailbox(paid(new), BILLED.deletion_retention, ended - DAY)
+    back = restore_mailbox(deleted, D.READY, BILLED, ended + DAY)
     assert back.status is M.WAITING_PAYMENT
+    assert (back.subscription_period, back.subscription_period_started_at) == (None, None)
     assert requested(back).id != payment_id(new)
+    assert not back.never_paid
+    assert paid(back, ended + 3 * DAY).subscription_period_started_at == ended + 3 * DAY
 
 
 def test_a_reactivation_requests_a_new_payment() -> None:
@@ -254,6 +336,7 @@ def test_an_unpaid_mailbox_is_settled_once_billing_is_switched_off() -> None:
     unpaid = billed()
     settled = advanced(unpaid, START + TERM, FREE)
     assert (settled.status, settled.payment, settled.payment_step_at) == (M.READY, S.SETTLED, None)
+    assert settled.subscription_period_started_at == START + TERM
 
 
 # --- Renewals ---------------------------------------------------------------------------------------------------------
@@ -271,7 +354,7 @@ def test_a_renewal_requests_its_payment_at_the_start_of_the_period() -> None:
 
 def test_no_period_starts_while_one_is_unpaid_and_paying_catches_up() -> None:
     patient = replace(BILLED, payment_term=timedelta(days=200))
-    new = billed(policy=patient)
+    new = advanced(paid(billed()), START + 31 * DAY, patient)  # unpaid from 29 February on
     assert advanced(new, START + 150 * DAY, patient) is new
     charged = [payment_id(new)]
     now = START + 150 * DAY
@@ -279,7 +362,7 @@ def test_no_period_starts_while_one_is_unpaid_and_paying_catches_up() -> None:
         new = later
         charged.append(payment_id(new))
     assert later.subscription_period_started_at == datetime(2024, 5, 31, 12, 30, tzinfo=UTC)
-    assert len(set(charged)) == len(charged) == 5  # from 31 January, 29 February, 31 March, 30 April, 31 May
+    assert len(set(charged)) == len(charged) == 4  # from 29 February, 31 March, 30 April, 31 May
 
 
 def test_the_end_of_a_canceled_subscription_requests_no_payment() -> None:
@@ -291,7 +374,7 @@ def test_the_end_of_a_canceled_subscription_requests_no_payment() -> None:
 
 def test_the_last_period_ends_even_if_it_is_unpaid() -> None:
     patient = replace(BILLED, payment_term=timedelta(days=200))
-    new = billed(policy=patient)
+    new = advanced(paid(billed()), START + 31 * DAY, patient)
     canceling = update_mailbox(new, D.READY, period=P.CANCELED, new_password=False, policy=patient, now=START)
     ended = advanced(canceling, ends(new), patient)
     assert (ended.status, ended.updated_at) == (M.DELETION_SCHEDULED, ends(new))
@@ -383,14 +466,14 @@ def test_catching_up_has_the_same_result_as_running_all_along(
 
 def test_a_mailbox_that_was_never_paid_for_has_a_retention_of_its_own() -> None:
     policy = replace(BILLED, unpaid_retention=DAY)
-    default = policy.deletion_retention
+    default = 2 * policy.deletion_retention
     unpaid = billed()
     failed = advanced(unpaid, START + TERM)
     suspended = advanced(failed, START + TERM + GRACE)
     settled = paid(unpaid)
     for mailbox in (unpaid, failed, suspended):
         assert retention_of(mailbox, policy, default) == DAY
-        assert retention_of(mailbox, BILLED, default) == default
+        assert retention_of(mailbox, BILLED, default) == BILLED.deletion_retention
     renewal = settled.next_subscription_period_starts_at
     assert renewal is not None
     for mailbox in (settled, advanced(settled, renewal), billed(policy=FREE)):

@@ -58,7 +58,7 @@ def next_states(state: State, policy: LifecyclePolicy) -> Iterator[State | Mailb
         organization_id=box.organization_id,
         project_id=box.project_id,
         mailbox_id=box.id,
-        period=box.subscription_period,
+        period=box.subscription_period or box.last_paid_period,
         period_started_at=box.subscription_period_started_at,
         requested_at=now,
         overdue_at=now,

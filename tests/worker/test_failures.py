@@ -137,7 +137,7 @@ def row(model: Domain | Mailbox) -> str:
 async def are_renewed(repository: Repository, tenant: Tenant, mailboxes: Iterable[Mailbox]) -> list[bool]:
     """Whether each mailbox is in its next period."""
     stored = [await repository.mailboxes.get(tenant.context, mailbox.id) for mailbox in mailboxes]
-    return [mailbox.subscription_period_started_at > NOW for mailbox in stored]
+    return [mailbox.subscription_period_started_at != NOW for mailbox in stored]
 
 
 async def statuses(raw: AsyncEngine, *domains: Domain) -> list[DomainStatus | None]:

@@ -11,8 +11,8 @@ import struct
 from collections.abc import Callable, Iterator, Sequence
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-DATA, HEADERS, RST_STREAM, SETTINGS, PING, CONTINUATION = 0x0, 0x1, 0x3, 0x4, 0x6, 0x9
-END_STREAM, END_HEADERS = 0x1, 0x4
+DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS, PUSH_PROMISE, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = range(10)
+ACK, END_STREAM, END_HEADERS, PADDED = 0x1, 0x1, 0x4, 0x8
 METHOD = "/postroom.v1alpha1.MailboxService/GetMailbox"
 UNKNOWN_KEY = "00000000-0000-4000-8000-000000000000"
 STREAMS_PER_CHUNK = 50
@@ -25,13 +25,13 @@ def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
     return struct.pack(">I", len(payload))[1:] + struct.pack(">BBI", kind, flags, stream) + payload
 
 
-def header_block(headers: Sequence[tuple[str, str]]) -> bytes:
+def header_block(headers: Sequence[tuple[str | bytes, str | bytes]]) -> bytes:
     """Return a header block of literals without indexing and without Huffman coding."""
     return b"".join(b"\0" + _string(name) + _string(value) for name, value in headers)
 
 
-def _string(text: str) -> bytes:
-    octets = text.encode()
+def _string(text: str | bytes) -> bytes:
+    octets = text.encode() if isinstance(text, str) else text
     if len(octets) < 127:
         return bytes([len(octets)]) + octets
     rest, prefix = len(octets) - 127, bytearray([127])

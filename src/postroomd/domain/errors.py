@@ -239,11 +239,12 @@ class TooManyRequests(PostroomError):
 
 
 class StorageUnavailable(PostroomError):
-    """The database is unavailable; the call's transaction was rolled back."""
+    """The database is unavailable; the call's transaction was rolled back. `reason` is for the operator, if known."""
 
-    def __init__(self, retry_after_seconds: float = 1.0) -> None:
+    def __init__(self, retry_after_seconds: float = 1.0, reason: str = "") -> None:
         super().__init__("the database is unavailable: retry later")
         self.retry_after_seconds = retry_after_seconds
+        self.reason = reason
 
 
 class SchemaMismatch(PostroomError):

@@ -17,7 +17,13 @@ from postroomd.domain.mailbox_status import (
     status_of,
 )
 from postroomd.domain.model import Domain, DomainStatus, Mailbox, MailboxStatus, SubscriptionPeriod
-from postroomd.domain.payments import advance_unpaid, payment_fields, request_renewal_payment
+from postroomd.domain.payments import (
+    advance_unpaid,
+    first_period,
+    payment_fields,
+    request_renewal_payment,
+    start_period,
+)
 from postroomd.domain.policy import LifecyclePolicy
 from postroomd.domain.provisioning import needs_deprovisioning, request_purge
 from postroomd.domain.transitions import check_transition
@@ -34,7 +40,10 @@ def new_mailbox(
     policy: LifecyclePolicy,
     now: datetime,
 ) -> Mailbox:
-    """Return a new mailbox of the domain, whose first period starts now. Raises as `require_mailboxes_allowed`."""
+    """Return a new mailbox of the domain, whose first period starts now, or with billing, with its first payment.
+
+    Raises as `require_mailboxes_allowed`.
+    """
     require_mailboxes_allowed(domain)
     mailbox = Mailbox(
         id=mailbox_id,
@@ -103,8 +112,8 @@ def delete_mailbox(mailbox: Mailbox, retention: timedelta, now: datetime) -> Mai
 def restore_mailbox(mailbox: Mailbox, domain_status: DomainStatus, policy: LifecyclePolicy, now: datetime) -> Mailbox:
     """Return the mailbox restored, in its running period if that has not ended, else in a new one that starts now.
 
-    An unsettled payment of the running period is requested again. Raises PreconditionFailed for a mailbox that is not
-    deletion_scheduled, and from the due date of its purge on.
+    An unsettled payment is requested again: of the running period, or the first one. Raises PreconditionFailed for a
+    mailbox that is not deletion_scheduled, and from the due date of its purge on.
     """
     name = ResourceName("mailbox", mailbox.id)
     if mailbox.status not in MAILBOX_TRANSITIONS[MailboxEvent.RESTORE]:
@@ -115,10 +124,12 @@ def restore_mailbox(mailbox: Mailbox, domain_status: DomainStatus, policy: Lifec
         raise PreconditionFailed(name, Precondition.UNKNOWN_PRECONDITION, message)
     changes = _reopening(mailbox, policy)
     ends = mailbox.next_subscription_period_starts_at
-    if ends is None or ends <= now:
+    if mailbox.subscription_period is not None and (ends is None or ends <= now):
         changes |= _new_period(mailbox.last_paid_period, policy, now)
     elif mailbox.payment is not PaymentStanding.SETTLED:
         changes |= payment_fields(PaymentStanding.FIRST_AWAITED, policy, now)
+        if not policy.billing:
+            mailbox = start_period(mailbox, now)
     return move_mailbox(mailbox, MailboxEvent.RESTORE, domain_status, now, **changes)
 
 
@@ -225,13 +236,15 @@ def _reopening(mailbox: Mailbox, policy: LifecyclePolicy) -> dict[str, Any]:
 
 
 def _new_period(period: SubscriptionPeriod, policy: LifecyclePolicy, now: datetime) -> dict[str, Any]:
-    """Return the fields of a subscription that starts now, and waits for its first payment."""
+    """Return the fields of a subscription that starts now, or with billing, waits for its first payment."""
+    not_started = {
+        "subscription_period": None,
+        "subscription_period_started_at": None,
+        "next_subscription_period_starts_at": None,
+    }
     return {
-        "subscription_period": period,
-        "last_paid_period": period,
-        "period_anchor_at": now,
-        "subscription_period_started_at": now,
+        **first_period(period, now),
+        **(not_started if policy.billing else {}),
         "next_subscription_period": period,
-        "next_subscription_period_starts_at": period_end(now, now, period),
         **payment_fields(PaymentStanding.FIRST_AWAITED, policy, now),
     }

@@ -127,6 +127,9 @@ class Mailbox:
     `period_anchor_at` is the first start, from which the calendar counts periods. `last_paid_period` is the length of
     the last running period: a restore uses it when `subscription_period` is CANCELED.
 
+    A subscription starts with its first payment. Until then `subscription_period` and its two instants are None,
+    `last_paid_period` is the period to be paid, and `period_anchor_at` is when the subscription was requested.
+
     `status` is derived from other fields (mailbox_status.status_of): `purging`, `deletion_scheduled_at`, `lock_reason`
     (of the operator's lock), `payment` and `provision`. `payment_step_at` is the due date of the next step of an unpaid
     payment, `provision_id` the pending provision, and `cause` the event of the last transition.
@@ -138,10 +141,10 @@ class Mailbox:
     domain_id: str
     email: str
     status: MailboxStatus
-    subscription_period: SubscriptionPeriod
+    subscription_period: SubscriptionPeriod | None
     last_paid_period: SubscriptionPeriod
     period_anchor_at: datetime
-    subscription_period_started_at: datetime
+    subscription_period_started_at: datetime | None
     next_subscription_period: SubscriptionPeriod
     next_subscription_period_starts_at: datetime | None
     created_at: datetime
@@ -161,6 +164,17 @@ class Mailbox:
         """`email` as a local part and a domain name."""
         return Address.parse(self.email)
 
+    @property
+    def never_paid(self) -> bool:
+        """Whether no payment of the mailbox was ever confirmed: it still waits for that of its creation."""
+        return self.subscription_period is None and self.period_anchor_at == self.created_at
+
+    @property
+    def counts_towards_quota(self) -> bool:
+        """Whether the mailbox counts towards its project's quota: not if it was deleted before it was ever paid for."""
+        deleted = self.status in {MailboxStatus.DELETION_SCHEDULED, MailboxStatus.DELETING}
+        return not (deleted and self.never_paid)
+
 
 class MailboxView(NamedTuple):
     """The fields of a mailbox that callers see, as they are stored: instants are microseconds since 1970.
@@ -175,8 +189,8 @@ class MailboxView(NamedTuple):
     domain_id: str
     email: str
     status: str
-    subscription_period: str
-    subscription_period_started_at: int
+    subscription_period: str | None
+    subscription_period_started_at: int | None
     next_subscription_period: str
     next_subscription_period_starts_at: int | None
     created_at: int

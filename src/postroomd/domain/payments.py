@@ -1,7 +1,8 @@
 """The rules of payments: one for each period of a mailbox.
 
 An awaited payment becomes overdue; then its mailbox fails, is suspended, and is scheduled for deletion, each at its due
-date. The payment can be confirmed until the mailbox is purged.
+date. The payment can be confirmed until the mailbox is purged. The first payment of a subscription starts its first
+period; every other payment is of a period that runs already.
 """
 
 from dataclasses import dataclass, replace
@@ -10,6 +11,7 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID, uuid5
 
+from postroomd.domain.calendar import period_end
 from postroomd.domain.errors import Precondition, PreconditionFailed, ResourceName
 from postroomd.domain.events import MailboxEvent, PaymentStanding
 from postroomd.domain.mailbox_status import move_mailbox, schedule_deletion
@@ -29,9 +31,11 @@ class PaymentStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Payment:
-    """The payment of one period of a mailbox. Its id is derived from the mailbox's id and the start of the period.
+    """The payment of one period of a mailbox.
 
-    It is overdue from `overdue_at` on. At `settled_at` it was last confirmed, refused or made void.
+    Its id is derived from the mailbox's id and the start of the period; for the first one of a subscription, from the
+    instant of its request, which is `created_at` for a new mailbox. `period_started_at` is None before the period
+    starts. The payment is overdue from `overdue_at` on. At `settled_at` it was last confirmed, refused or made void.
     """
 
     id: str
@@ -39,7 +43,7 @@ class Payment:
     project_id: str
     mailbox_id: str
     period: SubscriptionPeriod
-    period_started_at: datetime
+    period_started_at: datetime | None
     requested_at: datetime
     overdue_at: datetime
     status: PaymentStatus = PaymentStatus.PENDING
@@ -60,8 +64,12 @@ OPEN_STATUSES = (PaymentStatus.PENDING, PaymentStatus.REFUSED, PaymentStatus.OVE
 
 
 def payment_id(mailbox: Mailbox) -> str:
-    """Return the id of the payment of the running period. A period has one payment, so that it is charged once."""
-    return str(uuid5(_NAMESPACE, f"{mailbox.id}/{mailbox.subscription_period_started_at.isoformat()}"))
+    """Return the id of the payment of the running period, or of the first one if none has started.
+
+    A period has one payment, so that it is charged once.
+    """
+    start = mailbox.subscription_period_started_at or mailbox.period_anchor_at
+    return str(uuid5(_NAMESPACE, f"{mailbox.id}/{start.isoformat()}"))
 
 
 def pending_payment(mailbox: Mailbox) -> Payment | None:
@@ -73,7 +81,7 @@ def pending_payment(mailbox: Mailbox) -> Payment | None:
         organization_id=mailbox.organization_id,
         project_id=mailbox.project_id,
         mailbox_id=mailbox.id,
-        period=mailbox.subscription_period,
+        period=mailbox.subscription_period or mailbox.last_paid_period,
         period_started_at=mailbox.subscription_period_started_at,
         requested_at=mailbox.updated_at,
         overdue_at=mailbox.payment_step_at,
@@ -113,25 +121,26 @@ def advance_unpaid(mailbox: Mailbox, domain_status: DomainStatus, policy: Lifecy
 
 
 def retention_of(mailbox: Mailbox, policy: LifecyclePolicy, default: timedelta) -> timedelta:
-    """Return the time from the scheduled deletion of a mailbox to its purge: another one if it was never paid for.
-
-    No period follows an unpaid one, so that a mailbox in its first period, and not settled, was never paid for.
-    """
-    in_first_period = mailbox.subscription_period_started_at in {None, mailbox.created_at}
-    never_paid = in_first_period and mailbox.payment is not S.SETTLED
-    return policy.unpaid_retention if never_paid and policy.unpaid_retention is not None else default
+    """Return the time from the scheduled deletion of a mailbox to its purge: another one if it was never paid for."""
+    if not mailbox.never_paid:
+        return default
+    return policy.deletion_retention if policy.unpaid_retention is None else policy.unpaid_retention
 
 
 def confirm_payment(
     payment: Payment, mailbox: Mailbox | None, domain_status: DomainStatus, *, now: datetime
 ) -> tuple[Payment, Mailbox | None]:
-    """Return the payment as confirmed, and its mailbox as settled. Raises PreconditionFailed for a void payment."""
+    """Return the payment as confirmed, and its mailbox as settled: a first period starts now.
+
+    Raises PreconditionFailed for a void payment.
+    """
     if payment.status is PaymentStatus.CONFIRMED:
         return payment, mailbox
     _require_open(payment)
     confirmed = replace(payment, status=PaymentStatus.CONFIRMED, settled_at=now, reason=None)
     if mailbox is not None and _is_of_running_period(payment, mailbox):
         mailbox = _settle(mailbox, domain_status, now)
+        confirmed = replace(confirmed, period_started_at=mailbox.subscription_period_started_at)
     return confirmed, mailbox
 
 
@@ -160,8 +169,27 @@ def refuse_payment(
     return refused, mailbox
 
 
+def start_period(mailbox: Mailbox, now: datetime) -> Mailbox:
+    """Return the mailbox with its first period started now, unless a period is running; what follows is unchanged."""
+    if mailbox.subscription_period is not None:
+        return mailbox
+    return replace(mailbox, **first_period(mailbox.last_paid_period, now), updated_at=now)
+
+
+def first_period(period: SubscriptionPeriod, now: datetime) -> dict[str, Any]:
+    """Return the fields of a mailbox whose subscription starts now."""
+    return {
+        "subscription_period": period,
+        "last_paid_period": period,
+        "period_anchor_at": now,
+        "subscription_period_started_at": now,
+        "next_subscription_period_starts_at": period_end(now, now, period),
+    }
+
+
 def _settle(mailbox: Mailbox, domain_status: DomainStatus, now: datetime) -> Mailbox:
     changes = {"payment": S.SETTLED, "payment_step_at": None}
+    mailbox = start_period(mailbox, now)
     return move_mailbox(mailbox, MailboxEvent.PAYMENT_CONFIRMED, domain_status, now, **changes)
 
 

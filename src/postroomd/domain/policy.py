@@ -16,7 +16,7 @@ class LifecyclePolicy:
     The retentions are the times between a scheduled deletion and the purge: `deletion_retention` after a caller deleted
     the mailbox, `cancellation_retention` after its subscription ended, canceled or unpaid. `quarantine` is the time
     after a purge in which the address can't be used again. `unpaid_retention` replaces both for mailboxes that were
-    never paid for; None: it does not.
+    never paid for; None means `deletion_retention`.
 
     `cascade_domain_deletion`: a domain can be deleted with mailboxes in it, as if every call had `force`.
     """

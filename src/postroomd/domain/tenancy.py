@@ -16,7 +16,8 @@ class Organization:
 class Project:
     """A part of an organization, with a mailbox quota of its own.
 
-    `mailbox_count` is the number of mailboxes that are not purged yet.
+    `mailbox_count` is the number of its mailboxes that count towards the quota: those that are not purged yet, without
+    those that were deleted before they were ever paid for.
     """
 
     id: str

@@ -50,6 +50,11 @@ SECRET_NAMES = frozenset(
 """Names whose values are masked at any depth; `-` is the same as `_`, and case is ignored."""
 
 MASK = "[redacted]"
+DROPPED_EVENTS_OF_GRPC = (
+    "Invalid encoding on ",  # metadata that is not UTF-8; the value follows, which may be a secret
+    "ExecuteBatchError raised in core ",  # the caller has disconnected before its response
+)
+"""How events begin that gRPC logs as errors with a traceback, and that every caller can cause at will."""
 QUIET_LIBRARIES = ("aiohttp", "aiosqlite", "alembic", "asyncio", "grpc", "sqlalchemy")
 
 WARNING_INTERVAL_SECONDS = 1.0
@@ -136,6 +141,7 @@ def configure(level: str, log_format: Literal["auto", "json", "console"] = "auto
     root.setLevel(threshold)
     for name in QUIET_LIBRARIES:
         logging.getLogger(name).setLevel(max(threshold, logging.WARNING))
+    logging.getLogger("grpc._cython.cygrpc").addFilter(_is_kept)
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,
@@ -146,6 +152,10 @@ def configure(level: str, log_format: Literal["auto", "json", "console"] = "auto
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=False,
     )
+
+
+def _is_kept(record: logging.LogRecord) -> bool:
+    return not str(record.msg).startswith(DROPPED_EVENTS_OF_GRPC)
 
 
 def _add_call(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:

@@ -25,6 +25,7 @@ SERVE, GATEWAY, WORKER = ("serve",), ("gateway",), ("worker",)
 CALL_KINDS = ("reads", "changes")
 REFUSED_KINDS = (*CALL_KINDS, "key_lookups", "searches", "rate_limit")
 STEPS = tuple(kind for kind in StepKind if kind not in {StepKind.POLL, StepKind.DNS_LOOKUP})
+FAULT_KINDS = ("damaged", "file_replaced", "log_replaced", "disk_full", "io_error")
 FAILURES = (*StepKind, "database")
 
 # --- The service ------------------------------------------------------------------------------------------------------
@@ -97,6 +98,23 @@ TRANSACTIONS_RETRIED = Counter(
     help="Transaction retries after a deadlock, a serialization failure or a concurrent insert of the same key.",
     unit="attempts",
     processes=(*SERVE, *WORKER),
+)
+
+DATABASE_FAULTS = Counter(
+    name="postroom_database_faults_total",
+    help="Faults of SQLite's files by kind: damaged, deleted or replaced while in use (file or write-ahead log), full"
+    " disk, failed input or output. The first three last until the process is restarted. 0 on PostgreSQL.",
+    unit="faults",
+    processes=(*SERVE, *WORKER),
+    label_values={"kind": FAULT_KINDS},
+)
+SQLITE_LOG_BYTES = Gauge(
+    name="postroom_sqlite_wal_bytes",
+    help="Size of SQLite's write-ahead log. The worker waits beyond 96 MiB, except while a backup or another long read"
+    " transaction keeps the log from being truncated. 0 on PostgreSQL.",
+    unit="bytes",
+    processes=(*SERVE, *WORKER),
+    multiprocess_mode="livemax",
 )
 
 # --- The gateway ------------------------------------------------------------------------------------------------------
@@ -197,6 +215,8 @@ METRICS: Sequence[Metric[Any]] = (
     PASSWORDS_REFUSED,
     DATABASE_UP,
     TRANSACTIONS_RETRIED,
+    DATABASE_FAULTS,
+    SQLITE_LOG_BYTES,
     HTTP_SECONDS,
     HTTP_CONNECTIONS,
     CONNECTIONS_REFUSED,

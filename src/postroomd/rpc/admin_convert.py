@@ -28,7 +28,7 @@ def payment_message(payment: Payment) -> payment_pb2.Payment:
         organization_id=payment.organization_id,
         status=_PAYMENT_STATUS[payment.status],
         period=_PERIOD[payment.period],
-        period_started_at=timestamp(payment.period_started_at),
+        period_started_at=optional_timestamp(payment.period_started_at),
         requested_at=timestamp(payment.requested_at),
         overdue_at=timestamp(payment.overdue_at),
         settled_at=optional_timestamp(payment.settled_at),

@@ -20,6 +20,7 @@ from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.descriptor_pb2 import MethodOptions
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
+from google.rpc import status_pb2
 
 from postroomd.domain.context import CallContext, Consistency, Idempotency, Replayed
 from postroomd.domain.errors import (
@@ -40,6 +41,7 @@ from postroomd.rpc.authentication import Authenticator, Caller, secret_of
 from postroomd.rpc.client_address import Metadata
 from postroomd.rpc.metrics import RpcMetrics
 from postroomd.rpc.rate_limits import NO_RATE_LIMITS, RateLimits
+from postroomd.rpc.server import Handlers
 from postroomd.rpc.status import retry_pushback, status_of
 from postroomd.storage.protocols.repository import Repository
 
@@ -117,13 +119,15 @@ class Boundary:
     quotas: Quotas = DEFAULT_QUOTAS
     unauthenticated: RateLimitedWarning = field(default_factory=_unauthenticated_warning)
 
-    def handlers(self, service: ServiceDescriptor, rpcs: Mapping[str, Rpc]) -> grpc.GenericRpcHandler:
+    def handlers(self, service: ServiceDescriptor, rpcs: Mapping[str, Rpc]) -> Handlers:
         """Return the handlers of every RPC of a service.
 
         Raises KeyError for an RPC without implementation, ValueError for one whose name contains no known resource.
         """
-        methods = {method.name: self._handler(method, rpcs[method.name]) for method in service.methods}
-        return grpc.method_handlers_generic_handler(service.full_name, methods)
+        return {
+            f"/{service.full_name}/{method.name}": self._handler(method, rpcs[method.name])
+            for method in service.methods
+        }
 
     def _handler(self, method: MethodDescriptor, rpc: Rpc) -> Any:
         parse = GetMessageClass(method.input_type).FromString
@@ -133,7 +137,8 @@ class Boundary:
         slots = self.admission.changes if mutating else self.admission.reads
         is_rate_limited = bool(self.rate_limits)
 
-        async def call(raw: bytes, grpc_context: Any) -> bytes:
+        async def call(_requests: object, grpc_context: Any) -> bytes:
+            raw = await grpc_context.read()
             started = perf_counter()
             metadata: Metadata = grpc_context.invocation_metadata()
             request_id = request_id_of(metadata)
@@ -145,6 +150,8 @@ class Boundary:
                 if self.refuses_calls():
                     raise StorageUnavailable
                 caller = await self.authenticator.authenticate(metadata, grpc_context.peer)
+                if raw is grpc.aio.EOF:
+                    raise _no_message()
                 if is_rate_limited:
                     taken = self.rate_limits.take(caller)
                     trailing += taken.trailing
@@ -181,7 +188,7 @@ class Boundary:
                 if not isinstance(error, PostroomError):
                     log.exception("unexpected error")
                 status = status_of(error, request_id, all_details=("x-accept-details", "all") in metadata)
-                code = _CODES[status.code]
+                code = code_of(status)
                 if not admitted and isinstance(error, TooManyRequests):
                     metrics.rejected(code.name)  # logged by sample
                 else:
@@ -201,8 +208,9 @@ class Boundary:
             grpc_context.set_trailing_metadata(trailing)
             return response
 
-        # Without a request deserializer: gRPC would report a malformed request as INTERNAL.
-        return grpc.unary_unary_rpc_method_handler(call)
+        # Without a request deserializer: gRPC would report a malformed request as INTERNAL. As a stream of requests, of
+        # which the first is read: gRPC would never answer a call that ends without a message.
+        return grpc.stream_unary_rpc_method_handler(call)
 
     def _idempotency(self, rpc: Rpc, key: str, digest: bytes, encode: Callable[[Any], bytes]) -> Idempotency:
         now = self.clock()
@@ -222,6 +230,11 @@ async def _replay(rpc: Rpc, request: Message, context: CallContext, replayed: Re
     if replayed.response or rpc.current is None:
         return replayed.response
     return rpc.encode(await rpc.current(request, replace(context, idempotency=None)))
+
+
+def code_of(status: status_pb2.Status) -> grpc.StatusCode:
+    """Return gRPC's code of a status."""
+    return _CODES[status.code]
 
 
 def _digest(secret: str, method: MethodDescriptor, raw: bytes) -> bytes:
@@ -285,8 +298,12 @@ def _parse(parse: Callable[[bytes], Message], raw: bytes) -> Message:
     try:
         return parse(raw)
     except DecodeError:
-        message = "must be a message of the RPC's request type, with strings in UTF-8"
-        raise InvalidArguments([Violation("request", Reason.FORMAT, message)]) from None
+        raise _no_message() from None
+
+
+def _no_message() -> InvalidArguments:
+    message = "must be a message of the RPC's request type, with strings in UTF-8"
+    return InvalidArguments([Violation("request", Reason.FORMAT, message)])
 
 
 def _log(caller: Caller | None, code: str, started: float) -> None:

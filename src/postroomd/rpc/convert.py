@@ -230,7 +230,7 @@ def _mailbox_fields(mailbox: Mailbox | MailboxView, to_timestamp: Callable[[Any]
         "domain_id": mailbox.domain_id,
         "email": mailbox.email,
         "status": _MAILBOX_STATUS[mailbox.status],
-        "subscription_period": _PERIOD[mailbox.subscription_period],
+        "subscription_period": _PERIOD[mailbox.subscription_period] if mailbox.subscription_period else 0,
         "subscription_period_started_at": to_timestamp(mailbox.subscription_period_started_at),
         "next_subscription_period": _PERIOD[mailbox.next_subscription_period],
         "next_subscription_period_starts_at": to_timestamp(mailbox.next_subscription_period_starts_at),

@@ -3,11 +3,16 @@
 The descriptors include the google.rpc error details, so that clients decode them.
 """
 
-from collections.abc import Collection
+from collections.abc import AsyncIterator, Collection
+from typing import Any
 
 import grpc
+from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2
 from grpc_reflection.v1alpha import reflection, reflection_pb2
+
+from postroomd.rpc.health import abort_malformed
+from postroomd.rpc.server import Handlers
 
 V1 = "grpc.reflection.v1.ServerReflection"
 V1ALPHA = reflection.SERVICE_NAME
@@ -15,15 +20,29 @@ _DETAILS = error_details_pb2.DESCRIPTOR
 """The import adds google/rpc/error_details.proto to the descriptor pool that reflection reads."""
 
 
-def reflection_handlers(services: Collection[str]) -> tuple[grpc.GenericRpcHandler, ...]:
+def reflection_handlers(services: Collection[str]) -> Handlers:
     """Return the handlers of server reflection for the services, given by their full names.
 
     grpcio-reflection has v1alpha only. The messages of v1 are the same on the wire, so that one servicer serves both.
     """
-    servicer = reflection.aio.ReflectionServicer((*services, V1, V1ALPHA))
-    method = grpc.stream_stream_rpc_method_handler(
-        servicer.ServerReflectionInfo,
-        request_deserializer=reflection_pb2.ServerReflectionRequest.FromString,
-        response_serializer=reflection_pb2.ServerReflectionResponse.SerializeToString,
+    servicer: Any = reflection.aio.ReflectionServicer((*services, V1, V1ALPHA))
+
+    async def info(raw: AsyncIterator[bytes], context: Any) -> AsyncIterator[Any]:
+        async for response in servicer.ServerReflectionInfo(_parsed(raw, context), context):
+            yield response
+
+    # Without a request deserializer: see Boundary.
+    handler: Any = grpc.stream_stream_rpc_method_handler(
+        info, response_serializer=reflection_pb2.ServerReflectionResponse.SerializeToString
     )
-    return tuple(grpc.method_handlers_generic_handler(name, {"ServerReflectionInfo": method}) for name in (V1, V1ALPHA))
+    return {f"/{name}/ServerReflectionInfo": handler for name in (V1, V1ALPHA)}
+
+
+async def _parsed(raw: AsyncIterator[bytes], context: Any) -> AsyncIterator[Any]:
+    """Yield the requests. Aborts the call for a malformed one."""
+    async for message in raw:
+        try:
+            request = reflection_pb2.ServerReflectionRequest.FromString(message)
+        except DecodeError:
+            await abort_malformed(context, "ServerReflectionRequest")
+        yield request

@@ -1,6 +1,6 @@
 """Failures that end a process, reported to the operator as one line on stderr."""
 
-from postroomd.domain.errors import PostroomError
+from postroomd.domain.errors import PostroomError, StorageUnavailable
 
 
 class FatalError(Exception):
@@ -15,6 +15,8 @@ def listen_error(purpose: str, address: str, error: OSError) -> FatalError:
 
 def operator_message(error: BaseException) -> str | None:
     """Return one line about an error that the operator can fix; None for a bug, which needs its traceback."""
+    if isinstance(error, StorageUnavailable) and error.reason:
+        return error.reason
     if isinstance(error, PostroomError | FatalError):
         return str(error)
     if isinstance(error, OSError):

@@ -1,16 +1,13 @@
 """The health status of the service, from the state of its database."""
 
 import asyncio
-from collections.abc import Iterable
 from contextlib import suppress
 from time import monotonic
-
-from grpc_health.v1 import health_pb2
 
 from postroomd.domain.errors import StorageUnavailable
 from postroomd.observability.logs import get_logger
 from postroomd.observability.metrics import DATABASE_UP
-from postroomd.rpc.health import ExplainingHealthServicer
+from postroomd.rpc.health import Health
 from postroomd.storage.protocols.repository import Repository
 
 HEALTH_INTERVAL_SECONDS = 1.0
@@ -22,10 +19,9 @@ log = get_logger()
 class HealthUpdates:
     """Sets the health status of services: SERVING while the database responds and has all that isolates tenants."""
 
-    def __init__(self, repository: Repository, servicer: ExplainingHealthServicer, names: Iterable[str]) -> None:
+    def __init__(self, repository: Repository, health: Health) -> None:
         self._repository = repository
-        self._servicer = servicer
-        self._names = tuple(names)
+        self._health = health
         self._verified_at = float("-inf")
         self._faults = ""
 
@@ -42,15 +38,12 @@ class HealthUpdates:
             await self._repository.ping()
             if self._faults or monotonic() - self._verified_at > VERIFICATION_INTERVAL_SECONDS:
                 await self._verify()
-        except StorageUnavailable:
-            responds, reason = False, "the database is unavailable"
+        except StorageUnavailable as error:
+            responds, reason = False, error.reason or "the database is unavailable"
         else:
             responds, reason = True, self._faults
         DATABASE_UP.set(responds)
-        self._servicer.reason = reason
-        status = health_pb2.HealthCheckResponse.NOT_SERVING if reason else health_pb2.HealthCheckResponse.SERVING
-        for service in self._names:
-            await self._servicer.set(service, status)
+        self._health.set(reason)
 
     async def _verify(self) -> None:
         faults = "; ".join(await self._repository.faults())
@@ -60,5 +53,5 @@ class HealthUpdates:
         elif self._faults and not explained:
             log.info("database complete")
         self._faults = explained
-        self._servicer.calls_refused = bool(explained)
+        self._health.calls_refused = bool(explained)
         self._verified_at = monotonic()

@@ -7,9 +7,6 @@ from datetime import datetime
 from functools import partial
 
 import argon2
-import grpc
-from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_health.v1.health import SERVICE_NAME as HEALTH_SERVICE
 
 from postroom.admin.v1alpha1 import admin_service_pb2
 from postroom.v1alpha1 import mailbox_service_pb2
@@ -30,11 +27,13 @@ from postroomd.rpc.convert import ServiceUrls
 from postroomd.rpc.cpu_pool import CpuPool, default_threads
 from postroomd.rpc.domains import DomainServicer
 from postroomd.rpc.hashing import PasswordHashing, estimated_hash_seconds
-from postroomd.rpc.health import ExplainingHealthServicer
+from postroomd.rpc.health import SERVICE as HEALTH_SERVICE
+from postroomd.rpc.health import Health
 from postroomd.rpc.mailboxes import MailboxServicer
 from postroomd.rpc.rate_limits import RateLimits
 from postroomd.rpc.reflection import reflection_handlers
 from postroomd.rpc.searches import SearchLimits
+from postroomd.rpc.server import Handlers, Server
 from postroomd.runtime.database_locks import database_lock
 from postroomd.runtime.health import HealthUpdates
 from postroomd.settings import Settings
@@ -99,7 +98,8 @@ async def serve(settings: Settings, stop: asyncio.Event, ready: Callable[..., No
             settings.key_cache_seconds,
             ClientAddresses(secret).address_of,
         )
-        health_servicer = ExplainingHealthServicer()
+        names = ["", SERVICE.full_name, *([ADMIN_SERVICE.full_name] if settings.admin_address else [])]
+        health = Health(names)
         admissions = [Admission(settings.max_calls)]
         boundary = Boundary(
             repository=repository,
@@ -107,38 +107,33 @@ async def serve(settings: Settings, stop: asyncio.Event, ready: Callable[..., No
             clock=now,
             admission=admissions[0],
             rate_limits=RateLimits(settings.rate_limit, settings.organization_rate_limit),
-            refuses_calls=lambda: health_servicer.calls_refused,
+            refuses_calls=lambda: health.calls_refused,
             quotas=settings.quotas(),
         )
         rpcs = _rpcs(settings, repository, hashing, now)
         services = [(settings.grpc_address, SERVICE, boundary.handlers(SERVICE, rpcs))]
-        names = ["", SERVICE.full_name]
         if settings.admin_address:
             # A limit of its own: load from tenants does not lock the operator out.
             admissions.append(Admission(settings.max_calls))
             handlers = _admin_handlers(settings, repository, now, admissions[1])
             services.append((settings.admin_address, ADMIN_SERVICE, handlers))
-            names.append(ADMIN_SERVICE.full_name)
         await cleanups.enter_async_context(sampling(_sampled_gauges(admissions)))
-        await health_servicer.set("", health_pb2.HealthCheckResponse.NOT_SERVING)  # until the database is verified
-        updates = HealthUpdates(repository, health_servicer, names)
+        updates = HealthUpdates(repository, health)
         await updates.update()
-        servers: list[grpc.aio.Server] = []
+        servers: list[Server] = []
         cleanups.push_async_callback(_stop_servers, servers, settings.drain_seconds)
         bound = []
         for address, service, handlers in services:
-            server = grpc.aio.server(
-                # gRPC shares ports by default: a second server on this one would start, and receive half of the calls.
-                options=(
-                    *_OPTIONS,
-                    ("grpc.max_concurrent_streams", settings.max_streams),
-                    ("grpc.so_reuseport", int(settings.processes > 1)),
-                )
+            # gRPC shares ports by default: a second server on this one would start, and receive half of the calls.
+            options = (
+                *_OPTIONS,
+                ("grpc.max_concurrent_streams", settings.max_streams),
+                ("grpc.so_reuseport", int(settings.processes > 1)),
             )
-            server.add_generic_rpc_handlers((handlers,))
+            served = {**handlers, **health.handlers()}
             if settings.grpc_reflection:
-                server.add_generic_rpc_handlers(reflection_handlers((service.full_name, HEALTH_SERVICE)))
-            health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
+                served |= reflection_handlers((service.full_name, HEALTH_SERVICE.full_name))
+            server = Server(served, options)
             bound.append(f"{address.rpartition(':')[0]}:{_bind(server, address)}")
             await server.start()
             servers.append(server)
@@ -149,22 +144,32 @@ async def serve(settings: Settings, stop: asyncio.Event, ready: Callable[..., No
         )  # otherwise the first CreateDomain would load them
         cleanups.callback(loading.cancel)
         ready(*bound)
-        await stop.wait()
+        await _until_stopped(servers, stop)
         log.info("draining")
-        await health_servicer.enter_graceful_shutdown()
+        health.stop()
         # Stopping a server cancels the calls that it has accepted but not dispatched: let clients switch before that.
         await asyncio.sleep(min(HEALTH_PROPAGATION_SECONDS, settings.drain_seconds))
         # Cancelling a database ping could leave a driver's thread behind that keeps the process alive: let it finish.
         await asyncio.wait({health_updates}, timeout=settings.drain_seconds)
 
 
-async def _stop_servers(servers: Sequence[grpc.aio.Server], drain_seconds: float) -> None:
+async def _until_stopped(servers: Sequence[Server], stop: asyncio.Event) -> None:
+    """Return once `stop` is set. Raises RuntimeError if a server ends by itself, rather than run without it."""
+    stopped = asyncio.create_task(stop.wait())
+    ended = [asyncio.create_task(server.wait_for_termination()) for server in servers]
+    await asyncio.wait([stopped, *ended], return_when=asyncio.FIRST_COMPLETED)
+    stopped.cancel()  # but none of `ended`: that would cancel what the server's own stop waits for
+    if not stop.is_set():
+        raise RuntimeError("a gRPC server has ended by itself")
+
+
+async def _stop_servers(servers: Sequence[Server], drain_seconds: float) -> None:
     await asyncio.gather(*(server.stop(drain_seconds) for server in servers))
 
 
 def _admin_handlers(
     settings: Settings, repository: Repository, clock: Callable[[], datetime], admission: Admission
-) -> grpc.GenericRpcHandler:
+) -> Handlers:
     authenticator = Authenticator(repository.admin_keys.find, operator_caller, clock, settings.key_cache_seconds)
     servicer = AdminServicer(administration=repository.administration, policy=settings.lifecycle_policy(), clock=clock)
     boundary = Boundary(repository=repository, authenticator=authenticator, clock=clock, admission=admission)
@@ -277,7 +282,7 @@ def _urls(settings: Settings) -> ServiceUrls:
     )
 
 
-def _bind(server: grpc.aio.Server, address: str) -> int:
+def _bind(server: Server, address: str) -> int:
     try:
         port = server.add_insecure_port(address)
     except RuntimeError:

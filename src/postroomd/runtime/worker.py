@@ -23,6 +23,7 @@ async def run(settings: Settings, stop: asyncio.Event, ready: Callable[[], None]
         await asyncio.to_thread(require_current, url)
         repository = await open_repository(
             url,
+            worker=True,
             pool_size=settings.database_pool_size,
             statement_timeout_seconds=settings.statement_timeout_seconds,
         )

@@ -225,7 +225,7 @@ class Settings(BaseSettings):
     unpaid_retention: Retention | None = _setting(
         None,
         _RULES,
-        "The same for a mailbox that was never paid for, however it was deleted; if not set, the other two apply.",
+        "Time from the deletion of a mailbox that was never paid for to its purge; `none`: `--deletion-retention`.",
     )
     domain_deletion: Literal["refuse", "cascade"] = _setting(
         "refuse",

@@ -22,6 +22,7 @@ from postroomd.storage.failures import (
     is_unique_violation,
     unwrapped,
 )
+from postroomd.storage.files import DatabaseFiles
 from postroomd.storage.idempotency import Unchanged, result_of, run_idempotently
 from postroomd.storage.replica import Replica
 
@@ -29,7 +30,6 @@ Result = TypeVar("Result")
 Transaction = Callable[[AsyncConnection], Awaitable[Result]]
 Change = Callable[[AsyncConnection], Awaitable[Result | Unchanged[Result]]]
 
-CHECKPOINT_SECONDS = 5.0
 UNIQUE_VIOLATION_ATTEMPTS = 3
 RETRY_SECONDS = 10.0  # if the caller sets no deadline
 
@@ -46,8 +46,7 @@ class Database:
         self._engines = engines
         self._replica = replica
         self._running: set[asyncio.Task[Any]] = set()
-        checkpoint = engines.checkpoint
-        self._checkpoints = asyncio.create_task(_checkpoint_periodically(checkpoint)) if checkpoint else None
+        self._files = DatabaseFiles(engines, self._wait_for_transactions)
 
     @property
     def driver(self) -> Driver:
@@ -75,12 +74,13 @@ class Database:
         scope = context.tenant if context else None
         if scope is not None:
             values = {"organization_id": scope.organization_id, "project_id": scope.project_id, **values}
+        self._files.require_attached()
         if may_be_stale or (compiled := self._engines.compiled) is None:
             return await self._serve(lambda engines: _fetch(engines, statement, values, scope), context, may_be_stale)
         try:
             return await compiled.fetch(statement, values, for_tenant=scope is not None)
         except Exception as error:
-            raise_translated(error)
+            self._raise_translated(error)
 
     async def _serve(
         self, read: Callable[[Engines], Awaitable[Result]], context: CallContext | None, may_be_stale: bool
@@ -94,10 +94,11 @@ class Database:
                 if not is_unavailable(error):
                     raise
                 replica.suspend()
+        self._files.require_attached()
         try:
             return await read(self._engines)
         except Exception as error:
-            raise_translated(error)
+            self._raise_translated(error)
 
     async def write(self, work: Change[Result], context: CallContext | None = None) -> Result:
         """Commit one write transaction and return the result of `work`, which may be Unchanged.
@@ -108,6 +109,7 @@ class Database:
         cannot leave a connection between two statements; one that still waits for a connection is dropped. A
         transaction that lost to a concurrent one is retried until the deadline.
         """
+        self._files.require_writable()
         begun = asyncio.Event()
         task = asyncio.ensure_future(self._transaction(work, context, begun))
         self._running.add(task)
@@ -121,10 +123,8 @@ class Database:
 
     async def close(self) -> None:
         """Close every connection after its running transaction."""
-        if self._checkpoints:
-            self._checkpoints.cancel()
-            await asyncio.gather(self._checkpoints, return_exceptions=True)  # it may hold a connection
-        await asyncio.gather(*self._running, return_exceptions=True)
+        await self._files.close()
+        await self._wait_for_transactions()
         if self._replica:
             await self._replica.close()
         await self._engines.close()
@@ -139,9 +139,13 @@ class Database:
             reraise=True,
         )
         try:
-            return await attempts(self._attempt, work, context, begun)
+            if wait_for_room := self._engines.wait_for_room:
+                await wait_for_room()
+            result: Result = await attempts(self._attempt, work, context, begun)
         except Exception as error:
-            raise_translated(error)
+            self._raise_translated(error)
+        self._files.written()
+        return result
 
     async def _attempt(self, work: Change[Result], context: CallContext | None, begun: asyncio.Event) -> Result:
         async with self._engines.writer.connect() as connection:
@@ -152,19 +156,24 @@ class Database:
                 await self._engines.driver.enter_tenant(connection, context.tenant)
                 return await run_idempotently(connection, context, work)
 
+    async def require_intact_files(self) -> None:
+        """Raise StorageUnavailable, with the reason, if the files can't be read now, or after a lasting fault."""
+        await self._files.require_intact()
+
+    async def _wait_for_transactions(self) -> None:
+        await asyncio.gather(*self._running, return_exceptions=True)
+
+    def _raise_translated(self, error: Exception) -> NoReturn:
+        """Raise the domain's error for a driver's, and report what it tells of the files."""
+        if (fault := self.driver.fault_of(unwrapped(error))) is None:
+            raise_translated(error)
+        self._files.report(fault)
+        raise StorageUnavailable(reason=fault.cause) from error
+
     def _discard(self, task: asyncio.Task[Any]) -> None:
         self._running.discard(task)
         if not task.cancelled():
             task.exception()  # retrieved, so that asyncio does not report it if the caller is gone
-
-
-async def _checkpoint_periodically(checkpoint: Callable[[], Awaitable[None]]) -> None:
-    while True:
-        await asyncio.sleep(CHECKPOINT_SECONDS)
-        try:
-            await checkpoint()
-        except Exception as error:  # of any kind: the next one may succeed
-            log.warning("checkpoint failed", error=type(error).__name__)
 
 
 async def _read(engines: Engines, work: Transaction[Result], scope: Scope | None) -> Result:

@@ -27,6 +27,7 @@ async def open_repository(
     url: str,
     *,
     owner: bool = False,
+    worker: bool = False,
     pool_size: int = 10,
     isolation: str | None = None,
     replica: ReplicaUrl | None = None,
@@ -34,13 +35,15 @@ async def open_repository(
 ) -> Repository:
     """Open the repository over the database at `url`: sqlite+aiosqlite:///PATH or postgresql+asyncpg://….
 
-    `owner` is the one process that may checkpoint an SQLite file. `isolation` overrides the default isolation level of
+    `owner` is the one process that checkpoints an SQLite file: it holds the lock of the service. A `worker` waits for
+    checkpoints before it writes more. `isolation` overrides the default isolation level of
     a PostgreSQL server, which cancels statements after `statement_timeout_seconds`; 0 for never. Raises
     StorageUnavailable.
     """
     database = open_database(
         url,
         owner=owner,
+        worker=worker,
         pool_size=pool_size,
         isolation=isolation,
         replica=replica,
@@ -59,6 +62,7 @@ def open_database(
     url: str,
     *,
     owner: bool = False,
+    worker: bool = False,
     pool_size: int = 10,
     isolation: str | None = None,
     replica: ReplicaUrl | None = None,
@@ -69,7 +73,12 @@ def open_database(
     log.info("opening database", engine=driver.name, **driver.versions())
     timeout = statement_timeout_seconds
     engines = open_engines(
-        url, owner=owner, pool_size=pool_size, isolation=isolation, statement_timeout_seconds=timeout
+        url,
+        owner=owner,
+        worker=worker,
+        pool_size=pool_size,
+        isolation=isolation,
+        statement_timeout_seconds=timeout,
     )
     if replica is None:
         return Database(engines)

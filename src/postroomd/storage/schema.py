@@ -191,10 +191,10 @@ mailboxes = Table(
     Column("email", OCTETS, nullable=False),
     Column("password_hash", Text, nullable=False),
     Column("status", Named(MailboxStatus), nullable=False),
-    Column("subscription_period", Named(SubscriptionPeriod), nullable=False),
+    Column("subscription_period", Named(SubscriptionPeriod)),
     Column("last_paid_period", Named(SubscriptionPeriod), nullable=False),
     Column("period_anchor_at", Instant, nullable=False),
-    Column("subscription_period_started_at", Instant, nullable=False),
+    Column("subscription_period_started_at", Instant),
     Column("next_subscription_period", Named(SubscriptionPeriod), nullable=False),
     Column("next_subscription_period_starts_at", Instant),
     *_times(),
@@ -223,6 +223,18 @@ TO_PURGE = (
 """Conditions: the mailbox of a deleted domain can be purged, or its deletion requested from the mail platform."""
 
 partial_index("ix_mailboxes_to_purge", mailboxes.c.domain_id, mailboxes.c.id, where=and_(*TO_PURGE))
+
+NEVER_PAID = (
+    mailboxes.c.subscription_period.is_(None),
+    mailboxes.c.period_anchor_at == mailboxes.c.created_at,
+)
+"""Conditions: no payment of the mailbox was ever confirmed (`Mailbox.never_paid`)."""
+
+partial_index(
+    "ix_mailboxes_never_paid",
+    *(mailboxes.c[name] for name in ("organization_id", "project_id", "status", "domain_id")),
+    where=and_(*NEVER_PAID),
+)
 
 aliases = Table(
     "aliases",
@@ -281,7 +293,7 @@ payments = Table(
     *_owner(),
     _id("mailbox_id"),
     Column("period", Named(SubscriptionPeriod), nullable=False),
-    Column("period_started_at", Instant, nullable=False),
+    Column("period_started_at", Instant),
     Column("requested_at", Instant, nullable=False),
     Column("overdue_at", Instant, nullable=False),
     Column("status", Named(PaymentStatus), nullable=False),
@@ -443,7 +455,7 @@ Index("ix_aliases_mailbox_id", aliases.c.mailbox_id)
 Index("ix_domains_project_id", domains.c.project_id)
 
 SEARCHED = ((mailboxes, "email"), (domains, "name"))
-"""Columns that are searched by substring, each with a trigram index of migration 0004: `search_TABLE`."""
+"""Columns that are searched by substring, each with a trigram index of migration 0008."""
 
 SEARCHED_NAMES = tuple((table.name, column) for table, column in SEARCHED)
 

@@ -10,6 +10,7 @@ from tests.storage.contract.aliases import AliasesContract
 from tests.storage.contract.domains import DomainsContract
 from tests.storage.contract.lists import ListsContract
 from tests.storage.contract.mailboxes import MailboxesContract
+from tests.storage.contract.quotas import QuotasContract
 from tests.storage.contract.sequences import SequencesContract
 from tests.storage.contract.storage_quotas import StorageQuotasContract
 from tests.storage.contract.tenancy import TenancyContract
@@ -22,6 +23,7 @@ class RepositoryContract(
     AdminKeysContract,
     DomainsContract,
     MailboxesContract,
+    QuotasContract,
     AliasesContract,
     WorkContract,
     AdministrationContract,

@@ -93,11 +93,14 @@ class AdministrationContract:
             "ada@example.com",
             PaymentStatus.PENDING,
         )
-        assert (payment.period_started_at, payment.overdue_at) == (NOW, NOW + BILLED.payment_term)
+        assert (payment.period_started_at, payment.overdue_at) == (None, NOW + BILLED.payment_term)
+        view = await repository.mailboxes.view(tenant.context, ada.id)
+        assert (view.subscription_period, view.subscription_period_started_at) == (None, None)
         rule = partial(confirm_payment, now=LATER)
         confirmed = await repository.administration.settle_payment(OPERATOR, payment.id, rule)
-        assert confirmed == replace(payment, status=PaymentStatus.CONFIRMED, settled_at=LATER)
-        assert (await repository.mailboxes.get(tenant.context, ada.id)).status is M.READY
+        assert confirmed == replace(payment, status=PaymentStatus.CONFIRMED, settled_at=LATER, period_started_at=LATER)
+        started = await repository.mailboxes.get(tenant.context, ada.id)
+        assert (started.status, started.subscription_period_started_at) == (M.READY, LATER)
         assert await open_payments(repository) == []
         again = await repository.administration.settle_payment(
             OPERATOR, payment.id, partial(confirm_payment, now=LATER + DAY)
@@ -140,14 +143,21 @@ class AdministrationContract:
         domain = await new_domain(repository, tenant)
         ada = await new_mailbox(repository, domain, mailbox("ada", policy=BILLED))
         bob = await new_mailbox(repository, domain, mailbox("bob", policy=BILLED))
+        for payment in await open_payments(repository):
+            await repository.administration.settle_payment(OPERATOR, payment.id, partial(confirm_payment, now=NOW))
+        renewal = NOW + 29 * DAY
+        await drain(worker(repository, BILLED), renewal)
         first = {each.mailbox_id: each for each in await open_payments(repository)}
+        assert {each.period_started_at for each in first.values()} == {renewal}
         for one in (ada, bob):
-            await repository.mailboxes.change(tenant.context, one.id, lambda it, _: delete_mailbox(it, 40 * DAY, NOW))
-        restore = partial(restore_mailbox, policy=BILLED, now=NOW + 35 * DAY)  # after the period's end
+            await repository.mailboxes.change(
+                tenant.context, one.id, lambda it, _: delete_mailbox(it, 40 * DAY, renewal)
+            )
+        restore = partial(restore_mailbox, policy=BILLED, now=renewal + 35 * DAY)  # after the period's end
         await repository.mailboxes.change(tenant.context, ada.id, restore)
         (second,) = await open_payments(repository)
-        assert (second.mailbox_id, second.period_started_at) == (ada.id, NOW + 35 * DAY)
-        await drain(worker(repository, BILLED), NOW + 40 * DAY)  # purges bob
+        assert (second.mailbox_id, second.period_started_at) == (ada.id, None)
+        await drain(worker(repository, BILLED), renewal + 40 * DAY)  # purges bob
         for one in (ada, bob):
             with pytest.raises(PreconditionFailed, match="is void"):
                 await repository.administration.settle_payment(

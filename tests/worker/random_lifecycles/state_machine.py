@@ -20,7 +20,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_sta
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from postroomd.domain.aliases import delete_alias, new_alias
-from postroomd.domain.errors import PreconditionFailed
+from postroomd.domain.errors import PreconditionFailed, QuotaExceeded
 from postroomd.domain.mailboxes import delete_mailbox, lock_mailbox, restore_mailbox, unlock_mailbox, update_mailbox
 from postroomd.domain.model import Alias, Mailbox, MailboxStatus, SubscriptionPeriod
 from postroomd.domain.payments import confirm_payment, refuse_payment
@@ -122,8 +122,12 @@ class Lifecycle(RuleBasedStateMachine):
             outcome = self.run(self.world.change(chosen, partial(restore_mailbox, policy=self.world.policy, now=now)))
             scheduled = chosen.deletion_scheduled_at
             in_time = chosen.status is M.DELETION_SCHEDULED and scheduled is not None and now < scheduled
-            assert isinstance(outcome, Mailbox) == in_time
-            assert in_time or isinstance(outcome, PreconditionFailed)
+            if isinstance(outcome, QuotaExceeded):
+                assert in_time
+                assert not chosen.counts_towards_quota
+            else:
+                assert isinstance(outcome, Mailbox) == in_time
+                assert in_time or isinstance(outcome, PreconditionFailed)
             self.learn(outcome)
 
     @rule(number=numbers, period=st.sampled_from(sorted(P)))

@@ -5,7 +5,7 @@ The model knows of each mailbox what its owner was told: its earliest purge, and
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Iterator, Sequence
+from collections.abc import Awaitable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -17,9 +17,10 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from postroomd.domain.domains import begin_validation, delete_domain
 from postroomd.domain.errors import PostroomError
+from postroomd.domain.events import MailboxEvent, PaymentStanding
 from postroomd.domain.mailboxes import due_at
 from postroomd.domain.model import Domain, DomainStatus, Mailbox, MailboxStatus, SubscriptionPeriod
-from postroomd.domain.payments import Payment, confirm_payment
+from postroomd.domain.payments import OPEN_STATUSES, Payment, confirm_payment
 from postroomd.domain.policy import LifecyclePolicy
 from postroomd.domain.provisioning import confirm_provision
 from postroomd.domain.provisions import Provision
@@ -128,8 +129,9 @@ class World:
     def learn(self, mailbox: Mailbox) -> None:
         """Update the model from the result of a call."""
         self.mailboxes[mailbox.id] = mailbox
-        if mailbox.subscription_period is not P.CANCELED:
-            self.periods.add((mailbox.id, mailbox.subscription_period_started_at))
+        started = mailbox.subscription_period_started_at
+        if started is not None and mailbox.subscription_period is not P.CANCELED:
+            self.periods.add((mailbox.id, started))
 
     # --- Workers ------------------------------------------------------------------------------------------------------
 
@@ -166,11 +168,13 @@ class World:
         for mailbox_id, known in self.mailboxes.items():
             if mailbox_id not in stored:
                 self._check_purge(known, domains.get(known.domain_id))
-        charged = Counter((row.mailbox_id, row.period_started_at) for row in payments)
+        charged = Counter((row.mailbox_id, row.period_started_at) for row in payments if row.period_started_at)
         assert set(charged.values()) <= {1}
+        requested = Counter(row.mailbox_id for row in payments if row.status in OPEN_STATUSES)
+        assert set(requested.values()) <= {1}
         for mailbox in stored.values():
-            if mailbox.subscription_period is not P.CANCELED:
-                self.periods.add((mailbox.id, mailbox.subscription_period_started_at))
+            self.learn(mailbox)
+            self._check_period(mailbox, requested)
             self._check_progress(mailbox, domains[mailbox.domain_id], pending)
         if self.policy.billing:
             assert self.periods <= set(charged)
@@ -187,6 +191,20 @@ class World:
             assert due is not None
             scheduled = due + self.policy.cancellation_retention
         assert gone_with_domain or known.purging or (scheduled is not None and scheduled <= self.now)
+
+    def _check_period(self, mailbox: Mailbox, requested: Mapping[str, int]) -> None:
+        """Check that a period has started if its first payment was confirmed, and only then."""
+        started, ends = mailbox.subscription_period_started_at, mailbox.next_subscription_period_starts_at
+        assert (mailbox.subscription_period is None) == (started is None)
+        if started is None:
+            assert ends is None
+            assert self.policy.billing
+            assert mailbox.payment is not PaymentStanding.SETTLED
+            assert requested[mailbox.id] == 1
+        else:
+            assert (ends is None) == (mailbox.subscription_period is P.CANCELED)
+        if mailbox.status is M.WAITING_PAYMENT and started is not None:
+            assert mailbox.cause in {MailboxEvent.RESTORE, MailboxEvent.UNLOCK}  # of a running period
 
     def _check_progress(self, mailbox: Mailbox, domain_status: DomainStatus, pending: set[str]) -> None:
         """Check that a mailbox has a due date, or waits for a provision or a domain that is pending."""

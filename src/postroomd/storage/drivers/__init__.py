@@ -23,13 +23,20 @@ def driver_of(connection: AsyncConnection | Connection) -> Driver:
 
 
 def open_engines(
-    url: str, *, owner: bool, pool_size: int, isolation: str | None = None, statement_timeout_seconds: float = 0
+    url: str,
+    *,
+    owner: bool,
+    pool_size: int,
+    worker: bool = False,
+    isolation: str | None = None,
+    statement_timeout_seconds: float = 0,
 ) -> Engines:
     """Return the connection pools of the database at `url`, without connecting yet."""
     parsed = make_url(url)
     return driver_for(parsed).open_engines(
         parsed,
         owner=owner,
+        worker=worker,
         pool_size=pool_size,
         isolation=isolation,
         statement_timeout_seconds=statement_timeout_seconds,

@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from enum import Enum, auto
+from enum import Enum, StrEnum, auto
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -46,6 +46,33 @@ class Failure(Enum):
     OTHER = auto()
 
 
+class FaultKind(StrEnum):
+    """The kind of a fault: the values of `kind` in the log and in the metric."""
+
+    DAMAGED = "damaged"
+    FILE_REPLACED = "file_replaced"
+    LOG_REPLACED = "log_replaced"
+    DISK_FULL = "disk_full"
+    IO_ERROR = "io_error"
+
+    @property
+    def detaches(self) -> bool:
+        """Whether the process has to close the files: its connections have others open than new ones would."""
+        return self in {FaultKind.FILE_REPLACED, FaultKind.LOG_REPLACED}
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """What is wrong with the files of a database. `cause` is one sentence in ASCII with the remedy, without paths.
+
+    After a lasting one, changes are refused until the process is restarted: they would be lost, or damage more.
+    """
+
+    kind: FaultKind
+    cause: str
+    lasting: bool
+
+
 @dataclass(frozen=True, slots=True)
 class Engines:
     """The connection pools of one database. Reader and writer are the same pool on PostgreSQL.
@@ -57,12 +84,28 @@ class Engines:
     reader: AsyncEngine
     writer: AsyncEngine
     compiled: CompiledReader | None
-    checkpoint: Callable[[], Awaitable[None]] | None = None
-    """Moves committed changes from the write-ahead log into the database file, as far as readers permit. Only the
-    process that owns an SQLite file has it, and has to call it for all processes."""
+    upkeep: Callable[[], Awaitable[None]] | None = None
+    """Keeps the write-ahead log small until cancelled, where that is a process's task: in the service and the worker on
+    SQLite."""
+    wait_for_room: Callable[[], Awaitable[None]] | None = None
+    """Returns once the write-ahead log has room for another transaction, where the process has to wait for that."""
+    check_files: Callable[[], Awaitable[Fault | None]] | None = None
+    """Returns what is wrong with the files, in the processes with `upkeep`."""
+    rescue: Callable[[], Awaitable[bool | None]] | None = None
+    """Stores what a deleted write-ahead log holds. Returns whether that is every commit, None if another process has to
+    store it."""
+    close_files: Callable[[], Awaitable[None]] | None = None
+
+    @property
+    def busy_readers(self) -> int:
+        """The number of connections that run a read of a transaction."""
+        pool: Any = self.reader.pool
+        return int(pool.checkedout())
 
     async def close(self) -> None:
         """Close every connection after its running statement."""
+        if self.close_files:
+            await self.close_files()
         if self.compiled:
             await self.compiled.close()
         await self.reader.dispose()
@@ -71,10 +114,10 @@ class Engines:
 
 @dataclass(frozen=True, slots=True)
 class Matches:
-    """The rows that a substring search finds. Bound parameters: `pattern` for LIKE and `phrase` for FTS5."""
+    """The rows that a substring search finds. Bound parameters: `organization_id`, `search`, and `phrase` for FTS5."""
 
     ids: CTE
-    """Keys in the trigram index, of every tenant on SQLite. Evaluated once for both `rows` and `count`."""
+    """Keys in the trigram index, evaluated once for both `rows` and `count`."""
     rows: FromClause
     """The matching rows."""
 
@@ -94,12 +137,19 @@ class Driver(ABC):
 
     @abstractmethod
     def open_engines(
-        self, url: URL, *, owner: bool, pool_size: int, isolation: str | None, statement_timeout_seconds: float
+        self,
+        url: URL,
+        *,
+        owner: bool,
+        worker: bool,
+        pool_size: int,
+        isolation: str | None,
+        statement_timeout_seconds: float,
     ) -> Engines:
         """Return the connection pools of a database, without connecting yet.
 
-        `owner` may checkpoint an SQLite file; the other arguments apply to PostgreSQL. `statement_timeout_seconds` is
-        the maximum duration of a statement, 0 for none.
+        `owner` checkpoints an SQLite file, and a `worker` waits for that; the other arguments apply to PostgreSQL.
+        `statement_timeout_seconds` is the maximum duration of a statement, 0 for none.
         """
 
     @abstractmethod
@@ -160,9 +210,14 @@ class Driver(ABC):
         """Return a column to be compared in rows found by another condition, never by an index of its own."""
 
     @abstractmethod
-    def search(self, table: Table, column: str, columns: Sequence[Column[Any]], max_rows: int) -> Matches:
-        """Return up to `max_rows` matches of the trigram index `search_TABLE` (migration 0004).
+    def contains(self, column: ColumnElement[str], text: ColumnElement[str]) -> ColumnElement[bool]:
+        """Return whether a column contains a text, octet by octet, with an estimate that no other row influences."""
 
+    @abstractmethod
+    def search(self, table: Table, column: str, columns: Sequence[Column[Any]], max_rows: int) -> Matches:
+        """Return up to `max_rows` matches of the index of an organization's trigrams (migration 0008).
+
+        What is read depends on rows of the organization alone, so that the time tells nothing of others.
         `columns` are those of the view that PostgreSQL searches through.
         """
 
@@ -199,6 +254,10 @@ class Driver(ABC):
     @abstractmethod
     def classify(self, error: BaseException) -> Failure | None:
         """Return the meaning of an unwrapped error, or None if it does not come from this driver."""
+
+    @abstractmethod
+    def fault_of(self, error: BaseException) -> Fault | None:
+        """Return what an unwrapped error tells of the database's files, or None."""
 
     @abstractmethod
     def explain(self, error: BaseException) -> str | None:

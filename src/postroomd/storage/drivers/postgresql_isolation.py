@@ -1,7 +1,7 @@
 """What isolates tenants on PostgreSQL, and makes their searches fast: how it is verified, and how it is restored.
 
 A role belongs to a cluster, not to a database. A dump that is restored into another cluster has no role for tenants,
-and therefore neither its grants nor the policies for it; whoever restores it may also leave out owners and extensions.
+and therefore neither its grants nor the policies for it; whoever restores it may also leave out owners and indexes.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,7 +15,9 @@ from postroomd.domain.errors import SchemaMismatch, summarize
 TENANT_ROLE = "postroom_tenant"
 """The role of tenants' statements. It owns no table, so that row-level security applies to it."""
 
-EXTENSION = "pg_trgm"
+SEARCH_TERMS = "search_terms(uuid, text)"
+"""The function that the indexes of searched columns consist of (migration 0008)."""
+
 _PRIVILEGES = ("SELECT", "INSERT", "UPDATE", "DELETE")
 _OWN = "organization_id = NULLIF(current_setting('postroom.organization_id', true), '')::uuid"
 
@@ -55,18 +57,29 @@ _VIEWS = sa.text(
     " LEFT JOIN pg_roles r ON r.rolname = :role ORDER BY t.number"
 )
 
-_NAMESPACE = sa.text(
-    "SELECT quote_ident(nspname) FROM pg_extension JOIN pg_namespace n ON n.oid = extnamespace WHERE extname = :name"
-)
-_EXTENSION = sa.text(
-    "SELECT count(*) FILTER (WHERE name = :name), count(*) FILTER (WHERE installed_version IS NOT NULL),"
-    " has_database_privilege(current_database(), 'CREATE')"
-    " FROM pg_available_extensions WHERE name = :name"
+_MAY_SEARCH = sa.text(
+    "SELECT has_function_privilege(r.oid, to_regprocedure(:function), 'EXECUTE') FROM pg_roles r WHERE rolname = :role"
 )
 _INDEXES = sa.text(
     "SELECT name FROM unnest(CAST(:indexes AS text[])) WITH ORDINALITY AS t(name, number)"
     " WHERE to_regclass(name) IS NULL ORDER BY number"
 )
+
+# A loop takes half as long as a query over generate_series, and the functions need no schema in the search path.
+CREATE_SEARCH_TERMS = """
+CREATE FUNCTION search_terms(organization_id uuid, value text) RETURNS bigint[]
+LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE AS $$
+DECLARE
+  seed bigint := hashtextextended(organization_id::text COLLATE "C", 0);
+  terms bigint[] := '{}';
+BEGIN
+  FOR position IN 1 .. length(value) - 2 LOOP
+    terms := terms || hashtextextended(substr(value, position, 3) COLLATE "C", seed);
+  END LOOP;
+  RETURN terms;
+END
+$$
+"""
 
 Searched = Sequence[tuple[str, str]]
 """Tables that are searched by substring, with the searched column."""
@@ -79,7 +92,7 @@ class Isolation:
     role: Any
     tables: Sequence[Any]
     views: Sequence[Any]
-    has_extension: bool
+    may_search: bool | None  # None without the role or the function
     missing_indexes: Sequence[str]
 
     def faults(self) -> Iterator[str]:
@@ -98,8 +111,10 @@ class Isolation:
             yield f"row-level security is disabled on {summarize(names)}"
         if names := [table.name for table in self.tables if not table.has_right_policy]:
             yield f"the row-level security policy of {summarize(names)} is missing"
-        if not self.has_extension:
-            yield f"the extension {EXTENSION} is missing"
+        if self.role.exists and self.may_search is None:
+            yield f"the function {SEARCH_TERMS} is missing"
+        elif self.role.exists and not self.may_search:
+            yield f"the role {TENANT_ROLE} may not execute {SEARCH_TERMS}"
         if self.missing_indexes:
             yield f"the index {summarize(self.missing_indexes)} is missing"
 
@@ -117,7 +132,7 @@ def inspect_isolation(connection: sa.Connection, tables: Sequence[str], searched
         connection.execute(_ROLE, role).one(),
         connection.execute(_TABLES, {**role, "tables": list(tables)}).all(),
         connection.execute(_VIEWS, {**role, "views": views}).all(),
-        connection.execute(_NAMESPACE, {"name": EXTENSION}).scalar() is not None,
+        connection.execute(_MAY_SEARCH, {**role, "function": SEARCH_TERMS}).scalar(),
         connection.execute(_INDEXES, {"indexes": indexes}).scalars().all(),
     )
 
@@ -136,27 +151,9 @@ def require_role(connection: sa.Connection) -> None:
     connection.execute(sa.text(f"GRANT {TENANT_ROLE} TO CURRENT_USER"))
 
 
-def require_extension(connection: sa.Connection) -> None:
-    """Create the extension for trigram indexes where it is missing. Raises SchemaMismatch, with a remedy."""
-    available, installed, may_create = connection.execute(_EXTENSION, {"name": EXTENSION}).one()
-    if installed:
-        return
-    if not available:
-        raise SchemaMismatch(
-            f"the PostgreSQL server lacks the extension {EXTENSION}: install its contrib package first"
-        )
-    if not may_create:
-        raise SchemaMismatch(
-            f"the database user may not create the extension {EXTENSION}:"
-            f" have its owner run CREATE EXTENSION {EXTENSION} first"
-        )
-    connection.execute(sa.text(f"CREATE EXTENSION IF NOT EXISTS {EXTENSION}"))
-
-
 def repair_isolation(connection: sa.Connection, tables: Sequence[str], searched: Searched) -> None:
     """Create what is missing, and nothing else: an intact database is not locked. Raises SchemaMismatch."""
     require_role(connection)
-    require_extension(connection)
     found = inspect_isolation(connection, tables, searched)
     for statement in _repairs(connection, found, searched):
         connection.execute(sa.text(statement))
@@ -182,10 +179,13 @@ def _repairs(connection: sa.Connection, found: Isolation, searched: Searched) ->
     for view in found.views:
         if not view.is_granted:
             yield f"GRANT SELECT ON {view.name} TO {TENANT_ROLE}"
-    namespace = connection.scalar(_NAMESPACE, {"name": EXTENSION})
+    if found.may_search is None:
+        yield CREATE_SEARCH_TERMS
+    elif not found.may_search:
+        yield f"GRANT EXECUTE ON FUNCTION {SEARCH_TERMS} TO {TENANT_ROLE}"
     for table, column in searched:
         if _index(table, column) in found.missing_indexes:
-            yield f"CREATE INDEX {_index(table, column)} ON {table} USING gin ({column} {namespace}.gin_trgm_ops)"
+            yield f"CREATE INDEX {_index(table, column)} ON {table} USING gin (search_terms(organization_id, {column}))"
 
 
 def _index(table: str, column: str) -> str:

@@ -1,10 +1,11 @@
 """SQLite in WAL mode: one writer connection per process, a few readers, and threads for compiled reads.
 
 SQLite before 3.51.3 can lose committed writes if two connections checkpoint the write-ahead log at the same time.
-Therefore only the writer of the process that owns the file, the service, does so; `wal_autocheckpoint` is off in every
-other connection.
+Therefore only the writer of the process that owns the file, the service, does so by itself; `wal_autocheckpoint` is off
+in every other connection. See `sqlite_log` for the rest.
 """
 
+import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -18,7 +19,9 @@ from sqlalchemy.sql.operators import custom_op
 
 from postroomd.domain.tenancy import Scope
 from postroomd.storage.compiled import CompiledReader, ReadPath
-from postroomd.storage.drivers.base import POOL_TIMEOUT_SECONDS, Driver, Engines, Failure, Matches
+from postroomd.storage.drivers.base import POOL_TIMEOUT_SECONDS, Driver, Engines, Failure, Fault, Matches
+from postroomd.storage.drivers.sqlite_files import SqliteFiles, fault_of
+from postroomd.storage.drivers.sqlite_log import KEPT_LOG_BYTES, WriteAheadLog, always, unless_a_service_runs
 from postroomd.storage.drivers.sqlite_pool import QueueingPool
 from postroomd.storage.drivers.types import ID
 
@@ -26,6 +29,8 @@ BUSY_TIMEOUT_MS = 5_000
 READERS = 4
 # A reader's own page cache duplicates the system's: 512 KiB hold the inner pages of the indexes.
 READER_PRAGMAS = {"wal_autocheckpoint": 0, "cache_size": -512}
+# SQLite shortens a log that it begins anew, but otherwise never.
+WRITER_PRAGMAS = {"journal_size_limit": KEPT_LOG_BYTES}
 BULK_CACHE_KIB = 128 * 1024  # a larger cache deletes a domain with 100,000 mailboxes no faster
 BY_KEY_POOL = (2, 32)  # connections, and statements queued for the first before the second is used
 SCAN_POOL = (3, 1)
@@ -38,22 +43,45 @@ class SqliteDriver(Driver):
     snapshot_options: ClassVar[Mapping[str, Any]] = {}  # every read transaction is a snapshot
 
     def open_engines(
-        self, url: sa.URL, *, owner: bool, pool_size: int, isolation: str | None, statement_timeout_seconds: float
+        self,
+        url: sa.URL,
+        *,
+        owner: bool,
+        worker: bool,
+        pool_size: int,
+        isolation: str | None,
+        statement_timeout_seconds: float,
     ) -> Engines:
-        """Return the connection pools of a file; only `owner` has an effect."""
+        """Return the connection pools of a file; only `owner` and `worker` have an effect."""
         reader = _engine(url, READERS, begin="BEGIN", pragmas=READER_PRAGMAS)
-        writer_pragmas = {} if owner else {"wal_autocheckpoint": 0}
+        writer_pragmas = WRITER_PRAGMAS if owner else {**WRITER_PRAGMAS, "wal_autocheckpoint": 0}
         writer = _engine(url, 1, begin="BEGIN IMMEDIATE", pragmas=writer_pragmas)
         connect = partial(_read_only_connection, url)
         path = ReadPath(QueueingPool(connect, *BY_KEY_POOL), QueueingPool(connect, *SCAN_POOL))
         compiled = CompiledReader(reader.dialect, path, path)
-        return Engines(self, reader, writer, compiled, partial(_checkpoint, writer) if owner else None)
+        if not (owner or worker):
+            return Engines(self, reader, writer, compiled)
+        database = self.file(url)
+        write_ahead_log = WriteAheadLog(database, writer, always if owner else unless_a_service_runs(database))
+        wait_for_room = write_ahead_log.wait_for_room if worker else None
+        files = SqliteFiles(database, partial(_read_only_connection, url))
+        return Engines(
+            self,
+            reader,
+            writer,
+            compiled,
+            upkeep=write_ahead_log.keep_small,
+            wait_for_room=wait_for_room,
+            check_files=partial(asyncio.to_thread, files.check),
+            rescue=write_ahead_log.rescue,
+            close_files=partial(asyncio.to_thread, files.close),
+        )
 
     def describe(self, url: sa.URL) -> str:
         """Return the engine and the path of the file."""
         return f"SQLite {url.database}"
 
-    def file(self, url: sa.URL) -> Path | None:
+    def file(self, url: sa.URL) -> Path:
         """Return the path of the file."""
         return Path(str(url.database))
 
@@ -101,11 +129,15 @@ class SqliteDriver(Driver):
         """
         return sa.UnaryExpression(column, operator=custom_op("+"), type_=column.type)
 
+    def contains(self, column: sa.ColumnElement[str], text: sa.ColumnElement[str]) -> sa.ColumnElement[bool]:
+        """Return the position of the text as a condition."""
+        return sa.func.instr(column, text) > 0
+
     def search(self, table: sa.Table, column: str, columns: Sequence[sa.Column[Any]], max_rows: int) -> Matches:
-        """Return the matches of an FTS5 index, whose keys a numbers table maps to ids."""
-        index = f"search_{table.name}"
+        """Return the matches of an FTS5 index of organizations' trigrams, whose keys a numbers table maps to ids."""
+        index = f"search_{table.name}_terms"
         search = sa.table(index, sa.column(index), sa.column("rowid"))
-        numbers = sa.table(f"{index}_numbers", sa.column("number"), sa.column("id", ID))
+        numbers = sa.table(f"search_{table.name}_numbers", sa.column("number"), sa.column("id", ID))
         matching = sa.select(search.c.rowid).where(search.c[index].op("MATCH")(sa.bindparam("phrase", type_=sa.Text)))
         keys = matching.limit(max_rows).cte("found")
         ids: sa.SelectBase = sa.select(numbers.c.id).where(numbers.c.number.in_(sa.select(keys)))
@@ -132,6 +164,10 @@ class SqliteDriver(Driver):
         if code in _UNIQUE_VIOLATIONS:
             return Failure.UNIQUE_VIOLATION
         return _PRIMARY_CODES.get(code & 0xFF, Failure.OTHER)
+
+    def fault_of(self, error: BaseException) -> Fault | None:
+        """Return what a result code tells of the files."""
+        return fault_of(error)
 
     def explain(self, error: BaseException) -> str | None:
         """Return None: no cause needs a text of its own."""
@@ -175,7 +211,7 @@ def _engine(url: sa.URL, pool_size: int, *, begin: str, pragmas: Mapping[str, in
 
 
 def _read_only_connection(url: sa.URL) -> sqlite3.Connection:
-    connection = sqlite3.connect(url.database or "")
+    connection = sqlite3.connect(url.database or "", check_same_thread=False)
     _configure(connection, {**READER_PRAGMAS, "query_only": 1})
     return connection
 
@@ -193,10 +229,3 @@ def _configure(connection: Any, pragmas: Mapping[str, int]) -> None:
     for name, value in settings.items():
         cursor.execute(f"PRAGMA {name} = {value}")
     cursor.close()
-
-
-async def _checkpoint(engine: AsyncEngine) -> None:
-    async with engine.connect() as connection:
-        # On the driver's connection: SQLAlchemy would begin a transaction, in which no checkpoint is possible.
-        pooled = await connection.get_raw_connection()
-        await connection.run_sync(lambda _: pooled.cursor().execute("PRAGMA wal_checkpoint(PASSIVE)"))

@@ -50,7 +50,7 @@ class Repository(Protocol):
         """
 
     async def ping(self) -> None:
-        """Run one statement on the database. Raises StorageUnavailable."""
+        """Run one statement on the database. Raises StorageUnavailable, with the reason if its files are at fault."""
 
     async def faults(self) -> Sequence[str]:
         """Return what the database lacks to isolate and serve tenants, for the operator; empty if it is intact.

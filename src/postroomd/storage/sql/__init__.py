@@ -37,7 +37,8 @@ class SqlRepository:
             await self._database.read(lambda connection: require_unused(connection, context.scope, request), context)
 
     async def ping(self) -> None:
-        """Run one statement on the database. Raises StorageUnavailable."""
+        """Run one statement on the database. Raises StorageUnavailable, with the reason if its files are at fault."""
+        await self._database.require_intact_files()
 
         async def transaction(connection: AsyncConnection) -> None:
             await connection.execute(select(1))

@@ -17,6 +17,7 @@ from postroomd.storage import schema as t
 from postroomd.storage.drivers import driver_of
 from postroomd.storage.sql.payments import insert_payments, store_payment, void_payments
 from postroomd.storage.sql.provisions import store_provisions, void_mailbox_provisions
+from postroomd.storage.sql.quotas import add_to_quota, move_quota, release_unpaid
 from postroomd.storage.sql.rows import row_filter, to_row
 
 
@@ -39,7 +40,7 @@ async def store_mailbox(
 ) -> None:
     """Update a changed mailbox, its password hash if there is a new one, its transitions, payments and provisions.
 
-    The step of the mailbox is scheduled anew, and its count of failures reset.
+    The step of the mailbox is scheduled anew, and its count of failures reset. Raises QuotaExceeded.
     """
     values: dict[str, Any] = to_row(after) | {"due_at": due_at(after), "failures": 0}
     if after.status is MailboxStatus.WAITING_DOMAIN:
@@ -48,6 +49,7 @@ async def store_mailbox(
         values["due_at"] = after.updated_at
     if password_hash is not None:
         values["password_hash"] = password_hash
+    await move_quota(connection, before, after)
     await connection.execute(update(t.mailboxes).where(*row_filter(t.mailboxes, after)).values(values))
     await store_payment(connection, before, after)
     await store_provisions(connection, [(before, after)], after.updated_at)
@@ -74,6 +76,7 @@ def _deletable(connection: AsyncConnection, domain: Domain) -> tuple[ColumnEleme
 
 async def mark_mailboxes_deleting(connection: AsyncConnection, actor: str, domain: Domain, now: datetime) -> None:
     """Make all mailboxes of a domain `deleting`. The caller has locked their rows and the domain's."""
+    await release_unpaid(connection, domain)
     event, status, columns = MailboxEvent.DOMAIN_DELETED, MailboxStatus.DELETING, t.mailboxes.c
     matching = _deletable(connection, domain)
     transition = {
@@ -114,15 +117,11 @@ async def purge_mailboxes(
     rows of the domain and of the mailboxes.
     """
     ids = [mailbox.id for mailbox in mailboxes]
+    await add_to_quota(connection, domain, -sum(mailbox.counts_towards_quota for mailbox in mailboxes))
     purging = delete(t.mailboxes).where(
         t.mailboxes.c.organization_id == domain.organization_id, t.mailboxes.c.id.in_(ids)
     )
     await connection.execute(purging)
-    await connection.execute(
-        update(t.projects)
-        .where(t.projects.c.id == domain.project_id, t.projects.c.organization_id == domain.organization_id)
-        .values(mailbox_count=t.projects.c.mailbox_count - len(ids))
-    )
     await connection.execute(
         update(t.domains)
         .where(*row_filter(t.domains, domain))

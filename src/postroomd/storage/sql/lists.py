@@ -90,7 +90,7 @@ class ListSpec:
         if self.status_count:
             yield source.c.status.in_(self._statuses())
         if self.searched:
-            yield source.c[self.searched].like(bindparam("pattern", type_=t.OCTETS), escape="\\")
+            yield self.driver.contains(source.c[self.searched], bindparam("search", type_=t.OCTETS))
 
     def matches(self) -> FromClause:
         """Return all matches, for a sort: read through the index of their status, or a search of the whole tenant."""
@@ -213,7 +213,7 @@ class ListReader(Generic[Model]):
             "organization_id": scope.organization_id,
             **filters,
             **{f"status{n}": status for n, status in enumerate(statuses)},
-            **_search_values(search),
+            **_search_values(scope.organization_id, search),
             "limit": query.page_size + 1,  # one more row than the page shows whether there is a next page
             "offset": (query.page - 1) * query.page_size,
         }
@@ -260,8 +260,13 @@ def _statuses(query: Query) -> tuple[str, ...]:
     return query.statuses
 
 
-def _search_values(search: str) -> dict[str, str]:
-    """Return the bound values of a search: the pattern of LIKE and, if it has a trigram, the phrase of FTS5."""
-    pattern = search.replace("\\", r"\\").replace("%", r"\%").replace("_", r"\_")
-    phrase = search.replace('"', '""')
-    return {"pattern": f"%{pattern}%"} | ({"phrase": f'"{phrase}"'} if len(search) >= TRIGRAM_LENGTH else {})
+def _search_values(organization_id: str, search: str) -> dict[str, str]:
+    """Return the bound values of a search: its text and, if that has a trigram, the phrase of FTS5.
+
+    The phrase has the terms of migration 0008, which consist of hexadecimal digits: nothing in it is an operator of
+    FTS5, and each of its terms belongs to the organization.
+    """
+    organization = organization_id.replace("-", "")
+    trigrams = (search[start : start + TRIGRAM_LENGTH] for start in range(len(search) - TRIGRAM_LENGTH + 1))
+    phrase = " ".join(f"{organization}{trigram.encode().hex()}" for trigram in trigrams)
+    return {"search": search} | ({"phrase": f'"{phrase}"'} if phrase else {})

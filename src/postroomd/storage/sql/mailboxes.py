@@ -7,7 +7,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from postroomd.domain.addresses import Address
 from postroomd.domain.context import CallContext
-from postroomd.domain.errors import QUARANTINED, NameTaken, NotFound, QuotaExceeded, ResourceName, Taken
+from postroomd.domain.errors import QUARANTINED, NameTaken, NotFound, Taken
 from postroomd.domain.history import address_hash
 from postroomd.domain.model import Domain, Mailbox, MailboxStatus, MailboxView
 from postroomd.domain.policy import Quarantine
@@ -21,6 +21,7 @@ from postroomd.storage.protocols.rules import MailboxRule
 from postroomd.storage.sql.changes import insert_mailboxes, store_mailbox
 from postroomd.storage.sql.domains import fetch_domain
 from postroomd.storage.sql.lists import ListReader
+from postroomd.storage.sql.quotas import take_quota
 from postroomd.storage.sql.rows import (
     LookupById,
     columns_of,
@@ -146,7 +147,8 @@ class SqlMailboxes:
             local_parts = [mailbox.address.local_part for mailbox in created]
             fields = {local_part: f"mailboxes[{index}].local_part" for index, local_part in enumerate(local_parts)}
             await require_available(connection, context.scope, domain, fields, quarantine)
-            await _take_quota(connection, domain, len(created))
+            await take_quota(connection, domain, len(created))
+            await _add_to_total(connection, domain, len(created))
             addresses = [
                 {
                     "domain_id": domain.id,
@@ -177,7 +179,10 @@ class SqlMailboxes:
     async def change(
         self, context: CallContext, mailbox_id: str, rule: MailboxRule, password_hash: str | None = None
     ) -> Mailbox:
-        """Apply a rule to a mailbox, store its new password if it has one, and return the mailbox. Raises NotFound."""
+        """Apply a rule to a mailbox, store its new password if it has one, and return the mailbox.
+
+        Raises NotFound, and QuotaExceeded for a restored mailbox that did not count while it was deleted.
+        """
 
         async def transaction(connection: AsyncConnection) -> Mailbox | Unchanged[Mailbox]:
             mailbox = await fetch_mailbox(connection, context.scope, mailbox_id, lock=True)
@@ -192,26 +197,8 @@ class SqlMailboxes:
         return await self._database.write(transaction, context)
 
 
-async def _take_quota(connection: AsyncConnection, domain: Domain, count: int) -> None:
-    """Add new mailboxes to the counts of their project and domain. Raises QuotaExceeded.
-
-    The UPDATE itself has the condition: of two batches that race for the last place, the second matches no row.
-    """
-    project = (t.projects.c.id == domain.project_id, t.projects.c.organization_id == domain.organization_id)
-    new_count = t.projects.c.mailbox_count + count
-    counting = update(t.projects).where(*project, new_count <= t.projects.c.mailbox_quota)
-    if (await connection.execute(counting.values(mailbox_count=new_count))).rowcount == 0:
-        usage = select(t.projects.c.mailbox_quota, t.projects.c.mailbox_count).where(*project)
-        quota, current = (await connection.execute(usage)).one()
-        counts = t.project_counts.c
-        scheduled = select(func.coalesce(func.sum(counts["count"]), 0)).where(
-            counts.organization_id == domain.organization_id,
-            counts.project_id == domain.project_id,
-            counts.list == t.mailboxes.name,
-            counts.status == MailboxStatus.DELETION_SCHEDULED,
-        )
-        deleted = int((await connection.execute(scheduled)).scalar_one())
-        raise QuotaExceeded("mailboxes", quota, current, ResourceName("project", domain.project_id), deleted)
+async def _add_to_total(connection: AsyncConnection, domain: Domain, count: int) -> None:
+    """Add new mailboxes to the total of their domain."""
     await connection.execute(
         update(t.domains)
         .where(*row_filter(t.domains, domain))

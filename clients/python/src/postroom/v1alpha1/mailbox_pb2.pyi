@@ -92,7 +92,7 @@ class Mailbox(_message.Message):
     class _SubscriptionPeriodEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[Mailbox._SubscriptionPeriod.ValueType], _builtins.type):
         DESCRIPTOR: _descriptor.EnumDescriptor
         UNKNOWN_SUBSCRIPTION_PERIOD: Mailbox._SubscriptionPeriod.ValueType  # 0
-        """Never returned. In a request: not set."""
+        """As the current period: the first payment of the subscription is not confirmed yet. In a request: not set."""
         CANCELED: Mailbox._SubscriptionPeriod.ValueType  # 1
         """As the next period: the mailbox is scheduled for deletion when the current period ends. As the current period:
         the mailbox is DELETION_SCHEDULED for that reason.
@@ -108,7 +108,7 @@ class Mailbox(_message.Message):
         """The length of a paid period."""
 
     UNKNOWN_SUBSCRIPTION_PERIOD: Mailbox.SubscriptionPeriod.ValueType  # 0
-    """Never returned. In a request: not set."""
+    """As the current period: the first payment of the subscription is not confirmed yet. In a request: not set."""
     CANCELED: Mailbox.SubscriptionPeriod.ValueType  # 1
     """As the next period: the mailbox is scheduled for deletion when the current period ends. As the current period:
     the mailbox is DELETION_SCHEDULED for that reason.
@@ -147,20 +147,20 @@ class Mailbox(_message.Message):
     status: Global___Mailbox.Status.ValueType
     """The status of the mailbox."""
     subscription_period: Global___Mailbox.SubscriptionPeriod.ValueType
-    """The current period."""
+    """The current period. UNKNOWN_SUBSCRIPTION_PERIOD until the first payment of the subscription is confirmed."""
     next_subscription_period: Global___Mailbox.SubscriptionPeriod.ValueType
-    """The period that follows the current one."""
+    """The period that follows the current one. Before the first payment: the requested period, unless it was changed."""
     etag: _builtins.str
     """Identifies the current version of the mailbox; every change of it changes the etag. Sent with an update or a
     delete, it makes that call fail (ABORTED) if the mailbox has changed in the meantime.
     """
     @_builtins.property
     def subscription_period_started_at(self) -> _timestamp_pb2.Timestamp:
-        """When the current period started."""
+        """When the current period started: with the first payment, if the operator requires payments. Unset before."""
 
     @_builtins.property
     def next_subscription_period_starts_at(self) -> _timestamp_pb2.Timestamp:
-        """When the next period starts: the end of the current one. Unset if no period follows."""
+        """When the next period starts: the end of the current one. Unset if no period follows, or none has started."""
 
     @_builtins.property
     def created_at(self) -> _timestamp_pb2.Timestamp:
@@ -245,7 +245,9 @@ class BatchCreateMailboxesRequest(_message.Message):
     domain_id: _builtins.str
     """The domain to create them in, a UUID. It may have any status but DELETING."""
     subscription_period: Global___Mailbox.SubscriptionPeriod.ValueType
-    """The first period of all of them: MONTHLY (the default) or YEARLY."""
+    """The first period of all of them: MONTHLY (the default) or YEARLY. It starts now, or if the operator requires
+    payments, with its payment.
+    """
     @_builtins.property
     def mailboxes(self) -> _containers.RepeatedCompositeFieldContainer[Global___BatchCreateMailboxesRequest.MailboxParameters]:
         """The mailboxes to create, 1 to 100."""
@@ -450,7 +452,8 @@ class UpdateMailboxRequest(_message.Message):
     mailbox_id: _builtins.str
     """The mailbox, a UUID."""
     subscription_period: Global___Mailbox.SubscriptionPeriod.ValueType
-    """The period that follows the current one, which stays unchanged. On a mailbox that is DELETION_SCHEDULED because
+    """The period that follows the current one, which stays unchanged, as does the first one if it is not paid yet. On a
+    mailbox that is DELETION_SCHEDULED because
     its subscription was canceled, MONTHLY and YEARLY reactivate it.
     """
     new_password: _builtins.str

@@ -182,7 +182,8 @@ class MailboxServiceServicer(object):
         """Creates 1 to 100 mailboxes in one domain: all of them, or none. They are READY at once if the domain is, else
         WAITING_DOMAIN.
         ALREADY_EXISTS if addresses are taken (a ResourceInfo each); FAILED_PRECONDITION (precondition) in a
-        domain that is DELETING; RESOURCE_EXHAUSTED (quota) beyond the project's mailbox quota.
+        domain that is DELETING; RESOURCE_EXHAUSTED (quota) beyond the project's mailbox quota. Mailboxes count until they are
+        purged; one that was never paid for, until it is deleted.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -221,8 +222,10 @@ class MailboxServiceServicer(object):
 
     def RestoreMailbox(self, request, context):
         """Restores a mailbox that is DELETION_SCHEDULED: to READY, or to WAITING_DOMAIN if its domain is not ready. The
-        current period continues if it has not ended; otherwise a new one of the same length starts now.
-        FAILED_PRECONDITION (precondition) in any other status, and from deletion_scheduled_at on.
+        current period continues if it has not ended; otherwise a new one of the same length starts now. If the operator
+        requires payments, a new or unpaid period makes it WAITING_PAYMENT.
+        FAILED_PRECONDITION (precondition) in any other status, and from deletion_scheduled_at on. RESOURCE_EXHAUSTED (quota)
+        beyond the project's mailbox quota, for a mailbox that did not count because it was never paid for.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -109,7 +109,8 @@ class MailboxServiceStub:
     """Creates 1 to 100 mailboxes in one domain: all of them, or none. They are READY at once if the domain is, else
     WAITING_DOMAIN.
     ALREADY_EXISTS if addresses are taken (a ResourceInfo each); FAILED_PRECONDITION (precondition) in a
-    domain that is DELETING; RESOURCE_EXHAUSTED (quota) beyond the project's mailbox quota.
+    domain that is DELETING; RESOURCE_EXHAUSTED (quota) beyond the project's mailbox quota. Mailboxes count until they are
+    purged; one that was never paid for, until it is deleted.
     """
     ListMailboxes: _grpc.UnaryUnaryMultiCallable[_mailbox_pb2.ListMailboxesRequest, _mailbox_pb2.ListMailboxesResponse]
     """Lists the caller's mailboxes, a page at a time."""
@@ -126,8 +127,10 @@ class MailboxServiceStub:
     """
     RestoreMailbox: _grpc.UnaryUnaryMultiCallable[_mailbox_pb2.RestoreMailboxRequest, _mailbox_pb2.Mailbox]
     """Restores a mailbox that is DELETION_SCHEDULED: to READY, or to WAITING_DOMAIN if its domain is not ready. The
-    current period continues if it has not ended; otherwise a new one of the same length starts now.
-    FAILED_PRECONDITION (precondition) in any other status, and from deletion_scheduled_at on.
+    current period continues if it has not ended; otherwise a new one of the same length starts now. If the operator
+    requires payments, a new or unpaid period makes it WAITING_PAYMENT.
+    FAILED_PRECONDITION (precondition) in any other status, and from deletion_scheduled_at on. RESOURCE_EXHAUSTED (quota)
+    beyond the project's mailbox quota, for a mailbox that did not count because it was never paid for.
     """
     CreateAlias: _grpc.UnaryUnaryMultiCallable[_alias_pb2.CreateAliasRequest, _alias_pb2.Alias]
     """Creates an alias of a mailbox. Over REST, the mailbox is named in the body or, as in the API's first form, in the path.
@@ -175,7 +178,8 @@ class MailboxServiceAsyncStub(MailboxServiceStub):
     """Creates 1 to 100 mailboxes in one domain: all of them, or none. They are READY at once if the domain is, else
     WAITING_DOMAIN.
     ALREADY_EXISTS if addresses are taken (a ResourceInfo each); FAILED_PRECONDITION (precondition) in a
-    domain that is DELETING; RESOURCE_EXHAUSTED (quota) beyond the project's mailbox quota.
+    domain that is DELETING; RESOURCE_EXHAUSTED (quota) beyond the project's mailbox quota. Mailboxes count until they are
+    purged; one that was never paid for, until it is deleted.
     """
     ListMailboxes: _aio.UnaryUnaryMultiCallable[_mailbox_pb2.ListMailboxesRequest, _mailbox_pb2.ListMailboxesResponse]  # type: ignore[assignment]
     """Lists the caller's mailboxes, a page at a time."""
@@ -192,8 +196,10 @@ class MailboxServiceAsyncStub(MailboxServiceStub):
     """
     RestoreMailbox: _aio.UnaryUnaryMultiCallable[_mailbox_pb2.RestoreMailboxRequest, _mailbox_pb2.Mailbox]  # type: ignore[assignment]
     """Restores a mailbox that is DELETION_SCHEDULED: to READY, or to WAITING_DOMAIN if its domain is not ready. The
-    current period continues if it has not ended; otherwise a new one of the same length starts now.
-    FAILED_PRECONDITION (precondition) in any other status, and from deletion_scheduled_at on.
+    current period continues if it has not ended; otherwise a new one of the same length starts now. If the operator
+    requires payments, a new or unpaid period makes it WAITING_PAYMENT.
+    FAILED_PRECONDITION (precondition) in any other status, and from deletion_scheduled_at on. RESOURCE_EXHAUSTED (quota)
+    beyond the project's mailbox quota, for a mailbox that did not count because it was never paid for.
     """
     CreateAlias: _aio.UnaryUnaryMultiCallable[_alias_pb2.CreateAliasRequest, _alias_pb2.Alias]  # type: ignore[assignment]
     """Creates an alias of a mailbox. Over REST, the mailbox is named in the body or, as in the API's first form, in the path.
@@ -280,7 +286,8 @@ class MailboxServiceServicer(metaclass=_abc_1.ABCMeta):
         """Creates 1 to 100 mailboxes in one domain: all of them, or none. They are READY at once if the domain is, else
         WAITING_DOMAIN.
         ALREADY_EXISTS if addresses are taken (a ResourceInfo each); FAILED_PRECONDITION (precondition) in a
-        domain that is DELETING; RESOURCE_EXHAUSTED (quota) beyond the project's mailbox quota.
+        domain that is DELETING; RESOURCE_EXHAUSTED (quota) beyond the project's mailbox quota. Mailboxes count until they are
+        purged; one that was never paid for, until it is deleted.
         """
 
     @_abc_1.abstractmethod
@@ -327,8 +334,10 @@ class MailboxServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_mailbox_pb2.Mailbox, _abc.Awaitable[_mailbox_pb2.Mailbox]]:
         """Restores a mailbox that is DELETION_SCHEDULED: to READY, or to WAITING_DOMAIN if its domain is not ready. The
-        current period continues if it has not ended; otherwise a new one of the same length starts now.
-        FAILED_PRECONDITION (precondition) in any other status, and from deletion_scheduled_at on.
+        current period continues if it has not ended; otherwise a new one of the same length starts now. If the operator
+        requires payments, a new or unpaid period makes it WAITING_PAYMENT.
+        FAILED_PRECONDITION (precondition) in any other status, and from deletion_scheduled_at on. RESOURCE_EXHAUSTED (quota)
+        beyond the project's mailbox quota, for a mailbox that did not count because it was never paid for.
         """
 
     @_abc_1.abstractmethod

@@ -53,7 +53,8 @@ OWN = "organization_id = NULLIF(current_setting('postroom.organization_id', true
 def upgrade() -> None:
     """Create the tables and indexes, and fill them from the existing rows."""
     postgresql = op.get_bind().dialect.name == "postgresql"
-    _require_trigrams(postgresql)
+    if not postgresql:
+        _require_trigrams()
     _index_lists()
     _create_counts()
     for table, column in SEARCHED:
@@ -66,30 +67,13 @@ def upgrade() -> None:
             op.execute(statement)
 
 
-def _require_trigrams(postgresql: bool) -> None:
-    """Raise SchemaMismatch, with a remedy, if the engine has no trigram index."""
-    if not postgresql:
-        try:
-            op.execute("CREATE VIRTUAL TABLE temp.trigrams USING fts5(text, tokenize = 'trigram')")
-            op.execute("DROP TABLE temp.trigrams")
-        except sa.exc.OperationalError as error:
-            raise SchemaMismatch(
-                "this SQLite has no trigram index: version 3.34 or newer with FTS5 is required"
-            ) from error
-        return
-    extension = sa.text(
-        "SELECT count(*) FILTER (WHERE name = 'pg_trgm'), count(*) FILTER (WHERE installed_version IS NOT NULL),"
-        " has_database_privilege(current_database(), 'CREATE')"
-        " FROM pg_available_extensions WHERE name = 'pg_trgm'"
-    )
-    available, installed, may_create = op.get_bind().execute(extension).one()
-    if not available:
-        raise SchemaMismatch("the PostgreSQL server lacks the extension pg_trgm: install its contrib package first")
-    if not installed and not may_create:
-        raise SchemaMismatch(
-            "the database user may not create the extension pg_trgm: have its owner run CREATE EXTENSION pg_trgm first"
-        )
-    op.execute("CREATE EXTENSION IF NOT EXISTS pg_trgm")
+def _require_trigrams() -> None:
+    """Raise SchemaMismatch, with a remedy, if this SQLite has no trigram index."""
+    try:
+        op.execute("CREATE VIRTUAL TABLE temp.trigrams USING fts5(text, tokenize = 'trigram')")
+        op.execute("DROP TABLE temp.trigrams")
+    except sa.exc.OperationalError as error:
+        raise SchemaMismatch("this SQLite has no trigram index: version 3.34 or newer with FTS5 is required") from error
 
 
 def _index_lists() -> None:
@@ -246,19 +230,12 @@ def _search_on_sqlite(table: str, column: str) -> Iterator[str]:
 
 
 def _search_on_postgresql(table: str, column: str) -> Iterator[str]:
-    """Yield the statements that create a GIN trigram index, which needs no trigger, and a view to search through.
+    """Yield the statements that create a view to search through. Revision 0008 adds the index.
 
-    Under row-level security PostgreSQL checks a row's organization before any operator that might leak the row, LIKE
-    included: no tenant's search could use the index. The view restricts rows by an ordinary condition, which the
-    planner may evaluate in any order.
+    Under row-level security PostgreSQL checks a row's organization before any operator that might leak the row: no
+    tenant's search could use the index. The view restricts rows by an ordinary condition, which the planner may
+    evaluate in any order.
     """
-    namespace = op.get_bind().scalar(
-        sa.text(
-            "SELECT quote_ident(nspname) FROM pg_extension JOIN pg_namespace n ON n.oid = extnamespace"
-            " WHERE extname = 'pg_trgm'"
-        )
-    )
-    yield f"CREATE INDEX search_{table}_{column} ON {table} USING gin ({column} {namespace}.gin_trgm_ops)"
     columns = ["id", "organization_id", "project_id", "status", *_orders_of(table)]
     columns += ["domain_id"] if table == "mailboxes" else []
     yield f"CREATE VIEW search_{table} AS SELECT {', '.join(columns)} FROM {table} WHERE {OWN}"

@@ -26,8 +26,8 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class Payment(_message.Message):
-    """The payment of one period of one mailbox. Its id is derived from the mailbox and the start of the period, so that no
-    period is charged twice. It is kept after the mailbox is purged, without the address.
+    """The payment of one period of one mailbox. Its id is derived from the mailbox and the start of the period, or for the
+    first period, from when it was requested, so that no period is charged twice. It is kept after the mailbox is purged, without the address.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -101,11 +101,11 @@ class Payment(_message.Message):
     """The address of the mailbox. Empty once the mailbox is purged."""
     @_builtins.property
     def period_started_at(self) -> _timestamp_pb2.Timestamp:
-        """When that period started."""
+        """When that period started. Unset for the first payment of a subscription: it starts the period when it is confirmed."""
 
     @_builtins.property
     def requested_at(self) -> _timestamp_pb2.Timestamp:
-        """When the payment was requested; later than the start of the period if a restore requested it again."""
+        """When the payment was last requested: at the creation, at a renewal, or by a restore."""
 
     @_builtins.property
     def overdue_at(self) -> _timestamp_pb2.Timestamp:
