@@ -396,7 +396,7 @@ domain_counts = Table(
     Column("count", Integer, nullable=False),
 )
 
-# How much an organization, or one of its mailboxes, has of what a quota limits. Triggers maintain it (migration 0009).
+# How much an organization, or one of its mailboxes, has of what a quota limits. Triggers maintain it (migration 0010).
 quota_usage = Table(
     "quota_usage",
     metadata,
