@@ -12,7 +12,7 @@ GEN_PROTOC = $(GEN_VENV)/bin/python -m grpc_tools.protoc -I protos
 DESCRIPTORS := dist/postroom.binpb
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-attack test-clients check lint types imports proto-lint promise descriptors gen gen-check wheels diagram compiled soak fuzz chaos attack bench lock clean
+.PHONY: help run test test-attack test-clients check lint types imports proto-lint promise descriptors gen gen-check wheels diagram compiled soak fuzz chaos attack bench sbom audit lock clean
 .DELETE_ON_ERROR:
 
 help:  ## List the targets
@@ -36,7 +36,7 @@ soak: $(VENV)/.dev  ## Run many random lifecycles: EXAMPLES=5000 takes about an 
 fuzz: $(VENV)/.dev  ## Send mutated requests and calls to a running product: CASES=1000000 takes hours, SEED=1
 	$(BIN)/python -m tests.fuzz --cases $(or $(CASES),1000000) --seed $(or $(SEED),1)
 
-check: lint types imports proto-lint gen-check  ## Run linters, type checker, import rules, contract and stub checks
+check: lint types imports proto-lint gen-check audit  ## Run linters, type checker, import rules, contract and stub checks; report known vulnerabilities
 
 lint: $(VENV)/.dev  ## Run ruff
 	$(BIN)/ruff check .
@@ -99,6 +99,12 @@ bench: $(VENV)/.bench compiled  ## Measure every row against its baseline; see A
 # Start times are measured with compiled bytecode, as an installed package has it.
 compiled: $(VENV)/.run
 	$(BIN)/python -m compileall -q src $(CLIENT)
+
+sbom: $(VENV)/.dev  ## Write the CycloneDX bill of materials of an installation to dist/postroom.cdx.json
+	$(BIN)/python -m tools.sbom requirements.lock dist/postroom.cdx.json
+
+audit: $(VENV)/.dev  ## Report known vulnerabilities of the locked versions, if osv.dev can be reached; never fails
+	@$(BIN)/python -m tools.audit requirements.lock
 
 lock: $(VENV)/.dev  ## Pin the newest versions that pyproject.toml allows, with hashes
 	UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 \

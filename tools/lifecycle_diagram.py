@@ -13,9 +13,10 @@ from typing import Any
 
 from postroomd.domain.aliases import ALIAS_TRANSITIONS
 from postroomd.domain.domains import DOMAIN_TRANSITIONS
-from postroomd.domain.events import AliasEvent, DomainEvent, MailboxEvent
+from postroomd.domain.events import AliasEvent, DomainEvent, ForwardingEvent, MailboxEvent
+from postroomd.domain.forwardings import FORWARDING_TRANSITIONS
 from postroomd.domain.mailbox_status import MAILBOX_TRANSITIONS
-from postroomd.domain.model import AliasStatus, DomainStatus, MailboxStatus
+from postroomd.domain.model import AliasStatus, DomainStatus, ForwardingStatus, MailboxStatus
 from postroomd.domain.transitions import TransitionTable
 
 END = "<!-- end of lifecycle -->\n"
@@ -67,6 +68,14 @@ ALIAS_EVENTS: Descriptions = {
     AliasEvent.DELETE: "DeleteAlias.",
     AliasEvent.DOMAIN_DELETED: "DeleteDomain.",
     AliasEvent.PURGED: "It is removed permanently, after the mail platform's confirmation if there is one.",
+}
+FORWARDING_EVENTS: Descriptions = {
+    ForwardingEvent.CREATE: "CreateForwarding.",
+    ForwardingEvent.UPDATE: "UpdateForwarding, or UpdateMailboxForwarding for every forwarding of the mailbox.",
+    ForwardingEvent.PROVISIONED: "ConfirmProvision: the mail platform has created or changed it.",
+    ForwardingEvent.DELETE: "DeleteForwarding.",
+    ForwardingEvent.DOMAIN_DELETED: "DeleteDomain.",
+    ForwardingEvent.PURGED: "It is removed permanently, after the mail platform's confirmation if there is one.",
 }
 
 
@@ -122,6 +131,7 @@ LIFECYCLES: Mapping[str, Lifecycle] = {
     "domain": Lifecycle(DOMAIN_TRANSITIONS, DomainStatus, {"": DOMAIN_EVENTS}),
     "mailbox": Lifecycle(MAILBOX_TRANSITIONS, MailboxStatus, MAILBOX_EVENTS),
     "alias": Lifecycle(ALIAS_TRANSITIONS, AliasStatus, {"": ALIAS_EVENTS}),
+    "forwarding": Lifecycle(FORWARDING_TRANSITIONS, ForwardingStatus, {"": FORWARDING_EVENTS}),
 }
 """The lifecycle of each resource, by name."""
 

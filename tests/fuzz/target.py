@@ -70,6 +70,8 @@ class Target:
         created = (await self._call("POST", "/batch-create-mailboxes", self.token, batch))["mailboxes"]
         mailbox = created[0]["id"]
         alias = await self._call("POST", "/aliases", self.token, {"mailbox_id": mailbox, "local_part": "alias"})
+        to = {"mailbox_id": mailbox, "email": "ann@elsewhere.example"}
+        forwarding = await self._call("POST", "/forwardings", self.token, to)
         payment, provision = await asyncio.to_thread(self._pending, created[1]["id"])
         self.ids = {
             "domain": domain["id"],
@@ -77,6 +79,7 @@ class Target:
             "organization": domain["organization_id"],
             "mailbox": mailbox,
             "alias": alias["id"],
+            "forwarding": forwarding["id"],
             "payment": payment,
             "provision": provision,
         }

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.message import Message
 
-from postroom.v1alpha1 import alias_pb2, domain_pb2, mailbox_pb2, mailbox_service_pb2
+from postroom.v1alpha1 import alias_pb2, domain_pb2, forwarding_pb2, mailbox_pb2, mailbox_service_pb2
 from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -115,6 +115,26 @@ class Tenant:
     async def get_alias(self, alias: alias_pb2.Alias) -> alias_pb2.Alias:
         """Get an alias."""
         return await self.stub.GetAlias(alias_pb2.GetAliasRequest(alias_id=alias.id))
+
+    async def forwarding(self, mailbox: mailbox_pb2.Mailbox, email: str) -> forwarding_pb2.Forwarding:
+        """Create a forwarding of a mailbox."""
+        request = forwarding_pb2.CreateForwardingRequest(mailbox_id=mailbox.id, email=email)
+        return await self.stub.CreateForwarding(request)
+
+    async def get_forwarding(self, forwarding: forwarding_pb2.Forwarding) -> forwarding_pb2.Forwarding:
+        """Get a forwarding."""
+        return await self.stub.GetForwarding(forwarding_pb2.GetForwardingRequest(forwarding_id=forwarding.id))
+
+    async def forwarding_settings(self, mailbox: mailbox_pb2.Mailbox) -> forwarding_pb2.MailboxForwarding:
+        """Get the settings of a mailbox's forwardings."""
+        return await self.stub.GetMailboxForwarding(forwarding_pb2.GetMailboxForwardingRequest(mailbox_id=mailbox.id))
+
+    async def change_forwarding_settings(
+        self, mailbox: mailbox_pb2.Mailbox, **fields: Any
+    ) -> forwarding_pb2.MailboxForwarding:
+        """Change the settings of a mailbox's forwardings."""
+        request = forwarding_pb2.UpdateMailboxForwardingRequest(mailbox_id=mailbox.id, **fields)
+        return await self.stub.UpdateMailboxForwarding(request)
 
 
 def batch_request(

@@ -9,6 +9,7 @@ import grpc
 
 from postroom.v1alpha1.alias_pb2 import Alias
 from postroom.v1alpha1.domain_pb2 import Domain
+from postroom.v1alpha1.forwarding_pb2 import Forwarding
 from postroom.v1alpha1.mailbox_pb2 import BatchCreateMailboxesRequest, Mailbox
 from tests.rpc.client import ABSENT_ID, Tenant
 from tests.support.operations import OPERATIONS
@@ -34,6 +35,7 @@ class World:
     domain: Domain
     mailbox: Mailbox
     alias: Alias
+    forwarding: Forwarding
     other: "World | None" = None
 
     @property
@@ -44,6 +46,7 @@ class World:
             "domain": self.domain.id,
             "mailbox": self.mailbox.id,
             "alias": self.alias.id,
+            "forwarding": self.forwarding.id,
         }
 
 
@@ -247,4 +250,45 @@ DOMAIN_NAME = [
         }
     ),
     missing(),
+]
+
+DESTINATION = [
+    *malformed(
+        {
+            "no domain": MARK,
+            "no local part": f"@{MARK}.example",
+            "local part too long": f"{MARK}{'x' * 61}@elsewhere.example",
+            "too long": f"{MARK}@{'.'.join(['x' * 60] * 4)}.example",
+            "far too long": f"{MARK}@{'x' * 100_000}.example",
+            "space": f"{MARK} x@elsewhere.example",
+            "dot last": f"{MARK}.@elsewhere.example",
+            "SMTPUTF8": f"{MARK}\u00e9@elsewhere.example",
+            "quoted": f'"{MARK}"@elsewhere.example',
+            "program": f"|{MARK}@elsewhere.example",
+            "file": f"/{MARK}@elsewhere.example",
+            "option": f"-{MARK}@elsewhere.example",
+            "source route": f"{MARK}%elsewhere@elsewhere.example",
+            "two addresses": f"{MARK}@elsewhere.example,{MARK}@elsewhere.example",
+            "brackets": f"<{MARK}@elsewhere.example>",
+            "one label": f"ann@{MARK}",
+            "address literal": f"{MARK}@[192.0.2.1]",
+            "IPv4 address": f"{MARK}@192.0.2.123",
+            "bad A-label": f"ann@xn--{MARK}-.example",
+            "control character": f"{MARK}\0@elsewhere.example",
+            "new line": f"{MARK}@elsewhere.example\n",
+        }
+    ),
+    Fault(
+        label="the mailbox's own address",
+        value=lambda world: world.mailbox.email.upper(),
+        reason="CONSTRAINT",
+        exclusive=True,
+    ),
+    Fault(
+        label="the mailbox's own address with a detail",
+        value=lambda world: world.mailbox.email.replace("@", "+news@"),
+        reason="CONSTRAINT",
+        exclusive=True,
+    ),
+    Fault(label="an alias of the mailbox", value=lambda world: world.alias.email, reason="CONSTRAINT", exclusive=True),
 ]

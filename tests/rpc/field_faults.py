@@ -7,6 +7,7 @@ import grpc
 
 from postroom.v1alpha1.mailbox_pb2 import Mailbox
 from tests.rpc.faults import (
+    DESTINATION,
     DOMAIN_NAME,
     FIRST,
     LOCAL_PART,
@@ -122,6 +123,23 @@ FAULTS: Mapping[str, Sequence[Fault]] = {
     "UpdateAliasRequest.etag": etag(),
     "DeleteAliasRequest.alias_id": identifier("alias.id"),
     "DeleteAliasRequest.etag": etag(),
+    "CreateForwardingRequest.mailbox_id": identifier("mailbox.id"),
+    "CreateForwardingRequest.email": [*DESTINATION, missing()],
+    "ListForwardingsRequest.mailbox_id": identifier("mailbox.id", required=False, filters=True),
+    "ListForwardingsRequest.status": enum_number(),
+    "ListForwardingsRequest.project_id": identifier("tenant.project_id", required=False, filters=True),
+    "ListForwardingsRequest.organization_id": identifier("tenant.organization_id", required=False, filters=True),
+    "GetForwardingRequest.forwarding_id": identifier("forwarding.id"),
+    "UpdateForwardingRequest.forwarding_id": identifier("forwarding.id"),
+    "UpdateForwardingRequest.email": [*DESTINATION, Fault(label="empty", value="", reason="REQUIRED"), absent()],
+    "UpdateForwardingRequest.etag": etag(),
+    "DeleteForwardingRequest.forwarding_id": identifier("forwarding.id"),
+    "DeleteForwardingRequest.etag": etag(),
+    "GetMailboxForwardingRequest.mailbox_id": identifier("mailbox.id"),
+    "UpdateMailboxForwardingRequest.mailbox_id": identifier("mailbox.id"),
+    "UpdateMailboxForwardingRequest.keep_copy": [absent()],
+    "UpdateMailboxForwardingRequest.enabled": [absent()],
+    "UpdateMailboxForwardingRequest.etag": etag(),
 }
 
 

@@ -8,6 +8,7 @@ import pytest_asyncio
 from postroom.admin.v1alpha1 import mailbox_pb2, provision_pb2
 from postroom.v1alpha1 import domain_pb2
 from postroom.v1alpha1 import mailbox_pb2 as tenant_pb2
+from postroom.v1alpha1.forwarding_pb2 import Forwarding
 from tests.rpc.admin_client import ADMIN_OVERRIDES, Operator, new_operator
 from tests.rpc.client import Tenant
 from tests.rpc.failures import assert_precondition_failed, failure_of
@@ -75,6 +76,34 @@ async def test_a_provision_names_its_kind_and_resource(
         alias.id,
     )
     await confirm(admin, alias_provision)
+
+
+async def test_a_provision_of_a_forwarding_says_what_it_should_be(
+    tenant: Tenant, admin: Operator, domain: domain_pb2.Domain
+) -> None:
+    mailbox = await tenant.mailbox(domain, "erin")
+    await confirm(admin, await provision_for(admin, mailbox.email))
+    forwarding = await tenant.forwarding(mailbox, "Erin@elsewhere.example")
+    assert forwarding.status == Forwarding.PROVISIONING
+    provision = await provision_for(admin, mailbox.email)
+    assert (provision.kind, provision.mailbox_id, provision.alias_id) == (Kind.CREATE, mailbox.id, "")
+    assert (provision.forwarding_id, provision.forwarding_email) == (forwarding.id, "Erin@elsewhere.example")
+    assert (provision.forwarding_keep_copy, provision.forwarding_enabled) == (True, True)
+
+    await tenant.change_forwarding_settings(mailbox, keep_copy=False)
+    assert_precondition_failed(await failure_of(confirm(admin, provision)), f"provision/{provision.id}")
+    replaced = await provision_for(admin, mailbox.email)
+    assert (replaced.kind, replaced.forwarding_keep_copy) == (Kind.CREATE, False)
+    assert (await confirm(admin, replaced)).status == Kind.CONFIRMED
+    assert (await tenant.get_forwarding(forwarding)).status == Forwarding.READY
+
+    await tenant.change_forwarding_settings(mailbox, enabled=False)
+    assert (await tenant.get_forwarding(forwarding)).status == Forwarding.UPDATING
+    update = await provision_for(admin, mailbox.email)
+    assert (update.kind, update.forwarding_enabled) == (Kind.UPDATE, False)
+    assert (await fail(admin, update, "no route")).forwarding_email == "Erin@elsewhere.example"
+    await confirm(admin, update)
+    assert (await tenant.get_forwarding(forwarding)).status == Forwarding.READY
 
 
 async def test_a_failed_provision_keeps_its_error_and_is_due_later(

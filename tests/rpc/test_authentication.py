@@ -100,8 +100,8 @@ async def test_a_secret_is_accepted_in_either_header(
 
 async def test_the_table_of_operations_agrees_with_the_contract() -> None:
     assert {*MUTATING, *READING} == {method.name for method in METHODS}
-    assert len(MUTATING) == 10
-    assert len(READING) == 7
+    assert len(MUTATING) == 14
+    assert len(READING) == 10
 
 
 @pytest.mark.parametrize("rpc", MUTATING)
@@ -124,7 +124,8 @@ async def test_a_read_only_key_can_read_everything_of_its_organization(
 ) -> None:
     reader = await service.tenant(organization_id=owner.organization_id, read_only=True)
     alias = await owner.alias(mailbox, f"a{uuid4().hex}")
-    ids = {"domain_id": domain.id, "mailbox_id": mailbox.id, "alias_id": alias.id}
+    forwarding = await owner.forwarding(mailbox, "ann@elsewhere.example")
+    ids = {"domain_id": domain.id, "mailbox_id": mailbox.id, "alias_id": alias.id, "forwarding_id": forwarding.id}
     for rpc in READING:
         names = {field.name for field in REQUEST_TYPES[rpc].DESCRIPTOR.fields} if rpc.startswith("Get") else set()
         request = REQUEST_TYPES[rpc](**{name: value for name, value in ids.items() if name in names})

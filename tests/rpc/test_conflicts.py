@@ -105,6 +105,7 @@ async def test_a_stale_etag_fails_every_change_that_carries_it(service: Service,
     domain = await tenant.domain()
     mailbox = await tenant.mailbox(domain, "ann")
     alias = await tenant.alias(mailbox, "info")
+    forwarding = await tenant.forwarding(mailbox, "ann@elsewhere.example")
     for resource_type, resource_id, rpc, fields in (
         ("domain", domain.id, "DeleteDomain", {"domain_id": domain.id}),
         ("mailbox", mailbox.id, "UpdateMailbox", {"mailbox_id": mailbox.id, "subscription_period": Mailbox.YEARLY}),
@@ -113,6 +114,10 @@ async def test_a_stale_etag_fails_every_change_that_carries_it(service: Service,
         ("mailbox", mailbox.id, "DeleteMailbox", {"mailbox_id": mailbox.id}),
         ("alias", alias.id, "UpdateAlias", {"alias_id": alias.id, "description": "new"}),
         ("alias", alias.id, "DeleteAlias", {"alias_id": alias.id}),
+        ("forwarding", forwarding.id, "UpdateForwarding", {"forwarding_id": forwarding.id, "email": "b@c.example"}),
+        ("forwarding", forwarding.id, "UpdateForwarding", {"forwarding_id": forwarding.id}),
+        ("forwarding", forwarding.id, "DeleteForwarding", {"forwarding_id": forwarding.id}),
+        ("mailbox_forwarding", mailbox.id, "UpdateMailboxForwarding", {"mailbox_id": mailbox.id, "enabled": False}),
     ):
         before = await service.dump()
         failure = await failure_of(tenant.call(rpc, REQUEST_TYPES[rpc](etag="stale", **fields)))

@@ -3,7 +3,7 @@
 import asyncio
 import struct
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from itertools import islice
 
 import pytest
@@ -15,13 +15,14 @@ from tests.rpc.service import Service
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 MAX_STREAMS = 20
+MAX_CONNECTIONS = 16
 MAX_CONCURRENT_STREAMS, MAX_HEADER_LIST_SIZE = 3, 6  # RFC 9113, section 6.5.2
 REFUSED_STREAM, ENHANCE_YOUR_CALM = 0x7, 0xB  # RFC 9113, section 7
 
 
 @pytest.fixture(scope="module")
 def overrides() -> Mapping[str, str]:
-    return {"max_streams": str(MAX_STREAMS)}
+    return {"max_streams": str(MAX_STREAMS), "max_grpc_connections": str(MAX_CONNECTIONS)}
 
 
 @pytest.fixture(scope="module")
@@ -110,3 +111,16 @@ async def test_calls_with_too_much_metadata_are_rejected(service: Service, tenan
             kind, stream, _ = await connection.frame()
         assert kind in {http2.HEADERS, http2.RST_STREAM}
     assert (await tenant.domain()).id
+
+
+async def test_connections_beyond_the_limit_are_closed_and_open_ones_go_on(service: Service, tenant: Tenant) -> None:
+    assert (await tenant.domain()).id
+    async with AsyncExitStack() as stack:
+        idle = [await stack.enter_async_context(connected(service)) for _ in range(MAX_CONNECTIONS)]
+        closing = [asyncio.create_task(connection.closed()) for connection in idle]
+        await asyncio.wait(closing, return_when=asyncio.FIRST_COMPLETED)
+        for task in closing:
+            task.cancel()
+        assert (await tenant.domain()).id
+    async with connected(service) as connection:
+        await connection.frame_of(http2.SETTINGS)

@@ -52,7 +52,14 @@ async def new_world(service: Service, other: World | None = None) -> World:
     tenant = await service.tenant()
     domain = await tenant.domain()
     mailbox = await tenant.mailbox(domain, "long.local.part")
-    return World(tenant=tenant, domain=domain, mailbox=mailbox, alias=await tenant.alias(mailbox, "info"), other=other)
+    return World(
+        tenant=tenant,
+        domain=domain,
+        mailbox=mailbox,
+        alias=await tenant.alias(mailbox, "info"),
+        forwarding=await tenant.forwarding(mailbox, "ann@elsewhere.example"),
+        other=other,
+    )
 
 
 @pytest.fixture(scope="module")

@@ -10,8 +10,10 @@ from google.protobuf.message import Message
 
 from postroom.v1alpha1.alias_pb2 import Alias, ListAliasesRequest
 from postroom.v1alpha1.domain_pb2 import Domain, ListDomainsRequest
+from postroom.v1alpha1.forwarding_pb2 import Forwarding, ListForwardingsRequest
 from postroom.v1alpha1.mailbox_pb2 import ListMailboxesRequest, Mailbox
 from tests.rpc.client import METHODS, Tenant, fresh_name
+from tests.rpc.failures import failure_of
 from tests.rpc.requests import LIST_OF, REQUEST_TYPES, orders_of
 from tests.rpc.service import Service
 
@@ -38,6 +40,7 @@ async def populated(service: Service) -> Tenant:
     for mailbox in mailboxes[:3]:
         for local_part in ("info", "desk"):
             await tenant.alias(mailbox, f"{local_part}.{mailbox.email[:3]}")
+            await tenant.forwarding(mailbox, f"{local_part}.{mailbox.email[:3]}@elsewhere.example")
     for table in (operation.items for operation in LIST_OF.values()):
         condition = "organization_id = ?"
         await service.sql(
@@ -188,16 +191,49 @@ async def test_aliases_are_filtered_by_status_and_mailbox(service: Service, tena
     )
 
 
+async def test_forwardings_are_filtered_by_status_mailbox_and_organization(service: Service, tenant: Tenant) -> None:
+    domain = await tenant.domain()
+    ann, bob = await tenant.mailboxes(domain, "ann", "bob")
+    for name in ("provisioning", "ready", "updating", "deleting"):
+        forwarding = await tenant.forwarding(ann, f"{name}@elsewhere.example")
+        await service.sql("UPDATE forwardings SET status = ? WHERE id = ?", name, forwarding.id)
+    await tenant.forwarding(bob, "desk@elsewhere.example")
+
+    async def found_with(**filters: Any) -> set[str]:
+        found, total = await items(tenant, "ListForwardings", ListForwardingsRequest(**filters))
+        assert total == len(found)
+        return local_parts_of(found)
+
+    assert await found_with(status=Forwarding.PROVISIONING) == {"provisioning"}
+    assert await found_with(status=Forwarding.UPDATING) == {"updating"}
+    assert await found_with(status=Forwarding.DELETING) == {"deleting"}
+    assert await found_with(status=Forwarding.READY) == {"ready", "desk"}
+    assert await found_with(mailbox_id=ann.id, status=Forwarding.READY) == {"ready"}
+    assert await found_with(mailbox_id=bob.id.upper()) == {"desk"}
+    everything = {"provisioning", "ready", "updating", "deleting", "desk"}
+    assert await found_with(organization_id=tenant.organization_id.upper()) == await found_with() == everything
+    both = ListForwardingsRequest(project_id=tenant.project_id, organization_id=tenant.organization_id)
+    failure = await failure_of(tenant.stub.ListForwardings(both))
+    assert failure.violations == {("organization_id", "CONSTRAINT")}
+    limited = await service.tenant(
+        organization_id=tenant.organization_id, project_id=await service.project(tenant.organization_id)
+    )
+    own = ListForwardingsRequest(organization_id=tenant.organization_id)
+    assert await items(limited, "ListForwardings", own) == ([], 0), "a key's project limits it within its organization"
+
+
 async def test_lists_are_filtered_by_project_and_domain(service: Service, tenant: Tenant) -> None:
     further = await service.project(tenant.organization_id)
     here, there = await tenant.domain(), await tenant.domain(project_id=further)
     one, two = await tenant.mailbox(here, "ann"), await tenant.mailbox(there, "bob")
     one_alias, two_alias = await tenant.alias(one, "info"), await tenant.alias(two, "desk")
+    one_forwarding, two_forwarding = [await tenant.forwarding(each, "ann@elsewhere.example") for each in (one, two)]
     assert two.project_id == further
     for rpc, mine, other in (
         ("ListDomains", here, there),
         ("ListMailboxes", one, two),
         ("ListAliases", one_alias, two_alias),
+        ("ListForwardings", one_forwarding, two_forwarding),
     ):
         for project_id, expected in ((tenant.project_id, mine), (further, other)):
             found, total = await items(tenant, rpc, REQUEST_TYPES[rpc](project_id=project_id))

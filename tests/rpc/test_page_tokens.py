@@ -8,6 +8,7 @@ import pytest_asyncio
 
 from postroom.v1alpha1.alias_pb2 import Alias, ListAliasesRequest
 from postroom.v1alpha1.domain_pb2 import Domain
+from postroom.v1alpha1.forwarding_pb2 import Forwarding
 from postroom.v1alpha1.mailbox_pb2 import ListMailboxesRequest, Mailbox
 from tests.rpc.client import Tenant, fresh_name
 from tests.rpc.failures import failure_of
@@ -27,6 +28,7 @@ async def populated(service: Service) -> Tenant:
     mailboxes = await tenant.mailboxes(domains[0], "dan", "ann", "eve", "bob", "cat")
     for mailbox in mailboxes:
         await tenant.alias(mailbox, f"also.{mailbox.email[:3]}")
+        await tenant.forwarding(mailbox, f"{mailbox.email[:3]}@elsewhere.example")
     return tenant
 
 
@@ -62,6 +64,7 @@ async def test_tokens_lead_through_searches_and_status_filters(populated: Tenant
     assert await ids_by_page(populated, "ListMailboxes", search=".example", statuses=statuses) == all_ids
     assert await ids_by_page(populated, "ListDomains", search="main", statuses=[Domain.WAITING_VALIDATION])
     assert await ids_by_page(populated, "ListAliases", status=Alias.READY)
+    assert await ids_by_page(populated, "ListForwardings", status=Forwarding.READY)
 
 
 async def test_items_created_between_pages_cause_no_duplicates_or_gaps(tenant: Tenant) -> None:

@@ -115,19 +115,24 @@ async def test_nothing_can_be_created_in_a_domain_that_is_being_deleted(service:
     before = await service.dump()
     assert_precondition_failed(await failure_of(tenant.mailboxes(domain, "bob")), f"domain/{domain.id}")
     assert_precondition_failed(await failure_of(tenant.alias(mailbox, "info")), f"mailbox/{mailbox.id}")
+    forwarding = tenant.forwarding(mailbox, "ann@elsewhere.example")
+    assert_precondition_failed(await failure_of(forwarding), f"mailbox/{mailbox.id}")
     assert await service.dump() == before
 
 
 @pytest.mark.parametrize("status", STATUSES)
-async def test_only_five_statuses_of_a_mailbox_permit_new_aliases(
+async def test_only_five_statuses_of_a_mailbox_permit_new_aliases_and_forwardings(
     service: Service, owner: Tenant, mailbox: Mailbox, status: str
 ) -> None:
     await service.sql("UPDATE mailboxes SET status = ? WHERE id = ?", status.lower(), mailbox.id)
     name = f"a{uuid4().hex}"
     if status in {"READY", "LOCKED", "WAITING_DOMAIN", "WAITING_PAYMENT", "CREATING"}:
         assert (await owner.alias(mailbox, name)).mailbox_id == mailbox.id
+        assert (await owner.forwarding(mailbox, f"{name}@elsewhere.example")).mailbox_id == mailbox.id
     else:
         assert_precondition_failed(await failure_of(owner.alias(mailbox, name)), f"mailbox/{mailbox.id}")
+        forwarding = owner.forwarding(mailbox, f"{name}@elsewhere.example")
+        assert_precondition_failed(await failure_of(forwarding), f"mailbox/{mailbox.id}")
 
 
 # --- locked

@@ -25,7 +25,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 Ids = Mapping[str, str]
-ABSENT: Ids = dict.fromkeys(("project", "domain", "mailbox", "alias"), ABSENT_ID)
+ABSENT: Ids = dict.fromkeys(("project", "domain", "mailbox", "alias", "forwarding"), ABSENT_ID)
 
 
 def filtered_requests(rpc: str, ids: Ids) -> list[Message]:
@@ -52,8 +52,17 @@ async def with_resources(tenant: Tenant) -> Owner:
     domain = await tenant.domain()
     mailbox = await tenant.mailbox(domain, OPERATION_OF["BatchCreateMailboxes"].arguments["mailboxes"][0]["local_part"])
     alias = await tenant.alias(mailbox, OPERATION_OF["CreateAlias"].arguments["local_part"])
-    ids = {"project": tenant.project_id, "domain": domain.id, "mailbox": mailbox.id, "alias": alias.id}
-    return Owner(tenant, ids)
+    forwarding = await tenant.forwarding(mailbox, OPERATION_OF["CreateForwarding"].arguments["email"])
+    return Owner(
+        tenant,
+        {
+            "project": tenant.project_id,
+            "domain": domain.id,
+            "mailbox": mailbox.id,
+            "alias": alias.id,
+            "forwarding": forwarding.id,
+        },
+    )
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

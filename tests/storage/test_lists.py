@@ -6,15 +6,15 @@ import pytest
 from sqlalchemy import Table
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from postroomd.domain.model import AliasStatus, DomainStatus, MailboxStatus
-from postroomd.domain.queries import AliasQuery, DomainQuery, MailboxQuery, Ordering, Position
+from postroomd.domain.model import AliasStatus, DomainStatus, ForwardingStatus, MailboxStatus
+from postroomd.domain.queries import AliasQuery, DomainQuery, ForwardingQuery, MailboxQuery, Ordering, Position
 from postroomd.storage import schema as t
 from postroomd.storage.compiled import CompiledRead, Values
 from postroomd.storage.database import Database
 from postroomd.storage.protocols.repository import Repository
 from postroomd.storage.sql import lists
 from tests.support.database_state import check_lists
-from tests.support.factories import NOW, Tenant, new_alias, new_domain, new_id, new_mailboxes
+from tests.support.factories import NOW, Tenant, new_alias, new_domain, new_forwarding, new_id, new_mailboxes
 
 Executed = list[tuple[CompiledRead, Values]]
 SORT = "USE TEMP B-TREE FOR ORDER BY"
@@ -60,11 +60,13 @@ async def list_calls(repository: Repository, tenant: Tenant) -> dict[str, Any]:
     ada, _ = await new_mailboxes(repository, domain, "ada", "bob")
     for name in ("countess", "lovelace"):
         await new_alias(repository, ada, name)
+        await new_forwarding(repository, ada, f"{name}@elsewhere.example")
     await new_domain(repository, tenant, "example.net", DomainStatus.VALIDATING)
     return {
         "domains": (repository.domains.list, DomainQuery, {"statuses": tuple(DomainStatus)}),
         "mailboxes": (repository.mailboxes.list, MailboxQuery, {"statuses": tuple(MailboxStatus)}),
         "aliases": (repository.aliases.list, AliasQuery, {"status": AliasStatus.READY}),
+        "forwardings": (repository.forwardings.list, ForwardingQuery, {"status": ForwardingStatus.READY}),
         "ids": {"project_id": tenant.project.id, "domain_id": domain.id, "mailbox_id": ada.id},
     }
 
@@ -109,7 +111,7 @@ async def test_every_list_scans_the_index_of_its_order_without_a_sort(
 
 
 @pytest.mark.parametrize("columns", [(), ("project_id",)])
-@pytest.mark.parametrize("table", ["domains", "mailboxes", "aliases"])
+@pytest.mark.parametrize("table", ["domains", "mailboxes", "aliases", "forwardings"])
 async def test_few_rows_of_some_statuses_are_read_through_one_index(
     tenant: Tenant,
     raw: AsyncEngine,

@@ -191,6 +191,7 @@ def test_the_migrated_schema_equals_the_created_tables_in_every_detail(
         "ix_mailboxes_to_purge",
         "ix_mailboxes_never_paid",
         "ix_aliases_to_request",
+        "ix_forwardings_to_request",
         "ix_payments_open",
         "ix_provisions_pending",
         "ix_payments_settled_at",

@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 from postroomd.domain.context import CallContext
 from postroomd.domain.domains import delete_domain
 from postroomd.domain.errors import Conflict, PreconditionFailed, QuotaExceeded
+from postroomd.domain.forwardings import change_settings
 from postroomd.domain.mailboxes import delete_mailbox
 from postroomd.domain.model import DomainStatus, MailboxStatus
 from postroomd.storage import schema as t
@@ -24,7 +25,17 @@ from postroomd.storage.opening import open_database
 from postroomd.storage.sql import SqlRepository
 from postroomd.worker.steps import Worker
 from tests.support.databases import NewDatabase
-from tests.support.factories import NOW, Tenant, mailbox, new_alias, new_domain, new_mailbox, new_mailboxes, new_tenant
+from tests.support.factories import (
+    NOW,
+    Tenant,
+    mailbox,
+    new_alias,
+    new_domain,
+    new_forwarding,
+    new_mailbox,
+    new_mailboxes,
+    new_tenant,
+)
 from tests.support.lifecycle import BILLED, FREE, PLATFORM
 from tests.support.waiting import wait_until
 from tests.support.worker import drain
@@ -54,9 +65,11 @@ async def test_an_unscoped_statement_finds_the_callers_rows_only(database: Datab
         purged = await new_mailbox(repository, parent, mailbox("purged", policy=BILLED))
         await repository.mailboxes.change(each.context, purged.id, lambda it, _: delete_mailbox(it, timedelta(0), NOW))
         await drain(Worker(work=repository.work, prober=None, policy=FREE), NOW)
-        await new_alias(
-            repository, await new_mailbox(repository, parent, mailbox("creating", policy=PLATFORM)), "alias"
-        )
+        creating = await new_mailbox(repository, parent, mailbox("creating", policy=PLATFORM))
+        await new_alias(repository, creating, "alias")
+        await new_forwarding(repository, creating, "ann@elsewhere.example")
+        mute = partial(change_settings, keep_copy=False, enabled=None, now=NOW)
+        await repository.forwardings.change_settings(each.context, creating.id, mute, lambda stored: stored)
 
     async def owners_by_table(connection: AsyncConnection) -> dict[str, set[str]]:
         owners = {}

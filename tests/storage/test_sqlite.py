@@ -18,7 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from postroomd.domain.domains import begin_validation, delete_domain
 from postroomd.domain.errors import StorageUnavailable
 from postroomd.domain.mailboxes import advance_mailbox
-from postroomd.domain.model import AliasStatus, DomainStatus, RecordStatus
+from postroomd.domain.model import AliasStatus, DomainStatus, ForwardingStatus, RecordStatus
 from postroomd.domain.records import RECORD_KINDS, Finding
 from postroomd.storage import schema as t
 from postroomd.storage.drivers import driver_of, open_engines, sqlite, sqlite_log
@@ -33,6 +33,7 @@ from tests.support.factories import (
     mailbox,
     new_alias,
     new_domain,
+    new_forwarding,
     new_mailbox,
     new_mailboxes,
     new_tenant,
@@ -113,6 +114,8 @@ async def test_every_statement_of_the_worker_is_served_by_an_index(
     (waiting,) = await new_mailboxes(repository, provisioning, "waiting")
     waiting_alias = replace(alias(waiting, local_part="also"), status=AliasStatus.PROVISIONING)
     await repository.aliases.create(tenant.context, waiting.id, lambda _: waiting_alias)
+    await new_forwarding(repository, waiting, "ann@elsewhere.example", status=ForwardingStatus.PROVISIONING)
+    await new_forwarding(repository, ada, "ann@elsewhere.example")
     await new_mailbox(repository, deleted, mailbox("unpaid", policy=BOTH))
     findings = {kind: Finding(RecordStatus.VALID) for kind in RECORD_KINDS}
     with statements() as executed:

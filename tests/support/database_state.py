@@ -6,6 +6,7 @@ from typing import Any
 from sqlalchemy import Select, Table, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from postroomd.domain.forwardings import MAX_FORWARDINGS
 from postroomd.domain.mailboxes import due_at
 from postroomd.domain.model import Mailbox, MailboxStatus
 from postroomd.storage import schema as t
@@ -43,7 +44,7 @@ async def check_lists(raw: AsyncEngine) -> None:
     async with raw.connect() as connection:
         by_project: Counter[Row] = Counter()
         by_domain: Counter[Row] = Counter()
-        for table in (t.domains, t.mailboxes, t.aliases):
+        for table in (t.domains, t.mailboxes, t.aliases, t.forwardings):
             for row in await connection.execute(select(table)):
                 by_project[row.organization_id, row.project_id, table.name, row.status.value] += 1
                 if table is t.mailboxes:
@@ -88,6 +89,8 @@ async def check_invariants(raw: AsyncEngine) -> None:
         domains = (await connection.execute(select(t.domains))).all()
         aliases = (await connection.execute(select(t.aliases))).all()
         addresses = (await connection.execute(select(t.addresses))).all()
+        forwardings = (await connection.execute(select(t.forwardings))).all()
+        settings = (await connection.execute(select(t.mailbox_forwardings))).all()
     for project in projects:
         counted = [each for each in mailboxes if each.project_id == project.id and not _deleted_unpaid(each)]
         assert project.mailbox_count == len(counted)
@@ -111,6 +114,13 @@ async def check_invariants(raw: AsyncEngine) -> None:
     for alias in aliases:
         assert (alias.organization_id, alias.project_id) == owners[alias.domain_id]
     assert {alias.mailbox_id for alias in aliases} <= {mailbox.id for mailbox in mailboxes}
+    by_id = {mailbox.id: mailbox for mailbox in mailboxes}
+    for row in (*forwardings, *settings):
+        mailbox = by_id[row.mailbox_id]
+        assert (row.organization_id, row.project_id) == (mailbox.organization_id, mailbox.project_id)
+    own = {(alias.mailbox_id, alias.email) for alias in aliases} | {(each.id, each.email) for each in mailboxes}
+    assert not own & {(row.mailbox_id, row.email.lower()) for row in forwardings}
+    assert max(Counter(row.mailbox_id for row in forwardings).values(), default=0) <= MAX_FORWARDINGS
 
 
 def _deleted_unpaid(mailbox: Mailbox) -> bool:

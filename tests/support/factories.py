@@ -21,6 +21,8 @@ from postroomd.domain.model import (
     Domain,
     DomainRecord,
     DomainStatus,
+    Forwarding,
+    ForwardingStatus,
     Mailbox,
     MailboxStatus,
     SubscriptionPeriod,
@@ -220,3 +222,28 @@ async def new_alias(repository: Repository, parent: Mailbox, local_part: str, *,
     context = tenant_context(organization_id=parent.organization_id)
     build = partial(alias, local_part=local_part, now=now, alias_id=new_id())
     return await repository.aliases.create(context, parent.id, build)
+
+
+def forwarding(
+    parent: Mailbox, *, email: str, now: datetime = NOW, forwarding_id: str | None = None, **fields: Any
+) -> Forwarding:
+    built = Forwarding(
+        id=forwarding_id or new_id(),
+        organization_id=parent.organization_id,
+        project_id=parent.project_id,
+        domain_id=parent.domain_id,
+        mailbox_id=parent.id,
+        email=email,
+        status=ForwardingStatus.READY,
+        created_at=now,
+        updated_at=now,
+    )
+    return replace(built, **fields)
+
+
+async def new_forwarding(
+    repository: Repository, parent: Mailbox, email: str, *, now: datetime = NOW, **fields: Any
+) -> Forwarding:
+    context = tenant_context(organization_id=parent.organization_id)
+    built = forwarding(parent, email=email, now=now, **fields)
+    return await repository.forwardings.create(context, parent.id, email, lambda _: built)

@@ -12,6 +12,8 @@ from sqlalchemy import inspect, make_url, select
 
 from postroomd.domain.context import Idempotency
 from postroomd.domain.domains import begin_validation
+from postroomd.domain.forwardings import change_settings
+from postroomd.domain.forwardings import new_forwarding as make_forwarding
 from postroomd.domain.mailboxes import delete_mailbox
 from postroomd.domain.model import Alias, DomainStatus, Mailbox, RecordStatus
 from postroomd.domain.records import Finding
@@ -28,6 +30,7 @@ from tests.support.factories import (
     digest,
     mailbox,
     new_domain,
+    new_forwarding,
     new_id,
     new_mailboxes,
     new_neighbor,
@@ -90,6 +93,11 @@ async def populate(repository: Repository) -> None:
         )
         described = replace(alias(owner, local_part=f"also{number}"), description="café 𝄞 ☃ 'quoted'")
         await repository.aliases.create(replace(context, idempotency=request), owner.id, partial(_prebuilt, described))
+        await new_forwarding(repository, owner, f"Zoe+{number}@xn--bcher-kva.example")
+    muting = partial(change_settings, keep_copy=False, enabled=None, now=LATER)
+    await repository.forwardings.change_settings(context, created[4].id, muting, lambda stored: stored)
+    pending = partial(make_forwarding, forwarding_id=new_id(), destination="a@b.example", policy=PLATFORM, now=NOW)
+    await repository.forwardings.create(context, created[5].id, "a@b.example", pending)
 
 
 def _prebuilt(built: Alias, _parent: Mailbox) -> Alias:

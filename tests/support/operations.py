@@ -100,6 +100,19 @@ OPERATIONS = (
     Operation(rpc="GetAlias", resource="alias", mutating=False),
     Operation(rpc="UpdateAlias", resource="alias", arguments={"description": "new"}),
     Operation(rpc="DeleteAlias", resource="alias"),
+    Operation(
+        rpc="CreateForwarding",
+        resource="mailbox",
+        creates="forwarding",
+        arguments={"email": "first.destination@elsewhere.example"},
+    ),
+    Operation(rpc="GetForwarding", resource="forwarding", mutating=False),
+    Operation(
+        rpc="UpdateForwarding", resource="forwarding", arguments={"email": "second.destination@elsewhere.example"}
+    ),
+    Operation(rpc="DeleteForwarding", resource="forwarding"),
+    Operation(rpc="GetMailboxForwarding", resource="mailbox", mutating=False),
+    Operation(rpc="UpdateMailboxForwarding", resource="mailbox", arguments={"keep_copy": False, "enabled": False}),
 )
 
 LISTS = (
@@ -120,6 +133,13 @@ LISTS = (
         id_filters=("project_id", "mailbox_id"),
         max_page_size=100,
         ordering_fields={"name": "email"},
+    ),
+    ListOperation(
+        rpc="ListForwardings",
+        resource="forwarding",
+        items="forwardings",
+        id_filters=("project_id", "mailbox_id"),
+        max_page_size=100,
     ),
 )
 

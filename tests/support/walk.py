@@ -40,8 +40,9 @@ async def walk(api: Api, domain_name: str) -> None:
     await change_next_period(api, mailbox)
     await change_password(api, mailbox)
     alias = await manage_aliases(api, mailbox)
-    await delete_and_restore(api, mailbox, alias)
-    await delete_domain(api, domain, created, alias)
+    forwarding = await manage_forwardings(api, mailbox, alias)
+    await delete_and_restore(api, mailbox, alias, forwarding)
+    await delete_domain(api, domain, created, alias, forwarding)
 
 
 async def register_domain(api: Api, name: str) -> Any:
@@ -192,7 +193,56 @@ async def manage_aliases(api: Api, mailbox: Any) -> Any:
     return changed
 
 
-async def delete_and_restore(api: Api, mailbox: Any, alias: Any) -> None:
+async def manage_forwardings(api: Api, mailbox: Any, alias: Any) -> Any:
+    """Create, list, change and delete forwardings and their settings, and return the one that remains."""
+    forwarding = await api.call("create_forwarding", mailbox_id=mailbox.id, email="Zoe+Post@BÜCHER.example")
+    assert_uuid(forwarding.id)
+    assert (forwarding.email, forwarding.mailbox_id) == ("Zoe+Post@xn--bcher-kva.example", mailbox.id)
+    assert forwarding.status == "ready"
+    assert forwarding.created_at == forwarding.updated_at
+    second = await api.call("create_forwarding", mailbox_id=mailbox.id, email="archive@elsewhere.example")
+
+    listed = await api.call("list_forwardings", mailbox_id=mailbox.id)
+    assert (listed.total_count, listed.forwardings) == (2, [second, forwarding])
+    assert (
+        await api.call(
+            "list_forwardings", project_id=api.project_id, mailbox_id=mailbox.id, status="ready", order_by="email_desc"
+        )
+        == listed
+    )
+    own = await api.call("list_forwardings", organization_id=api.organization_id, mailbox_id=mailbox.id)
+    assert own.forwardings == listed.forwardings
+    both = {"organization_id": api.organization_id, "project_id": api.project_id}
+    assert (await api.error_of("list_forwardings", **both))[0] == "invalid_arguments"
+
+    changed = await api.call("update_forwarding", forwarding_id=forwarding.id, email="zoe@elsewhere.example")
+    assert_changed(forwarding, changed, email="zoe@elsewhere.example")
+    assert await api.call("update_forwarding", forwarding_id=forwarding.id) == changed
+    assert await api.call("get_forwarding", forwarding_id=forwarding.id) == changed
+    for own_address in (mailbox.email, alias.email):
+        arguments = {"forwarding_id": forwarding.id, "email": own_address}
+        assert (await api.error_of("update_forwarding", **arguments))[0] == "invalid_arguments"
+    duplicate = {"mailbox_id": mailbox.id, "email": "ZOE@elsewhere.example"}
+    assert await api.error_of("create_forwarding", **duplicate) == ("conflict", "forwarding")
+
+    settings = await api.call("get_mailbox_forwarding", mailbox_id=mailbox.id)
+    assert (settings.mailbox_id, settings.keep_copy, settings.enabled) == (mailbox.id, True, True)
+    assert settings.created_at == settings.updated_at == mailbox.created_at
+    without_copy = await api.call("update_mailbox_forwarding", mailbox_id=mailbox.id, keep_copy=False)
+    assert_changed(settings, without_copy, keep_copy=False)
+    disabled = await api.call("update_mailbox_forwarding", mailbox_id=mailbox.id, enabled=False)
+    assert_changed(without_copy, disabled, enabled=False)
+    assert await api.call("update_mailbox_forwarding", mailbox_id=mailbox.id, keep_copy=False) == disabled
+    assert await api.call("update_mailbox_forwarding", mailbox_id=mailbox.id) == disabled
+    assert await api.call("get_mailbox_forwarding", mailbox_id=mailbox.id) == disabled
+
+    deleted = await api.call("delete_forwarding", forwarding_id=second.id)
+    assert_changed(second, deleted, status="deleting")
+    assert await api.error_of("get_forwarding", forwarding_id=second.id) == ("not_found", "forwarding")
+    return changed
+
+
+async def delete_and_restore(api: Api, mailbox: Any, alias: Any, forwarding: Any) -> None:
     """Delete the mailbox, which counts until its purge, and restore it as it was."""
     before = await api.call("get_mailbox", mailbox_id=mailbox.id)
     deleted = await api.call("delete_mailbox", mailbox_id=mailbox.id)
@@ -201,13 +251,20 @@ async def delete_and_restore(api: Api, mailbox: Any, alias: Any) -> None:
     assert await api.call("delete_mailbox", mailbox_id=mailbox.id) == deleted
     assert (await api.call("list_mailboxes", domain_id=mailbox.domain_id)).total_count == 4
 
+    change = {"forwarding_id": forwarding.id, "email": "too-late@elsewhere.example"}
+    assert (await api.error_of("update_forwarding", **change))[0] == "precondition_failed"
+    settings = {"mailbox_id": mailbox.id, "keep_copy": True}
+    assert (await api.error_of("update_mailbox_forwarding", **settings))[0] == "precondition_failed"
+
     restored = await api.call("restore_mailbox", mailbox_id=mailbox.id)
     assert_changed(before, restored)
     assert restored.updated_at > deleted.updated_at
     assert await api.call("get_alias", alias_id=alias.id) == alias
+    assert await api.call("get_forwarding", forwarding_id=forwarding.id) == forwarding
+    assert not (await api.call("get_mailbox_forwarding", mailbox_id=mailbox.id)).keep_copy
 
 
-async def delete_domain(api: Api, domain: Any, mailboxes: Sequence[Any], alias: Any) -> None:
+async def delete_domain(api: Api, domain: Any, mailboxes: Sequence[Any], alias: Any, forwarding: Any) -> None:
     """Delete the mailboxes and their domain, wait for its purge, and register its name again."""
     assert (await api.error_of("delete_domain", domain_id=domain.id))[0] == "precondition_failed"
     for mailbox in mailboxes:
@@ -224,6 +281,9 @@ async def delete_domain(api: Api, domain: Any, mailboxes: Sequence[Any], alias: 
     for mailbox in mailboxes:
         assert await api.error_of("get_mailbox", mailbox_id=mailbox.id) == ("not_found", "mailbox")
     assert await api.error_of("get_alias", alias_id=alias.id) == ("not_found", "alias")
+    assert await api.error_of("get_forwarding", forwarding_id=forwarding.id) == ("not_found", "forwarding")
+    gone = ("not_found", "mailbox")
+    assert await api.error_of("get_mailbox_forwarding", mailbox_id=forwarding.mailbox_id) == gone
     assert await api.error_of("delete_domain", domain_id=domain.id) == ("not_found", "domain")
     assert (await api.call("list_mailboxes", domain_id=domain.id)).total_count == 0
     again = await api.call("create_domain", name=domain.name)

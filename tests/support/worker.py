@@ -7,6 +7,7 @@ from functools import partial
 
 from postroomd.domain.aliases import request_alias
 from postroomd.domain.domains import activate_domain, settle_validation
+from postroomd.domain.forwardings import request_forwarding
 from postroomd.domain.model import DomainStatus
 from postroomd.domain.records import Finding
 from postroomd.storage.protocols.rules import ValidationRule
@@ -46,4 +47,5 @@ async def activate_domains(work: Work, interval: timedelta, now: datetime, limit
     """Activate a batch of provisioning domains by the worker's rules, and return their number."""
     domain_rule = partial(activate_domain, interval=interval, now=now)
     alias_rule = partial(request_alias, domain_status=DomainStatus.READY)
-    return await work.activate_domains(domain_rule, alias_rule, now, limit)
+    forwarding_rule = partial(request_forwarding, domain_status=DomainStatus.READY)
+    return await work.activate_domains(domain_rule, alias_rule, forwarding_rule, now, limit)

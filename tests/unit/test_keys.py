@@ -142,4 +142,5 @@ async def test_the_database_does_not_contain_the_secret(tenancy: Tenancy, url: s
     ],
 )
 def test_the_api_url_is_reachable_on_this_machine(http_address: str, url: str) -> None:
-    assert api_url(http_address) == url
+    assert api_url(http_address, tls=False) == url
+    assert api_url(http_address, tls=True) == url.replace("http:", "https:")

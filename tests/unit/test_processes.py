@@ -1,7 +1,9 @@
-"""How a child process learns that its parent has exited."""
+"""How a child process learns that its parent has exited, and the limit of open files."""
 
 import asyncio
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -43,3 +45,17 @@ async def test_messages_arrive_one_by_one_whatever_their_packets() -> None:
         assert await receiving == ("failed", "no database")
     assert await parent.receive() is None
     parent.close()
+
+
+@pytest.mark.parametrize(("hard", "expected"), [(512, 512), (1_000_000, 65_536)])
+def test_a_process_may_open_as_many_files_as_the_system_allows_it(hard: int, expected: int) -> None:
+    program = f"""
+import resource
+from postroomd.runtime import processes
+resource.getrlimit = lambda _: (64, {hard})
+limits = []
+resource.setrlimit = lambda _, both: limits.append(both)
+print(processes.raise_open_files_limit(), limits)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == f"{expected} [({expected}, {hard})]"

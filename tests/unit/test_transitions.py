@@ -8,9 +8,10 @@ import pytest
 
 from postroomd.domain.aliases import ALIAS_TRANSITIONS
 from postroomd.domain.domains import DOMAIN_TRANSITIONS
-from postroomd.domain.events import AliasEvent, DomainEvent, MailboxEvent
+from postroomd.domain.events import AliasEvent, DomainEvent, ForwardingEvent, MailboxEvent
+from postroomd.domain.forwardings import FORWARDING_TRANSITIONS
 from postroomd.domain.mailbox_status import MAILBOX_TRANSITIONS
-from postroomd.domain.model import AliasStatus, DomainStatus, MailboxStatus
+from postroomd.domain.model import AliasStatus, DomainStatus, ForwardingStatus, MailboxStatus
 from postroomd.domain.transitions import IllegalTransition, check_transition
 
 M = MailboxStatus
@@ -78,6 +79,20 @@ domain_deleted      ready               deleting
 purged              deleting            -
 """
 
+FORWARDING_TABLE = """
+create              -                   provisioning ready
+update              ready               updating
+provisioned         provisioning        ready
+provisioned         updating            ready
+delete              provisioning        deleting
+delete              ready               deleting
+delete              updating            deleting
+domain_deleted      provisioning        deleting
+domain_deleted      ready               deleting
+domain_deleted      updating            deleting
+purged              deleting            -
+"""
+
 Transition = tuple[StrEnum, StrEnum | None, StrEnum | None]
 
 
@@ -103,8 +118,9 @@ def parse(table: str, events: type[StrEnum], statuses: type[StrEnum]) -> set[Tra
         (DOMAIN_TRANSITIONS, DOMAIN_TABLE, DomainEvent, DomainStatus),
         (MAILBOX_TRANSITIONS, MAILBOX_TABLE, MailboxEvent, MailboxStatus),
         (ALIAS_TRANSITIONS, ALIAS_TABLE, AliasEvent, AliasStatus),
+        (FORWARDING_TRANSITIONS, FORWARDING_TABLE, ForwardingEvent, ForwardingStatus),
     ],
-    ids=["domain", "mailbox", "alias"],
+    ids=["domain", "mailbox", "alias", "forwarding"],
 )
 def test_each_resource_has_these_transitions(
     table: Mapping[Any, Mapping[Any, frozenset[Any]]], expected: str, events: type[StrEnum], statuses: type[StrEnum]

@@ -9,8 +9,18 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from postroomd.domain.aliases import delete_alias, new_alias
 from postroomd.domain.domains import begin_validation, delete_domain
 from postroomd.domain.errors import NotFound
+from postroomd.domain.forwardings import delete_forwarding, new_forwarding, redirect_forwarding
 from postroomd.domain.mailboxes import delete_mailbox, restore_mailbox
-from postroomd.domain.model import Alias, AliasStatus, Domain, DomainStatus, Mailbox, MailboxStatus
+from postroomd.domain.model import (
+    Alias,
+    AliasStatus,
+    Domain,
+    DomainStatus,
+    Forwarding,
+    ForwardingStatus,
+    Mailbox,
+    MailboxStatus,
+)
 from postroomd.domain.payments import PaymentStatus
 from postroomd.domain.policy import LifecyclePolicy
 from postroomd.domain.provisioning import confirm_provision, fail_provision
@@ -29,6 +39,7 @@ from tests.support.factories import (
     new_domain,
     new_id,
     new_mailbox,
+    new_mailboxes,
     records,
 )
 from tests.support.lifecycle import BILLED, FREE, PLATFORM, RETENTION
@@ -134,6 +145,41 @@ async def test_pending_provisions_are_confirmed_without_a_platform(
         with pytest.raises(NotFound):
             await getting
     assert (await mailboxes.get(context, deleted.id)).status is M.DELETION_SCHEDULED
+    assert await pending(repository) == {}
+    await check_invariants(raw)
+
+
+async def test_pending_provisions_of_forwardings_are_confirmed_without_a_platform(
+    repository: Repository, tenant: Tenant, raw: AsyncEngine
+) -> None:
+    context, forwardings = tenant.context, repository.forwardings
+    within = await new_domain(repository, tenant)
+    later = await new_domain(repository, tenant, "later.test", D.WAITING_VALIDATION)
+
+    async def add(of: Mailbox) -> Forwarding:
+        make = partial(new_forwarding, forwarding_id=new_id(), destination="a@b.example", policy=PLATFORM, now=NOW)
+        return await forwardings.create(context, of.id, "a@b.example", make)
+
+    creating, updating, deleting = [
+        await add(one) for one in await new_mailboxes(repository, within, "creating", "updating", "deleting")
+    ]
+    (waiting,) = [await add(one) for one in await new_mailboxes(repository, later, "waiting")]
+    for one in (updating, deleting):
+        assert one.provision_id
+        confirm = partial(confirm_provision, now=NOW)
+        await repository.administration.settle_provision(OPERATOR, one.provision_id, confirm)
+    redirect = partial(redirect_forwarding, destination="b@c.example", policy=PLATFORM, now=NOW)
+    await forwardings.redirect(context, updating.id, "b@c.example", redirect)
+    await forwardings.delete(context, deleting.id, partial(delete_forwarding, policy=PLATFORM, now=NOW))
+    assert len(await pending(repository)) == 3
+
+    await repository.domains.begin_validation(context, later.id, partial(begin_validation, now=NOW), NOW)
+    await run_until_idle(repository, FREE, LATER)
+
+    for kept in (creating, updating, waiting):
+        assert (await forwardings.get(context, kept.id)).status is ForwardingStatus.READY
+    with pytest.raises(NotFound):
+        await forwardings.get(context, deleting.id)
     assert await pending(repository) == {}
     await check_invariants(raw)
 

@@ -1,17 +1,20 @@
 """Every status of every enum is reached: by calls, the operator's confirmations, and the worker."""
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import timedelta
 from functools import partial
 
 from postroomd.domain.aliases import delete_alias, new_alias
 from postroomd.domain.domains import begin_validation, delete_domain
+from postroomd.domain.forwardings import delete_forwarding, new_forwarding, redirect_forwarding
 from postroomd.domain.mailboxes import delete_mailbox, restore_mailbox, update_mailbox
 from postroomd.domain.model import (
     AliasStatus,
     Domain,
     DomainRecord,
     DomainStatus,
+    Forwarding,
+    ForwardingStatus,
     Mailbox,
     MailboxStatus,
     RecordStatus,
@@ -19,6 +22,7 @@ from postroomd.domain.model import (
 )
 from postroomd.domain.payments import confirm_payment
 from postroomd.domain.provisioning import confirm_provision
+from postroomd.domain.queries import ForwardingQuery, Ordering
 from postroomd.domain.records import Finding
 from postroomd.storage.protocols.repository import Repository
 from postroomd.worker.probers import TrustingProber
@@ -40,6 +44,7 @@ from tests.support.lifecycle import BOTH, FREE
 from tests.support.worker import activate_domains, drain, look_up_domains
 
 DAY = timedelta(days=1)
+FORWARDINGS = ForwardingQuery(ordering=Ordering(field="email", descending=False), page=1, page_size=10)
 
 
 class Dns:
@@ -69,6 +74,7 @@ class Observer:
         self.records: set[RecordStatus] = set()
         self.mailboxes: set[MailboxStatus] = set()
         self.aliases: set[AliasStatus] = set()
+        self.forwardings: set[ForwardingStatus] = set()
         self.now = NOW
 
     async def observe(self, domain: Domain, *mailboxes: Mailbox) -> None:
@@ -77,6 +83,27 @@ class Observer:
         records = await self.repository.domains.records(context, domain.id)
         self.records |= {record.status for record in records.values()}
         self.mailboxes |= {(await self.repository.mailboxes.get(context, each.id)).status for each in mailboxes}
+
+    async def walk_a_forwarding(self, of: Mailbox) -> None:
+        """Create, change and delete a forwarding, each with the platform's confirmation."""
+        context, forwardings = self.tenant.context, self.repository.forwardings
+        options = {"policy": BOTH, "now": self.now}
+        first, second = "ann@elsewhere.example", "bob@elsewhere.example"
+        make = partial(new_forwarding, forwarding_id=new_id(), destination=first, **options)  # type: ignore[arg-type]
+        created = await forwardings.create(context, of.id, first, make)
+        redirect = partial(redirect_forwarding, destination=second, **options)  # type: ignore[arg-type]
+        delete = partial(delete_forwarding, **options)  # type: ignore[arg-type]
+        changes: list[Callable[[], Awaitable[Forwarding]]] = [
+            lambda: forwardings.get(context, created.id),
+            lambda: forwardings.redirect(context, created.id, second, redirect),
+            lambda: forwardings.delete(context, created.id, delete),
+        ]
+        for change in changes:
+            self.forwardings.add((await change()).status)
+            await self.provision()
+            listed = await forwardings.list(context, FORWARDINGS)
+            self.forwardings |= {each.status for each in listed.items}
+        assert not listed.items
 
     async def work(self, later: timedelta = timedelta(0)) -> None:
         self.now += later
@@ -136,6 +163,7 @@ async def test_every_status_is_reached(repository: Repository, tenant: Tenant) -
     await repository.aliases.delete(tenant.context, alias.id, delete)
     observer.aliases.add((await repository.aliases.get(tenant.context, alias.id)).status)
     await observer.provision()
+    await observer.walk_a_forwarding(ada)
     await observer.observe(domain, ada)  # ready
 
     await observer.work(31 * DAY)
@@ -161,6 +189,7 @@ async def test_every_status_is_reached(repository: Repository, tenant: Tenant) -
     assert observer.records == set(RecordStatus)
     assert observer.mailboxes == set(MailboxStatus)
     assert observer.aliases == set(AliasStatus)
+    assert observer.forwardings == set(ForwardingStatus)
     for _ in range(3):
         await observer.provision()
         await observer.work()

@@ -15,6 +15,7 @@ from typer.exceptions import TyperException
 
 from postroomd import __version__
 from postroomd.cli.admin import admin_keys, history
+from postroomd.cli.backup import backup, restore
 from postroomd.cli.copy import copy
 from postroomd.cli.options import with_settings
 from postroomd.cli.output import print_error
@@ -138,6 +139,8 @@ def migrate(*, settings: Settings) -> None:
     typer.echo("The database is up to date.")
 
 
+app.command()(backup)
+app.command()(restore)
 app.command()(copy)
 app.command()(history)
 

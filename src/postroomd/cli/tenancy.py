@@ -72,7 +72,7 @@ def create_key(
             mailbox_quota=settings.mailbox_quota,
             now=now,
         )
-        return sdk_environment(issued, api_url(settings.http_address))
+        return sdk_environment(issued, api_url(settings.http_address, tls=settings.http_tls_cert is not None))
 
     environment = with_repository(settings, issue)
     match output:

@@ -16,10 +16,21 @@ MIN_DOMAIN_NAME, MAX_DOMAIN_NAME = 4, 253  # octets without the final dot
 
 
 def canonical_domain_name(text: str) -> str:
-    """Return the stored form of a domain name: A-labels (IDNA 2008) in lower case, without a final dot.
+    """Return the stored form of a domain name to register: that of `canonical_mail_domain`, and no public suffix.
+
+    Raises ValueError, with a message for the caller.
+    """
+    name = canonical_mail_domain(text)
+    if is_public_suffix(name):
+        raise ValueError("must not be a public suffix: register a name below it")
+    return name
+
+
+def canonical_mail_domain(text: str) -> str:
+    """Return the stored form of a domain name in an address: A-labels (IDNA 2008) in lower case, without a final dot.
 
     Raises ValueError, with a message for the caller, for a name with fewer than two labels or outside 4 to 253 octets,
-    for a public suffix, and for an IP address.
+    and for an IP address.
     """
     # The conversion takes time quadratic in the length of a label: reject an oversized name before it.
     if len(text.removesuffix(".")) > MAX_DOMAIN_NAME:
@@ -39,8 +50,6 @@ def canonical_domain_name(text: str) -> str:
         raise ValueError(f"must have {MIN_DOMAIN_NAME} to {MAX_DOMAIN_NAME} octets as A-labels")
     if labels[-1].isdigit():
         raise ValueError("must not be an IP address")
-    if is_public_suffix(name):
-        raise ValueError("must not be a public suffix: register a name below it")
     return name
 
 

@@ -98,6 +98,9 @@ class Taken:
             return f"{self.name} is in quarantine{until}: choose another, or wait"
         if not self.resource_id:
             return f"{self.name} is already in use: choose another"
+        if self.resource_type == "forwarding":
+            owner = f"{self.name} is the destination of forwarding {self.resource_id}, {self.status}"
+            return f"{owner}: " + ("wait until it is deleted" if self.status == "deleting" else "use it, or delete it")
         owner = f"{self.name} belongs to {self.resource_type} {self.resource_id}, {self.status}{until}"
         if self.status == "deletion_scheduled":
             return f"{owner}: restore it, or wait"
@@ -211,23 +214,22 @@ class Locked(PostroomError):
 
 
 class QuotaExceeded(PostroomError):
-    """The quota that `subject` has of a resource is used up. `scheduled` of the `current` ones are deletion_scheduled.
-
-    `remedy` is what the caller can do, if that is not obvious.
+    """The quota of a resource that `owner` has, a project, an organization or a mailbox, is used up. `scheduled` of the
+    `current` ones are scheduled for deletion. `remedy` is a way out.
     """
 
     def __init__(
-        self, resource: str, quota: int, current: int, subject: ResourceName, scheduled: int = 0, remedy: str = ""
+        self, resource: str, quota: int, current: int, owner: ResourceName, scheduled: int = 0, remedy: str = ""
     ) -> None:
         counted = f"{current} {resource}"
         if scheduled:
             counted += f", {scheduled} of them scheduled for deletion, which count until they are purged,"
         way_out = f": {remedy}" if remedy else ""
-        super().__init__(f"{subject.type} {subject.id} has {counted} and a quota of {quota}{way_out}")
+        super().__init__(f"{owner.type} {owner.id} has {counted} and a quota of {quota}{way_out}")
         self.resource = resource
         self.quota = quota
         self.current = current
-        self.subject = subject
+        self.owner = owner
 
 
 class TooManyRequests(PostroomError):

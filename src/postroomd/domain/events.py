@@ -1,4 +1,4 @@
-"""The events that move domains, mailboxes and aliases, and the standings that a mailbox's status is derived from.
+"""The events that move each resource, and the standings that a mailbox's status is derived from.
 
 An event is the cause of a transition, and the history records it. Standings are independent of one another.
 """
@@ -46,6 +46,17 @@ class AliasEvent(StrEnum):
     """The cause of an alias's transition."""
 
     CREATE = "create"
+    PROVISIONED = "provisioned"
+    DELETE = "delete"
+    DOMAIN_DELETED = "domain_deleted"
+    PURGED = "purged"
+
+
+class ForwardingEvent(StrEnum):
+    """The cause of a forwarding's transition."""
+
+    CREATE = "create"
+    UPDATE = "update"
     PROVISIONED = "provisioned"
     DELETE = "delete"
     DOMAIN_DELETED = "domain_deleted"

@@ -84,6 +84,15 @@ class AliasStatus(StrEnum):
     READY = "ready"
 
 
+class ForwardingStatus(StrEnum):
+    """The status of a forwarding."""
+
+    PROVISIONING = "provisioning"
+    READY = "ready"
+    UPDATING = "updating"
+    DELETING = "deleting"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Domain:
     """A domain name that an organization has registered for mail, as A-labels in lower case.
@@ -220,3 +229,45 @@ class Alias:
     def address(self) -> Address:
         """`email` as a local part and a domain name."""
         return Address.parse(self.email)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Forwarding:
+    """A destination that a mailbox's mail is forwarded to. `provision_id` is its pending provision.
+
+    `email` is the destination, with its domain as A-labels in lower case.
+    """
+
+    id: str
+    organization_id: str
+    project_id: str
+    domain_id: str
+    mailbox_id: str
+    email: str
+    status: ForwardingStatus
+    created_at: datetime
+    updated_at: datetime
+    revision: int = 1
+    provision_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MailboxForwarding:
+    """The settings of all forwardings of a mailbox.
+
+    `keep_copy`: forwarded mail is delivered to the mailbox as well. `enabled`: mail is forwarded.
+    """
+
+    mailbox_id: str
+    organization_id: str
+    project_id: str
+    keep_copy: bool
+    enabled: bool
+    created_at: datetime
+    updated_at: datetime
+    revision: int = 1
+
+    @property
+    def id(self) -> str:
+        """The mailbox's id, which identifies the settings too."""
+        return self.mailbox_id

@@ -12,16 +12,17 @@ from postroomd.domain.aliases import ALIAS_TRANSITIONS
 from postroomd.domain.backoff import backoff_delay
 from postroomd.domain.domains import move_domain
 from postroomd.domain.errors import Precondition, PreconditionFailed, ResourceName
-from postroomd.domain.events import AliasEvent, DomainEvent, MailboxEvent, ProvisionStanding
+from postroomd.domain.events import AliasEvent, DomainEvent, ForwardingEvent, MailboxEvent, ProvisionStanding
+from postroomd.domain.forwardings import FORWARDING_TRANSITIONS
 from postroomd.domain.mailbox_status import move_mailbox
-from postroomd.domain.model import Alias, AliasStatus, Domain, DomainStatus, Mailbox
+from postroomd.domain.model import Alias, AliasStatus, Domain, DomainStatus, Forwarding, ForwardingStatus, Mailbox
 from postroomd.domain.policy import LifecyclePolicy
 from postroomd.domain.provisions import Provision, ProvisionKind, ProvisionStatus
 from postroomd.domain.transitions import check_transition
 
 FIRST_RETRY, MAX_RETRY = timedelta(minutes=1), timedelta(hours=6)
 
-Subject: TypeAlias = Domain | Mailbox | Alias
+Subject: TypeAlias = Domain | Mailbox | Alias | Forwarding
 """A resource that the mail platform provisions."""
 
 
@@ -41,13 +42,16 @@ def pending_provision(subject: Subject, requested_at: datetime) -> Provision | N
     """Return the provision that a resource waits for, as it is when it has just been requested; None if it has none."""
     if subject.provision_id is None:
         return None
+    alias_id, forwarding_id, mailbox_id = None, None, None
     match subject:
         case Domain():
-            domain_id, mailbox_id, alias_id = subject.id, None, None
+            domain_id = subject.id
         case Mailbox():
-            domain_id, mailbox_id, alias_id = subject.domain_id, subject.id, None
+            domain_id, mailbox_id = subject.domain_id, subject.id
         case Alias():
             domain_id, mailbox_id, alias_id = subject.domain_id, subject.mailbox_id, subject.id
+        case Forwarding():
+            domain_id, mailbox_id, forwarding_id = subject.domain_id, subject.mailbox_id, subject.id
     return Provision(
         id=subject.provision_id,
         organization_id=subject.organization_id,
@@ -55,6 +59,7 @@ def pending_provision(subject: Subject, requested_at: datetime) -> Provision | N
         domain_id=domain_id,
         mailbox_id=mailbox_id,
         alias_id=alias_id,
+        forwarding_id=forwarding_id,
         kind=_kind(subject),
         requested_at=requested_at,
         next_attempt_at=requested_at,
@@ -82,8 +87,11 @@ def confirm_provision(
         return confirmed, move_mailbox(subject, MailboxEvent.PROVISIONED, domain_status, now, **changes)
     if isinstance(subject, Domain):
         return confirmed, replace(move_domain(subject, DomainEvent.PROVISIONED, now), provision_id=None)
-    if subject.status is AliasStatus.DELETING:  # with its domain: it is deprovisioned with its mailbox
-        return confirmed, replace(subject, provision_id=None)
+    if subject.status in {AliasStatus.DELETING, ForwardingStatus.DELETING}:
+        return confirmed, replace(subject, provision_id=None)  # with its domain: it is deprovisioned with its mailbox
+    if isinstance(subject, Forwarding):
+        check_transition(FORWARDING_TRANSITIONS, ForwardingEvent.PROVISIONED, subject.status, ForwardingStatus.READY)
+        return confirmed, replace(subject, status=ForwardingStatus.READY, provision_id=None, updated_at=now)
     check_transition(ALIAS_TRANSITIONS, AliasEvent.PROVISIONED, subject.status, AliasStatus.READY)
     return confirmed, replace(subject, status=AliasStatus.READY, provision_id=None, updated_at=now)
 
@@ -108,8 +116,14 @@ def _kind(subject: Subject) -> ProvisionKind:
     match subject:
         case Mailbox():
             return _KINDS[subject.provision]
-        case Domain(status=DomainStatus.DELETING) | Alias(status=AliasStatus.DELETING):
+        case (
+            Domain(status=DomainStatus.DELETING)
+            | Alias(status=AliasStatus.DELETING)
+            | Forwarding(status=ForwardingStatus.DELETING)
+        ):
             return ProvisionKind.DELETE
+        case Forwarding(status=ForwardingStatus.UPDATING):
+            return ProvisionKind.UPDATE
         case _:
             return ProvisionKind.CREATE
 

@@ -5,7 +5,7 @@ from datetime import datetime
 from enum import StrEnum
 from uuid import UUID, uuid5
 
-from postroomd.domain.model import Alias, Domain, Mailbox
+from postroomd.domain.model import Alias, Domain, Forwarding, Mailbox
 
 
 class ProvisionKind(StrEnum):
@@ -14,6 +14,7 @@ class ProvisionKind(StrEnum):
     CREATE = "create"
     RESTORE = "restore"
     DELETE = "delete"
+    UPDATE = "update"
 
 
 class ProvisionStatus(StrEnum):
@@ -26,10 +27,12 @@ class ProvisionStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Provision:
-    """Work for the mail platform: on an alias if `alias_id` is set, else on a mailbox, else on the domain itself.
+    """Work for the mail platform: on an alias if `alias_id` is set, on a forwarding if `forwarding_id` is, else on a
+    mailbox, else on the domain itself.
 
     `attempts` counts the reported failures, `error` is the reason of the last one, and the next attempt is due at
-    `next_attempt_at`.
+    `next_attempt_at`. `address` is the subject's, for a forwarding that of its mailbox. `forwarding_email` is a
+    forwarding's destination; `forwarding_keep_copy` and `forwarding_enabled` are its mailbox's settings.
     """
 
     id: str
@@ -38,6 +41,7 @@ class Provision:
     domain_id: str
     mailbox_id: str | None
     alias_id: str | None
+    forwarding_id: str | None
     kind: ProvisionKind
     requested_at: datetime
     next_attempt_at: datetime
@@ -46,12 +50,15 @@ class Provision:
     error: str | None = None
     settled_at: datetime | None = None
     address: str = ""
+    forwarding_email: str = ""
+    forwarding_keep_copy: bool = False
+    forwarding_enabled: bool = False
 
 
 _NAMESPACE = UUID("6f1d2a3e-52c5-4b0e-9a4a-0c3b8e6f7d21")
 
 
-def provision_id(subject: Domain | Mailbox | Alias, kind: ProvisionKind) -> str:
+def provision_id(subject: Domain | Mailbox | Alias | Forwarding, kind: ProvisionKind) -> str:
     """Return the id of a provision of a resource's next revision.
 
     It is derived from them, so that a rule which is applied again requests the same provision.

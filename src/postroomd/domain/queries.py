@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Generic, TypeVar
 
-from postroomd.domain.model import AliasStatus, DomainStatus, MailboxStatus
+from postroomd.domain.model import AliasStatus, DomainStatus, ForwardingStatus, MailboxStatus
 
 Item = TypeVar("Item")
 
@@ -64,6 +64,20 @@ class AliasQuery:
     mailbox_id: str | None = None
     project_id: str | None = None
     status: AliasStatus | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ForwardingQuery:
+    """A list of forwardings. Empty filters match everything; `page` counts from 1, and is 1 if `after` is set."""
+
+    ordering: Ordering
+    page: int
+    page_size: int
+    after: Position | None = None
+    mailbox_id: str | None = None
+    project_id: str | None = None
+    organization_id: str | None = None
+    status: ForwardingStatus | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,12 +10,13 @@ from google.protobuf.descriptor import ServiceDescriptor
 
 from postroom.v1alpha1 import mailbox_service_pb2
 from postroomd.gateway.body import BodyLimits
-from postroomd.gateway.channel import open_channel
+from postroomd.gateway.channel import ChannelSecurity, open_channel
 from postroomd.gateway.connection_table import ConnectionLimits, ConnectionTable
 from postroomd.gateway.endpoints import EndpointOptions
 from postroomd.gateway.handler import Gateway
 from postroomd.gateway.http_server import listen, open_server
 from postroomd.observability.metrics import HTTP_CONNECTIONS, sampling
+from postroomd.tls import PemFiles, Reloading, http_context
 
 SERVICES: Sequence[ServiceDescriptor] = tuple(mailbox_service_pb2.DESCRIPTOR.services_by_name.values())
 # Time for open connections to close after the drain. The drain comes first: aiohttp stops reading bodies at this point.
@@ -33,6 +34,11 @@ class GatewayConfig:
     max_requests: int = 128
     max_streams: int = 100
     gateway_secret: str | None = field(default=None, repr=False)
+    tls: PemFiles | None = None
+    """Certificate and key of HTTPS, and the authorities of client certificates; None: plain HTTP."""
+    grpc_tls: PemFiles | None = None
+    """Authorities of the service's certificate, and the gateway's own certificate; None: plain text."""
+    grpc_tls_server_name: str | None = None
     max_connections: int = 1_000
     max_connections_per_address: int = 0  # 0: no limit
     header_timeout_seconds: float = 10.0
@@ -80,18 +86,31 @@ async def open_gateway(
 ) -> AsyncIterator[tuple[Gateway, web.Server]]:
     """Compile the routes of `services`, open the gRPC channel and create the HTTP server, without listening yet.
 
-    On exit, the remaining requests are answered or cancelled before the channel is closed. Raises UnsupportedContract.
+    On exit, the remaining requests are answered or cancelled before the channel is closed. Raises UnsupportedContract
+    and CertificateError.
     """
     gateway = Gateway(services, config.endpoint_options, config.max_requests, config.cors_origins)
-    async with open_channel(
-        config.grpc_address,
-        max_calls=2 * config.max_requests,  # reads, and changes
-        max_streams=config.max_streams,
-        gateway_secret=config.gateway_secret,
-    ) as channel:
+    async with AsyncExitStack() as stack:
+        security = None
+        if config.grpc_tls is not None:
+            certificates = await asyncio.to_thread(Reloading, config.grpc_tls, "grpc-client")
+            security = ChannelSecurity(certificates, config.grpc_tls_server_name)
+        channel = await stack.enter_async_context(
+            open_channel(
+                config.grpc_address,
+                max_calls=2 * config.max_requests,  # reads, and changes
+                max_streams=config.max_streams,
+                gateway_secret=config.gateway_secret,
+                security=security,
+            )
+        )
+        if security is not None:
+            await stack.enter_async_context(security.certificates.watching())
         gateway.connect(channel)
-        async with open_server(gateway.handle, config.max_body_bytes, SHUTDOWN_SECONDS) as server:
-            yield gateway, server
+        yield (
+            gateway,
+            await stack.enter_async_context(open_server(gateway.handle, config.max_body_bytes, SHUTDOWN_SECONDS)),
+        )
 
 
 async def run_gateway(
@@ -103,7 +122,9 @@ async def run_gateway(
     reuse_port: bool = False,
     services: Sequence[ServiceDescriptor] = SERVICES,
 ) -> None:
-    """Serve until `stop` is set, then drain. Raises OSError if the address is not available, and UnsupportedContract.
+    """Serve until `stop` is set, then drain.
+
+    Raises OSError if the address is not available, CertificateError and UnsupportedContract.
 
     `ready` is called with the port once connections are accepted; port 0 selects a free one. The drain closes the
     listener, waits up to `drain_seconds` for requests in progress, and cancels the rest.
@@ -111,7 +132,12 @@ async def run_gateway(
     async with AsyncExitStack() as stack:
         gateway, server = await stack.enter_async_context(open_gateway(config, services))
         table = ConnectionTable(config.connection_limits)
-        listener = await listen(server, table, *http_address, reuse_port=reuse_port)
+        tls = None
+        if config.tls is not None:
+            certificates = await asyncio.to_thread(Reloading, config.tls, "http")
+            await stack.enter_async_context(certificates.watching())
+            tls = http_context(certificates)
+        listener = await listen(server, table, *http_address, tls=tls, reuse_port=reuse_port)
         stack.callback(listener.close)
         await stack.enter_async_context(sampling([(HTTP_CONNECTIONS.labels(), lambda: len(table))]))
         ready(listener.sockets[0].getsockname()[1])

@@ -1,19 +1,26 @@
 """gRPC connections from the gateway to the service."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from math import ceil
 from typing import Any
 
 import grpc
 
+from postroomd.tls import Reloading
+
 GATEWAY_SECRET = "x-gateway-secret"  # noqa: S105 # the name of a metadata entry
 
 MAX_DETAILS_BYTES = 1024 * 1024
+REPLACED_SECONDS = 60.0
+"""Time for calls to finish on a connection that was replaced."""
 
 # Reconnect within 3 s of the service's return: by default gRPC backs off up to 120 s between attempts and allows 20 s
 # for each. Here an attempt and the backoff after it take at most 1 s each. Calls in between fail immediately.
-_OPTIONS: tuple[tuple[str, int], ...] = (
+Options = tuple[tuple[str, int | str], ...]
+
+_OPTIONS: Options = (
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 1_000),  # despite its name, the timeout of one connection attempt
     ("grpc.max_reconnect_backoff_ms", 1_000),
@@ -30,6 +37,22 @@ _OPTIONS: tuple[tuple[str, int], ...] = (
 )
 
 
+@dataclass(frozen=True, slots=True)
+class ChannelSecurity:
+    """TLS of the connections: certificates that follow their files, and the name to expect in the service's."""
+
+    certificates: Reloading
+    server_name: str | None = None
+
+    def open(self, address: str, options: Options) -> grpc.aio.Channel:
+        """Open a connection with the current certificates."""
+        current = self.certificates.current
+        if self.server_name is not None:
+            options = (*options, ("grpc.ssl_target_name_override", self.server_name))
+        credentials = grpc.ssl_channel_credentials(current.ca, current.key, current.cert)
+        return grpc.aio.secure_channel(address, credentials, options=options)
+
+
 class ServiceChannel:
     """Several connections to the service, each call on the one with the fewest calls in progress.
 
@@ -37,19 +60,42 @@ class ServiceChannel:
     behind calls that may take long. Taking turns would not prevent that: slow calls could meet on one connection.
     """
 
-    def __init__(self, address: str, connections: int, gateway_secret: str | None) -> None:
-        # Without a pool of its own, each channel would share the one connection that an address has.
-        options = (*_OPTIONS, ("grpc.use_local_subchannel_pool", 1))
-        self.connections = [
-            _Connection(grpc.aio.insecure_channel(address, options=options)) for _ in range(connections)
-        ]
+    def __init__(
+        self, address: str, connections: int, gateway_secret: str | None, security: ChannelSecurity | None = None
+    ) -> None:
+        self._address = address
+        self._security = security
         self._gateway_secret = gateway_secret
+        self._stubs: list[_Stubs] = []
+        self._closing: set[asyncio.Task[None]] = set()
+        self.connections = [self._open() for _ in range(connections)]
+        if security is not None:
+            security.certificates.add_listener(self._reconnect)
 
     async def __aenter__(self) -> "ServiceChannel":
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        for task in self._closing:
+            task.cancel()
         await asyncio.gather(*(connection.channel.close() for connection in self.connections))
+
+    def _open(self) -> "_Connection":
+        # Without a pool of its own, each channel would share the one connection that an address has.
+        options = (*_OPTIONS, ("grpc.use_local_subchannel_pool", 1))
+        if self._security is not None:
+            return _Connection(self._security.open(self._address, options))
+        return _Connection(grpc.aio.insecure_channel(self._address, options=options))
+
+    def _reconnect(self, _certificates: object) -> None:
+        """Replace the connections by new ones with renewed certificates. Calls in progress finish on the old ones."""
+        for connection in self.connections:
+            task = asyncio.create_task(connection.channel.close(REPLACED_SECONDS))
+            self._closing.add(task)
+            task.add_done_callback(self._closing.discard)
+        self.connections = [self._open() for _ in self.connections]
+        for stubs in self._stubs:
+            stubs.create(self.connections)
 
     def unary_unary(
         self,
@@ -58,10 +104,10 @@ class ServiceChannel:
         response_deserializer: Callable[[bytes], Any] | None = None,
     ) -> Callable[..., "grpc.aio.UnaryUnaryCall[Any, Any]"]:
         """Return the function that calls a method; its arguments are those of grpc.aio."""
-        stubs = [
-            (connection, connection.channel.unary_unary(method, request_serializer, response_deserializer))
-            for connection in self.connections
-        ]
+        created = _Stubs(method, request_serializer, response_deserializer)
+        created.create(self.connections)
+        self._stubs.append(created)
+        stubs = created.stubs
 
         def call(
             request: Any, *, timeout: float, metadata: grpc.aio.Metadata | None = None
@@ -70,7 +116,7 @@ class ServiceChannel:
                 metadata = metadata or grpc.aio.Metadata()
                 metadata.add(GATEWAY_SECRET, self._gateway_secret)
             connection, stub = min(stubs, key=_calls_in_progress)
-            started = stub(request, timeout=timeout, metadata=metadata)
+            started: grpc.aio.UnaryUnaryCall[Any, Any] = stub(request, timeout=timeout, metadata=metadata)
             connection.calls += 1
             started.add_done_callback(connection.on_done)
             return started
@@ -89,17 +135,39 @@ class _Connection:
         self.calls -= 1
 
 
+class _Stubs:
+    """The callables of one method, one per connection: the same list after the connections are replaced."""
+
+    def __init__(
+        self,
+        method: str,
+        request_serializer: Callable[[Any], bytes] | None,
+        response_deserializer: Callable[[bytes], Any] | None,
+    ) -> None:
+        self._arguments = (method, request_serializer, response_deserializer)
+        self.stubs: list[tuple[_Connection, Any]] = []
+
+    def create(self, connections: Iterable[_Connection]) -> None:
+        """Replace the callables by those of the connections."""
+        self.stubs[:] = [(connection, connection.channel.unary_unary(*self._arguments)) for connection in connections]
+
+
 def _calls_in_progress(stub: tuple[_Connection, object]) -> int:
     return stub[0].calls
 
 
 def open_channel(
-    address: str, *, max_calls: int = 256, max_streams: int = 100, gateway_secret: str | None = None
+    address: str,
+    *,
+    max_calls: int = 256,
+    max_streams: int = 100,
+    gateway_secret: str | None = None,
+    security: ChannelSecurity | None = None,
 ) -> ServiceChannel:
     """Open connections for `max_calls` concurrent calls, which connect and reconnect by themselves.
 
     The service allows `max_streams` calls per connection. One more connection leaves room for health checks, and for
     calls that the service has not yet finished. With a `gateway_secret` the service believes the client addresses that
-    calls carry. Requires a running event loop.
+    calls carry. `security` is TLS; None: plain text. Requires a running event loop.
     """
-    return ServiceChannel(address, ceil(max_calls / max_streams) + 1, gateway_secret)
+    return ServiceChannel(address, ceil(max_calls / max_streams) + 1, gateway_secret, security)

@@ -1,16 +1,16 @@
 """One HTTP connection: timeouts of slow clients, and JSON responses to requests that are not valid HTTP."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from http import HTTPStatus
-from typing import cast
+from typing import Any, cast
 
 from aiohttp import hdrs, web
 
 from postroomd.gateway.addresses import canonical_address
-from postroomd.gateway.connection_table import CloseReason, ConnectionTable, Phase
+from postroomd.gateway.connection_table import CloseReason, ConnectionTable, Phase, TableEntry
 from postroomd.gateway.errors import error_response, internal_error
 from postroomd.gateway.headers import new_request_id
 from postroomd.gateway.metrics import count_unparsed
@@ -29,10 +29,19 @@ REFUSAL_SECONDS = 1.0  # time for the client to read the response before its ref
 class Connection(web.RequestHandler):
     """aiohttp's connection handler, which also tells the table what it waits for from its client."""
 
-    __slots__ = ("_phase", "_table", "_timer", "_unanswered", "address", "probes_only")
+    __slots__ = (
+        "_handshake",
+        "_phase",
+        "_table",
+        "_timer",
+        "_unanswered",
+        "address",
+        "client_certificate",
+        "probes_only",
+    )
 
-    def __init__(self, server: web.Server, table: ConnectionTable) -> None:
-        """Require a running event loop."""
+    def __init__(self, server: web.Server, table: ConnectionTable, handshake: TableEntry | None = None) -> None:
+        """Require a running event loop. `handshake` is the entry in the table that this connection replaces."""
         super().__init__(
             server,
             loop=asyncio.get_running_loop(),
@@ -41,11 +50,13 @@ class Connection(web.RequestHandler):
             keepalive_timeout=table.limits.idle_timeout_seconds,
         )
         self.address = ""
+        self.client_certificate = ""  # a name in the client's certificate, if one is required
         self.probes_only = False  # accepted beyond the maximum, for health checks
         self._table = table
         self._phase: Phase | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._unanswered = 0  # parsed requests without a complete response
+        self._handshake = handshake
 
     def client_address(self, request: web.BaseRequest) -> str:
         """Return the address of the client, behind a trusted proxy that of X-Forwarded-For."""
@@ -81,6 +92,10 @@ class Connection(web.RequestHandler):
         stream = cast(asyncio.Transport, transport)  # uvloop's transports are not instances of it
         peer = stream.get_extra_info("peername")
         self.address = canonical_address(peer[0]) if peer else ""
+        if self._handshake is not None:
+            self._table.remove(self._handshake)
+            self._handshake = None
+            self.client_certificate = _name_of(stream.get_extra_info("peercert"))
         if not self._table.admit(self):
             refused = RefusedConnection()
             stream.set_protocol(refused)
@@ -181,6 +196,15 @@ class Connection(web.RequestHandler):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+
+def _name_of(certificate: Mapping[str, Any] | None) -> str:
+    """Return the first alternative name of a verified certificate, or its common name."""
+    if not certificate:
+        return ""
+    names = [value for _, value in certificate.get("subjectAltName", ())]
+    subject = {name: value for part in certificate.get("subject", ()) for name, value in part}
+    return str(next(iter(names), subject.get("commonName", "")))
 
 
 class RefusedConnection(asyncio.Protocol):

@@ -162,6 +162,7 @@ def _log(request: web.BaseRequest, request_id: str, outcome: Outcome, started: f
     """Log a request that failed or may have changed something, without its path, query, headers and body."""
     if outcome.status < 400 and request.method in _SAFE_METHODS:
         return
+    certificate = cast(Connection, request.protocol).client_certificate
     logger.info(
         "call",
         request_id=request_id,
@@ -171,4 +172,5 @@ def _log(request: web.BaseRequest, request_id: str, outcome: Outcome, started: f
         status=outcome.status,
         type=outcome.type,
         duration_ms=round((time.perf_counter() - started) * 1000, 3),
+        **({"client_certificate": certificate} if certificate else {}),
     )

@@ -1,14 +1,17 @@
 """HTTP server of the gateway."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
+from typing import Any, Protocol
 
 from aiohttp import web
 
 from postroomd.gateway.connection_table import ConnectionTable
 from postroomd.gateway.connections import Connection
+from postroomd.gateway.tls_listener import TlsListener, bind
 
 
 @asynccontextmanager
@@ -29,10 +32,33 @@ async def open_server(
         await server.shutdown(shutdown_seconds)
 
 
+class Listener(Protocol):
+    """Accepts connections until it is closed."""
+
+    @property
+    def sockets(self) -> Sequence[Any]:
+        """The listening sockets."""
+
+    def close(self) -> None:
+        """Stop accepting."""
+
+
 async def listen(
-    server: web.Server, table: ConnectionTable, host: str, port: int, *, reuse_port: bool = False, backlog: int = 1024
-) -> asyncio.Server:
-    """Accept connections within the limits of the table. Raises OSError if the address is not available."""
+    server: web.Server,
+    table: ConnectionTable,
+    host: str,
+    port: int,
+    *,
+    tls: Callable[[], ssl.SSLContext] | None = None,
+    reuse_port: bool = False,
+    backlog: int = 1024,
+) -> Listener:
+    """Accept connections within the limits of the table. Raises OSError if the address is not available.
+
+    `tls` returns the context of a new connection; None: plain HTTP.
+    """
+    if tls is not None:
+        return TlsListener(server, table, tls, bind(host, port, reuse_port=reuse_port, backlog=backlog))
     accept = partial(Connection, server, table)
     loop = asyncio.get_running_loop()
     return await loop.create_server(accept, host, port, reuse_port=reuse_port or None, backlog=backlog)

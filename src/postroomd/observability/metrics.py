@@ -27,6 +27,7 @@ REFUSED_KINDS = (*CALL_KINDS, "key_lookups", "searches", "rate_limit")
 STEPS = tuple(kind for kind in StepKind if kind not in {StepKind.POLL, StepKind.DNS_LOOKUP})
 FAULT_KINDS = ("damaged", "file_replaced", "log_replaced", "disk_full", "io_error")
 FAILURES = (*StepKind, "database")
+CERTIFICATE_PURPOSES = ("grpc", "http", "grpc-client")
 
 # --- The service ------------------------------------------------------------------------------------------------------
 
@@ -157,9 +158,9 @@ REQUESTS_REFUSED = Counter(
 
 WORKER_STEPS = Counter(
     name="postroom_worker_steps_total",
-    help="Completed steps by kind: due mailboxes processed; domains and aliases provisioned; deleted domains and their"
-    " mailboxes purged, or handed to the mail platform; provisions confirmed where there is no mail platform; expired"
-    " idempotent responses deleted.",
+    help="Completed steps by kind: due mailboxes processed; domains, aliases and forwardings provisioned; deleted"
+    " domains and their mailboxes purged, or handed to the mail platform; provisions confirmed where there is no mail"
+    " platform; expired idempotent responses deleted.",
     unit="steps",
     processes=WORKER,
     label_values={"kind": STEPS},
@@ -195,6 +196,21 @@ WORKER_LAST_RUN = Gauge(
 
 # --- Every process ----------------------------------------------------------------------------------------------------
 
+CERTIFICATE_RELOADS = Counter(
+    name="postroom_certificate_reloads_total",
+    help="Reloads of TLS certificates after a change of their files; a failed one keeps the previous certificates.",
+    unit="reloads",
+    processes=(*SERVE, *GATEWAY),
+    label_values={"purpose": CERTIFICATE_PURPOSES, "outcome": ("loaded", "failed")},
+)
+CERTIFICATE_EXPIRY = Gauge(
+    name="postroom_certificate_expiry_timestamp_seconds",
+    help="End of the validity of the certificate in use; no series without TLS.",
+    unit="seconds since 1970",
+    processes=(*SERVE, *GATEWAY),
+    label_values={"purpose": DYNAMIC},
+    multiprocess_mode="livemin",
+)
 BUILD_INFO = Gauge(
     name="postroom_build_info",
     help="Always 1; the label is the version of Postroom.",
@@ -227,6 +243,8 @@ METRICS: Sequence[Metric[Any]] = (
     WORKER_FAILURES,
     WORKER_LAG,
     WORKER_LAST_RUN,
+    CERTIFICATE_RELOADS,
+    CERTIFICATE_EXPIRY,
     BUILD_INFO,
 )
 """All metrics, in the order of the table in docs/metrics.md."""

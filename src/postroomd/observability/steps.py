@@ -8,7 +8,7 @@ class StepKind(StrEnum):
 
     POLL = "poll"  # the query for due work
     DNS_LOOKUP = "dns_lookup"  # a domain's records
-    DOMAIN_ACTIVATION = "domain_activation"  # of a validated domain, with its aliases
+    DOMAIN_ACTIVATION = "domain_activation"  # of a validated domain, with its aliases and forwardings
     MAILBOX = "mailbox"  # a due date: of a period, a payment, a retention, or the activation of its domain
     DOMAIN_PURGE = "domain_purge"  # of a deleted domain, with its mailboxes
     PROVISION = "provision"  # confirmed by the worker, where there is no mail platform

@@ -51,7 +51,7 @@ RESPONSE_RETENTION = timedelta(hours=24)
 STATUS_DETAILS = "grpc-status-details-bin"
 
 # The first of these that occurs in an RPC's name is the resource that PermissionDenied names.
-_RESOURCES = ("Domain", "Mailbox", "Alias", "Payment", "Provision", "Transition")
+_RESOURCES = ("Domain", "Mailbox", "Alias", "Forwarding", "Payment", "Provision", "Transition")
 
 _NO_CALLER = {"access_key": None, "organization_id": None}
 
@@ -115,6 +115,7 @@ class Boundary:
     clock: Callable[[], datetime]
     admission: Admission
     rate_limits: RateLimits = NO_RATE_LIMITS
+    client_certificates: bool = False
     refuses_calls: Callable[[], bool] = lambda: False
     quotas: Quotas = DEFAULT_QUOTAS
     unauthenticated: RateLimitedWarning = field(default_factory=_unauthenticated_warning)
@@ -136,6 +137,7 @@ class Boundary:
         metrics = RpcMetrics(method)
         slots = self.admission.changes if mutating else self.admission.reads
         is_rate_limited = bool(self.rate_limits)
+        identify = client_certificate if self.client_certificates else _no_certificate
 
         async def call(_requests: object, grpc_context: Any) -> bytes:
             raw = await grpc_context.read()
@@ -182,7 +184,7 @@ class Boundary:
                         trailing += (("idempotency-replayed", "true"),)
             except asyncio.CancelledError:
                 metrics.completed("CANCELLED", started)
-                _log(caller, "CANCELLED", started)
+                _log(caller, "CANCELLED", started, identify(grpc_context))
                 raise
             except Exception as error:
                 if not isinstance(error, PostroomError):
@@ -196,7 +198,7 @@ class Boundary:
                     if isinstance(error, Unauthenticated):
                         self.unauthenticated.record()  # anyone could fill the log
                     else:
-                        _log(caller, code.name, started)
+                        _log(caller, code.name, started, identify(grpc_context))
                 details = (STATUS_DETAILS, status.SerializeToString())
                 await grpc_context.abort(code, status.message, (*trailing, *retry_pushback(error), details))
             finally:
@@ -204,7 +206,7 @@ class Boundary:
                     slots.release(caller.organization_id)
             metrics.completed("OK", started)
             if mutating:
-                _log(caller, "OK", started)
+                _log(caller, "OK", started, identify(grpc_context))
             grpc_context.set_trailing_metadata(trailing)
             return response
 
@@ -306,12 +308,26 @@ def _no_message() -> InvalidArguments:
     return InvalidArguments([Violation("request", Reason.FORMAT, message)])
 
 
-def _log(caller: Caller | None, code: str, started: float) -> None:
-    """Log one line for a failed or mutating call: caller, status code and duration."""
+def client_certificate(grpc_context: Any) -> Mapping[str, str]:
+    """Return the log field that names the client's certificate: its first alternative name, or its common name."""
+    authentication = grpc_context.auth_context()
+    for name in ("x509_subject_alternative_name", "x509_common_name"):
+        if values := authentication.get(name):
+            return {"client_certificate": values[0].decode("utf-8", "replace")}
+    return {}
+
+
+def _no_certificate(_: Any) -> Mapping[str, str]:
+    return {}
+
+
+def _log(caller: Caller | None, code: str, started: float, certificate: Mapping[str, str]) -> None:
+    """Log one line for a failed or mutating call: caller, its certificate, status code and duration."""
     severity = log.error if code in {"INTERNAL", "UNKNOWN"} else log.info
     severity(
         "call",
         code=code,
         duration_ms=round((perf_counter() - started) * 1_000, 3),
         **(caller.log_fields if caller else _NO_CALLER),
+        **certificate,
     )

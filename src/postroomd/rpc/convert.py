@@ -11,7 +11,7 @@ from functools import cache
 from typing import Any, Concatenate, ParamSpec, TypeVar
 from zlib import crc32
 
-from postroom.v1alpha1 import alias_pb2, domain_pb2, mailbox_pb2
+from postroom.v1alpha1 import alias_pb2, domain_pb2, forwarding_pb2, mailbox_pb2
 from postroomd.domain.errors import Reason, ResourceName, Stale
 from postroomd.domain.model import (
     Alias,
@@ -20,7 +20,10 @@ from postroomd.domain.model import (
     Domain,
     DomainRecord,
     DomainStatus,
+    Forwarding,
+    ForwardingStatus,
     Mailbox,
+    MailboxForwarding,
     MailboxStatus,
     MailboxView,
     RecordLevel,
@@ -32,7 +35,7 @@ from postroomd.domain.validation import Checker
 from postroomd.rpc.etags import etag_matches
 
 Member = TypeVar("Member", bound=StrEnum)
-Value = TypeVar("Value", Domain, Mailbox, Alias)
+Value = TypeVar("Value", Domain, Mailbox, Alias, Forwarding, MailboxForwarding)
 Arguments = ParamSpec("Arguments")
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -64,10 +67,12 @@ _DNS_TYPE = enum_numbers(DnsType, domain_pb2.DomainRecord.DnsType)
 _MAILBOX_STATUS = enum_numbers(MailboxStatus, mailbox_pb2.Mailbox.Status)
 _PERIOD = enum_numbers(SubscriptionPeriod, mailbox_pb2.Mailbox.SubscriptionPeriod)
 _ALIAS_STATUS = enum_numbers(AliasStatus, alias_pb2.Alias.Status)
+_FORWARDING_STATUS = enum_numbers(ForwardingStatus, forwarding_pb2.Forwarding.Status)
 
 DOMAIN_STATUSES = _members(DomainStatus, _DOMAIN_STATUS)
 MAILBOX_STATUSES = _members(MailboxStatus, _MAILBOX_STATUS)
 ALIAS_STATUSES = _members(AliasStatus, _ALIAS_STATUS)
+FORWARDING_STATUSES = _members(ForwardingStatus, _FORWARDING_STATUS)
 PERIODS = _members(SubscriptionPeriod, _PERIOD)
 
 
@@ -83,6 +88,7 @@ def _orderings(wrapper: Any, renamed: Mapping[str, str]) -> Mapping[int, Orderin
 DOMAIN_ORDERINGS = _orderings(domain_pb2.ListDomainsRequest.OrderBy, {})
 MAILBOX_ORDERINGS = _orderings(mailbox_pb2.ListMailboxesRequest.OrderBy, {})
 ALIAS_ORDERINGS = _orderings(alias_pb2.ListAliasesRequest.OrderBy, {"name": "email"})
+FORWARDING_ORDERINGS = _orderings(forwarding_pb2.ListForwardingsRequest.OrderBy, {})
 
 
 def optional_member(check: Checker, field: str, number: int, members: Mapping[int, Member]) -> Member | None:
@@ -125,7 +131,7 @@ def optional_timestamp(instant: datetime | None) -> Any:
     return None if instant is None else timestamp(instant)
 
 
-def etag(value: Mailbox | MailboxView | Alias) -> str:
+def etag(value: Mailbox | MailboxView | Alias | Forwarding | MailboxForwarding) -> str:
     """Return the etag of a resource: it changes with every revision."""
     return f"{value.revision:x}"
 
@@ -252,4 +258,29 @@ def alias_message(alias: Alias) -> alias_pb2.Alias:
         created_at=timestamp(alias.created_at),
         updated_at=timestamp(alias.updated_at),
         etag=etag(alias),
+    )
+
+
+def forwarding_message(forwarding: Forwarding) -> forwarding_pb2.Forwarding:
+    """Return the message of a forwarding."""
+    return forwarding_pb2.Forwarding(
+        id=forwarding.id,
+        mailbox_id=forwarding.mailbox_id,
+        email=forwarding.email,
+        status=_FORWARDING_STATUS[forwarding.status],
+        created_at=timestamp(forwarding.created_at),
+        updated_at=timestamp(forwarding.updated_at),
+        etag=etag(forwarding),
+    )
+
+
+def mailbox_forwarding_message(settings: MailboxForwarding) -> forwarding_pb2.MailboxForwarding:
+    """Return the message of the settings of a mailbox's forwardings."""
+    return forwarding_pb2.MailboxForwarding(
+        mailbox_id=settings.mailbox_id,
+        keep_copy=settings.keep_copy,
+        enabled=settings.enabled,
+        created_at=timestamp(settings.created_at),
+        updated_at=timestamp(settings.updated_at),
+        etag=etag(settings),
     )

@@ -12,11 +12,12 @@ from typing import Generic, Protocol, TypeVar
 from uuid import UUID
 
 from postroomd.domain.errors import Reason
-from postroomd.domain.queries import AliasQuery, DomainQuery, MailboxQuery, Page, Position
+from postroomd.domain.queries import AliasQuery, DomainQuery, ForwardingQuery, MailboxQuery, Page, Position
 from postroomd.domain.tenancy import Scope
 from postroomd.domain.validation import Checker
 
-Query = TypeVar("Query", DomainQuery, MailboxQuery, AliasQuery)
+Query = TypeVar("Query", DomainQuery, MailboxQuery, AliasQuery, ForwardingQuery)
+AnyQuery = DomainQuery | MailboxQuery | AliasQuery | ForwardingQuery
 Item = TypeVar("Item")
 
 DIGEST_BYTES = 9  # a multiple of 3, so that base64 needs no padding between digest and position
@@ -57,7 +58,7 @@ def with_page_token(check: Checker, request: ListRequest, scope: Scope, query: Q
         return query
 
 
-def list_result(page: Page[Item], scope: Scope, query: DomainQuery | MailboxQuery | AliasQuery) -> ListResult[Item]:
+def list_result(page: Page[Item], scope: Scope, query: AnyQuery) -> ListResult[Item]:
     """Return a page of a query with the token of the next page."""
     if not page.has_more:
         return ListResult(page, "")
@@ -68,7 +69,7 @@ def list_result(page: Page[Item], scope: Scope, query: DomainQuery | MailboxQuer
     return ListResult(page, urlsafe_b64encode(_digest(scope, query) + position).decode().rstrip("="))
 
 
-def _position(token: str, scope: Scope, query: DomainQuery | MailboxQuery | AliasQuery) -> Position:
+def _position(token: str, scope: Scope, query: AnyQuery) -> Position:
     """Return the position that a token of the query encodes. Raises ValueError for any other token."""
     decoded = b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)
     if decoded[:DIGEST_BYTES] != _digest(scope, query):
@@ -94,7 +95,7 @@ def _value(field: str, text: str) -> datetime | str | int:
     return text
 
 
-def _digest(scope: Scope, query: DomainQuery | MailboxQuery | AliasQuery) -> bytes:
+def _digest(scope: Scope, query: AnyQuery) -> bytes:
     """Return the digest of scope, order and filters: the page size may change between pages."""
     unpaged = replace(query, page=1, page_size=1, after=None)
     return sha256(repr((scope, unpaged)).encode()).digest()[:DIGEST_BYTES]

@@ -62,8 +62,9 @@ def _precondition_failure(error: e.PreconditionFailed) -> Details:
 
 
 def _quota_failure(error: e.QuotaExceeded) -> Details:
-    subject = f"{error.subject.type}/{error.subject.id}"
-    violation = error_details_pb2.QuotaFailure.Violation(subject=subject, description=str(error))
+    violation = error_details_pb2.QuotaFailure.Violation(
+        subject=f"{error.owner.type}/{error.owner.id}", description=str(error)
+    )
     yield error_details_pb2.QuotaFailure(violations=[violation])
 
 

@@ -11,7 +11,14 @@ from postroomd.observability.logs import get_logger
 from postroomd.observability.metrics import register_metrics
 from postroomd.runtime.channel import FAILED, READY, Channel
 from postroomd.runtime.errors import operator_message
-from postroomd.runtime.processes import STOP_SIGNALS, configure_logs, load_main, run_in_loop, stop_on_signals
+from postroomd.runtime.processes import (
+    STOP_SIGNALS,
+    configure_logs,
+    load_main,
+    raise_open_files_limit,
+    run_in_loop,
+    stop_on_signals,
+)
 from postroomd.settings import Settings
 
 MAX_PROCESS_NAME = 15  # bytes, on Linux
@@ -25,6 +32,7 @@ def run_child(name: str, settings: Settings, end: socket.socket, clock: Clock) -
     """
     set_process_name(f"postroom {name}")
     configure_logs(name, settings)
+    raise_open_files_limit()
     parent = Channel(end)
     try:
         register_metrics(name)

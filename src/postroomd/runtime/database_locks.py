@@ -1,8 +1,8 @@
 """One service and one worker per SQLite file. PostgreSQL takes any number."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from time import monotonic
 
@@ -35,6 +35,22 @@ async def database_lock(settings: Settings, holder: Holder) -> AsyncIterator[Non
         yield
     finally:
         lock.release()
+
+
+@contextmanager
+def all_database_locks(database: Path) -> Iterator[None]:
+    """Hold both locks during the block. Raises FatalError at once if a service or a worker holds one."""
+    held: list[ProcessLock] = []
+    try:
+        for holder in _NAMES:
+            lock = ProcessLock(database, holder)
+            if not lock.try_acquire():
+                raise FatalError(refusal(database, holder, lock))
+            held.append(lock)
+        yield
+    finally:
+        for lock in held:
+            lock.release()
 
 
 def refusal(database: Path, holder: Holder, lock: ProcessLock) -> str:

@@ -1,6 +1,7 @@
 """Failures that end a process, reported to the operator as one line on stderr."""
 
 from postroomd.domain.errors import PostroomError, StorageUnavailable
+from postroomd.tls import CertificateError
 
 
 class FatalError(Exception):
@@ -17,7 +18,7 @@ def operator_message(error: BaseException) -> str | None:
     """Return one line about an error that the operator can fix; None for a bug, which needs its traceback."""
     if isinstance(error, StorageUnavailable) and error.reason:
         return error.reason
-    if isinstance(error, PostroomError | FatalError):
+    if isinstance(error, PostroomError | FatalError | CertificateError):
         return str(error)
     if isinstance(error, OSError):
         reason = error.strerror or str(error)

@@ -7,13 +7,22 @@ from postroomd.clock import Clock
 from postroomd.gateway.app import GatewayConfig, run_gateway
 from postroomd.net import join_address, split_address, split_list
 from postroomd.runtime.errors import listen_error
+from postroomd.runtime.security import channel_files, gateway_files, require_secure
 from postroomd.settings import Settings
 
 
 async def run(settings: Settings, stop: asyncio.Event, ready: Callable[..., None], _clock: Clock) -> None:
-    """Serve HTTP until `stop` is set. Calls `ready` with the bound HOST:PORT. Raises FatalError."""
+    """Serve HTTP until `stop` is set. Calls `ready` with the bound HOST:PORT.
+
+    Raises FatalError and CertificateError.
+    """
+    files = gateway_files(settings)
+    require_secure(settings, "--http-address", settings.http_address, files)
     config = GatewayConfig(
         grpc_address=settings.grpc_address,
+        tls=files,
+        grpc_tls=channel_files(settings),
+        grpc_tls_server_name=settings.grpc_tls_server_name,
         max_body_bytes=settings.max_body_bytes,
         max_requests=settings.max_requests,
         max_streams=settings.max_streams,

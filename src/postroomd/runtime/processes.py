@@ -6,6 +6,7 @@ SIGTERM or SIGINT make a process drain and exit; a second signal ends it at once
 import asyncio
 import gc
 import os
+import resource
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -23,6 +24,7 @@ Ready = Callable[..., None]
 Main = Callable[[Settings, asyncio.Event, Ready, Clock], Awaitable[None]]
 """Main function of a process: runs until the event is set, and calls Ready once with the addresses it listens on."""
 
+MAX_OPEN_FILES = 65_536
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -60,6 +62,7 @@ def run_process(name: str, settings: Settings) -> None:
     if name != "gateway":
         require_database(settings)
     configure_logs(name, settings)
+    raise_open_files_limit()
     log = get_logger(__name__)
 
     async def run(main: Main) -> None:
@@ -87,6 +90,18 @@ def configure_logs(name: str, settings: Settings) -> None:
     # gRPC's core writes to stderr in a format of its own; its errors reach us as exceptions as well.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     logs.configure(settings.log_level, settings.log_format, process=name)
+
+
+def raise_open_files_limit() -> int:
+    """Raise the number of files that this process may open to the hard limit, and return it.
+
+    The usual soft limit, 1,024, is for programs that use select(). Connections alone could exhaust it; then neither
+    further connections nor the database can be opened.
+    """
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    limit = MAX_OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, MAX_OPEN_FILES)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
+    return limit
 
 
 @asynccontextmanager

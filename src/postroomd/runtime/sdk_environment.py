@@ -12,9 +12,9 @@ from postroomd.runtime.keys import IssuedKey
 SECRET = "SCW_SECRET_KEY"  # noqa: S105 - the variable's name
 
 
-def api_url(http_address: str) -> str:
+def api_url(http_address: str, *, tls: bool) -> str:
     """Return the URL of the gateway that listens on `http_address`."""
-    return f"http://{connectable(http_address)}"
+    return f"{'https' if tls else 'http'}://{connectable(http_address)}"
 
 
 def sdk_environment(issued: IssuedKey, api_url: str) -> dict[str, str]:

@@ -26,6 +26,7 @@ from postroomd.rpc.client_address import ClientAddresses
 from postroomd.rpc.convert import ServiceUrls
 from postroomd.rpc.cpu_pool import CpuPool, default_threads
 from postroomd.rpc.domains import DomainServicer
+from postroomd.rpc.forwardings import ForwardingServicer
 from postroomd.rpc.hashing import PasswordHashing, estimated_hash_seconds
 from postroomd.rpc.health import SERVICE as HEALTH_SERVICE
 from postroomd.rpc.health import Health
@@ -36,10 +37,12 @@ from postroomd.rpc.searches import SearchLimits
 from postroomd.rpc.server import Handlers, Server
 from postroomd.runtime.database_locks import database_lock
 from postroomd.runtime.health import HealthUpdates
+from postroomd.runtime.security import require_secure, service_files
 from postroomd.settings import Settings
 from postroomd.storage.migrations import require_current
 from postroomd.storage.opening import ReplicaUrl, open_repository
 from postroomd.storage.protocols.repository import Repository
+from postroomd.tls import Reloading, grpc_server_credentials
 
 SERVICE = mailbox_service_pb2.DESCRIPTOR.services_by_name["MailboxService"]
 ADMIN_SERVICE = admin_service_pb2.DESCRIPTOR.services_by_name["AdminService"]
@@ -59,6 +62,7 @@ _OPTIONS = (
     # Clients reconnect every 30 minutes, so that calls spread to services added in the meantime.
     ("grpc.max_connection_age_ms", 1_800_000),
     ("grpc.max_connection_age_grace_ms", 60_000),
+    ("grpc.max_connection_idle_ms", 120_000),  # without a call; clients reconnect with the next one
     # Floods: gRPC reads a connection's calls into memory before it asks whether anything handles them.
     ("grpc.max_metadata_size", MAX_METADATA_BYTES),
     ("grpc.absolute_max_metadata_size", 2 * MAX_METADATA_BYTES),
@@ -72,11 +76,19 @@ log = get_logger()
 async def serve(settings: Settings, stop: asyncio.Event, ready: Callable[..., None], clock: Clock) -> None:
     """Serve gRPC until `stop` is set, then drain. Calls `ready` with the bound HOST:PORT and that of the admin service.
 
-    Raises SchemaMismatch, StorageUnavailable, FatalError, and OSError if an address can't be bound.
+    Raises SchemaMismatch, StorageUnavailable, FatalError, CertificateError, and OSError if an address can't be bound.
     """
     now = clock.now
     url = settings.database_url.get_secret_value()
+    files = service_files(settings)
+    require_secure(settings, "--grpc-address", settings.grpc_address, files)
+    if settings.admin_address:
+        require_secure(settings, "--admin-address", settings.admin_address, files)
     async with AsyncExitStack() as cleanups:
+        certificates = None
+        if files is not None:
+            certificates = await asyncio.to_thread(Reloading, files, "grpc")
+            await cleanups.enter_async_context(certificates.watching())
         await cleanups.enter_async_context(database_lock(settings, "serve"))
         await asyncio.to_thread(require_current, url)
         repository = await open_repository(
@@ -107,6 +119,7 @@ async def serve(settings: Settings, stop: asyncio.Event, ready: Callable[..., No
             clock=now,
             admission=admissions[0],
             rate_limits=RateLimits(settings.rate_limit, settings.organization_rate_limit),
+            client_certificates=settings.tls_client_ca is not None,
             refuses_calls=lambda: health.calls_refused,
             quotas=settings.quotas(),
         )
@@ -128,13 +141,14 @@ async def serve(settings: Settings, stop: asyncio.Event, ready: Callable[..., No
             options = (
                 *_OPTIONS,
                 ("grpc.max_concurrent_streams", settings.max_streams),
+                ("grpc.max_allowed_incoming_connections", settings.max_grpc_connections),
                 ("grpc.so_reuseport", int(settings.processes > 1)),
             )
             served = {**handlers, **health.handlers()}
             if settings.grpc_reflection:
                 served |= reflection_handlers((service.full_name, HEALTH_SERVICE.full_name))
             server = Server(served, options)
-            bound.append(f"{address.rpartition(':')[0]}:{_bind(server, address)}")
+            bound.append(f"{address.rpartition(':')[0]}:{_bind(server, address, certificates)}")
             await server.start()
             servers.append(server)
         health_updates = asyncio.create_task(updates.run(stop))
@@ -172,7 +186,13 @@ def _admin_handlers(
 ) -> Handlers:
     authenticator = Authenticator(repository.admin_keys.find, operator_caller, clock, settings.key_cache_seconds)
     servicer = AdminServicer(administration=repository.administration, policy=settings.lifecycle_policy(), clock=clock)
-    boundary = Boundary(repository=repository, authenticator=authenticator, clock=clock, admission=admission)
+    boundary = Boundary(
+        repository=repository,
+        authenticator=authenticator,
+        clock=clock,
+        admission=admission,
+        client_certificates=settings.tls_client_ca is not None,
+    )
     return boundary.handlers(ADMIN_SERVICE, servicer.rpcs())
 
 
@@ -204,7 +224,8 @@ def _rpcs(
         clock=clock,
     )
     aliases = AliasServicer(aliases=repository.aliases, policy=policy, quotas=settings.quotas(), clock=clock)
-    return {**domains.rpcs(), **mailboxes.rpcs(), **aliases.rpcs()}
+    forwardings = ForwardingServicer(forwardings=repository.forwardings, policy=policy, clock=clock)
+    return {**domains.rpcs(), **mailboxes.rpcs(), **aliases.rpcs(), **forwardings.rpcs()}
 
 
 def _sampled_gauges(admissions: Sequence[Admission]) -> Iterator[tuple[Settable, Callable[[], float]]]:
@@ -282,9 +303,12 @@ def _urls(settings: Settings) -> ServiceUrls:
     )
 
 
-def _bind(server: Server, address: str) -> int:
+def _bind(server: Server, address: str, certificates: Reloading | None) -> int:
     try:
-        port = server.add_insecure_port(address)
+        if certificates is None:
+            port = server.add_insecure_port(address)
+        else:
+            port = server.add_secure_port(address, grpc_server_credentials(certificates))
     except RuntimeError:
         port = 0
     if port == 0:

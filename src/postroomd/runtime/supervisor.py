@@ -9,6 +9,7 @@ import asyncio
 import os
 import secrets
 import signal
+import ssl
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
@@ -30,6 +31,7 @@ from postroomd.runtime.forking import Child, fork
 from postroomd.runtime.keys import issue_key
 from postroomd.runtime.processes import STOP_SIGNALS, serving_metrics
 from postroomd.runtime.sdk_environment import SECRET, api_url, export_lines, sdk_environment, withheld, write_env_file
+from postroomd.runtime.security import with_channel_security
 from postroomd.settings import UpSettings
 from postroomd.storage.protocols.repository import Repository
 
@@ -46,7 +48,7 @@ def supervise(settings: UpSettings, env_file: Path | None, clock_address: str | 
     With a `clock_address`, all processes use a trial clock, which is served there.
     """
     clock = TrialClock() if clock_address else Clock()
-    settings = with_gateway_secret(settings)
+    settings = with_channel_security(with_gateway_secret(settings))
     # Signals that arrive while the children are forked stay pending until each process has installed its handlers.
     signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
     with shared_metrics_directory(enabled=settings.metrics_address is not None):
@@ -163,9 +165,11 @@ class _Supervisor:
                 self._gateway.start(connectable(bound))
             (http_address,) = await self._gateway.ready
             await self._worker.ready
-            await _wait_until_ready(connectable(http_address))
+            tls = self._settings.http_tls_cert is not None
+            if self._settings.http_tls_client_ca is None:  # otherwise the probe would need a certificate of its own
+                await _wait_until_ready(connectable(http_address), tls=tls)
             clock = await self._serve_clock()
-            environment = await self._environment(repository, api_url(http_address))
+            environment = await self._environment(repository, api_url(http_address, tls=tls))
         # The file is written last: whoever waits for it finds the addresses printed.
         _print_start(
             withheld(environment) if self._env_file else environment,
@@ -227,14 +231,18 @@ async def _first_of(*futures: asyncio.Future[Any]) -> None:
     await asyncio.wait(futures, return_when=asyncio.FIRST_COMPLETED)
 
 
-async def _wait_until_ready(http_address: str) -> None:
-    """Poll GET /readyz until it returns 200. Raises FatalError after READY_TIMEOUT_SECONDS."""
+async def _wait_until_ready(http_address: str, *, tls: bool) -> None:
+    """Poll GET /readyz until it returns 200. Raises FatalError after READY_TIMEOUT_SECONDS.
+
+    The probe sends nothing secret, and the certificate is for another name than the loopback address.
+    """
+    context = ssl._create_unverified_context() if tls else None  # noqa: S323
     host, port = split_address(http_address)
     request = f"GET /readyz HTTP/1.1\r\nHost: {http_address}\r\nConnection: close\r\n\r\n".encode()
     try:
         async with asyncio.timeout(READY_TIMEOUT_SECONDS):
             while True:
-                reader, writer = await asyncio.open_connection(host, port)
+                reader, writer = await asyncio.open_connection(host, port, ssl=context)
                 writer.write(request)
                 status = await reader.readline()
                 writer.close()

@@ -3,9 +3,9 @@
 import sys
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationInfo, field_validator
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from postroomd.domain.policy import LifecyclePolicy, Quotas
@@ -76,7 +76,8 @@ Retention = Annotated[Duration, Field(ge=timedelta(seconds=1), le=timedelta(days
 _TENANCY = ("keys create", "keys list", "keys revoke", "projects create", "projects list")
 _ADMIN = ("admin-keys create", "admin-keys list", "admin-keys revoke", "history")
 _PROCESSES = ("up", "serve", "gateway", "worker")
-_DATABASE = ("up", "serve", "worker", "migrate", *_TENANCY, *_ADMIN)
+_BACKUP = ("backup", "restore")
+_DATABASE = ("up", "serve", "worker", "migrate", *_BACKUP, *_TENANCY, *_ADMIN)
 _ALL = (*_PROCESSES, "migrate", *_TENANCY, *_ADMIN)
 _RULES = ("up", "serve", "worker")
 _SERVICE = ("up", "serve")
@@ -130,12 +131,58 @@ class Settings(BaseSettings):
     grpc_reflection: bool = _setting(
         False, _SERVICE, "`true` enables server reflection, by which grpcurl and similar clients learn the contract."
     )
+    tls_cert: Path | None = _setting(
+        None,
+        _SERVICE,
+        "Certificate chain of the gRPC services in PEM format, which enables TLS; read again when it changes.",
+    )
+    tls_key: Path | None = _setting(None, _SERVICE, "Private key of `--tls-cert` in PEM format, without passphrase.")
+    tls_client_ca: Path | None = _setting(
+        None, _SERVICE, "Authorities of client certificates in PEM format; every gRPC client must then present one."
+    )
+    grpc_tls_ca: Path | None = _setting(
+        None,
+        _GATEWAY,
+        "Authorities of the service's certificate in PEM format, which enables TLS from the gateway to the service;"
+        " `up` uses the certificate itself.",
+    )
+    grpc_tls_cert: Path | None = _setting(
+        None, _GATEWAY, "Certificate chain of the gateway in PEM format, for a service with `--tls-client-ca`."
+    )
+    grpc_tls_key: Path | None = _setting(
+        None, _GATEWAY, "Private key of `--grpc-tls-cert` in PEM format, without passphrase."
+    )
+    grpc_tls_server_name: HostName | None = _setting(
+        None, _GATEWAY, "Name in the service's certificate, where it is not the host of `--grpc-address`."
+    )
+    http_tls_cert: Path | None = _setting(
+        None, (*_GATEWAY, "keys create"), "Certificate chain of the REST gateway in PEM format, which enables HTTPS."
+    )
+    http_tls_key: Path | None = _setting(
+        None, (*_GATEWAY, "keys create"), "Private key of `--http-tls-cert` in PEM format, without passphrase."
+    )
+    http_tls_client_ca: Path | None = _setting(
+        None, _GATEWAY, "Authorities of client certificates in PEM format; every REST client must then present one."
+    )
+    insecure: bool = _setting(
+        False,
+        ("up", "serve", "gateway"),
+        "`true` allows addresses that other machines reach without TLS, behind a proxy that speaks it.",
+    )
     max_streams: int = _setting(
         100,
         ("up", "serve", "gateway"),
         "Maximum concurrent calls per gRPC connection; a gateway opens as many connections as it needs.",
         ge=1,
         le=10_000,
+    )
+    max_grpc_connections: int = _setting(
+        1_000,
+        _SERVICE,
+        "Maximum open gRPC connections per process and address; further ones are closed, those without calls after 2"
+        " minutes.",
+        ge=16,
+        le=1_000_000,
     )
     gateway_secret: SecretStr | None = _setting(
         None,
@@ -460,6 +507,21 @@ class Settings(BaseSettings):
             )
         return retention
 
+    @model_validator(mode="after")
+    def _validate_certificates(self) -> Self:
+        """Raise ValueError for a certificate without its key, and for options without the certificate they extend."""
+        for certificate in ("tls_cert", "grpc_tls_cert", "http_tls_cert"):
+            key = certificate.removesuffix("cert") + "key"
+            if (getattr(self, certificate) is None) != (getattr(self, key) is None):
+                raise ValueError(f"{_flag(certificate)} and {_flag(key)} belong together: set both or neither")
+        for option, needed in (
+            ("tls_client_ca", "tls_cert"),
+            ("http_tls_client_ca", "http_tls_cert"),
+        ):
+            if getattr(self, option) is not None and getattr(self, needed) is None:
+                raise ValueError(f"{_flag(option)} needs {_flag(needed)}: client certificates are part of TLS")
+        return self
+
     def lifecycle_policy(self) -> LifecyclePolicy:
         """Return the settings that the rules of mailboxes and domains depend on."""
         return LifecyclePolicy(
@@ -494,6 +556,10 @@ class Settings(BaseSettings):
     def database_path(self) -> Path:
         """The database file; for SQLite only."""
         return Path(self.database_url.get_secret_value().removeprefix(SQLITE_PREFIX))
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
 
 
 class UpSettings(Settings):

@@ -1,6 +1,6 @@
 """Settings from command-line flags and environment variables, and how these are named and documented."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from datetime import timedelta
 
 from pydantic import SecretStr, ValidationError
@@ -57,12 +57,19 @@ def load_settings(flags: Mapping[str, str | None], kind: type[Settings] = Settin
         return kind(**given)  # type: ignore[arg-type] # strings, parsed by the validators
     except ValidationError as error:
         faults = [
-            f"{flag(name) if name in given else variable(name)}: {fault['msg'].removeprefix('Value error, ')}"
+            _prefix(fault["loc"], given) + fault["msg"].removeprefix("Value error, ")
             for fault in error.errors(include_url=False, include_input=False, include_context=False)
-            for name in [str(fault["loc"][0])]
         ]
     # Outside the handler, so that the dropped error, which holds the values, is not its context.
     raise InvalidSetting("; ".join(faults))
+
+
+def _prefix(location: tuple[int | str, ...], given: Collection[str]) -> str:
+    """Return the name of an invalid setting as the operator wrote it; empty for a fault that concerns several."""
+    if not location:
+        return ""
+    name = str(location[0])
+    return f"{flag(name) if name in given else variable(name)}: "
 
 
 def markdown_table() -> str:

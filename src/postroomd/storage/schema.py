@@ -37,6 +37,7 @@ from postroomd.domain.model import (
     AliasStatus,
     DnsType,
     DomainStatus,
+    ForwardingStatus,
     MailboxStatus,
     RecordLevel,
     RecordStatus,
@@ -259,6 +260,41 @@ TO_REQUEST = (
 
 partial_index("ix_aliases_to_request", aliases.c.domain_id, where=and_(*TO_REQUEST))
 
+forwardings = Table(
+    "forwardings",
+    metadata,
+    _id(primary_key=True),
+    *_owner(),
+    Column("domain_id", ID, ForeignKey(domains.c.id), nullable=False),
+    Column("mailbox_id", ID, ForeignKey(mailboxes.c.id, ondelete="CASCADE"), nullable=False),
+    Column("email", OCTETS, nullable=False),  # the destination
+    Column("status", Named(ForwardingStatus), nullable=False),
+    *_times(),
+    _revision(),
+    Column("provision_id", ID),
+    UniqueConstraint("mailbox_id", "email"),
+)
+
+FORWARDINGS_TO_REQUEST = (
+    forwardings.c.status == _literal(forwardings.c.status, ForwardingStatus.PROVISIONING),
+    forwardings.c.provision_id.is_(None),
+)
+"""Conditions: the forwarding awaits its provision, which is requested once its domain is ready."""
+
+partial_index("ix_forwardings_to_request", forwardings.c.domain_id, where=and_(*FORWARDINGS_TO_REQUEST))
+
+# The settings of each mailbox's forwardings, once they have been changed. Others have those of `default_settings`.
+mailbox_forwardings = Table(
+    "mailbox_forwardings",
+    metadata,
+    Column("mailbox_id", ID, ForeignKey(mailboxes.c.id, ondelete="CASCADE"), primary_key=True),
+    *_owner(),
+    Column("keep_copy", Boolean, nullable=False),
+    Column("enabled", Boolean, nullable=False),
+    *_times(),
+    _revision(),
+)
+
 # The owner of each address: either a mailbox or an alias. The primary key makes addresses unique.
 addresses = Table(
     "addresses",
@@ -321,6 +357,7 @@ provisions = Table(
     Column("requested_at", Instant, nullable=False),
     Column("next_attempt_at", Instant, nullable=False),
     Column("settled_at", Instant),
+    Column("forwarding_id", ID),
 )
 PENDING_PROVISION = provisions.c.status == _literal(provisions.c.status, ProvisionStatus.PENDING)
 """Condition: the mail platform has not confirmed the provision."""
@@ -371,10 +408,10 @@ HISTORY_INDEXES = (
 )
 """Indexes that serve the removal. Migrations build them afterwards: writers do not wait."""
 
-# Total counts of lists by project, resource and status, and by domain and status. Triggers maintain both (migration
-# 0004), so that no writer can forget them, and delete rows whose count becomes 0. A total adds up a few rows however
-# many domains there are. A change of status locks its rows until the commit: on PostgreSQL such changes of one project
-# are serialized, as its creations are.
+# Total counts of lists by project, resource and status, and by domain and status. Triggers maintain both (migrations
+# 0004 and 0009), so that no writer can forget them, and delete rows whose count becomes 0. A total adds up a few rows
+# however many domains there are. A change of status locks its rows until the commit: on PostgreSQL such changes of one
+# project are serialized, as its creations are.
 project_counts = Table(
     "project_counts",
     metadata,
@@ -416,6 +453,8 @@ TENANT_TABLES = (
     domain_records,
     mailboxes,
     aliases,
+    forwardings,
+    mailbox_forwardings,
     addresses,
     idempotency_keys,
     payments,
@@ -432,6 +471,7 @@ LIST_INDEXES = (
     (domains, ("organization_id", "project_id"), ("created_at", "updated_at", "name", "mailbox_total_count")),
     (mailboxes, ("organization_id", "project_id", "domain_id"), ("created_at", "updated_at", "email")),
     (aliases, ("organization_id", "project_id", "mailbox_id"), ("created_at", "updated_at", "email")),
+    (forwardings, ("organization_id", "project_id", "mailbox_id"), ("created_at", "updated_at", "email")),
 )
 """Table, the columns that a list is filtered by, and those it is ordered by: one index per pair.
 
@@ -452,6 +492,7 @@ for _table, _filters, _orders in LIST_INDEXES:
 Index("ix_mailboxes_domain_id", mailboxes.c.domain_id)
 Index("ix_aliases_domain_id", aliases.c.domain_id)
 Index("ix_aliases_mailbox_id", aliases.c.mailbox_id)
+Index("ix_forwardings_domain_id", forwardings.c.domain_id)
 Index("ix_domains_project_id", domains.c.project_id)
 
 SEARCHED = ((mailboxes, "email"), (domains, "name"))

@@ -30,8 +30,8 @@ async def run_loop(worker: Worker, stop: asyncio.Event, clock: Clock, interval: 
             lookups.collect()
             try:
                 delay = await _run_pass(worker, backoff, lookups, clock, interval)
-            except StorageUnavailable:
-                _report_unavailable()
+            except StorageUnavailable as error:
+                _report_unavailable(error)
                 delay = interval
             if delay:
                 await clock.wait({stopping, *lookups.tasks}, delay.total_seconds())
@@ -92,20 +92,21 @@ class _Lookups:
         try:
             if self._pool.collect():
                 self._not_before = self._loop.time()
-        except StorageUnavailable:
-            _report_unavailable()
+        except StorageUnavailable as error:
+            _report_unavailable(error)
             self._not_before = self._loop.time() + self._interval
 
     async def close(self) -> None:
         """Wait for the running lookups."""
         try:
             await self._pool.close()
-        except StorageUnavailable:
-            _report_unavailable()
+        except StorageUnavailable as error:
+            _report_unavailable(error)
 
 
-def _report_unavailable() -> None:
-    log.warning("database unavailable, retrying")
+def _report_unavailable(error: StorageUnavailable) -> None:
+    if not error.reason:  # the storage has logged the reason, once
+        log.warning("database unavailable, retrying")
     WORKER_FAILURES.labels("database").inc()
 
 

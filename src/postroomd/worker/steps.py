@@ -15,6 +15,7 @@ from postroomd.domain.backoff import backoff_delay
 from postroomd.domain.context import WORKER
 from postroomd.domain.domains import activate_domain, purge_domain, settle_validation
 from postroomd.domain.errors import PostroomError, StorageUnavailable
+from postroomd.domain.forwardings import request_forwarding
 from postroomd.domain.mailboxes import advance_mailbox, purge_with_domain
 from postroomd.domain.model import DomainStatus, Mailbox, RecordStatus
 from postroomd.domain.policy import LifecyclePolicy
@@ -75,13 +76,14 @@ class Worker:
         """Return the steps, except lookups, in their order. Each returns the number of steps taken."""
         activation_rule = partial(activate_domain, interval=self.revalidation_interval, now=now)
         alias_rule = partial(request_alias, domain_status=DomainStatus.READY)
+        forwarding_rule = partial(request_forwarding, domain_status=DomainStatus.READY)
         mailbox_rule = partial(purge_with_domain, policy=self.policy)
         domain_rule = partial(purge_domain, policy=self.policy)
         work = self.work
         return {
             StepKind.DOMAIN_ACTIVATION: lambda skipping: _count(
                 StepKind.DOMAIN_ACTIVATION,
-                work.activate_domains(activation_rule, alias_rule, now, BATCH_SIZE, skipping),
+                work.activate_domains(activation_rule, alias_rule, forwarding_rule, now, BATCH_SIZE, skipping),
             ),
             StepKind.MAILBOX: partial(self._advance_mailboxes, now),
             StepKind.DOMAIN_PURGE: lambda skipping: _count(

@@ -104,6 +104,8 @@ func walk() {
 
 	_, err = api.DeleteAlias(&mailbox.DeleteAliasRequest{AliasID: alias.ID})
 	must("DeleteAlias", err)
+	forward(domain, ann)
+
 	deleted, err := api.DeleteMailbox(&mailbox.DeleteMailboxRequest{MailboxID: bob.ID})
 	must("DeleteMailbox", err)
 	check("DeleteMailbox", deleted.Status == mailbox.MailboxStatusDeletionScheduled && deleted.DeletionScheduledAt != nil, deleted)
@@ -121,6 +123,70 @@ func walk() {
 	domain, err = api.DeleteDomain(&mailbox.DeleteDomainRequest{DomainID: domain.ID})
 	must("DeleteDomain", err)
 	check("DeleteDomain", domain.Status == mailbox.DomainStatusDeleting, domain)
+}
+
+// forward walks every operation about forwardings.
+func forward(domain *mailbox.Domain, ann *mailbox.Mailbox) {
+	forwarding, err := api.CreateForwarding(&mailbox.CreateForwardingRequest{MailboxID: ann.ID, Email: "Ann+copy@elsewhere.example"})
+	must("CreateForwarding", err)
+	check("CreateForwarding", forwarding.MailboxID == ann.ID && forwarding.Email == "Ann+copy@elsewhere.example" && forwarding.CreatedAt != nil, forwarding)
+	forwarding, err = api.WaitForForwarding(&mailbox.WaitForForwardingRequest{ForwardingID: forwarding.ID, Timeout: &wait, RetryInterval: &poll})
+	must("WaitForForwarding", err)
+	check("the forwarding is ready", forwarding.Status == mailbox.ForwardingStatusReady, forwarding)
+	second, err := api.CreateForwarding(&mailbox.CreateForwardingRequest{MailboxID: ann.ID, Email: "bob@go-sdk.example"})
+	must("CreateForwarding to a local mailbox", err)
+
+	// The SDK adds the default project as a filter.
+	all, err := api.ListForwardings(&mailbox.ListForwardingsRequest{PageSize: scw.Uint32Ptr(1), OrderBy: mailbox.ListForwardingsRequestOrderByEmailAsc, MailboxID: &ann.ID}, scw.WithAllPages())
+	must("ListForwardings", err)
+	check("ListForwardings", all.TotalCount == 2 && len(all.Forwardings) == 2 && all.Forwardings[0].ID == forwarding.ID, all)
+	ready, err := api.ListForwardings(&mailbox.ListForwardingsRequest{OrganizationID: &domain.OrganizationID, Status: mailbox.ForwardingStatusReady})
+	must("ListForwardings of an organization", err)
+	check("ListForwardings of an organization", ready.TotalCount == 2, ready)
+	updating, err := api.ListForwardings(&mailbox.ListForwardingsRequest{Status: mailbox.ForwardingStatusUpdating})
+	must("ListForwardings by status", err)
+	check("ListForwardings by status", updating.TotalCount == 0, updating)
+
+	forwarding, err = api.UpdateForwarding(&mailbox.UpdateForwardingRequest{ForwardingID: forwarding.ID, Email: scw.StringPtr("ann@BÜCHER.example")})
+	must("UpdateForwarding", err)
+	check("UpdateForwarding", forwarding.Email == "ann@xn--bcher-kva.example" && forwarding.Status == mailbox.ForwardingStatusReady, forwarding)
+	unchanged, err := api.UpdateForwarding(&mailbox.UpdateForwardingRequest{ForwardingID: forwarding.ID})
+	must("UpdateForwarding without a change", err)
+	check("UpdateForwarding without a change", unchanged.UpdatedAt.Equal(*forwarding.UpdatedAt), unchanged)
+	found, err := api.GetForwarding(&mailbox.GetForwardingRequest{ForwardingID: forwarding.ID})
+	must("GetForwarding", err)
+	check("GetForwarding", found.Email == forwarding.Email, found)
+
+	settings, err := api.GetMailboxForwarding(&mailbox.GetMailboxForwardingRequest{MailboxID: ann.ID})
+	must("GetMailboxForwarding", err)
+	check("forwardings are enabled and keep a copy by default", settings.MailboxID == ann.ID && settings.KeepCopy && settings.Enabled && settings.CreatedAt != nil, settings)
+	settings, err = api.UpdateMailboxForwarding(&mailbox.UpdateMailboxForwardingRequest{MailboxID: ann.ID, KeepCopy: scw.BoolPtr(false)})
+	must("UpdateMailboxForwarding", err)
+	check("only keep_copy has changed", !settings.KeepCopy && settings.Enabled, settings)
+	settings, err = api.UpdateMailboxForwarding(&mailbox.UpdateMailboxForwardingRequest{MailboxID: ann.ID, Enabled: scw.BoolPtr(false)})
+	must("UpdateMailboxForwarding", err)
+	check("only enabled has changed", !settings.KeepCopy && !settings.Enabled, settings)
+
+	_, err = api.CreateForwarding(&mailbox.CreateForwardingRequest{MailboxID: ann.ID, Email: ann.Email})
+	invalid := expect[*scw.InvalidArgumentsError]("a forwarding to the mailbox itself", err)
+	check("invalid_arguments names the destination", invalid.Details[0].ArgumentName == "email" && invalid.Details[0].Reason == "constraint", invalid)
+	_, err = api.CreateForwarding(&mailbox.CreateForwardingRequest{MailboxID: ann.ID, Email: second.Email})
+	conflict := expect[*scw.ResponseError]("a second forwarding to one destination", err)
+	check("conflict names the forwarding", conflict.StatusCode == 409 && strings.Contains(conflict.Message, second.ID), conflict)
+	for number := range 3 {
+		_, err = api.CreateForwarding(&mailbox.CreateForwardingRequest{MailboxID: ann.ID, Email: fmt.Sprintf("%d@elsewhere.example", number)})
+		must("CreateForwarding", err)
+	}
+	_, err = api.CreateForwarding(&mailbox.CreateForwardingRequest{MailboxID: ann.ID, Email: "sixth@elsewhere.example"})
+	quota := expect[*scw.QuotasExceededError]("a sixth forwarding", err)
+	check("quotas_exceeded has the numbers of forwardings", quota.Details[0].Resource == "forwardings" && quota.Details[0].Quota == 5, quota)
+
+	deleted, err := api.DeleteForwarding(&mailbox.DeleteForwardingRequest{ForwardingID: second.ID})
+	must("DeleteForwarding", err)
+	check("DeleteForwarding", deleted.Status == mailbox.ForwardingStatusDeleting, deleted)
+	_, err = api.GetForwarding(&mailbox.GetForwardingRequest{ForwardingID: second.ID})
+	missing := expect[*scw.ResourceNotFoundError]("GetForwarding after DeleteForwarding", err)
+	check("not_found names the forwarding", missing.Resource == "forwarding" && missing.ResourceID == second.ID, missing)
 }
 
 // --- Every error type --------------------------------------------------------------------------------------------------

@@ -16,8 +16,9 @@ from uuid import uuid4
 import pytest
 from scaleway_core.api import ScalewayException
 
+from tests.e2e.sdk.beyond import operation_beyond
 from tests.e2e.support import START_SECONDS, clean_environment
-from tests.support.operations import Operation
+from tests.support.operations import RPCS, Operation
 
 SDKS = ("scaleway", "scaleway_async")
 
@@ -43,7 +44,8 @@ class Sdk:
         self._api = self.types.MailboxV1Alpha1API(self._client)
 
     def __getattr__(self, operation: str) -> Callable[..., Awaitable[Any]]:
-        method = getattr(self._api, operation)
+        lacking = operation in RPCS and not hasattr(self._api, operation)
+        method = operation_beyond(self._api, operation) if lacking else getattr(self._api, operation)
 
         async def call(**arguments: Any) -> Any:
             self.called.add(operation)

@@ -8,6 +8,7 @@ from tests.storage.contract.admin_keys import AdminKeysContract
 from tests.storage.contract.administration import AdministrationContract
 from tests.storage.contract.aliases import AliasesContract
 from tests.storage.contract.domains import DomainsContract
+from tests.storage.contract.forwardings import ForwardingsContract
 from tests.storage.contract.lists import ListsContract
 from tests.storage.contract.mailboxes import MailboxesContract
 from tests.storage.contract.quotas import QuotasContract
@@ -25,6 +26,7 @@ class RepositoryContract(
     MailboxesContract,
     QuotasContract,
     AliasesContract,
+    ForwardingsContract,
     WorkContract,
     AdministrationContract,
     TransactionsContract,

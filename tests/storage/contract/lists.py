@@ -12,13 +12,22 @@ from sqlalchemy import update
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from postroomd.domain.context import CallContext
-from postroomd.domain.model import AliasStatus, DomainStatus, MailboxStatus
-from postroomd.domain.queries import AliasQuery, DomainQuery, MailboxQuery, Ordering, Position
+from postroomd.domain.model import AliasStatus, DomainStatus, ForwardingStatus, MailboxStatus
+from postroomd.domain.queries import AliasQuery, DomainQuery, ForwardingQuery, MailboxQuery, Ordering, Position
 from postroomd.storage import schema as t
 from postroomd.storage.protocols.repository import Repository
 from postroomd.storage.sql import lists
 from tests.support.database_state import check_lists
-from tests.support.factories import NOW, Tenant, new_alias, new_domain, new_mailboxes, new_neighbor, new_tenant
+from tests.support.factories import (
+    NOW,
+    Tenant,
+    new_alias,
+    new_domain,
+    new_forwarding,
+    new_mailboxes,
+    new_neighbor,
+    new_tenant,
+)
 from tests.support.strategies import view_of
 
 NAMES = ["shop.example", "xn--bcher-kva.example", "a-shop.example", "example.org"]
@@ -76,7 +85,13 @@ async def fill(repository: Repository, raw: AsyncEngine, rng: random.Random) -> 
             mailboxes = await new_mailboxes(repository, domain, *rng.sample(LOCAL_PARTS, 8))
             for number in range(6):
                 await new_alias(repository, rng.choice(mailboxes[:2]), f"alias{number}")
-    for table, statuses in ((t.domains, DomainStatus), (t.mailboxes, MailboxStatus), (t.aliases, AliasStatus)):
+                await new_forwarding(repository, rng.choice(mailboxes[:2]), f"{number}@elsewhere.example")
+    for table, statuses in (
+        (t.domains, DomainStatus),
+        (t.mailboxes, MailboxStatus),
+        (t.aliases, AliasStatus),
+        (t.forwardings, ForwardingStatus),
+    ):
         async with raw.begin() as connection:
             for (row_id,) in (await connection.execute(table.select().with_only_columns(table.c.id))).all():
                 # Few instants, so that many orders have ties.
@@ -91,8 +106,10 @@ async def fill(repository: Repository, raw: AsyncEngine, rng: random.Random) -> 
         "domains": (await repository.domains.list(tenant.context, DomainQuery(**all_items))).items,
         "mailboxes": [await repository.mailboxes.get(tenant.context, view.id) for view in views],
         "aliases": (await repository.aliases.list(tenant.context, AliasQuery(**all_items))).items,
+        "forwardings": (await repository.forwardings.list(tenant.context, ForwardingQuery(**all_items))).items,
     }
-    assert {name: len(listed) for name, listed in items.items()} == {"domains": 4, "mailboxes": 32, "aliases": 24}
+    counts = {"domains": 4, "mailboxes": 32, "aliases": 24, "forwardings": 24}
+    assert {name: len(listed) for name, listed in items.items()} == counts
     return Filled(repository, tenant, neighbor, items)
 
 
@@ -120,6 +137,7 @@ def random_query(filled: Filled, rng: random.Random, kind: str) -> Any:
         "domains": (DomainQuery, DomainStatus),
         "mailboxes": (MailboxQuery, MailboxStatus),
         "aliases": (AliasQuery, AliasStatus),
+        "forwardings": (ForwardingQuery, ForwardingStatus),
     }[kind]
     query: Any = query_type(
         ordering=Ordering(field=rng.choice(fields), descending=rng.random() < 0.5),
@@ -128,7 +146,7 @@ def random_query(filled: Filled, rng: random.Random, kind: str) -> Any:
         project_id=rng.choice([None, None, filled.tenant.project.id, filled.neighbor.project.id]),
     )
     some = rng.choice(filled.items[kind])
-    if kind == "aliases":
+    if kind in {"aliases", "forwardings"}:
         status = rng.choice([None, *statuses])
         return replace(query, status=status, mailbox_id=rng.choice([None, some.mailbox_id]))
     query = replace(query, statuses=tuple(rng.sample(list(statuses)[:4], rng.randrange(4))))
@@ -164,10 +182,11 @@ class ListsContract:
             "domains": repository.domains.list,
             "mailboxes": repository.mailboxes.list,
             "aliases": repository.aliases.list,
+            "forwardings": repository.forwardings.list,
         }
         queries_with_matches = 0
         for _ in range(120):
-            kind = rng.choice(["domains", "mailboxes", "mailboxes", "aliases"])
+            kind = rng.choice(["domains", "mailboxes", "mailboxes", "aliases", "forwardings"])
             query = random_query(filled, rng, kind)
             context = rng.choice([filled.tenant.context, filled.tenant.context, filled.tenant.project_context])
             matches = expected(filled.items[kind], context, query, attrgetter("name" if kind == "domains" else "email"))

@@ -10,7 +10,7 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from postroomd.domain.context import CallContext
-from postroomd.domain.errors import NameTaken, NotFound, PostroomError, QuotaExceeded
+from postroomd.domain.errors import NameTaken, NotFound, PostroomError, QuotaExceeded, ResourceName
 from postroomd.domain.mailboxes import delete_mailbox
 from postroomd.domain.model import Domain, DomainStatus, Mailbox, MailboxStatus, MailboxView, SubscriptionPeriod
 from postroomd.domain.queries import MailboxQuery, Ordering
@@ -165,7 +165,8 @@ class MailboxesContract:
         with pytest.raises(QuotaExceeded) as caught:
             await new_mailboxes(repository, domain, "carol", "dave")
         error = caught.value
-        assert (error.resource, error.quota, error.current, error.subject.id) == ("mailboxes", 3, 2, tenant.project.id)
+        assert (error.resource, error.quota, error.current) == ("mailboxes", 3, 2)
+        assert error.owner == ResourceName("project", tenant.project.id)
         assert await dump(raw) == before
         (carol,) = await new_mailboxes(repository, domain, "carol")
         await repository.mailboxes.change(tenant.context, carol.id, lambda it, _: delete_mailbox(it, RETENTION, LATER))

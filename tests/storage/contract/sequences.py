@@ -13,8 +13,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from postroomd.domain.aliases import delete_alias
 from postroomd.domain.domains import begin_validation, delete_domain
 from postroomd.domain.errors import PostroomError
+from postroomd.domain.forwardings import delete_forwarding, new_forwarding, redirect_forwarding
 from postroomd.domain.mailboxes import delete_mailbox, restore_mailbox, update_mailbox
-from postroomd.domain.model import Alias, Domain, DomainStatus, Mailbox, SubscriptionPeriod
+from postroomd.domain.model import Alias, Domain, DomainStatus, Forwarding, Mailbox, SubscriptionPeriod
 from postroomd.storage.protocols.repository import Repository
 from postroomd.worker.probers import TrustingProber
 from postroomd.worker.steps import Worker
@@ -37,6 +38,7 @@ class Callers:
     domains: list[tuple[Tenant, Domain]] = field(default_factory=list)
     mailboxes: list[tuple[Tenant, Mailbox]] = field(default_factory=list)
     aliases: list[tuple[Tenant, Alias]] = field(default_factory=list)
+    forwardings: list[tuple[Tenant, Forwarding]] = field(default_factory=list)
 
     async def register(self) -> None:
         tenant = self.rng.choice(self.tenants)
@@ -65,6 +67,25 @@ class Callers:
         tenant, one = self.rng.choice(self.aliases)
         rule = partial(delete_alias, policy=FREE, now=self.now)
         await self.repository.aliases.delete(tenant.context, one.id, rule)
+
+    def destination(self, of: Mailbox) -> str:
+        return f"{self.rng.choice(NAMES)}@{self.rng.choice([of.address.domain_name, 'elsewhere.example'])}"
+
+    async def add_forwarding(self) -> None:
+        tenant, of = self.rng.choice(self.mailboxes)
+        to = self.destination(of)
+        make = partial(new_forwarding, forwarding_id=new_id(), destination=to, policy=FREE, now=self.now)
+        self.forwardings.append((tenant, await self.repository.forwardings.create(tenant.context, of.id, to, make)))
+
+    async def change_forwarding(self) -> None:
+        tenant, one = self.rng.choice(self.forwardings)
+        if self.rng.random() < 0.3:
+            delete = partial(delete_forwarding, policy=FREE, now=self.now)
+            await self.repository.forwardings.delete(tenant.context, one.id, delete)
+            return
+        to = f"{self.rng.choice(NAMES)}@elsewhere.example"
+        redirect = partial(redirect_forwarding, destination=to, policy=FREE, now=self.now)
+        await self.repository.forwardings.redirect(tenant.context, one.id, to, redirect)
 
     async def change(self) -> None:
         tenant, one = self.rng.choice(self.mailboxes)
@@ -97,6 +118,8 @@ class Callers:
             *[self.change] * 4,
             *[self.add_alias] * 3,
             self.remove_alias,
+            *[self.add_forwarding] * 3,
+            self.change_forwarding,
             self.register,
             self.validate,
             self.remove,
@@ -139,6 +162,7 @@ class SequencesContract:
             "NotFound",
             "PreconditionFailed",
             "TransientState",
+            "InvalidArguments",
         }
         assert outcomes.count("done") > 20
         await callers.work()

@@ -84,7 +84,7 @@ class StorageQuotasContract:
                 await call
             error = caught.value
             assert (error.resource, error.quota, error.current) == ("domains", 2, 2)
-            assert (error.subject.type, error.subject.id) == ("organization", tenant.organization.id)
+            assert (error.owner.type, error.owner.id) == ("organization", tenant.organization.id)
         assert await dump(raw) == before
         await create_domain(repository, other, "one.test", quotas)
         await create_domain(repository, tenant, "three.test", Quotas(domains=3))

@@ -25,9 +25,11 @@ from tests.support.factories import (
     SECRETS,
     Tenant,
     alias,
+    forwarding,
     mailbox,
     new_alias,
     new_domain,
+    new_forwarding,
     new_mailboxes,
     new_neighbor,
     new_tenant,
@@ -209,6 +211,7 @@ class TransactionsContract:
         domain = await new_domain(repository, tenant)
         (ada,) = await new_mailboxes(repository, domain, "ada")
         countess = await new_alias(repository, ada, "countess")
+        existing = await new_forwarding(repository, ada, "a@elsewhere.example")
         second = factories.domain(tenant, "second.test")
 
         def updated(stored: Mailbox, _status: DomainStatus) -> Mailbox:
@@ -225,6 +228,18 @@ class TransactionsContract:
             lambda context: repository.aliases.create(context, ada.id, partial(alias, local_part="lovelace")),
             lambda context: repository.aliases.change(context, countess.id, described),
             lambda context: repository.aliases.delete(context, countess.id, described),
+            lambda context: repository.forwardings.create(
+                context, ada.id, "b@c.example", lambda source: forwarding(source.mailbox, email="b@c.example")
+            ),
+            lambda context: repository.forwardings.redirect(
+                context, existing.id, "c@d.example", lambda stored, _: replace(stored, email="c@d.example")
+            ),
+            lambda context: repository.forwardings.delete(
+                context, existing.id, lambda stored: replace(stored, updated_at=LATER)
+            ),
+            lambda context: repository.forwardings.change_settings(
+                context, ada.id, lambda stored, _: replace(stored, enabled=False), lambda stored: stored
+            ),
             lambda context: repository.domains.delete(
                 context, domain.id, partial(delete_domain, force=True, now=LATER), LATER
             ),

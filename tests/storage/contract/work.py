@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from postroomd.domain.domains import begin_validation, delete_domain
 from postroomd.domain.errors import NotFound, PostroomError
 from postroomd.domain.events import MailboxEvent
+from postroomd.domain.forwardings import change_settings
 from postroomd.domain.mailboxes import advance_mailbox, delete_mailbox, restore_mailbox
 from postroomd.domain.model import Domain, DomainStatus, Mailbox, MailboxStatus, RecordStatus, SubscriptionPeriod
 from postroomd.domain.policy import LifecyclePolicy
@@ -22,7 +23,16 @@ from postroomd.storage.protocols.repository import Repository
 from postroomd.storage.protocols.rules import MailboxStep
 from postroomd.storage.protocols.work import Due, MailboxLease
 from tests.support.database_state import check_invariants, count_of, dump, rows_of
-from tests.support.factories import NOW, Tenant, mailbox, new_alias, new_domain, new_mailbox, new_mailboxes
+from tests.support.factories import (
+    NOW,
+    Tenant,
+    mailbox,
+    new_alias,
+    new_domain,
+    new_forwarding,
+    new_mailbox,
+    new_mailboxes,
+)
 from tests.support.lifecycle import FREE, MICROSECOND
 from tests.support.worker import activate_domains, validation_rule
 
@@ -464,16 +474,20 @@ class WorkContract:
         assert await repository.mailboxes.get(tenant.context, ada.id) == ada
         await check_invariants(raw)
 
-    async def test_a_purge_removes_aliases_addresses_and_counts_of_the_mailbox(
+    async def test_a_purge_removes_aliases_forwardings_addresses_and_counts_of_the_mailbox(
         self, repository: Repository, tenant: Tenant, raw: AsyncEngine
     ) -> None:
         domain = await new_domain(repository, tenant)
         ada, bob = await new_mailboxes(repository, domain, "ada", "bob")
         purged = [await new_alias(repository, ada, name) for name in ("countess", "lovelace")]
         kept = await new_alias(repository, bob, "robert")
+        forwarded, _ = [await new_forwarding(repository, each, "ann@elsewhere.example") for each in (ada, bob)]
+        mute = partial(change_settings, keep_copy=False, enabled=None, now=NOW)
+        await repository.forwardings.change_settings(tenant.context, ada.id, mute, lambda stored: stored)
         await repository.mailboxes.change(tenant.context, ada.id, lambda one, _: delete_mailbox(one, RETENTION, NOW))
         assert await step(repository, ada, NOW + RETENTION - MICROSECOND) is True
         assert (await repository.mailboxes.get(tenant.context, ada.id)).status is MailboxStatus.DELETION_SCHEDULED
+        assert await repository.forwardings.get(tenant.context, forwarded.id) == forwarded
 
         assert await step(repository, ada, NOW + RETENTION) is True
 
@@ -483,6 +497,8 @@ class WorkContract:
             with pytest.raises(NotFound):
                 await repository.aliases.get(tenant.context, one.id)
         assert await repository.aliases.get(tenant.context, kept.id) == kept
+        assert await rows_of(raw, select(t.forwardings.c.mailbox_id)) == [(bob.id,)]
+        assert await count_of(raw, t.mailbox_forwardings) == 0
         assert (await repository.domains.get(tenant.context, domain.id)).mailbox_total_count == 1
         assert (await repository.tenancy.get_project(tenant.context, tenant.project.id)).mailbox_count == 1
         assert sorted(await rows_of(raw, select(t.addresses.c.local_part))) == [("bob",), ("robert",)]

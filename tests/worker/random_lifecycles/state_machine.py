@@ -21,8 +21,15 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from postroomd.domain.aliases import delete_alias, new_alias
 from postroomd.domain.errors import PreconditionFailed, QuotaExceeded
+from postroomd.domain.forwardings import (
+    apply_settings,
+    change_settings,
+    delete_forwarding,
+    new_forwarding,
+    redirect_forwarding,
+)
 from postroomd.domain.mailboxes import delete_mailbox, lock_mailbox, restore_mailbox, unlock_mailbox, update_mailbox
-from postroomd.domain.model import Alias, Mailbox, MailboxStatus, SubscriptionPeriod
+from postroomd.domain.model import Alias, Forwarding, Mailbox, MailboxStatus, SubscriptionPeriod
 from postroomd.domain.payments import confirm_payment, refuse_payment
 from postroomd.domain.policy import LifecyclePolicy
 from postroomd.domain.provisioning import confirm_provision, fail_provision
@@ -45,6 +52,8 @@ POLICIES = [
 STRIDES = [timedelta(0), timedelta(hours=5), timedelta(days=8), timedelta(days=31), timedelta(days=100)]
 SMALL_STEPS_BACK = [timedelta(microseconds=1), timedelta(seconds=1), timedelta(minutes=5)]
 
+DESTINATIONS = ["a.test", "elsewhere.test"]
+
 numbers = st.integers(min_value=0, max_value=7)
 
 
@@ -64,6 +73,7 @@ class Lifecycle(RuleBasedStateMachine):
         Lifecycle.ids = count(1)
         self.world = World(self.repositories, self.raw, policy)
         self.aliases: list[Alias] = []
+        self.forwardings: list[Forwarding] = []
         self.run(self.world.begin())
 
     def teardown(self) -> None:
@@ -161,6 +171,45 @@ class Lifecycle(RuleBasedStateMachine):
             chosen = self.aliases[number % len(self.aliases)]
             rule = partial(delete_alias, policy=world.policy, now=world.now)
             self.run(world.attempt(world.repository.aliases.delete(world.tenant.context, chosen.id, rule)))
+
+    @rule(number=numbers, destination=st.sampled_from([f"{name}@{domain}" for name in "ab" for domain in DESTINATIONS]))
+    def add_forwarding(self, number: int, destination: str) -> None:
+        world = self.world
+        if chosen := self.pick(number):
+            make = partial(
+                new_forwarding,
+                forwarding_id=factories.new_id(),
+                destination=destination,
+                policy=world.policy,
+                now=world.now,
+            )
+            call = world.repository.forwardings.create(world.tenant.context, chosen.id, destination, make)
+            added = self.run(world.attempt(call))
+            if isinstance(added, Forwarding):
+                self.forwardings.append(added)
+
+    @rule(number=numbers, destination=st.none() | st.sampled_from([f"{name}@elsewhere.test" for name in "abc"]))
+    def change_or_remove_forwarding(self, number: int, destination: str | None) -> None:
+        world = self.world
+        if not self.forwardings:
+            return
+        chosen, forwardings = self.forwardings[number % len(self.forwardings)], world.repository.forwardings
+        options: dict[str, Any] = {"policy": world.policy, "now": world.now}
+        if destination is None:
+            rule = partial(delete_forwarding, **options)
+            self.run(world.attempt(forwardings.delete(world.tenant.context, chosen.id, rule)))
+        else:
+            redirect = partial(redirect_forwarding, destination=destination, **options)
+            self.run(world.attempt(forwardings.redirect(world.tenant.context, chosen.id, destination, redirect)))
+
+    @rule(number=numbers, keep_copy=st.booleans(), enabled=st.none() | st.booleans())
+    def set_forwarding(self, number: int, keep_copy: bool, enabled: bool | None) -> None:
+        world = self.world
+        if chosen := self.pick(number):
+            change = partial(change_settings, keep_copy=keep_copy, enabled=enabled, now=world.now)
+            apply = partial(apply_settings, policy=world.policy, now=world.now)
+            call = world.repository.forwardings.change_settings(world.tenant.context, chosen.id, change, apply)
+            self.run(world.attempt(call))
 
     @rule(number=st.integers(0, 1), deleted=st.sampled_from([False, False, False, True]))
     def validate_or_delete_a_domain(self, number: int, deleted: bool) -> None:

@@ -19,7 +19,15 @@ from postroomd.domain.domains import begin_validation, delete_domain
 from postroomd.domain.errors import PostroomError
 from postroomd.domain.events import MailboxEvent, PaymentStanding
 from postroomd.domain.mailboxes import due_at
-from postroomd.domain.model import Domain, DomainStatus, Mailbox, MailboxStatus, SubscriptionPeriod
+from postroomd.domain.model import (
+    Domain,
+    DomainStatus,
+    Forwarding,
+    ForwardingStatus,
+    Mailbox,
+    MailboxStatus,
+    SubscriptionPeriod,
+)
 from postroomd.domain.payments import OPEN_STATUSES, Payment, confirm_payment
 from postroomd.domain.policy import LifecyclePolicy
 from postroomd.domain.provisioning import confirm_provision
@@ -164,10 +172,14 @@ class World:
             }
             payments = (await connection.execute(select(t.payments))).all()
             pending = set((await connection.execute(select(t.provisions.c.id).where(t.PENDING_PROVISION))).scalars())
+            forwardings = [from_row(Forwarding, row) for row in await connection.execute(select(t.forwardings))]
         stored = {row.id: from_row(Mailbox, row) for row in rows}
         for mailbox_id, known in self.mailboxes.items():
             if mailbox_id not in stored:
                 self._check_purge(known, domains.get(known.domain_id))
+        for each in forwardings:
+            if each.status is not ForwardingStatus.READY and domains[each.domain_id] is DomainStatus.READY:
+                assert each.provision_id in pending, each
         charged = Counter((row.mailbox_id, row.period_started_at) for row in payments if row.period_started_at)
         assert set(charged.values()) <= {1}
         requested = Counter(row.mailbox_id for row in payments if row.status in OPEN_STATUSES)
@@ -231,7 +243,7 @@ class World:
         await self._settle()
         assert not self.mailboxes
         async with self.raw.connect() as connection:
-            for table in (t.domains, t.mailboxes, t.aliases, t.addresses):
+            for table in (t.domains, t.mailboxes, t.aliases, t.forwardings, t.mailbox_forwardings, t.addresses):
                 assert (await connection.execute(select(table).limit(1))).first() is None
             open_rows = select(t.payments.c.id).where(t.OPEN_PAYMENT)
             assert (await connection.execute(open_rows)).first() is None

@@ -24,8 +24,8 @@ class Aliases(Protocol):
         """Store and return the alias that `make` returns for its mailbox.
 
         In a ready domain it is requested from the mail platform, if the alias has to be provisioned.
-        Raises NotFound for the mailbox, Conflict for an address that is in use or in quarantine,
-        QuotaExceeded for a mailbox or an organization that has too many aliases.
+        Raises NotFound for the mailbox, Conflict for an address that is in use or in quarantine, or is the destination
+        of a forwarding of the mailbox, QuotaExceeded for a mailbox or an organization that has too many aliases.
         """
 
     async def get(self, context: CallContext, alias_id: str) -> Alias:

@@ -62,6 +62,6 @@ class Domains(Protocol):
     async def delete(self, context: CallContext, domain_id: str, rule: DomainDeletionRule, now: datetime) -> Domain:
         """Apply a rule that deletes a domain, and return the domain. Raises NotFound.
 
-        Its mailboxes and aliases become `deleting` in the same transaction. The rule may be applied twice: with the
-        number of mailboxes before and after their rows are locked.
+        Its mailboxes, aliases and forwardings become `deleting` in the same transaction. The rule may be applied twice:
+        with the number of mailboxes before and after their rows are locked.
         """

@@ -7,6 +7,7 @@ from postroomd.domain.context import CallContext
 from postroomd.storage.protocols.administration import Administration
 from postroomd.storage.protocols.aliases import Aliases
 from postroomd.storage.protocols.domains import Domains
+from postroomd.storage.protocols.forwardings import Forwardings
 from postroomd.storage.protocols.mailboxes import Mailboxes
 from postroomd.storage.protocols.tenancy import AdminKeys, Tenancy
 from postroomd.storage.protocols.work import Work
@@ -34,6 +35,10 @@ class Repository(Protocol):
     @property
     def aliases(self) -> Aliases:
         """Aliases."""
+
+    @property
+    def forwardings(self) -> Forwardings:
+        """Forwardings, and their settings."""
 
     @property
     def work(self) -> Work:

@@ -3,7 +3,8 @@
 from collections.abc import Callable, Mapping
 
 from postroomd.domain.domains import DomainCheck
-from postroomd.domain.model import Alias, Domain, DomainRecord, DomainStatus, Mailbox
+from postroomd.domain.forwardings import ForwardingSource
+from postroomd.domain.model import Alias, Domain, DomainRecord, DomainStatus, Forwarding, Mailbox, MailboxForwarding
 from postroomd.domain.payments import Payment
 from postroomd.domain.provisioning import Subject
 from postroomd.domain.provisions import Provision
@@ -21,6 +22,14 @@ ActivationRule = Callable[[Domain], DomainCheck]
 MailboxRule = Callable[[Mailbox, DomainStatus], Mailbox]
 
 AliasRule = Callable[[Alias], Alias]
+
+ForwardingRule = Callable[[Forwarding], Forwarding]
+
+RedirectionRule = Callable[[Forwarding, ForwardingSource], Forwarding]
+"""Is given the source of the forwarding, with the alias that would receive the mail to the new destination."""
+
+SettingsRule = Callable[[MailboxForwarding, Mailbox], MailboxForwarding]
+"""Is given the mailbox whose forwardings have the settings."""
 
 MailboxStep = Callable[[Mailbox, DomainStatus], Mailbox | None]
 """Returns None for a mailbox to purge."""

@@ -10,6 +10,7 @@ from postroomd.storage.protocols.rules import (
     ActivationRule,
     AliasRule,
     DomainPurgeRule,
+    ForwardingRule,
     MailboxStep,
     PurgeRule,
     ValidationRule,
@@ -116,14 +117,16 @@ class Work(Protocol):
         self,
         domain_rule: ActivationRule,
         alias_rule: AliasRule,
+        forwarding_rule: ForwardingRule,
         now: datetime,
         limit: int,
         skipping: Collection[str] = (),
     ) -> int:
-        """Apply rules to provisioning domains and their aliases, and make the mailboxes due that wait for them.
+        """Apply rules to provisioning domains, their aliases and forwardings, and make the mailboxes due that wait for
+        them.
 
-        A domain with more aliases to request than the limit is activated by a later call. Returns the number of domains
-        in the batch. Raises RowFailed.
+        A domain with more aliases or forwardings to request than the limit is activated by a later call. Returns the
+        number of domains in the batch. Raises RowFailed.
         """
 
     async def lease_mailboxes(

@@ -13,6 +13,7 @@ from postroomd.storage.sql.admin_keys import SqlAdminKeys
 from postroomd.storage.sql.administration import SqlAdministration
 from postroomd.storage.sql.aliases import SqlAliases
 from postroomd.storage.sql.domains import SqlDomains
+from postroomd.storage.sql.forwardings import SqlForwardings
 from postroomd.storage.sql.mailboxes import SqlMailboxes
 from postroomd.storage.sql.tenancy import SqlTenancy
 from postroomd.storage.sql.work import SqlWork
@@ -28,6 +29,7 @@ class SqlRepository:
         self.domains = SqlDomains(database)
         self.mailboxes = SqlMailboxes(database)
         self.aliases = SqlAliases(database)
+        self.forwardings = SqlForwardings(database)
         self.work = SqlWork(database)
         self.administration = SqlAdministration(database)
 

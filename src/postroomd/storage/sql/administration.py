@@ -7,13 +7,13 @@ from datetime import datetime, timedelta
 from typing import Any, TypeVar
 from uuid import UUID
 
-from sqlalchemy import Column, ColumnElement, func, literal, select, tuple_, update
+from sqlalchemy import Column, ColumnElement, and_, func, literal, select, true, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from postroomd.domain.context import CallContext
 from postroomd.domain.errors import InvalidArguments, NotFound, Reason, Violation
 from postroomd.domain.history import Tombstone, Transition, address_hash
-from postroomd.domain.model import Alias, Domain, DomainStatus, Mailbox, MailboxStatus
+from postroomd.domain.model import Alias, Domain, DomainStatus, Forwarding, Mailbox, MailboxStatus
 from postroomd.domain.payments import Payment
 from postroomd.domain.provisioning import Subject
 from postroomd.domain.provisions import Provision, ProvisionKind
@@ -24,6 +24,7 @@ from postroomd.storage.protocols.rules import MailboxRule, PaymentRule, Provisio
 from postroomd.storage.sql.aliases import ALIAS, remove_alias, store_alias
 from postroomd.storage.sql.changes import purge_mailboxes, store_mailbox
 from postroomd.storage.sql.domains import DOMAIN, lock_domain, store_domain
+from postroomd.storage.sql.forwardings import FORWARDING, fetch_settings, remove_forwarding, store_forwarding
 from postroomd.storage.sql.mailboxes import MAILBOX
 from postroomd.storage.sql.rows import columns_of, from_row, row_filter, to_row, with_next_revision
 
@@ -89,12 +90,21 @@ class SqlAdministration:
     async def pending_provisions(self, now: datetime, cursor: str, limit: int) -> Slice[Provision]:
         """Return pending provisions whose next attempt is due, longest overdue first. Raises InvalidArguments."""
         columns = t.provisions.c
+        forwardings, settings = t.forwardings.c, t.mailbox_forwardings.c
         address = func.coalesce(t.aliases.c.email, t.mailboxes.c.email, t.domains.c.name, "")
+        is_forwarding = forwardings.id.is_not(None)
+        details = (
+            func.coalesce(forwardings.email, "").label("forwarding_email"),
+            and_(is_forwarding, func.coalesce(settings.keep_copy, true())).label("forwarding_keep_copy"),
+            and_(is_forwarding, func.coalesce(settings.enabled, true())).label("forwarding_enabled"),
+        )
         query = (
-            select(*[*PROVISION, address.label("address")])
+            select(*[*PROVISION, address.label("address"), *details])
             .join(t.domains, t.domains.c.id == columns.domain_id, isouter=True)
             .join(t.mailboxes, t.mailboxes.c.id == columns.mailbox_id, isouter=True)
             .join(t.aliases, t.aliases.c.id == columns.alias_id, isouter=True)
+            .join(t.forwardings, forwardings.id == columns.forwarding_id, isouter=True)
+            .join(t.mailbox_forwardings, settings.mailbox_id == forwardings.mailbox_id, isouter=True)
             .where(
                 t.PENDING_PROVISION,
                 columns.next_attempt_at <= now,
@@ -125,11 +135,12 @@ class SqlAdministration:
             if settled is not provision:
                 updating = update(t.provisions).where(t.provisions.c.id == provision.id)
                 await connection.execute(updating.values(to_row(settled)))
+            described = await _describe(connection, settled, subject)
             if domain is not None and subject is not None and changed is not subject:
                 await _store_subject(
                     connection, context.actor, domain, subject, changed, settled.settled_at or settled.requested_at
                 )
-            return replace(settled, address=_address(subject))
+            return described
 
         return await self._database.write(transaction, context)
 
@@ -228,6 +239,10 @@ async def _lock_subject(connection: AsyncConnection, provision: Provision) -> tu
         alias = select(*ALIAS).where(t.aliases.c.id == provision.alias_id).with_for_update()
         row = (await connection.execute(alias)).one_or_none()
         return domain, from_row(Alias, row) if row else None
+    if provision.forwarding_id is not None:
+        forwarding = select(*FORWARDING).where(t.forwardings.c.id == provision.forwarding_id).with_for_update()
+        row = (await connection.execute(forwarding)).one_or_none()
+        return domain, from_row(Forwarding, row) if row else None
     if provision.mailbox_id is not None:
         mailbox = select(*MAILBOX).where(t.mailboxes.c.id == provision.mailbox_id).with_for_update()
         row = (await connection.execute(mailbox)).one_or_none()
@@ -244,21 +259,40 @@ async def _store_subject(
             await purge_mailboxes(connection, actor, domain, [before], now)
         case Alias(), None:
             await remove_alias(connection, before, now)
+        case Forwarding(), None:
+            await remove_forwarding(connection, before, now)
         case Domain(), None:
             await connection.execute(t.domains.delete().where(*row_filter(t.domains, before)))
         case Mailbox(), Mailbox():
             await store_mailbox(connection, actor, before, with_next_revision(after))
         case Alias(), Alias():
             await store_alias(connection, before, with_next_revision(after), now)
+        case Forwarding(), Forwarding():
+            await store_forwarding(connection, before, with_next_revision(after), now)
         case Domain(), Domain():
             await store_domain(connection, before, with_next_revision(after))
 
 
-def _address(subject: Subject | None) -> str:
-    """Return the address of a mailbox or alias, the name of a domain, "" for a removed subject."""
-    if subject is None:
-        return ""
-    return subject.name if isinstance(subject, Domain) else subject.email
+async def _describe(connection: AsyncConnection, provision: Provision, subject: Subject | None) -> Provision:
+    """Return a provision with what the mail platform needs to know of its subject; nothing of a removed one."""
+    match subject:
+        case None:
+            return provision
+        case Domain():
+            return replace(provision, address=subject.name)
+        case Mailbox() | Alias():
+            return replace(provision, address=subject.email)
+        case Forwarding():
+            query = select(*MAILBOX).where(t.mailboxes.c.id == subject.mailbox_id)
+            mailbox = from_row(Mailbox, (await connection.execute(query)).one())
+            settings = await fetch_settings(connection, mailbox)
+            return replace(
+                provision,
+                address=mailbox.email,
+                forwarding_email=subject.email,
+                forwarding_keep_copy=settings.keep_copy,
+                forwarding_enabled=settings.enabled,
+            )
 
 
 # --- Cursors ----------------------------------------------------------------------------------------------------------

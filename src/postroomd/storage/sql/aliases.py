@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from postroomd.domain.aliases import request_alias
 from postroomd.domain.context import CallContext
 from postroomd.domain.errors import NotFound, ResourceName
+from postroomd.domain.forwardings import require_no_forwarding
 from postroomd.domain.model import Alias, Mailbox
 from postroomd.domain.policy import DEFAULT_QUOTAS, Quarantine, Quotas
 from postroomd.domain.queries import AliasQuery, Page
@@ -18,6 +19,7 @@ from postroomd.storage.database import Database
 from postroomd.storage.idempotency import Unchanged
 from postroomd.storage.protocols.rules import AliasRule
 from postroomd.storage.sql.domains import fetch_domain
+from postroomd.storage.sql.forwardings import forwardings_of
 from postroomd.storage.sql.lists import ListReader
 from postroomd.storage.sql.mailboxes import fetch_mailbox, require_available
 from postroomd.storage.sql.provisions import store_provisions, void_provisions
@@ -72,15 +74,17 @@ class SqlAliases:
         quarantine: Quarantine | None = None,
         quotas: Quotas = DEFAULT_QUOTAS,
     ) -> Alias:
-        """Store and return the alias that `make` returns for its mailbox. Raises NotFound, Conflict, QuotaExceeded."""
+        """Store and return the alias that `make` returns for its mailbox. Raises NotFound, NameTaken, QuotaExceeded."""
 
         async def transaction(connection: AsyncConnection) -> Alias:
             # Every transaction locks the domain's row before the mailbox's: two orders could deadlock.
             unlocked = await fetch_mailbox(connection, context.scope, mailbox_id)
             domain = await fetch_domain(connection, context.scope, unlocked.domain_id, lock=True)
-            alias = make(await fetch_mailbox(connection, context.scope, mailbox_id, lock=True))
+            mailbox = await fetch_mailbox(connection, context.scope, mailbox_id, lock=True)
+            alias = make(mailbox)
             local_part = alias.address.local_part
             await require_available(connection, context.scope, domain, {local_part: "local_part"}, quarantine)
+            require_no_forwarding(alias, await forwardings_of(connection, mailbox))
             alias = request_alias(alias, domain.status)
             await connection.execute(insert(t.aliases).values(to_row(alias)))
             limits = {

@@ -111,7 +111,7 @@ async def mark_mailboxes_deleting(connection: AsyncConnection, actor: str, domai
 async def purge_mailboxes(
     connection: AsyncConnection, actor: str, domain: Domain, mailboxes: Sequence[Mailbox], now: datetime
 ) -> None:
-    """Delete mailboxes of a domain with their aliases and addresses, and subtract them from the counts.
+    """Delete mailboxes of a domain with their aliases, forwardings and addresses, and subtract them from the counts.
 
     Their transitions, payments, provisions and tombstones stay; they hold no personal data. The caller has locked the
     rows of the domain and of the mailboxes.

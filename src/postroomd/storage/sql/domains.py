@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from postroomd.domain.context import CallContext
 from postroomd.domain.errors import NameTaken, NotFound, ResourceName, Taken
-from postroomd.domain.model import AliasStatus, Domain, DomainRecord, MailboxStatus
+from postroomd.domain.model import AliasStatus, Domain, DomainRecord, ForwardingStatus, MailboxStatus
 from postroomd.domain.policy import DEFAULT_QUOTAS, Quotas
 from postroomd.domain.queries import DomainQuery, Page
 from postroomd.domain.records import visible_record
@@ -182,7 +182,7 @@ class SqlDomains:
         return await self._database.write(transaction, context)
 
     async def delete(self, context: CallContext, domain_id: str, rule: DomainDeletionRule, now: datetime) -> Domain:
-        """Apply a rule that deletes a domain with its mailboxes and aliases, and return it. Raises NotFound."""
+        """Apply a rule that deletes a domain and all that is in it, and return it. Raises NotFound."""
 
         async def transaction(connection: AsyncConnection) -> Domain | Unchanged[Domain]:
             domain = await fetch_domain(connection, context.scope, domain_id, lock=True)
@@ -198,6 +198,12 @@ class SqlDomains:
                     update(t.aliases)
                     .where(t.aliases.c.organization_id == domain.organization_id, t.aliases.c.domain_id == domain.id)
                     .values(status=AliasStatus.DELETING, updated_at=now, revision=t.aliases.c.revision + 1)
+                )
+                forwardings = t.forwardings.c
+                await connection.execute(
+                    update(t.forwardings)
+                    .where(forwardings.organization_id == domain.organization_id, forwardings.domain_id == domain.id)
+                    .values(status=ForwardingStatus.DELETING, updated_at=now, revision=forwardings.revision + 1)
                 )
             # The domain comes last: its trigger locks the project's counts of domains, which other transactions that
             # create a domain or change its status need.

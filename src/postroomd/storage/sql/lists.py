@@ -36,7 +36,7 @@ from sqlalchemy import (
 )
 
 from postroomd.domain.context import CallContext
-from postroomd.domain.queries import AliasQuery, DomainQuery, MailboxQuery, Ordering, Page
+from postroomd.domain.queries import AliasQuery, DomainQuery, ForwardingQuery, MailboxQuery, Ordering, Page
 from postroomd.storage import schema as t
 from postroomd.storage.compiled import CompiledRead, Rows, Values
 from postroomd.storage.database import Database
@@ -44,7 +44,7 @@ from postroomd.storage.drivers.base import Driver
 from postroomd.storage.sql.rows import columns_of, from_rows
 
 Model = TypeVar("Model")
-Query = DomainQuery | MailboxQuery | AliasQuery
+Query = DomainQuery | MailboxQuery | AliasQuery | ForwardingQuery
 
 MAX_SORTED_ROWS = 5_000
 """Maximum number of matches of a sort. Reading that many costs about as much as scanning some 100,000 index entries."""
@@ -104,7 +104,7 @@ class ListSpec:
 
     def total(self) -> Select[Any]:
         """Return the query of the number of matches on all pages."""
-        if self.searched or "mailbox_id" in self.filters:  # a mailbox has few aliases: count their rows
+        if self.searched or "mailbox_id" in self.filters:  # a mailbox has few of them: count their rows
             return select(func.count()).select_from(self.table).where(*self.conditions(self.table))
         counts = t.domain_counts if "domain_id" in self.filters else t.project_counts
         total = select(func.coalesce(func.sum(counts.c["count"]), 0)).where(*self.conditions(counts))
@@ -194,6 +194,8 @@ class ListReader(Generic[Model]):
         scope = context.scope
         if scope.project_id and query.project_id and scope.project_id != query.project_id:
             return Page([], 0)
+        if getattr(query, "organization_id", None) not in {None, scope.organization_id}:
+            return Page([], 0)
         filters = {
             "project_id": scope.project_id or query.project_id,
             "domain_id": getattr(query, "domain_id", None),
@@ -255,7 +257,7 @@ class ListReader(Generic[Model]):
 
 
 def _statuses(query: Query) -> tuple[str, ...]:
-    if isinstance(query, AliasQuery):
+    if isinstance(query, AliasQuery | ForwardingQuery):
         return (query.status,) if query.status else ()
     return query.statuses
 

@@ -34,7 +34,7 @@ async def void_provisions(connection: AsyncConnection, provision_ids: Sequence[s
 
 
 async def void_mailbox_provisions(connection: AsyncConnection, mailbox_ids: Sequence[str], now: datetime) -> None:
-    """Void the pending provisions of purged mailboxes and their aliases."""
+    """Void the pending provisions of purged mailboxes, their aliases and forwardings."""
     voiding = update(t.provisions).where(t.provisions.c.mailbox_id.in_(mailbox_ids), t.PENDING_PROVISION)
     await connection.execute(voiding.values(status=ProvisionStatus.VOID, settled_at=now))
 

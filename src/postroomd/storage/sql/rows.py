@@ -15,7 +15,7 @@ from postroomd.storage.schema import ID, Instant, Named
 
 Model = TypeVar("Model")
 
-JOINED_FIELDS = frozenset({"address"})
+JOINED_FIELDS = frozenset({"address", "forwarding_email", "forwarding_keep_copy", "forwarding_enabled"})
 """Fields of Payment and Provision that a join fills in: no table has a column for them."""
 
 

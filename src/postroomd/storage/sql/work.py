@@ -10,13 +10,14 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from postroomd.domain.context import WORKER
 from postroomd.domain.mailboxes import due_at
-from postroomd.domain.model import Alias, Domain, Mailbox
+from postroomd.domain.model import Alias, Domain, Forwarding, Mailbox
 from postroomd.storage import schema as t
 from postroomd.storage.database import Database
 from postroomd.storage.protocols.rules import (
     ActivationRule,
     AliasRule,
     DomainPurgeRule,
+    ForwardingRule,
     MailboxStep,
     PurgeRule,
     ValidationRule,
@@ -27,6 +28,7 @@ from postroomd.storage.sql.batches import LockedBatch, write_batch
 from postroomd.storage.sql.changes import purge_mailboxes, store_mailbox
 from postroomd.storage.sql.domains import DOMAIN, fetch_records, lock_domain, store_domain
 from postroomd.storage.sql.due import PROVISIONING, PURGEABLE, fetch_due
+from postroomd.storage.sql.forwardings import FORWARDING, store_forwarding
 from postroomd.storage.sql.mailboxes import MAILBOX
 from postroomd.storage.sql.rows import from_row, row_filter, with_next_revision
 
@@ -106,11 +108,12 @@ class SqlWork:
         self,
         domain_rule: ActivationRule,
         alias_rule: AliasRule,
+        forwarding_rule: ForwardingRule,
         now: datetime,
         limit: int,
         skipping: Collection[str] = (),
     ) -> int:
-        """Apply rules to provisioning domains and their aliases, and make the mailboxes due that wait for them.
+        """Apply rules to provisioning domains, their aliases and forwardings, and make waiting mailboxes due.
 
         Returns the number of domains in the batch. Raises RowFailed.
         """
@@ -122,6 +125,8 @@ class SqlWork:
                 domain = from_row(Domain, row)
                 if await _request_aliases(connection, domain, alias_rule, now, limit) == limit:
                     continue  # the next call continues with further aliases
+                if await _request_forwardings(connection, domain, forwarding_rule, now, limit) == limit:
+                    continue
                 check = domain_rule(domain)
                 ready = with_next_revision(check.domain)
                 await store_domain(connection, domain, ready)
@@ -322,6 +327,17 @@ async def _request_aliases(
     for alias in aliases:
         await store_alias(connection, alias, with_next_revision(rule(alias)), now)
     return len(aliases)
+
+
+async def _request_forwardings(
+    connection: AsyncConnection, domain: Domain, rule: ForwardingRule, now: datetime, limit: int
+) -> int:
+    """Apply a rule to forwardings that wait for their domain, whose row is locked. Returns their number."""
+    waiting = select(*FORWARDING).where(t.forwardings.c.domain_id == domain.id, *t.FORWARDINGS_TO_REQUEST).limit(limit)
+    forwardings = [from_row(Forwarding, row) for row in await connection.execute(waiting.with_for_update())]
+    for forwarding in forwardings:
+        await store_forwarding(connection, forwarding, with_next_revision(rule(forwarding)), now)
+    return len(forwardings)
 
 
 async def _fetch_domain_of(connection: AsyncConnection, mailbox: Mailbox) -> Domain:

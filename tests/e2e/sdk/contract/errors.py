@@ -30,11 +30,12 @@ SOME_ID = "123e4567-e89b-42d3-a456-426614174000"
 
 @dataclass(frozen=True)
 class Resources:
-    """A domain with a mailbox and its alias, created for one test."""
+    """A domain with a mailbox, its alias and its forwarding, created for one test."""
 
     domain: Any
     mailbox: Any
     alias: Any
+    forwarding: Any
 
 
 def details(*violations: tuple[str, str, str]) -> dict[str, list[dict[str, str]]]:
@@ -64,7 +65,9 @@ class Errors:
     async def resources(self, sdk: Sdk) -> Resources:
         domain = await sdk.create_domain(name=f"{uuid4().hex}.example")
         (mailbox,) = await sdk.create_mailboxes(domain.id, "someone")
-        return Resources(domain, mailbox, await sdk.create_alias(mailbox_id=mailbox.id, local_part="alias"))
+        alias = await sdk.create_alias(mailbox_id=mailbox.id, local_part="alias")
+        forwarding = await sdk.create_forwarding(mailbox_id=mailbox.id, email="ann@elsewhere.example")
+        return Resources(domain, mailbox, alias, forwarding)
 
     async def test_invalid_arguments_names_every_fault_of_a_batch(self, sdk: Sdk, resources: Resources) -> None:
         wrong = [
@@ -185,6 +188,26 @@ class Errors:
         )  # restorable, so its address is taken
         assert local_parts((await sdk.list_mailboxes(domain_id=resources.domain.id)).mailboxes) == ["someone"]
 
+    async def test_conflict_and_quota_of_forwardings_name_them(self, sdk: Sdk, resources: Resources) -> None:
+        mailbox_id, forwarding_id = resources.mailbox.id, resources.forwarding.id
+        call = sdk.create_forwarding(mailbox_id=mailbox_id, email="ANN@elsewhere.example")
+        error = await expect_error(call, 409, "conflict")
+        assert (error.keys["resource"], error.keys["resource_id"]) == ("forwarding", forwarding_id)
+        assert error.keys["details"] == [
+            {
+                "argument_name": "email",
+                "resource": "forwarding",
+                "resource_id": forwarding_id,
+                "email": "ann@elsewhere.example",
+                "current_state": "ready",
+            }
+        ]
+        for number in range(4):
+            await sdk.create_forwarding(mailbox_id=mailbox_id, email=f"{number}@elsewhere.example")
+        call = sdk.create_forwarding(mailbox_id=mailbox_id, email="sixth@elsewhere.example")
+        error = await expect_error(call, 403, "quotas_exceeded")
+        assert error.keys == {"details": [{"resource": "forwardings", "quota": 5, "current": 5}]}
+
     async def test_transient_state_names_the_state(self, sdk: Sdk, instance: Instance, resources: Resources) -> None:
         # No worker ends the state `creating` if provisioning is off, so that the test can observe it.
         with with_status(instance, "domains", resources.domain, "creating"):
@@ -261,7 +284,7 @@ class Errors:
         assert await reader.get_mailbox(mailbox_id=resources.mailbox.id) == resources.mailbox
         assert await reader.get_alias(alias_id=resources.alias.id) == resources.alias
         ids = {"domain": resources.domain.id, "mailbox": resources.mailbox.id, "alias": resources.alias.id}
-        ids["project"] = sdk.environment["SCW_DEFAULT_PROJECT_ID"]
+        ids |= {"forwarding": resources.forwarding.id, "project": sdk.environment["SCW_DEFAULT_PROJECT_ID"]}
         for operation in OPERATIONS:
             if operation.mutating:
                 call = reader.call_operation(operation, ids[operation.resource])

@@ -16,6 +16,8 @@ async def check_lists_are_empty(other: Sdk, domain: Any, mailbox: Any, arguments
     assert (await other.list_mailboxes(domain_id=domain.id, search="someone", **arguments)).total_count == 0
     assert (await other.list_aliases(**arguments)).total_count == 0
     assert (await other.list_aliases(mailbox_id=mailbox.id, **arguments)).total_count == 0
+    assert (await other.list_forwardings(**arguments)).total_count == 0
+    assert (await other.list_forwardings(mailbox_id=mailbox.id, **arguments)).total_count == 0
 
 
 class Tenants:
@@ -25,11 +27,13 @@ class Tenants:
         domain = await sdk.create_domain(name=f"{sdk.label}.tenants.example")
         (mailbox,) = await sdk.create_mailboxes(domain.id, "someone")
         alias = await sdk.create_alias(mailbox_id=mailbox.id, local_part="alias")
+        forwarding = await sdk.create_forwarding(mailbox_id=mailbox.id, email="ann@elsewhere.example")
         domain = await sdk.get_domain(domain_id=domain.id)
 
         other = sdk.with_key(instance.shared_key())
         project_id = sdk.environment["SCW_DEFAULT_PROJECT_ID"]
         ids = {"project": project_id, "domain": domain.id, "mailbox": mailbox.id, "alias": alias.id}
+        ids["forwarding"] = forwarding.id
         for operation in OPERATIONS:
             resource_id, unknown_id = ids[operation.resource], str(uuid4())
             foreign = await expect_error(other.call_operation(operation, resource_id), 404, "not_found")
@@ -43,6 +47,7 @@ class Tenants:
         assert await sdk.get_domain(domain_id=domain.id) == domain
         assert await sdk.get_mailbox(mailbox_id=mailbox.id) == mailbox
         assert await sdk.get_alias(alias_id=alias.id) == alias
+        assert await sdk.get_forwarding(forwarding_id=forwarding.id) == forwarding
 
     async def test_of_two_tenants_with_one_domain_name_one_validates_it(self, sdk: Sdk, instance: Instance) -> None:
         name = f"{sdk.label}.both.example"

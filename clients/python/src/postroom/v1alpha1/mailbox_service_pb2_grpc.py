@@ -5,6 +5,7 @@ import warnings
 
 from postroom.v1alpha1 import alias_pb2 as postroom_dot_v1alpha1_dot_alias__pb2
 from postroom.v1alpha1 import domain_pb2 as postroom_dot_v1alpha1_dot_domain__pb2
+from postroom.v1alpha1 import forwarding_pb2 as postroom_dot_v1alpha1_dot_forwarding__pb2
 from postroom.v1alpha1 import mailbox_pb2 as postroom_dot_v1alpha1_dot_mailbox__pb2
 
 GRPC_GENERATED_VERSION = '1.76.0'
@@ -28,7 +29,7 @@ if _version_not_supported:
 
 
 class MailboxServiceStub(object):
-    """Provisions e-mail domains, mailboxes and aliases. The REST surface follows the google.api.http annotations.
+    """Provisions e-mail domains, mailboxes, aliases and forwardings. The REST surface follows the google.api.http annotations.
     """
 
     def __init__(self, channel):
@@ -122,10 +123,45 @@ class MailboxServiceStub(object):
                 request_serializer=postroom_dot_v1alpha1_dot_alias__pb2.DeleteAliasRequest.SerializeToString,
                 response_deserializer=postroom_dot_v1alpha1_dot_alias__pb2.Alias.FromString,
                 _registered_method=True)
+        self.CreateForwarding = channel.unary_unary(
+                '/postroom.v1alpha1.MailboxService/CreateForwarding',
+                request_serializer=postroom_dot_v1alpha1_dot_forwarding__pb2.CreateForwardingRequest.SerializeToString,
+                response_deserializer=postroom_dot_v1alpha1_dot_forwarding__pb2.Forwarding.FromString,
+                _registered_method=True)
+        self.ListForwardings = channel.unary_unary(
+                '/postroom.v1alpha1.MailboxService/ListForwardings',
+                request_serializer=postroom_dot_v1alpha1_dot_forwarding__pb2.ListForwardingsRequest.SerializeToString,
+                response_deserializer=postroom_dot_v1alpha1_dot_forwarding__pb2.ListForwardingsResponse.FromString,
+                _registered_method=True)
+        self.GetForwarding = channel.unary_unary(
+                '/postroom.v1alpha1.MailboxService/GetForwarding',
+                request_serializer=postroom_dot_v1alpha1_dot_forwarding__pb2.GetForwardingRequest.SerializeToString,
+                response_deserializer=postroom_dot_v1alpha1_dot_forwarding__pb2.Forwarding.FromString,
+                _registered_method=True)
+        self.UpdateForwarding = channel.unary_unary(
+                '/postroom.v1alpha1.MailboxService/UpdateForwarding',
+                request_serializer=postroom_dot_v1alpha1_dot_forwarding__pb2.UpdateForwardingRequest.SerializeToString,
+                response_deserializer=postroom_dot_v1alpha1_dot_forwarding__pb2.Forwarding.FromString,
+                _registered_method=True)
+        self.DeleteForwarding = channel.unary_unary(
+                '/postroom.v1alpha1.MailboxService/DeleteForwarding',
+                request_serializer=postroom_dot_v1alpha1_dot_forwarding__pb2.DeleteForwardingRequest.SerializeToString,
+                response_deserializer=postroom_dot_v1alpha1_dot_forwarding__pb2.Forwarding.FromString,
+                _registered_method=True)
+        self.GetMailboxForwarding = channel.unary_unary(
+                '/postroom.v1alpha1.MailboxService/GetMailboxForwarding',
+                request_serializer=postroom_dot_v1alpha1_dot_forwarding__pb2.GetMailboxForwardingRequest.SerializeToString,
+                response_deserializer=postroom_dot_v1alpha1_dot_forwarding__pb2.MailboxForwarding.FromString,
+                _registered_method=True)
+        self.UpdateMailboxForwarding = channel.unary_unary(
+                '/postroom.v1alpha1.MailboxService/UpdateMailboxForwarding',
+                request_serializer=postroom_dot_v1alpha1_dot_forwarding__pb2.UpdateMailboxForwardingRequest.SerializeToString,
+                response_deserializer=postroom_dot_v1alpha1_dot_forwarding__pb2.MailboxForwarding.FromString,
+                _registered_method=True)
 
 
 class MailboxServiceServicer(object):
-    """Provisions e-mail domains, mailboxes and aliases. The REST surface follows the google.api.http annotations.
+    """Provisions e-mail domains, mailboxes, aliases and forwardings. The REST surface follows the google.api.http annotations.
     """
 
     def CreateDomain(self, request, context):
@@ -268,6 +304,61 @@ class MailboxServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CreateForwarding(self, request, context):
+        """Creates a forwarding of a mailbox's mail.
+        ALREADY_EXISTS if the mailbox has a forwarding to the destination; FAILED_PRECONDITION (precondition) if the mailbox's
+        status admits no new forwardings; RESOURCE_EXHAUSTED (quota) beyond 5 forwardings of the mailbox.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListForwardings(self, request, context):
+        """Lists the caller's forwardings, a page at a time.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetForwarding(self, request, context):
+        """Returns one forwarding.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UpdateForwarding(self, request, context):
+        """Changes a forwarding's destination.
+        ALREADY_EXISTS if the mailbox has another forwarding to the destination; FAILED_PRECONDITION: (precondition) while the
+        mailbox is DELETION_SCHEDULED; (transient state) while it or the forwarding is DELETING.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteForwarding(self, request, context):
+        """Deletes a forwarding: from then on its destination receives no mail of the mailbox.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetMailboxForwarding(self, request, context):
+        """Returns the settings of a mailbox's forwardings.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UpdateMailboxForwarding(self, request, context):
+        """Changes the settings of a mailbox's forwardings. With a mail platform, the forwardings are UPDATING until it has
+        applied them.
+        FAILED_PRECONDITION: (precondition) while the mailbox is DELETION_SCHEDULED; (transient state) while it is DELETING.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_MailboxServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -356,6 +447,41 @@ def add_MailboxServiceServicer_to_server(servicer, server):
                     request_deserializer=postroom_dot_v1alpha1_dot_alias__pb2.DeleteAliasRequest.FromString,
                     response_serializer=postroom_dot_v1alpha1_dot_alias__pb2.Alias.SerializeToString,
             ),
+            'CreateForwarding': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateForwarding,
+                    request_deserializer=postroom_dot_v1alpha1_dot_forwarding__pb2.CreateForwardingRequest.FromString,
+                    response_serializer=postroom_dot_v1alpha1_dot_forwarding__pb2.Forwarding.SerializeToString,
+            ),
+            'ListForwardings': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListForwardings,
+                    request_deserializer=postroom_dot_v1alpha1_dot_forwarding__pb2.ListForwardingsRequest.FromString,
+                    response_serializer=postroom_dot_v1alpha1_dot_forwarding__pb2.ListForwardingsResponse.SerializeToString,
+            ),
+            'GetForwarding': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetForwarding,
+                    request_deserializer=postroom_dot_v1alpha1_dot_forwarding__pb2.GetForwardingRequest.FromString,
+                    response_serializer=postroom_dot_v1alpha1_dot_forwarding__pb2.Forwarding.SerializeToString,
+            ),
+            'UpdateForwarding': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateForwarding,
+                    request_deserializer=postroom_dot_v1alpha1_dot_forwarding__pb2.UpdateForwardingRequest.FromString,
+                    response_serializer=postroom_dot_v1alpha1_dot_forwarding__pb2.Forwarding.SerializeToString,
+            ),
+            'DeleteForwarding': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteForwarding,
+                    request_deserializer=postroom_dot_v1alpha1_dot_forwarding__pb2.DeleteForwardingRequest.FromString,
+                    response_serializer=postroom_dot_v1alpha1_dot_forwarding__pb2.Forwarding.SerializeToString,
+            ),
+            'GetMailboxForwarding': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetMailboxForwarding,
+                    request_deserializer=postroom_dot_v1alpha1_dot_forwarding__pb2.GetMailboxForwardingRequest.FromString,
+                    response_serializer=postroom_dot_v1alpha1_dot_forwarding__pb2.MailboxForwarding.SerializeToString,
+            ),
+            'UpdateMailboxForwarding': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateMailboxForwarding,
+                    request_deserializer=postroom_dot_v1alpha1_dot_forwarding__pb2.UpdateMailboxForwardingRequest.FromString,
+                    response_serializer=postroom_dot_v1alpha1_dot_forwarding__pb2.MailboxForwarding.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'postroom.v1alpha1.MailboxService', rpc_method_handlers)
@@ -365,7 +491,7 @@ def add_MailboxServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class MailboxService(object):
-    """Provisions e-mail domains, mailboxes and aliases. The REST surface follows the google.api.http annotations.
+    """Provisions e-mail domains, mailboxes, aliases and forwardings. The REST surface follows the google.api.http annotations.
     """
 
     @staticmethod
@@ -817,6 +943,195 @@ class MailboxService(object):
             '/postroom.v1alpha1.MailboxService/DeleteAlias',
             postroom_dot_v1alpha1_dot_alias__pb2.DeleteAliasRequest.SerializeToString,
             postroom_dot_v1alpha1_dot_alias__pb2.Alias.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CreateForwarding(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/postroom.v1alpha1.MailboxService/CreateForwarding',
+            postroom_dot_v1alpha1_dot_forwarding__pb2.CreateForwardingRequest.SerializeToString,
+            postroom_dot_v1alpha1_dot_forwarding__pb2.Forwarding.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListForwardings(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/postroom.v1alpha1.MailboxService/ListForwardings',
+            postroom_dot_v1alpha1_dot_forwarding__pb2.ListForwardingsRequest.SerializeToString,
+            postroom_dot_v1alpha1_dot_forwarding__pb2.ListForwardingsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetForwarding(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/postroom.v1alpha1.MailboxService/GetForwarding',
+            postroom_dot_v1alpha1_dot_forwarding__pb2.GetForwardingRequest.SerializeToString,
+            postroom_dot_v1alpha1_dot_forwarding__pb2.Forwarding.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateForwarding(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/postroom.v1alpha1.MailboxService/UpdateForwarding',
+            postroom_dot_v1alpha1_dot_forwarding__pb2.UpdateForwardingRequest.SerializeToString,
+            postroom_dot_v1alpha1_dot_forwarding__pb2.Forwarding.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteForwarding(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/postroom.v1alpha1.MailboxService/DeleteForwarding',
+            postroom_dot_v1alpha1_dot_forwarding__pb2.DeleteForwardingRequest.SerializeToString,
+            postroom_dot_v1alpha1_dot_forwarding__pb2.Forwarding.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetMailboxForwarding(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/postroom.v1alpha1.MailboxService/GetMailboxForwarding',
+            postroom_dot_v1alpha1_dot_forwarding__pb2.GetMailboxForwardingRequest.SerializeToString,
+            postroom_dot_v1alpha1_dot_forwarding__pb2.MailboxForwarding.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateMailboxForwarding(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/postroom.v1alpha1.MailboxService/UpdateMailboxForwarding',
+            postroom_dot_v1alpha1_dot_forwarding__pb2.UpdateMailboxForwardingRequest.SerializeToString,
+            postroom_dot_v1alpha1_dot_forwarding__pb2.MailboxForwarding.FromString,
             options,
             channel_credentials,
             insecure,

@@ -25,8 +25,9 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class Provision(_message.Message):
-    """One piece of work that the mail platform carries out and confirms. Its subject is an alias if alias_id is set, else a
-    mailbox if mailbox_id is set, else a domain. It is kept after its subject is purged, without the address.
+    """One piece of work that the mail platform carries out and confirms. Its subject is an alias if alias_id is set, a
+    forwarding if forwarding_id is set, else a mailbox if mailbox_id is set, else a domain. It is kept after its subject is
+    purged, without the address.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -45,6 +46,8 @@ class Provision(_message.Message):
         """Reopen the subject with its contents."""
         DELETE: Provision._Kind.ValueType  # 3
         """Delete the subject and its contents."""
+        UPDATE: Provision._Kind.ValueType  # 4
+        """Change the subject, a forwarding, to its present destination and settings."""
 
     class Kind(_Kind, metaclass=_KindEnumTypeWrapper):
         """The kind of work."""
@@ -57,6 +60,8 @@ class Provision(_message.Message):
     """Reopen the subject with its contents."""
     DELETE: Provision.Kind.ValueType  # 3
     """Delete the subject and its contents."""
+    UPDATE: Provision.Kind.ValueType  # 4
+    """Change the subject, a forwarding, to its present destination and settings."""
 
     class _Status:
         ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -99,6 +104,10 @@ class Provision(_message.Message):
     NEXT_ATTEMPT_AT_FIELD_NUMBER: _builtins.int
     SETTLED_AT_FIELD_NUMBER: _builtins.int
     ADDRESS_FIELD_NUMBER: _builtins.int
+    FORWARDING_ID_FIELD_NUMBER: _builtins.int
+    FORWARDING_EMAIL_FIELD_NUMBER: _builtins.int
+    FORWARDING_KEEP_COPY_FIELD_NUMBER: _builtins.int
+    FORWARDING_ENABLED_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """A lower-case UUID."""
     kind: Global___Provision.Kind.ValueType
@@ -106,9 +115,9 @@ class Provision(_message.Message):
     status: Global___Provision.Status.ValueType
     """The status of the work."""
     mailbox_id: _builtins.str
-    """The mailbox that is the subject, or the mailbox of the alias, a UUID. Empty if the subject is a domain."""
+    """The mailbox that is the subject, or the mailbox of the alias or forwarding, a UUID. Empty if the subject is a domain."""
     alias_id: _builtins.str
-    """The alias that is the subject, a UUID. Empty if the subject is a mailbox or a domain."""
+    """The alias that is the subject, a UUID. Empty if the subject is another resource."""
     domain_id: _builtins.str
     """The domain, a UUID."""
     project_id: _builtins.str
@@ -120,7 +129,19 @@ class Provision(_message.Message):
     error: _builtins.str
     """The reason of the last failure, as given to FailProvision. Empty without one."""
     address: _builtins.str
-    """The address of the mailbox or alias, or the name of the domain. Empty once the subject is purged."""
+    """The address of the mailbox or alias, of the mailbox of the forwarding, or the name of the domain. Empty once the
+    subject is purged.
+    """
+    forwarding_id: _builtins.str
+    """The forwarding that is the subject, a UUID. Empty if the subject is another resource."""
+    forwarding_email: _builtins.str
+    """The address that the forwarding's mail goes to. Empty if the subject is another resource, and once it is purged."""
+    forwarding_keep_copy: _builtins.bool
+    """Whether forwarded mail is to be delivered to the mailbox as well. False if the subject is another resource, and once
+    it is purged.
+    """
+    forwarding_enabled: _builtins.bool
+    """Whether mail is to be forwarded. False if the subject is another resource, and once it is purged."""
     @_builtins.property
     def requested_at(self) -> _timestamp_pb2.Timestamp:
         """When it was requested."""
@@ -150,10 +171,14 @@ class Provision(_message.Message):
         next_attempt_at: _timestamp_pb2.Timestamp | None = ...,
         settled_at: _timestamp_pb2.Timestamp | None = ...,
         address: _builtins.str = ...,
+        forwarding_id: _builtins.str = ...,
+        forwarding_email: _builtins.str = ...,
+        forwarding_keep_copy: _builtins.bool = ...,
+        forwarding_enabled: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["next_attempt_at", b"next_attempt_at", "requested_at", b"requested_at", "settled_at", b"settled_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "alias_id", b"alias_id", "attempts", b"attempts", "domain_id", b"domain_id", "error", b"error", "id", b"id", "kind", b"kind", "mailbox_id", b"mailbox_id", "next_attempt_at", b"next_attempt_at", "organization_id", b"organization_id", "project_id", b"project_id", "requested_at", b"requested_at", "settled_at", b"settled_at", "status", b"status"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "alias_id", b"alias_id", "attempts", b"attempts", "domain_id", b"domain_id", "error", b"error", "forwarding_email", b"forwarding_email", "forwarding_enabled", b"forwarding_enabled", "forwarding_id", b"forwarding_id", "forwarding_keep_copy", b"forwarding_keep_copy", "id", b"id", "kind", b"kind", "mailbox_id", b"mailbox_id", "next_attempt_at", b"next_attempt_at", "organization_id", b"organization_id", "project_id", b"project_id", "requested_at", b"requested_at", "settled_at", b"settled_at", "status", b"status"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

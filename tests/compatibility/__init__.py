@@ -1,0 +1,1 @@
+"""The recorded and documented facts of the public Mailbox API that Postroom has to match."""
