@@ -32,12 +32,16 @@ DOMAIN_EVENTS: Descriptions = {
     DomainEvent.RECORDS_MISSING: "A required record is absent, or its lookup was not answered.",
     DomainEvent.RECORDS_INVALID: "A required record is wrong and none missing, or another organization owns the name.",
     DomainEvent.ACTIVATE: "The worker activates it, and the mailboxes that wait for it.",
+    DomainEvent.OWNERSHIP_LOST: "Its validation token is absent for the grace period, or replaced by another's.",
+    DomainEvent.OWNERSHIP_RESTORED: "A periodic lookup finds its validation token and the other required records.",
     DomainEvent.DELETE: "DeleteDomain.",
+    DomainEvent.PURGED: "It is removed after its mailboxes, and the mail platform's confirmation if there is one.",
 }
 MAILBOX_EVENTS: Mapping[str, Descriptions] = {
     "Creation": {
         MailboxEvent.CREATE: "BatchCreateMailboxes.",
         MailboxEvent.DOMAIN_READY: "Its domain has become ready.",
+        MailboxEvent.DOMAIN_LOST: "Its domain has lost the ownership of its name.",
         MailboxEvent.PROVISIONED: "ConfirmProvision: the mail platform has created or restored it.",
     },
     "Payments": {

@@ -2,9 +2,11 @@
 
 import json
 import shutil
+import socket
 import subprocess
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,9 @@ import grpc
 import pytest
 
 from postroom.admin.v1alpha1 import admin_service_pb2_grpc, mailbox_pb2
+from tests.e2e.sdk.instances import launch, ready_address
 from tests.e2e.support import Up, clean_environment, database_url, run, start, terminate
+from tools.ports import free_port
 
 PROGRAM = Path(__file__).parent / "go-sdk"
 BUILD_SECONDS, RUN_SECONDS = 300, 120
@@ -33,12 +37,15 @@ def test_every_operation_and_every_error_type(program: Path, tmp_path: Path) -> 
     (tmp_path / "manual").mkdir()
     usual = start(tmp_path / "usual", "--admin-address=127.0.0.1:0")
     try:
-        manual = start(tmp_path / "manual", "--provisioning=manual")
+        manual = start(tmp_path / "manual", "--provisioning=manual", "--rate-limit=8")
         try:
-            environment = clean_environment(**usual.environment, **_fixtures(usual), **_transient(manual))
-            result = subprocess.run(
-                [program], env=environment, capture_output=True, text=True, timeout=RUN_SECONDS, check=False
-            )
+            with _gateways(tmp_path) as gateways:
+                environment = clean_environment(
+                    **usual.environment, **_fixtures(usual), **_transient(manual), **gateways
+                )
+                result = subprocess.run(
+                    [program], env=environment, capture_output=True, text=True, timeout=RUN_SECONDS, check=False
+                )
         finally:
             terminate(manual)
     finally:
@@ -55,15 +62,33 @@ def _transient(up: Up) -> Mapping[str, str]:
     }
 
 
+@contextmanager
+def _gateways(directory: Path) -> Iterator[Mapping[str, str]]:
+    """Run two gateways: of a service that is down, and of one that accepts connections and never answers."""
+    with ExitStack() as cleanups:
+        silent = cleanups.enter_context(socket.create_server(("127.0.0.1", 0)))
+        services = {"UNAVAILABLE": f"127.0.0.1:{free_port()}", "SILENT": f"127.0.0.1:{silent.getsockname()[1]}"}
+        urls = {}
+        for name, service in services.items():
+            (directory / name).mkdir()
+            flags = ("--http-address=127.0.0.1:0", f"--grpc-address={service}", "--call-timeout-seconds=1")
+            gateway = launch(directory / name, "gateway", *flags)
+            cleanups.callback(terminate, gateway)
+            urls[f"{name}_API_URL"] = f"http://{ready_address(gateway)}"
+        yield urls
+
+
 def _fixtures(up: Up) -> Mapping[str, str]:
     """Create what the error types need: a read-only key, a full project and a locked mailbox."""
     organization = f"--organization-id={up.environment['SCW_DEFAULT_ORGANIZATION_ID']}"
     read_only = _command(up, "keys", "create", organization, "--read-only", "--output=json")
+    expired = _command(up, "keys", "create", organization, "--expires-in=1s", "--output=json")
     (project,) = _command(up, "projects", "create", organization, "--name=full", "--mailbox-quota=1", "--output=json")
     admin = _command(up, "admin-keys", "create", "--name=go-sdk", "--output=json")
     mailbox_id = _locked_mailbox(up, admin["secret"])
     return {
         "READ_ONLY_SECRET_KEY": read_only["SCW_SECRET_KEY"],
+        "EXPIRED_SECRET_KEY": expired["SCW_SECRET_KEY"],
         "FULL_PROJECT_ID": project["id"],
         "LOCKED_MAILBOX_ID": mailbox_id,
     }

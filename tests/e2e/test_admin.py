@@ -7,7 +7,7 @@ import grpc
 import pytest
 
 from tests.e2e.conftest import Starter
-from tests.e2e.support import Up, database_url
+from tests.e2e.support import Up, database_url, request
 from tests.e2e.test_cli import fail, succeed
 from tests.e2e.trial_process import address_of, admin_code, new_admin_key
 from tools.ports import free_port
@@ -58,6 +58,22 @@ def test_an_invalid_admin_key_name_is_one_line(postroom: Up, name: str) -> None:
 def test_the_history_of_an_unknown_address_is_one_line(postroom: Up) -> None:
     line = fail(1, "history", "Nobody@Bücher.example", flag(postroom))
     assert line == "postroom: mailbox nobody@xn--bcher-kva.example not found"
+
+
+def test_the_history_of_a_domain_lists_its_transitions(postroom: Up) -> None:
+    environment, body = postroom.environment, b'{"name": "history.example.org"}'
+    url = environment["SCW_API_URL"] + "/mailbox/v1alpha1/domains"
+    assert request(url, environment["SCW_SECRET_KEY"], body) == 200
+    listed = json.loads(succeed("history", "HISTORY.example.org", "--output=json", flag(postroom)))
+    assert [(row["from_status"], row["to_status"], row["cause"]) for row in listed] == [
+        (None, "waiting_validation", "create")
+    ]
+    assert listed[0]["actor"].startswith("key:")
+    header, *rows = succeed("history", "history.example.org", flag(postroom)).splitlines()
+    assert header.split() == ["domain_id", "at", "from_status", "to_status", "cause", "actor"]
+    assert len(rows) == 1
+    line = fail(1, "history", "unknown.example.org", flag(postroom))
+    assert line == "postroom: domain unknown.example.org not found"
 
 
 @pytest.mark.parametrize("address", ["", "nobody", "@example.org", "a b@example.org", "nobody@"])

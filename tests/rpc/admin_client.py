@@ -13,6 +13,7 @@ from google.protobuf.message import Message
 from postroom.admin.v1alpha1 import (
     admin_service_pb2,
     admin_service_pb2_grpc,
+    domain_pb2,
     mailbox_pb2,
     payment_pb2,
     provision_pb2,
@@ -54,6 +55,11 @@ class Operator:
         """List the transitions of a mailbox."""
         request = mailbox_pb2.ListTransitionsRequest(mailbox_id=mailbox_id)
         return list((await self.stub.ListTransitions(request)).transitions)
+
+    async def domain_transitions(self, domain_id: str) -> list[domain_pb2.DomainTransition]:
+        """List the transitions of a domain."""
+        request = domain_pb2.ListDomainTransitionsRequest(domain_id=domain_id)
+        return list((await self.stub.ListDomainTransitions(request)).transitions)
 
     async def get_mailbox(self, mailbox_id: str) -> mailbox_pb2.Mailbox:
         """Get a mailbox."""

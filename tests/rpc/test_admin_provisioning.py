@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import pytest
 import pytest_asyncio
 
+from postroom.admin.v1alpha1 import domain_pb2 as admin_domain_pb2
 from postroom.admin.v1alpha1 import mailbox_pb2, provision_pb2
 from postroom.v1alpha1 import domain_pb2
 from postroom.v1alpha1 import mailbox_pb2 as tenant_pb2
@@ -166,3 +167,31 @@ async def test_provisions_are_listed_page_by_page(tenant: Tenant, admin: Operato
         if not token:
             break
     assert listed == all_provisions
+
+
+async def test_the_history_of_a_domain_is_listed_page_by_page(
+    tenant: Tenant, admin: Operator, domain: domain_pb2.Domain
+) -> None:
+    transitions = await admin.domain_transitions(domain.id)
+    status = domain_pb2.Domain.Status.Name
+    assert [(status(row.from_status), status(row.to_status), row.cause) for row in transitions] == [
+        ("UNKNOWN_STATUS", "CREATING", "create"),
+        ("CREATING", "WAITING_VALIDATION", "provisioned"),
+        ("WAITING_VALIDATION", "VALIDATING", "validate"),
+        ("VALIDATING", "PROVISIONING", "records_valid"),
+        ("PROVISIONING", "READY", "activate"),
+    ]
+    assert [row.actor.partition(":")[0] for row in transitions] == ["key", "admin", "key", "worker", "worker"]
+    assert {(row.domain_id, row.organization_id, row.project_id) for row in transitions} == {
+        (domain.id, tenant.organization_id, tenant.project_id)
+    }
+    listed: list[admin_domain_pb2.DomainTransition] = []
+    token = ""
+    while True:
+        request = admin_domain_pb2.ListDomainTransitionsRequest(domain_id=domain.id, page_size=2, page_token=token)
+        page = await admin.stub.ListDomainTransitions(request)
+        listed += page.transitions
+        token = page.next_page_token
+        if not token:
+            break
+    assert listed == transitions

@@ -43,6 +43,7 @@ Result = TypeVar("Result")
 SCRIPTS = Path(migrations.__file__).parent
 ROWS = 3  # per table
 DERIVED = {table.name for table in DERIVED_TABLES}
+OWNERSHIP_BEFORE = "0009"  # the revision before that of domains' ownership
 
 FOUND = {
     "sqlite": (
@@ -187,6 +188,7 @@ def test_the_migrated_schema_equals_the_created_tables_in_every_detail(
     assert partial == {
         "uq_domains_proved_name",
         "ix_domains_next_check_at",
+        "ix_domains_propagating",
         "ix_mailboxes_waiting",
         "ix_mailboxes_to_purge",
         "ix_mailboxes_never_paid",
@@ -548,3 +550,16 @@ def integrity(connection: Connection) -> str:
     if connection.dialect.name != "sqlite":
         return "ok"
     return str(connection.execute(text("PRAGMA integrity_check")).scalar_one())
+
+
+def test_domains_from_before_their_history_are_neither_released_nor_propagating(empty: str) -> None:
+    migrate_to(empty, OWNERSHIP_BEFORE)
+    run(empty, insert_rows)
+    migrate(empty)
+    names = "cause, token_absent_since, token_checked_at, released_at, propagating, propagated_mailbox_id"
+
+    def ownership(connection: Connection) -> set[tuple[Any, ...]]:
+        return {tuple(row) for row in connection.execute(text(f"SELECT {names} FROM domains"))}
+
+    assert run(empty, ownership) == {("create", None, None, None, False, None)}
+    assert run(empty, all_rows)["domain_transitions"] == []

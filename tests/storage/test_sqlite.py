@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from postroomd.domain.domains import begin_validation, delete_domain
 from postroomd.domain.errors import StorageUnavailable
-from postroomd.domain.mailboxes import advance_mailbox
+from postroomd.domain.mailboxes import advance_mailbox, follow_domain
 from postroomd.domain.model import AliasStatus, DomainStatus, ForwardingStatus, RecordStatus
 from postroomd.domain.records import RECORD_KINDS, Finding
 from postroomd.storage import schema as t
@@ -123,8 +123,13 @@ async def test_every_statement_of_the_worker_is_served_by_an_index(
         await work.next_due(with_provisions=True)
         (domain_lease,) = await work.lease_domains(NOW, LEASE, 10)
         settled = await work.settle_validation(domain_lease, validation_rule(findings, LEASE, NOW))
-        assert settled.status is DomainStatus.PROVISIONING
+        assert settled.domain.status is DomainStatus.PROVISIONING
         assert await activate_domains(work, LEASE, NOW, 10) == 2
+        for owning in (True, False):
+            assert await work.rivals(pending, owning=owning, limit=10) == []
+        for limit in (1, 1, 1, 1, 10, 10):
+            await work.propagate_domain(partial(follow_domain, now=NOW), limit)
+        assert not (await work.next_due()).immediate
         leases = await work.lease_mailboxes(NOW + timedelta(days=40), LEASE, 10)
         assert len(leases) == 3
         for lease in leases:
@@ -138,11 +143,13 @@ async def test_every_statement_of_the_worker_is_served_by_an_index(
         await administration.pending_payments("", 10)
         await administration.pending_provisions(NOW, "", 10)
         await administration.transitions(ada.id, 0, 10)
+        await administration.domain_transitions(deleted.id, 0, 10)
     plans = await plans_of(raw, executed)
     assert len(plans) > 20
     check_indexed(plans)
-    (ownership,) = [steps for statement, steps in plans if "domains.status IN" in statement]
-    assert "uq_domains_proved_name" in ownership[0]
+    ownership = [steps for statement, steps in plans if "domains.status IN" in statement]
+    assert len(ownership) == 2
+    assert all("uq_domains_proved_name" in steps[0] for steps in ownership)
 
 
 # --- Pragmas and checkpoints ------------------------------------------------------------------------------------------

@@ -4,15 +4,19 @@ import asyncio
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from functools import partial
+from types import MappingProxyType
 
 from postroomd.domain.aliases import request_alias
-from postroomd.domain.domains import activate_domain, settle_validation
 from postroomd.domain.forwardings import request_forwarding
+from postroomd.domain.mailboxes import follow_domain
 from postroomd.domain.model import DomainStatus
+from postroomd.domain.ownership import activate_domain, settle_validation
+from postroomd.domain.policy import LifecyclePolicy
 from postroomd.domain.records import Finding
 from postroomd.storage.protocols.rules import ValidationRule
 from postroomd.storage.protocols.work import LookupShare, Work
 from postroomd.worker.steps import Worker
+from tests.support.lifecycle import FREE
 
 
 async def drain(worker: Worker, now: datetime) -> int:
@@ -38,14 +42,31 @@ async def drain_steps(worker: Worker, now: datetime) -> int:
     return total
 
 
-def validation_rule(findings: Mapping[str, Finding], interval: timedelta, now: datetime) -> ValidationRule:
+def validation_rule(
+    findings: Mapping[str, Finding],
+    interval: timedelta,
+    now: datetime,
+    *,
+    policy: LifecyclePolicy = FREE,
+    rival_tokens: Mapping[str, Finding] = MappingProxyType({}),
+) -> ValidationRule:
     """The rule that the worker settles a validation by."""
-    return partial(settle_validation, findings=findings, interval=interval, now=now)
+    return partial(
+        settle_validation, findings=findings, rival_tokens=rival_tokens, interval=interval, policy=policy, now=now
+    )
+
+
+async def propagate(work: Work, now: datetime, limit: int = 200) -> int:
+    """Propagate the status of domains to all their mailboxes, and return the number of chunks."""
+    chunks = 0
+    while await work.propagate_domain(partial(follow_domain, now=now), limit):
+        chunks += 1
+    return chunks
 
 
 async def activate_domains(work: Work, interval: timedelta, now: datetime, limit: int) -> int:
     """Activate a batch of provisioning domains by the worker's rules, and return their number."""
-    domain_rule = partial(activate_domain, interval=interval, now=now)
+    domain_rule = partial(activate_domain, interval=interval, policy=FREE, now=now)
     alias_rule = partial(request_alias, domain_status=DomainStatus.READY)
     forwarding_rule = partial(request_forwarding, domain_status=DomainStatus.READY)
     return await work.activate_domains(domain_rule, alias_rule, forwarding_rule, now, limit)

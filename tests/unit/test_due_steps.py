@@ -16,7 +16,7 @@ from postroomd.domain.mailboxes import (
     advance_mailbox,
     delete_mailbox,
     due_at,
-    leave_waiting_domain,
+    follow_domain,
     new_mailbox,
     restore_mailbox,
     update_mailbox,
@@ -177,7 +177,7 @@ RULES: list[tuple[str, Callable[[Mailbox, datetime], Mailbox | None]]] = [
     ("delete", lambda value, now: delete_mailbox(value, RETENTION, now)),
     ("restore", lambda value, now: restore_mailbox(value, D.READY, FREE, now)),
     ("advance", lambda value, now: advance_mailbox(value, D.READY, FREE, now)),
-    ("leave waiting_domain", leave_waiting_domain),
+    ("leave waiting_domain", lambda value, now: follow_domain(value, D.READY, now)),
     *(
         (f"to {period}", partial(lambda value, now, period: change(value, period=period, now=now), period=period))
         for period in P

@@ -12,7 +12,7 @@ from postroomd.domain.events import MailboxEvent
 from postroomd.domain.mailboxes import (
     advance_mailbox,
     delete_mailbox,
-    leave_waiting_domain,
+    follow_domain,
     new_mailbox,
     restore_mailbox,
     update_mailbox,
@@ -77,7 +77,7 @@ def test_a_new_mailbox_starts_its_first_period_immediately(
 @pytest.mark.parametrize("status", MailboxStatus)
 def test_a_ready_domain_moves_only_mailboxes_that_wait_for_it(status: MailboxStatus) -> None:
     before = mailbox(status)
-    after = leave_waiting_domain(before, NOW)
+    after = follow_domain(before, DomainStatus.READY, NOW)
     if status is M.WAITING_DOMAIN:
         assert after == replace(before, status=M.READY, cause=E.DOMAIN_READY, updated_at=NOW)
     else:

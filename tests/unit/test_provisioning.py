@@ -8,11 +8,11 @@ import pytest
 from postroomd.domain.aliases import delete_alias, new_alias, request_alias
 from postroomd.domain.domains import delete_domain, purge_domain
 from postroomd.domain.errors import PreconditionFailed
-from postroomd.domain.events import MailboxEvent, ProvisionStanding
+from postroomd.domain.events import DomainEvent, MailboxEvent, ProvisionStanding
 from postroomd.domain.mailboxes import (
     advance_mailbox,
     delete_mailbox,
-    leave_waiting_domain,
+    follow_domain,
     lock_mailbox,
     new_mailbox,
     purge_with_domain,
@@ -89,7 +89,7 @@ def test_a_creation_is_requested_once_the_domain_is_ready_and_paid_for() -> None
     assert unvalidated is not None
     assert (unvalidated.status, unvalidated.provision_id) == (M.WAITING_DOMAIN, None)
     assert pending_provision(unvalidated, NOW) is None
-    creating = leave_waiting_domain(unvalidated, NOW)
+    creating = follow_domain(unvalidated, DomainStatus.READY, NOW)
     assert creating.status is M.CREATING
     assert requested(creating).kind is ProvisionKind.CREATE
 
@@ -243,7 +243,8 @@ def test_a_domain_is_creating_and_deleting_until_the_platform_confirms() -> None
         None,
     )
     _, waiting = confirm_provision(provision, creating, D.CREATING, now=NOW)
-    assert waiting == replace(creating, status=D.WAITING_VALIDATION, provision_id=None, updated_at=NOW)
+    moved = {"status": D.WAITING_VALIDATION, "cause": DomainEvent.PROVISIONED, "updated_at": NOW}
+    assert waiting == replace(creating, provision_id=None, **moved)  # type: ignore[arg-type] # values of several types
     deleting = delete_domain(creating, 0, force=False, now=NOW)
     assert deleting.provision_id is None
     purging = purge_domain(deleting, PLATFORM)

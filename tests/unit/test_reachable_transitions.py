@@ -11,7 +11,7 @@ from postroomd.domain.mailboxes import (
     advance_mailbox,
     delete_mailbox,
     due_at,
-    leave_waiting_domain,
+    follow_domain,
     lock_mailbox,
     new_mailbox,
     purge_with_domain,
@@ -80,6 +80,7 @@ def next_states(state: State, policy: LifecyclePolicy) -> Iterator[State | Mailb
         lambda: set_period(P.CANCELED),
         lambda: set_period(P.MONTHLY),
         lambda: advance_mailbox(box, status, policy, now),
+        lambda: follow_domain(box, status, now),
     ]
     if box.payment is not PaymentStanding.SETTLED:
         rules.append(lambda: confirm_payment(payment, box, status, now=now)[1])
@@ -87,8 +88,6 @@ def next_states(state: State, policy: LifecyclePolicy) -> Iterator[State | Mailb
     provision = pending_provision(box, now)
     if provision is not None:
         rules.append(lambda: confirm_provision(provision, box, status, now=now)[1])  # type: ignore[arg-type, return-value]
-    if status is D.READY:
-        rules.append(lambda: leave_waiting_domain(box, now))
     if box.purging:
         rules.append(lambda: purge_with_domain(box, policy))
     for rule in rules:
@@ -96,7 +95,8 @@ def next_states(state: State, policy: LifecyclePolicy) -> Iterator[State | Mailb
             yield after(rule())
         except PostroomError:
             continue
-    yield replace(state, domain_status=D.READY)
+    # The mailbox follows its domain later, or another event comes first.
+    yield replace(state, domain_status=D.WAITING_VALIDATION if status is D.READY else D.READY)
     if not box.purging:
         yield after(replace(box, purging=True, status=M.DELETING, cause=MailboxEvent.DOMAIN_DELETED))
     if (due := due_at(box)) is not None and due > now:

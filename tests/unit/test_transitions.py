@@ -20,8 +20,12 @@ M = MailboxStatus
 MAILBOX_TABLE = """
 create              -                   waiting_payment waiting_domain creating ready
 domain_ready        waiting_domain      creating restoring ready
-provisioned         creating            ready
-provisioned         restoring           ready
+domain_lost         creating            waiting_domain
+domain_lost         restoring           waiting_domain
+domain_lost         ready               waiting_domain
+provisioned         creating            ready waiting_domain
+provisioned         restoring           ready waiting_domain
+provisioned         waiting_domain      ready
 renewal_due         in_use              renewing
 payment_confirmed   waiting_payment     in_use
 payment_confirmed   renewing            in_use
@@ -61,12 +65,17 @@ records_valid       validating          provisioning
 records_missing     validating          waiting_validation
 records_invalid     validating          validation_failed
 activate            provisioning        ready
+ownership_lost      provisioning        waiting_validation
+ownership_lost      ready               waiting_validation
+ownership_restored  waiting_validation  provisioning
+ownership_restored  validation_failed   provisioning
 delete              creating            deleting
 delete              waiting_validation  deleting
 delete              validating          deleting
 delete              validation_failed   deleting
 delete              provisioning        deleting
 delete              ready               deleting
+purged              deleting            -
 """
 
 ALIAS_TABLE = """

@@ -61,6 +61,7 @@ async def test_history_is_removed_after_its_retention_and_open_work_stays(
     assert before <= NOW + RETENTION + timedelta(hours=1)
     assert await removed(RETENTION) > 0
     assert await count_of(raw, t.tombstones) == 0
+    assert await count_of(raw, t.domain_transitions) == 0
     assert await rows_of(raw, select(t.transitions.c.mailbox_id)) == [(young.id,)]
     assert await rows_of(raw, select(t.payments.c.mailbox_id)) == [(open_payment.id,)]
     assert await rows_of(raw, select(t.provisions.c.mailbox_id)) == [(pending.id,)]

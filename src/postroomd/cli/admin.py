@@ -1,7 +1,7 @@
-"""`postroom admin-keys` and `postroom history`: keys of the admin service, and the status transitions of mailboxes."""
+"""`postroom admin-keys` and `postroom history`: keys of the admin service, and transitions of domains and mailboxes."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -15,16 +15,19 @@ from postroomd.cli.options import ExpiresIn, ReadOnly, expiry, with_settings
 from postroomd.cli.output import ListFormat, ListOutput, print_rows
 from postroomd.domain.addresses import Address, canonical_local_part
 from postroomd.domain.errors import NotFound
-from postroomd.domain.history import Transition
+from postroomd.domain.history import DomainTransition, Transition
 from postroomd.domain.keys import ADMIN_KEY_NAME
 from postroomd.domain.tenancy import AdminKey
 from postroomd.runtime.keys import issue_admin_key
 from postroomd.settings import InvalidSetting, Settings
-from postroomd.storage.protocols.administration import Administration
 from postroomd.storage.protocols.repository import Repository
 
 HISTORY_PAGE_SIZE = 500
 HISTORY_COLUMNS = ("mailbox_id", "at", "from_status", "to_status", "cause", "actor")
+DOMAIN_HISTORY_COLUMNS = ("domain_id", *HISTORY_COLUMNS[1:])
+
+ListPage = Callable[[str, int, int], Awaitable[Sequence[Transition | DomainTransition]]]
+"""A resource's id, a revision and a limit -> the transitions after that revision."""
 
 admin_keys = typer.Typer(
     name="admin-keys", help="Keys of the admin service.", no_args_is_help=True, rich_markup_mode=None
@@ -88,38 +91,48 @@ def revoke_admin_key(*, settings: Settings, name: Annotated[str, typer.Argument(
 def history(
     *,
     settings: Settings,
-    address: Annotated[str, typer.Argument(metavar="ADDRESS")],
+    address: Annotated[str, typer.Argument(metavar="ADDRESS", help="An address, or the name of a domain.")],
     output: ListOutput = ListFormat.TABLE,
 ) -> None:
-    """List the status transitions of an address.
+    """List the status transitions of an address or a domain.
 
-    These are the transitions of all mailboxes that have the address or had it when they were purged, oldest first.
+    These are the transitions of all mailboxes that have the address, or of all domains that have the name, or had it
+    when they were purged, oldest first.
     """
     canonical = _canonical(address)
+    of_domain = "@" not in canonical
 
-    async def read(repository: Repository) -> list[Transition]:
+    async def read(repository: Repository) -> list[Transition | DomainTransition]:
         administration = repository.administration
-        mailbox_ids = await administration.mailboxes_with_address(canonical)
-        if not mailbox_ids:
-            raise NotFound("mailbox", canonical)
-        # Each mailbox in the order of its revisions, even if clocks went back. Several mailboxes may overlap in time.
-        histories = [await _transitions(administration, mailbox_id) for mailbox_id in mailbox_ids]
+        find = administration.domains_with_name if of_domain else administration.mailboxes_with_address
+        ids = await find(canonical)
+        if not ids:
+            raise NotFound("domain" if of_domain else "mailbox", canonical)
+        # Each one's in the order of its revisions, even if clocks went back. Several may overlap in time.
+        list_page = administration.domain_transitions if of_domain else administration.transitions
+        histories = [await _transitions(list_page, each) for each in ids]
         return list(merge(*histories, key=lambda transition: transition.at))
 
-    print_rows([asdict(transition) for transition in with_repository(settings, read)], HISTORY_COLUMNS, output)
+    rows = [asdict(transition) for transition in with_repository(settings, read)]
+    for row in rows:
+        row.pop("name_hash", None)
+    print_rows(rows, DOMAIN_HISTORY_COLUMNS if of_domain else HISTORY_COLUMNS, output)
 
 
-async def _transitions(administration: Administration, mailbox_id: str) -> Sequence[Transition]:
-    found: list[Transition] = []
-    while page := await administration.transitions(mailbox_id, found[-1].revision if found else 0, HISTORY_PAGE_SIZE):
+async def _transitions(list_page: ListPage, resource_id: str) -> Sequence[Transition | DomainTransition]:
+    found: list[Transition | DomainTransition] = []
+    while page := await list_page(resource_id, found[-1].revision if found else 0, HISTORY_PAGE_SIZE):
         found += page
     return found
 
 
 def _canonical(address: str) -> str:
+    """Return an address or a domain name in its stored form. Raises InvalidSetting."""
     from postroomd.domain.domain_names import canonical_domain_name  # slow to import
 
     try:
+        if "@" not in address:
+            return canonical_domain_name(address)
         sent = Address.parse(address)
         return str(Address(canonical_local_part(sent.local_part), canonical_domain_name(sent.domain_name)))
     except ValueError as error:

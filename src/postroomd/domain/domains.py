@@ -1,9 +1,8 @@
 """The rules of domains, and the table of their transitions."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
-from zlib import crc32
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime
 
 from postroomd.domain.errors import Precondition, PreconditionFailed, ResourceName, TransientState
 from postroomd.domain.events import DomainEvent as Event
@@ -11,7 +10,7 @@ from postroomd.domain.model import Domain, DomainRecord, RecordStatus
 from postroomd.domain.model import DomainStatus as D
 from postroomd.domain.policy import LifecyclePolicy
 from postroomd.domain.provisions import ProvisionKind, provision_id
-from postroomd.domain.records import NAME_OWNED_ELSEWHERE, Finding, MailHosts, Outcome, plan_records, validation_event
+from postroomd.domain.records import MailHosts, plan_records
 from postroomd.domain.transitions import TransitionTable, check_transition
 
 DOMAIN_TRANSITIONS: TransitionTable[Event, D] = {
@@ -22,20 +21,12 @@ DOMAIN_TRANSITIONS: TransitionTable[Event, D] = {
     Event.RECORDS_MISSING: {D.VALIDATING: frozenset({D.WAITING_VALIDATION})},
     Event.RECORDS_INVALID: {D.VALIDATING: frozenset({D.VALIDATION_FAILED})},
     Event.ACTIVATE: {D.PROVISIONING: frozenset({D.READY})},
+    Event.OWNERSHIP_LOST: dict.fromkeys((D.PROVISIONING, D.READY), frozenset({D.WAITING_VALIDATION})),
+    Event.OWNERSHIP_RESTORED: dict.fromkeys((D.WAITING_VALIDATION, D.VALIDATION_FAILED), frozenset({D.PROVISIONING})),
     Event.DELETE: {status: frozenset({D.DELETING}) for status in D if status is not D.DELETING},
+    Event.PURGED: {D.DELETING: frozenset({None})},
 }
 """The transitions of domains. Of an existing domain, each event leads to one status."""
-
-_JITTER = 0.1  # of the interval between lookups, in both directions
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DomainCheck:
-    """A domain after a step of its validation, the records that changed, by kind, and when the next lookup is due."""
-
-    domain: Domain
-    records: Mapping[str, DomainRecord] = field(default_factory=dict)
-    next_check_at: datetime | None
 
 
 def new_domain(
@@ -84,7 +75,7 @@ def new_records(
 def move_domain(domain: Domain, event: Event, now: datetime) -> Domain:
     """Return the domain after an event; the same domain if the event is no transition of its status."""
     status = next(iter(DOMAIN_TRANSITIONS[event].get(domain.status, ())), None)
-    return replace(domain, status=status, updated_at=now) if status else domain
+    return replace(domain, status=status, cause=event, updated_at=now) if status else domain
 
 
 def begin_validation(domain: Domain, now: datetime) -> Domain:
@@ -96,53 +87,6 @@ def begin_validation(domain: Domain, now: datetime) -> Domain:
     if validating is domain and domain.status not in {D.VALIDATING, D.READY}:
         raise TransientState(ResourceName("domain", domain.id), domain.status)
     return validating
-
-
-def settle_validation(
-    domain: Domain,
-    records: Mapping[str, DomainRecord],
-    owned_elsewhere: bool,
-    *,
-    findings: Mapping[str, Finding],
-    interval: timedelta,
-    now: datetime,
-) -> DomainCheck:
-    """Return the domain and its changed records after a lookup, from what was found of them by kind.
-
-    A validating domain whose token is present while another organization owns the name moves to validation_failed.
-    Otherwise it moves by `validation_event`. Any other domain keeps its status; a ready one is due again after the
-    interval.
-    """
-    event = validation_event(records, findings)
-    token = findings.get("domain_validation")
-    proved = token is not None and token.outcome is Outcome.PRESENT
-    if proved and owned_elsewhere and domain.status is D.VALIDATING and event is not Event.RECORDS_INVALID:
-        event = Event.RECORDS_INVALID
-        findings = {**findings, "domain_validation": Finding(RecordStatus.INVALID, NAME_OWNED_ELSEWHERE)}
-    moved = move_domain(domain, event, now)
-    changed = {
-        kind: replace(record, status=finding.status, error=finding.error, updated_at=now)
-        for kind, record in records.items()
-        if (finding := findings.get(kind)) and (record.status, record.error) != (finding.status, finding.error)
-    }
-    return DomainCheck(domain=moved, records=changed, next_check_at=next_check_at(moved, interval, now))
-
-
-def activate_domain(domain: Domain, interval: timedelta, now: datetime) -> DomainCheck:
-    """Return a provisioning domain as ready, with its next lookup due after the interval."""
-    ready = move_domain(domain, Event.ACTIVATE, now)
-    return DomainCheck(domain=ready, next_check_at=next_check_at(ready, interval, now))
-
-
-def next_check_at(domain: Domain, interval: timedelta, now: datetime) -> datetime | None:
-    """Return when a ready domain is due for the next lookup: after the interval ± 10 %; None for any other domain.
-
-    The jitter depends on the id, so that domains which were looked up together spread out.
-    """
-    if domain.status is not D.READY:
-        return None
-    fraction = crc32(domain.id.encode()) / 2**32
-    return now + interval * (1 - _JITTER + 2 * _JITTER * fraction)
 
 
 def delete_domain(domain: Domain, mailboxes_in_use: int, *, force: bool, now: datetime) -> Domain:
@@ -180,8 +124,12 @@ def purge_domain(domain: Domain, policy: LifecyclePolicy) -> Domain | None:
 def require_mailboxes_allowed(domain: Domain) -> None:
     """Raise PreconditionFailed if no mailbox can be created in the domain."""
     if domain.status is D.DELETING:
-        raise PreconditionFailed(
-            ResourceName("domain", domain.id),
-            Precondition.UNKNOWN_PRECONDITION,
-            "the domain is being deleted: create mailboxes in another domain",
+        obstacle = "the domain is being deleted: create mailboxes in another domain"
+    elif domain.token_absent_since is not None:
+        obstacle = (
+            "the validation token of the domain is no longer in its DNS: publish the domain_validation record again,"
+            " and request a validation"
         )
+    else:
+        return
+    raise PreconditionFailed(ResourceName("domain", domain.id), Precondition.UNKNOWN_PRECONDITION, obstacle)

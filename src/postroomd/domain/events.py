@@ -16,7 +16,10 @@ class DomainEvent(StrEnum):
     RECORDS_MISSING = "records_missing"
     RECORDS_INVALID = "records_invalid"
     ACTIVATE = "activate"
+    OWNERSHIP_LOST = "ownership_lost"
+    OWNERSHIP_RESTORED = "ownership_restored"
     DELETE = "delete"
+    PURGED = "purged"
 
 
 class MailboxEvent(StrEnum):
@@ -24,6 +27,7 @@ class MailboxEvent(StrEnum):
 
     CREATE = "create"
     DOMAIN_READY = "domain_ready"
+    DOMAIN_LOST = "domain_lost"
     PROVISIONED = "provisioned"
     RENEWAL_DUE = "renewal_due"
     PAYMENT_CONFIRMED = "payment_confirmed"

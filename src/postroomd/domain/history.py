@@ -1,11 +1,11 @@
-"""The history of mailboxes: their transitions, and the tombstones of purged ones."""
+"""The history of domains and mailboxes: their transitions, and the tombstones of purged mailboxes."""
 
 import hmac
 from dataclasses import dataclass
 from datetime import datetime
 
-from postroomd.domain.events import MailboxEvent
-from postroomd.domain.model import MailboxStatus
+from postroomd.domain.events import DomainEvent, MailboxEvent
+from postroomd.domain.model import DomainStatus, MailboxStatus
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +29,25 @@ class Transition:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DomainTransition:
+    """One change of a domain's status, as Transition for mailboxes.
+
+    `name_hash` is the `address_hash` of the domain's name, by which the history of a purged domain is found.
+    """
+
+    domain_id: str
+    revision: int
+    organization_id: str
+    project_id: str
+    name_hash: bytes
+    from_status: DomainStatus | None
+    to_status: DomainStatus | None
+    at: datetime
+    cause: DomainEvent
+    actor: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Tombstone:
     """The record that remains of a purged mailbox, without personal data."""
 
@@ -42,5 +61,8 @@ class Tombstone:
 
 
 def address_hash(organization_id: str, address: str) -> bytes:
-    """Return the HMAC-SHA-256 of an address, keyed by the organization's id, which a tombstone stores in its place."""
+    """Return the HMAC-SHA-256 of an address or a domain name, keyed by the organization's id.
+
+    Records that outlive their resource store it in place of the address or name.
+    """
     return hmac.digest(organization_id.encode(), address.encode(), "sha256")

@@ -22,7 +22,12 @@ _KEPT = _IN_USE | _UNPAID | {M.LOCKED}
 MAILBOX_TRANSITIONS: TransitionTable[Event, M] = {
     Event.CREATE: {None: frozenset({M.WAITING_PAYMENT, M.WAITING_DOMAIN, M.CREATING, M.READY})},
     Event.DOMAIN_READY: {M.WAITING_DOMAIN: _IN_USE - {M.WAITING_DOMAIN}},
-    Event.PROVISIONED: dict.fromkeys((M.CREATING, M.RESTORING), frozenset({M.READY})),
+    Event.DOMAIN_LOST: dict.fromkeys(_IN_USE - {M.WAITING_DOMAIN}, frozenset({M.WAITING_DOMAIN})),
+    Event.PROVISIONED: {
+        **dict.fromkeys((M.CREATING, M.RESTORING), frozenset({M.READY, M.WAITING_DOMAIN})),
+        # It was requested before the domain was lost, or the domain is ready again and the mailbox does not follow yet.
+        M.WAITING_DOMAIN: frozenset({M.READY}),
+    },
     Event.RENEWAL_DUE: dict.fromkeys(_IN_USE, frozenset({M.RENEWING})),
     Event.PAYMENT_CONFIRMED: dict.fromkeys((*_UNPAID, M.LOCKED), _IN_USE),
     Event.PAYMENT_REFUSED: dict.fromkeys((M.WAITING_PAYMENT, M.RENEWING), frozenset({M.PAYMENT_FAILED})),

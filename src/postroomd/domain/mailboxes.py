@@ -133,11 +133,15 @@ def restore_mailbox(mailbox: Mailbox, domain_status: DomainStatus, policy: Lifec
     return move_mailbox(mailbox, MailboxEvent.RESTORE, domain_status, now, **changes)
 
 
-def leave_waiting_domain(mailbox: Mailbox, now: datetime) -> Mailbox:
-    """Return the mailbox after its domain became ready; unchanged if it is not waiting_domain."""
-    if mailbox.status is not M.WAITING_DOMAIN:
+def follow_domain(mailbox: Mailbox, domain_status: DomainStatus, now: datetime) -> Mailbox:
+    """Return the mailbox after its domain became ready or lost its name; unchanged if its status does not depend on it.
+
+    In a ready domain a mailbox leaves waiting_domain; in any other, one in use becomes waiting_domain.
+    """
+    event = MailboxEvent.DOMAIN_READY if domain_status is DomainStatus.READY else MailboxEvent.DOMAIN_LOST
+    if mailbox.status not in MAILBOX_TRANSITIONS[event]:
         return mailbox
-    return move_mailbox(mailbox, MailboxEvent.DOMAIN_READY, DomainStatus.READY, now)
+    return move_mailbox(mailbox, event, domain_status, now)
 
 
 def lock_mailbox(mailbox: Mailbox, domain_status: DomainStatus, *, reason: str, now: datetime) -> Mailbox:
@@ -181,7 +185,7 @@ def advance_mailbox(
     its due date: a worker that was down for a year takes that year's steps one by one, with the same result.
     """
     if mailbox.status is M.WAITING_DOMAIN and domain_status is DomainStatus.READY:
-        return leave_waiting_domain(mailbox, now)
+        return follow_domain(mailbox, domain_status, now)
     due = due_at(mailbox)
     if due is None or due > now:
         return mailbox

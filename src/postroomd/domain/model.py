@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from postroomd.domain.addresses import Address
-from postroomd.domain.events import MailboxEvent, PaymentStanding, ProvisionStanding
+from postroomd.domain.events import DomainEvent, MailboxEvent, PaymentStanding, ProvisionStanding
 
 
 class DomainStatus(StrEnum):
@@ -97,7 +97,11 @@ class ForwardingStatus(StrEnum):
 class Domain:
     """A domain name that an organization has registered for mail, as A-labels in lower case.
 
-    `provision_id` is the pending provision of the domain itself.
+    `provision_id` is the pending provision of the domain itself, and `cause` the event of the last transition.
+
+    Of a domain that owns or owned its name: since `token_absent_since` the lookups have not found its validation token,
+    time without an answer not counted, and the last lookup was at `token_checked_at`. It was released, which means that
+    it lost the name, at `released_at`; None once it is ready again.
     """
 
     id: str
@@ -110,6 +114,10 @@ class Domain:
     updated_at: datetime
     revision: int = 1
     provision_id: str | None = None
+    cause: DomainEvent = DomainEvent.CREATE
+    token_absent_since: datetime | None = None
+    token_checked_at: datetime | None = None
+    released_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

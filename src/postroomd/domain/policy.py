@@ -18,6 +18,8 @@ class LifecyclePolicy:
     after a purge in which the address can't be used again. `unpaid_retention` replaces both for mailboxes that were
     never paid for; None means `deletion_retention`.
 
+    `release_grace`: the time of continuous absence of its validation token after which a ready domain loses its name.
+
     `cascade_domain_deletion`: a domain can be deleted with mailboxes in it, as if every call had `force`.
     """
 
@@ -31,6 +33,7 @@ class LifecyclePolicy:
     provisioning: bool = False
     quarantine: timedelta = timedelta(0)
     cascade_domain_deletion: bool = False
+    release_grace: timedelta = timedelta(days=3)
 
     def quarantine_at(self, now: datetime) -> "Quarantine | None":
         """Return the quarantine in force at an instant; None if there is none."""

@@ -122,6 +122,10 @@ def _kind(subject: Subject) -> ProvisionKind:
             | Forwarding(status=ForwardingStatus.DELETING)
         ):
             return ProvisionKind.DELETE
+        case Domain(status=DomainStatus.PROVISIONING):  # again, since the first time it has no provision
+            return ProvisionKind.RESTORE
+        case Domain(released_at=datetime()):
+            return ProvisionKind.SUSPEND
         case Forwarding(status=ForwardingStatus.UPDATING):
             return ProvisionKind.UPDATE
         case _:

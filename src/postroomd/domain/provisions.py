@@ -15,6 +15,7 @@ class ProvisionKind(StrEnum):
     RESTORE = "restore"
     DELETE = "delete"
     UPDATE = "update"
+    SUSPEND = "suspend"  # of a domain that has lost its name: it receives and sends no mail until it is restored
 
 
 class ProvisionStatus(StrEnum):

@@ -139,7 +139,10 @@ def _plans(name: str, hosts: MailHosts, token: str, dkim_selector: str, dkim_key
         yield RecordPlan(kind=kind, level=level, dns_type=dns_type, dns_name=f"{dns_name}.", dns_value=dns_value)
 
 
-NAME_OWNED_ELSEWHERE = "another organization has proved that it owns the name: it has to delete its domain first"
+NAME_OWNED_ELSEWHERE = (
+    "another organization owns the name, and its validation token is still published: remove that token from the DNS,"
+    " or have that organization delete its domain, and request another validation"
+)
 
 
 def visible_record(record: DomainRecord, domain_status: DomainStatus) -> DomainRecord:

@@ -9,7 +9,8 @@ class StepKind(StrEnum):
     POLL = "poll"  # the query for due work
     DNS_LOOKUP = "dns_lookup"  # a domain's records
     DOMAIN_ACTIVATION = "domain_activation"  # of a validated domain, with its aliases and forwardings
-    MAILBOX = "mailbox"  # a due date: of a period, a payment, a retention, or the activation of its domain
+    DOMAIN_PROPAGATION = "domain_propagation"  # of a domain's status to its mailboxes
+    MAILBOX = "mailbox"  # a due date: of a period, a payment, a retention
     DOMAIN_PURGE = "domain_purge"  # of a deleted domain, with its mailboxes
     PROVISION = "provision"  # confirmed by the worker, where there is no mail platform
     HISTORY = "history"  # removal of transitions, tombstones, settled payments and provisions after their retention

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 
-from postroom.admin.v1alpha1 import mailbox_pb2, payment_pb2, provision_pb2
+from postroom.admin.v1alpha1 import domain_pb2, mailbox_pb2, payment_pb2, provision_pb2
 from postroomd.domain.context import CallContext
 from postroomd.domain.errors import Reason
-from postroomd.domain.history import Tombstone, Transition
+from postroomd.domain.history import DomainTransition, Tombstone, Transition
 from postroomd.domain.mailboxes import lock_mailbox, unlock_mailbox
 from postroomd.domain.model import Mailbox
 from postroomd.domain.payments import Payment, confirm_payment, refuse_payment
@@ -103,6 +103,18 @@ class AdminServicer:
         page = found[:limit]
         return Slice(page, str(page[-1].revision) if len(found) > limit else "")
 
+    async def ListDomainTransitions(
+        self, request: domain_pb2.ListDomainTransitionsRequest, context: CallContext
+    ) -> Slice[DomainTransition]:
+        """List the transitions of a domain, oldest first."""
+        with checking() as check:
+            domain_id = check.uuid("domain_id", request.domain_id)
+            limit = check.limit(request.page_size, MAX_PAGE_SIZE)
+            after = _revision(check, request.page_token)
+        found = await self.administration.domain_transitions(domain_id, after, limit + 1)
+        page = found[:limit]
+        return Slice(page, str(page[-1].revision) if len(found) > limit else "")
+
     async def GetMailbox(self, request: mailbox_pb2.GetMailboxRequest, context: CallContext) -> Mailbox | Tombstone:
         """Return a mailbox, or the tombstone of a purged one."""
         return await self.administration.get_mailbox(check_id("mailbox_id", request.mailbox_id))
@@ -119,6 +131,7 @@ class AdminServicer:
             "ConfirmProvision": Rpc(self.ConfirmProvision, convert.provision_message),
             "FailProvision": Rpc(self.FailProvision, convert.provision_message),
             "ListTransitions": Rpc(self.ListTransitions, convert.transitions_message),
+            "ListDomainTransitions": Rpc(self.ListDomainTransitions, convert.domain_transitions_message),
             "GetMailbox": Rpc(self.GetMailbox, convert.mailbox_response),
         }
 

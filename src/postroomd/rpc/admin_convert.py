@@ -1,15 +1,17 @@
 """Conversion from the domain to the messages of the admin contract, as convert.py does for the tenants' contract."""
 
-from postroom.admin.v1alpha1 import mailbox_pb2, payment_pb2, provision_pb2
+from postroom.admin.v1alpha1 import domain_pb2, mailbox_pb2, payment_pb2, provision_pb2
+from postroom.v1alpha1 import domain_pb2 as tenant_domain_pb2
 from postroom.v1alpha1 import mailbox_pb2 as tenant_pb2
 from postroomd.domain.events import PaymentStanding, ProvisionStanding
-from postroomd.domain.history import Tombstone, Transition
-from postroomd.domain.model import Mailbox, MailboxStatus, SubscriptionPeriod
+from postroomd.domain.history import DomainTransition, Tombstone, Transition
+from postroomd.domain.model import DomainStatus, Mailbox, MailboxStatus, SubscriptionPeriod
 from postroomd.domain.payments import Payment, PaymentStatus
 from postroomd.domain.provisions import Provision, ProvisionKind, ProvisionStatus
 from postroomd.domain.queries import Slice
 from postroomd.rpc.convert import enum_numbers, mailbox_message, optional_timestamp, timestamp
 
+_DOMAIN_STATUS = enum_numbers(DomainStatus, tenant_domain_pb2.Domain.Status)
 _MAILBOX_STATUS = enum_numbers(MailboxStatus, tenant_pb2.Mailbox.Status)
 _PERIOD = enum_numbers(SubscriptionPeriod, tenant_pb2.Mailbox.SubscriptionPeriod)
 _PAYMENT_STATUS = enum_numbers(PaymentStatus, payment_pb2.Payment.Status)
@@ -123,6 +125,32 @@ def transitions_message(transitions: Slice[Transition]) -> mailbox_pb2.ListTrans
     return mailbox_pb2.ListTransitionsResponse(
         transitions=map(transition_message, transitions.items), next_page_token=transitions.next_cursor
     )
+
+
+def domain_transition_message(transition: DomainTransition) -> domain_pb2.DomainTransition:
+    """Return the message of a domain's transition."""
+    return domain_pb2.DomainTransition(
+        domain_id=transition.domain_id,
+        organization_id=transition.organization_id,
+        project_id=transition.project_id,
+        revision=transition.revision,
+        from_status=_domain_status(transition.from_status),
+        to_status=_domain_status(transition.to_status),
+        at=timestamp(transition.at),
+        cause=transition.cause.value,
+        actor=transition.actor,
+    )
+
+
+def domain_transitions_message(transitions: Slice[DomainTransition]) -> domain_pb2.ListDomainTransitionsResponse:
+    """Return the message of a page of a domain's transitions."""
+    return domain_pb2.ListDomainTransitionsResponse(
+        transitions=map(domain_transition_message, transitions.items), next_page_token=transitions.next_cursor
+    )
+
+
+def _domain_status(status: DomainStatus | None) -> "tenant_domain_pb2.Domain.Status.ValueType":
+    return _DOMAIN_STATUS[status] if status else tenant_domain_pb2.Domain.UNKNOWN_STATUS
 
 
 def _status(status: MailboxStatus | None) -> "tenant_pb2.Mailbox.Status.ValueType":

@@ -36,7 +36,7 @@ async def run(settings: Settings, stop: asyncio.Event, ready: Callable[[], None]
             history_retention=settings.history_retention,
             revalidation_interval=settings.revalidation_interval,
             min_lookup_interval=MIN_LOOKUP_INTERVAL if settings.domain_validation == "dns" else timedelta(0),
-            lookup_lease=max(LEASE, 2 * timedelta(seconds=settings.dns_deadline_seconds)),
+            lookup_lease=max(LEASE, 3 * timedelta(seconds=settings.dns_deadline_seconds)),
         )
         ready()
         await run_loop(worker, stop, clock, timedelta(seconds=settings.worker_interval_seconds))

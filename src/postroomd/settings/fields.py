@@ -470,6 +470,13 @@ class Settings(BaseSettings):
         ge=timedelta(seconds=1),
         le=timedelta(days=3_650),
     )
+    domain_release_grace: Duration = _setting(
+        timedelta(days=3),
+        _WORKER,
+        "Time for which a ready domain's validation token may be absent from its DNS; then the domain is released.",
+        ge=timedelta(0),
+        le=timedelta(days=3_650),
+    )
     dns_resolvers: Resolvers = _setting(
         "",
         _WORKER,
@@ -535,6 +542,7 @@ class Settings(BaseSettings):
             provisioning=self.provisioning == "manual",
             quarantine=self.address_quarantine,
             cascade_domain_deletion=self.domain_deletion == "cascade",
+            release_grace=self.domain_release_grace,
         )
 
     def quotas(self) -> Quotas:

@@ -32,7 +32,7 @@ from sqlalchemy import (
 
 from postroomd.clock import EPOCH as EPOCH
 from postroomd.clock import MICROSECOND as MICROSECOND
-from postroomd.domain.events import MailboxEvent, PaymentStanding, ProvisionStanding
+from postroomd.domain.events import DomainEvent, MailboxEvent, PaymentStanding, ProvisionStanding
 from postroomd.domain.model import (
     AliasStatus,
     DnsType,
@@ -156,6 +156,14 @@ domains = Table(
     # When a worker looks up the records next: during a lease, when the lease ends.
     Column("next_check_at", Instant),
     *_lease(),
+    Column("cause", Named(DomainEvent), nullable=False, server_default=DomainEvent.CREATE.value),
+    Column("token_absent_since", Instant),
+    Column("token_checked_at", Instant),
+    Column("released_at", Instant),
+    # Whether mailboxes have yet to follow the domain's status, and the last that does, in the order of their creation.
+    Column("propagating", Boolean, nullable=False, server_default=false()),
+    Column("propagated_created_at", Instant),
+    Column("propagated_mailbox_id", ID),
     UniqueConstraint("organization_id", "name"),
 )
 
@@ -165,6 +173,11 @@ OWNING_STATUSES = (DomainStatus.PROVISIONING, DomainStatus.READY)
 partial_index("uq_domains_proved_name", domains.c.name, where=domains.c.status.in_(OWNING_STATUSES), unique=True)
 partial_index("ix_domains_next_check_at", domains.c.next_check_at, where=domains.c.next_check_at.is_not(None))
 Index("ix_domains_status", domains.c.status)
+Index("ix_domains_name", domains.c.name, domains.c.id)  # registrations of one name by several organizations
+PROPAGATING = domains.c.propagating == literal(True, domains.c.propagating.type, literal_execute=True)
+"""Condition: the domain's status has changed, and its mailboxes have yet to follow."""
+
+partial_index("ix_domains_propagating", domains.c.propagating, where=PROPAGATING)
 
 domain_records = Table(
     "domain_records",
@@ -320,7 +333,7 @@ idempotency_keys = Table(
     Column("expires_at", Instant, nullable=False, index=True),
 )
 
-# The following tables outlive the mailboxes that they refer to, and contain no personal data.
+# The following tables outlive the domains and mailboxes that they refer to, and contain no personal data.
 
 payments = Table(
     "payments",
@@ -379,6 +392,21 @@ transitions = Table(
     Column("actor", Text, nullable=False),
 )
 
+domain_transitions = Table(
+    "domain_transitions",
+    metadata,
+    Column("domain_id", ID, primary_key=True),
+    Column("revision", Integer, primary_key=True, autoincrement=False),
+    *_owner(),
+    Column("name_hash", LargeBinary(32), nullable=False),  # HMAC-SHA-256 of the name, by the organization's id
+    Column("from_status", Named(DomainStatus)),
+    Column("to_status", Named(DomainStatus)),
+    Column("at", Instant, nullable=False),
+    Column("cause", Named(DomainEvent), nullable=False),
+    Column("actor", Text, nullable=False),
+    Index("ix_domain_transitions_organization_id_name_hash", "organization_id", "name_hash"),
+)
+
 tombstones = Table(
     "tombstones",
     metadata,
@@ -393,6 +421,7 @@ tombstones = Table(
 
 HISTORY = (
     (transitions, transitions.c.at, ()),
+    (domain_transitions, domain_transitions.c.at, ()),
     (tombstones, tombstones.c.purged_at, ()),
     (payments, payments.c.settled_at, (~OPEN_PAYMENT,)),
     (provisions, provisions.c.settled_at, (~PENDING_PROVISION,)),
@@ -402,6 +431,7 @@ of a row that can be removed."""
 
 HISTORY_INDEXES = (
     Index("ix_transitions_at", transitions.c.at),
+    Index("ix_domain_transitions_at", domain_transitions.c.at),
     Index("ix_tombstones_purged_at", tombstones.c.purged_at),
     partial_index("ix_payments_settled_at", payments.c.settled_at, where=payments.c.settled_at.is_not(None)),
     partial_index("ix_provisions_settled_at", provisions.c.settled_at, where=provisions.c.settled_at.is_not(None)),
@@ -433,7 +463,7 @@ domain_counts = Table(
     Column("count", Integer, nullable=False),
 )
 
-# How much an organization, or one of its mailboxes, has of what a quota limits. Triggers maintain it (migration 0010).
+# How much an organization, or one of its mailboxes, has of what a quota limits. Triggers maintain it (migration 0011).
 quota_usage = Table(
     "quota_usage",
     metadata,
@@ -460,6 +490,7 @@ TENANT_TABLES = (
     payments,
     provisions,
     transitions,
+    domain_transitions,
     tombstones,
     *DERIVED_TABLES,
 )

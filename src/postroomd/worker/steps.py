@@ -5,6 +5,7 @@ nothing more of them. An unexpected failure ends neither the worker nor the othe
 later, or the failing kind of step (`worker.backoff`).
 """
 
+import asyncio
 from collections.abc import Awaitable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -13,15 +14,17 @@ from functools import partial
 from postroomd.domain.aliases import request_alias
 from postroomd.domain.backoff import backoff_delay
 from postroomd.domain.context import WORKER
-from postroomd.domain.domains import activate_domain, purge_domain, settle_validation
+from postroomd.domain.domains import purge_domain
 from postroomd.domain.errors import PostroomError, StorageUnavailable
+from postroomd.domain.events import DomainEvent
 from postroomd.domain.forwardings import request_forwarding
-from postroomd.domain.mailboxes import advance_mailbox, purge_with_domain
-from postroomd.domain.model import DomainStatus, Mailbox, RecordStatus
+from postroomd.domain.mailboxes import advance_mailbox, follow_domain, purge_with_domain
+from postroomd.domain.model import Domain, DomainStatus, Mailbox, RecordStatus
+from postroomd.domain.ownership import Registration, activate_domain, settle_validation
 from postroomd.domain.policy import LifecyclePolicy
 from postroomd.domain.provisioning import confirm_provision, fail_provision
 from postroomd.domain.provisions import Provision
-from postroomd.domain.records import Finding
+from postroomd.domain.records import VALIDATION_KIND, Finding, Outcome
 from postroomd.observability.logs import get_logger
 from postroomd.observability.metrics import DOMAINS_LOOKED_UP, WORKER_STEPS
 from postroomd.observability.steps import StepKind
@@ -33,6 +36,7 @@ from postroomd.worker.probers import Prober
 BATCH_SIZE = 200  # rows per transaction: few enough that no call waits for them for long
 MIN_LOOKUP_INTERVAL = timedelta(seconds=5)  # of one domain: a caller may request validations in a loop
 LEASE = timedelta(minutes=2)  # a batch of steps takes less than a second, lookups at most the DNS deadline
+MAX_RIVALS = 3  # whose tokens are looked up: few organizations register one name
 LOOKUP_FAILED = Finding(RecordStatus.UNKNOWN_STATUS, "the lookup failed: request another validation later")
 
 log = get_logger()
@@ -74,9 +78,10 @@ class Worker:
 
     def steps(self, now: datetime) -> Mapping[StepKind, Step[int]]:
         """Return the steps, except lookups, in their order. Each returns the number of steps taken."""
-        activation_rule = partial(activate_domain, interval=self.revalidation_interval, now=now)
+        activation_rule = partial(activate_domain, interval=self.revalidation_interval, policy=self.policy, now=now)
         alias_rule = partial(request_alias, domain_status=DomainStatus.READY)
         forwarding_rule = partial(request_forwarding, domain_status=DomainStatus.READY)
+        follow_rule = partial(follow_domain, now=now)
         mailbox_rule = partial(purge_with_domain, policy=self.policy)
         domain_rule = partial(purge_domain, policy=self.policy)
         work = self.work
@@ -84,6 +89,9 @@ class Worker:
             StepKind.DOMAIN_ACTIVATION: lambda skipping: _count(
                 StepKind.DOMAIN_ACTIVATION,
                 work.activate_domains(activation_rule, alias_rule, forwarding_rule, now, BATCH_SIZE, skipping),
+            ),
+            StepKind.DOMAIN_PROPAGATION: lambda skipping: _count(
+                StepKind.DOMAIN_PROPAGATION, work.propagate_domain(follow_rule, BATCH_SIZE, skipping)
             ),
             StepKind.MAILBOX: partial(self._advance_mailboxes, now),
             StepKind.DOMAIN_PURGE: lambda skipping: _count(
@@ -105,22 +113,58 @@ class Worker:
             findings = await self.prober.probe(domain, lease.records)
         except Exception:
             report_failure(StepKind.DNS_LOOKUP, lease.failures + 1, domain_id=domain.id)
-            if domain.status is DomainStatus.READY:
+            if domain.status is not DomainStatus.VALIDATING:
                 await self._postpone_domain(lease, now)
                 return
             # The record's error tells the owner, who can request another validation.
             findings = dict.fromkeys(lease.records, LOOKUP_FAILED)
-        rule = partial(settle_validation, findings=findings, interval=self.revalidation_interval, now=now)
         try:
-            settled = await self.work.settle_validation(lease, rule)
+            rule = partial(
+                settle_validation,
+                findings=findings,
+                rival_tokens=await self._look_up_rivals(self.prober, domain, findings),
+                interval=self.revalidation_interval,
+                policy=self.policy,
+                now=now,
+            )
+            check = await self.work.settle_validation(lease, rule)
         except StorageUnavailable:
             raise
         except Exception:
             report_failure(StepKind.DNS_LOOKUP, lease.failures + 1, domain_id=domain.id)
             await self._postpone_domain(lease, now)
             return
-        log.info("domain looked up", domain_id=domain.id, status=settled.status)
-        DOMAINS_LOOKED_UP.labels(settled.status).inc()
+        log.info("domain looked up", domain_id=domain.id, status=check.domain.status)
+        DOMAINS_LOOKED_UP.labels(check.domain.status).inc()
+        for each in filter(None, (check, check.former_owner)):
+            if each.domain.released_at == now and each.domain.cause is DomainEvent.OWNERSHIP_LOST:
+                log.warning("domain released", domain_id=each.domain.id)
+
+    async def _look_up_rivals(
+        self, prober: Prober, domain: Domain, findings: Mapping[str, Finding]
+    ) -> Mapping[str, Finding]:
+        """Return findings for the tokens of other organizations' domains of the same name, by id.
+
+        If the domain's token is present, that of the domain which owns the name is looked up again; if a ready domain's
+        token is lacking, those of the others. Raises StorageUnavailable.
+        """
+        token = findings.get(VALIDATION_KIND, LOOKUP_FAILED)
+        if token.outcome is Outcome.PRESENT and domain.status is not DomainStatus.READY:
+            rivals = await self.work.rivals(domain, owning=True, limit=1)
+        elif token.lacking and domain.status is DomainStatus.READY:
+            rivals = await self.work.rivals(domain, owning=False, limit=MAX_RIVALS)
+        else:
+            return {}
+        tokens = await asyncio.gather(*(self._look_up_token(prober, rival) for rival in rivals))
+        return {rival.domain.id: token for rival, token in zip(rivals, tokens, strict=True)}
+
+    async def _look_up_token(self, prober: Prober, rival: Registration) -> Finding:
+        try:
+            findings = await prober.probe(rival.domain, {VALIDATION_KIND: rival.records[VALIDATION_KIND]})
+        except Exception:
+            report_failure(StepKind.DNS_LOOKUP, 1, domain_id=rival.domain.id)
+            return LOOKUP_FAILED
+        return findings.get(VALIDATION_KIND, LOOKUP_FAILED)
 
     async def _advance_mailboxes(self, now: datetime, skipping: Collection[str]) -> int:
         leases = await self.work.lease_mailboxes(now, LEASE, BATCH_SIZE, skipping)

@@ -3,11 +3,14 @@
 // Environment: the SDK's own SCW_* variables, and
 //
 //	READ_ONLY_SECRET_KEY   a read-only key of the same organization
+//	EXPIRED_SECRET_KEY     a key of it that has expired
 //	FULL_PROJECT_ID        a project whose mailbox quota is exhausted by one mailbox
 //	LOCKED_MAILBOX_ID      a mailbox that the operator has locked
 //	TRANSIENT_API_URL      another Postroom, where a new domain stays in a transient status
 //	TRANSIENT_SECRET_KEY   a key of it
-//	TRANSIENT_PROJECT_ID   a project of it
+//	TRANSIENT_PROJECT_ID   a project of it, whose keys may make 8 calls per second
+//	UNAVAILABLE_API_URL    a gateway whose service is down
+//	SILENT_API_URL         a gateway whose service never answers
 //
 // It prints one line per step and exits with 1 at the first failure.
 package main
@@ -69,6 +72,10 @@ func walk() {
 	must("ListDomains", err)
 	check("ListDomains", domains.TotalCount == 1 && domains.Domains[0].ID == domain.ID, domains)
 
+	domain, err = api.GetDomain(&mailbox.GetDomainRequest{DomainID: domain.ID})
+	must("GetDomain", err)
+	check("GetDomain", domain.Status == mailbox.DomainStatusReady && domain.OrganizationID != "", domain)
+
 	created, err := api.BatchCreateMailboxes(&mailbox.BatchCreateMailboxesRequest{
 		DomainID: domain.ID,
 		Mailboxes: []*mailbox.BatchCreateMailboxesRequestMailboxParameters{
@@ -86,6 +93,10 @@ func walk() {
 	must("ListMailboxes", err)
 	check("ListMailboxes", listed.TotalCount == 1 && listed.Mailboxes[0].ID == ann.ID, listed)
 
+	got, err := api.GetMailbox(&mailbox.GetMailboxRequest{MailboxID: ann.ID})
+	must("GetMailbox", err)
+	check("GetMailbox", got.Email == ann.Email && got.SubscriptionPeriodStartedAt != nil && got.DeletionScheduledAt == nil, got)
+
 	yearly, secret := mailbox.MailboxSubscriptionPeriodYearly, "another long password"
 	updated, err := api.UpdateMailbox(&mailbox.UpdateMailboxRequest{MailboxID: ann.ID, SubscriptionPeriod: &yearly, NewPassword: &secret})
 	must("UpdateMailbox", err)
@@ -98,6 +109,9 @@ func walk() {
 	aliases, err := api.ListAliases(&mailbox.ListAliasesRequest{MailboxID: &ann.ID})
 	must("ListAliases", err)
 	check("ListAliases", aliases.TotalCount == 1 && aliases.Aliases[0].ID == alias.ID, aliases)
+	alias, err = api.GetAlias(&mailbox.GetAliasRequest{AliasID: alias.ID})
+	must("GetAlias", err)
+	check("GetAlias", alias.Email == "info@go-sdk.example" && alias.MailboxID == ann.ID, alias)
 	alias, err = api.UpdateAlias(&mailbox.UpdateAliasRequest{AliasID: alias.ID, Description: scw.StringPtr("for everybody")})
 	must("UpdateAlias", err)
 	check("UpdateAlias", alias.Description == "for everybody", alias)
@@ -187,60 +201,6 @@ func forward(domain *mailbox.Domain, ann *mailbox.Mailbox) {
 	_, err = api.GetForwarding(&mailbox.GetForwardingRequest{ForwardingID: second.ID})
 	missing := expect[*scw.ResourceNotFoundError]("GetForwarding after DeleteForwarding", err)
 	check("not_found names the forwarding", missing.Resource == "forwarding" && missing.ResourceID == second.ID, missing)
-}
-
-// --- Every error type --------------------------------------------------------------------------------------------------
-
-func provoke() {
-	_, err := api.CreateDomain(&mailbox.CreateDomainRequest{Name: "com"})
-	invalid := expect[*scw.InvalidArgumentsError]("invalid_arguments", err)
-	check("invalid_arguments names the argument", invalid.Details[0].ArgumentName == "name" && invalid.Details[0].HelpMessage != "", invalid)
-
-	_, err = api.GetMailbox(&mailbox.GetMailboxRequest{MailboxID: unknown})
-	missing := expect[*scw.ResourceNotFoundError]("not_found", err)
-	check("not_found names the resource", missing.Resource == "mailbox" && missing.ResourceID == unknown, missing)
-
-	stranger := mailbox.NewAPI(client(scw.WithAuth("SCWXXXXXXXXXXXXXXXXX", unknown)))
-	_, err = stranger.ListDomains(&mailbox.ListDomainsRequest{})
-	denied := expect[*scw.DeniedAuthenticationError]("denied_authentication", err)
-	check("denied_authentication says why", denied.Method == "api_key" && denied.Reason == "not_found", denied)
-
-	reader := mailbox.NewAPI(client(scw.WithAuth("SCWXXXXXXXXXXXXXXXXX", os.Getenv("READ_ONLY_SECRET_KEY"))))
-	_, err = reader.CreateDomain(&mailbox.CreateDomainRequest{Name: "denied.example"})
-	forbidden := expect[*scw.PermissionsDeniedError]("permissions_denied", err)
-	check("permissions_denied names the action", forbidden.Details[0].Resource == "domain" && forbidden.Details[0].Action == "write", forbidden)
-
-	full, err := api.CreateDomain(&mailbox.CreateDomainRequest{Name: "full.example", ProjectID: os.Getenv("FULL_PROJECT_ID")})
-	must("CreateDomain", err)
-	_, err = api.BatchCreateMailboxes(&mailbox.BatchCreateMailboxesRequest{
-		DomainID: full.ID,
-		Mailboxes: []*mailbox.BatchCreateMailboxesRequestMailboxParameters{
-			{LocalPart: "one", Password: password},
-			{LocalPart: "two", Password: password},
-		},
-	})
-	quota := expect[*scw.QuotasExceededError]("quotas_exceeded", err)
-	check("quotas_exceeded has the numbers", quota.Details[0].Resource == "mailboxes" && quota.Details[0].Quota == 1, quota)
-
-	canceled := mailbox.MailboxSubscriptionPeriodCanceled
-	_, err = api.UpdateMailbox(&mailbox.UpdateMailboxRequest{MailboxID: os.Getenv("LOCKED_MAILBOX_ID"), SubscriptionPeriod: &canceled})
-	locked := expect[*scw.ResourceLockedError]("locked", err)
-	check("locked names the resource", locked.Resource == "mailbox" && locked.ResourceID == os.Getenv("LOCKED_MAILBOX_ID"), locked)
-
-	manual := mailbox.NewAPI(client(scw.WithAPIURL(os.Getenv("TRANSIENT_API_URL")), scw.WithAuth("SCWXXXXXXXXXXXXXXXXX", os.Getenv("TRANSIENT_SECRET_KEY"))))
-	creating, err := manual.CreateDomain(&mailbox.CreateDomainRequest{Name: "transient.example", ProjectID: os.Getenv("TRANSIENT_PROJECT_ID")})
-	must("CreateDomain", err)
-	err = manual.ValidateDomainRecords(&mailbox.ValidateDomainRecordsRequest{DomainID: creating.ID})
-	transient := expect[*scw.TransientStateError]("transient_state", err)
-	check("transient_state names the state", transient.Resource == "domain" && transient.CurrentState != "", transient)
-
-	_, err = api.RestoreMailbox(&mailbox.RestoreMailboxRequest{MailboxID: os.Getenv("LOCKED_MAILBOX_ID")})
-	precondition := expect[*scw.PreconditionFailedError]("precondition_failed", err)
-	check("precondition_failed says what to do", precondition.Precondition == "unknown_precondition" && precondition.HelpMessage != "", precondition)
-
-	_, err = api.CreateDomain(&mailbox.CreateDomainRequest{Name: "full.example"})
-	conflict := expect[*scw.ResponseError]("conflict", err)
-	check("conflict names the resource and the way out", conflict.StatusCode == 409 && conflict.Type == "conflict" && strings.Contains(conflict.Message, full.ID), conflict)
 }
 
 // --- Checks ------------------------------------------------------------------------------------------------------------

@@ -191,7 +191,7 @@ class SeparateProcesses:
         """Start both, and create a key."""
         command("migrate", **self._database)
         self.service = self._launch("serve", **self._database, POSTROOM_GRPC_ADDRESS="127.0.0.1:0")
-        self._grpc_address = _ready_address(self.service)
+        self._grpc_address = ready_address(self.service)
         gateway = self._launch(
             "gateway",
             POSTROOM_GRPC_ADDRESS=self._grpc_address,
@@ -199,7 +199,7 @@ class SeparateProcesses:
             POSTROOM_CALL_TIMEOUT_SECONDS="1",
         )
         created = command(
-            "keys", "create", "--output=json", **self._database, POSTROOM_HTTP_ADDRESS=_ready_address(gateway)
+            "keys", "create", "--output=json", **self._database, POSTROOM_HTTP_ADDRESS=ready_address(gateway)
         )
         self.environment: dict[str, str] = json.loads(created)
 
@@ -227,7 +227,7 @@ class SeparateProcesses:
         return up
 
 
-def _ready_address(up: Up) -> str:
+def ready_address(up: Up) -> str:
     """Wait until a process is ready. Returns the address it listens on."""
     block_until(lambda: '"event": "ready"' in up.log or up.process.poll() is not None)
     (address,) = (line["address"] for line in map(json.loads, up.log.splitlines()) if line["event"] == "ready")

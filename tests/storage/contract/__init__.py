@@ -11,6 +11,7 @@ from tests.storage.contract.domains import DomainsContract
 from tests.storage.contract.forwardings import ForwardingsContract
 from tests.storage.contract.lists import ListsContract
 from tests.storage.contract.mailboxes import MailboxesContract
+from tests.storage.contract.ownership import OwnershipContract
 from tests.storage.contract.quotas import QuotasContract
 from tests.storage.contract.sequences import SequencesContract
 from tests.storage.contract.storage_quotas import StorageQuotasContract
@@ -28,6 +29,7 @@ class RepositoryContract(
     AliasesContract,
     ForwardingsContract,
     WorkContract,
+    OwnershipContract,
     AdministrationContract,
     TransactionsContract,
     StorageQuotasContract,

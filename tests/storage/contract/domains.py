@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from postroomd.domain.context import CallContext
 from postroomd.domain.domains import begin_validation, delete_domain
 from postroomd.domain.errors import Conflict, NameTaken, NotFound, PostroomError, PreconditionFailed, TransientState
-from postroomd.domain.events import MailboxEvent
+from postroomd.domain.events import DomainEvent, MailboxEvent
 from postroomd.domain.model import AliasStatus, Domain, DomainStatus, MailboxStatus, RecordStatus
 from postroomd.domain.queries import DomainQuery, Ordering
 from postroomd.domain.records import RECORD_KINDS
@@ -166,7 +166,8 @@ class DomainsContract:
         created = await new_domain(repository, tenant, status=DomainStatus.WAITING_VALIDATION)
         assert await repository.work.lease_domains(FAR, LEASE, 10) == []
         begun = await repository.domains.begin_validation(tenant.context, created.id, validating, LATER)
-        assert begun == replace(created, status=DomainStatus.VALIDATING, updated_at=LATER, revision=2)
+        moved = replace(created, status=DomainStatus.VALIDATING, cause=DomainEvent.VALIDATE, updated_at=LATER)
+        assert begun == replace(moved, revision=2)
         assert await repository.domains.get(tenant.context, created.id) == begun
         (lease,) = await repository.work.lease_domains(FAR, LEASE, 10)
         assert lease.domain == begun
@@ -221,7 +222,8 @@ class DomainsContract:
 
         deleted = await repository.domains.delete(tenant.context, created.id, deleting, LATER)
 
-        assert deleted == replace(before, status=DomainStatus.DELETING, updated_at=LATER, revision=before.revision + 1)
+        moved = replace(before, status=DomainStatus.DELETING, cause=DomainEvent.DELETE, updated_at=LATER)
+        assert deleted == replace(moved, revision=before.revision + 1)
         assert await repository.domains.get(tenant.context, created.id) == deleted
         for one in (ada, bob):
             stored = await repository.mailboxes.get(tenant.context, one.id)

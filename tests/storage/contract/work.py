@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from postroomd.domain.domains import begin_validation, delete_domain
 from postroomd.domain.errors import NotFound, PostroomError
-from postroomd.domain.events import MailboxEvent
+from postroomd.domain.events import DomainEvent, MailboxEvent
 from postroomd.domain.forwardings import change_settings
 from postroomd.domain.mailboxes import advance_mailbox, delete_mailbox, restore_mailbox
 from postroomd.domain.model import Domain, DomainStatus, Mailbox, MailboxStatus, RecordStatus, SubscriptionPeriod
@@ -34,7 +34,7 @@ from tests.support.factories import (
     new_mailboxes,
 )
 from tests.support.lifecycle import FREE, MICROSECOND
-from tests.support.worker import activate_domains, validation_rule
+from tests.support.worker import activate_domains, propagate, validation_rule
 
 LATER = NOW + timedelta(hours=1)
 RETENTION = timedelta(days=30)
@@ -84,7 +84,7 @@ async def settle(
     """Lease a domain, and store the findings of its lookup."""
     leases = await repository.work.lease_domains(FAR, LEASE, 100)
     (lease,) = [each for each in leases if each.domain.id == domain.id]
-    return await repository.work.settle_validation(lease, validation_rule(findings, INTERVAL, now))
+    return (await repository.work.settle_validation(lease, validation_rule(findings, INTERVAL, now))).domain
 
 
 async def lease_due_domains(repository: Repository, now: datetime = LATER) -> list[Domain]:
@@ -105,7 +105,7 @@ class WorkContract:
         domain = await validating_domain(repository, tenant)
         settled = await settle(repository, domain, ALL_VALID, LATER)
         assert replace(settled, revision=domain.revision) == replace(
-            domain, status=DomainStatus.PROVISIONING, updated_at=LATER
+            domain, status=DomainStatus.PROVISIONING, cause=DomainEvent.RECORDS_VALID, updated_at=LATER
         )
         assert await repository.domains.get(tenant.context, domain.id) == settled
         found = await repository.domains.records(tenant.context, domain.id)
@@ -165,7 +165,8 @@ class WorkContract:
         deleted = await repository.domains.delete(
             tenant.context, domain.id, partial(delete_domain, force=True, now=NOW), NOW
         )
-        assert await repository.work.settle_validation(lease, validation_rule(ALL_VALID, INTERVAL, LATER)) == deleted
+        check = await repository.work.settle_validation(lease, validation_rule(ALL_VALID, INTERVAL, LATER))
+        assert check.domain == deleted
         assert await repository.domains.get(tenant.context, domain.id) == deleted
 
     async def test_a_domain_purged_during_its_lookup_is_returned_as_leased(
@@ -175,9 +176,8 @@ class WorkContract:
         (lease,) = await repository.work.lease_domains(LATER, LEASE, 10)
         await repository.domains.delete(tenant.context, domain.id, partial(delete_domain, force=True, now=NOW), NOW)
         assert await purge(repository, 10) == 1
-        assert (
-            await repository.work.settle_validation(lease, validation_rule(ALL_VALID, INTERVAL, LATER)) is lease.domain
-        )
+        check = await repository.work.settle_validation(lease, validation_rule(ALL_VALID, INTERVAL, LATER))
+        assert check.domain is lease.domain
         assert await count_of(raw, t.domains) == 0
 
     @pytest.mark.parametrize("proved", [DomainStatus.PROVISIONING, DomainStatus.READY])
@@ -212,12 +212,13 @@ class WorkContract:
     ) -> None:
         domains = [await validating_domain(repository, one) for one in (tenant, other)]
         leases = {each.domain.id: each for each in await repository.work.lease_domains(LATER, LEASE, 10)}
-        settled = await asyncio.gather(
+        checks = await asyncio.gather(
             *(
                 repository.work.settle_validation(leases[domain.id], validation_rule(ALL_VALID, INTERVAL, LATER))
                 for domain in domains
             )
         )
+        settled = [check.domain for check in checks]
         assert sorted(one.status for one in settled) == [DomainStatus.PROVISIONING, DomainStatus.VALIDATION_FAILED]
         for one, owner in zip(settled, (tenant, other), strict=True):
             assert await repository.domains.get(owner.context, one.id) == one
@@ -243,10 +244,12 @@ class WorkContract:
         assert [await activate_domains(repository.work, INTERVAL, LATER, 2) for _ in range(3)] == [2, 1, 0]
         for domain in provisioned:
             found = await repository.domains.get(tenant.context, domain.id)
-            assert replace(found, revision=1) == replace(domain, status=DomainStatus.READY, updated_at=LATER)
+            assert replace(found, revision=1) == replace(
+                domain, status=DomainStatus.READY, cause=DomainEvent.ACTIVATE, updated_at=LATER
+            )
         assert await repository.domains.get(tenant.context, waiting.id) == waiting
 
-    async def test_mailboxes_are_due_once_their_domain_is_ready(
+    async def test_mailboxes_follow_a_domain_that_becomes_ready(
         self, repository: Repository, tenant: Tenant, raw: AsyncEngine
     ) -> None:
         provisioned = await new_domain(repository, tenant, status=DomainStatus.PROVISIONING)
@@ -257,10 +260,9 @@ class WorkContract:
         assert {one.status for one in (*waiting, unaffected)} == {MailboxStatus.WAITING_DOMAIN}
         assert await lease_due(repository, LATER) == []
         await activate_domains(repository.work, INTERVAL, LATER, 10)
-        leases = await lease_due(repository, LATER)
-        assert {each.mailbox.id for each in leases} == {one.id for one in waiting}
-        for each in leases:
-            assert await repository.work.advance(each, advancing(LATER), LATER) is True
+        assert (await repository.work.next_due()).immediate
+        assert await propagate(repository.work, LATER) == 1
+        assert not (await repository.work.next_due()).immediate
         assert await lease_due(repository, LATER) == []
         for one in waiting:
             found = await repository.mailboxes.get(tenant.context, one.id)
@@ -344,13 +346,12 @@ class WorkContract:
         assert await repository.work.lease_domains(LATER, LEASE, 10) == []
         (latest,) = await repository.work.lease_domains(LATER + LEASE, LEASE, 10)
         before = await dump(raw)
-        assert (
-            await repository.work.settle_validation(superseded, validation_rule(ALL_VALID, INTERVAL, LATER)) == domain
-        )
+        check = await repository.work.settle_validation(superseded, validation_rule(ALL_VALID, INTERVAL, LATER))
+        assert check.domain == domain
         await repository.work.postpone_domain(superseded, FAR)
         assert await dump(raw) == before
-        settled = await repository.work.settle_validation(latest, validation_rule(ALL_VALID, INTERVAL, LATER))
-        assert settled.status is DomainStatus.PROVISIONING
+        check = await repository.work.settle_validation(latest, validation_rule(ALL_VALID, INTERVAL, LATER))
+        assert check.domain.status is DomainStatus.PROVISIONING
 
     async def test_failures_are_postponed_and_counted_until_a_success(
         self, repository: Repository, tenant: Tenant

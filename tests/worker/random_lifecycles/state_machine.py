@@ -216,6 +216,11 @@ class Lifecycle(RuleBasedStateMachine):
         domain = self.world.domains[number]
         self.run(self.world.delete_domain(domain) if deleted else self.world.validate(domain))
 
+    @rule(number=st.integers(0, 1), published=st.booleans())
+    def publish_or_withdraw_a_token(self, number: int, published: bool) -> None:
+        name = self.world.domains[number].name
+        (self.world.tokenless.discard if published else self.world.tokenless.add)(name)
+
     # --- The operator -------------------------------------------------------------------------------------------------
 
     @rule(number=numbers, locked=st.booleans())

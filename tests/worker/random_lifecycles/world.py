@@ -5,7 +5,7 @@ The model knows of each mailbox what its owner was told: its earliest purge, and
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -18,20 +18,24 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from postroomd.domain.domains import begin_validation, delete_domain
 from postroomd.domain.errors import PostroomError
 from postroomd.domain.events import MailboxEvent, PaymentStanding
+from postroomd.domain.mailbox_status import status_of
 from postroomd.domain.mailboxes import due_at
 from postroomd.domain.model import (
     Domain,
+    DomainRecord,
     DomainStatus,
     Forwarding,
     ForwardingStatus,
     Mailbox,
     MailboxStatus,
+    RecordStatus,
     SubscriptionPeriod,
 )
 from postroomd.domain.payments import OPEN_STATUSES, Payment, confirm_payment
 from postroomd.domain.policy import LifecyclePolicy
 from postroomd.domain.provisioning import confirm_provision
 from postroomd.domain.provisions import Provision
+from postroomd.domain.records import VALIDATION_KIND, Finding
 from postroomd.storage import schema as t
 from postroomd.storage.protocols.repository import Repository
 from postroomd.storage.protocols.rules import MailboxRule
@@ -73,6 +77,19 @@ def crashing(after: int | None) -> Iterator[None]:
         event.remove(Engine, "before_cursor_execute", count_statement)
 
 
+@dataclass(frozen=True)
+class Dns(TrustingProber):
+    """A prober that finds all records valid, except the validation tokens of some names."""
+
+    tokenless: Collection[str]
+
+    async def probe(self, domain: Domain, records: Mapping[str, DomainRecord]) -> Mapping[str, Finding]:
+        findings = dict(await super().probe(domain, records))
+        if domain.name in self.tokenless:
+            findings[VALIDATION_KIND] = Finding(RecordStatus.NOT_FOUND, "no")
+        return findings
+
+
 @dataclass
 class World:
     """The database, its workers, the time, and the model."""
@@ -86,6 +103,8 @@ class World:
     mailboxes: dict[str, Mailbox] = field(default_factory=dict)
     """The mailboxes by id, as they were when last read."""
     periods: set[tuple[str, datetime]] = field(default_factory=set)
+    tokenless: set[str] = field(default_factory=set)
+    """The names of the domains whose validation token is not in the DNS."""
 
     async def begin(self) -> None:
         """Empty the database, and register a domain that is ready and one that is not."""
@@ -155,7 +174,7 @@ class World:
 
     async def _work(self, repository: Repository) -> None:
         if self._is_due(await repository.work.next_due()):
-            await drain(Worker(work=repository.work, prober=TrustingProber(), policy=self.policy), self.now)
+            await drain(Worker(work=repository.work, prober=Dns(self.tokenless), policy=self.policy), self.now)
 
     def _is_due(self, due: Due) -> bool:
         return due.has_lookups(self.now) or due.has_steps(self.now)
@@ -167,9 +186,10 @@ class World:
         await check_invariants(self.raw)
         async with self.raw.connect() as connection:
             rows = (await connection.execute(select(*columns_of(Mailbox, t.mailboxes)))).all()
-            domains = {
-                row.id: row.status for row in await connection.execute(select(t.domains.c.id, t.domains.c.status))
-            }
+            columns = t.domains.c
+            rows_of_domains = (await connection.execute(select(columns.id, columns.status, columns.propagating))).all()
+            domains = {row.id: row.status for row in rows_of_domains}
+            propagating = {row.id for row in rows_of_domains if row.propagating}
             payments = (await connection.execute(select(t.payments))).all()
             pending = set((await connection.execute(select(t.provisions.c.id).where(t.PENDING_PROVISION))).scalars())
             forwardings = [from_row(Forwarding, row) for row in await connection.execute(select(t.forwardings))]
@@ -188,6 +208,10 @@ class World:
             self.learn(mailbox)
             self._check_period(mailbox, requested)
             self._check_progress(mailbox, domains[mailbox.domain_id], pending)
+            # Its status follows from the facts, or the worker has yet to propagate that of its domain.
+            assert mailbox.domain_id in propagating or (
+                status_of(mailbox, domains[mailbox.domain_id]) is mailbox.status
+            ), mailbox
         if self.policy.billing:
             assert self.periods <= set(charged)
         else:
@@ -251,6 +275,7 @@ class World:
     async def _settle(self) -> None:
         """Confirm everything that is pending, and run workers, until nothing is due."""
         administration = self.repository.administration
+        self.tokenless.clear()
         for domain in self.domains:
             await self.validate(domain)
         for _ in range(400):  # more than the periods that a run contains

@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Protocol
 
 from postroomd.domain.context import CallContext
-from postroomd.domain.history import Tombstone, Transition
+from postroomd.domain.history import DomainTransition, Tombstone, Transition
 from postroomd.domain.model import Mailbox
 from postroomd.domain.payments import Payment
 from postroomd.domain.provisions import Provision
@@ -48,6 +48,18 @@ class Administration(Protocol):
         """Return up to `limit` status transitions of a mailbox after a revision, oldest first.
 
         A purged mailbox keeps its transitions. Raises NotFound for an id that no mailbox ever had.
+        """
+
+    async def domain_transitions(self, domain_id: str, after: int, limit: int) -> Sequence[DomainTransition]:
+        """Return up to `limit` status transitions of a domain after a revision, oldest first.
+
+        A purged domain keeps its transitions. Raises NotFound for an id that no domain ever had.
+        """
+
+    async def domains_with_name(self, name: str) -> Sequence[str]:
+        """Return the ids of all domains that have the name or had it when they were purged, by their creation.
+
+        Of a domain from before its history was recorded, a purge is not known.
         """
 
     async def mailboxes_with_address(self, address: str) -> Sequence[str]:

@@ -2,9 +2,9 @@
 
 from collections.abc import Callable, Mapping
 
-from postroomd.domain.domains import DomainCheck
 from postroomd.domain.forwardings import ForwardingSource
 from postroomd.domain.model import Alias, Domain, DomainRecord, DomainStatus, Forwarding, Mailbox, MailboxForwarding
+from postroomd.domain.ownership import DomainCheck, Registration
 from postroomd.domain.payments import Payment
 from postroomd.domain.provisioning import Subject
 from postroomd.domain.provisions import Provision
@@ -14,8 +14,8 @@ DomainRule = Callable[[Domain], Domain]
 DomainDeletionRule = Callable[[Domain, int], Domain]
 """Is given the number of the domain's mailboxes that are neither deletion_scheduled nor deleting."""
 
-ValidationRule = Callable[[Domain, Mapping[str, DomainRecord], bool], DomainCheck]
-"""Is given the domain's records by kind, and whether another organization owns its name."""
+ValidationRule = Callable[[Domain, Mapping[str, DomainRecord], Registration | None], DomainCheck]
+"""Is given the domain's records by kind, and the domain of another organization that owns its name, if there is one."""
 
 ActivationRule = Callable[[Domain], DomainCheck]
 

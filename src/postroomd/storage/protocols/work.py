@@ -6,11 +6,13 @@ from datetime import datetime, timedelta
 from typing import Protocol
 
 from postroomd.domain.model import Domain, DomainRecord, DomainStatus, Mailbox
+from postroomd.domain.ownership import DomainCheck, Registration
 from postroomd.storage.protocols.rules import (
     ActivationRule,
     AliasRule,
     DomainPurgeRule,
     ForwardingRule,
+    MailboxRule,
     MailboxStep,
     PurgeRule,
     ValidationRule,
@@ -104,10 +106,17 @@ class Work(Protocol):
         an organization gets no more lookups than that, including the running ones, which count as its first.
         """
 
-    async def settle_validation(self, lease: DomainLease, rule: ValidationRule) -> Domain:
+    async def rivals(self, domain: Domain, *, owning: bool, limit: int) -> Sequence[Registration]:
+        """Return up to `limit` domains of other organizations with the same name, those that own it or the others.
+
+        Domains that are creating or deleting are left out.
+        """
+
+    async def settle_validation(self, lease: DomainLease, rule: ValidationRule) -> DomainCheck:
         """Apply a rule to a domain and its records, and store what it changes and when the next lookup is due.
 
-        Returns the domain afterwards; as it was leased, if it is gone or the lease is superseded.
+        A former owner of the name that the rule releases is stored in the same transaction. Returns what the rule
+        returned; the domain as it was leased, if it is gone or the lease is superseded.
         """
 
     async def postpone_domain(self, lease: DomainLease, until: datetime) -> None:
@@ -122,11 +131,17 @@ class Work(Protocol):
         limit: int,
         skipping: Collection[str] = (),
     ) -> int:
-        """Apply rules to provisioning domains, their aliases and forwardings, and make the mailboxes due that wait for
-        them.
+        """Apply rules to provisioning domains, their aliases and forwardings.
 
         A domain with more aliases or forwardings to request than the limit is activated by a later call. Returns the
         number of domains in the batch. Raises RowFailed.
+        """
+
+    async def propagate_domain(self, rule: MailboxRule, limit: int, skipping: Collection[str] = ()) -> int:
+        """Apply a rule to the next mailboxes, at most `limit`, of a domain that has become ready or left that status.
+
+        Repeated calls reach every mailbox of the domain once, and begin again if its status changes meanwhile. Returns
+        the number of mailboxes, at least 1 for a domain; 0 if there is none. Raises RowFailed, for the domain.
         """
 
     async def lease_mailboxes(

@@ -1,18 +1,15 @@
 """The operator's view of all tenants: payments, provisions, locks, history."""
 
-from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
-from typing import Any, TypeVar
-from uuid import UUID
+from datetime import datetime
 
-from sqlalchemy import Column, ColumnElement, and_, func, literal, select, true, tuple_, update
+from sqlalchemy import Column, ColumnElement, and_, func, select, true, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from postroomd.domain.context import CallContext
-from postroomd.domain.errors import InvalidArguments, NotFound, Reason, Violation
-from postroomd.domain.history import Tombstone, Transition, address_hash
+from postroomd.domain.errors import NotFound
+from postroomd.domain.history import DomainTransition, Tombstone, Transition, address_hash
 from postroomd.domain.model import Alias, Domain, DomainStatus, Forwarding, Mailbox, MailboxStatus
 from postroomd.domain.payments import Payment
 from postroomd.domain.provisioning import Subject
@@ -23,20 +20,21 @@ from postroomd.storage.database import Database
 from postroomd.storage.protocols.rules import MailboxRule, PaymentRule, ProvisionRule
 from postroomd.storage.sql.aliases import ALIAS, remove_alias, store_alias
 from postroomd.storage.sql.changes import purge_mailboxes, store_mailbox
-from postroomd.storage.sql.domains import DOMAIN, lock_domain, store_domain
+from postroomd.storage.sql.cursors import after_cursor, slice_of
+from postroomd.storage.sql.domain_changes import remove_domain, store_domain
+from postroomd.storage.sql.domains import DOMAIN, lock_domain
 from postroomd.storage.sql.forwardings import FORWARDING, fetch_settings, remove_forwarding, store_forwarding
 from postroomd.storage.sql.mailboxes import MAILBOX
-from postroomd.storage.sql.rows import columns_of, from_row, row_filter, to_row, with_next_revision
+from postroomd.storage.sql.rows import columns_of, from_row, to_row, with_next_revision
 
 PAYMENT = columns_of(Payment, t.payments)
 PROVISION = columns_of(Provision, t.provisions)
 TRANSITION = columns_of(Transition, t.transitions)
+DOMAIN_TRANSITION = columns_of(DomainTransition, t.domain_transitions)
 TOMBSTONE = columns_of(Tombstone, t.tombstones)
 
 ORGANIZATIONS_PER_QUERY = 500
 """How many organizations one query searches for the tombstones of an address, with two bound parameters each."""
-
-Item = TypeVar("Item", Payment, Provision)
 
 
 class SqlAdministration:
@@ -54,7 +52,7 @@ class SqlAdministration:
             .where(
                 t.OPEN_PAYMENT,
                 t.mailboxes.c.status.not_in((MailboxStatus.DELETION_SCHEDULED, MailboxStatus.DELETING)),
-                *_after(cursor, columns.requested_at, columns.id),
+                *after_cursor(cursor, columns.requested_at, columns.id),
             )
             .order_by(columns.requested_at, columns.id)
             .limit(limit + 1)
@@ -64,7 +62,7 @@ class SqlAdministration:
             return [from_row(Payment, row) for row in await connection.execute(query)]
 
         payments = await self._database.read(transaction)
-        return _slice(payments, limit, lambda last: (last.requested_at, last.id))
+        return slice_of(payments, limit, lambda last: (last.requested_at, last.id))
 
     async def settle_payment(self, context: CallContext, payment_id: str, rule: PaymentRule) -> Payment:
         """Apply a rule to a payment and its mailbox, and return the payment. Raises NotFound."""
@@ -108,7 +106,7 @@ class SqlAdministration:
             .where(
                 t.PENDING_PROVISION,
                 columns.next_attempt_at <= now,
-                *_after(cursor, columns.next_attempt_at, columns.id),
+                *after_cursor(cursor, columns.next_attempt_at, columns.id),
             )
             .order_by(columns.next_attempt_at, columns.id)
             .limit(limit + 1)
@@ -118,7 +116,7 @@ class SqlAdministration:
             return [from_row(Provision, row) for row in await connection.execute(query)]
 
         provisions = await self._database.read(transaction)
-        return _slice(provisions, limit, lambda last: (last.next_attempt_at, last.id))
+        return slice_of(provisions, limit, lambda last: (last.next_attempt_at, last.id))
 
     async def settle_provision(self, context: CallContext, provision_id: str, rule: ProvisionRule) -> Provision:
         """Apply a rule to a provision and its subject, and return the provision. Raises NotFound."""
@@ -187,6 +185,37 @@ class SqlAdministration:
             await self.get_mailbox(mailbox_id)  # raises NotFound for an unknown id
         return transitions
 
+    async def domain_transitions(self, domain_id: str, after: int, limit: int) -> Sequence[DomainTransition]:
+        """Return status transitions of a domain after a revision, oldest first. Raises NotFound."""
+
+        async def transaction(connection: AsyncConnection) -> list[DomainTransition]:
+            columns = t.domain_transitions.c
+            of_domain = columns.domain_id == domain_id
+            query = select(*DOMAIN_TRANSITION).where(of_domain, columns.revision > after)
+            rows = (await connection.execute(query.order_by(columns.revision).limit(limit))).all()
+            registered = select(t.domains.c.id).where(t.domains.c.id == domain_id)
+            for known in (select(columns.domain_id).where(of_domain).limit(1), registered):
+                if rows or (await connection.execute(known)).first():
+                    return [from_row(DomainTransition, row) for row in rows]
+            raise NotFound("domain", domain_id)
+
+        return await self._database.read(transaction)
+
+    async def domains_with_name(self, name: str) -> Sequence[str]:
+        """Return the ids of all domains that have the name or had it when they were purged."""
+
+        async def transaction(connection: AsyncConnection) -> list[str]:
+            registered = select(t.domains.c.created_at, t.domains.c.id).where(t.domains.c.name == name)
+            created = {row.id: row.created_at for row in await connection.execute(registered)}
+            columns = t.domain_transitions.c
+            for matching in await _hash_filters(connection, name, columns.organization_id, columns.name_hash):
+                first = func.min(columns.at, type_=t.Instant).label("created_at")
+                recorded = select(columns.domain_id, first).where(matching).group_by(columns.domain_id)
+                created = {row.domain_id: row.created_at for row in await connection.execute(recorded)} | created
+            return sorted(created, key=lambda domain_id: (created[domain_id], domain_id))
+
+        return await self._database.read(transaction)
+
     async def mailboxes_with_address(self, address: str) -> Sequence[str]:
         """Return the ids of all mailboxes that have the address or had it when they were purged."""
 
@@ -200,18 +229,25 @@ class SqlAdministration:
                 .order_by(t.mailboxes.c.created_at, t.mailboxes.c.id)
             )
             ids = [row.id for row in await connection.execute(mailboxes)]
-            organization_ids = (await connection.execute(select(t.organizations.c.id))).scalars().all()
             purged: list[tuple[datetime, str]] = []
             columns = t.tombstones.c
-            for start in range(0, len(organization_ids), ORGANIZATIONS_PER_QUERY):
-                some_ids = organization_ids[start : start + ORGANIZATIONS_PER_QUERY]
-                hashes = [(each, address_hash(each, address)) for each in some_ids]
-                matching = tuple_(columns.organization_id, columns.address_hash).in_(hashes)
+            for matching in await _hash_filters(connection, address, columns.organization_id, columns.address_hash):
                 tombstones = select(columns.purged_at, columns.mailbox_id).where(matching)
                 purged += [(row.purged_at, row.mailbox_id) for row in await connection.execute(tombstones)]
             return [mailbox_id for _, mailbox_id in sorted(purged)] + ids
 
         return await self._database.read(transaction)
+
+
+async def _hash_filters(
+    connection: AsyncConnection, text: str, organization_id: Column[str], hashed: Column[bytes]
+) -> Sequence[ColumnElement[bool]]:
+    """Return conditions that together match the rows of all organizations with the hash of an address or a name."""
+    ids = (await connection.execute(select(t.organizations.c.id))).scalars().all()
+    chunks = [ids[start : start + ORGANIZATIONS_PER_QUERY] for start in range(0, len(ids), ORGANIZATIONS_PER_QUERY)]
+    return [
+        tuple_(organization_id, hashed).in_([(each, address_hash(each, text)) for each in chunk]) for chunk in chunks
+    ]
 
 
 async def _lock_mailbox(connection: AsyncConnection, mailbox_id: str) -> tuple[Mailbox | None, DomainStatus]:
@@ -228,26 +264,28 @@ async def _lock_mailbox(connection: AsyncConnection, mailbox_id: str) -> tuple[M
 async def _lock_subject(connection: AsyncConnection, provision: Provision) -> tuple[Domain | None, Subject | None]:
     """Lock the subject of a provision, and return its domain and the subject; None for what is removed.
 
-    The domain's row is locked first if it is the subject, or if a purge is to change its count of mailboxes.
+    The domain's row is locked first if it is the subject, or if a purge is to change its count of mailboxes. Otherwise
+    it is read after the mailbox is locked: the propagation of a later status then waits for that lock.
     """
-    if provision.kind is ProvisionKind.DELETE or provision.mailbox_id is None:
-        domain = await lock_domain(connection, provision.domain_id)
-    else:
-        row = (await connection.execute(select(*DOMAIN).where(t.domains.c.id == provision.domain_id))).one_or_none()
-        domain = from_row(Domain, row) if row else None
+    locked = provision.kind is ProvisionKind.DELETE or provision.mailbox_id is None
+    domain = await lock_domain(connection, provision.domain_id) if locked else None
+    subject: Subject | None = domain
     if provision.alias_id is not None:
         alias = select(*ALIAS).where(t.aliases.c.id == provision.alias_id).with_for_update()
         row = (await connection.execute(alias)).one_or_none()
-        return domain, from_row(Alias, row) if row else None
-    if provision.forwarding_id is not None:
+        subject = from_row(Alias, row) if row else None
+    elif provision.forwarding_id is not None:
         forwarding = select(*FORWARDING).where(t.forwardings.c.id == provision.forwarding_id).with_for_update()
         row = (await connection.execute(forwarding)).one_or_none()
-        return domain, from_row(Forwarding, row) if row else None
-    if provision.mailbox_id is not None:
+        subject = from_row(Forwarding, row) if row else None
+    elif provision.mailbox_id is not None:
         mailbox = select(*MAILBOX).where(t.mailboxes.c.id == provision.mailbox_id).with_for_update()
         row = (await connection.execute(mailbox)).one_or_none()
-        return domain, from_row(Mailbox, row) if row else None
-    return domain, domain
+        subject = from_row(Mailbox, row) if row else None
+    if not locked:
+        row = (await connection.execute(select(*DOMAIN).where(t.domains.c.id == provision.domain_id))).one_or_none()
+        domain = from_row(Domain, row) if row else None
+    return domain, subject
 
 
 async def _store_subject(
@@ -262,7 +300,7 @@ async def _store_subject(
         case Forwarding(), None:
             await remove_forwarding(connection, before, now)
         case Domain(), None:
-            await connection.execute(t.domains.delete().where(*row_filter(t.domains, before)))
+            await remove_domain(connection, actor, before, now)
         case Mailbox(), Mailbox():
             await store_mailbox(connection, actor, before, with_next_revision(after))
         case Alias(), Alias():
@@ -270,7 +308,7 @@ async def _store_subject(
         case Forwarding(), Forwarding():
             await store_forwarding(connection, before, with_next_revision(after), now)
         case Domain(), Domain():
-            await store_domain(connection, before, with_next_revision(after))
+            await store_domain(connection, actor, before, with_next_revision(after))
 
 
 async def _describe(connection: AsyncConnection, provision: Provision, subject: Subject | None) -> Provision:
@@ -293,37 +331,3 @@ async def _describe(connection: AsyncConnection, provision: Provision, subject: 
                 forwarding_keep_copy=settings.keep_copy,
                 forwarding_enabled=settings.enabled,
             )
-
-
-# --- Cursors ----------------------------------------------------------------------------------------------------------
-
-
-def _slice(rows: Sequence[Item], limit: int, position: Callable[[Item], tuple[datetime, str]]) -> Slice[Item]:
-    """Return the first `limit` of the rows, which were read with one more to know whether the list continues.
-
-    `position` returns the instant and the id of an item, which its cursor consists of.
-    """
-    items = rows[:limit]
-    return Slice(items, _encode_cursor(*position(items[-1])) if len(rows) > limit else "")
-
-
-def _encode_cursor(instant: datetime, row_id: str) -> str:
-    return urlsafe_b64encode(f"{(instant - t.EPOCH) // t.MICROSECOND}/{row_id}".encode()).decode()
-
-
-def _decode_cursor(cursor: str) -> tuple[datetime, str]:
-    """Return the instant and the id of a cursor. Raises InvalidArguments for a malformed one."""
-    try:
-        microseconds, _, row_id = urlsafe_b64decode(cursor.encode()).decode().partition("/")
-        return t.EPOCH + timedelta(microseconds=int(microseconds)), str(UUID(row_id))
-    except (ValueError, OverflowError):
-        message = "send the next_page_token of the previous response, or leave it empty"
-        raise InvalidArguments([Violation("page_token", Reason.FORMAT, message)]) from None
-
-
-def _after(cursor: str, instant: Column[Any], row_id: Column[Any]) -> list[ColumnElement[bool]]:
-    """Return the condition of the rows after a cursor; none at the start of a list. Raises InvalidArguments."""
-    if not cursor:
-        return []
-    last_instant, last_id = _decode_cursor(cursor)
-    return [tuple_(instant, row_id) > tuple_(literal(last_instant, t.Instant), literal(last_id, t.ID))]

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, delete, func, insert, literal, select, update
+from sqlalchemy import ColumnElement, bindparam, delete, func, insert, literal, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from postroomd.domain.events import MailboxEvent
@@ -55,6 +55,28 @@ async def store_mailbox(
     await store_provisions(connection, [(before, after)], after.updated_at)
     if after.status is not before.status:
         await _insert_transitions(connection, actor, [(before, after)])
+
+
+async def store_followers(connection: AsyncConnection, actor: str, pairs: Sequence[tuple[Mailbox, Mailbox]]) -> None:
+    """Update mailboxes that follow their domain, with their transitions and provisions: few statements for them all.
+
+    Each pair is a mailbox before its change and after it. Its payment and its due date stay.
+    """
+    if not pairs:
+        return
+    changed = ("status", "cause", "updated_at", "revision", "provision_id")
+    columns = t.mailboxes.c
+    storing = update(t.mailboxes).where(
+        columns.id == bindparam("row_id"), columns.organization_id == bindparam("row_organization_id")
+    )
+    rows = [
+        {"row_id": after.id, "row_organization_id": after.organization_id}
+        | {f"new_{name}": getattr(after, name) for name in changed}
+        for _, after in pairs
+    ]
+    await connection.execute(storing.values({name: bindparam(f"new_{name}") for name in changed}), rows)
+    await store_provisions(connection, pairs, pairs[0][1].updated_at)
+    await _insert_transitions(connection, actor, pairs)
 
 
 async def lock_mailboxes(connection: AsyncConnection, domain: Domain) -> None:

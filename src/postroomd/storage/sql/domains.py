@@ -21,8 +21,8 @@ from postroomd.storage.idempotency import Unchanged
 from postroomd.storage.protocols.domains import DomainSecrets
 from postroomd.storage.protocols.rules import DomainDeletionRule, DomainRule
 from postroomd.storage.sql.changes import lock_mailboxes, mark_mailboxes_deleting
+from postroomd.storage.sql.domain_changes import insert_domain, store_domain
 from postroomd.storage.sql.lists import ListReader
-from postroomd.storage.sql.provisions import store_provisions
 from postroomd.storage.sql.rows import (
     LookupById,
     columns_of,
@@ -65,6 +65,17 @@ async def fetch_records(connection: AsyncConnection, domain: Domain) -> Mapping[
     return {row.kind: from_row(DomainRecord, row) for row in rows}
 
 
+async def lock_registrations(connection: AsyncConnection, *domain_ids: str | None) -> Mapping[str, Domain]:
+    """Lock and return domains of any tenant, by id; those that are gone are left out.
+
+    Their rows are locked in the order of the ids: two orders could deadlock.
+    """
+    known = [domain_id for domain_id in domain_ids if domain_id is not None]
+    query = select(*DOMAIN).where(t.domains.c.id.in_(known)).order_by(t.domains.c.id).with_for_update()
+    domains = [from_row(Domain, row) for row in await connection.execute(query)]
+    return {domain.id: domain for domain in domains}
+
+
 async def _count_mailboxes_in_use(connection: AsyncConnection, domain: Domain) -> int:
     """Return the number of a domain's mailboxes that are neither deletion_scheduled nor deleting."""
     counts = t.domain_counts.c
@@ -79,21 +90,6 @@ async def _count_mailboxes_in_use(connection: AsyncConnection, domain: Domain) -
 async def _require_quota(connection: AsyncConnection, organization_id: str, quotas: Quotas, *, added: int) -> None:
     subject = ResourceName("organization", organization_id)
     await require_within(connection, organization_id, t.domains.name, {subject: quotas.domains}, added)
-
-
-async def store_domain(connection: AsyncConnection, before: Domain, after: Domain) -> None:
-    """Update the columns of a domain that a rule can change, and its provisions."""
-    await connection.execute(
-        update(t.domains)
-        .where(*row_filter(t.domains, after))
-        .values(
-            status=after.status,
-            updated_at=after.updated_at,
-            revision=after.revision,
-            provision_id=after.provision_id,
-        )
-    )
-    await store_provisions(connection, [(before, after)], after.updated_at)
 
 
 class SqlDomains:
@@ -125,16 +121,10 @@ class SqlDomains:
                 if context.scope.project_id in {None, existing.project_id}:
                     taken = replace(taken, resource_id=existing.id, status=existing.status)
                 raise NameTaken([taken])
-            secret_columns = {
-                "validation_token": secrets.validation_token,
-                "dkim_selector": secrets.dkim_selector,
-                "dkim_private_key": secrets.dkim_private_key,
-            }
-            await connection.execute(insert(t.domains).values(to_row(domain) | secret_columns))
+            await insert_domain(connection, context.actor, domain, secrets)
             await _require_quota(connection, domain.organization_id, quotas, added=1)
             rows = [to_row(record) | {"organization_id": domain.organization_id} for record in records]
             await connection.execute(insert(t.domain_records), rows)
-            await store_provisions(connection, [(None, domain)], domain.created_at)
             return domain
 
         return await self._database.write(transaction, context)
@@ -172,7 +162,7 @@ class SqlDomains:
             changed = rule(domain)
             if changed is not domain:
                 changed = with_next_revision(changed)
-                await store_domain(connection, domain, changed)
+                await store_domain(connection, context.actor, domain, changed)
             # A lookup that is requested already serves this request too, and keeps its place in the queue.
             not_requested = t.domains.c.validation_requested_at.is_(None)
             requesting = update(t.domains).where(*row_filter(t.domains, domain), not_requested)
@@ -207,7 +197,7 @@ class SqlDomains:
                 )
             # The domain comes last: its trigger locks the project's counts of domains, which other transactions that
             # create a domain or change its status need.
-            await store_domain(connection, domain, deleted)
+            await store_domain(connection, context.actor, domain, deleted)
             await connection.execute(
                 update(t.domains)
                 .where(*row_filter(t.domains, domain))

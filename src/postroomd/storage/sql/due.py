@@ -13,8 +13,8 @@ from postroomd.storage.protocols.work import Due
 HISTORY_INTERVAL = timedelta(hours=1)
 """How long history that can be removed waits for more, so that rows are removed in batches."""
 
-PROVISIONING = t.domains.c.status == DomainStatus.PROVISIONING
-"""The condition of a domain to activate."""
+PROVISIONING = (t.domains.c.status == DomainStatus.PROVISIONING, t.domains.c.provision_id.is_(None))
+"""The conditions of a domain to activate: one that returns may await the mail platform first."""
 
 _mailboxes = select(t.mailboxes.c.id).where(t.mailboxes.c.domain_id == t.domains.c.id)
 
@@ -37,7 +37,8 @@ async def fetch_due(connection: AsyncConnection, *, with_provisions: bool, histo
             _earliest(since, *conditions).label(f"history_{number}")
             for number, (_, since, conditions) in enumerate(t.HISTORY if history_retention else ())
         ),
-        _any_domain(PROVISIONING).label("provisioning"),
+        _any_domain(*PROVISIONING).label("provisioning"),
+        _any_domain(t.PROPAGATING).label("propagating"),
         _any_domain(*PURGEABLE).label("purgeable"),
     )
     row = (await connection.execute(query)).one()
@@ -46,7 +47,7 @@ async def fetch_due(connection: AsyncConnection, *, with_provisions: bool, histo
         oldest = [row._mapping[f"history_{number}"] for number in range(len(t.HISTORY))]
         due += [since + history_retention + HISTORY_INTERVAL for since in oldest if since]
     steps = min(filter(None, due), default=None)
-    return Due(row.lookups, steps, immediate=bool(row.provisioning or row.purgeable))
+    return Due(row.lookups, steps, immediate=bool(row.provisioning or row.propagating or row.purgeable))
 
 
 def _earliest(column: Any, *conditions: ColumnElement[bool]) -> Any:

@@ -3,6 +3,7 @@
 import grpc
 import warnings
 
+from postroom.admin.v1alpha1 import domain_pb2 as postroom_dot_admin_dot_v1alpha1_dot_domain__pb2
 from postroom.admin.v1alpha1 import mailbox_pb2 as postroom_dot_admin_dot_v1alpha1_dot_mailbox__pb2
 from postroom.admin.v1alpha1 import payment_pb2 as postroom_dot_admin_dot_v1alpha1_dot_payment__pb2
 from postroom.admin.v1alpha1 import provision_pb2 as postroom_dot_admin_dot_v1alpha1_dot_provision__pb2
@@ -81,6 +82,11 @@ class AdminServiceStub(object):
                 '/postroom.admin.v1alpha1.AdminService/ListTransitions',
                 request_serializer=postroom_dot_admin_dot_v1alpha1_dot_mailbox__pb2.ListTransitionsRequest.SerializeToString,
                 response_deserializer=postroom_dot_admin_dot_v1alpha1_dot_mailbox__pb2.ListTransitionsResponse.FromString,
+                _registered_method=True)
+        self.ListDomainTransitions = channel.unary_unary(
+                '/postroom.admin.v1alpha1.AdminService/ListDomainTransitions',
+                request_serializer=postroom_dot_admin_dot_v1alpha1_dot_domain__pb2.ListDomainTransitionsRequest.SerializeToString,
+                response_deserializer=postroom_dot_admin_dot_v1alpha1_dot_domain__pb2.ListDomainTransitionsResponse.FromString,
                 _registered_method=True)
         self.GetMailbox = channel.unary_unary(
                 '/postroom.admin.v1alpha1.AdminService/GetMailbox',
@@ -171,6 +177,14 @@ class AdminServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListDomainTransitions(self, request, context):
+        """Lists the status history of a domain, also of a purged one, oldest first and a page at a time. NOT_FOUND if no domain
+        ever had this id.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetMailbox(self, request, context):
         """Returns a mailbox, or its tombstone if it was purged. NOT_FOUND if no mailbox ever had this id.
         """
@@ -225,6 +239,11 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.ListTransitions,
                     request_deserializer=postroom_dot_admin_dot_v1alpha1_dot_mailbox__pb2.ListTransitionsRequest.FromString,
                     response_serializer=postroom_dot_admin_dot_v1alpha1_dot_mailbox__pb2.ListTransitionsResponse.SerializeToString,
+            ),
+            'ListDomainTransitions': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListDomainTransitions,
+                    request_deserializer=postroom_dot_admin_dot_v1alpha1_dot_domain__pb2.ListDomainTransitionsRequest.FromString,
+                    response_serializer=postroom_dot_admin_dot_v1alpha1_dot_domain__pb2.ListDomainTransitionsResponse.SerializeToString,
             ),
             'GetMailbox': grpc.unary_unary_rpc_method_handler(
                     servicer.GetMailbox,
@@ -476,6 +495,33 @@ class AdminService(object):
             '/postroom.admin.v1alpha1.AdminService/ListTransitions',
             postroom_dot_admin_dot_v1alpha1_dot_mailbox__pb2.ListTransitionsRequest.SerializeToString,
             postroom_dot_admin_dot_v1alpha1_dot_mailbox__pb2.ListTransitionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListDomainTransitions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/postroom.admin.v1alpha1.AdminService/ListDomainTransitions',
+            postroom_dot_admin_dot_v1alpha1_dot_domain__pb2.ListDomainTransitionsRequest.SerializeToString,
+            postroom_dot_admin_dot_v1alpha1_dot_domain__pb2.ListDomainTransitionsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -13,7 +13,7 @@ Retries: every RPC that changes something is idempotent by the id that it names.
 outcome returns the same response and changes nothing, so there are no idempotency keys here.
 
 Pagination (https://google.aip.dev/158): a List RPC returns up to page_size items, and a next_page_token if there are
-more. The token is valid for the same RPC and the same mailbox_id only. If a list changes between two pages, an item
+more. The token is valid for the same RPC and the same mailbox_id or domain_id only. If a list changes between two pages, an item
 that exists throughout is listed once.
 
 Optional metadata of a call:
@@ -39,6 +39,7 @@ Errors that an RPC names itself:
 
 from collections import abc as _abc
 from grpc import aio as _aio
+from postroom.admin.v1alpha1 import domain_pb2 as _domain_pb2
 from postroom.admin.v1alpha1 import mailbox_pb2 as _mailbox_pb2
 from postroom.admin.v1alpha1 import payment_pb2 as _payment_pb2
 from postroom.admin.v1alpha1 import provision_pb2 as _provision_pb2
@@ -110,6 +111,10 @@ class AdminServiceStub:
     """
     ListTransitions: _grpc.UnaryUnaryMultiCallable[_mailbox_pb2.ListTransitionsRequest, _mailbox_pb2.ListTransitionsResponse]
     """Lists the status history of a mailbox, also of a purged one, oldest first and a page at a time."""
+    ListDomainTransitions: _grpc.UnaryUnaryMultiCallable[_domain_pb2.ListDomainTransitionsRequest, _domain_pb2.ListDomainTransitionsResponse]
+    """Lists the status history of a domain, also of a purged one, oldest first and a page at a time. NOT_FOUND if no domain
+    ever had this id.
+    """
     GetMailbox: _grpc.UnaryUnaryMultiCallable[_mailbox_pb2.GetMailboxRequest, _mailbox_pb2.GetMailboxResponse]
     """Returns a mailbox, or its tombstone if it was purged. NOT_FOUND if no mailbox ever had this id."""
 
@@ -159,6 +164,10 @@ class AdminServiceAsyncStub(AdminServiceStub):
     """
     ListTransitions: _aio.UnaryUnaryMultiCallable[_mailbox_pb2.ListTransitionsRequest, _mailbox_pb2.ListTransitionsResponse]  # type: ignore[assignment]
     """Lists the status history of a mailbox, also of a purged one, oldest first and a page at a time."""
+    ListDomainTransitions: _aio.UnaryUnaryMultiCallable[_domain_pb2.ListDomainTransitionsRequest, _domain_pb2.ListDomainTransitionsResponse]  # type: ignore[assignment]
+    """Lists the status history of a domain, also of a purged one, oldest first and a page at a time. NOT_FOUND if no domain
+    ever had this id.
+    """
     GetMailbox: _aio.UnaryUnaryMultiCallable[_mailbox_pb2.GetMailboxRequest, _mailbox_pb2.GetMailboxResponse]  # type: ignore[assignment]
     """Returns a mailbox, or its tombstone if it was purged. NOT_FOUND if no mailbox ever had this id."""
 
@@ -259,6 +268,16 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_mailbox_pb2.ListTransitionsResponse, _abc.Awaitable[_mailbox_pb2.ListTransitionsResponse]]:
         """Lists the status history of a mailbox, also of a purged one, oldest first and a page at a time."""
+
+    @_abc_1.abstractmethod
+    def ListDomainTransitions(
+        self,
+        request: _domain_pb2.ListDomainTransitionsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_domain_pb2.ListDomainTransitionsResponse, _abc.Awaitable[_domain_pb2.ListDomainTransitionsResponse]]:
+        """Lists the status history of a domain, also of a purged one, oldest first and a page at a time. NOT_FOUND if no domain
+        ever had this id.
+        """
 
     @_abc_1.abstractmethod
     def GetMailbox(

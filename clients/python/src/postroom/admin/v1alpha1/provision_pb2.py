@@ -26,7 +26,7 @@ from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior_
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'postroom/admin/v1alpha1/provision.proto\x12\x17postroom.admin.v1alpha1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x9e\x06\n\tProvision\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12;\n\x04kind\x18\x02 \x01(\x0e\x32\'.postroom.admin.v1alpha1.Provision.KindB\x04\xe2\x41\x01\x03\x12?\n\x06status\x18\x03 \x01(\x0e\x32).postroom.admin.v1alpha1.Provision.StatusB\x04\xe2\x41\x01\x03\x12\x18\n\nmailbox_id\x18\x04 \x01(\tB\x04\xe2\x41\x01\x03\x12\x16\n\x08\x61lias_id\x18\x05 \x01(\tB\x04\xe2\x41\x01\x03\x12\x17\n\tdomain_id\x18\x06 \x01(\tB\x04\xe2\x41\x01\x03\x12\x18\n\nproject_id\x18\x07 \x01(\tB\x04\xe2\x41\x01\x03\x12\x1d\n\x0forganization_id\x18\x08 \x01(\tB\x04\xe2\x41\x01\x03\x12\x16\n\x08\x61ttempts\x18\t \x01(\x05\x42\x04\xe2\x41\x01\x03\x12\x13\n\x05\x65rror\x18\n \x01(\tB\x04\xe2\x41\x01\x03\x12\x36\n\x0crequested_at\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x39\n\x0fnext_attempt_at\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x34\n\nsettled_at\x18\r \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x15\n\x07\x61\x64\x64ress\x18\x0e \x01(\tB\x04\xe2\x41\x01\x03\x12\x1b\n\rforwarding_id\x18\x0f \x01(\tB\x04\xe2\x41\x01\x03\x12\x1e\n\x10\x66orwarding_email\x18\x10 \x01(\tB\x04\xe2\x41\x01\x03\x12\"\n\x14\x66orwarding_keep_copy\x18\x11 \x01(\x08\x42\x04\xe2\x41\x01\x03\x12 \n\x12\x66orwarding_enabled\x18\x12 \x01(\x08\x42\x04\xe2\x41\x01\x03\"I\n\x04Kind\x12\x10\n\x0cUNKNOWN_KIND\x10\x00\x12\n\n\x06\x43REATE\x10\x01\x12\x0b\n\x07RESTORE\x10\x02\x12\n\n\x06\x44\x45LETE\x10\x03\x12\n\n\x06UPDATE\x10\x04\"B\n\x06Status\x12\x12\n\x0eUNKNOWN_STATUS\x10\x00\x12\x0b\n\x07PENDING\x10\x01\x12\r\n\tCONFIRMED\x10\x02\x12\x08\n\x04VOID\x10\x03\"Q\n\x1cListPendingProvisionsRequest\x12\x17\n\tpage_size\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\"p\n\x1dListPendingProvisionsResponse\x12\x36\n\nprovisions\x18\x01 \x03(\x0b\x32\".postroom.admin.v1alpha1.Provision\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"5\n\x17\x43onfirmProvisionRequest\x12\x1a\n\x0cprovision_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"H\n\x14\x46\x61ilProvisionRequest\x12\x1a\n\x0cprovision_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x14\n\x06reason\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x42\xc3\x01\n\x1b\x63om.postroom.admin.v1alpha1B\x0eProvisionProtoP\x01ZBpostroom.internal/go/postroom/admin/v1alpha1;postroomadminv1alpha1\xaa\x02\x17Postroom.Admin.V1Alpha1\xca\x02\x17Postroom\\Admin\\V1Alpha1\xea\x02\x19Postroom::Admin::V1Alpha1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'postroom/admin/v1alpha1/provision.proto\x12\x17postroom.admin.v1alpha1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xab\x06\n\tProvision\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12;\n\x04kind\x18\x02 \x01(\x0e\x32\'.postroom.admin.v1alpha1.Provision.KindB\x04\xe2\x41\x01\x03\x12?\n\x06status\x18\x03 \x01(\x0e\x32).postroom.admin.v1alpha1.Provision.StatusB\x04\xe2\x41\x01\x03\x12\x18\n\nmailbox_id\x18\x04 \x01(\tB\x04\xe2\x41\x01\x03\x12\x16\n\x08\x61lias_id\x18\x05 \x01(\tB\x04\xe2\x41\x01\x03\x12\x17\n\tdomain_id\x18\x06 \x01(\tB\x04\xe2\x41\x01\x03\x12\x18\n\nproject_id\x18\x07 \x01(\tB\x04\xe2\x41\x01\x03\x12\x1d\n\x0forganization_id\x18\x08 \x01(\tB\x04\xe2\x41\x01\x03\x12\x16\n\x08\x61ttempts\x18\t \x01(\x05\x42\x04\xe2\x41\x01\x03\x12\x13\n\x05\x65rror\x18\n \x01(\tB\x04\xe2\x41\x01\x03\x12\x36\n\x0crequested_at\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x39\n\x0fnext_attempt_at\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x34\n\nsettled_at\x18\r \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x15\n\x07\x61\x64\x64ress\x18\x0e \x01(\tB\x04\xe2\x41\x01\x03\x12\x1b\n\rforwarding_id\x18\x0f \x01(\tB\x04\xe2\x41\x01\x03\x12\x1e\n\x10\x66orwarding_email\x18\x10 \x01(\tB\x04\xe2\x41\x01\x03\x12\"\n\x14\x66orwarding_keep_copy\x18\x11 \x01(\x08\x42\x04\xe2\x41\x01\x03\x12 \n\x12\x66orwarding_enabled\x18\x12 \x01(\x08\x42\x04\xe2\x41\x01\x03\"V\n\x04Kind\x12\x10\n\x0cUNKNOWN_KIND\x10\x00\x12\n\n\x06\x43REATE\x10\x01\x12\x0b\n\x07RESTORE\x10\x02\x12\n\n\x06\x44\x45LETE\x10\x03\x12\n\n\x06UPDATE\x10\x04\x12\x0b\n\x07SUSPEND\x10\x05\"B\n\x06Status\x12\x12\n\x0eUNKNOWN_STATUS\x10\x00\x12\x0b\n\x07PENDING\x10\x01\x12\r\n\tCONFIRMED\x10\x02\x12\x08\n\x04VOID\x10\x03\"Q\n\x1cListPendingProvisionsRequest\x12\x17\n\tpage_size\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\"p\n\x1dListPendingProvisionsResponse\x12\x36\n\nprovisions\x18\x01 \x03(\x0b\x32\".postroom.admin.v1alpha1.Provision\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"5\n\x17\x43onfirmProvisionRequest\x12\x1a\n\x0cprovision_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"H\n\x14\x46\x61ilProvisionRequest\x12\x1a\n\x0cprovision_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x14\n\x06reason\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x42\xc3\x01\n\x1b\x63om.postroom.admin.v1alpha1B\x0eProvisionProtoP\x01ZBpostroom.internal/go/postroom/admin/v1alpha1;postroomadminv1alpha1\xaa\x02\x17Postroom.Admin.V1Alpha1\xca\x02\x17Postroom\\Admin\\V1Alpha1\xea\x02\x19Postroom::Admin::V1Alpha1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -81,17 +81,17 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_FAILPROVISIONREQUEST'].fields_by_name['reason']._loaded_options = None
   _globals['_FAILPROVISIONREQUEST'].fields_by_name['reason']._serialized_options = b'\342A\001\002'
   _globals['_PROVISION']._serialized_start=135
-  _globals['_PROVISION']._serialized_end=933
+  _globals['_PROVISION']._serialized_end=946
   _globals['_PROVISION_KIND']._serialized_start=792
-  _globals['_PROVISION_KIND']._serialized_end=865
-  _globals['_PROVISION_STATUS']._serialized_start=867
-  _globals['_PROVISION_STATUS']._serialized_end=933
-  _globals['_LISTPENDINGPROVISIONSREQUEST']._serialized_start=935
-  _globals['_LISTPENDINGPROVISIONSREQUEST']._serialized_end=1016
-  _globals['_LISTPENDINGPROVISIONSRESPONSE']._serialized_start=1018
-  _globals['_LISTPENDINGPROVISIONSRESPONSE']._serialized_end=1130
-  _globals['_CONFIRMPROVISIONREQUEST']._serialized_start=1132
-  _globals['_CONFIRMPROVISIONREQUEST']._serialized_end=1185
-  _globals['_FAILPROVISIONREQUEST']._serialized_start=1187
-  _globals['_FAILPROVISIONREQUEST']._serialized_end=1259
+  _globals['_PROVISION_KIND']._serialized_end=878
+  _globals['_PROVISION_STATUS']._serialized_start=880
+  _globals['_PROVISION_STATUS']._serialized_end=946
+  _globals['_LISTPENDINGPROVISIONSREQUEST']._serialized_start=948
+  _globals['_LISTPENDINGPROVISIONSREQUEST']._serialized_end=1029
+  _globals['_LISTPENDINGPROVISIONSRESPONSE']._serialized_start=1031
+  _globals['_LISTPENDINGPROVISIONSRESPONSE']._serialized_end=1143
+  _globals['_CONFIRMPROVISIONREQUEST']._serialized_start=1145
+  _globals['_CONFIRMPROVISIONREQUEST']._serialized_end=1198
+  _globals['_FAILPROVISIONREQUEST']._serialized_start=1200
+  _globals['_FAILPROVISIONREQUEST']._serialized_end=1272
 # @@protoc_insertion_point(module_scope)

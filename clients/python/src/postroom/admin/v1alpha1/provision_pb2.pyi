@@ -43,11 +43,15 @@ class Provision(_message.Message):
         CREATE: Provision._Kind.ValueType  # 1
         """Create the subject: from then on it receives mail."""
         RESTORE: Provision._Kind.ValueType  # 2
-        """Reopen the subject with its contents."""
+        """Reopen the subject with its contents. A domain that was suspended is PROVISIONING until this is confirmed."""
         DELETE: Provision._Kind.ValueType  # 3
         """Delete the subject and its contents."""
         UPDATE: Provision._Kind.ValueType  # 4
         """Change the subject, a forwarding, to its present destination and settings."""
+        SUSPEND: Provision._Kind.ValueType  # 5
+        """Suspend a domain whose organization does not own its name any more: neither receive nor send mail for it, and keep
+        the contents of its mailboxes. Another organization may own the name, and have mailboxes with the same addresses.
+        """
 
     class Kind(_Kind, metaclass=_KindEnumTypeWrapper):
         """The kind of work."""
@@ -57,11 +61,15 @@ class Provision(_message.Message):
     CREATE: Provision.Kind.ValueType  # 1
     """Create the subject: from then on it receives mail."""
     RESTORE: Provision.Kind.ValueType  # 2
-    """Reopen the subject with its contents."""
+    """Reopen the subject with its contents. A domain that was suspended is PROVISIONING until this is confirmed."""
     DELETE: Provision.Kind.ValueType  # 3
     """Delete the subject and its contents."""
     UPDATE: Provision.Kind.ValueType  # 4
     """Change the subject, a forwarding, to its present destination and settings."""
+    SUSPEND: Provision.Kind.ValueType  # 5
+    """Suspend a domain whose organization does not own its name any more: neither receive nor send mail for it, and keep
+    the contents of its mailboxes. Another organization may own the name, and have mailboxes with the same addresses.
+    """
 
     class _Status:
         ValueType = _typing.NewType("ValueType", _builtins.int)
