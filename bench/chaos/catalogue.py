@@ -10,6 +10,7 @@ from bench.chaos.outcome import Outcome
 from bench.chaos.scenarios import (
     answer_lost,
     cancelled,
+    clock_leap,
     disk_full,
     file_damaged,
     log_deleted,
@@ -54,6 +55,7 @@ SCENARIOS = (
     Scenario("same-address", "50 clients create the same address concurrently", 2_000, same_address.run),
     Scenario("cancelled", "client cancels at a random time", 5_000, cancelled.run),
     Scenario("disk-full", "disk full under load", 20, disk_full.run, open_harness=open_on_tmpfs),
+    Scenario("clock-leap", "the system's clock leaps and returns", 150, clock_leap.run),
     Scenario(
         "log-growth",
         "write-ahead log during renewals and the purge of a domain's mailboxes",

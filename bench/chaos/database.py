@@ -3,14 +3,16 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import datetime
 
-from sqlalchemy import text
+from sqlalchemy import select, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bench.chaos.harness import ChaosHarness
 from bench.engine import Engine
 from postroomd.storage.drivers import open_engines
+from postroomd.storage.schema import mailboxes
 
 # Each statement counts rows that violate an invariant.
 INVARIANTS = {
@@ -68,6 +70,23 @@ async def read_contents(harness: ChaosHarness) -> Contents:
         aliases={row.email.partition("@")[0]: str(row.id) for row in aliases},
         deletions=frozenset(str(row.id) for row in mailboxes if row.status == "deletion_scheduled"),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Dates:
+    """The dates of a mailbox."""
+
+    created_at: datetime
+    period_started_at: datetime
+    deletion_at: datetime | None
+
+
+async def read_dates(harness: ChaosHarness) -> list[Dates]:
+    """Return the dates of the tenant's mailboxes."""
+    columns = mailboxes.c
+    statement = select(columns.created_at, columns.subscription_period_started_at, columns.deletion_scheduled_at)
+    async with connect(harness) as connection:
+        return [Dates(*row) for row in await connection.execute(statement)]
 
 
 async def invariant_violations(harness: ChaosHarness) -> list[str]:

@@ -3,7 +3,8 @@
 import asyncio
 import atexit
 import shutil
-from collections.abc import AsyncIterator, Mapping
+import sys
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -94,6 +95,12 @@ class ChaosHarness:
         """Return a gateway in front of a service, not started yet."""
         return self._process("gateway", "HTTP", None, {"POSTROOM_GRPC_ADDRESS": service.address})
 
+    def process_with_clock(self, command: str, clock: Path, **settings: str) -> Process:
+        """Return a service or worker, not started yet, whose clock is off by what a file says."""
+        environment = CHEAP_HASHES | {"POSTROOM_DATABASE_URL": self.url} | settings
+        started = [sys.executable, "-m", "bench.chaos.settable_clock", command, str(clock)]
+        return self._process(command, "GRPC", None, environment, started)
+
     def worker(self) -> Process:
         """Return a worker, not started yet."""
         return self._process("worker", "GRPC", None, {"POSTROOM_DATABASE_URL": self.url})
@@ -109,11 +116,18 @@ class ChaosHarness:
         names = [f"domain{number}.example" for number in range(DOMAINS)]
         return WriteGenerator({await client.create_domain(name): name for name in names})
 
-    def _process(self, command: str, protocol: str, address: str | None, settings: dict[str, str]) -> Process:
+    def _process(
+        self,
+        command: str,
+        protocol: str,
+        address: str | None,
+        settings: dict[str, str],
+        arguments: Sequence[str] | None = None,
+    ) -> Process:
         log = self.directory / f"{command}{len(self._processes)}.log"
         address = address or free_address()
         defaults = {"POSTROOM_LOG_FORMAT": "json", f"POSTROOM_{protocol}_ADDRESS": address}
-        process = Process([POSTROOM, command], address, log, defaults | settings)
+        process = Process(arguments or [POSTROOM, command], address, log, defaults | settings)
         self._processes.append(process)
         self.cleanups.push_async_callback(process.kill)
         return process

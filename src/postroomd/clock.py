@@ -5,21 +5,48 @@ Timestamps come from here. Elapsed time is measured with the monotonic clock, wh
 
 import asyncio
 import mmap
+import os
+import time
 from collections.abc import Iterable
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from functools import cache
+from pathlib import Path
 from typing import Any
+from uuid import uuid4
+
+from postroomd.domain.clock_leaps import ClockReading
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
 POLL_SECONDS = 0.005
+LATEST = datetime(9000, 1, 1, tzinfo=UTC)
+"""The latest time that a clock returns. Every date derived from it, at most centuries later, is a valid datetime."""
+
+_BOOT_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)  # which includes time in suspend, on Linux
 
 
 class Clock:
     """The system's clock."""
 
     def now(self) -> datetime:
-        """Return the current time in UTC."""
-        return datetime.now(UTC)
+        """Return the current time in UTC, from EPOCH to LATEST."""
+        return self.system_time()
+
+    def system_time(self) -> datetime:
+        """Return the time of the system's clock in UTC, from EPOCH to LATEST."""
+        try:
+            return min(max(datetime.now(UTC), EPOCH), LATEST)
+        except (ValueError, OverflowError):  # beyond year 9999
+            return LATEST
+
+    def elapsed(self) -> timedelta:
+        """Return the time since the machine booted, which setting the system's clock does not change."""
+        return timedelta(microseconds=time.clock_gettime_ns(_BOOT_CLOCK) // 1_000)
+
+    def read(self) -> ClockReading:
+        """Return the system's time together with the time since boot."""
+        return ClockReading(self.system_time(), self.elapsed(), time_scale())
 
     def mark_caught_up(self, now: datetime) -> None:
         """Record that the worker has completed all work that was due at `now`. The system's clock ignores it."""
@@ -42,8 +69,8 @@ class TrialClock(Clock):
         self._offset, self._awaited, self._caught_up = shared[0:1], shared[1:2], shared[2:3]
 
     def now(self) -> datetime:
-        """Return the current time in UTC."""
-        return super().now() + self._offset[0] * MICROSECOND
+        """Return the current time in UTC, at most LATEST."""
+        return min(self.system_time() + self._offset[0] * MICROSECOND, LATEST)
 
     def mark_caught_up(self, now: datetime) -> None:
         """Record that the worker has completed all work that was due at `now`."""
@@ -66,3 +93,17 @@ class TrialClock(Clock):
         while self._caught_up[0] < awaited:  # noqa: ASYNC110 # no asyncio primitive spans processes
             await asyncio.sleep(POLL_SECONDS)
         return self.now()
+
+
+@cache
+def time_scale() -> str:
+    """Return an id of the boot, and of the time namespace, within which values of `elapsed` are comparable.
+
+    Where the system has none, it is an id of this process.
+    """
+    with suppress(OSError):
+        boot_id = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        with suppress(OSError):
+            return f"{boot_id}/{os.readlink('/proc/self/ns/time')}"  # noqa: PTH115 # not a path
+        return boot_id
+    return str(uuid4())

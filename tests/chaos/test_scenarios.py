@@ -18,6 +18,7 @@ COUNTS = {
     "same-address": 2,
     "cancelled": 20,
     "disk-full": 1,
+    "clock-leap": 3,
     "log-growth": 200,
     "WAL-deleted": 1,
     "damaged-file": 1,

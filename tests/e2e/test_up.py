@@ -8,6 +8,7 @@ import stat
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -119,12 +120,78 @@ def test_a_signal_during_the_start_stops_it_with_exit_code_0(start_postroom: Sta
 def test_the_exit_of_a_process_is_reported_and_stops_the_others(
     start_postroom: Starter, name: str, number: int, reason: str
 ) -> None:
-    up = start_postroom()
+    up = start_postroom("--no-restart")
     pids = child_pids(up.process.pid)
     os.kill(pids[name], number)
     assert up.wait() == 1
     assert up.error_lines == [f"postroom: {reason}"]
     assert not any(map(is_running, pids.values()))
+
+
+def test_a_trial_ends_with_the_first_process(start_postroom: Starter) -> None:
+    up = start_postroom("--clock=127.0.0.1:0")
+    os.kill(child_pids(up.process.pid)["worker"], signal.SIGKILL)
+    assert up.wait() == 1
+    assert up.error_lines == ["postroom: worker was killed by SIGKILL"]
+
+
+def logged(up: Up, event: str) -> list[dict[str, Any]]:
+    """The log lines of an event."""
+    lines = [json.loads(line) for line in up.log.splitlines() if line.startswith("{") and line.endswith("}")]
+    return [line for line in lines if line["event"] == event]
+
+
+def test_a_killed_process_is_restarted_on_its_address_and_the_gateway_stays_trusted(
+    start_postroom: Starter, tmp_path: Path
+) -> None:
+    # Only a gateway whose secret the service accepts may report the addresses of clients.
+    up = start_postroom("--metrics-address=127.0.0.1:0")
+    secret, first = up.environment["SCW_SECRET_KEY"], child_pids(up.process.pid)
+    for number, name in enumerate(("gatewa", "serve", "worker"), 1):
+        os.kill(child_pids(up.process.pid)[name], signal.SIGKILL)
+        block_until(lambda: len(logged(up, "process restarted")) == number)  # noqa: B023 # called at once
+    second = child_pids(up.process.pid)
+    assert second.keys() == first.keys()
+    assert not set(second.values()) & set(first.values())
+    block_until(lambda: up.get("/readyz") == 200)
+    assert up.get("/mailbox/v1alpha1/domains", secret) == 200
+    with socket.create_connection((up.grpc_address.partition(":")[0], int(up.grpc_address.partition(":")[2])), 5):
+        pass
+    reasons = [line["reason"] for line in logged(up, "process exited, restarting it")]
+    assert reasons == [f"{name} was killed by SIGKILL" for name in ("gateway", "serve", "worker")]
+    secrets = {gateway_secret(pid) for name, pid in second.items() if name != "worker"}
+    assert len(secrets) == 1
+    assert secrets.isdisjoint({"", None})
+    assert up.stop() == 0
+    assert not any(map(is_running, second.values()))
+    assert up.error_lines == []
+
+
+def gateway_secret(pid: int) -> str | None:
+    """The gateway secret in the environment of a restarted process."""
+    variables = dict(each.partition("=")[::2] for each in Path(f"/proc/{pid}/environ").read_text().split("\0"))
+    return variables.get("POSTROOM_GATEWAY_SECRET")
+
+
+def test_a_signal_during_the_delay_of_a_restart_stops_at_once(start_postroom: Starter) -> None:
+    up = start_postroom()
+    pids = child_pids(up.process.pid)
+    os.kill(pids["worker"], signal.SIGKILL)
+    block_until(lambda: logged(up, "process exited, restarting it"))
+    assert up.stop() == 0
+    assert not any(map(is_running, pids.values()))
+    assert logged(up, "process restarted") == []
+
+
+def test_restarted_processes_exit_if_the_supervisor_is_killed(start_postroom: Starter) -> None:
+    up = start_postroom()
+    os.kill(child_pids(up.process.pid)["serve"], signal.SIGKILL)
+    block_until(lambda: logged(up, "process restarted"))
+    pids = child_pids(up.process.pid)
+    assert len(pids) == 3
+    up.process.kill()
+    up.wait()
+    block_until(lambda: not any(map(is_running, pids.values())), STOP_SECONDS)
 
 
 def test_children_exit_if_the_supervisor_is_killed(start_postroom: Starter) -> None:

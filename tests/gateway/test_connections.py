@@ -328,6 +328,16 @@ async def test_trusted_proxies_are_exempt_from_the_limit_per_address(running: Ru
 # --- Addresses of clients --------------------------------------------------------------------------------------------
 
 
+SECRET = "of all gateways"
+
+
+async def test_the_service_is_told_no_address_that_it_would_not_believe(running: Running) -> None:
+    peer = await running.connect()
+    assert await peer.request(LIST.replace(KEYED, KEYED + "X-Client-Address: 192.0.2.1\r\n")) == 200
+    assert "x-client-address" not in running.stub.calls[0].metadata
+
+
+@config(gateway_secret=SECRET)
 async def test_the_service_learns_the_address_of_the_client(running: Running) -> None:
     peer = await running.connect()
     forged = "X-Forwarded-For: 192.0.2.1\r\nX-Client-Address: 192.0.2.1\r\n"
@@ -335,7 +345,7 @@ async def test_the_service_learns_the_address_of_the_client(running: Running) ->
     assert running.stub.calls[0].metadata["x-client-address"] == "127.0.0.1"
 
 
-@config(trusted_proxies=["127.0.0.1/32", "10.0.0.0/8"])
+@config(trusted_proxies=["127.0.0.1/32", "10.0.0.0/8"], gateway_secret=SECRET)
 async def test_trusted_proxies_supply_the_address_of_the_client(running: Running) -> None:
     peer = await running.connect()
     forwarded = "X-Forwarded-For: 192.0.2.66, 192.0.2.1\r\nX-Forwarded-For: 10.1.2.3\r\n"

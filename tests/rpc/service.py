@@ -169,6 +169,7 @@ async def running_service(
     *,
     with_worker: bool = True,
     busy_timeout_ms: int = sqlite.BUSY_TIMEOUT_MS,
+    clock: Clock | None = None,
 ) -> AsyncIterator[Service]:
     """Run a service on a new database in the directory, with cheap password hashes.
 
@@ -190,12 +191,12 @@ async def running_service(
 
         cleanups.push_async_callback(shut_down)
         bound: asyncio.Future[tuple[str, ...]] = asyncio.get_running_loop().create_future()
-        serving = service.serve(settings, stop, lambda *addresses: bound.set_result(addresses), Clock())
+        serving = service.serve(settings, stop, lambda *addresses: bound.set_result(addresses), clock or Clock())
         tasks.append(asyncio.create_task(serving))
         started: list[asyncio.Future[Any]] = [bound, *tasks]
         await asyncio.wait(started, return_when=asyncio.FIRST_COMPLETED)
         if with_worker:
-            tasks.append(asyncio.create_task(worker.run(settings, stop, lambda: None, Clock())))
+            tasks.append(asyncio.create_task(worker.run(settings, stop, lambda: None, clock or Clock())))
         repository = await open_repository(url)
         cleanups.push_async_callback(repository.close)
         address, *further = bound.result()

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from sqlalchemy import inspect, make_url, select
 
+from postroomd.domain.clock_leaps import WorkerClock
 from postroomd.domain.context import Idempotency
 from postroomd.domain.domains import begin_validation
 from postroomd.domain.forwardings import change_settings
@@ -66,6 +67,9 @@ async def populate(repository: Repository) -> None:
     for name, expires_at in (("ab", None), ("a.z", LATER)):
         await repository.admin_keys.create(replace(admin_key(name), expires_at=expires_at), digest(name))
     await repository.admin_keys.revoke("ab", LATER)
+    await repository.clocks.accept(LATER)
+    for origin, leapt_to in ((NOW, None), (None, LATER)):
+        await repository.clocks.beat(WorkerClock(f"boot {origin}", LATER, origin, leapt_to, 1), NOW)
 
     for name, status in (("example.com", DomainStatus.READY), ("xn--bcher-kva.example", DomainStatus.VALIDATING)):
         validated = await new_domain(repository, tenant, name, status)

@@ -59,3 +59,9 @@ print(processes.raise_open_files_limit(), limits)
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == f"{expected} [({expected}, {hard})]"
+
+
+def test_the_supervisor_forks_before_grpc_is_loaded() -> None:
+    # A process that has loaded gRPC must not be forked, and reads its settings, such as the verbosity, only once.
+    program = "import postroomd.runtime.supervisor, postroomd.storage.sql, sys; sys.exit('grpc' in sys.modules)"
+    subprocess.run([sys.executable, "-c", program], check=True)

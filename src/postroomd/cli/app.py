@@ -16,6 +16,7 @@ from typer.exceptions import TyperException
 from postroomd import __version__
 from postroomd.cli.admin import admin_keys, history
 from postroomd.cli.backup import backup, restore
+from postroomd.cli.clock import clock_commands
 from postroomd.cli.copy import copy
 from postroomd.cli.options import with_settings
 from postroomd.cli.output import print_error
@@ -35,6 +36,7 @@ app = typer.Typer(
 app.add_typer(keys)
 app.add_typer(projects)
 app.add_typer(admin_keys)
+app.add_typer(clock_commands)
 
 
 def _print_version(wanted: bool) -> None:
@@ -74,8 +76,14 @@ def up(
             help="Loopback address of a trial clock, for tests: all processes use it, and HTTP requests advance it.",
         ),
     ] = None,
+    no_restart: Annotated[
+        bool,
+        typer.Option("--no-restart", help="Stop if one of the processes exits, as always with --clock."),
+    ] = False,
 ) -> None:
     """Run service, gateway and worker on one database.
+
+    One that crashes is restarted, after 1 to 30 seconds.
 
     The database is migrated first. The first start issues an API key, and prints the SCW_ variables for the SDKs; with
     --env-file, the secret is written to the file only.
@@ -97,7 +105,7 @@ def up(
             "--clock: expected HOST:PORT on loopback, such as 127.0.0.1:8090: every caller can advance the time"
         )
     _prepare_database(settings)
-    raise typer.Exit(supervise(settings, env_file, clock))
+    raise typer.Exit(supervise(settings, env_file, clock, restart=not no_restart))
 
 
 @app.command()

@@ -14,6 +14,7 @@ PostroomError
 ├── QuotaExceeded           a quota of the project, organization or mailbox is used up
 ├── TooManyRequests         the service is overloaded; the call had no effect
 ├── StorageUnavailable      the database is unavailable; the transaction was rolled back
+├── TimeUnknown             the clock has leapt, and the right time is unknown; the call had no effect
 └── SchemaMismatch          the database's schema is of another version; at start-up only
 
 Messages are for the caller: they contain no data of another tenant, no password and no text of a driver's error.
@@ -247,6 +248,14 @@ class StorageUnavailable(PostroomError):
         super().__init__("the database is unavailable: retry later")
         self.retry_after_seconds = retry_after_seconds
         self.reason = reason
+
+
+class TimeUnknown(PostroomError):
+    """The system's clock has leapt, and the right time is unknown; the call had no effect."""
+
+    def __init__(self, retry_after_seconds: float = 1.0) -> None:
+        super().__init__("the clock of the service is not trusted: retry later")
+        self.retry_after_seconds = retry_after_seconds
 
 
 class SchemaMismatch(PostroomError):

@@ -1,7 +1,7 @@
 """gRPC connections from the gateway to the service."""
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from math import ceil
 from typing import Any
@@ -10,7 +10,13 @@ import grpc
 
 from postroomd.tls import Reloading
 
+CLIENT_ADDRESS = "x-client-address"
 GATEWAY_SECRET = "x-gateway-secret"  # noqa: S105 # the name of a metadata entry
+
+PREFERRED_CALLS = 16
+"""Concurrent calls on a connection before the next one is used. Calls that share a connection share system calls:
+32 on one connection take 5 % less processor time than on four. A service of several processes has a connection each."""
+
 
 MAX_DETAILS_BYTES = 1024 * 1024
 REPLACED_SECONDS = 60.0
@@ -54,18 +60,24 @@ class ChannelSecurity:
 
 
 class ServiceChannel:
-    """Several connections to the service, each call on the one with the fewest calls in progress.
+    """Several connections to the service: each call on the first with few calls in progress, or with the fewest.
 
     The service limits the concurrent calls of a connection (`--max-streams`); a further call would wait in the client,
     behind calls that may take long. Taking turns would not prevent that: slow calls could meet on one connection.
     """
 
     def __init__(
-        self, address: str, connections: int, gateway_secret: str | None, security: ChannelSecurity | None = None
+        self,
+        address: str,
+        connections: int,
+        preferred_calls: int,
+        gateway_secret: str | None,
+        security: ChannelSecurity | None = None,
     ) -> None:
         self._address = address
         self._security = security
-        self._gateway_secret = gateway_secret
+        self._preferred_calls = preferred_calls
+        self._secret = ((GATEWAY_SECRET, gateway_secret),) if gateway_secret else ()
         self._stubs: list[_Stubs] = []
         self._closing: set[asyncio.Task[None]] = set()
         self.connections = [self._open() for _ in range(connections)]
@@ -97,6 +109,10 @@ class ServiceChannel:
         for stubs in self._stubs:
             stubs.create(self.connections)
 
+    def client_metadata(self, address: str) -> tuple[tuple[str, str], ...]:
+        """Return the metadata that tells the service a client's address: none without a secret, on which it insists."""
+        return ((CLIENT_ADDRESS, address), *self._secret) if self._secret else ()
+
     def unary_unary(
         self,
         method: str,
@@ -107,15 +123,12 @@ class ServiceChannel:
         created = _Stubs(method, request_serializer, response_deserializer)
         created.create(self.connections)
         self._stubs.append(created)
-        stubs = created.stubs
+        stubs, preferred_calls = created.stubs, self._preferred_calls
 
         def call(
             request: Any, *, timeout: float, metadata: grpc.aio.Metadata | None = None
         ) -> "grpc.aio.UnaryUnaryCall[Any, Any]":
-            if self._gateway_secret is not None:
-                metadata = metadata or grpc.aio.Metadata()
-                metadata.add(GATEWAY_SECRET, self._gateway_secret)
-            connection, stub = min(stubs, key=_calls_in_progress)
+            connection, stub = _choose(stubs, preferred_calls)
             started: grpc.aio.UnaryUnaryCall[Any, Any] = stub(request, timeout=timeout, metadata=metadata)
             connection.calls += 1
             started.add_done_callback(connection.on_done)
@@ -152,6 +165,14 @@ class _Stubs:
         self.stubs[:] = [(connection, connection.channel.unary_unary(*self._arguments)) for connection in connections]
 
 
+def _choose(stubs: Sequence[tuple[_Connection, Any]], preferred_calls: int) -> tuple[_Connection, Any]:
+    """Return the first connection with fewer calls in progress than preferred, else that with the fewest."""
+    for each in stubs:
+        if each[0].calls < preferred_calls:
+            return each
+    return min(stubs, key=_calls_in_progress)
+
+
 def _calls_in_progress(stub: tuple[_Connection, object]) -> int:
     return stub[0].calls
 
@@ -170,4 +191,5 @@ def open_channel(
     calls that the service has not yet finished. With a `gateway_secret` the service believes the client addresses that
     calls carry. `security` is TLS; None: plain text. Requires a running event loop.
     """
-    return ServiceChannel(address, ceil(max_calls / max_streams) + 1, gateway_secret, security)
+    connections = ceil(max_calls / max_streams) + 1
+    return ServiceChannel(address, connections, min(PREFERRED_CALLS, max_streams), gateway_secret, security)

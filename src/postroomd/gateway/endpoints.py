@@ -1,7 +1,7 @@
 """Endpoints of the RPCs: one HTTP request becomes one gRPC call."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from typing import Any, NamedTuple, Protocol
@@ -82,9 +82,11 @@ class RpcEndpoint:
         self._response_has_etag = "etag" in route.response.fields_by_name
         self._response_is_empty = not route.response.fields
         self._call: Any = None
+        self._client_metadata: Callable[[str], tuple[tuple[str, str], ...]] = lambda _: ()
 
     def connect(self, channel: ServiceChannel) -> None:
         """Create the stub of the RPC."""
+        self._client_metadata = channel.client_metadata
         self._call = channel.unary_unary(
             self.rpc,
             request_serializer=self._transcoder.request_class.SerializeToString,
@@ -101,7 +103,7 @@ class RpcEndpoint:
             raise RequestError(error_response("denied_authentication"))
         try:
             body = await self._read_body(request.http)
-            with self._slots.acquire():
+            with self._slots:
                 return await self._call_rpc(request, body, token)
         except InvalidArguments as invalid:
             raise RequestError(invalid_arguments(invalid.violations)) from None
@@ -111,9 +113,10 @@ class RpcEndpoint:
         key = None if self._is_read else headers.idempotency_key(request.http)
         consistency = headers.consistency(request.http) if self._is_read else None
         self._apply_if_match(message, request.http)
-        metadata = _metadata(request, token, key, consistency)
+        metadata = _metadata(request.request_id, token, key, consistency)
+        metadata += self._client_metadata(request.client_address)
         timeout = headers.timeout_seconds(request.http, self._call_timeout_seconds)
-        call = self._call(message, timeout=timeout, metadata=metadata)
+        call = self._call(message, timeout=timeout, metadata=grpc.aio.Metadata(*metadata))
         try:
             message = await call
         except grpc.aio.AioRpcError as error:
@@ -121,7 +124,8 @@ class RpcEndpoint:
             copied = {**failure.headers, **_copied_headers(error.trailing_metadata())}
             raise RequestError(replace(failure, headers=copied)) from error
         response = self._response(request.http, message)
-        response.headers.update(_copied_headers(await call.trailing_metadata()))
+        if copied := _copied_headers(await call.trailing_metadata()):
+            response.headers.update(copied)
         return response
 
     def _apply_if_match(self, message: Any, request: web.BaseRequest) -> None:
@@ -173,16 +177,11 @@ def _copied_headers(trailing: Iterable[tuple[str, str | bytes]] | None) -> dict[
     return {COPIED_HEADERS[name]: str(value) for name, value in trailing or () if name in COPIED_HEADERS}
 
 
-def _metadata(request: IncomingRequest, token: str, key: str | None, consistency: str | None) -> grpc.aio.Metadata:
-    """Return the metadata of a call."""
-    metadata = [
-        ("x-request-id", request.request_id),
-        ("x-client-address", request.client_address),
-        ("x-auth-token", token),
-        ACCEPT_DETAILS,
-    ]
+def _metadata(request_id: str, token: str, key: str | None, consistency: str | None) -> list[tuple[str, str]]:
+    """Return the metadata of a call, without its client."""
+    metadata = [("x-request-id", request_id), ("x-auth-token", token), ACCEPT_DETAILS]
     if key is not None:
         metadata.append(("idempotency-key", key))
     if consistency is not None:
         metadata.append(("x-consistency", consistency))
-    return grpc.aio.Metadata(*metadata)
+    return metadata

@@ -62,6 +62,14 @@ def remove_shared_metrics_directory() -> None:
         shutil.rmtree(directory, ignore_errors=True)
 
 
+def forget_process(pid: int) -> None:
+    """Remove the gauges of a process that has exited from the shared directory, if any. Its counters stay."""
+    if DIRECTORY_VARIABLE in os.environ:
+        from prometheus_client.multiprocess import mark_process_dead
+
+        mark_process_dead(pid)  # type: ignore[no-untyped-call]
+
+
 def collect_process() -> Iterable["prometheus_client.Metric"]:
     """Return the metrics of this process, including prometheus_client's own `process_*` and `python_gc_*`."""
     import prometheus_client

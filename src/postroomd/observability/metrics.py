@@ -24,9 +24,10 @@ HASH_BUCKETS = (0.01, 0.02, 0.03, 0.04, 0.06, 0.08, 0.12, 0.25, 0.5, 1.0, 2.5)
 SERVE, GATEWAY, WORKER = ("serve",), ("gateway",), ("worker",)
 CALL_KINDS = ("reads", "changes")
 REFUSED_KINDS = (*CALL_KINDS, "key_lookups", "searches", "rate_limit")
-STEPS = tuple(kind for kind in StepKind if kind not in {StepKind.POLL, StepKind.DNS_LOOKUP})
+STEPS = tuple(kind for kind in StepKind if kind not in {StepKind.CLOCK, StepKind.POLL, StepKind.DNS_LOOKUP})
 FAULT_KINDS = ("damaged", "file_replaced", "log_replaced", "disk_full", "io_error")
 FAILURES = (*StepKind, "database")
+LEAPS = ("forward", "backward", "database")  # of domain.clock_leaps, which the gateway does not import
 CERTIFICATE_PURPOSES = ("grpc", "http", "grpc-client")
 
 # --- The service ------------------------------------------------------------------------------------------------------
@@ -194,6 +195,25 @@ WORKER_LAST_RUN = Gauge(
     multiprocess_mode="livemax",
 )
 
+# --- The clock --------------------------------------------------------------------------------------------------------
+
+CLOCK_LEAPS = Counter(
+    name="postroom_clock_leaps_total",
+    help="Leaps of the system's clock by what contradicts it: the time since boot, a time that a worker has trusted, or"
+    " the database server's clock.",
+    unit="leaps",
+    processes=(*SERVE, *WORKER),
+    label_values={"kind": LEAPS},
+)
+CLOCK_LEAP = Gauge(
+    name="postroom_clock_leap",
+    help="1 while the system's clock is not trusted: the worker takes no step, and the service counts on from the last"
+    " trusted time. 0 otherwise.",
+    unit="0 or 1",
+    processes=(*SERVE, *WORKER),
+    multiprocess_mode="livemax",
+)
+
 # --- Every process ----------------------------------------------------------------------------------------------------
 
 CERTIFICATE_RELOADS = Counter(
@@ -243,6 +263,8 @@ METRICS: Sequence[Metric[Any]] = (
     WORKER_FAILURES,
     WORKER_LAG,
     WORKER_LAST_RUN,
+    CLOCK_LEAPS,
+    CLOCK_LEAP,
     CERTIFICATE_RELOADS,
     CERTIFICATE_EXPIRY,
     BUILD_INFO,

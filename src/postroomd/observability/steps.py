@@ -6,6 +6,7 @@ from enum import StrEnum
 class StepKind(StrEnum):
     """A kind of step: the value of `kind` in log lines and in the labels of metrics."""
 
+    CLOCK = "clock"  # the heartbeat, and the comparison of the clock with others
     POLL = "poll"  # the query for due work
     DNS_LOOKUP = "dns_lookup"  # a domain's records
     DOMAIN_ACTIVATION = "domain_activation"  # of a validated domain, with its aliases and forwardings

@@ -68,7 +68,7 @@ def _quota_failure(error: e.QuotaExceeded) -> Details:
     yield error_details_pb2.QuotaFailure(violations=[violation])
 
 
-def _retry_info(error: e.TooManyRequests | e.StorageUnavailable) -> Details:
+def _retry_info(error: e.TooManyRequests | e.StorageUnavailable | e.TimeUnknown) -> Details:
     info = error_details_pb2.RetryInfo()
     info.retry_delay.FromMilliseconds(round(error.retry_after_seconds * 1_000))
     yield info
@@ -131,6 +131,7 @@ ERROR_MAPPINGS: Mapping[type[e.PostroomError], ErrorMapping] = {
     ),
     e.TooManyRequests: ErrorMapping(code_pb2.RESOURCE_EXHAUSTED, "TOO_MANY_REQUESTS", details=_retry_info),
     e.StorageUnavailable: ErrorMapping(code_pb2.UNAVAILABLE, "UNAVAILABLE", details=_retry_info),
+    e.TimeUnknown: ErrorMapping(code_pb2.UNAVAILABLE, "UNAVAILABLE", details=_retry_info),
 }
 
 

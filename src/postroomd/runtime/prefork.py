@@ -6,7 +6,6 @@ signals, and if one child exits unexpectedly it stops the others.
 """
 
 import asyncio
-import os
 import signal
 import socket
 import subprocess
@@ -14,20 +13,15 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
-from datetime import timedelta
 
-from pydantic import SecretStr
-
-from postroomd.clock import Clock
-from postroomd.durations import format_duration
 from postroomd.net import join_address, split_address
 from postroomd.observability.exposition import collect_all_processes, shared_metrics_directory
 from postroomd.observability.logs import get_logger
-from postroomd.runtime.channel import FAILED, START, Channel
-from postroomd.runtime.child import run_child
+from postroomd.runtime.channel import FAILED, Channel
 from postroomd.runtime.errors import FatalError
 from postroomd.runtime.processes import address_fields, serving_metrics, stop_on_signals
-from postroomd.settings import InvalidSetting, Settings, load_settings, variable
+from postroomd.runtime.spawning import spawn
+from postroomd.settings import InvalidSetting, Settings
 
 ADDRESS_SETTINGS = {"serve": ("grpc_address", "admin_address"), "gateway": ("http_address",)}
 """Process -> the settings of the addresses that it listens on; those not set are skipped."""
@@ -74,32 +68,13 @@ def _reserved(address: str) -> Iterator[str]:
         yield join_address(host, port)
 
 
-def to_environment(settings: Settings) -> dict[str, str]:
-    """Return the environment variables that give another process these settings. They may contain secrets."""
-    return {
-        variable(name): _to_text(value)
-        for name in Settings.model_fields
-        if (value := getattr(settings, name)) is not None
-    }
-
-
-def _to_text(value: object) -> str:
-    match value:
-        case SecretStr():
-            return value.get_secret_value()
-        case timedelta():
-            return format_duration(value)
-        case _:
-            return str(value)
-
-
 async def _run(name: str, settings: Settings, bound: Mapping[str, str]) -> int:
     stop = stop_on_signals()
     with shared_metrics_directory(enabled=settings.metrics_address is not None):
-        environment = os.environ | to_environment(settings) | {variable(each): bound[each] for each in bound}
+        settings = settings.model_copy(update=dict(bound))
         async with serving_metrics(settings, collect_all_processes) as metrics:
             fields = {**address_fields([*bound.values()]), **metrics}
-            children = [_spawn(name, environment) for _ in range(settings.processes)]
+            children = [_Child(*spawn(name, settings, settings.grpc_address)) for _ in range(settings.processes)]
             return await _supervise(children, fields, stop)
 
 
@@ -107,22 +82,6 @@ async def _run(name: str, settings: Settings, bound: Mapping[str, str]) -> int:
 class _Child:
     process: subprocess.Popen[bytes]
     channel: Channel
-
-
-def _spawn(name: str, environment: dict[str, str]) -> _Child:
-    parent_end, child_end = socket.socketpair()
-    descriptor = child_end.fileno()
-    # A session of its own, so that Ctrl-C reaches only this process, which forwards it once.
-    process = subprocess.Popen(  # noqa: S603 # our own interpreter and module
-        [sys.executable, "-m", "postroomd.runtime.prefork", name, str(descriptor)],
-        env=environment,
-        pass_fds=[descriptor],
-        start_new_session=True,
-    )
-    child_end.close()
-    channel = Channel(parent_end)
-    channel.send(START, environment[variable("grpc_address")])
-    return _Child(process, channel)
 
 
 async def _supervise(children: Sequence[_Child], fields: Mapping[str, str], stop: asyncio.Event) -> int:
@@ -161,13 +120,3 @@ async def _all_ready(children: Sequence[_Child]) -> bool:
             sys.stderr.write(f"postroom: {text}\n")
             return False
     return True
-
-
-def main() -> None:
-    """Run one child. The arguments are its name and the descriptor of its end of the socket pair."""
-    name, descriptor = sys.argv[1:]
-    sys.exit(run_child(name, load_settings({}), socket.socket(fileno=int(descriptor)), Clock()))
-
-
-if __name__ == "__main__":
-    main()

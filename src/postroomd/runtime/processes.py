@@ -57,8 +57,11 @@ def load_main(name: str) -> Main:
     return main
 
 
-def run_process(name: str, settings: Settings) -> None:
-    """Run a single process until a signal stops it. Raises FatalError, PostroomError and OSError."""
+def run_process(name: str, settings: Settings, clock: Clock | None = None) -> None:
+    """Run a single process until a signal stops it, by default with the system's clock.
+
+    Raises FatalError, PostroomError and OSError.
+    """
     if name != "gateway":
         require_database(settings)
     configure_logs(name, settings)
@@ -69,7 +72,10 @@ def run_process(name: str, settings: Settings) -> None:
         stop = stop_on_signals()
         async with serving_metrics(settings, collect_process) as metrics:
             await main(
-                settings, stop, lambda *addresses: log.info("ready", **address_fields(addresses), **metrics), Clock()
+                settings,
+                stop,
+                lambda *addresses: log.info("ready", **address_fields(addresses), **metrics),
+                clock or Clock(),
             )
 
     with shared_metrics_directory(enabled=False):

@@ -11,6 +11,7 @@ import argon2
 from postroom.admin.v1alpha1 import admin_service_pb2
 from postroom.v1alpha1 import mailbox_service_pb2
 from postroomd.clock import Clock
+from postroomd.clock_watch import ClockWatch
 from postroomd.domain.domain_names import load_tables
 from postroomd.domain.records import MailHosts
 from postroomd.domain.reserved_names import ReservedNames
@@ -78,7 +79,6 @@ async def serve(settings: Settings, stop: asyncio.Event, ready: Callable[..., No
 
     Raises SchemaMismatch, StorageUnavailable, FatalError, CertificateError, and OSError if an address can't be bound.
     """
-    now = clock.now
     url = settings.database_url.get_secret_value()
     files = service_files(settings)
     require_secure(settings, "--grpc-address", settings.grpc_address, files)
@@ -99,6 +99,9 @@ async def serve(settings: Settings, stop: asyncio.Event, ready: Callable[..., No
             statement_timeout_seconds=settings.statement_timeout_seconds,
         )
         cleanups.push_async_callback(repository.close)
+        watch = ClockWatch(clock, repository.clocks, settings.leap_limits(), is_worker=False)
+        await watch.start()
+        now = watch.now
         hashing = _password_hashing(settings)
         cleanups.callback(hashing.pool.close)
 
@@ -131,7 +134,7 @@ async def serve(settings: Settings, stop: asyncio.Event, ready: Callable[..., No
             handlers = _admin_handlers(settings, repository, now, admissions[1])
             services.append((settings.admin_address, ADMIN_SERVICE, handlers))
         await cleanups.enter_async_context(sampling(_sampled_gauges(admissions)))
-        updates = HealthUpdates(repository, health)
+        updates = HealthUpdates(repository, health, watch)
         await updates.update()
         servers: list[Server] = []
         cleanups.push_async_callback(_stop_servers, servers, settings.drain_seconds)

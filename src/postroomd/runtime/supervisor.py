@@ -30,6 +30,7 @@ from postroomd.runtime.errors import FatalError, listen_error, operator_message
 from postroomd.runtime.forking import Child, fork
 from postroomd.runtime.keys import issue_key
 from postroomd.runtime.processes import STOP_SIGNALS, serving_metrics
+from postroomd.runtime.restarts import Restarts
 from postroomd.runtime.sdk_environment import SECRET, api_url, export_lines, sdk_environment, withheld, write_env_file
 from postroomd.runtime.security import with_channel_security
 from postroomd.settings import UpSettings
@@ -42,10 +43,13 @@ READY_POLL_SECONDS = 0.02
 log = get_logger(__name__)
 
 
-def supervise(settings: UpSettings, env_file: Path | None, clock_address: str | None = None) -> int:
+def supervise(
+    settings: UpSettings, env_file: Path | None, clock_address: str | None = None, *, restart: bool = True
+) -> int:
     """Run all processes until SIGINT or SIGTERM; returns the exit code. Failures are reported on stderr.
 
-    With a `clock_address`, all processes use a trial clock, which is served there.
+    A child that exits after all were ready is restarted; unless `restart`, or with a trial clock, the others are
+    stopped. With a `clock_address`, all processes use a trial clock, which is served there.
     """
     clock = TrialClock() if clock_address else Clock()
     settings = with_channel_security(with_gateway_secret(settings))
@@ -59,7 +63,9 @@ def supervise(settings: UpSettings, env_file: Path | None, clock_address: str | 
 
         serve = fork("serve", settings, clock, [gateway])
         worker = fork("worker", settings, clock, [gateway, serve])
-        return asyncio.run(_Supervisor(settings, env_file, clock, clock_address, gateway, serve, worker).run())
+        restart = restart and clock_address is None
+        children = (gateway, serve, worker)
+        return asyncio.run(_Supervisor(settings, env_file, clock, clock_address, children, restart=restart).run())
 
 
 def with_gateway_secret(settings: UpSettings) -> UpSettings:
@@ -78,16 +84,18 @@ class _Supervisor:
         env_file: Path | None,
         clock: Clock,
         clock_address: str | None,
-        gateway: Child,
-        serve: Child,
-        worker: Child,
+        children: tuple[Child, Child, Child],
+        *,
+        restart: bool,
     ) -> None:
         self._settings = settings
         self._env_file = env_file
         self._clock = clock
         self._clock_address = clock_address
-        self._gateway, self._serve, self._worker = gateway, serve, worker
-        self._children = (gateway, serve, worker)
+        self._gateway, self._serve, self._worker = children
+        self._children = {child.name: child for child in children}  # the current ones
+        self._restart = restart
+        self._bound: dict[str, str] = {}  # setting -> the address that is bound
         self._stop = asyncio.Event()
         self._clock_cleanups = AsyncExitStack()  # before the children are stopped
         self._metrics_cleanups = AsyncExitStack()  # after they have exited
@@ -97,17 +105,24 @@ class _Supervisor:
         loop = asyncio.get_running_loop()
         for number in STOP_SIGNALS:
             loop.add_signal_handler(number, self._on_signal, number)
-        for child in self._children:
-            child.ready, child.exited = loop.create_future(), loop.create_future()
-        watching = [asyncio.create_task(child.watch()) for child in self._children]
+        children = (self._gateway, self._serve, self._worker)
+        for child in children:
+            child.prepare()
+        watching = [asyncio.create_task(child.watch()) for child in children]
         signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
 
         starting = asyncio.create_task(self._start())
         stopping = asyncio.create_task(self._stop.wait())
-        exits = [child.exited for child in self._children]
+        exits = [child.exited for child in children]
         await _first_of(starting, stopping, *exits)
         if starting.done() and not starting.exception():
-            await _first_of(stopping, *exits)
+            if self._restart:
+                restarting = asyncio.create_task(self._restarts().run())
+                await _first_of(stopping, restarting)
+                restarting.cancel()
+                await asyncio.gather(restarting, return_exceptions=True)
+            else:
+                await _first_of(stopping, *exits)
         failed = not self._stop.is_set()
         if failed:
             self._report_failure(starting)
@@ -122,7 +137,7 @@ class _Supervisor:
     def _on_signal(self, number: int) -> None:
         """Stop on the first signal; on a second one kill the children and exit."""
         if self._stop.is_set():
-            for child in self._children:
+            for child in self._children.values():
                 child.signal(signal.SIGKILL)
             remove_shared_metrics_directory()
             os._exit(128 + number)
@@ -130,7 +145,7 @@ class _Supervisor:
 
     def _report_failure(self, starting: asyncio.Task[None]) -> None:
         """Print why a child exited or why the start failed."""
-        for child in self._children:
+        for child in self._children.values():
             if child.exited.done():
                 _print_error(child.exit_reason())
                 return
@@ -161,9 +176,11 @@ class _Supervisor:
             repository = await open_repository(url)
             cleanups.push_async_callback(repository.close)
             bound, *admin = await self._serve.ready
+            self._bound = {"grpc_address": bound, **dict(zip(("admin_address",), admin, strict=False))}
             if not port_known:
                 self._gateway.start(connectable(bound))
             (http_address,) = await self._gateway.ready
+            self._bound["http_address"] = http_address
             await self._worker.ready
             tls = self._settings.http_tls_cert is not None
             if self._settings.http_tls_client_ca is None:  # otherwise the probe would need a certificate of its own
@@ -211,11 +228,20 @@ class _Supervisor:
         except OSError as error:
             raise listen_error("the clock", self._clock_address, error) from error
 
+    def _restarts(self) -> Restarts:
+        """Return the restarts of all children, each on the address that the first one of its name has bound."""
+        settings, bound = self._settings.model_copy(update=self._bound), self._bound["grpc_address"]
+        return Restarts(
+            self._children, settings, dict.fromkeys(self._children, bound) | {"gateway": connectable(bound)}
+        )
+
     async def _stop_children(self) -> bool:
-        """Stop the gateway, then the others; returns whether all exited with code 0."""
-        await self._stop_child(self._gateway)
-        await asyncio.gather(self._stop_child(self._worker), self._stop_child(self._serve))
-        return all(child.exited.result() == 0 for child in self._children)
+        """Stop the gateway, then the others; returns whether all that still ran exited with code 0."""
+        gateway, *others = self._children.values()
+        running = [child for child in self._children.values() if not child.exited.done()]
+        await self._stop_child(gateway)
+        await asyncio.gather(*map(self._stop_child, others))
+        return all(child.exited.result() == 0 for child in running)
 
     async def _stop_child(self, child: Child) -> None:
         child.signal(signal.SIGTERM)

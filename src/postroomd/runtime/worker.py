@@ -6,6 +6,7 @@ from contextlib import AsyncExitStack
 from datetime import timedelta
 
 from postroomd.clock import Clock
+from postroomd.clock_watch import ClockWatch
 from postroomd.runtime.database_locks import database_lock
 from postroomd.settings import Settings
 from postroomd.storage.migrations import require_current
@@ -38,8 +39,10 @@ async def run(settings: Settings, stop: asyncio.Event, ready: Callable[[], None]
             min_lookup_interval=MIN_LOOKUP_INTERVAL if settings.domain_validation == "dns" else timedelta(0),
             lookup_lease=max(LEASE, 3 * timedelta(seconds=settings.dns_deadline_seconds)),
         )
+        watch = ClockWatch(clock, repository.clocks, settings.leap_limits(), is_worker=True)
+        await watch.start()
         ready()
-        await run_loop(worker, stop, clock, timedelta(seconds=settings.worker_interval_seconds))
+        await run_loop(worker, stop, clock, timedelta(seconds=settings.worker_interval_seconds), watch)
 
 
 def _prober(settings: Settings) -> Prober:

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from postroomd.domain.clock_leaps import LeapLimits
 from postroomd.domain.policy import LifecyclePolicy, Quotas
 from postroomd.durations import parse_duration
 from postroomd.net import (
@@ -74,7 +75,7 @@ Retention = Annotated[Duration, Field(ge=timedelta(seconds=1), le=timedelta(days
 
 # Groups of commands that have a setting as a flag.
 _TENANCY = ("keys create", "keys list", "keys revoke", "projects create", "projects list")
-_ADMIN = ("admin-keys create", "admin-keys list", "admin-keys revoke", "history")
+_ADMIN = ("admin-keys create", "admin-keys list", "admin-keys revoke", "history", "clock status", "clock accept")
 _PROCESSES = ("up", "serve", "gateway", "worker")
 _BACKUP = ("backup", "restore")
 _DATABASE = ("up", "serve", "worker", "migrate", *_BACKUP, *_TENANCY, *_ADMIN)
@@ -463,6 +464,21 @@ class Settings(BaseSettings):
     worker_interval_seconds: float = _setting(
         0.5, _WORKER, "Interval between polls of an idle worker, in seconds.", gt=0, le=3_600
     )
+    clock_leap_forward: Duration = _setting(
+        LeapLimits().forward,
+        _RULES,
+        "Maximum step of the system's clock forward, and difference to the database server's clock. Beyond it, the"
+        " worker pauses until the clock returns or `postroom clock accept`.",
+        ge=timedelta(minutes=1),
+        le=timedelta(days=3_650),
+    )
+    clock_leap_backward: Duration = _setting(
+        LeapLimits().backward,
+        _RULES,
+        "Maximum step of the system's clock backward; beyond it, the worker pauses until the clock has caught up.",
+        ge=timedelta(seconds=1),
+        le=timedelta(days=3_650),
+    )
     revalidation_interval: Duration = _setting(
         timedelta(days=1),
         _WORKER,
@@ -554,6 +570,10 @@ class Settings(BaseSettings):
             responses=self.idempotency_quota,
             response_octets=self.idempotency_bytes_quota,
         )
+
+    def leap_limits(self) -> LeapLimits:
+        """Return how far the system's clock may step."""
+        return LeapLimits(self.clock_leap_forward, self.clock_leap_backward)
 
     @property
     def is_sqlite(self) -> bool:

@@ -136,6 +136,25 @@ admin_keys = Table(
     Column("revoked_at", Instant),
 )
 
+# The latest time that the workers of each boot of a machine have trusted: a clock that is behind it has leapt.
+worker_clocks = Table(
+    "worker_clocks",
+    metadata,
+    Column("time_scale", String(80), primary_key=True),
+    Column("trusted_at", Instant, nullable=False),
+    Column("origin", Instant),
+    Column("leapt_to", Instant),
+    Column("acceptance", Integer, nullable=False),
+)
+
+clock_acceptances = Table(
+    "clock_acceptances",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("accepted_at", Instant, nullable=False),
+    Column("database_at", Instant),
+)
+
 domains = Table(
     "domains",
     metadata,
@@ -463,7 +482,7 @@ domain_counts = Table(
     Column("count", Integer, nullable=False),
 )
 
-# How much an organization, or one of its mailboxes, has of what a quota limits. Triggers maintain it (migration 0011).
+# How much an organization, or one of its mailboxes, has of what a quota limits. Triggers maintain it (migration 0012).
 quota_usage = Table(
     "quota_usage",
     metadata,

@@ -4,15 +4,19 @@ import ssl
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-
-import grpc
+from typing import TYPE_CHECKING
 
 from postroomd.tls.files import Certificates
 from postroomd.tls.reload import Reloading
 
+if TYPE_CHECKING:
+    import grpc
 
-def grpc_server_credentials(certificates: Reloading) -> grpc.ServerCredentials:
+
+def grpc_server_credentials(certificates: Reloading) -> "grpc.ServerCredentials":
     """Return credentials that follow the files. With authorities, clients must present a certificate."""
+    import grpc  # not above: the supervisor, which forks, must not load it
+
     served = certificates.current
 
     def changed() -> grpc.ServerCertificateConfiguration | None:
@@ -30,7 +34,9 @@ def grpc_server_credentials(certificates: Reloading) -> grpc.ServerCredentials:
     )
 
 
-def _configuration(certificates: Certificates) -> grpc.ServerCertificateConfiguration:
+def _configuration(certificates: Certificates) -> "grpc.ServerCertificateConfiguration":
+    import grpc
+
     pair = (certificates.key or b"", certificates.cert or b"")
     return grpc.ssl_server_certificate_configuration([pair], certificates.ca)
 

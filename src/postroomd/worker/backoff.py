@@ -91,6 +91,6 @@ def _next_failure(last: Failure | None, now: datetime) -> Failure:
 
 
 def _forget_old(failures: dict[Key, Failure], now: datetime) -> None:
-    """Remove failures whose retry was due long ago: it succeeded, or the work is gone."""
-    for key in [key for key, failure in failures.items() if failure.retry_at + MAX_RETRY < now]:
+    """Remove failures whose retry was due long ago: it succeeded, or the work is gone. And those of a later clock."""
+    for key in [key for key, failure in failures.items() if abs(failure.retry_at - now) > MAX_RETRY]:
         del failures[key]

@@ -5,22 +5,26 @@ from collections.abc import Collection
 from datetime import datetime, timedelta
 
 from postroomd.clock import Clock
+from postroomd.clock_watch import ClockWatch
 from postroomd.domain.errors import StorageUnavailable
 from postroomd.observability.logs import get_logger
 from postroomd.observability.metrics import WORKER_FAILURES, WORKER_LAG, WORKER_LAST_RUN
 from postroomd.observability.steps import StepKind
 from postroomd.storage.protocols.work import Due
-from postroomd.worker.backoff import Backoff
+from postroomd.worker.backoff import Backoff, report_failure
 from postroomd.worker.lookups import LookupPool
 from postroomd.worker.steps import Worker
 
 log = get_logger()
 
 
-async def run_loop(worker: Worker, stop: asyncio.Event, clock: Clock, interval: timedelta) -> None:
+async def run_loop(
+    worker: Worker, stop: asyncio.Event, clock: Clock, interval: timedelta, watch: ClockWatch | None = None
+) -> None:
     """Run due work until `stop` is set. Polls once per interval, and whenever the last poll found a due date.
 
-    Lookups run in tasks of their own, so that unresponsive name servers delay no other step.
+    Lookups run in tasks of their own, so that unresponsive name servers delay no other step. While the clock has leapt,
+    no step is taken: each one destroys, charges or stores dates. Without a watch, the clock is trusted.
     """
     stopping = asyncio.create_task(stop.wait())
     backoff = Backoff()
@@ -29,9 +33,12 @@ async def run_loop(worker: Worker, stop: asyncio.Event, clock: Clock, interval: 
         while not stop.is_set():
             lookups.collect()
             try:
-                delay = await _run_pass(worker, backoff, lookups, clock, interval)
+                delay = await _run_pass(worker, backoff, lookups, clock, interval, watch)
             except StorageUnavailable as error:
                 _report_unavailable(error)
+                delay = interval
+            except Exception:
+                report_failure(StepKind.POLL, 1)
                 delay = interval
             if delay:
                 await clock.wait({stopping, *lookups.tasks}, delay.total_seconds())
@@ -41,13 +48,24 @@ async def run_loop(worker: Worker, stop: asyncio.Event, clock: Clock, interval: 
 
 
 async def _run_pass(
-    worker: Worker, backoff: Backoff, lookups: "_Lookups", clock: Clock, interval: timedelta
+    worker: Worker,
+    backoff: Backoff,
+    lookups: "_Lookups",
+    clock: Clock,
+    interval: timedelta,
+    watch: ClockWatch | None,
 ) -> timedelta:
     """Poll, start lookups, and run one batch of each kind of step. Returns the delay before the next pass.
 
     It is zero after steps were taken. A pass is short, so that a stop is prompt and leases start at the current time.
     """
     now = clock.now()
+    if watch:
+        await backoff.run(StepKind.CLOCK, lambda _: watch.update(), now)
+        trusted = watch.trusted_now()
+        if trusted is None:
+            return interval
+        now = trusted
     polled = await backoff.run(StepKind.POLL, lambda _: worker.next_due(), now)
     if polled:
         WORKER_LAG.set(_lag_seconds(polled, now))

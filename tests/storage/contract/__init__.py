@@ -7,6 +7,7 @@ on each engine in turn.
 from tests.storage.contract.admin_keys import AdminKeysContract
 from tests.storage.contract.administration import AdministrationContract
 from tests.storage.contract.aliases import AliasesContract
+from tests.storage.contract.clocks import ClocksContract
 from tests.storage.contract.domains import DomainsContract
 from tests.storage.contract.forwardings import ForwardingsContract
 from tests.storage.contract.lists import ListsContract
@@ -35,5 +36,6 @@ class RepositoryContract(
     StorageQuotasContract,
     SequencesContract,
     ListsContract,
+    ClocksContract,
 ):
     """All contracts. The fixture `repository` is a repository over an empty, migrated database."""

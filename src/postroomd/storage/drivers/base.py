@@ -8,6 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from datetime import datetime
 from enum import Enum, StrEnum, auto
 from pathlib import Path
 from typing import Any, ClassVar
@@ -169,6 +170,10 @@ class Driver(ABC):
     @abstractmethod
     async def enter_tenant(self, connection: AsyncConnection, scope: Scope) -> None:
         """Restrict a transaction to the rows of one organization, if the engine has row-level security."""
+
+    @abstractmethod
+    async def server_time(self, connection: AsyncConnection) -> datetime | None:
+        """Return the current time of the database's server; None if there is no server with a clock of its own."""
 
     @abstractmethod
     def enlarged_page_cache(self, connection: AsyncConnection) -> AbstractAsyncContextManager[None]:

@@ -6,6 +6,7 @@ prepared and tenants' statements run as the tenants' role throughout.
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
@@ -95,6 +96,11 @@ class PostgresqlDriver(Driver):
                     await connection.exec_driver_sql(
                         statement.replace("CREATE INDEX", "CREATE INDEX CONCURRENTLY IF NOT EXISTS", 1)
                     )
+
+    async def server_time(self, connection: AsyncConnection) -> datetime | None:
+        """Return the current time of the server."""
+        time: datetime = (await connection.execute(sa.select(sa.func.clock_timestamp()))).scalar_one()
+        return time
 
     def prepare(self, connection: sa.Connection) -> None:
         """Create the tenants' role, to which migrations grant access."""

@@ -9,6 +9,7 @@ import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
@@ -91,6 +92,9 @@ class SqliteDriver(Driver):
 
     async def enter_tenant(self, connection: AsyncConnection, scope: Scope) -> None:
         """Do nothing: SQLite has no row-level security."""
+
+    async def server_time(self, connection: AsyncConnection) -> datetime | None:
+        """Return None: SQLite reads the clock of this process."""
 
     def prepare(self, connection: sa.Connection) -> None:
         """Do nothing: a file holds all of its database."""

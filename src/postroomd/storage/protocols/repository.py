@@ -6,6 +6,7 @@ from typing import Protocol
 from postroomd.domain.context import CallContext
 from postroomd.storage.protocols.administration import Administration
 from postroomd.storage.protocols.aliases import Aliases
+from postroomd.storage.protocols.clocks import Clocks
 from postroomd.storage.protocols.domains import Domains
 from postroomd.storage.protocols.forwardings import Forwardings
 from postroomd.storage.protocols.mailboxes import Mailboxes
@@ -47,6 +48,10 @@ class Repository(Protocol):
     @property
     def administration(self) -> Administration:
         """The operator's view of all tenants."""
+
+    @property
+    def clocks(self) -> Clocks:
+        """The workers' heartbeats, and the operator's acceptances of a clock."""
 
     async def require_unused(self, context: CallContext) -> None:
         """Check the context's idempotency key before the call does expensive work.

@@ -1,22 +1,19 @@
 """The operator's view of all tenants: payments, provisions, locks, history."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 
-from sqlalchemy import Column, ColumnElement, and_, func, select, true, tuple_, update
+from sqlalchemy import and_, func, select, true, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from postroomd.domain.context import CallContext
 from postroomd.domain.errors import NotFound
-from postroomd.domain.history import DomainTransition, Tombstone, Transition, address_hash
 from postroomd.domain.model import Alias, Domain, DomainStatus, Forwarding, Mailbox, MailboxStatus
 from postroomd.domain.payments import Payment
 from postroomd.domain.provisioning import Subject
 from postroomd.domain.provisions import Provision, ProvisionKind
 from postroomd.domain.queries import Slice
 from postroomd.storage import schema as t
-from postroomd.storage.database import Database
 from postroomd.storage.protocols.rules import MailboxRule, PaymentRule, ProvisionRule
 from postroomd.storage.sql.aliases import ALIAS, remove_alias, store_alias
 from postroomd.storage.sql.changes import purge_mailboxes, store_mailbox
@@ -24,24 +21,16 @@ from postroomd.storage.sql.cursors import after_cursor, slice_of
 from postroomd.storage.sql.domain_changes import remove_domain, store_domain
 from postroomd.storage.sql.domains import DOMAIN, lock_domain
 from postroomd.storage.sql.forwardings import FORWARDING, fetch_settings, remove_forwarding, store_forwarding
+from postroomd.storage.sql.history import SqlHistory
 from postroomd.storage.sql.mailboxes import MAILBOX
 from postroomd.storage.sql.rows import columns_of, from_row, to_row, with_next_revision
 
 PAYMENT = columns_of(Payment, t.payments)
 PROVISION = columns_of(Provision, t.provisions)
-TRANSITION = columns_of(Transition, t.transitions)
-DOMAIN_TRANSITION = columns_of(DomainTransition, t.domain_transitions)
-TOMBSTONE = columns_of(Tombstone, t.tombstones)
-
-ORGANIZATIONS_PER_QUERY = 500
-"""How many organizations one query searches for the tombstones of an address, with two bound parameters each."""
 
 
-class SqlAdministration:
+class SqlAdministration(SqlHistory):
     """The operator's methods; they reach every tenant."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
 
     async def pending_payments(self, cursor: str, limit: int) -> Slice[Payment]:
         """Return payments that are pending, refused or overdue, oldest request first. Raises InvalidArguments."""
@@ -156,98 +145,6 @@ class SqlAdministration:
             return changed
 
         return await self._database.write(transaction, context)
-
-    async def get_mailbox(self, mailbox_id: str) -> Mailbox | Tombstone:
-        """Return a mailbox, or the tombstone of a purged one. Raises NotFound."""
-
-        async def transaction(connection: AsyncConnection) -> Mailbox | Tombstone:
-            mailbox = select(*MAILBOX).where(t.mailboxes.c.id == mailbox_id)
-            if row := (await connection.execute(mailbox)).one_or_none():
-                return from_row(Mailbox, row)
-            tombstone = select(*TOMBSTONE).where(t.tombstones.c.mailbox_id == mailbox_id)
-            if row := (await connection.execute(tombstone)).one_or_none():
-                return from_row(Tombstone, row)
-            raise NotFound("mailbox", mailbox_id)
-
-        return await self._database.read(transaction)
-
-    async def transitions(self, mailbox_id: str, after: int, limit: int) -> Sequence[Transition]:
-        """Return status transitions of a mailbox after a revision, oldest first. Raises NotFound."""
-
-        async def transaction(connection: AsyncConnection) -> list[Transition]:
-            columns = t.transitions.c
-            query = select(*TRANSITION).where(columns.mailbox_id == mailbox_id, columns.revision > after)
-            rows = await connection.execute(query.order_by(columns.revision).limit(limit))
-            return [from_row(Transition, row) for row in rows]
-
-        transitions = await self._database.read(transaction)
-        if not transitions:
-            await self.get_mailbox(mailbox_id)  # raises NotFound for an unknown id
-        return transitions
-
-    async def domain_transitions(self, domain_id: str, after: int, limit: int) -> Sequence[DomainTransition]:
-        """Return status transitions of a domain after a revision, oldest first. Raises NotFound."""
-
-        async def transaction(connection: AsyncConnection) -> list[DomainTransition]:
-            columns = t.domain_transitions.c
-            of_domain = columns.domain_id == domain_id
-            query = select(*DOMAIN_TRANSITION).where(of_domain, columns.revision > after)
-            rows = (await connection.execute(query.order_by(columns.revision).limit(limit))).all()
-            registered = select(t.domains.c.id).where(t.domains.c.id == domain_id)
-            for known in (select(columns.domain_id).where(of_domain).limit(1), registered):
-                if rows or (await connection.execute(known)).first():
-                    return [from_row(DomainTransition, row) for row in rows]
-            raise NotFound("domain", domain_id)
-
-        return await self._database.read(transaction)
-
-    async def domains_with_name(self, name: str) -> Sequence[str]:
-        """Return the ids of all domains that have the name or had it when they were purged."""
-
-        async def transaction(connection: AsyncConnection) -> list[str]:
-            registered = select(t.domains.c.created_at, t.domains.c.id).where(t.domains.c.name == name)
-            created = {row.id: row.created_at for row in await connection.execute(registered)}
-            columns = t.domain_transitions.c
-            for matching in await _hash_filters(connection, name, columns.organization_id, columns.name_hash):
-                first = func.min(columns.at, type_=t.Instant).label("created_at")
-                recorded = select(columns.domain_id, first).where(matching).group_by(columns.domain_id)
-                created = {row.domain_id: row.created_at for row in await connection.execute(recorded)} | created
-            return sorted(created, key=lambda domain_id: (created[domain_id], domain_id))
-
-        return await self._database.read(transaction)
-
-    async def mailboxes_with_address(self, address: str) -> Sequence[str]:
-        """Return the ids of all mailboxes that have the address or had it when they were purged."""
-
-        async def transaction(connection: AsyncConnection) -> list[str]:
-            # Joined to the organizations, since every index on addresses begins with the organization.
-            mailboxes = (
-                select(t.mailboxes.c.id, t.mailboxes.c.created_at)
-                .select_from(t.organizations)
-                .join(t.mailboxes, t.mailboxes.c.organization_id == t.organizations.c.id)
-                .where(t.mailboxes.c.email == address)
-                .order_by(t.mailboxes.c.created_at, t.mailboxes.c.id)
-            )
-            ids = [row.id for row in await connection.execute(mailboxes)]
-            purged: list[tuple[datetime, str]] = []
-            columns = t.tombstones.c
-            for matching in await _hash_filters(connection, address, columns.organization_id, columns.address_hash):
-                tombstones = select(columns.purged_at, columns.mailbox_id).where(matching)
-                purged += [(row.purged_at, row.mailbox_id) for row in await connection.execute(tombstones)]
-            return [mailbox_id for _, mailbox_id in sorted(purged)] + ids
-
-        return await self._database.read(transaction)
-
-
-async def _hash_filters(
-    connection: AsyncConnection, text: str, organization_id: Column[str], hashed: Column[bytes]
-) -> Sequence[ColumnElement[bool]]:
-    """Return conditions that together match the rows of all organizations with the hash of an address or a name."""
-    ids = (await connection.execute(select(t.organizations.c.id))).scalars().all()
-    chunks = [ids[start : start + ORGANIZATIONS_PER_QUERY] for start in range(0, len(ids), ORGANIZATIONS_PER_QUERY)]
-    return [
-        tuple_(organization_id, hashed).in_([(each, address_hash(each, text)) for each in chunk]) for chunk in chunks
-    ]
 
 
 async def _lock_mailbox(connection: AsyncConnection, mailbox_id: str) -> tuple[Mailbox | None, DomainStatus]:
