@@ -18,7 +18,7 @@ from postroomd.domain.domains import (
     new_records,
 )
 from postroomd.domain.model import Domain, DomainRecord
-from postroomd.domain.policy import LifecyclePolicy
+from postroomd.domain.policy import LifecyclePolicy, Quotas
 from postroomd.domain.queries import DomainQuery
 from postroomd.domain.records import MailHosts, plan_records
 from postroomd.domain.reserved_names import ReservedNames
@@ -48,6 +48,7 @@ class DomainServicer:
     dkim_bits: int
     searches: SearchLimits
     policy: LifecyclePolicy
+    quotas: Quotas
     clock: Callable[[], datetime]
     min_validation_interval: timedelta = MIN_VALIDATION_INTERVAL
 
@@ -61,6 +62,7 @@ class DomainServicer:
             project_id = check.optional_uuid("project_id", request.project_id) or context.default_project_id
         # Checked before the key pair is generated, which costs far more.
         await self.tenancy.get_project(context, project_id)
+        await self.domains.require_quota(context, self.quotas)
         (key,) = await self.pool.run(context.scope.organization_id, [partial(generate_dkim_key, self.dkim_bits)])
         token = token_hex(16)
         domain = new_domain(
@@ -80,7 +82,7 @@ class DomainServicer:
             new_id=_new_id,
         )
         secrets = DomainSecrets(token, self.dkim_selector, key.private_pem)
-        return await self.domains.create(context, domain, records, secrets)
+        return await self.domains.create(context, domain, records, secrets, self.quotas)
 
     async def ListDomains(self, request: pb.ListDomainsRequest, context: CallContext) -> page_tokens.ListResult[Domain]:
         """List domains."""
@@ -134,7 +136,7 @@ class DomainServicer:
             "CreateDomain": Rpc(self.CreateDomain, self._message),
             "ListDomains": Rpc(self.ListDomains, self._list_response),
             "GetDomain": Rpc(self.GetDomain, self._message),
-            "DeleteDomain": Rpc(self.DeleteDomain, self._message),
+            "DeleteDomain": Rpc(self.DeleteDomain, self._message, self.GetDomain),
             "GetDomainRecords": Rpc(self.GetDomainRecords, convert.records_message),
             "ValidateDomainRecords": Rpc(
                 self.ValidateDomainRecords, lambda _domain: pb.ValidateDomainRecordsResponse()

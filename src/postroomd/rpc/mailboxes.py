@@ -150,14 +150,19 @@ class MailboxServicer:
         rule = partial(rules.restore_mailbox, policy=self.policy, now=self.clock())
         return await self.mailboxes.change(context, mailbox_id, rule)
 
+    async def _current(
+        self, request: pb.UpdateMailboxRequest | pb.DeleteMailboxRequest, context: CallContext
+    ) -> Mailbox:
+        return await self.mailboxes.get(context, check_id("mailbox_id", request.mailbox_id))
+
     def rpcs(self) -> Mapping[str, Rpc]:
         """Return the RPCs by name."""
         return {
             "BatchCreateMailboxes": Rpc(self.BatchCreateMailboxes, _batch_response),
             "ListMailboxes": Rpc(self.ListMailboxes, _list_response),
             "GetMailbox": Rpc(self.GetMailbox, convert.mailbox_view_message),
-            "UpdateMailbox": Rpc(self.UpdateMailbox, convert.mailbox_message),
-            "DeleteMailbox": Rpc(self.DeleteMailbox, convert.mailbox_message),
+            "UpdateMailbox": Rpc(self.UpdateMailbox, convert.mailbox_message, self._current),
+            "DeleteMailbox": Rpc(self.DeleteMailbox, convert.mailbox_message, self._current),
             "RestoreMailbox": Rpc(self.RestoreMailbox, convert.mailbox_message),
         }
 

@@ -125,6 +125,7 @@ async def serve(settings: Settings, stop: asyncio.Event, ready: Callable[..., No
             rate_limits=RateLimits(settings.rate_limit, settings.organization_rate_limit),
             client_certificates=settings.tls_client_ca is not None,
             refuses_calls=lambda: health.calls_refused,
+            quotas=settings.quotas(),
         )
         rpcs = _rpcs(settings, repository, hashing, now)
         services = [(settings.grpc_address, SERVICE, boundary.handlers(SERVICE, rpcs))]
@@ -215,6 +216,7 @@ def _rpcs(
         dkim_bits=int(settings.dkim_bits),
         searches=searches,
         policy=policy,
+        quotas=settings.quotas(),
         clock=clock,
         min_validation_interval=MIN_VALIDATION_INTERVAL if settings.domain_validation == "dns" else timedelta(0),
     )
@@ -226,7 +228,7 @@ def _rpcs(
         policy=policy,
         clock=clock,
     )
-    aliases = AliasServicer(aliases=repository.aliases, policy=policy, clock=clock)
+    aliases = AliasServicer(aliases=repository.aliases, policy=policy, quotas=settings.quotas(), clock=clock)
     forwardings = ForwardingServicer(forwardings=repository.forwardings, policy=policy, clock=clock)
     return {**domains.rpcs(), **mailboxes.rpcs(), **aliases.rpcs(), **forwardings.rpcs()}
 

@@ -9,15 +9,15 @@ from sqlalchemy import Connection, inspect, text
 
 from postroomd.domain.errors import SchemaMismatch, summarize
 from postroomd.storage.database import raise_translated
-from postroomd.storage.drivers import driver_of, migration_engine
-from postroomd.storage.schema import SEARCHED_NAMES, TENANT_TABLE_NAMES
+from postroomd.storage.drivers import driver_for, driver_of, migration_engine
+from postroomd.storage.schema import HISTORY_INDEXES, SEARCHED_NAMES, TENANT_TABLE_NAMES
 
 Result = TypeVar("Result")
 
 COPY_PROGRESS = "copy_progress"
 """A table that exists while a copy into the database is unfinished."""
 
-HEAD = "0012"
+HEAD = "0013"
 """The revision that this version works with. A constant, so that comparing at startup need not load Alembic."""
 
 
@@ -30,6 +30,7 @@ def migrate(url: str) -> None:
     Raises SchemaMismatch for a database of a newer version, StorageUnavailable.
     """
     asyncio.run(_run(url, _upgrade))
+    asyncio.run(_build_indexes(url))
 
 
 def require_current(url: str) -> None:
@@ -82,6 +83,17 @@ def _run_revisions(connection: Connection) -> None:
     config.set_main_option("script_location", str(Path(__file__).parent))
     config.attributes["connection"] = connection
     command.upgrade(config, HEAD)
+
+
+async def _build_indexes(url: str) -> None:
+    """Build the indexes that no revision builds, since PostgreSQL cannot build them concurrently in a transaction."""
+    engine = migration_engine(url)
+    try:
+        await driver_for(url).build_indexes(engine, HISTORY_INDEXES)
+    except Exception as error:
+        raise_translated(error)
+    finally:
+        await engine.dispose()
 
 
 async def _run(url: str, work: Callable[[Connection], Result]) -> Result:

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from postroomd.domain.context import CallContext
 from postroomd.domain.model import Domain, DomainRecord
+from postroomd.domain.policy import DEFAULT_QUOTAS, Quotas
 from postroomd.domain.queries import DomainQuery, Page
 from postroomd.storage.protocols.rules import DomainDeletionRule, DomainRule
 
@@ -29,12 +30,21 @@ class Domains(Protocol):
     """The domains of a tenant and their DNS records."""
 
     async def create(
-        self, context: CallContext, domain: Domain, records: Sequence[DomainRecord], secrets: DomainSecrets
+        self,
+        context: CallContext,
+        domain: Domain,
+        records: Sequence[DomainRecord],
+        secrets: DomainSecrets,
+        quotas: Quotas = DEFAULT_QUOTAS,
     ) -> Domain:
         """Store and return a new domain.
 
-        Raises NotFound for its project, Conflict if the organization has registered the name.
+        Raises NotFound for its project, Conflict if the organization has registered the name, QuotaExceeded if it has
+        too many domains.
         """
+
+    async def require_quota(self, context: CallContext, quotas: Quotas) -> None:
+        """Raise QuotaExceeded if the organization can have no further domain: before expensive work for one."""
 
     async def get(self, context: CallContext, domain_id: str) -> Domain:
         """Return a domain. Raises NotFound."""
