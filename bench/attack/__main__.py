@@ -1,4 +1,4 @@
-"""`python -m bench.attack`: run the scenarios, each also with a control, and print what the victim experienced.
+"""`python -m bench.attack`: run the scenarios, each also with a control, and print a table of the victim's experience.
 
 The control uses as much processor time as the attacker did, so that the comparison shows what the attack costs beyond
 the processor. Exit code 1 if a scenario misses its target.
@@ -15,14 +15,16 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 
-from bench.attack.report import Experience, is_within_target, line
+from bench.attack.report import Comparison, Experience, header, row
 from bench.attack.scenarios import SCENARIOS, Scenario
 from bench.attack.seed import add_mailboxes
 from bench.attack.stack import Stack, resident_mb, running, stop
 from tests.support.postgres import running_server
 
+ENGINES = ("sqlite", "postgresql")
 SECONDS = 10.0
 WARM_UP_SECONDS = 1.0
 SAMPLE_SECONDS = 0.1
@@ -90,9 +92,8 @@ def run(scenario: Scenario, database_url: str, seconds: float) -> tuple[Experien
     """Run one scenario and its control, each on the same running product. Returns both experiences."""
     with tempfile.TemporaryDirectory(prefix="postroom-attack-") as directory, ExitStack() as cleanups:
         url = database_url or f"sqlite+aiosqlite:///{directory}/postroom.db"
-        stack = cleanups.enter_context(running(Path(directory), url, scenario.flags))
-        if scenario.seeded_mailboxes:
-            add_mailboxes(url, stack.attacker, scenario.seeded_mailboxes)
+        seed = partial(add_mailboxes, count=scenario.seeded_mailboxes) if scenario.seeded_mailboxes else None
+        stack = cleanups.enter_context(running(Path(directory), url, scenario.flags, seed))
         arguments: Mapping[str, object] = scenario.arguments(stack)
         attack = [sys.executable, "-m", "bench.attack.attackers", scenario.attack, json.dumps(arguments)]
         before, started = _children_seconds(), time.monotonic()
@@ -123,23 +124,40 @@ def _databases(engine: str) -> Iterator[Callable[[], str]]:
         yield new
 
 
+def _load(path: Path | None) -> dict[tuple[str, str], Comparison]:
+    """Return the comparisons that an earlier run has saved, by scenario and engine."""
+    if path is None:
+        return {}
+    saved = [Comparison.from_json(values) for values in json.loads(path.read_text())]
+    return {comparison.key: comparison for comparison in saved}
+
+
 def main() -> int:
     """Run what the arguments name."""
     parser = argparse.ArgumentParser(prog="python -m bench.attack", description=__doc__)
     parser.add_argument("--only", nargs="+", choices=[each.name for each in SCENARIOS], help="run these scenarios only")
-    parser.add_argument("--engine", choices=["sqlite", "postgresql"], default="sqlite")
+    parser.add_argument(
+        "--engine", nargs="+", choices=ENGINES, default=["sqlite"], help="one or both; about 15 minutes each"
+    )
     parser.add_argument("--seconds", type=float, default=SECONDS, help="length of each run")
+    parser.add_argument("--save", type=Path, metavar="FILE", help="write the measured values to this JSON file")
+    parser.add_argument("--before", type=Path, metavar="FILE", help="saved values of an earlier run, shown beside")
     options = parser.parse_args()
-    missed = 0
-    with _databases(options.engine) as new_url:
-        for scenario in SCENARIOS:
-            if options.only and scenario.name not in options.only:
-                continue
-            attacked, control = run(scenario, new_url(), options.seconds)
-            missed += not is_within_target(attacked, control)
-            sys.stdout.write(line(scenario.name, attacked, control) + "\n")
-            sys.stdout.flush()
-    return int(missed > 0)
+    before = _load(options.before)
+    measured: list[Comparison] = []
+    sys.stdout.write(header() + "\n")
+    for engine in options.engine:
+        with _databases(engine) as new_url:
+            for scenario in SCENARIOS:
+                if options.only and scenario.name not in options.only:
+                    continue
+                attacked, control = run(scenario, new_url(), options.seconds)
+                measured.append(Comparison(scenario.name, engine, attacked, control))
+                sys.stdout.write(row(measured[-1], before.get(measured[-1].key)) + "\n")
+                sys.stdout.flush()
+                if options.save:  # after each: a run can be interrupted
+                    options.save.write_text(json.dumps([each.to_json() for each in measured], indent=1) + "\n")
+    return int(not all(each.is_within_target for each in measured))
 
 
 if __name__ == "__main__":

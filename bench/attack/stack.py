@@ -7,13 +7,14 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tools.ports import free_address
 
+POSTROOM = (sys.executable, "-m", "postroomd")
 READY_SECONDS = 60
 STOP_SECONDS = 20
 
@@ -39,13 +40,38 @@ class Stack:
     victim: Tenant
 
 
+Prepare = Callable[[str, Tenant], None]
+"""Changes the database at a URL, for the attacking tenant, while no process runs on it."""
+
+
 @contextlib.contextmanager
-def running(directory: Path, database_url: str, flags: Mapping[str, Sequence[str]]) -> Iterator[Stack]:
-    """Run service, gateway and worker on a migrated database. `flags` has further arguments by process."""
+def running(
+    directory: Path, database_url: str, flags: Mapping[str, Sequence[str]], prepare: Prepare | None = None
+) -> Iterator[Stack]:
+    """Run service, gateway and worker on a migrated database. `flags` has further arguments by process.
+
+    For `prepare` they are stopped and started again: SQLite then checkpoints what it has written, which would take the
+    service seconds during the attack.
+    """
     environment = os.environ | {"POSTROOM_DATABASE_URL": database_url, "POSTROOM_DOMAIN_VALIDATION": "trust"}
-    grpc_address, http_address = (free_address() for _ in range(2))
-    postroom = [sys.executable, "-m", "postroomd"]
-    subprocess.run([*postroom, "migrate"], env=environment, check=True, stdout=subprocess.DEVNULL)  # noqa: S603
+    subprocess.run([*POSTROOM, "migrate"], env=environment, check=True, stdout=subprocess.DEVNULL)  # noqa: S603
+    addresses = (free_address(), free_address())
+    with contextlib.ExitStack() as cleanups:
+        started = cleanups.enter_context(_processes(directory, environment, addresses, flags))
+        attacker, victim = (_new_tenant(POSTROOM, environment, addresses[1], name) for name in ("attacker", "victim"))
+        if prepare is not None:
+            cleanups.close()
+            prepare(database_url, attacker)
+            started = cleanups.enter_context(_processes(directory, environment, addresses, flags))
+        yield Stack(*addresses, started["serve"], started["gateway"], attacker, victim)
+
+
+@contextlib.contextmanager
+def _processes(
+    directory: Path, environment: Mapping[str, str], addresses: tuple[str, str], flags: Mapping[str, Sequence[str]]
+) -> Iterator[Mapping[str, int]]:
+    """Run the processes until the end of the block. Yields their ids by command, once they are ready."""
+    grpc_address, http_address = addresses
     commands = {
         "serve": [f"--grpc-address={grpc_address}"],
         "gateway": [f"--grpc-address={grpc_address}", f"--http-address={http_address}"],
@@ -54,14 +80,13 @@ def running(directory: Path, database_url: str, flags: Mapping[str, Sequence[str
     with contextlib.ExitStack() as cleanups:
         pids = {}
         for name, arguments in commands.items():
-            log = cleanups.enter_context((directory / f"{name}.log").open("wb"))
-            command = [*postroom, name, *arguments, *flags.get(name, ())]
-            process = subprocess.Popen(command, env=environment, stderr=log, stdout=log)  # noqa: S603
+            log = cleanups.enter_context((directory / f"{name}.log").open("ab"))
+            command = [*POSTROOM, name, *arguments, *flags.get(name, ())]
+            process = subprocess.Popen(command, env=dict(environment), stderr=log, stdout=log)  # noqa: S603
             cleanups.callback(stop, process)
             pids[name] = process.pid
         _wait_until_ready(http_address)
-        attacker, victim = (_new_tenant(postroom, environment, http_address, name) for name in ("attacker", "victim"))
-        yield Stack(grpc_address, http_address, pids["serve"], pids["gateway"], attacker, victim)
+        yield pids
 
 
 def stop(process: subprocess.Popen[bytes]) -> None:
