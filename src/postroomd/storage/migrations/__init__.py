@@ -7,9 +7,10 @@ from typing import TypeVar
 
 from sqlalchemy import Connection, inspect, text
 
-from postroomd.domain.errors import SchemaMismatch, summarize
+from postroomd.domain.errors import SchemaMismatch, StorageUnavailable, summarize
 from postroomd.storage.database import raise_translated
 from postroomd.storage.drivers import driver_of, migration_engine
+from postroomd.storage.failures import explain_for
 from postroomd.storage.schema import SEARCHED_NAMES, TENANT_TABLE_NAMES
 
 Result = TypeVar("Result")
@@ -85,11 +86,13 @@ def _run_revisions(connection: Connection) -> None:
 
 
 async def _run(url: str, work: Callable[[Connection], Result]) -> Result:
-    engine = migration_engine(url)
+    engine = migration_engine(url)  # may raise StorageUnavailable
     try:
         async with engine.begin() as connection:
             return await connection.run_sync(work)
     except Exception as error:
+        if reason := explain_for(url, error):
+            raise StorageUnavailable(reason=reason) from error
         raise_translated(error)
     finally:
         await engine.dispose()
