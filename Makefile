@@ -12,7 +12,7 @@ GEN_PROTOC = $(GEN_VENV)/bin/python -m grpc_tools.protoc -I protos
 DESCRIPTORS := dist/postroom.binpb
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-attack test-clients check lint types imports proto-lint promise descriptors gen gen-check wheels diagram compiled soak fuzz chaos attack bench sbom audit lock clean
+.PHONY: help run test test-attack test-clients check lint types imports proto-lint promise descriptors openapi openapi-check gen gen-check wheels diagram compiled soak fuzz fuzz-openapi chaos attack bench sbom audit lock clean
 .DELETE_ON_ERROR:
 
 help:  ## List the targets
@@ -36,7 +36,11 @@ soak: $(VENV)/.dev  ## Run many random lifecycles: EXAMPLES=5000 takes about an 
 fuzz: $(VENV)/.dev  ## Send mutated requests and calls to a running product: CASES=1000000 takes hours, SEED=1
 	$(BIN)/python -m tests.fuzz --cases $(or $(CASES),1000000) --seed $(or $(SEED),1)
 
-check: lint types imports proto-lint gen-check audit  ## Run linters, type checker, import rules, contract and stub checks; report known vulnerabilities
+fuzz-openapi: $(VENV)/.dev  ## Compare responses with the OpenAPI document: EXAMPLES=1000 of each operation, SEED=1
+	POSTROOM_OPENAPI_EXAMPLES=$(or $(EXAMPLES),1000) POSTROOM_FUZZ_SEED=$(or $(SEED),1) \
+		$(BIN)/python -m pytest -n 0 tests/fuzz/test_openapi.py
+
+check: lint types imports proto-lint gen-check openapi-check audit  ## Run linters, types, import rules and checks of generated files; report known vulnerabilities
 
 lint: $(VENV)/.dev  ## Run ruff
 	$(BIN)/ruff check .
@@ -61,6 +65,15 @@ $(DESCRIPTORS): $(VENV)/.dev $(addprefix protos/,$(PROTOS))
 	@mkdir -p $(@D)
 	$(PROTOC) -I $(GOOGLEAPIS) --include_imports --include_source_info --descriptor_set_out=$@ $(PROTOS) \
 		google/rpc/error_details.proto google/rpc/status.proto
+
+openapi: $(DESCRIPTORS)  ## Regenerate the OpenAPI document of the REST API
+	$(BIN)/python -m tools.openapi $(DESCRIPTORS) docs/openapi.json src/postroomd/gateway/openapi.json
+
+openapi-check: $(DESCRIPTORS)  ## Check that the OpenAPI document is current
+	@mkdir -p .cache
+	$(BIN)/python -m tools.openapi $(DESCRIPTORS) .cache/openapi.json
+	diff .cache/openapi.json docs/openapi.json
+	diff .cache/openapi.json src/postroomd/gateway/openapi.json
 
 gen: $(GEN_VENV)/.gen  ## Regenerate the Python stubs in clients/python
 	$(call generate,$(CLIENT))

@@ -15,5 +15,5 @@ times that with the control.
 | `stack`, `seed` | the product with its tenants, and many mailboxes |
 | `victim`, `control`, `report` | the victim, the control, and the comparison of the two |
 
-`tests/attack` runs a sample and asserts counts: `make test-attack`.
+`tests/attack` runs a sample, in which the victim has all the time it needs, and asserts counts: `make test-attack`.
 """

@@ -55,7 +55,7 @@ def _experience(scenario: Scenario, stack: Stack, seconds: float) -> Experience:
     victim = stack.victim
     command = [sys.executable, "-m", "bench.attack.victim", scenario.victim, address, victim.token, victim.mailbox_id]
     with _PeakMemory(stack) as memory:
-        done = subprocess.run([*command, str(seconds)], check=True, capture_output=True)  # noqa: S603
+        done = subprocess.run([*command, f"--seconds={seconds}"], check=True, capture_output=True)  # noqa: S603
     result = json.loads(done.stdout)
     latencies = result["latencies"] or [float("inf")]
     return Experience(

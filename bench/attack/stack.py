@@ -104,7 +104,7 @@ def _new_tenant(postroom: Sequence[str], environment: Mapping[str, str], http_ad
         headers = {"X-Auth-Token": token, "Content-Type": "application/json"}
         data = json.dumps(body or {}).encode() if method == "POST" else None
         request = urllib.request.Request(f"{base}{path}", data, headers, method=method)  # noqa: S310
-        with urllib.request.urlopen(request, timeout=10) as response:  # noqa: S310
+        with urllib.request.urlopen(request, timeout=READY_SECONDS) as response:  # noqa: S310
             return json.loads(response.read() or b"null")
 
     domain = call("POST", "/domains", {"name": f"{name}.example"})

@@ -1,15 +1,18 @@
-"""The victim: another tenant's reads and writes at a fixed rate, over gRPC or REST, and what becomes of them.
+"""The victim: another tenant's reads and writes over gRPC or REST, and what becomes of them.
 
-An open loop: calls start when they are due, whatever became of earlier ones, and their time counts from then.
+To measure, an open loop: calls start at a fixed rate, whatever became of earlier ones, and their time counts from when
+they were due. To test, a closed loop: a number of calls, a few at a time and with all the time they need, so that the
+outcomes do not depend on the speed of the machine.
 """
 
+import argparse
 import asyncio
 import contextlib
 import itertools
 import json
 import sys
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from time import monotonic
 
 import aiohttp
@@ -19,6 +22,8 @@ from postroom.v1alpha1 import mailbox_pb2, mailbox_service_pb2_grpc
 
 RATE = 50  # calls per second
 TIMEOUT_SECONDS = 2.0
+PATIENT_SECONDS = 120.0  # the timeout of the closed loop: longer than a busy machine needs
+CONCURRENCY = 4  # of the closed loop
 
 Call = Callable[[], Awaitable[None]]
 
@@ -28,6 +33,34 @@ async def run(call: Call, seconds: float) -> dict[str, object]:
     outcomes: Counter[str] = Counter()
     latencies: list[float] = []
     started = monotonic()
+    one = _recording(call, outcomes, latencies)
+    tasks = []
+    for number in range(int(seconds * RATE)):
+        due = started + number / RATE
+        await asyncio.sleep(due - monotonic())
+        tasks.append(asyncio.create_task(one(due)))
+    await asyncio.gather(*tasks)
+    return {"outcomes": dict(outcomes), "latencies": sorted(latencies)}
+
+
+async def run_calls(call: Call, number: int) -> dict[str, object]:
+    """Make a number of calls, CONCURRENCY at a time. Returns counts by outcome."""
+    outcomes: Counter[str] = Counter()
+    one = _recording(call, outcomes, [])
+    remaining = iter(range(number))
+
+    async def several() -> None:
+        for _ in remaining:
+            await one(monotonic())
+
+    await asyncio.gather(*(several() for _ in range(CONCURRENCY)))
+    return {"outcomes": dict(outcomes)}
+
+
+def _recording(
+    call: Call, outcomes: Counter[str], latencies: list[float]
+) -> Callable[[float], Coroutine[None, None, None]]:
+    """Return a function that makes one call, due at a time of `monotonic`, and records what becomes of it."""
 
     async def one(due: float) -> None:
         try:
@@ -42,13 +75,7 @@ async def run(call: Call, seconds: float) -> dict[str, object]:
             outcomes["OK"] += 1
             latencies.append(1_000 * (monotonic() - due))
 
-    tasks = []
-    for number in range(int(seconds * RATE)):
-        due = started + number / RATE
-        await asyncio.sleep(due - monotonic())
-        tasks.append(asyncio.create_task(one(due)))
-    await asyncio.gather(*tasks)
-    return {"outcomes": dict(outcomes), "latencies": sorted(latencies)}
+    return one
 
 
 class _UnexpectedStatus(Exception):
@@ -57,23 +84,25 @@ class _UnexpectedStatus(Exception):
         self.status = status
 
 
-def grpc_calls(channel: grpc.aio.Channel, token: str, mailbox_id: str) -> Call:
+def grpc_calls(
+    channel: grpc.aio.Channel, token: str, mailbox_id: str, timeout_seconds: float = TIMEOUT_SECONDS
+) -> Call:
     """Return a call that is in turn a read, a list, a read and a write."""
     stub = mailbox_service_pb2_grpc.MailboxServiceStub(channel)
     metadata, periods = [("x-auth-token", token)], itertools.cycle(["MONTHLY", "YEARLY"])
 
     async def read() -> None:
         request = mailbox_pb2.GetMailboxRequest(mailbox_id=mailbox_id)
-        await stub.GetMailbox(request, metadata=metadata, timeout=TIMEOUT_SECONDS)
+        await stub.GetMailbox(request, metadata=metadata, timeout=timeout_seconds)
 
     async def page() -> None:
         request = mailbox_pb2.ListMailboxesRequest(page_size=10)
-        await stub.ListMailboxes(request, metadata=metadata, timeout=TIMEOUT_SECONDS)
+        await stub.ListMailboxes(request, metadata=metadata, timeout=timeout_seconds)
 
     async def write() -> None:
         period = mailbox_pb2.Mailbox.SubscriptionPeriod.Value(next(periods))
         request = mailbox_pb2.UpdateMailboxRequest(mailbox_id=mailbox_id, subscription_period=period)
-        await stub.UpdateMailbox(request, metadata=metadata, timeout=TIMEOUT_SECONDS)
+        await stub.UpdateMailbox(request, metadata=metadata, timeout=timeout_seconds)
 
     turns = itertools.cycle([read, page, read, write])
     return lambda: next(turns)()
@@ -105,23 +134,29 @@ def rest_calls(session: aiohttp.ClientSession, base: str, token: str, mailbox_id
     return lambda: next(turns)()
 
 
-async def main(protocol: str, address: str, token: str, mailbox_id: str, seconds: float) -> None:
-    """Run as a process of its own, and print the result as JSON."""
+async def main(protocol: str, address: str, token: str, mailbox_id: str, seconds: float, calls: int) -> None:
+    """Run as a process of its own, and print the result as JSON: `calls` in a closed loop, or else an open one."""
+    timeout_seconds = PATIENT_SECONDS if calls else TIMEOUT_SECONDS
     async with contextlib.AsyncExitStack() as stack:
         if protocol == "grpc":
             channel = await stack.enter_async_context(grpc.aio.insecure_channel(address))
-            await asyncio.wait_for(channel.channel_ready(), 10)
-            call = grpc_calls(channel, token, mailbox_id)
+            await asyncio.wait_for(channel.channel_ready(), 10 if seconds else PATIENT_SECONDS)
+            call = grpc_calls(channel, token, mailbox_id, timeout_seconds)
         else:
             # A new connection for each request: a client that arrives during the attack must get in.
             connector = aiohttp.TCPConnector(force_close=True, limit=0)
-            timeout = aiohttp.ClientTimeout(total=TIMEOUT_SECONDS)
+            timeout = aiohttp.ClientTimeout(total=timeout_seconds)
             session = aiohttp.ClientSession(connector=connector, timeout=timeout)
             await stack.enter_async_context(session)
             call = rest_calls(session, f"http://{address}", token, mailbox_id)
-        result = await run(call, seconds)
+        result = await (run_calls(call, calls) if calls else run(call, seconds))
     sys.stdout.write(json.dumps(result))
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1], sys.argv[2], sys.argv[3], sys.argv[4], float(sys.argv[5])))
+    parser = argparse.ArgumentParser(prog="python -m bench.attack.victim", description=__doc__)
+    for name in ("protocol", "address", "token", "mailbox_id"):
+        parser.add_argument(name)
+    parser.add_argument("--seconds", type=float, default=0.0, help="length of the open loop")
+    parser.add_argument("--calls", type=int, default=0, help="number of calls of the closed loop")
+    asyncio.run(main(**vars(parser.parse_args())))

@@ -34,6 +34,12 @@ INVARIANTS = {
         WHERE addresses.local_part IS NULL OR addresses.local_part || '@' || domains.name <> aliases.email""",
     "addresses of neither a mailbox nor an alias, or of both": """
         SELECT count(*) FROM addresses WHERE (mailbox_id IS NULL) = (alias_id IS NULL)""",
+    "counts of quotas that are wrong": """
+        SELECT count(*) FROM quota_usage WHERE count <> CASE resource
+        WHEN 'domains' THEN (SELECT count(*) FROM domains WHERE domains.organization_id = subject_id)
+        WHEN 'aliases' THEN (SELECT count(*) FROM aliases WHERE aliases.organization_id = subject_id
+            OR aliases.mailbox_id = subject_id)
+        ELSE (SELECT count(*) FROM idempotency_keys WHERE idempotency_keys.organization_id = subject_id) END""",
     "duplicate addresses": """
         SELECT count(*) FROM
         (SELECT 1 FROM addresses GROUP BY domain_id, local_part HAVING count(*) > 1) AS repeated""",

@@ -38,6 +38,15 @@ CHEAP_HASHES = {
     "POSTROOM_HASH_WAIT_SECONDS": "60",  # no rejections because of the number of concurrent calls
 }
 
+# Hundreds of faults under load store more than a tenant may by default.
+LARGE_QUOTAS = {
+    "POSTROOM_DOMAIN_QUOTA": "1000000",
+    "POSTROOM_ALIAS_QUOTA": "1000000",
+    "POSTROOM_MAILBOX_ALIAS_QUOTA": "1000000",
+    "POSTROOM_IDEMPOTENCY_QUOTA": "1000000",
+    "POSTROOM_IDEMPOTENCY_BYTES_QUOTA": "1073741824",
+}
+
 _server_numbers = count(1)
 
 
@@ -78,7 +87,9 @@ class ChaosHarness:
 
     def service(self, address: str | None = None, **settings: str) -> Process:
         """Return a service, not started yet, with additional `POSTROOM_` settings."""
-        return self._process("serve", "GRPC", address, CHEAP_HASHES | {"POSTROOM_DATABASE_URL": self.url} | settings)
+        return self._process(
+            "serve", "GRPC", address, CHEAP_HASHES | LARGE_QUOTAS | {"POSTROOM_DATABASE_URL": self.url} | settings
+        )
 
     def gateway(self, service: Process) -> Process:
         """Return a gateway in front of a service, not started yet."""

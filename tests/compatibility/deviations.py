@@ -88,16 +88,6 @@ DEVIATIONS = [
         re.compile("[0-9a-f]{32}"),
         deviation="`X-Request-Id`",
     ),
-    *(
-        Fact(
-            f"{name} is absent",
-            "C",
-            header("domain created", name),
-            None,
-            deviation="X-Ratelimit-Limit, -Remaining, -Reset",
-        )
-        for name in ("X-Ratelimit-Limit", "X-Ratelimit-Remaining", "X-Ratelimit-Reset")
-    ),
     Fact(
         "a paid mailbox of a ready domain does not wait for it",
         "C",

@@ -247,6 +247,15 @@ FACTS = [
         Fact(f"domain: {name} is RFC 3339 in UTC", "R", value("domain created", name), re.compile(INSTANT))
         for name in RECORDED_INSTANTS
     ),
+    *(
+        Fact(f"{label}: {name}", "R", header(label, f"X-Ratelimit-{name}"), expected)
+        for label in ("domain created", "records", "validation requested", "domain gone", "mailbox deleted")
+        for name, expected in (
+            ("Limit", "50, 50;w=1"),
+            ("Remaining", re.compile("[1-4]?[0-9]")),
+            ("Reset", "1"),
+        )
+    ),
     # --- Domains
     Fact("a domain has exactly these keys", "R", keys("domain created"), DOMAIN_KEYS),
     Fact("a new domain is creating", "R", value("domain created", "status"), "creating"),

@@ -41,8 +41,8 @@ def shown(default: object) -> str:
     return f"{days}d" if days else "off" if default == 0 else str(default)
 
 
-def test_the_recording_uses_every_setting_that_decides_but_the_rate_limit() -> None:
+def test_the_recording_uses_every_setting_that_decides_but_the_cancellations() -> None:
     documented = {
         flag for _, _, names, _ in rows_below("Settings that decide") for flag in re.findall(r"`--([a-z-]+)", names)
     }
-    assert documented - set(AS_THE_PUBLIC_SERVICE) == {"rate-limit", "cancellation-retention"}
+    assert documented - set(AS_THE_PUBLIC_SERVICE) == {"cancellation-retention"}

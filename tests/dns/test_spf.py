@@ -55,6 +55,9 @@ async def problem(*values: str, zone: Zone | None = None, status: RecordStatus =
         "v=spf1 include:nested.test -all",
         "v=spf1 include:outer.test ~all",
         "v=spf1 redirect=nested.test",
+        f"v=spf1 redirect={MAIL_HOSTS.spf_include}",
+        f"v=spf1 a:a.test include:x.test redirect={MAIL_HOSTS.spf_include}.",
+        "v=spf1 include:redirected.test -all",
         "v=spf1 a:a.test redirect=outer.test",
         "v=spf1 include:x.test include:softfail.test include:nested.test -all redirect=missing.test",
     ],
@@ -64,6 +67,7 @@ async def test_our_include_is_found_at_any_depth(value: str) -> None:
         x="v=spf1 ip4:192.0.2.1 -all",
         nested=f"v=spf1 {INCLUDE} -all",
         outer="v=spf1 include:nested.test ?all",
+        redirected=f"v=spf1 redirect={MAIL_HOSTS.spf_include}",
         softfail=f"v=spf1 ~{INCLUDE} -all",
     ) | {("a.test", RdataType.A): ("192.0.2.1",), ("mx.test", RdataType.MX): ("10 a.test.",)}
     assert await check("google-site-verification=x", value, zone=zone) is None
@@ -76,6 +80,8 @@ async def test_our_include_is_found_at_any_depth(value: str) -> None:
         (f"v=spf1 {INCLUDE}.evil.test ~all", "refers to _spf.mail.example.evil.test, which has no SPF record"),
         (f"v=spf1 -{INCLUDE} ~all", "qualifier `-` makes the result fail"),
         (f"v=spf1 ~{INCLUDE} ~all", "qualifier `~` makes the result softfail"),
+        (f"v=spf1 ~{INCLUDE} redirect={MAIL_HOSTS.spf_include}", "qualifier `~` makes the result softfail"),
+        (f"v=spf1 -all redirect={MAIL_HOSTS.spf_include}", "does not include ours"),
         (f"v=spf1 -all {INCLUDE}", "follows `all`"),
         (f"v=spf1 incl:x.test {INCLUDE} ~all", 'invalid term "incl:x.test", a permanent error'),
         (f"v=spf1 {INCLUDE} ip4:192.0.2.256 ~all", 'invalid term "ip4:192.0.2.256"'),

@@ -7,7 +7,12 @@ import grpc
 import pytest
 
 from postroom.v1alpha1.domain_pb2 import CreateDomainRequest
-from postroom.v1alpha1.mailbox_pb2 import BatchCreateMailboxesRequest
+from postroom.v1alpha1.mailbox_pb2 import (
+    BatchCreateMailboxesRequest,
+    GetMailboxRequest,
+    Mailbox,
+    UpdateMailboxRequest,
+)
 from postroomd.rpc.boundary import Rpc
 from tests.rpc.client import PASSWORD, Tenant, batch_request, fresh_name
 from tests.rpc.failures import failure_of
@@ -48,6 +53,34 @@ async def test_a_failed_call_can_be_retried_with_its_key(service: Service) -> No
     call = tenant.stub.BatchCreateMailboxes(request, metadata=metadata)
     assert len((await call).mailboxes) == 2
     assert "idempotency-replayed" not in dict(await call.trailing_metadata())
+
+
+async def test_a_repeated_call_that_changed_nothing_has_no_effect_later_either(service: Service) -> None:
+    tenant = await service.tenant()
+    mailbox = await tenant.mailbox(await tenant.domain(), "ann")
+    metadata = (("idempotency-key", "unchanged"),)
+    monthly = UpdateMailboxRequest(mailbox_id=mailbox.id, subscription_period=Mailbox.MONTHLY)
+    first = await tenant.stub.UpdateMailbox(monthly, metadata=metadata)
+    assert first == await tenant.stub.GetMailbox(GetMailboxRequest(mailbox_id=mailbox.id))  # it is monthly already
+    assert await service.sql("SELECT length(answer) FROM idempotency_keys WHERE key = ?", "unchanged") == [(0,)]
+    yearly = UpdateMailboxRequest(mailbox_id=mailbox.id, subscription_period=Mailbox.YEARLY)
+    changed = await tenant.stub.UpdateMailbox(yearly, metadata=(("idempotency-key", "changed"),))
+    call = tenant.stub.UpdateMailbox(monthly, metadata=metadata)
+    assert await call == changed  # the mailbox as it is now
+    assert dict(await call.trailing_metadata())["idempotency-replayed"] == "true"
+    assert await tenant.stub.GetMailbox(GetMailboxRequest(mailbox_id=mailbox.id)) == changed
+
+
+async def test_empty_updates_under_ever_new_keys_store_no_response(service: Service) -> None:
+    tenant = await service.tenant()
+    mailbox = await tenant.mailbox(await tenant.domain(), "ann")
+    for number in range(5):
+        request = UpdateMailboxRequest(mailbox_id=mailbox.id)
+        await tenant.stub.UpdateMailbox(request, metadata=(("idempotency-key", f"empty-{number}"),))
+    ((octets, count),) = await service.sql(
+        "SELECT sum(length(answer)), count(*) FROM idempotency_keys WHERE organization_id = ?", tenant.organization_id
+    )
+    assert (octets, count) == (0, 5)
 
 
 @pytest.mark.parametrize("key", ["", "k" * 256, "two words"], ids=repr)

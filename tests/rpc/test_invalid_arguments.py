@@ -212,6 +212,23 @@ async def test_a_batch_reports_every_fault_of_every_item(
     assert await service.dump() == before
 
 
+async def test_faults_that_depend_on_the_domain_are_reported_with_the_others(world: World) -> None:
+    local_part = "a" * 20
+    items = [
+        Item(local_part=local_part, password=f"{local_part}@{world.domain.name}"),
+        Item(local_part="a b", password=MARK[:5]),
+        Item(local_part="b" * 30, password="b" * 29 + "B"),
+    ]
+    request = BatchCreateMailboxesRequest(domain_id=world.domain.id, mailboxes=items)
+    failure = await failure_of(world.tenant.stub.BatchCreateMailboxes(request))
+    assert failure.violations == {
+        ("mailboxes[0].password", "CONSTRAINT"),
+        ("mailboxes[1].local_part", "FORMAT"),
+        ("mailboxes[1].password", "CONSTRAINT"),
+        ("mailboxes[2].password", "CONSTRAINT"),
+    }
+
+
 async def test_violations_beyond_grpcs_default_limit_are_counted(world: World) -> None:
     items = [Item(local_part=f"{MARK} {number}", password=MARK[:5]) for number in range(100)]
     request = BatchCreateMailboxesRequest(domain_id=world.domain.id, mailboxes=items)

@@ -35,7 +35,7 @@ from postroomd.domain.errors import SchemaMismatch
 from postroomd.storage import migrations
 from postroomd.storage.drivers import migration_engine
 from postroomd.storage.migrations import HEAD, current_revision, migrate, require_current
-from postroomd.storage.schema import DERIVED_TABLES, SEARCHED, metadata
+from postroomd.storage.schema import DERIVED_TABLES, HISTORY_INDEXES, SEARCHED, idempotency_keys, metadata, quota_usage
 from tools.postgres import PostgresServer
 
 Result = TypeVar("Result")
@@ -196,6 +196,8 @@ def test_the_migrated_schema_equals_the_created_tables_in_every_detail(
         "ix_forwardings_to_request",
         "ix_payments_open",
         "ix_provisions_pending",
+        "ix_payments_settled_at",
+        "ix_provisions_settled_at",
     }
 
 
@@ -393,13 +395,28 @@ def test_a_migration_counts_and_indexes_existing_rows(empty: str, revision: str)
         engine = create_async_engine(empty)
         async with engine.connect() as connection:
             counts = [await connection.scalar(select(func.sum(table.c.count))) for table in DERIVED_TABLES]
-            assert counts == [3 * ROWS, ROWS]
+            assert counts == [3 * ROWS, ROWS, 4 * ROWS]  # aliases count for their organization and their mailbox
+            stored = select(func.sum(func.length(idempotency_keys.c.key) + func.length(idempotency_keys.c.digest)))
+            answers = select(func.sum(func.length(idempotency_keys.c.answer)))
+            octets = await connection.scalar(select(func.sum(quota_usage.c.octets)))
+            assert octets == await connection.scalar(stored) + await connection.scalar(answers)
             for table, column in SEARCHED:
                 found = await connection.exec_driver_sql(FOUND[connection.dialect.name].format(table.name, column))
                 assert found.scalar_one() == ROWS  # each by its whole text, and by no other organization
         await engine.dispose()
 
     asyncio.run(check())
+
+
+def test_an_index_whose_build_was_interrupted_is_built_again(postgresql_empty: str, postgres: PostgresServer) -> None:
+    database = postgresql_empty.rpartition("/")[2]
+    migrate(postgresql_empty)
+    broken, missing, *_ = [str(index.name) for index in HISTORY_INDEXES]
+    postgres.sql(f"UPDATE pg_index SET indisvalid = false WHERE indexrelid = '{broken}'::regclass", database)
+    postgres.sql(f"DROP INDEX {missing}", database)
+    migrate(postgresql_empty)
+    valid = "SELECT count(*) FROM pg_index WHERE indisvalid AND indexrelid = to_regclass('{}')"
+    assert [postgres.sql(valid.format(name), database).strip() for name in (broken, missing)] == ["1", "1"]
 
 
 RECORDS_BEFORE_0006 = {

@@ -4,7 +4,7 @@ from collections import Counter
 from typing import Any
 
 from sqlalchemy import Select, Table, func, select
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from postroomd.domain.forwardings import MAX_FORWARDINGS
 from postroomd.domain.mailboxes import due_at
@@ -52,6 +52,7 @@ async def check_lists(raw: AsyncEngine) -> None:
         for counts, expected in ((t.project_counts, by_project), (t.domain_counts, by_domain)):
             stored = {tuple(keys): count for *keys, count in await connection.execute(select(counts))}
             assert stored == expected, counts.name
+        await _check_quota_usage(connection)
         if connection.dialect.name == "sqlite":
             for table, _ in t.SEARCHED:
                 search, numbers = f"search_{table.name}_terms", f"search_{table.name}_numbers"
@@ -60,6 +61,21 @@ async def check_lists(raw: AsyncEngine) -> None:
                 assert indexed.scalar_one() == rows.scalar_one()
                 # Raises an error if the index and the texts differ.
                 await connection.exec_driver_sql(f"INSERT INTO {search} ({search}, rank) VALUES ('integrity-check', 1)")
+
+
+async def _check_quota_usage(connection: AsyncConnection) -> None:
+    expected: Counter[Row] = Counter()
+    octets: Counter[Row] = Counter()
+    for table in (t.domains, t.aliases, t.idempotency_keys):
+        for row in await connection.execute(select(table)):
+            keys = [(row.organization_id, table.name, row.organization_id)]
+            if table is t.aliases:
+                keys.append((row.organization_id, table.name, row.mailbox_id))
+            expected.update(keys)
+            if table is t.idempotency_keys:
+                octets[keys[0]] += len(row.key) + len(row.digest) + len(row.answer)
+    stored = {tuple(row[:3]): tuple(row[3:]) for row in await connection.execute(select(t.quota_usage))}
+    assert stored == {key: (count, octets[key]) for key, count in expected.items()}
 
 
 async def check_invariants(raw: AsyncEngine) -> None:

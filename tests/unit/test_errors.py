@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from google.rpc import code_pb2
+from google.rpc import code_pb2, error_details_pb2
 
 from postroomd.domain import errors
 from postroomd.domain.errors import (
@@ -29,10 +29,11 @@ from postroomd.domain.errors import (
     Unauthenticated,
     Violation,
 )
-from postroomd.rpc.status import ERROR_MAPPINGS
+from postroomd.rpc.status import ERROR_MAPPINGS, status_of
 
 START_UP_ONLY = {errors.SchemaMismatch}
 
+PROJECT = ResourceName("project", "a0")
 MAILBOX = ResourceName("mailbox", "b0000000-0000-4000-8000-000000000000")
 
 
@@ -119,7 +120,7 @@ def test_an_error_has_the_code_and_type_of_the_contract(kind: type[PostroomError
             "project a0 has 9 mailboxes and a quota of 10",
         ),
         (
-            QuotaExceeded("mailboxes", 10, 9, ResourceName("project", "a0"), 4),
+            QuotaExceeded("mailboxes", 10, 9, PROJECT, 4),
             "project a0 has 9 mailboxes, 4 of them scheduled for deletion, which count until they are purged,"
             " and a quota of 10",
         ),
@@ -165,3 +166,18 @@ def test_a_conflict_says_what_has_the_name_and_what_to_do(fields: dict[str, Any]
     taken = Taken(**{"field": "local_part", "name": NAME, "resource_type": "mailbox", **fields})
     assert str(NameTaken([taken])) == message
     assert str(NameTaken([taken] * 5)) == "; ".join([message] * 3 + ["and 2 more"])
+
+
+@pytest.mark.parametrize("subject", [PROJECT, ResourceName("organization", "o1"), MAILBOX])
+def test_a_quota_failure_names_its_subject_and_its_numbers(subject: ResourceName) -> None:
+    status = status_of(QuotaExceeded("aliases", 10, 9, subject), "a request")
+    info, failure = error_details_pb2.ErrorInfo(), error_details_pb2.QuotaFailure()
+    unpacked = [(detail.Unpack(info), detail.Unpack(failure)) for detail in status.details]
+    assert (True, False) in unpacked
+    assert (False, True) in unpacked
+    assert [violation.subject for violation in failure.violations] == [f"{subject.type}/{subject.id}"]
+    assert {name: info.metadata[name] for name in ("resource", "quota", "current")} == {
+        "resource": "aliases",
+        "quota": "10",
+        "current": "9",
+    }

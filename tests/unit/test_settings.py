@@ -215,3 +215,13 @@ def test_up_generates_a_gateway_secret_unless_one_is_configured() -> None:
 
     configured = UpSettings(gateway_secret=SecretStr("a secret of several gateways"))
     assert with_gateway_secret(configured) is configured
+
+
+def test_history_is_retained_at_least_for_the_address_quarantine() -> None:
+    assert load_settings({}).history_retention == timedelta(days=400)
+    assert load_settings({"address_quarantine": "400d"}).history_retention == timedelta(days=400)
+    with pytest.raises(InvalidSetting, match="--history-retention: must be at least --address-quarantine") as caught:
+        load_settings({"address_quarantine": "31d", "history_retention": "30d"})
+    assert "raise it, or shorten the quarantine" in str(caught.value)
+    with pytest.raises(InvalidSetting, match="POSTROOM_HISTORY_RETENTION: must be at least"):
+        load_settings({"address_quarantine": "401d"})

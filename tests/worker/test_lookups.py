@@ -53,10 +53,8 @@ async def requested(repository: Repository, tenant: Tenant, *names: str) -> list
 
 
 @asynccontextmanager
-async def pool_of(
-    repository: Repository, prober: HeldProber, interval: timedelta = timedelta(0)
-) -> AsyncIterator[LookupPool]:
-    worker = Worker(work=repository.work, prober=prober, policy=FREE, min_lookup_interval=interval)
+async def pool_of(repository: Repository, prober: HeldProber) -> AsyncIterator[LookupPool]:
+    worker = Worker(work=repository.work, prober=prober, policy=FREE)
     pool = LookupPool(worker, Backoff())
     try:
         yield pool
@@ -130,22 +128,6 @@ async def test_running_lookups_count_towards_the_share(repository: Repository, t
     assert [lease.domain.name[:1] for lease in leases] == ["b", "a"]
     full = LookupShare(3, {tenant.organization.id: 3, new_id(): 3})
     assert await repository.work.lease_domains(NOW, LEASE, 10, (), full) == []
-
-
-async def test_a_domain_requested_again_waits_for_the_interval(repository: Repository, tenant: Tenant) -> None:
-    (domain,) = await requested(repository, tenant, "a.test")
-    prober = HeldProber()
-    async with pool_of(repository, prober, timedelta(seconds=0.5)) as pool:
-        await pool.fill(NOW)
-        await until_idle(pool)
-        ended = asyncio.get_running_loop().time()
-        await request(repository, tenant, domain)
-        assert await pool.fill(NOW) == 1
-        await asyncio.sleep(0.1)
-        assert prober.started == ["a.test"]
-        await until_idle(pool)
-        assert prober.started == ["a.test", "a.test"]
-        assert asyncio.get_running_loop().time() - ended >= 0.4
 
 
 async def test_a_pool_without_a_prober_leases_nothing(repository: Repository, tenant: Tenant) -> None:

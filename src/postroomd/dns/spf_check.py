@@ -94,8 +94,15 @@ class _Walk:
         redirect = next((term for term in terms if term.modifier and term.name == "redirect"), None)
         if redirect is not None:
             self._count(redirect, domain)
-            result = await self._target(redirect, domain, path) or result
+            redirected = await self._redirected(redirect, domain, path)
+            result = result or redirected  # the first match decides (RFC 7208, section 4.6.2)
         return result
+
+    async def _redirected(self, redirect: Term, domain: str, path: tuple[str, ...]) -> str | None:
+        if self._is_ours(redirect, domain):
+            await self._count_ours()
+            return "+"
+        return await self._target(redirect, domain, path)
 
     async def _mechanism(self, term: Term, domain: str, path: tuple[str, ...]) -> str | None:
         self._count(term, domain)

@@ -9,6 +9,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
+from postroomd.domain.policy import DEFAULT_QUOTAS, Quotas
 from postroomd.domain.tenancy import Scope
 
 
@@ -24,7 +25,8 @@ class Idempotency:
     """The idempotency key of a call, and the response that is stored under it with the call's effect.
 
     `digest` (32 octets) identifies the request. `encode` returns the octets of the response to a result, which are
-    stored until `expires_at`.
+    stored until `expires_at`. If `rereads`, a call that changed nothing stores no response: a repetition reads the
+    resource.
     """
 
     key: str
@@ -32,10 +34,15 @@ class Idempotency:
     encode: Callable[[Any], bytes]
     now: datetime
     expires_at: datetime
+    rereads: bool = False
+    quotas: Quotas = DEFAULT_QUOTAS
 
 
 class Replayed(Exception):
-    """The call was committed earlier under its idempotency key; `response` is the first response, as octets."""
+    """The call was committed earlier under its idempotency key; `response` is the first response, as octets.
+
+    It is empty for a call that changed nothing and whose response can be read again.
+    """
 
     def __init__(self, response: bytes) -> None:
         super().__init__("the call was committed earlier")

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from postroomd.domain.errors import Precondition, PreconditionFailed, ResourceName, TransientState
 from postroomd.domain.events import DomainEvent as Event
@@ -27,6 +27,8 @@ DOMAIN_TRANSITIONS: TransitionTable[Event, D] = {
     Event.PURGED: {D.DELETING: frozenset({None})},
 }
 """The transitions of domains. Of an existing domain, each event leads to one status."""
+
+MIN_VALIDATION_INTERVAL = timedelta(seconds=5)  # of one domain: a caller may request validations in a loop
 
 
 def new_domain(
@@ -99,11 +101,11 @@ def delete_domain(domain: Domain, mailboxes_in_use: int, *, force: bool, now: da
     if deleted is domain:
         return domain
     if mailboxes_in_use and not force:
-        count = "1 mailbox" if mailboxes_in_use == 1 else f"{mailboxes_in_use} mailboxes"
+        count, them = ("1 mailbox", "it") if mailboxes_in_use == 1 else (f"{mailboxes_in_use} mailboxes", "them")
         raise PreconditionFailed(
             ResourceName("domain", domain.id),
             Precondition.RESOURCE_STILL_IN_USE,
-            f"{domain.name} has {count} not scheduled for deletion: delete them first, or delete the domain with"
+            f"{domain.name} has {count} not scheduled for deletion: delete {them} first, or delete the domain with"
             " force=true, which deletes all its mailboxes at once and can't be undone",
         )
     return replace(deleted, provision_id=None)

@@ -11,7 +11,7 @@ PostroomError
 ├── PreconditionFailed      the resource's state forbids the call, until a caller changes it
 ├── TransientState          the resource's state forbids the call, and changes without a call
 ├── Locked                  the operator has locked the resource
-├── QuotaExceeded           a quota is used up: of mailboxes in a project, or of forwardings of a mailbox
+├── QuotaExceeded           a quota of the project, organization or mailbox is used up
 ├── TooManyRequests         the service is overloaded; the call had no effect
 ├── StorageUnavailable      the database is unavailable; the transaction was rolled back
 ├── TimeUnknown             the clock has leapt, and the right time is unknown; the call had no effect
@@ -215,8 +215,8 @@ class Locked(PostroomError):
 
 
 class QuotaExceeded(PostroomError):
-    """The quota of a resource in a project or mailbox, `owner`, is used up. `scheduled` of the `current` ones are
-    scheduled for deletion. `remedy` is a way out.
+    """The quota of a resource that `owner` has, a project, an organization or a mailbox, is used up. `scheduled` of the
+    `current` ones are scheduled for deletion. `remedy` is a way out.
     """
 
     def __init__(

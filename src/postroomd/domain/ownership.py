@@ -37,12 +37,14 @@ class Registration:
 class DomainCheck:
     """A domain after a step of its validation, the records that changed, by kind, and when the next lookup is due.
 
-    `former_owner` is another organization's domain that has lost the name to this one.
+    `looked_up_at` is the time of the lookup, None for a step without one. `former_owner` is another organization's
+    domain that has lost the name to this one.
     """
 
     domain: Domain
     records: Mapping[str, DomainRecord] = field(default_factory=dict)
     next_check_at: datetime | None
+    looked_up_at: datetime | None = None
     former_owner: "DomainCheck | None" = None
 
 
@@ -92,6 +94,7 @@ def settle_validation(
         domain=moved,
         records=changed_records(records, findings, now),
         next_check_at=next_check_at(moved, interval, policy, now),
+        looked_up_at=now,
         former_owner=former_owner,
     )
 

@@ -40,6 +40,24 @@ class LifecyclePolicy:
         return Quarantine(self.quarantine, now) if self.quarantine else None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quotas:
+    """The operator's limits of what tenants can store, besides the mailbox quota of each project.
+
+    `domains`, `aliases` and `responses` are per organization, `mailbox_aliases` per mailbox. `responses` are those that
+    are stored under idempotency keys, and `response_octets` their size in octets, keys included.
+    """
+
+    domains: int = 1_000
+    aliases: int = 10_000
+    mailbox_aliases: int = 100
+    responses: int = 10_000
+    response_octets: int = 64 * 1024 * 1024
+
+
+DEFAULT_QUOTAS = Quotas()
+
+
 @dataclass(frozen=True, slots=True)
 class Quarantine:
     """The time after a purge in which an address can't be used again in its organization, applied at `now`."""

@@ -203,8 +203,13 @@ def check_batch(check: Checker, mailboxes: Sequence[tuple[str, str]]) -> tuple[M
 
 
 def check_addresses(check: Checker, domain_name: str, batch: Sequence[MailboxParameters]) -> None:
-    """Check a batch against the name of its domain: the length of each address, and that no password repeats it."""
+    """Check a batch against the name of its domain: the length of each address, and that no password repeats it.
+
+    Items whose local part is invalid, and therefore empty, have no address.
+    """
     for index, mailbox in enumerate(batch):
+        if not mailbox.local_part:
+            continue
         address = Address(mailbox.local_part, domain_name)
         if address.is_too_long:
             check.refuse(f"mailboxes[{index}].local_part", Reason.CONSTRAINT, ADDRESS_TOO_LONG)

@@ -22,6 +22,7 @@ from postroomd.gateway.metrics import HttpMetrics
 from postroomd.gateway.probes import Liveness, Readiness
 from postroomd.gateway.responses import error_to_http
 from postroomd.gateway.routes import Match, MethodNotAllowed, RouteTable, read_routes
+from postroomd.gateway.static import StaticFile
 from postroomd.gateway.violations import printable
 from postroomd.observability.logs import RateLimitedWarning, get_logger
 from postroomd.observability.metrics import REQUESTS_REFUSED
@@ -68,6 +69,7 @@ class Gateway:
         self._table = RouteTable[Endpoint]()
         self._add("GET", "/healthz", Liveness())
         self._add("GET", "/readyz", Readiness())
+        self._add("GET", "/openapi.json", StaticFile("openapi.json", "application/json"))
         bodies = BodyReader(options.body)
         read_slots, change_slots = Slots(max_requests), Slots(max_requests)
         for route in read_routes(services):

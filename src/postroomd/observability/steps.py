@@ -14,4 +14,5 @@ class StepKind(StrEnum):
     MAILBOX = "mailbox"  # a due date: of a period, a payment, a retention
     DOMAIN_PURGE = "domain_purge"  # of a deleted domain, with its mailboxes
     PROVISION = "provision"  # confirmed by the worker, where there is no mail platform
+    HISTORY = "history"  # removal of transitions, tombstones, settled payments and provisions after their retention
     EXPIRED_RESPONSE = "expired_response"  # removal of the stored response of an idempotency key

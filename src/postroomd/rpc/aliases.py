@@ -10,7 +10,7 @@ from postroom.v1alpha1 import alias_pb2 as pb
 from postroomd.domain.aliases import delete_alias, describe_alias, new_alias
 from postroomd.domain.context import CallContext
 from postroomd.domain.model import Alias
-from postroomd.domain.policy import LifecyclePolicy
+from postroomd.domain.policy import LifecyclePolicy, Quotas
 from postroomd.domain.queries import AliasQuery
 from postroomd.domain.validation import MAX_DESCRIPTION, check_id, check_local_part, checking
 from postroomd.rpc import convert, page_tokens
@@ -26,6 +26,7 @@ class AliasServicer:
 
     aliases: Aliases
     policy: LifecyclePolicy
+    quotas: Quotas
     clock: Callable[[], datetime]
 
     async def CreateAlias(self, request: pb.CreateAliasRequest, context: CallContext) -> Alias:
@@ -43,7 +44,7 @@ class AliasServicer:
             policy=self.policy,
             now=now,
         )
-        return await self.aliases.create(context, mailbox_id, make, self.policy.quarantine_at(now))
+        return await self.aliases.create(context, mailbox_id, make, self.policy.quarantine_at(now), self.quotas)
 
     async def ListAliases(self, request: pb.ListAliasesRequest, context: CallContext) -> page_tokens.ListResult[Alias]:
         """List aliases."""
@@ -88,8 +89,8 @@ class AliasServicer:
             "CreateAlias": Rpc(self.CreateAlias, convert.alias_message),
             "ListAliases": Rpc(self.ListAliases, _list_response),
             "GetAlias": Rpc(self.GetAlias, convert.alias_message),
-            "UpdateAlias": Rpc(self.UpdateAlias, convert.alias_message),
-            "DeleteAlias": Rpc(self.DeleteAlias, convert.alias_message),
+            "UpdateAlias": Rpc(self.UpdateAlias, convert.alias_message, self.GetAlias),
+            "DeleteAlias": Rpc(self.DeleteAlias, convert.alias_message, self.GetAlias),
         }
 
 

@@ -33,6 +33,7 @@ from postroomd.domain.errors import (
     Unauthenticated,
     Violation,
 )
+from postroomd.domain.policy import DEFAULT_QUOTAS, Quotas
 from postroomd.observability.logs import LOGGED_CALL, RateLimitedWarning, get_logger
 from postroomd.observability.metrics import CALLS_UNAUTHENTICATED
 from postroomd.rpc.admission import Admission
@@ -65,10 +66,14 @@ class Rpc:
 
     They are separate so that the response can be stored in the same transaction as the effect. A mutating RPC makes one
     scoped write, and returns that write's result.
+
+    `current` returns the result of a call that changed nothing when it is repeated under its idempotency key: it reads
+    the resource as it is now. Without it, the response of such a call is stored like any other.
     """
 
     perform: Callable[[Any, CallContext], Awaitable[Any]]
     response: Callable[[Any], Message]
+    current: Callable[[Any, CallContext], Awaitable[Any]] | None = None
 
     def encode(self, result: Any) -> bytes:
         """Return the serialized response to a result."""
@@ -112,6 +117,7 @@ class Boundary:
     rate_limits: RateLimits = NO_RATE_LIMITS
     client_certificates: bool = False
     refuses_calls: Callable[[], bool] = lambda: False
+    quotas: Quotas = DEFAULT_QUOTAS
     unauthenticated: RateLimitedWarning = field(default_factory=_unauthenticated_warning)
 
     def handlers(self, service: ServiceDescriptor, rpcs: Mapping[str, Rpc]) -> Handlers:
@@ -168,12 +174,14 @@ class Boundary:
                     encode = ResponseEncoder(rpc.encode)
                     if context.tenant and (key := _idempotency_key(metadata)) is not None:
                         digest = _digest(secret_of(metadata), method, raw)
-                        context = replace(context, idempotency=self._idempotency(key, digest, encode))
-                        await self.repository.require_unused(context)
-                    response = encode(await rpc.perform(request, context))
-            except Replayed as replayed:
-                response = replayed.response
-                trailing += (("idempotency-replayed", "true"),)
+                        context = replace(context, idempotency=self._idempotency(rpc, key, digest, encode))
+                    try:
+                        if context.idempotency:
+                            await self.repository.require_unused(context)
+                        response = encode(await rpc.perform(request, context))
+                    except Replayed as replayed:
+                        response = await _replay(rpc, request, context, replayed)
+                        trailing += (("idempotency-replayed", "true"),)
             except asyncio.CancelledError:
                 metrics.completed("CANCELLED", started)
                 _log(caller, "CANCELLED", started, identify(grpc_context))
@@ -206,9 +214,24 @@ class Boundary:
         # which the first is read: gRPC would never answer a call that ends without a message.
         return grpc.stream_unary_rpc_method_handler(call)
 
-    def _idempotency(self, key: str, digest: bytes, encode: Callable[[Any], bytes]) -> Idempotency:
+    def _idempotency(self, rpc: Rpc, key: str, digest: bytes, encode: Callable[[Any], bytes]) -> Idempotency:
         now = self.clock()
-        return Idempotency(key=key, digest=digest, encode=encode, now=now, expires_at=now + RESPONSE_RETENTION)
+        return Idempotency(
+            key=key,
+            digest=digest,
+            encode=encode,
+            now=now,
+            expires_at=now + RESPONSE_RETENTION,
+            rereads=rpc.current is not None,
+            quotas=self.quotas,
+        )
+
+
+async def _replay(rpc: Rpc, request: Message, context: CallContext, replayed: Replayed) -> bytes:
+    """Return the response of a call that was committed before, and that is repeated under its idempotency key."""
+    if replayed.response or rpc.current is None:
+        return replayed.response
+    return rpc.encode(await rpc.current(request, replace(context, idempotency=None)))
 
 
 def code_of(status: status_pb2.Status) -> grpc.StatusCode:

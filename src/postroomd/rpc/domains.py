@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from secrets import token_hex
 from uuid import uuid4
@@ -10,9 +10,15 @@ from uuid import uuid4
 from postroom.v1alpha1 import domain_pb2 as pb
 from postroomd.domain.context import CallContext
 from postroomd.domain.domain_names import search_text
-from postroomd.domain.domains import begin_validation, delete_domain, new_domain, new_records
+from postroomd.domain.domains import (
+    MIN_VALIDATION_INTERVAL,
+    begin_validation,
+    delete_domain,
+    new_domain,
+    new_records,
+)
 from postroomd.domain.model import Domain, DomainRecord
-from postroomd.domain.policy import LifecyclePolicy
+from postroomd.domain.policy import LifecyclePolicy, Quotas
 from postroomd.domain.queries import DomainQuery
 from postroomd.domain.records import MailHosts, plan_records
 from postroomd.domain.reserved_names import ReservedNames
@@ -42,7 +48,9 @@ class DomainServicer:
     dkim_bits: int
     searches: SearchLimits
     policy: LifecyclePolicy
+    quotas: Quotas
     clock: Callable[[], datetime]
+    min_validation_interval: timedelta = MIN_VALIDATION_INTERVAL
 
     async def CreateDomain(self, request: pb.CreateDomainRequest, context: CallContext) -> Domain:
         """Register a domain, and generate its DNS records."""
@@ -54,6 +62,7 @@ class DomainServicer:
             project_id = check.optional_uuid("project_id", request.project_id) or context.default_project_id
         # Checked before the key pair is generated, which costs far more.
         await self.tenancy.get_project(context, project_id)
+        await self.domains.require_quota(context, self.quotas)
         (key,) = await self.pool.run(context.scope.organization_id, [partial(generate_dkim_key, self.dkim_bits)])
         token = token_hex(16)
         domain = new_domain(
@@ -73,7 +82,7 @@ class DomainServicer:
             new_id=_new_id,
         )
         secrets = DomainSecrets(token, self.dkim_selector, key.private_pem)
-        return await self.domains.create(context, domain, records, secrets)
+        return await self.domains.create(context, domain, records, secrets, self.quotas)
 
     async def ListDomains(self, request: pb.ListDomainsRequest, context: CallContext) -> page_tokens.ListResult[Domain]:
         """List domains."""
@@ -118,7 +127,7 @@ class DomainServicer:
         domain_id = check_id("domain_id", request.domain_id)
         now = self.clock()
         return await self.domains.begin_validation(
-            context, domain_id, lambda domain: begin_validation(domain, now), now
+            context, domain_id, lambda domain: begin_validation(domain, now), now, self.min_validation_interval
         )
 
     def rpcs(self) -> Mapping[str, Rpc]:
@@ -127,7 +136,7 @@ class DomainServicer:
             "CreateDomain": Rpc(self.CreateDomain, self._message),
             "ListDomains": Rpc(self.ListDomains, self._list_response),
             "GetDomain": Rpc(self.GetDomain, self._message),
-            "DeleteDomain": Rpc(self.DeleteDomain, self._message),
+            "DeleteDomain": Rpc(self.DeleteDomain, self._message, self.GetDomain),
             "GetDomainRecords": Rpc(self.GetDomainRecords, convert.records_message),
             "ValidateDomainRecords": Rpc(
                 self.ValidateDomainRecords, lambda _domain: pb.ValidateDomainRecordsResponse()

@@ -114,10 +114,12 @@ class ForwardingServicer:
             "CreateForwarding": Rpc(self.CreateForwarding, convert.forwarding_message),
             "ListForwardings": Rpc(self.ListForwardings, _list_response),
             "GetForwarding": Rpc(self.GetForwarding, convert.forwarding_message),
-            "UpdateForwarding": Rpc(self.UpdateForwarding, convert.forwarding_message),
-            "DeleteForwarding": Rpc(self.DeleteForwarding, convert.forwarding_message),
+            "UpdateForwarding": Rpc(self.UpdateForwarding, convert.forwarding_message, self.GetForwarding),
+            "DeleteForwarding": Rpc(self.DeleteForwarding, convert.forwarding_message, self.GetForwarding),
             "GetMailboxForwarding": Rpc(self.GetMailboxForwarding, convert.mailbox_forwarding_message),
-            "UpdateMailboxForwarding": Rpc(self.UpdateMailboxForwarding, convert.mailbox_forwarding_message),
+            "UpdateMailboxForwarding": Rpc(
+                self.UpdateMailboxForwarding, convert.mailbox_forwarding_message, self.GetMailboxForwarding
+            ),
         }
 
 

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AsyncExitStack
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 
 import argon2
@@ -13,6 +13,7 @@ from postroom.v1alpha1 import mailbox_service_pb2
 from postroomd.clock import Clock
 from postroomd.clock_watch import ClockWatch
 from postroomd.domain.domain_names import load_tables
+from postroomd.domain.domains import MIN_VALIDATION_INTERVAL
 from postroomd.domain.records import MailHosts
 from postroomd.domain.reserved_names import ReservedNames
 from postroomd.net import split_list
@@ -124,6 +125,7 @@ async def serve(settings: Settings, stop: asyncio.Event, ready: Callable[..., No
             rate_limits=RateLimits(settings.rate_limit, settings.organization_rate_limit),
             client_certificates=settings.tls_client_ca is not None,
             refuses_calls=lambda: health.calls_refused,
+            quotas=settings.quotas(),
         )
         rpcs = _rpcs(settings, repository, hashing, now)
         services = [(settings.grpc_address, SERVICE, boundary.handlers(SERVICE, rpcs))]
@@ -214,7 +216,9 @@ def _rpcs(
         dkim_bits=int(settings.dkim_bits),
         searches=searches,
         policy=policy,
+        quotas=settings.quotas(),
         clock=clock,
+        min_validation_interval=MIN_VALIDATION_INTERVAL if settings.domain_validation == "dns" else timedelta(0),
     )
     mailboxes = MailboxServicer(
         mailboxes=repository.mailboxes,
@@ -224,7 +228,7 @@ def _rpcs(
         policy=policy,
         clock=clock,
     )
-    aliases = AliasServicer(aliases=repository.aliases, policy=policy, clock=clock)
+    aliases = AliasServicer(aliases=repository.aliases, policy=policy, quotas=settings.quotas(), clock=clock)
     forwardings = ForwardingServicer(forwardings=repository.forwardings, policy=policy, clock=clock)
     return {**domains.rpcs(), **mailboxes.rpcs(), **aliases.rpcs(), **forwardings.rpcs()}
 

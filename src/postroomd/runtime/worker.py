@@ -13,7 +13,7 @@ from postroomd.storage.migrations import require_current
 from postroomd.storage.opening import open_repository
 from postroomd.worker.loop import run_loop
 from postroomd.worker.probers import Prober, TrustingProber
-from postroomd.worker.steps import LEASE, MIN_LOOKUP_INTERVAL, Worker
+from postroomd.worker.steps import LEASE, Worker
 
 
 async def run(settings: Settings, stop: asyncio.Event, ready: Callable[[], None], clock: Clock) -> None:
@@ -34,8 +34,8 @@ async def run(settings: Settings, stop: asyncio.Event, ready: Callable[[], None]
             prober=_prober(settings),
             policy=settings.lifecycle_policy(),
             administration=repository.administration,
+            history_retention=settings.history_retention,
             revalidation_interval=settings.revalidation_interval,
-            min_lookup_interval=MIN_LOOKUP_INTERVAL if settings.domain_validation == "dns" else timedelta(0),
             lookup_lease=max(LEASE, 3 * timedelta(seconds=settings.dns_deadline_seconds)),
         )
         watch = ClockWatch(clock, repository.clocks, settings.leap_limits(), is_worker=True)

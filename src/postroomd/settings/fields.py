@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, Validati
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from postroomd.domain.clock_leaps import LeapLimits
-from postroomd.domain.policy import LifecyclePolicy
+from postroomd.domain.policy import LifecyclePolicy, Quotas
 from postroomd.durations import parse_duration
 from postroomd.net import (
     canonical_host_name,
@@ -247,6 +247,29 @@ class Settings(BaseSettings):
         ge=0,
         le=2_000_000_000,
     )
+    domain_quota: int = _setting(
+        1_000,
+        _SERVICE,
+        "Maximum domains of an organization; registering more fails with `quotas_exceeded`.",
+        ge=0,
+        le=2_000_000_000,
+    )
+    alias_quota: int = _setting(10_000, _SERVICE, "Maximum aliases of an organization.", ge=0, le=2_000_000_000)
+    mailbox_alias_quota: int = _setting(100, _SERVICE, "Maximum aliases of a mailbox.", ge=0, le=2_000_000_000)
+    idempotency_quota: int = _setting(
+        10_000,
+        _SERVICE,
+        "Maximum responses that are stored under idempotency keys of an organization, for 24 hours each.",
+        ge=1,
+        le=2_000_000_000,
+    )
+    idempotency_bytes_quota: int = _setting(
+        67_108_864,
+        _SERVICE,
+        "Maximum size of these responses with their keys, in bytes.",
+        ge=1_048_576,
+        le=1_099_511_627_776,
+    )
     deletion_retention: Duration = _setting(
         timedelta(days=30),
         _RULES,
@@ -273,9 +296,17 @@ class Settings(BaseSettings):
     )
     address_quarantine: Duration = _setting(
         timedelta(0),
-        _SERVICE,
+        _RULES,
         "Time after a purge until the organization can use the address again.",
         ge=timedelta(0),
+        le=timedelta(days=36_500),
+    )
+    history_retention: Duration = _setting(
+        timedelta(days=400),
+        _RULES,
+        "Time until the worker removes transitions, tombstones, settled payments and provisions; not below the"
+        " quarantine.",
+        ge=timedelta(days=1),
         le=timedelta(days=36_500),
     )
     billing: Literal["none", "manual"] = _setting(
@@ -504,6 +535,15 @@ class Settings(BaseSettings):
             raise ValueError("Argon2 needs at least 8 KiB of memory per lane: raise --argon2-memory-kib")
         return lanes
 
+    @field_validator("history_retention")
+    @classmethod
+    def _validate_history(cls, retention: timedelta, info: ValidationInfo) -> timedelta:
+        if retention < info.data.get("address_quarantine", timedelta(0)):
+            raise ValueError(
+                "must be at least --address-quarantine, which tombstones enforce: raise it, or shorten the quarantine"
+            )
+        return retention
+
     @model_validator(mode="after")
     def _validate_certificates(self) -> Self:
         """Raise ValueError for a certificate without its key, and for options without the certificate they extend."""
@@ -533,6 +573,16 @@ class Settings(BaseSettings):
             quarantine=self.address_quarantine,
             cascade_domain_deletion=self.domain_deletion == "cascade",
             release_grace=self.domain_release_grace,
+        )
+
+    def quotas(self) -> Quotas:
+        """Return the limits of what tenants can store."""
+        return Quotas(
+            domains=self.domain_quota,
+            aliases=self.alias_quota,
+            mailbox_aliases=self.mailbox_alias_quota,
+            responses=self.idempotency_quota,
+            response_octets=self.idempotency_bytes_quota,
         )
 
     def leap_limits(self) -> LeapLimits:

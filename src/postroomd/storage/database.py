@@ -23,11 +23,12 @@ from postroomd.storage.failures import (
     unwrapped,
 )
 from postroomd.storage.files import DatabaseFiles
-from postroomd.storage.idempotency import run_idempotently
+from postroomd.storage.idempotency import Unchanged, result_of, run_idempotently
 from postroomd.storage.replica import Replica
 
 Result = TypeVar("Result")
 Transaction = Callable[[AsyncConnection], Awaitable[Result]]
+Change = Callable[[AsyncConnection], Awaitable[Result | Unchanged[Result]]]
 
 UNIQUE_VIOLATION_ATTEMPTS = 3
 RETRY_SECONDS = 10.0  # if the caller sets no deadline
@@ -99,8 +100,10 @@ class Database:
         except Exception as error:
             self._raise_translated(error)
 
-    async def write(self, work: Transaction[Result], context: CallContext | None = None) -> Result:
-        """Commit one write transaction and return the result of `work`. Raises StorageUnavailable.
+    async def write(self, work: Change[Result], context: CallContext | None = None) -> Result:
+        """Commit one write transaction and return the result of `work`, which may be Unchanged.
+
+        Raises StorageUnavailable.
 
         A transaction that has begun runs to its end even if the caller is cancelled, so that a client that disconnects
         cannot leave a connection between two statements; one that still waits for a connection is dropped. A
@@ -126,9 +129,7 @@ class Database:
             await self._replica.close()
         await self._engines.close()
 
-    async def _transaction(
-        self, work: Transaction[Result], context: CallContext | None, begun: asyncio.Event
-    ) -> Result:
+    async def _transaction(self, work: Change[Result], context: CallContext | None, begun: asyncio.Event) -> Result:
         deadline = context.deadline if context and context.deadline is not None else monotonic() + RETRY_SECONDS
         attempts = AsyncRetrying(
             retry=_is_retryable,
@@ -146,12 +147,12 @@ class Database:
         self._files.written()
         return result
 
-    async def _attempt(self, work: Transaction[Result], context: CallContext | None, begun: asyncio.Event) -> Result:
+    async def _attempt(self, work: Change[Result], context: CallContext | None, begun: asyncio.Event) -> Result:
         async with self._engines.writer.connect() as connection:
             begun.set()
             async with connection.begin():
                 if context is None or context.tenant is None:
-                    return await work(connection)
+                    return result_of(await work(connection))
                 await self._engines.driver.enter_tenant(connection, context.tenant)
                 return await run_idempotently(connection, context, work)
 

@@ -11,6 +11,7 @@ from enum import StrEnum
 from typing import Any
 
 from sqlalchemy import (
+    BigInteger,
     BindParameter,
     Boolean,
     Column,
@@ -182,6 +183,7 @@ domains = Table(
     Column("propagating", Boolean, nullable=False, server_default=false()),
     Column("propagated_created_at", Instant),
     Column("propagated_mailbox_id", ID),
+    Column("looked_up_at", Instant),  # when a worker looked them up last
     UniqueConstraint("organization_id", "name"),
 )
 
@@ -346,7 +348,8 @@ idempotency_keys = Table(
     Column("project_scope", String(36), primary_key=True),
     Column("key", OCTETS, primary_key=True),
     Column("digest", LargeBinary(32), nullable=False),  # HMAC-SHA-256 of RPC and request, by the secret
-    Column("answer", LargeBinary, nullable=False),  # the response, in protobuf
+    # The response, in protobuf; empty for a call that changed nothing and whose response can be read again.
+    Column("answer", LargeBinary, nullable=False),
     Column("expires_at", Instant, nullable=False, index=True),
 )
 
@@ -436,6 +439,25 @@ tombstones = Table(
     Index("ix_tombstones_organization_id_address_hash", "organization_id", "address_hash"),
 )
 
+HISTORY = (
+    (transitions, transitions.c.at, ()),
+    (domain_transitions, domain_transitions.c.at, ()),
+    (tombstones, tombstones.c.purged_at, ()),
+    (payments, payments.c.settled_at, (~OPEN_PAYMENT,)),
+    (provisions, provisions.c.settled_at, (~PENDING_PROVISION,)),
+)
+"""Tables whose rows are removed after the retention of history, the instant that it counts from, and further conditions
+of a row that can be removed."""
+
+HISTORY_INDEXES = (
+    Index("ix_transitions_at", transitions.c.at),
+    Index("ix_domain_transitions_at", domain_transitions.c.at),
+    Index("ix_tombstones_purged_at", tombstones.c.purged_at),
+    partial_index("ix_payments_settled_at", payments.c.settled_at, where=payments.c.settled_at.is_not(None)),
+    partial_index("ix_provisions_settled_at", provisions.c.settled_at, where=provisions.c.settled_at.is_not(None)),
+)
+"""Indexes that serve the removal. Migrations build them afterwards: writers do not wait."""
+
 # Total counts of lists by project, resource and status, and by domain and status. Triggers maintain both (migrations
 # 0004 and 0009), so that no writer can forget them, and delete rows whose count becomes 0. A total adds up a few rows
 # however many domains there are. A change of status locks its rows until the commit: on PostgreSQL such changes of one
@@ -461,7 +483,18 @@ domain_counts = Table(
     Column("count", Integer, nullable=False),
 )
 
-DERIVED_TABLES = (project_counts, domain_counts)
+# How much an organization, or one of its mailboxes, has of what a quota limits. Triggers maintain it (migration 0012).
+quota_usage = Table(
+    "quota_usage",
+    metadata,
+    Column("organization_id", ID, primary_key=True),
+    Column("resource", String(32), primary_key=True),  # the counted table
+    Column("subject_id", ID, primary_key=True),  # the organization, or the mailbox of aliases
+    Column("count", Integer, nullable=False),
+    Column("octets", BigInteger, nullable=False),  # of keys, digests and responses in idempotency_keys; else 0
+)
+
+DERIVED_TABLES = (project_counts, domain_counts, quota_usage)
 """Tables that triggers maintain from the rows of others. Copying those rows fills them."""
 
 TENANT_TABLES = (

@@ -34,7 +34,6 @@ from postroomd.worker.backoff import FIRST_RETRY, MAX_RETRY, Backoff, Step, repo
 from postroomd.worker.probers import Prober
 
 BATCH_SIZE = 200  # rows per transaction: few enough that no call waits for them for long
-MIN_LOOKUP_INTERVAL = timedelta(seconds=5)  # of one domain: a caller may request validations in a loop
 LEASE = timedelta(minutes=2)  # a batch of steps takes less than a second, lookups at most the DNS deadline
 MAX_RIVALS = 3  # whose tokens are looked up: few organizations register one name
 LOOKUP_FAILED = Finding(RecordStatus.UNKNOWN_STATUS, "the lookup failed: request another validation later")
@@ -46,6 +45,7 @@ log = get_logger()
 class Worker:
     """A worker over the storage. Without a prober it leaves lookups to another worker.
 
+    With `history_retention` it removes history that is older.
     With `administration` and without a mail platform, it confirms the provisions that were requested of a former one.
     """
 
@@ -55,12 +55,12 @@ class Worker:
     administration: Administration | None = None
     revalidation_interval: timedelta = timedelta(days=1)
     lookup_lease: timedelta = LEASE
-    min_lookup_interval: timedelta = MIN_LOOKUP_INTERVAL
+    history_retention: timedelta | None = None
 
     async def next_due(self) -> Due:
         """Return the earliest due dates of this worker's work."""
         confirms_provisions = self.administration is not None and not self.policy.provisioning
-        return await self.work.next_due(with_provisions=confirms_provisions)
+        return await self.work.next_due(with_provisions=confirms_provisions, history_retention=self.history_retention)
 
     async def lease_lookups(
         self, now: datetime, limit: int, share: LookupShare, skipping: Collection[str] = ()
@@ -99,6 +99,7 @@ class Worker:
             StepKind.EXPIRED_RESPONSE: lambda _: _count(
                 StepKind.EXPIRED_RESPONSE, work.remove_expired_responses(now, BATCH_SIZE)
             ),
+            StepKind.HISTORY: lambda _: self._remove_history(now),
         }
 
     async def look_up(self, lease: DomainLease, now: datetime) -> None:
@@ -205,6 +206,11 @@ class Worker:
             return False
         WORKER_STEPS.labels(StepKind.PROVISION).inc()
         return True
+
+    async def _remove_history(self, now: datetime) -> int:
+        if self.history_retention is None:
+            return 0
+        return await _count(StepKind.HISTORY, self.work.remove_history(now - self.history_retention, BATCH_SIZE))
 
     async def _postpone_domain(self, lease: DomainLease, now: datetime) -> None:
         await _try_postponing(self.work.postpone_domain(lease, _retry_at(lease, now)), domain_id=lease.domain.id)

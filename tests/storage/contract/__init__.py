@@ -15,6 +15,7 @@ from tests.storage.contract.mailboxes import MailboxesContract
 from tests.storage.contract.ownership import OwnershipContract
 from tests.storage.contract.quotas import QuotasContract
 from tests.storage.contract.sequences import SequencesContract
+from tests.storage.contract.storage_quotas import StorageQuotasContract
 from tests.storage.contract.tenancy import TenancyContract
 from tests.storage.contract.transactions import TransactionsContract
 from tests.storage.contract.work import WorkContract
@@ -32,6 +33,7 @@ class RepositoryContract(
     OwnershipContract,
     AdministrationContract,
     TransactionsContract,
+    StorageQuotasContract,
     SequencesContract,
     ListsContract,
     ClocksContract,

@@ -34,6 +34,7 @@ from tests.support.factories import (
     new_mailboxes,
 )
 from tests.support.lifecycle import FREE, MICROSECOND
+from tests.support.stores import Store
 from tests.support.worker import activate_domains, propagate, validation_rule
 
 LATER = NOW + timedelta(hours=1)
@@ -127,6 +128,35 @@ class WorkContract:
         mx = replace(before["mx"], status=RecordStatus.NOT_FOUND, error="no MX record", updated_at=LATER)
         assert found == {**shown, "mx": mx}
         assert await lease_due_domains(repository) == []
+
+    async def test_a_validation_within_the_interval_begins_at_once_and_its_lookup_waits(
+        self, store: Store, repository: Repository, tenant: Tenant
+    ) -> None:
+        interval, another_worker = timedelta(seconds=5), await store.open()
+        domain = await validating_domain(repository, tenant)
+        await settle(repository, domain, MX_MISSING, LATER)
+        soon = LATER + timedelta(seconds=1)
+        for _ in range(2):
+            again = await repository.domains.begin_validation(
+                tenant.context, domain.id, partial(begin_validation, now=soon), soon, interval
+            )
+            assert again.status is DomainStatus.VALIDATING
+        for worker in (repository, another_worker):
+            assert await lease_due_domains(worker, LATER + interval - MICROSECOND) == []
+        assert await lease_due_domains(another_worker, LATER + interval) == [again]
+
+    async def test_a_validation_after_the_interval_does_not_wait(self, repository: Repository, tenant: Tenant) -> None:
+        domain = await validating_domain(repository, tenant)
+        await settle(repository, domain, MX_MISSING, LATER)
+        # The clock of the process that looked up is ahead: the lookup waits for the interval, not for that time.
+        for now in (LATER + INTERVAL, LATER - INTERVAL):
+            again = await repository.domains.begin_validation(
+                tenant.context, domain.id, partial(begin_validation, now=now), now, LEASE
+            )
+            due = now if now > LATER else now + LEASE
+            assert await lease_due_domains(repository, due - MICROSECOND) == []
+            assert await lease_due_domains(repository, due) == [again]
+            await settle(repository, domain, MX_MISSING, LATER)
 
     async def test_an_unchanged_finding_does_not_update_its_record(
         self, repository: Repository, tenant: Tenant

@@ -21,12 +21,14 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     FromClause,
+    Index,
     SelectBase,
     Table,
     func,
     select,
 )
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.schema import CreateIndex
 
 from postroomd.domain.tenancy import Scope
 from postroomd.storage.compiled import CompiledReader
@@ -176,6 +178,12 @@ class Driver(ABC):
     @abstractmethod
     def enlarged_page_cache(self, connection: AsyncConnection) -> AbstractAsyncContextManager[None]:
         """Return a context in which a bulk change keeps its changed pages in memory."""
+
+    async def build_indexes(self, engine: AsyncEngine, indexes: Sequence[Index]) -> None:
+        """Build those of the indexes that are missing, on a database in use."""
+        async with engine.begin() as connection:
+            for index in indexes:
+                await connection.execute(CreateIndex(index, if_not_exists=True))
 
     # --- Isolation of tenants ---
 

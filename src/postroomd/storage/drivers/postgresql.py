@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.schema import CreateIndex
 
 from postroomd.domain.tenancy import Scope
 from postroomd.storage.compiled import CompiledReader, ReadPath
@@ -80,6 +81,20 @@ class PostgresqlDriver(Driver):
             "SELECT set_config('role', :role, true), set_config('postroom.organization_id', :organization_id, true)"
         )
         await connection.execute(entering, {"role": TENANT_ROLE, "organization_id": scope.organization_id})
+
+    async def build_indexes(self, engine: AsyncEngine, indexes: Sequence[sa.Index]) -> None:
+        """Build those of the indexes that are missing, without locking out writers, one by one."""
+        async with engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
+            for index in indexes:
+                valid = await connection.scalar(_IS_VALID, {"name": index.name})
+                if valid is False:  # an earlier build was interrupted
+                    await connection.exec_driver_sql(f"DROP INDEX CONCURRENTLY {index.name}")
+                if not valid:
+                    # Not an option of the index itself, which tests create in a transaction.
+                    statement = str(CreateIndex(index).compile(dialect=connection.dialect))
+                    await connection.exec_driver_sql(
+                        statement.replace("CREATE INDEX", "CREATE INDEX CONCURRENTLY IF NOT EXISTS", 1)
+                    )
 
     async def server_time(self, connection: AsyncConnection) -> datetime | None:
         """Return the current time of the server."""
@@ -162,6 +177,8 @@ class PostgresqlDriver(Driver):
         """Return the cause of an error that an operator can remedy."""
         return explain_connection(error)
 
+
+_IS_VALID = sa.text("SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass(:name)")
 
 _WRITTEN = sa.text("SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0')::bigint")
 _REPLAYED = sa.text("SELECT pg_wal_lsn_diff(pg_last_wal_replay_lsn(), '0/0')::bigint WHERE pg_is_in_recovery()")

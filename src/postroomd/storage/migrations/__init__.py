@@ -3,22 +3,22 @@
 import asyncio
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
 from sqlalchemy import Connection, inspect, text
 
 from postroomd.domain.errors import SchemaMismatch, StorageUnavailable, summarize
 from postroomd.storage.database import raise_translated
-from postroomd.storage.drivers import driver_of, migration_engine
+from postroomd.storage.drivers import driver_for, driver_of, migration_engine
 from postroomd.storage.failures import explain_for
-from postroomd.storage.schema import SEARCHED_NAMES, TENANT_TABLE_NAMES
+from postroomd.storage.schema import HISTORY_INDEXES, SEARCHED_NAMES, TENANT_TABLE_NAMES
 
 Result = TypeVar("Result")
 
 COPY_PROGRESS = "copy_progress"
 """A table that exists while a copy into the database is unfinished."""
 
-HEAD = "0011"
+HEAD = "0013"
 """The revision that this version works with. A constant, so that comparing at startup need not load Alembic."""
 
 
@@ -31,6 +31,7 @@ def migrate(url: str) -> None:
     Raises SchemaMismatch for a database of a newer version, StorageUnavailable.
     """
     asyncio.run(_run(url, _upgrade))
+    asyncio.run(_build_indexes(url))
 
 
 def require_current(url: str) -> None:
@@ -85,14 +86,30 @@ def _run_revisions(connection: Connection) -> None:
     command.upgrade(config, HEAD)
 
 
+async def _build_indexes(url: str) -> None:
+    """Build the indexes that no revision builds, since PostgreSQL cannot build them concurrently in a transaction."""
+    engine = migration_engine(url)
+    try:
+        await driver_for(url).build_indexes(engine, HISTORY_INDEXES)
+    except Exception as error:
+        _raise_explained(url, error)
+    finally:
+        await engine.dispose()
+
+
 async def _run(url: str, work: Callable[[Connection], Result]) -> Result:
     engine = migration_engine(url)  # may raise StorageUnavailable
     try:
         async with engine.begin() as connection:
             return await connection.run_sync(work)
     except Exception as error:
-        if reason := explain_for(url, error):
-            raise StorageUnavailable(reason=reason) from error
-        raise_translated(error)
+        _raise_explained(url, error)
     finally:
         await engine.dispose()
+
+
+def _raise_explained(url: str, error: Exception) -> NoReturn:
+    """Raise StorageUnavailable with the cause of an error that the operator can remedy, otherwise its translation."""
+    if reason := explain_for(url, error):
+        raise StorageUnavailable(reason=reason) from error
+    raise_translated(error)

@@ -5,7 +5,7 @@ from typing import Protocol
 
 from postroomd.domain.context import CallContext
 from postroomd.domain.model import Alias, Mailbox
-from postroomd.domain.policy import Quarantine
+from postroomd.domain.policy import DEFAULT_QUOTAS, Quarantine, Quotas
 from postroomd.domain.queries import AliasQuery, Page
 from postroomd.storage.protocols.rules import AliasRule
 
@@ -19,12 +19,13 @@ class Aliases(Protocol):
         mailbox_id: str,
         make: Callable[[Mailbox], Alias],
         quarantine: Quarantine | None = None,
+        quotas: Quotas = DEFAULT_QUOTAS,
     ) -> Alias:
         """Store and return the alias that `make` returns for its mailbox.
 
         In a ready domain it is requested from the mail platform, if the alias has to be provisioned.
         Raises NotFound for the mailbox, Conflict for an address that is in use or in quarantine, or is the destination
-        of a forwarding of the mailbox.
+        of a forwarding of the mailbox, QuotaExceeded for a mailbox or an organization that has too many aliases.
         """
 
     async def get(self, context: CallContext, alias_id: str) -> Alias:

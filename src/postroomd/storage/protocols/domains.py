@@ -2,13 +2,16 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Protocol
 
 from postroomd.domain.context import CallContext
 from postroomd.domain.model import Domain, DomainRecord
+from postroomd.domain.policy import DEFAULT_QUOTAS, Quotas
 from postroomd.domain.queries import DomainQuery, Page
 from postroomd.storage.protocols.rules import DomainDeletionRule, DomainRule
+
+NO_INTERVAL = timedelta(0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,12 +30,21 @@ class Domains(Protocol):
     """The domains of a tenant and their DNS records."""
 
     async def create(
-        self, context: CallContext, domain: Domain, records: Sequence[DomainRecord], secrets: DomainSecrets
+        self,
+        context: CallContext,
+        domain: Domain,
+        records: Sequence[DomainRecord],
+        secrets: DomainSecrets,
+        quotas: Quotas = DEFAULT_QUOTAS,
     ) -> Domain:
         """Store and return a new domain.
 
-        Raises NotFound for its project, Conflict if the organization has registered the name.
+        Raises NotFound for its project, Conflict if the organization has registered the name, QuotaExceeded if it has
+        too many domains.
         """
+
+    async def require_quota(self, context: CallContext, quotas: Quotas) -> None:
+        """Raise QuotaExceeded if the organization can have no further domain: before expensive work for one."""
 
     async def get(self, context: CallContext, domain_id: str) -> Domain:
         """Return a domain. Raises NotFound."""
@@ -43,10 +55,18 @@ class Domains(Protocol):
     async def records(self, context: CallContext, domain_id: str) -> Mapping[str, DomainRecord]:
         """Return a domain's DNS records by kind, as `validating` while the domain is. Raises NotFound."""
 
-    async def begin_validation(self, context: CallContext, domain_id: str, rule: DomainRule, now: datetime) -> Domain:
-        """Apply a rule to a domain, make its DNS lookup due at `now`, and return the domain. Raises NotFound.
+    async def begin_validation(
+        self,
+        context: CallContext,
+        domain_id: str,
+        rule: DomainRule,
+        now: datetime,
+        min_interval: timedelta = NO_INTERVAL,
+    ) -> Domain:
+        """Apply a rule to a domain, make its DNS lookup due, and return the domain. Raises NotFound.
 
-        If a lookup is requested already, it keeps its due time.
+        The lookup is due at `now`, or `min_interval` after the last one if that is later. If one is requested already,
+        it keeps its due time.
         """
 
     async def delete(self, context: CallContext, domain_id: str, rule: DomainDeletionRule, now: datetime) -> Domain:

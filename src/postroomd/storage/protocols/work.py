@@ -85,10 +85,11 @@ class Work(Protocol):
     first row is tried alone; RowFailed names it if it fails again.
     """
 
-    async def next_due(self, *, with_provisions: bool = False) -> Due:
+    async def next_due(self, *, with_provisions: bool = False, history_retention: timedelta | None = None) -> Due:
         """Return the earliest due dates, by one statement that indexes serve.
 
-        `with_provisions` includes pending provisions, for a worker that confirms them itself.
+        `with_provisions` includes pending provisions, for a worker that confirms them itself. `history_retention`
+        includes history to remove.
         """
 
     async def lease_domains(
@@ -173,3 +174,9 @@ class Work(Protocol):
 
     async def remove_expired_responses(self, now: datetime, limit: int) -> int:
         """Remove stored responses of idempotency keys that have expired. Returns their number."""
+
+    async def remove_history(self, until: datetime, limit: int) -> int:
+        """Remove history that is not younger than an instant: transitions, tombstones, settled payments and provisions.
+
+        Up to `limit` rows of each kind; returns their number together.
+        """

@@ -8,14 +8,15 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from postroomd.domain.aliases import request_alias
 from postroomd.domain.context import CallContext
-from postroomd.domain.errors import NotFound
+from postroomd.domain.errors import NotFound, ResourceName
 from postroomd.domain.forwardings import require_no_forwarding
 from postroomd.domain.model import Alias, Mailbox
-from postroomd.domain.policy import Quarantine
+from postroomd.domain.policy import DEFAULT_QUOTAS, Quarantine, Quotas
 from postroomd.domain.queries import AliasQuery, Page
 from postroomd.domain.tenancy import Scope
 from postroomd.storage import schema as t
 from postroomd.storage.database import Database
+from postroomd.storage.idempotency import Unchanged
 from postroomd.storage.protocols.rules import AliasRule
 from postroomd.storage.sql.domains import fetch_domain
 from postroomd.storage.sql.forwardings import forwardings_of
@@ -31,6 +32,7 @@ from postroomd.storage.sql.rows import (
     to_row,
     with_next_revision,
 )
+from postroomd.storage.usage import require_within
 
 ALIAS = columns_of(Alias, t.aliases)
 _LOOKUP = LookupById(Alias, t.aliases, "alias")
@@ -70,8 +72,9 @@ class SqlAliases:
         mailbox_id: str,
         make: Callable[[Mailbox], Alias],
         quarantine: Quarantine | None = None,
+        quotas: Quotas = DEFAULT_QUOTAS,
     ) -> Alias:
-        """Store and return the alias that `make` returns for its mailbox. Raises NotFound, NameTaken."""
+        """Store and return the alias that `make` returns for its mailbox. Raises NotFound, NameTaken, QuotaExceeded."""
 
         async def transaction(connection: AsyncConnection) -> Alias:
             # Every transaction locks the domain's row before the mailbox's: two orders could deadlock.
@@ -84,6 +87,11 @@ class SqlAliases:
             require_no_forwarding(alias, await forwardings_of(connection, mailbox))
             alias = request_alias(alias, domain.status)
             await connection.execute(insert(t.aliases).values(to_row(alias)))
+            limits = {
+                ResourceName("mailbox", mailbox_id): quotas.mailbox_aliases,
+                ResourceName("organization", alias.organization_id): quotas.aliases,
+            }
+            await require_within(connection, alias.organization_id, t.aliases.name, limits, added=1)
             await store_provisions(connection, [(None, alias)], alias.created_at)
             address = {
                 "domain_id": alias.domain_id,
@@ -107,12 +115,13 @@ class SqlAliases:
     async def change(self, context: CallContext, alias_id: str, rule: AliasRule) -> Alias:
         """Apply a rule to an alias, and return the alias. Raises NotFound."""
 
-        async def transaction(connection: AsyncConnection) -> Alias:
+        async def transaction(connection: AsyncConnection) -> Alias | Unchanged[Alias]:
             alias = await fetch_alias(connection, context.scope, alias_id, lock=True)
             changed = rule(alias)
-            if changed is not alias:
-                changed = with_next_revision(changed)
-                await store_alias(connection, alias, changed, changed.updated_at)
+            if changed is alias:
+                return Unchanged(alias)
+            changed = with_next_revision(changed)
+            await store_alias(connection, alias, changed, changed.updated_at)
             return changed
 
         return await self._database.write(transaction, context)
@@ -120,11 +129,11 @@ class SqlAliases:
     async def delete(self, context: CallContext, alias_id: str, rule: AliasRule) -> Alias:
         """Apply a rule that deletes an alias, and return the alias as the rule returned it. Raises NotFound."""
 
-        async def transaction(connection: AsyncConnection) -> Alias:
+        async def transaction(connection: AsyncConnection) -> Alias | Unchanged[Alias]:
             alias = await fetch_alias(connection, context.scope, alias_id, lock=True)
             deleted = rule(alias)
             if deleted is alias:
-                return alias
+                return Unchanged(alias)
             if deleted.provision_id is not None:
                 deleted = with_next_revision(deleted)
                 await store_alias(connection, alias, deleted, deleted.updated_at)

@@ -257,7 +257,8 @@ async def _store_check(connection: AsyncConnection, stored: Domain, check: Domai
             settled = with_next_revision(settled)
         await store_domain(connection, WORKER.actor, stored, settled)
     scheduling = update(t.domains).where(*row_filter(t.domains, stored))
-    await connection.execute(
-        scheduling.values(validation_requested_at=None, next_check_at=check.next_check_at, failures=0)
-    )
+    scheduling = scheduling.values(validation_requested_at=None, next_check_at=check.next_check_at, failures=0)
+    if check.looked_up_at is not None:
+        scheduling = scheduling.values(looked_up_at=check.looked_up_at)
+    await connection.execute(scheduling)
     return replace(check, domain=settled)

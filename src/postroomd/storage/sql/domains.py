@@ -2,21 +2,23 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from sqlalchemy import ColumnElement, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from postroomd.domain.context import CallContext
-from postroomd.domain.errors import NameTaken, NotFound, Taken
+from postroomd.domain.errors import NameTaken, NotFound, ResourceName, Taken
 from postroomd.domain.model import AliasStatus, Domain, DomainRecord, ForwardingStatus, MailboxStatus
+from postroomd.domain.policy import DEFAULT_QUOTAS, Quotas
 from postroomd.domain.queries import DomainQuery, Page
 from postroomd.domain.records import visible_record
 from postroomd.domain.tenancy import Scope
 from postroomd.storage import schema as t
 from postroomd.storage.database import Database
 from postroomd.storage.drivers import driver_of
-from postroomd.storage.protocols.domains import DomainSecrets
+from postroomd.storage.idempotency import Unchanged
+from postroomd.storage.protocols.domains import NO_INTERVAL, DomainSecrets
 from postroomd.storage.protocols.rules import DomainDeletionRule, DomainRule
 from postroomd.storage.sql.changes import lock_mailboxes, mark_mailboxes_deleting
 from postroomd.storage.sql.domain_changes import insert_domain, store_domain
@@ -31,6 +33,7 @@ from postroomd.storage.sql.rows import (
     with_next_revision,
 )
 from postroomd.storage.sql.tenancy import fetch_project
+from postroomd.storage.usage import require_within
 
 DOMAIN = columns_of(Domain, t.domains)
 _LOOKUP = LookupById(Domain, t.domains, "domain")
@@ -84,6 +87,11 @@ async def _count_mailboxes_in_use(connection: AsyncConnection, domain: Domain) -
     return int((await connection.execute(query)).scalar_one())
 
 
+async def _require_quota(connection: AsyncConnection, organization_id: str, quotas: Quotas, *, added: int) -> None:
+    subject = ResourceName("organization", organization_id)
+    await require_within(connection, organization_id, t.domains.name, {subject: quotas.domains}, added)
+
+
 class SqlDomains:
     """The domains of a tenant and their DNS records."""
 
@@ -92,9 +100,14 @@ class SqlDomains:
         self._list = ListReader(database, Domain, t.domains)
 
     async def create(
-        self, context: CallContext, domain: Domain, records: Sequence[DomainRecord], secrets: DomainSecrets
+        self,
+        context: CallContext,
+        domain: Domain,
+        records: Sequence[DomainRecord],
+        secrets: DomainSecrets,
+        quotas: Quotas = DEFAULT_QUOTAS,
     ) -> Domain:
-        """Store and return a new domain. Raises NotFound, Conflict."""
+        """Store and return a new domain. Raises NotFound, Conflict, QuotaExceeded."""
 
         async def transaction(connection: AsyncConnection) -> Domain:
             await fetch_project(connection, context.scope, domain.project_id)
@@ -109,11 +122,19 @@ class SqlDomains:
                     taken = replace(taken, resource_id=existing.id, status=existing.status)
                 raise NameTaken([taken])
             await insert_domain(connection, context.actor, domain, secrets)
+            await _require_quota(connection, domain.organization_id, quotas, added=1)
             rows = [to_row(record) | {"organization_id": domain.organization_id} for record in records]
             await connection.execute(insert(t.domain_records), rows)
             return domain
 
         return await self._database.write(transaction, context)
+
+    async def require_quota(self, context: CallContext, quotas: Quotas) -> None:
+        """Raise QuotaExceeded if the organization can have no further domain."""
+        organization_id = context.scope.organization_id
+        await self._database.read(
+            lambda connection: _require_quota(connection, organization_id, quotas, added=0), context
+        )
 
     async def get(self, context: CallContext, domain_id: str) -> Domain:
         """Return a domain. Raises NotFound."""
@@ -133,8 +154,15 @@ class SqlDomains:
 
         return await self._database.read(transaction, context)
 
-    async def begin_validation(self, context: CallContext, domain_id: str, rule: DomainRule, now: datetime) -> Domain:
-        """Apply a rule to a domain, make its DNS lookup due at `now`, and return the domain. Raises NotFound."""
+    async def begin_validation(
+        self,
+        context: CallContext,
+        domain_id: str,
+        rule: DomainRule,
+        now: datetime,
+        min_interval: timedelta = NO_INTERVAL,
+    ) -> Domain:
+        """Apply a rule to a domain, make its DNS lookup due, and return the domain. Raises NotFound."""
 
         async def transaction(connection: AsyncConnection) -> Domain:
             domain = await fetch_domain(connection, context.scope, domain_id, lock=True)
@@ -144,8 +172,11 @@ class SqlDomains:
                 await store_domain(connection, context.actor, domain, changed)
             # A lookup that is requested already serves this request too, and keeps its place in the queue.
             not_requested = t.domains.c.validation_requested_at.is_(None)
+            last = select(t.domains.c.looked_up_at).where(*row_filter(t.domains, domain))
+            looked_up_at = (await connection.execute(last)).scalar_one()
+            due = now if looked_up_at is None else max(now, min(looked_up_at, now) + min_interval)
             requesting = update(t.domains).where(*row_filter(t.domains, domain), not_requested)
-            await connection.execute(requesting.values(validation_requested_at=now, next_check_at=now, failures=0))
+            await connection.execute(requesting.values(validation_requested_at=now, next_check_at=due, failures=0))
             return changed
 
         return await self._database.write(transaction, context)
@@ -153,11 +184,11 @@ class SqlDomains:
     async def delete(self, context: CallContext, domain_id: str, rule: DomainDeletionRule, now: datetime) -> Domain:
         """Apply a rule that deletes a domain and all that is in it, and return it. Raises NotFound."""
 
-        async def transaction(connection: AsyncConnection) -> Domain:
+        async def transaction(connection: AsyncConnection) -> Domain | Unchanged[Domain]:
             domain = await fetch_domain(connection, context.scope, domain_id, lock=True)
             # Most refusals come before any mailbox is locked.
             if rule(domain, await _count_mailboxes_in_use(connection, domain)) is domain:
-                return domain
+                return Unchanged(domain)
             async with driver_of(connection).enlarged_page_cache(connection):
                 await lock_mailboxes(connection, domain)
                 # Counted again: a restore, which does not lock the domain, may have been committed in between.

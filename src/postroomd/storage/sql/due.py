@@ -1,5 +1,6 @@
 """The query for due work: the conditions that make a row due, each served by an index."""
 
+from datetime import timedelta
 from typing import Any
 
 from sqlalchemy import ColumnElement, func, null, select
@@ -8,6 +9,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from postroomd.domain.model import DomainStatus
 from postroomd.storage import schema as t
 from postroomd.storage.protocols.work import Due
+
+HISTORY_INTERVAL = timedelta(hours=1)
+"""How long history that can be removed waits for more, so that rows are removed in batches."""
 
 PROVISIONING = (t.domains.c.status == DomainStatus.PROVISIONING, t.domains.c.provision_id.is_(None))
 """The conditions of a domain to activate: one that returns may await the mail platform first."""
@@ -21,20 +25,28 @@ PURGEABLE = (
 """The conditions of a deleting domain with mailboxes to purge, or without mailboxes and with no pending provision."""
 
 
-async def fetch_due(connection: AsyncConnection, *, with_provisions: bool) -> Due:
-    """Return the earliest due dates; those of pending provisions on request."""
+async def fetch_due(connection: AsyncConnection, *, with_provisions: bool, history_retention: timedelta | None) -> Due:
+    """Return the earliest due dates; those of pending provisions, and of history to remove, on request."""
     provisions = _earliest(t.provisions.c.next_attempt_at, t.PENDING_PROVISION) if with_provisions else null()
     query = select(
         _earliest(t.domains.c.next_check_at).label("lookups"),
         _earliest(t.mailboxes.c.due_at).label("mailboxes"),
         _earliest(t.idempotency_keys.c.expires_at).label("responses"),
         provisions.label("provisions"),
+        *(
+            _earliest(since, *conditions).label(f"history_{number}")
+            for number, (_, since, conditions) in enumerate(t.HISTORY if history_retention else ())
+        ),
         _any_domain(*PROVISIONING).label("provisioning"),
         _any_domain(t.PROPAGATING).label("propagating"),
         _any_domain(*PURGEABLE).label("purgeable"),
     )
     row = (await connection.execute(query)).one()
-    steps = min(filter(None, (row.mailboxes, row.responses, row.provisions)), default=None)
+    due = [row.mailboxes, row.responses, row.provisions]
+    if history_retention:
+        oldest = [row._mapping[f"history_{number}"] for number in range(len(t.HISTORY))]
+        due += [since + history_retention + HISTORY_INTERVAL for since in oldest if since]
+    steps = min(filter(None, due), default=None)
     return Due(row.lookups, steps, immediate=bool(row.provisioning or row.propagating or row.purgeable))
 
 

@@ -15,6 +15,7 @@ from postroomd.domain.queries import ForwardingQuery, Page
 from postroomd.domain.tenancy import Scope
 from postroomd.storage import schema as t
 from postroomd.storage.database import Database
+from postroomd.storage.idempotency import Unchanged
 from postroomd.storage.protocols.rules import ForwardingRule, RedirectionRule, SettingsRule
 from postroomd.storage.sql.domains import fetch_domain
 from postroomd.storage.sql.lists import ListReader
@@ -107,14 +108,15 @@ class SqlForwardings:
     ) -> Forwarding:
         """Apply a rule to a forwarding and its source, and return the forwarding. Raises NotFound."""
 
-        async def transaction(connection: AsyncConnection) -> Forwarding:
+        async def transaction(connection: AsyncConnection) -> Forwarding | Unchanged[Forwarding]:
             unlocked = await _fetch_forwarding(connection, context.scope, forwarding_id)
             _, mailbox = await _lock_mailbox(connection, context.scope, unlocked.mailbox_id)
             forwarding = await _fetch_forwarding(connection, context.scope, forwarding_id, lock=True)
             changed = rule(forwarding, await _fetch_source(connection, mailbox, destination))
-            if changed is not forwarding:
-                changed = with_next_revision(changed)
-                await store_forwarding(connection, forwarding, changed, changed.updated_at)
+            if changed is forwarding:
+                return Unchanged(forwarding)
+            changed = with_next_revision(changed)
+            await store_forwarding(connection, forwarding, changed, changed.updated_at)
             return changed
 
         return await self._database.write(transaction, context)
@@ -122,11 +124,11 @@ class SqlForwardings:
     async def delete(self, context: CallContext, forwarding_id: str, rule: ForwardingRule) -> Forwarding:
         """Apply a rule that deletes a forwarding, and return it as the rule returned it. Raises NotFound."""
 
-        async def transaction(connection: AsyncConnection) -> Forwarding:
+        async def transaction(connection: AsyncConnection) -> Forwarding | Unchanged[Forwarding]:
             forwarding = await _fetch_forwarding(connection, context.scope, forwarding_id, lock=True)
             deleted = rule(forwarding)
             if deleted is forwarding:
-                return forwarding
+                return Unchanged(forwarding)
             if deleted.provision_id is not None:
                 deleted = with_next_revision(deleted)
                 await store_forwarding(connection, forwarding, deleted, deleted.updated_at)
@@ -149,12 +151,12 @@ class SqlForwardings:
     ) -> MailboxForwarding:
         """Apply a rule to the settings of a mailbox's forwardings, and return the settings. Raises NotFound."""
 
-        async def transaction(connection: AsyncConnection) -> MailboxForwarding:
+        async def transaction(connection: AsyncConnection) -> MailboxForwarding | Unchanged[MailboxForwarding]:
             _, mailbox = await _lock_mailbox(connection, context.scope, mailbox_id)
             settings = await fetch_settings(connection, mailbox)
             changed = rule(settings, mailbox)
             if changed is settings:
-                return settings
+                return Unchanged(settings)
             changed = with_next_revision(changed)
             await _store_settings(connection, settings, changed)
             for forwarding in await forwardings_of(connection, mailbox, lock=True):

@@ -15,6 +15,7 @@ from postroomd.domain.queries import MailboxQuery, Page
 from postroomd.domain.tenancy import Scope
 from postroomd.storage import schema as t
 from postroomd.storage.database import Database
+from postroomd.storage.idempotency import Unchanged
 from postroomd.storage.protocols.mailboxes import NewMailbox
 from postroomd.storage.protocols.rules import MailboxRule
 from postroomd.storage.sql.changes import insert_mailboxes, store_mailbox
@@ -183,13 +184,14 @@ class SqlMailboxes:
         Raises NotFound, and QuotaExceeded for a restored mailbox that did not count while it was deleted.
         """
 
-        async def transaction(connection: AsyncConnection) -> Mailbox:
+        async def transaction(connection: AsyncConnection) -> Mailbox | Unchanged[Mailbox]:
             mailbox = await fetch_mailbox(connection, context.scope, mailbox_id, lock=True)
             domain = await fetch_domain(connection, context.scope, mailbox.domain_id)
             changed = rule(mailbox, domain.status)
-            if changed is not mailbox:
-                changed = with_next_revision(changed)
-                await store_mailbox(connection, context.actor, mailbox, changed, password_hash)
+            if changed is mailbox:
+                return Unchanged(mailbox)
+            changed = with_next_revision(changed)
+            await store_mailbox(connection, context.actor, mailbox, changed, password_hash)
             return changed
 
         return await self._database.write(transaction, context)

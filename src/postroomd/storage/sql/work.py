@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
+from functools import partial
 
 from sqlalchemy import delete, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -25,9 +26,10 @@ from postroomd.storage.sql.rows import from_row, row_filter, with_next_revision
 class SqlWork(SqlDomainWork):
     """Due work of every tenant. Limits bound one transaction, not the work."""
 
-    async def next_due(self, *, with_provisions: bool = False) -> Due:
+    async def next_due(self, *, with_provisions: bool = False, history_retention: timedelta | None = None) -> Due:
         """Return the earliest due dates, by one statement that indexes serve."""
-        return await self._database.read(lambda connection: fetch_due(connection, with_provisions=with_provisions))
+        fetch = partial(fetch_due, with_provisions=with_provisions, history_retention=history_retention)
+        return await self._database.read(fetch)
 
     async def lease_mailboxes(
         self, now: datetime, lease: timedelta, limit: int, skipping: Collection[str] = ()
@@ -97,6 +99,23 @@ class SqlWork(SqlDomainWork):
                 selected = tuple_(*key).in_([tuple(row) for row in rows])
                 await connection.execute(delete(t.idempotency_keys).where(selected, expired))
             return len(rows)
+
+        return await self._database.write(work, WORKER)
+
+    async def remove_history(self, until: datetime, limit: int) -> int:
+        """Remove up to `limit` rows of each kind of history that are not younger than an instant."""
+
+        async def work(connection: AsyncConnection) -> int:
+            removed = 0
+            for table, since, conditions in t.HISTORY:
+                key = list(table.primary_key)
+                removable = (since <= until, *conditions)
+                rows = (await connection.execute(select(*key).where(*removable).order_by(since).limit(limit))).all()
+                if rows:
+                    selected = tuple_(*key).in_([tuple(row) for row in rows])
+                    await connection.execute(delete(table).where(selected, *removable))
+                removed += len(rows)
+            return removed
 
         return await self._database.write(work, WORKER)
 
