@@ -79,7 +79,8 @@ def test_a_copy_is_configured_by_flags_or_variables(
         (
             "sqlite+aiosqlite:///a.db",
             "postgresql+asyncpg://user:sesame@host:port/db",
-            "--to or POSTROOM_COPY_TO: not a valid URL",
+            "--to or POSTROOM_COPY_TO: expected postgresql+asyncpg://USER:PASSWORD@HOST:PORT/NAME, with a number for"
+            " PORT",
         ),
         (
             "sqlite+aiosqlite:///a.db",
@@ -118,21 +119,30 @@ async def test_a_failure_names_the_database_and_the_reason_but_no_password(
     empty.touch()
     text.write_text("no database at all, but a text that is longer than the header of one " * 9)
     server, name = f"PostgreSQL 127.0.0.1:{postgres.port}", make_url(target).database
-    out_of_reach = "it can't be reached, or can't be written to, for now"
+    user, port = ", user postgres", f"127.0.0.1:{nowhere}"
     for source_url, target_url, line in (
-        (source, postgres.url("nothing"), f"{server}/nothing: the server has no such database"),
+        (
+            source,
+            postgres.url("nothing"),
+            f'{server}/nothing{user}: database "nothing" does not exist: create the database first',
+        ),
         (
             source,
             target.replace(postgres.password, "sesame"),
-            f"{server}/{name}: the server refuses the user or the password",
+            f'{server}/{name}{user}: password authentication failed for user "postgres": check user, password and the'
+            " server's pg_hba.conf",
         ),
         (
             source,
             f"postgresql+asyncpg://postgres:sesame@127.0.0.1:{nowhere}/db",
-            f"PostgreSQL 127.0.0.1:{nowhere}/db: {out_of_reach}",
+            f"PostgreSQL {port}/db{user}: the server refuses connections: check host and port, and whether it runs",
         ),
-        (source, f"{target}?sslmode=prefer", f"{server}/{name}: it can't be opened (TypeError)"),
-        (source, f"sqlite+aiosqlite:///{tmp_path}", f"SQLite {tmp_path}: {out_of_reach}"),
+        (source, f"{target}?sslmod=prefer", "the database URL has an unknown parameter, sslmod: remove it"),
+        (
+            source,
+            f"sqlite+aiosqlite:///{tmp_path}",
+            f"SQLite {tmp_path}: the file can't be opened: check that its directory exists, and its owner and mode",
+        ),
         (f"sqlite+aiosqlite:///{tmp_path}/no.db", target, f"SQLite {tmp_path}/no.db: there is no database"),
         (f"sqlite+aiosqlite:///{text}", target, f"SQLite {text}: it fails with DatabaseError"),
         (

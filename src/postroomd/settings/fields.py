@@ -1,5 +1,6 @@
 """The settings: fields with their types, defaults, limits and descriptions."""
 
+import re
 import sys
 from datetime import timedelta
 from pathlib import Path
@@ -23,6 +24,7 @@ from postroomd.net import (
 PREFIX = "POSTROOM_"
 SQLITE_PREFIX = "sqlite+aiosqlite:///"
 POSTGRESQL_PREFIX = "postgresql+asyncpg://"
+_HOST_AND_PORT = re.compile(r"(\[[^\]]*\]|[^:\[\]]*)(:\d{1,5})?")
 
 
 def _canonical_address(address: str) -> str:
@@ -32,6 +34,7 @@ def _canonical_address(address: str) -> str:
 def _validate_database_url(url: SecretStr) -> SecretStr:
     text = url.get_secret_value()
     if text.startswith(POSTGRESQL_PREFIX) and len(text) > len(POSTGRESQL_PREFIX):
+        _validate_authority(text.removeprefix(POSTGRESQL_PREFIX))
         return url
     path = text.removeprefix(SQLITE_PREFIX)
     if path == text or not path or path.endswith("/") or path.startswith(":") or {"?", "#", "\0"} & set(path):
@@ -43,9 +46,20 @@ def _validate_database_url(url: SecretStr) -> SecretStr:
 
 
 def _validate_replica_url(url: SecretStr) -> SecretStr:
-    if not url.get_secret_value().startswith(POSTGRESQL_PREFIX):
+    text = url.get_secret_value()
+    if not text.startswith(POSTGRESQL_PREFIX):
         raise ValueError(f"expected {POSTGRESQL_PREFIX}USER:PASSWORD@HOST/NAME")
+    _validate_authority(text.removeprefix(POSTGRESQL_PREFIX))
     return url
+
+
+def _validate_authority(rest: str) -> None:
+    """Raise ValueError if a URL without its scheme has no clear host: a part of a password could be taken for it."""
+    authority = re.split("[/?#]", rest, maxsplit=1)[0]
+    if authority.count("@") > 1 or ("@" not in authority and "@" in rest):
+        raise ValueError("percent-encode @ / ? # and % in user and password, such as %40 for @")
+    if not _HOST_AND_PORT.fullmatch(authority.rpartition("@")[2]):
+        raise ValueError(f"expected {POSTGRESQL_PREFIX}USER:PASSWORD@HOST:PORT/NAME, with a number for PORT")
 
 
 def _validate_resolvers(text: str) -> str:

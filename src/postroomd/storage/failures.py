@@ -2,9 +2,9 @@
 
 import asyncio
 
-from sqlalchemy import exc
+from sqlalchemy import exc, make_url
 
-from postroomd.storage.drivers import DRIVERS
+from postroomd.storage.drivers import DRIVERS, driver_for
 from postroomd.storage.drivers.base import Failure
 
 
@@ -44,6 +44,12 @@ def explain(error: BaseException) -> str | None:
     """Return a driver's specific text for the cause of an error, which holds no customer's data, or None."""
     original = unwrapped(error)
     return next((text for driver in DRIVERS if (text := driver.explain(original)) is not None), None)
+
+
+def explain_for(url: str, error: BaseException) -> str | None:
+    """Return the database and user that an error comes from, and its cause, in one line; None if that is unknown."""
+    reason = explain(error)
+    return reason and f"{driver_for(url).describe(make_url(url), with_user=True)}: {reason}"
 
 
 def unwrapped(error: BaseException) -> BaseException:

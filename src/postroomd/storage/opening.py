@@ -2,9 +2,11 @@
 
 from dataclasses import dataclass
 
+from postroomd.domain.errors import StorageUnavailable
 from postroomd.observability.logs import get_logger
 from postroomd.storage.database import Database
 from postroomd.storage.drivers import driver_for, open_engines
+from postroomd.storage.failures import explain_for
 from postroomd.storage.protocols.repository import Repository
 from postroomd.storage.replica import Replica
 from postroomd.storage.sql import SqlRepository
@@ -52,6 +54,10 @@ async def open_repository(
     repository = SqlRepository(database)
     try:
         await repository.ping()
+    except StorageUnavailable as error:
+        await repository.close()
+        reason = error.reason or explain_for(url, error.__cause__ or error)
+        raise StorageUnavailable(reason=reason or "") from error
     except BaseException:
         await repository.close()
         raise

@@ -21,7 +21,7 @@ from sqlalchemy import exc, make_url
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
-from postroomd.domain.errors import PostroomError
+from postroomd.domain.errors import PostroomError, StorageUnavailable
 from postroomd.storage.copy.contents import (
     Contents,
     Key,
@@ -202,7 +202,7 @@ async def _connect(engine: AsyncEngine, url: str) -> None:
             pass
     except Exception as error:
         reason = _reason(error) or f"it can't be opened ({type(error).__name__})"
-        raise CopyFailed(f"{location(url)}: {reason}") from error
+        raise CopyFailed(f"{driver_for(url).describe(make_url(url), with_user=True)}: {reason}") from error
 
 
 async def _prepare(target: _Target, tables: Sequence[RawTable]) -> None:
@@ -271,9 +271,12 @@ def _table_names(connection: sa.Connection) -> Sequence[str]:
 @contextmanager
 def _errors_of(url: str, table: str | None = None) -> Iterator[None]:
     """Raise errors as CopyFailed with the database, and table, that they come from."""
-    where = f"{location(url)}: {table}" if table else location(url)
+    where = driver_for(url).describe(make_url(url), with_user=True)
+    where = f"{where}: {table}" if table else where
     try:
         yield
+    except StorageUnavailable as error:
+        raise CopyFailed(error.reason or f"{where}: {error}") from error
     except PostroomError as error:
         raise CopyFailed(f"{where}: {error}") from error
     except Exception as error:

@@ -154,8 +154,8 @@ class Driver(ABC):
         """
 
     @abstractmethod
-    def describe(self, url: URL) -> str:
-        """Return the location of a database for messages, without user and password."""
+    def describe(self, url: URL, *, with_user: bool = False) -> str:
+        """Return the location of a database for messages, without a password, and the user only on request."""
 
     @abstractmethod
     def file(self, url: URL) -> Path | None:

@@ -26,6 +26,7 @@ from postroomd.storage.drivers.postgresql_isolation import (
     require_role,
 )
 from postroomd.storage.drivers.postgresql_pool import Connection, ExclusivePool
+from postroomd.storage.drivers.postgresql_url import describe, explain_connection, translate
 from postroomd.storage.drivers.types import ID, OCTETS
 
 CONNECT_TIMEOUT_SECONDS = 5.0
@@ -63,11 +64,9 @@ class PostgresqlDriver(Driver):
         engine = _engine(url, settings, **options, **_pool(max(pool_size - tenants - SYSTEM_CONNECTIONS, 1)))
         return Engines(self, engine, engine, _compiled_reader(url, settings, engine.dialect, tenants))
 
-    def describe(self, url: sa.URL) -> str:
-        """Return the engine, host, port and name."""
-        host = url.host or url.query.get("host", "localhost")
-        hosts = host if isinstance(host, str) else ",".join(host)
-        return f"PostgreSQL {hosts}:{url.port or 5432}/{url.database or ''}"
+    def describe(self, url: sa.URL, *, with_user: bool = False) -> str:
+        """Return the engine, host, port and name, and the user on request."""
+        return describe(url, with_user=with_user)
 
     def file(self, url: sa.URL) -> Path | None:
         """Return None: a server holds the database."""
@@ -169,14 +168,14 @@ class PostgresqlDriver(Driver):
         state = _sqlstate(error)
         if not state:
             return None
-        return Failure.UNAVAILABLE if state.startswith("08") else _SQLSTATES.get(state, Failure.OTHER)
+        return Failure.UNAVAILABLE if state[:2] in _UNAVAILABLE else _SQLSTATES.get(state, Failure.OTHER)
 
     def fault_of(self, error: BaseException) -> Fault | None:
         """Return None: the files are the server's, which logs what is wrong with them."""
 
     def explain(self, error: BaseException) -> str | None:
         """Return the cause of an error that an operator can remedy."""
-        return _EXPLANATIONS.get(_sqlstate(error))
+        return explain_connection(error)
 
 
 _IS_VALID = sa.text("SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass(:name)")
@@ -184,7 +183,8 @@ _IS_VALID = sa.text("SELECT indisvalid FROM pg_index WHERE indexrelid = to_regcl
 _WRITTEN = sa.text("SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0')::bigint")
 _REPLAYED = sa.text("SELECT pg_wal_lsn_diff(pg_last_wal_replay_lsn(), '0/0')::bigint WHERE pg_is_in_recovery()")
 
-# Appendix A of the manual. All of class 08, connection exceptions, means unavailable too.
+_UNAVAILABLE = ("08", "28", "3D")  # connection exceptions, refused users, and missing databases
+# Appendix A of the manual.
 _SQLSTATES = {
     "23505": Failure.UNIQUE_VIOLATION,
     "40001": Failure.SERIALIZATION,
@@ -198,14 +198,6 @@ _SQLSTATES = {
     "57P02": Failure.UNAVAILABLE,  # crash_shutdown
     "57P03": Failure.UNAVAILABLE,  # cannot_connect_now
     "57P05": Failure.UNAVAILABLE,  # idle_session_timeout
-}
-
-_EXPLANATIONS = {
-    "28000": "the server refuses the user",
-    "28P01": "the server refuses the user or the password",
-    "3D000": "the server has no such database",
-    "42P01": "a table is missing: another process changes the schema",
-    "42501": "the user may not see or write every row: connect as the owner of the tables",
 }
 
 
@@ -255,10 +247,11 @@ def _pool(size: int) -> dict[str, Any]:
 
 
 def _engine(url: sa.URL, server_settings: Mapping[str, str], **options: Any) -> AsyncEngine:
+    url, arguments = translate(url)
     return create_async_engine(
         url,
         hide_parameters=True,  # parameters are customers' data
-        connect_args={"timeout": CONNECT_TIMEOUT_SECONDS, "server_settings": dict(server_settings)},
+        connect_args={"timeout": CONNECT_TIMEOUT_SECONDS, "server_settings": dict(server_settings), **arguments},
         **options,
     )
 

@@ -11,6 +11,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from postroomd.domain.errors import SchemaMismatch, summarize
+from postroomd.storage.drivers.postgresql_url import describe
 
 TENANT_ROLE = "postroom_tenant"
 """The role of tenants' statements. It owns no table, so that row-level security applies to it."""
@@ -144,8 +145,8 @@ def require_role(connection: sa.Connection) -> None:
         return
     if not role.may_create_role:
         raise SchemaMismatch(
-            f"the database user may not create the role {TENANT_ROLE}: have an administrator run"
-            f" CREATE ROLE {TENANT_ROLE} NOLOGIN, and grant the role to the user"
+            f"{describe(connection.engine.url, with_user=True)}: the user may not create the role {TENANT_ROLE}: have"
+            f" an administrator run CREATE ROLE {TENANT_ROLE} NOLOGIN, and grant the role to the user"
         )
     connection.execute(sa.text(_CREATE_ROLE))
     connection.execute(sa.text(f"GRANT {TENANT_ROLE} TO CURRENT_USER"))

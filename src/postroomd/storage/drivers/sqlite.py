@@ -78,7 +78,7 @@ class SqliteDriver(Driver):
             close_files=partial(asyncio.to_thread, files.close),
         )
 
-    def describe(self, url: sa.URL) -> str:
+    def describe(self, url: sa.URL, *, with_user: bool = False) -> str:
         """Return the engine and the path of the file."""
         return f"SQLite {url.database}"
 
@@ -174,8 +174,16 @@ class SqliteDriver(Driver):
         return fault_of(error)
 
     def explain(self, error: BaseException) -> str | None:
-        """Return None: no cause needs a text of its own."""
+        """Return the cause of an error that an operator can remedy."""
+        code = getattr(error, "sqlite_errorcode", None)
+        return _EXPLANATIONS.get(code & 0xFF) if isinstance(code, int) else None
 
+
+_EXPLANATIONS = {
+    sqlite3.SQLITE_READONLY: "this user can't write to the file or its directory: change their owner or mode",
+    sqlite3.SQLITE_CANTOPEN: "the file can't be opened: check that its directory exists, and its owner and mode",
+    sqlite3.SQLITE_PERM: "this user can't open the file: change its owner or mode",
+}
 
 _UNIQUE_VIOLATIONS = {sqlite3.SQLITE_CONSTRAINT_UNIQUE, sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY}
 

@@ -3,13 +3,14 @@
 import asyncio
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
 from sqlalchemy import Connection, inspect, text
 
-from postroomd.domain.errors import SchemaMismatch, summarize
+from postroomd.domain.errors import SchemaMismatch, StorageUnavailable, summarize
 from postroomd.storage.database import raise_translated
 from postroomd.storage.drivers import driver_for, driver_of, migration_engine
+from postroomd.storage.failures import explain_for
 from postroomd.storage.schema import HISTORY_INDEXES, SEARCHED_NAMES, TENANT_TABLE_NAMES
 
 Result = TypeVar("Result")
@@ -91,17 +92,24 @@ async def _build_indexes(url: str) -> None:
     try:
         await driver_for(url).build_indexes(engine, HISTORY_INDEXES)
     except Exception as error:
-        raise_translated(error)
+        _raise_explained(url, error)
     finally:
         await engine.dispose()
 
 
 async def _run(url: str, work: Callable[[Connection], Result]) -> Result:
-    engine = migration_engine(url)
+    engine = migration_engine(url)  # may raise StorageUnavailable
     try:
         async with engine.begin() as connection:
             return await connection.run_sync(work)
     except Exception as error:
-        raise_translated(error)
+        _raise_explained(url, error)
     finally:
         await engine.dispose()
+
+
+def _raise_explained(url: str, error: Exception) -> NoReturn:
+    """Raise StorageUnavailable with the cause of an error that the operator can remedy, otherwise its translation."""
+    if reason := explain_for(url, error):
+        raise StorageUnavailable(reason=reason) from error
+    raise_translated(error)

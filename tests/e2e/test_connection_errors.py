@@ -1,0 +1,230 @@
+"""A database that can't be opened: one line on stderr names it, its user and the cause, and holds no password."""
+
+import asyncio
+import contextlib
+import io
+import multiprocessing
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import make_url, text
+
+from postroomd.cli.app import run
+from postroomd.storage.drivers import open_engines
+from postroomd.storage.migrations import migrate
+from tests.e2e import support
+from tests.support.databases import NewDatabase
+from tools.ports import free_port
+from tools.postgres import PostgresServer
+
+PASSWORD = "correct-horse"
+COMMANDS = (
+    ("migrate",),
+    ("keys", "list"),
+    ("keys", "create"),
+    ("projects", "list"),
+    ("admin-keys", "list"),
+    ("history", "ada@example.com"),
+    ("clock", "status"),
+    ("serve", "--grpc-address=127.0.0.1:0"),
+    ("worker",),
+)
+
+CASES: dict[str, tuple[str, str]] = {
+    "wrong password": (
+        "postgresql+asyncpg://limited:sesame@{host}/{name}",
+        'password authentication failed for user "limited": check user, password and the server\'s pg_hba.conf',
+    ),
+    "unknown role": (
+        "postgresql+asyncpg://nobody:sesame@{host}/{name}",
+        'password authentication failed for user "nobody": check user, password and the server\'s pg_hba.conf',
+    ),
+    "missing database": (
+        "postgresql+asyncpg://limited:{password}@{host}/nothing",
+        'database "nothing" does not exist: create the database first',
+    ),
+    "no permission": (
+        "postgresql+asyncpg://limited:{password}@{host}/{name}",
+        "permission denied for table alembic_version: connect as the owner of the tables, or have an administrator"
+        " grant it",
+    ),
+    "no TLS": (
+        "postgresql+asyncpg://limited:{password}@{host}/{name}?sslmode=require",
+        "the server has no TLS, which sslmode requires: enable it there, or change sslmode in the URL",
+    ),
+    "no server": (
+        "postgresql+asyncpg://limited:{password}@127.0.0.1:{free}/{name}",
+        "the server refuses connections: check host and port, and whether it runs",
+    ),
+    "unknown host": (
+        "postgresql+asyncpg://limited:{password}@nowhere.invalid/{name}",
+        "the host name can't be resolved: ",
+    ),
+    "missing certificate": (
+        "postgresql+asyncpg://limited:{password}@{host}/{name}?sslmode=verify-full&sslrootcert=/nowhere/root.crt",
+        "",
+    ),
+    "invalid mode": (
+        "postgresql+asyncpg://limited:{password}@{host}/{name}?sslmode=always",
+        "`sslmode` parameter must be one of: ",
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def limited(postgres: PostgresServer) -> Iterator[None]:
+    """A role without privileges."""
+    postgres.sql(f"CREATE ROLE limited LOGIN PASSWORD '{PASSWORD}'")
+    yield
+    postgres.sql("DROP ROLE limited")
+
+
+def url_of(template: str, postgres: PostgresServer, database: str) -> str:
+    """The URL of a case."""
+    values: dict[str, Any] = {"password": PASSWORD, "free": free_port(), "host": f"127.0.0.1:{postgres.port}"}
+    return template.format(name=make_url(database).database, **values)
+
+
+def require_one_line(line: str, url: str, cause: str) -> None:
+    """Check that stderr is one line with host, user, database and cause, and without the password."""
+    parsed = make_url(url)
+    where = f"PostgreSQL {parsed.host}:{parsed.port or 5432}/{parsed.database}, user {parsed.username}"
+    assert line.startswith(f"postroom: {where}: {cause}")
+    assert line.count("\n") == 1
+    assert str(parsed.password) not in line
+
+
+@pytest.mark.usefixtures("limited")
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("command", [("keys", "list"), ("migrate",)], ids=" ".join)
+def test_a_database_that_cannot_be_opened_is_one_line(
+    postgres: PostgresServer,
+    new_postgres_database: NewDatabase,
+    case: str,
+    command: tuple[str, ...],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    template, cause = CASES[case]
+    url = url_of(template, postgres, new_postgres_database())
+    assert run([*command, f"--database-url={url}"]) == 1
+    printed = capsys.readouterr()
+    require_one_line(printed.err, url, cause)
+    assert printed.out == ""
+
+
+@pytest.mark.usefixtures("limited")
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_every_command_reports_it_in_one_line(
+    postgres: PostgresServer, new_postgres_database: NewDatabase, command: tuple[str, ...]
+) -> None:
+    template, cause = CASES["wrong password"]
+    url = url_of(template, postgres, new_postgres_database())
+    completed = support.run(*command, POSTROOM_DATABASE_URL=url)
+    assert completed.returncode == 1
+    require_one_line(completed.stderr, url, cause)
+
+
+@pytest.mark.usefixtures("limited")
+def test_up_reports_it_in_one_line(postgres: PostgresServer, new_postgres_database: NewDatabase) -> None:
+    template, cause = CASES["wrong password"]
+    url = url_of(template, postgres, new_postgres_database())
+    flags = ("--grpc-address=127.0.0.1:0", "--http-address=127.0.0.1:0")
+    completed = support.run("up", *flags, POSTROOM_DATABASE_URL=url)
+    assert completed.returncode == 1
+    require_one_line(completed.stderr, url, cause)
+
+
+@pytest.mark.usefixtures("limited")
+def test_a_user_that_may_not_create_roles_is_one_line(
+    postgres: PostgresServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    postgres.sql("CREATE DATABASE limited OWNER limited")
+    try:
+        url = f"postgresql+asyncpg://limited:{PASSWORD}@127.0.0.1:{postgres.port}/limited"
+        assert run(["migrate", f"--database-url={url}"]) == 1
+        require_one_line(capsys.readouterr().err, url, "the user may not create the role postroom_tenant: ")
+    finally:
+        postgres.sql("DROP DATABASE limited")
+
+
+@pytest.mark.parametrize(
+    ("query", "setting", "shown"),
+    [
+        ("sslmode=prefer", "application_name", ""),
+        ("ssl=prefer", "application_name", ""),
+        ("sslmode=disable&connect_timeout=3&application_name=a%20b", "application_name", "a b"),
+        ("options=-c%20statement_timeout%3D9s&gssencmode=prefer&channel_binding=prefer", "statement_timeout", "9s"),
+    ],
+)
+async def test_parameters_of_libpq_have_their_effect(
+    new_postgres_database: NewDatabase, query: str, setting: str, shown: str
+) -> None:
+    url = await asyncio.to_thread(new_postgres_database)
+    engines = open_engines(f"{url}?{query}", owner=False, pool_size=1)
+    try:
+        async with engines.writer.connect() as connection:
+            assert (await connection.execute(text(f"SHOW {setting}"))).scalar_one() == shown
+    finally:
+        await engines.close()
+
+
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [
+        ("postgresql+asyncpg://ann:p@ss@127.0.0.1/db", "percent-encode @ / ? # and % in user and password"),
+        ("postgresql+asyncpg://ann:p/ss@127.0.0.1/db", "percent-encode @ / ? # and % in user and password"),
+        ("postgresql+asyncpg://ann:p?ss@127.0.0.1/db", "percent-encode @ / ? # and % in user and password"),
+        ("postgresql+asyncpg://ann:pass@127.0.0.1:port/db", "expected postgresql+asyncpg://USER:PASSWORD@HOST:PORT"),
+        ("postgresql://ann:pass@127.0.0.1/db", "expected sqlite+aiosqlite:///PATH or postgresql+asyncpg://USER"),
+    ],
+)
+def test_an_ambiguous_url_is_refused(url: str, reason: str, capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments in (["migrate", f"--database-url={url}"], ["copy", f"--from={url}", "--to=sqlite+aiosqlite:///x.db"]):
+        assert run(arguments) == 2
+        printed = capsys.readouterr().err
+        assert reason in printed
+        assert printed.count("\n") == 1
+        assert "ss@" not in printed
+        assert ":p" not in printed
+
+
+def test_an_unknown_parameter_is_named(new_postgres_database: NewDatabase, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["migrate", f"--database-url={new_postgres_database()}?sslmod=require"]) == 1
+    message = "postroom: the database URL has an unknown parameter, sslmod: remove it\n"
+    assert capsys.readouterr().err == message
+
+
+def _migrate_as_another_user(directory: str, written: Any) -> None:
+    """Migrate a database that this process may only read."""
+    url = f"sqlite+aiosqlite:///{directory}/postroom.db"
+    run(["keys", "list", f"--database-url={url}"])  # loads every module, which another user may not be able to read
+    if os.geteuid() == 0:
+        os.setgid(65_534)
+        os.setuid(65_534)
+    with contextlib.redirect_stderr(io.StringIO()) as stream:
+        code = run(["keys", "create", f"--database-url={url}"])
+    written.put((code, stream.getvalue()))
+
+
+def test_a_read_only_file_is_one_line(tmp_path: Path) -> None:
+    directory = tmp_path / "data"
+    directory.mkdir()
+    migrate(f"sqlite+aiosqlite:///{directory}/postroom.db")
+    for path in (tmp_path, *tmp_path.parents[:3]):
+        path.chmod(0o755)
+    for path in directory.iterdir():
+        path.chmod(0o444)
+    directory.chmod(0o555)
+    context = multiprocessing.get_context("spawn")
+    written = context.Queue()
+    process = context.Process(target=_migrate_as_another_user, args=(str(directory), written))
+    process.start()
+    code, printed = written.get(timeout=60)
+    process.join()
+    directory.chmod(0o755)
+    assert code == 1
+    cause = "this user can't write to the file or its directory: change their owner or mode"
+    assert printed == f"postroom: SQLite {directory}/postroom.db: {cause}\n"
