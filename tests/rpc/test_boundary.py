@@ -4,6 +4,7 @@ import ast
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from io import StringIO
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,6 +16,7 @@ from google.protobuf.descriptor_pool import DescriptorPool
 import postroomd
 from postroom.v1alpha1 import mailbox_pb2, mailbox_service_pb2
 from postroomd.domain.context import CallContext, Idempotency
+from postroomd.domain.errors import StorageUnavailable
 from postroomd.domain.tenancy import Scope
 from postroomd.rpc.admission import Admission
 from postroomd.rpc.authentication import Authenticator, Caller
@@ -86,6 +88,37 @@ class CountingRpc:
     def _convert(self, result: list[str]) -> mailbox_pb2.Mailbox:
         self.conversions += 1
         return mailbox_pb2.Mailbox(id=result[0])
+
+
+class UnavailableAuthenticator:
+    """Can't look any key up."""
+
+    async def authenticate(self, _metadata: Any, _peer: Any) -> Caller:
+        raise StorageUnavailable
+
+
+async def test_calls_that_fail_before_a_key_is_verified_are_logged_by_sample(logs: StringIO) -> None:
+    class Aborted(Exception):
+        pass
+
+    class Context(StubGrpcContext):
+        async def abort(self, *_: object) -> None:
+            raise Aborted
+
+    boundary = Boundary(
+        repository=cast(Repository, StubRepository()),
+        authenticator=cast(Authenticator[Any], UnavailableAuthenticator()),
+        clock=lambda: NOW,
+        admission=Admission(1),
+    )
+    rpcs = {method.name: Rpc(cast(Perform, None), lambda _result: mailbox_pb2.Mailbox()) for method in SERVICE.methods}
+    handler: Any = boundary.handlers(SERVICE, rpcs)[f"/{SERVICE.full_name}/GetMailbox"]
+    for _ in range(50):
+        with pytest.raises(Aborted):
+            await handler.stream_unary(None, Context())
+    lines = logs.getvalue()
+    assert '"event": "calls without a verified key"' in lines
+    assert '"event": "call",' not in lines
 
 
 def idempotency_of(context: CallContext) -> Idempotency:

@@ -116,7 +116,7 @@ async def test_calls_without_a_valid_key_are_counted_and_logged_by_sample(servic
     assert scrape_tests().increase(before, "postroom_calls_unauthenticated_total") == 20
     events = [json.loads(line)["event"] for line in logs.getvalue()[start:].splitlines()]
     assert "call" not in events
-    assert events.count("calls without a valid key") < 20
+    assert events.count("calls without a verified key") < 20
 
 
 async def test_an_unexpected_error_is_counted_as_internal(tenant: Tenant, monkeypatch: pytest.MonkeyPatch) -> None:

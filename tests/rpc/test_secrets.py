@@ -195,7 +195,7 @@ def found_in(text: str, secrets: list[str]) -> list[str]:
 async def test_no_log_line_contains_a_secret(session: Session, logs: StringIO) -> None:
     lines = [json.loads(line) for line in logs.getvalue().splitlines()]
     assert {line["code"] for line in lines if line["event"] == "call"} >= {"OK", "INTERNAL"}
-    assert any(line["event"] == "calls without a valid key" for line in lines)
+    assert any(line["event"] == "calls without a verified key" for line in lines)
     assert any("exception" in line for line in lines), "a traceback was logged"
     assert found_in(logs.getvalue(), session.passwords + session.secrets + session.private_keys) == []
     assert "$argon2id$" not in logs.getvalue()

@@ -64,7 +64,7 @@ CALLS_REFUSED = Counter(
 )
 CALLS_UNAUTHENTICATED = Counter(
     name="postroom_calls_unauthenticated_total",
-    help="Calls that failed without a valid key; one a second is logged.",
+    help="Calls that failed before a key was verified, as without a valid one; one a second is logged.",
     unit="calls",
     processes=SERVE,
 )

@@ -30,7 +30,6 @@ from postroomd.domain.errors import (
     Reason,
     StorageUnavailable,
     TooManyRequests,
-    Unauthenticated,
     Violation,
 )
 from postroomd.domain.policy import DEFAULT_QUOTAS, Quotas
@@ -98,7 +97,7 @@ class ResponseEncoder:
 
 
 def _unauthenticated_warning() -> RateLimitedWarning:
-    return RateLimitedWarning("calls without a valid key", CALLS_UNAUTHENTICATED.labels())
+    return RateLimitedWarning("calls without a verified key", CALLS_UNAUTHENTICATED.labels())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,7 +194,7 @@ class Boundary:
                     metrics.rejected(code.name)  # logged by sample
                 else:
                     metrics.completed(code.name, started)
-                    if isinstance(error, Unauthenticated):
+                    if caller is None and code is not grpc.StatusCode.INTERNAL:
                         self.unauthenticated.record()  # anyone could fill the log
                     else:
                         _log(caller, code.name, started, identify(grpc_context))
