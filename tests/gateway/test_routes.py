@@ -34,6 +34,13 @@ SURFACE = {  # RPC -> its main route
     "GetAlias": "GET /aliases/{alias_id}",
     "UpdateAlias": "PATCH /aliases/{alias_id}",
     "DeleteAlias": "DELETE /aliases/{alias_id}",
+    "CreateForwarding": "POST /forwardings",
+    "ListForwardings": "GET /forwardings",
+    "GetForwarding": "GET /forwardings/{forwarding_id}",
+    "UpdateForwarding": "PATCH /forwardings/{forwarding_id}",
+    "DeleteForwarding": "DELETE /forwardings/{forwarding_id}",
+    "GetMailboxForwarding": "GET /mailboxes/{mailbox_id}/forwarding",
+    "UpdateMailboxForwarding": "PATCH /mailboxes/{mailbox_id}/forwarding",
 }
 ADDITIONAL = {
     "CreateAlias": ["POST /mailboxes/{mailbox_id}/aliases"],
