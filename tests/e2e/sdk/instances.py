@@ -160,17 +160,16 @@ def running(directory: Path, database: Database, responses: ResponseLog, **setti
 
 
 def check_no_secret_leaked(instance: Instance, responses: ResponseLog) -> None:
-    """Check that no password or secret is in responses, output, logs or the database, except as the first start prints.
+    """Check that no password or secret is in responses, output, logs or the database.
 
-    The first start prints the SCW_ variables of the first key once.
+    The first start prints the SCW_ variables of the first key, but its secret goes to the file of --env-file only.
     """
-    exports = {f"export {name}={value}" for name, value in instance.environment.items()}
-    lines = instance.up.output.splitlines()
-    assert exports < set(lines)
-    other_lines = (line for line in lines if line not in exports)
-    visible = "\n".join([*other_lines, instance.up.log, *responses.texts]).encode()
+    secret_key = instance.environment["SCW_SECRET_KEY"]
+    exports = {f"export {name}={value}" for name, value in instance.environment.items() if value != secret_key}
+    assert exports < set(instance.up.output.splitlines())
+    visible = "\n".join([instance.up.output, instance.up.log, *responses.texts]).encode()
     stored = instance.database.raw_contents()
-    for secret in (PASSWORD_MARKER, *instance.secrets):
+    for secret in (PASSWORD_MARKER, secret_key, *instance.secrets):
         for form in (secret.encode(), secret.encode().hex().encode()):
             assert form not in visible
             assert form not in stored

@@ -96,7 +96,7 @@ class Errors:
             (
                 "mailboxes[4].local_part",
                 "format",
-                "must be ASCII letters, digits and !#$%&'*/=?^_`{|}~-. (SMTPUTF8, RFC 6531, is not supported)",
+                "must be ASCII letters, digits and !#$&'=?^_`{}~-. (SMTPUTF8, RFC 6531, is not supported)",
             ),
             ("mailboxes[4].password", "required", "must be set"),
             ("subscription_period", "constraint", "must be monthly or yearly"),
