@@ -1,6 +1,7 @@
 """Settings of the whole test run, and the fixtures that several packages share."""
 
 import os
+from collections.abc import Iterator
 
 import pytest
 
@@ -8,6 +9,15 @@ import pytest
 os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
 
 pytest_plugins = ["tests.support.databases", "tests.support.stores", "tests.support.internet"]
+
+
+@pytest.fixture(autouse=True)
+def umask() -> Iterator[None]:
+    """Restore the umask: commands that run in the process of the tests set a private one."""
+    previous = os.umask(0o022)
+    yield
+    os.umask(previous)
+
 
 SLOWEST_PACKAGE = "random_lifecycles"
 

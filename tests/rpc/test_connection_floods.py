@@ -11,6 +11,7 @@ import pytest
 from bench.attack.attackers import http2
 from tests.rpc.client import Tenant
 from tests.rpc.service import Service
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -122,5 +123,13 @@ async def test_connections_beyond_the_limit_are_closed_and_open_ones_go_on(servi
         for task in closing:
             task.cancel()
         assert (await tenant.domain()).id
-    async with connected(service) as connection:
-        await connection.frame_of(http2.SETTINGS)
+
+    async def accepts_another() -> bool:
+        try:
+            async with connected(service) as connection:
+                await connection.frame_of(http2.SETTINGS)
+        except (asyncio.IncompleteReadError, OSError):  # the service has not noticed the closed ones yet
+            return False
+        return True
+
+    await wait_until(accepts_another)

@@ -21,7 +21,7 @@ def built_by_field(mailbox: Mailbox) -> pb.Mailbox:
             stamp: Timestamp = getattr(message, field.name)
             stamp.SetInParent()
             stamp.FromDatetime(value)
-        elif field.enum_type:
+        elif field.enum_type and value is not None:  # a subscription has no period before its first payment
             setattr(message, field.name, field.enum_type.values_by_name[value.name].number)
         elif value is not None:
             setattr(message, field.name, value)
