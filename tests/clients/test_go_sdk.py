@@ -71,7 +71,8 @@ def _gateways(directory: Path) -> Iterator[Mapping[str, str]]:
         urls = {}
         for name, service in services.items():
             (directory / name).mkdir()
-            flags = ("--http-address=127.0.0.1:0", f"--grpc-address={service}", "--call-timeout-seconds=1")
+            # The deadline passes before the attempt to connect, of 1 s, is given up.
+            flags = ("--http-address=127.0.0.1:0", f"--grpc-address={service}", "--call-timeout-seconds=0.4")
             gateway = launch(directory / name, "gateway", *flags)
             cleanups.callback(terminate, gateway)
             urls[f"{name}_API_URL"] = f"http://{ready_address(gateway)}"
