@@ -95,7 +95,7 @@ class Recording:
 
 @dataclass
 class Client:
-    """A caller with an API key, the operator's systems, and the DNS; it records what is asked for with a label."""
+    """A caller with an API key, the operator's systems, and the DNS. Labelled responses are recorded."""
 
     session: aiohttp.ClientSession
     admin: "AdminServiceAsyncStub"

@@ -8,7 +8,7 @@ from postroom.v1alpha1 import mailbox_service_pb2
 from postroomd import __version__
 from postroomd.gateway.routes import Route, read_routes
 from tools.openapi.comments import Comments
-from tools.openapi.errors import error_responses, error_schemas, response_name
+from tools.openapi.errors import error_responses, error_schemas, references_to, response_name
 from tools.openapi.schemas import Schema, Schemas
 
 SERVICE = mailbox_service_pb2.DESCRIPTOR.services_by_name["MailboxService"]
@@ -114,7 +114,7 @@ def document(comments: Comments) -> dict[str, Any]:
             "parameters": {name: {"name": name, "in": "header", **value} for name, value in _PARAMETERS.items()},
             "headers": _HEADERS,
             "schemas": {**dict(sorted(schemas.components.items())), **error_schemas()},
-            "responses": error_responses(_headers("X-Request-Id", *_RATE_LIMITS)),
+            "responses": error_responses(references_to("X-Request-Id", *_RATE_LIMITS)),
         },
     }
 
@@ -211,13 +211,12 @@ def _success(route: Route, schemas: Schemas, *, is_read: bool) -> dict[str, Any]
         *([] if is_read else ["Idempotency-Replayed"]),
     ]
     if not route.response.fields:
-        return {"204": {"description": "Done.", "headers": _headers(*names)}}
+        return {"204": {"description": "Done.", "headers": references_to(*names)}}
     content = {"application/json": {"schema": schemas.response(route.response)}}
-    responses: dict[str, Any] = {"200": {"description": "Done.", "headers": _headers(*names), "content": content}}
+    responses: dict[str, Any] = {"200": {"description": "Done.", "headers": references_to(*names), "content": content}}
     if is_read and has_etag:
-        responses["304"] = {"description": "The resource is unchanged.", "headers": _headers("X-Request-Id", "ETag")}
+        responses["304"] = {
+            "description": "The resource is unchanged.",
+            "headers": references_to("X-Request-Id", "ETag"),
+        }
     return responses
-
-
-def _headers(*names: str) -> dict[str, Schema]:
-    return {name: {"$ref": f"#/components/headers/{name}"} for name in names}

@@ -126,7 +126,7 @@ def error_responses(headers: Mapping[str, Schema]) -> dict[str, Schema]:
     return {
         response_name(status): {
             "description": " ".join(ERROR_TYPES[kind].message for kind in kinds),
-            "headers": {**headers, **{name: _header(name) for name in _HEADERS.get(status, ())}},
+            "headers": {**headers, **references_to(*_HEADERS.get(status, ()))},
             "content": {
                 "application/json": {
                     "schema": _one_of([{"$ref": f"#/components/schemas/{_name(kind)}"} for kind in kinds]),
@@ -151,8 +151,9 @@ def _one_of(schemas: list[Schema]) -> Schema:
     return schemas[0] if len(schemas) == 1 else {"oneOf": schemas}
 
 
-def _header(name: str) -> Schema:
-    return {"$ref": f"#/components/headers/{name}"}
+def references_to(*names: str) -> dict[str, Schema]:
+    """Return references to the components of response headers."""
+    return {name: {"$ref": f"#/components/headers/{name}"} for name in names}
 
 
 def _example(kind: str) -> Schema:

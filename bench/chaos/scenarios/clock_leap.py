@@ -27,7 +27,7 @@ INTERVAL = {"POSTROOM_WORKER_INTERVAL_SECONDS": "0.02"}
 
 
 async def run(harness: ChaosHarness, count: int) -> Outcome:
-    """Let the clock leap and return `count` times, then once more for good."""
+    """Let the clock leap and return `count` times, then leap once more and stay."""
     clock = harness.directory / "clock"
     set_clock(clock, timedelta(0))
     service, worker = (harness.process_with_clock(name, clock, **INTERVAL) for name in ("serve", "worker"))

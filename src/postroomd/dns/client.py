@@ -28,7 +28,7 @@ class LookupFailed(Exception):
 
 
 class LookupRejected(LookupFailed):
-    """A limit of ours rejected the query: no server is at fault, and none has been asked."""
+    """The query was rejected by a local limit before it was sent; no server is at fault."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -179,7 +179,8 @@ def apply_settings(forwarding: Forwarding, policy: LifecyclePolicy, now: datetim
 def _request_update(forwarding: Forwarding, policy: LifecyclePolicy) -> Forwarding:
     """Return the forwarding with its change requested of the mail platform, in place of what was requested before.
 
-    Unchanged if nothing has to be requested: the platform has not been told of the forwarding, or there is none.
+    Unchanged if nothing has to be requested: the platform was never asked to provision the forwarding, or there is no
+    platform.
     """
     status = F.UPDATING if forwarding.status is F.READY else forwarding.status
     if status is not forwarding.status:

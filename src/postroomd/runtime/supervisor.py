@@ -187,7 +187,7 @@ class _Supervisor:
                 await _wait_until_ready(connectable(http_address), tls=tls)
             clock = await self._serve_clock()
             environment = await self._environment(repository, api_url(http_address, tls=tls))
-        # The file is written last: whoever waits for it finds the addresses printed.
+        # The file is written last, so that a process that waits for it finds the addresses printed.
         _print_start(
             withheld(environment) if self._env_file else environment,
             [

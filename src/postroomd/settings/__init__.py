@@ -5,12 +5,11 @@ takes precedence. The command-line options and the README's table are generated 
 `python -m postroomd.settings` prints the table.
 """
 
-from postroomd.settings.fields import POSTGRESQL_PREFIX, SQLITE_PREFIX, DatabaseUrl, Settings, UpSettings
+from postroomd.settings.fields import POSTGRESQL_PREFIX, SQLITE_PREFIX, DatabaseUrl, Settings, UpSettings, flag
 from postroomd.settings.loading import (
     InvalidSetting,
     default_text,
     fields_of,
-    flag,
     load_settings,
     markdown_table,
     variable,

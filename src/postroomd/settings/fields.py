@@ -550,13 +550,13 @@ class Settings(BaseSettings):
         for certificate in ("tls_cert", "grpc_tls_cert", "http_tls_cert"):
             key = certificate.removesuffix("cert") + "key"
             if (getattr(self, certificate) is None) != (getattr(self, key) is None):
-                raise ValueError(f"{_flag(certificate)} and {_flag(key)} belong together: set both or neither")
+                raise ValueError(f"{flag(certificate)} and {flag(key)} belong together: set both or neither")
         for option, needed in (
             ("tls_client_ca", "tls_cert"),
             ("http_tls_client_ca", "http_tls_cert"),
         ):
             if getattr(self, option) is not None and getattr(self, needed) is None:
-                raise ValueError(f"{_flag(option)} needs {_flag(needed)}: client certificates are part of TLS")
+                raise ValueError(f"{flag(option)} needs {flag(needed)}: client certificates are part of TLS")
         return self
 
     def lifecycle_policy(self) -> LifecyclePolicy:
@@ -600,8 +600,9 @@ class Settings(BaseSettings):
         return Path(self.database_url.get_secret_value().removeprefix(SQLITE_PREFIX))
 
 
-def _flag(name: str) -> str:
-    return f"--{name.replace('_', '-')}"
+def flag(name: str) -> str:
+    """Return the command-line flag of a setting."""
+    return "--" + name.replace("_", "-")
 
 
 class UpSettings(Settings):

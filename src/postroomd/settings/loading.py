@@ -7,16 +7,11 @@ from pydantic import SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 
 from postroomd.durations import format_duration
-from postroomd.settings.fields import PREFIX, Settings, UpSettings
+from postroomd.settings.fields import PREFIX, Settings, UpSettings, flag
 
 
 class InvalidSetting(ValueError):
     """A setting or argument is invalid. The text names its flag or variable and never contains its value."""
-
-
-def flag(name: str) -> str:
-    """Return the command-line flag of a setting."""
-    return "--" + name.replace("_", "-")
 
 
 def variable(name: str) -> str:

@@ -1,7 +1,7 @@
 """What isolates tenants on PostgreSQL, and makes their searches fast: how it is verified, and how it is restored.
 
 A role belongs to a cluster, not to a database. A dump that is restored into another cluster has no role for tenants,
-and therefore neither its grants nor the policies for it; whoever restores it may also leave out owners and indexes.
+and therefore neither its grants nor the policies for it; a restore may also leave out owners and indexes.
 """
 
 from collections.abc import Iterator, Sequence
