@@ -97,6 +97,11 @@ def upper(code: str) -> str:
     return code.upper().replace("_", "").replace(" ", "")
 
 
+def test_a_missing_toolchain_is_an_error() -> None:
+    with pytest.raises(AssertionError, match="the odd example needs no-such-compiler: install the toolchain"):
+        build(Client("odd", "odd", (), ("sh", "no-such-compiler"), (("sh", "-c", "exit 0"),)))
+
+
 def test_text_of_a_request_has_its_password(client: Client, service: TlsService) -> None:
     # As docs/clients.md warns, despite `debug_redact` in the contract.
     assert PASSWORD in run(client, service, "text")
