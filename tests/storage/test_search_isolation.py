@@ -30,7 +30,7 @@ FOREIGN_AND_ABSENT = [
     ("bigcorp.", "bigcorq."),
     ("corp", "corq"),
     ("orp.exam", "orq.exam"),  # the tenant has most of its trigrams
-    ("e staff", "e stafg"),
+    ("bigcorp clerk", "bigcorq clerk"),
     ("ig", "iq"),
     ("g", "q"),
 ]
@@ -53,7 +53,8 @@ async def fill(repository: Repository, raw: AsyncEngine, owner: Tenant, name: st
             )
             copies = [row | {"id": new_id(), column: text.format(number)} for number in range(rows)]
             if table is t.mailboxes:
-                copies = [copy | {"folded_name": f"{text.format(number)} staff"} for number, copy in enumerate(copies)]
+                clerks = f"{name.partition('.')[0]} clerk"
+                copies = [copy | {"folded_name": f"{clerks} {number}"} for number, copy in enumerate(copies)]
             await connection.execute(insert(table), copies)
 
 

@@ -566,7 +566,7 @@ Index("ix_domains_project_id", domains.c.project_id)
 
 SEARCHED = ((mailboxes, "email"), (mailboxes, "folded_name"), (domains, "name"))
 """Columns that are searched by substring. PostgreSQL has a trigram index of each, SQLite one of each table (migrations
-0008 and 0014)."""
+0008 and 0015)."""
 
 SEARCHED_NAMES = tuple((table.name, column) for table, column in SEARCHED)
 

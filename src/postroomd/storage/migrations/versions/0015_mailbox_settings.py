@@ -9,8 +9,8 @@ from collections.abc import Iterator
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0014"
-down_revision = "0013"
+revision = "0015"
+down_revision = "0014"
 
 OCTETS = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
 SWITCHES = ("login_disabled", "sending_disabled", "receiving_disabled")
