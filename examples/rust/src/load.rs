@@ -48,7 +48,7 @@ async fn work(client: &Client, mailbox_id: &str, progress: &Progress) {
         let request = CreateAliasRequest {
             mailbox_id: mailbox_id.into(),
             local_part: format!("alias{number}"),
-            description: None,
+            ..Default::default()
         };
         let key = format!("rust-load-{number}");
         let call = async |request| client.clone().create_alias(request).await;

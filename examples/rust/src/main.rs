@@ -84,7 +84,7 @@ async fn session(client: Client) -> Result<(), Error> {
 
 async fn create_domain(client: &Client, name: &str) -> Result<Domain, Error> {
     let project_id = var("SCW_DEFAULT_PROJECT_ID").unwrap_or_default();
-    let request = CreateDomainRequest { name: name.into(), project_id };
+    let request = CreateDomainRequest { name: name.into(), project_id, ..Default::default() };
     // The key is derived from the purpose: a program that crashed and starts again repeats the call, and its effect
     // happens once.
     let key = format!("create-{name}");
@@ -216,7 +216,11 @@ pub fn batch<T: Into<String>>(
 ) -> BatchCreateMailboxesRequest {
     let mailboxes = local_parts
         .into_iter()
-        .map(|local_part| MailboxParameters { local_part: local_part.into(), password: PASSWORD.into() })
+        .map(|local_part| MailboxParameters {
+            local_part: local_part.into(),
+            password: PASSWORD.into(),
+            ..Default::default()
+        })
         .collect();
     BatchCreateMailboxesRequest { domain_id: domain_id.into(), mailboxes, ..Default::default() }
 }
