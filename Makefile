@@ -122,11 +122,14 @@ lock: $(VENV)/.dev  ## Pin the newest versions that pyproject.toml allows, with 
 	UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 \
 		--generate-hashes --no-emit-index-url --no-emit-package postroom-client --group build --output-file requirements.lock pyproject.toml
 	UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 \
-		--generate-hashes --no-emit-index-url --no-emit-package postroom-client --constraint requirements.lock --group build --group test --group check \
+		--generate-hashes --no-emit-index-url --no-emit-package postroom-client --constraint requirements.lock --extra otel --group build --group test --group check \
 		--output-file requirements-dev.lock pyproject.toml
 	UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 \
 		--generate-hashes --no-emit-index-url --no-emit-package postroom-client --constraint requirements-dev.lock --group bench \
 		--output-file requirements-bench.lock pyproject.toml
+	UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 \
+		--generate-hashes --no-emit-index-url --no-emit-package postroom-client --constraint requirements-dev.lock --group web \
+		--output-file requirements-web.lock
 	UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 \
 		--generate-hashes --no-emit-index-url --group clients/python/pyproject.toml:gen --output-file requirements-gen.lock
 

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from aiohttp import web
 from google.protobuf.descriptor import ServiceDescriptor
@@ -17,6 +18,9 @@ from postroomd.gateway.handler import Gateway
 from postroomd.gateway.http_server import listen, open_server
 from postroomd.observability.metrics import HTTP_CONNECTIONS, sampling
 from postroomd.tls import PemFiles, Reloading, http_context
+
+if TYPE_CHECKING:
+    from postroomd.observability.tracing import Tracer
 
 SERVICES: Sequence[ServiceDescriptor] = tuple(mailbox_service_pb2.DESCRIPTOR.services_by_name.values())
 # Time for open connections to close after the drain. The drain comes first: aiohttp stops reading bodies at this point.
@@ -82,14 +86,14 @@ class GatewayConfig:
 
 @asynccontextmanager
 async def open_gateway(
-    config: GatewayConfig, services: Sequence[ServiceDescriptor] = SERVICES
+    config: GatewayConfig, services: Sequence[ServiceDescriptor] = SERVICES, tracer: "Tracer | None" = None
 ) -> AsyncIterator[tuple[Gateway, web.Server]]:
     """Compile the routes of `services`, open the gRPC channel and create the HTTP server, without listening yet.
 
     On exit, the remaining requests are answered or cancelled before the channel is closed. Raises UnsupportedContract
     and CertificateError.
     """
-    gateway = Gateway(services, config.endpoint_options, config.max_requests, config.cors_origins)
+    gateway = Gateway(services, config.endpoint_options, config.max_requests, config.cors_origins, tracer)
     async with AsyncExitStack() as stack:
         security = None
         if config.grpc_tls is not None:
@@ -107,9 +111,10 @@ async def open_gateway(
         if security is not None:
             await stack.enter_async_context(security.certificates.watching())
         gateway.connect(channel)
+        handle = gateway.handle if tracer is None else gateway.handle_traced
         yield (
             gateway,
-            await stack.enter_async_context(open_server(gateway.handle, config.max_body_bytes, SHUTDOWN_SECONDS)),
+            await stack.enter_async_context(open_server(handle, config.max_body_bytes, SHUTDOWN_SECONDS)),
         )
 
 
@@ -121,6 +126,7 @@ async def run_gateway(
     *,
     reuse_port: bool = False,
     services: Sequence[ServiceDescriptor] = SERVICES,
+    tracer: "Tracer | None" = None,
 ) -> None:
     """Serve until `stop` is set, then drain.
 
@@ -130,7 +136,7 @@ async def run_gateway(
     listener, waits up to `drain_seconds` for requests in progress, and cancels the rest.
     """
     async with AsyncExitStack() as stack:
-        gateway, server = await stack.enter_async_context(open_gateway(config, services))
+        gateway, server = await stack.enter_async_context(open_gateway(config, services, tracer))
         table = ConnectionTable(config.connection_limits)
         tls = None
         if config.tls is not None:

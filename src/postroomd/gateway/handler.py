@@ -5,7 +5,7 @@ import time
 import traceback
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from aiohttp import hdrs, web
 from google.protobuf.descriptor import ServiceDescriptor
@@ -16,9 +16,9 @@ from postroomd.gateway.body import BodyReader
 from postroomd.gateway.channel import ServiceChannel
 from postroomd.gateway.connections import Connection
 from postroomd.gateway.cors import Cors
-from postroomd.gateway.endpoints import Endpoint, EndpointOptions, IncomingRequest, RpcEndpoint
+from postroomd.gateway.endpoints import Endpoint, EndpointOptions, IncomingRequest, RpcEndpoint, TracedRpcEndpoint
 from postroomd.gateway.errors import RequestError, error_response, internal_error
-from postroomd.gateway.metrics import HttpMetrics
+from postroomd.gateway.metrics import METHODS, OTHER_METHOD, HttpMetrics
 from postroomd.gateway.probes import Liveness, Readiness
 from postroomd.gateway.responses import error_to_http
 from postroomd.gateway.routes import Match, MethodNotAllowed, RouteTable, read_routes
@@ -27,7 +27,11 @@ from postroomd.gateway.violations import printable
 from postroomd.observability.logs import RateLimitedWarning, get_logger
 from postroomd.observability.metrics import REQUESTS_REFUSED
 
+if TYPE_CHECKING:
+    from postroomd.observability.tracing import Span, Tracer
+
 CLIENT_CLOSED_REQUEST = 499  # in logs and metrics only: the client is gone
+LIVENESS_PATH, READINESS_PATH = "/healthz", "/readyz"
 _SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
 
 logger = get_logger()
@@ -52,6 +56,7 @@ class Gateway:
         options: EndpointOptions,
         max_requests: int = 128,
         cors_origins: Collection[str] = (),
+        tracer: "Tracer | None" = None,
     ) -> None:
         """Compile the routes. Raises UnsupportedContract, for example for two equal routes.
 
@@ -66,15 +71,17 @@ class Gateway:
             "requests refused", REQUESTS_REFUSED.labels()
         )  # by the gateway or by the service
         self._metrics = HttpMetrics()
+        self._tracer = tracer
         self._table = RouteTable[Endpoint]()
-        self._add("GET", "/healthz", Liveness())
-        self._add("GET", "/readyz", Readiness())
+        self._add("GET", LIVENESS_PATH, Liveness())
+        self._add("GET", READINESS_PATH, Readiness())
         self._add("GET", "/openapi.json", StaticFile("openapi.json", "application/json"))
         bodies = BodyReader(options.body)
+        rpc_endpoint = RpcEndpoint if tracer is None else TracedRpcEndpoint
         read_slots, change_slots = Slots(max_requests), Slots(max_requests)
         for route in read_routes(services):
             slots = read_slots if route.http_method in _SAFE_METHODS else change_slots
-            endpoint = RpcEndpoint(route, bodies, slots, options.call_timeout_seconds)
+            endpoint = rpc_endpoint(route, bodies, slots, options.call_timeout_seconds)
             self._add(route.http_method, route.template, endpoint)
 
     def _add(self, http_method: str, template: str, endpoint: Endpoint) -> None:
@@ -92,14 +99,24 @@ class Gateway:
         if self._in_progress:
             await self._idle.wait()
 
-    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+    async def handle_traced(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Return the response of one request, within a span unless it is a probe."""
+        if self._tracer is None or request.rel_url.raw_path in {LIVENESS_PATH, READINESS_PATH}:
+            return await self.handle(request)
+        method = request.method if request.method in METHODS else OTHER_METHOD
+        received = ((name.lower(), value) for name, value in request.headers.items())
+        with self._tracer.server_span(method, received, {"http.request.method": method}) as span:
+            span.begin_logging()
+            return await self.handle(request, span)
+
+    async def handle(self, request: web.BaseRequest, span: "Span | None" = None) -> web.StreamResponse:
         """Return the response of one request; raises nothing but CancelledError."""
         started = time.perf_counter()
         request_id = headers.request_id(request)
         outcome = Outcome()
         self._in_progress += 1
         try:
-            response = await self._respond(request, request_id, outcome)
+            response = await self._respond(request, request_id, outcome, span)
         except (
             asyncio.CancelledError
         ):  # the client disconnected, or the drain timed out; the gRPC call is cancelled too
@@ -117,12 +134,16 @@ class Gateway:
             if self._draining and not self._in_progress:
                 self._idle.set()
             self._metrics.observe(request.method, outcome.route, outcome.status, started)
+            if span is not None:
+                _describe(span, request, request_id, outcome)
             if outcome.status == TOO_MANY_REQUESTS.status:
                 self._refused.record()
             else:
                 _log(request, request_id, outcome, started)
 
-    async def _respond(self, request: web.BaseRequest, request_id: str, outcome: Outcome) -> web.Response:
+    async def _respond(
+        self, request: web.BaseRequest, request_id: str, outcome: Outcome, span: "Span | None"
+    ) -> web.Response:
         connection = cast(Connection, request.protocol)
         try:
             match = self._find(request, outcome)
@@ -135,7 +156,7 @@ class Gateway:
             if connection.probes_only and not match.endpoint.is_probe:
                 raise RequestError(TOO_MANY_REQUESTS)
             client_address = connection.client_address(request)
-            incoming = IncomingRequest(request, match.captured, request_id, client_address)
+            incoming = IncomingRequest(request, match.captured, request_id, client_address, span)
             return await match.endpoint.respond(incoming)
         except RequestError as failure:
             error = failure.response
@@ -158,6 +179,16 @@ class Gateway:
             raise RequestError(error_response("not_found", resource="route", resource_id=printable(raw_path)))
         outcome.route = match.template
         return match
+
+
+def _describe(span: "Span", request: web.BaseRequest, request_id: str, outcome: Outcome) -> None:
+    """Set name and attributes of a request's span. Its path may hold addresses, and is left out."""
+    method = request.method if request.method in METHODS else OTHER_METHOD
+    attributes = {"postroom.request_id": request_id}
+    if outcome.route:
+        attributes["http.route"] = outcome.route
+    span.update(attributes, f"{method} {outcome.route}".rstrip())
+    span.complete_http(outcome.status)
 
 
 def _log(request: web.BaseRequest, request_id: str, outcome: Outcome, started: float) -> None:

@@ -8,6 +8,7 @@ from postroomd.gateway.app import GatewayConfig, run_gateway
 from postroomd.net import join_address, split_address, split_list
 from postroomd.runtime.errors import listen_error
 from postroomd.runtime.security import channel_files, gateway_files, require_secure
+from postroomd.runtime.tracing import tracing
 from postroomd.settings import Settings
 
 
@@ -45,6 +46,7 @@ async def run(settings: Settings, stop: asyncio.Event, ready: Callable[..., None
         ready(join_address(host, bound_port))
 
     try:
-        await run_gateway(config, (host, port), stop, on_ready, reuse_port=settings.processes > 1)
+        async with tracing(settings, "gateway") as tracer:
+            await run_gateway(config, (host, port), stop, on_ready, reuse_port=settings.processes > 1, tracer=tracer)
     except OSError as error:
         raise listen_error("HTTP", join_address(host, port), error) from error

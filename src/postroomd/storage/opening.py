@@ -34,13 +34,14 @@ async def open_repository(
     isolation: str | None = None,
     replica: ReplicaUrl | None = None,
     statement_timeout_seconds: float = 0,
+    traced: bool = False,
 ) -> Repository:
     """Open the repository over the database at `url`: sqlite+aiosqlite:///PATH or postgresql+asyncpg://….
 
     `owner` is the one process that checkpoints an SQLite file: it holds the lock of the service. A `worker` waits for
     checkpoints before it writes more. `isolation` overrides the default isolation level of
-    a PostgreSQL server, which cancels statements after `statement_timeout_seconds`; 0 for never. Raises
-    StorageUnavailable.
+    a PostgreSQL server, which cancels statements after `statement_timeout_seconds`; 0 for never. If `traced`, the
+    statements of calls that have a span get spans below it. Raises StorageUnavailable.
     """
     database = open_database(
         url,
@@ -50,6 +51,7 @@ async def open_repository(
         isolation=isolation,
         replica=replica,
         statement_timeout_seconds=statement_timeout_seconds,
+        traced=traced,
     )
     repository = SqlRepository(database)
     try:
@@ -73,6 +75,7 @@ def open_database(
     isolation: str | None = None,
     replica: ReplicaUrl | None = None,
     statement_timeout_seconds: float = 0,
+    traced: bool = False,
 ) -> Database:
     """Return the database at `url`, which connects on first use. Needs a running event loop."""
     driver = driver_for(url)
@@ -86,7 +89,14 @@ def open_database(
         isolation=isolation,
         statement_timeout_seconds=timeout,
     )
+    database = _traced_database() if traced else Database
     if replica is None:
-        return Database(engines)
+        return database(engines)
     replica_engines = open_engines(replica.url, owner=False, pool_size=pool_size, statement_timeout_seconds=timeout)
-    return Database(engines, replica=Replica(replica_engines, engines, replica.max_staleness_seconds))
+    return database(engines, replica=Replica(replica_engines, engines, replica.max_staleness_seconds))
+
+
+def _traced_database() -> type[Database]:
+    from postroomd.storage.traced_database import TracedDatabase  # needs OpenTelemetry
+
+    return TracedDatabase
