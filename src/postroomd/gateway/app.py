@@ -51,6 +51,7 @@ class GatewayConfig:
     min_body_rate: int = 1_024  # bytes per second
     write_timeout_seconds: float = 30.0
     call_timeout_seconds: float = 30.0
+    rejection_delay_seconds: float = 0.5
     drain_seconds: float = 10.0
     cors_origins: Collection[str] = ()
     trusted_proxies: Collection[str] = ()  # networks in CIDR notation
@@ -69,7 +70,7 @@ class GatewayConfig:
     def endpoint_options(self) -> EndpointOptions:
         """Options of the endpoints."""
         body = BodyLimits(self.body_timeout_seconds, self.min_body_rate, BODY_GRACE_SECONDS)
-        return EndpointOptions(self.call_timeout_seconds, body)
+        return EndpointOptions(self.call_timeout_seconds, self.rejection_delay_seconds, body)
 
     @property
     def connection_limits(self) -> ConnectionLimits:

@@ -81,7 +81,7 @@ class Gateway:
         read_slots, change_slots = Slots(max_requests), Slots(max_requests)
         for route in read_routes(services):
             slots = read_slots if route.http_method in _SAFE_METHODS else change_slots
-            endpoint = rpc_endpoint(route, bodies, slots, options.call_timeout_seconds)
+            endpoint = rpc_endpoint(route, bodies, slots, options)
             self._add(route.http_method, route.template, endpoint)
 
     def _add(self, http_method: str, template: str, endpoint: Endpoint) -> None:

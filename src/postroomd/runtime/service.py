@@ -36,6 +36,7 @@ from postroomd.rpc.health import Health
 from postroomd.rpc.mailboxes import MailboxServicer
 from postroomd.rpc.rate_limits import RateLimits
 from postroomd.rpc.reflection import reflection_handlers
+from postroomd.rpc.rejections import Rejections
 from postroomd.rpc.searches import SearchLimits
 from postroomd.rpc.server import Handlers, Server
 from postroomd.runtime.database_locks import database_lock
@@ -114,12 +115,13 @@ async def serve(settings: Settings, stop: asyncio.Event, ready: Callable[..., No
         cleanups.callback(hashing.pool.close)
 
         secret = settings.gateway_secret.get_secret_value() if settings.gateway_secret else None
+        addresses = ClientAddresses(secret)
         authenticator = Authenticator(
             repository.tenancy.find_key,
             tenant_caller,
             now,
             settings.key_cache_seconds,
-            ClientAddresses(secret).address_of,
+            addresses.address_of,
         )
         names = ["", SERVICE.full_name, *([ADMIN_SERVICE.full_name] if settings.admin_address else [])]
         health = Health(names)
@@ -130,6 +132,7 @@ async def serve(settings: Settings, stop: asyncio.Event, ready: Callable[..., No
             clock=now,
             admission=admissions[0],
             rate_limits=RateLimits(settings.rate_limit, settings.organization_rate_limit),
+            rejections=Rejections(addresses.is_gateway),
             client_certificates=settings.tls_client_ca is not None,
             refuses_calls=lambda: health.calls_refused,
             quotas=settings.quotas(),
