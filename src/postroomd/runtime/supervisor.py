@@ -39,6 +39,10 @@ from postroomd.storage.protocols.repository import Repository
 KILL_MARGIN_SECONDS = 2.0  # after drain_seconds
 READY_TIMEOUT_SECONDS = 60.0
 READY_POLL_SECONDS = 0.02
+EXISTING_KEYS = (
+    "The database has API keys, whose secrets were printed once: `postroom organizations list` and"
+    " `postroom keys create --organization-id ID` get another one"
+)
 
 log = get_logger(__name__)
 
@@ -192,6 +196,7 @@ class _Supervisor:
             withheld(environment) if self._env_file else environment,
             [
                 *([f"All variables are written to {self._env_file}"] if self._env_file else []),
+                *([] if SECRET in environment else [EXISTING_KEYS]),
                 f"gRPC listens on {bound}",
                 f"REST listens on {http_address}",
                 *(f"The admin service listens on {address}" for address in admin),
