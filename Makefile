@@ -5,6 +5,7 @@ BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --quiet
 PROTOS = $(shell cd protos && find postroom -name '*.proto' | sort)
 GOOGLEAPIS = $(shell $(BIN)/python -c 'import pathlib, google.rpc.status_pb2 as m; print(pathlib.Path(m.__file__).parents[2])')
+PACKAGES := v1alpha1 admin gateway
 PROTOC = $(BIN)/python -m grpc_tools.protoc -I protos
 CLIENT := clients/python/src
 GEN_VENV := .cache/gen-venv
@@ -12,7 +13,7 @@ GEN_PROTOC = $(GEN_VENV)/bin/python -m grpc_tools.protoc -I protos
 DESCRIPTORS := dist/postroom.binpb
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-attack test-clients check lint types imports proto-lint promise descriptors openapi openapi-check gen gen-check wheels diagram compiled soak fuzz fuzz-openapi chaos attack bench sbom audit lock clean
+.PHONY: help run test test-attack test-clients test-web check lint types imports proto-lint promise descriptors openapi openapi-check gen gen-check wheels diagram compiled soak fuzz fuzz-openapi chaos attack bench sbom audit lock clean
 .DELETE_ON_ERROR:
 
 help:  ## List the targets
@@ -29,6 +30,9 @@ test-attack: $(VENV)/.dev compiled  ## Run samples of `make attack` and `make fu
 
 test-clients: $(VENV)/.dev  ## Test with the official Go SDK and the installed wheels; needs Go and PyPI
 	$(BIN)/python -m pytest -n 0 tests/clients
+
+test-web: $(VENV)/.web  ## Test the reference page in Chromium, which apt-get install chromium provides; SCREENSHOT=1 renews docs/reference.png
+	POSTROOM_SCREENSHOT=$(SCREENSHOT) $(BIN)/python -m pytest -n 0 tests/web
 
 soak: $(VENV)/.dev  ## Run many random lifecycles: EXAMPLES=5000 takes about an hour
 	POSTROOM_SOAK_EXAMPLES=$(or $(EXAMPLES),5000) $(BIN)/python -m pytest tests/worker/random_lifecycles
@@ -80,15 +84,15 @@ gen: $(GEN_VENV)/.gen  ## Regenerate the Python stubs in clients/python
 gen-check: $(GEN_VENV)/.gen  ## Check that the committed stubs are current
 	@rm -rf .cache/gen && mkdir -p .cache/gen/postroom/client
 	$(call generate,.cache/gen)
-	for part in v1alpha1 admin client/service_config.json; do \
+	for part in $(PACKAGES) client/service_config.json; do \
 		diff -r --exclude=__pycache__ .cache/gen/postroom/$$part $(CLIENT)/postroom/$$part || exit 1; done
 
 define generate
-	rm -rf $(1)/postroom/v1alpha1 $(1)/postroom/admin
+	rm -rf $(addprefix $(1)/postroom/,$(PACKAGES))
 	PATH="$(GEN_VENV)/bin:$$PATH" $(GEN_PROTOC) --python_out=$(1) --mypy_out=quiet:$(1) $(PROTOS)
 	PATH="$(GEN_VENV)/bin:$$PATH" $(GEN_PROTOC) --grpc_python_out=$(1) --mypy_grpc_out=quiet:$(1) \
 		$(filter %_service.proto,$(PROTOS))
-	for package in $$(find $(1)/postroom/v1alpha1 $(1)/postroom/admin -type d); do touch $$package/__init__.py; done
+	for package in $$(find $(addprefix $(1)/postroom/,$(PACKAGES)) -type d); do touch $$package/__init__.py; done
 	cp protos/service_config.json $(1)/postroom/client/
 endef
 
@@ -148,6 +152,10 @@ $(VENV)/.dev: requirements-dev.lock $(VENV)/.run | $(VENV)/bin/python
 
 $(VENV)/.bench: requirements-bench.lock $(VENV)/.dev | $(VENV)/bin/python
 	$(PIP_INSTALL) --require-hashes -r requirements-bench.lock
+	@touch $@
+
+$(VENV)/.web: requirements-web.lock $(VENV)/.dev | $(VENV)/bin/python
+	$(PIP_INSTALL) --require-hashes -r requirements-web.lock
 	@touch $@
 
 $(GEN_VENV)/.gen: requirements-gen.lock

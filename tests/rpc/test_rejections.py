@@ -74,7 +74,7 @@ async def test_a_rejected_call_holds_no_slot_while_it_waits() -> None:
     admission, delays = Admission(1), direct()
     boundary: Any = Boundary(
         repository=StubRepository(),  # type: ignore[arg-type]
-        authenticator=StubAuthenticator(),  # type: ignore[arg-type]
+        authenticator=StubAuthenticator(),
         clock=lambda: NOW,
         admission=admission,
         rejections=delays,
@@ -91,7 +91,7 @@ async def test_a_rejected_call_holds_no_slot_while_it_waits() -> None:
     at_once = direct(0.0)
     boundary = Boundary(
         repository=StubRepository(),  # type: ignore[arg-type]
-        authenticator=StubAuthenticator(),  # type: ignore[arg-type]
+        authenticator=StubAuthenticator(),
         clock=lambda: NOW,
         admission=admission,
         rejections=at_once,

@@ -3,7 +3,7 @@
 import asyncio
 import time
 import traceback
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
@@ -20,6 +20,7 @@ from postroomd.gateway.endpoints import Endpoint, EndpointOptions, IncomingReque
 from postroomd.gateway.errors import RequestError, error_response, internal_error
 from postroomd.gateway.metrics import METHODS, OTHER_METHOD, HttpMetrics
 from postroomd.gateway.probes import Liveness, Readiness
+from postroomd.gateway.reference_page import reference_page
 from postroomd.gateway.responses import error_to_http
 from postroomd.gateway.routes import Match, MethodNotAllowed, RouteTable, read_routes
 from postroomd.gateway.static import StaticFile
@@ -47,22 +48,37 @@ class Outcome:
     type: str = ""
 
 
+def api_endpoints(
+    services: Iterable[ServiceDescriptor], options: EndpointOptions, max_requests: int = 128, *, traced: bool = False
+) -> Iterator[tuple[str, str, Endpoint]]:
+    """Yield the endpoints of the services' RPCs and those of the gateway itself. Raises UnsupportedContract.
+
+    `max_requests` limits reads in progress, and separately changes in progress: changes may wait long for password
+    hashes, and must not make reads fail. Probes are exempt. A request counts once its body has arrived.
+    """
+    yield "GET", LIVENESS_PATH, Liveness()
+    yield "GET", READINESS_PATH, Readiness()
+    yield "GET", "/openapi.json", StaticFile("openapi.json", "application/json")
+    for path, file in reference_page():
+        yield "GET", path, file
+    bodies = BodyReader(options.body)
+    rpc_endpoint = TracedRpcEndpoint if traced else RpcEndpoint
+    read_slots, change_slots = Slots(max_requests), Slots(max_requests)
+    for route in read_routes(services):
+        slots = read_slots if route.http_method in _SAFE_METHODS else change_slots
+        yield route.http_method, route.template, rpc_endpoint(route, bodies, slots, options)
+
+
 class Gateway:
-    """Routes of the services, and the requests in progress."""
+    """Routes to endpoints, and the requests in progress."""
 
     def __init__(
         self,
-        services: Iterable[ServiceDescriptor],
-        options: EndpointOptions,
-        max_requests: int = 128,
+        endpoints: Iterable[tuple[str, str, Endpoint]],
         cors_origins: Collection[str] = (),
         tracer: "Tracer | None" = None,
     ) -> None:
-        """Compile the routes. Raises UnsupportedContract, for example for two equal routes.
-
-        `max_requests` limits reads in progress, and separately changes in progress: changes may wait long for password
-        hashes, and must not make reads fail. Probes are exempt. A request counts once its body has arrived.
-        """
+        """Serve endpoints, each with its HTTP method and path template. Raises UnsupportedContract for equal routes."""
         self._draining = False  # once set, each response closes its connection
         self._idle = asyncio.Event()  # set once no request is in progress during the drain
         self._in_progress = 0  # requests, those whose body is arriving included
@@ -73,20 +89,9 @@ class Gateway:
         self._metrics = HttpMetrics()
         self._tracer = tracer
         self._table = RouteTable[Endpoint]()
-        self._add("GET", LIVENESS_PATH, Liveness())
-        self._add("GET", READINESS_PATH, Readiness())
-        self._add("GET", "/openapi.json", StaticFile("openapi.json", "application/json"))
-        bodies = BodyReader(options.body)
-        rpc_endpoint = RpcEndpoint if tracer is None else TracedRpcEndpoint
-        read_slots, change_slots = Slots(max_requests), Slots(max_requests)
-        for route in read_routes(services):
-            slots = read_slots if route.http_method in _SAFE_METHODS else change_slots
-            endpoint = rpc_endpoint(route, bodies, slots, options)
-            self._add(route.http_method, route.template, endpoint)
-
-    def _add(self, http_method: str, template: str, endpoint: Endpoint) -> None:
-        self._table.add(http_method, template, endpoint)
-        self._metrics.register(http_method, template)
+        for http_method, template, endpoint in endpoints:
+            self._table.add(http_method, template, endpoint)
+            self._metrics.register(http_method, template)
 
     def connect(self, channel: ServiceChannel) -> None:
         """Set the channel of every endpoint."""

@@ -36,7 +36,7 @@ from postroomd.domain.policy import DEFAULT_QUOTAS, Quotas
 from postroomd.observability.logs import LOGGED_CALL, RateLimitedWarning, get_logger
 from postroomd.observability.metrics import CALLS_UNAUTHENTICATED
 from postroomd.rpc.admission import Admission
-from postroomd.rpc.authentication import Authenticator, Caller, secret_of
+from postroomd.rpc.authentication import Authentication, Caller, secret_of
 from postroomd.rpc.client_address import ACCEPT_DETAILS, Metadata
 from postroomd.rpc.metrics import RpcMetrics
 from postroomd.rpc.rate_limits import NO_RATE_LIMITS, RateLimits
@@ -115,7 +115,7 @@ class Boundary:
     """
 
     repository: Repository
-    authenticator: Authenticator[Any]
+    authenticator: Authentication
     clock: Callable[[], datetime]
     admission: Admission
     rate_limits: RateLimits = NO_RATE_LIMITS

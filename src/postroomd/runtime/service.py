@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import argon2
 
 from postroom.admin.v1alpha1 import admin_service_pb2
+from postroom.gateway.v1alpha1 import gateway_service_pb2
 from postroom.v1alpha1 import mailbox_service_pb2
 from postroomd.clock import Clock
 from postroomd.clock_watch import ClockWatch
@@ -30,6 +31,7 @@ from postroomd.rpc.convert import ServiceUrls
 from postroomd.rpc.cpu_pool import CpuPool, default_threads
 from postroomd.rpc.domains import DomainServicer
 from postroomd.rpc.forwardings import ForwardingServicer
+from postroomd.rpc.gateway import MAX_CALLS, GatewayAuthenticator, GatewayServicer
 from postroomd.rpc.hashing import PasswordHashing, estimated_hash_seconds
 from postroomd.rpc.health import SERVICE as HEALTH_SERVICE
 from postroomd.rpc.health import Health
@@ -54,6 +56,7 @@ if TYPE_CHECKING:
 
 SERVICE = mailbox_service_pb2.DESCRIPTOR.services_by_name["MailboxService"]
 ADMIN_SERVICE = admin_service_pb2.DESCRIPTOR.services_by_name["AdminService"]
+GATEWAY_SERVICE = gateway_service_pb2.DESCRIPTOR.services_by_name["GatewayService"]
 MAX_MESSAGE_BYTES = 4 * 1024 * 1024
 HEALTH_PROPAGATION_SECONDS = 0.5  # until clients that watch the health status send their calls elsewhere
 
@@ -139,7 +142,11 @@ async def serve(settings: Settings, stop: asyncio.Event, ready: Callable[..., No
             tracer=tracer,
         )
         rpcs = _rpcs(settings, repository, hashing, now)
-        services = [(settings.grpc_address, SERVICE, boundary.handlers(SERVICE, rpcs))]
+        handlers = boundary.handlers(SERVICE, rpcs)
+        if secret is not None:
+            gateways = GatewayAuthenticator(secret, addresses.address_of)
+            handlers = {**handlers, **_gateway_handlers(settings, repository, now, gateways)}
+        services = [(settings.grpc_address, SERVICE, handlers)]
         if settings.admin_address:
             # A limit of its own: load from tenants does not lock the operator out.
             admissions.append(Admission(settings.max_calls))
@@ -214,6 +221,19 @@ def _admin_handlers(
         tracer=tracer,
     )
     return boundary.handlers(ADMIN_SERVICE, servicer.rpcs())
+
+
+def _gateway_handlers(
+    settings: Settings, repository: Repository, clock: Callable[[], datetime], authenticator: GatewayAuthenticator
+) -> Handlers:
+    boundary = Boundary(
+        repository=repository,
+        authenticator=authenticator,
+        clock=clock,
+        admission=Admission(MAX_CALLS),
+        client_certificates=settings.tls_client_ca is not None,
+    )
+    return boundary.handlers(GATEWAY_SERVICE, GatewayServicer(repository.domains, _urls(settings)).rpcs())
 
 
 def _rpcs(

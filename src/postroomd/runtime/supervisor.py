@@ -183,8 +183,9 @@ class _Supervisor:
             self._bound = {"grpc_address": bound, **dict(zip(("admin_address",), admin, strict=False))}
             if not port_known:
                 self._gateway.start(connectable(bound))
-            (http_address,) = await self._gateway.ready
+            http_address, *autoconfig = await self._gateway.ready
             self._bound["http_address"] = http_address
+            self._bound |= dict(zip(("autoconfig_address",), autoconfig, strict=False))
             await self._worker.ready
             tls = self._settings.http_tls_cert is not None
             if self._settings.http_tls_client_ca is None:  # otherwise the probe would need a certificate of its own
@@ -199,6 +200,7 @@ class _Supervisor:
                 *([] if SECRET in environment else [EXISTING_KEYS]),
                 f"gRPC listens on {bound}",
                 f"REST listens on {http_address}",
+                *(f"Mail clients configure themselves at {address}" for address in autoconfig),
                 *(f"The admin service listens on {address}" for address in admin),
                 *(f"The clock listens on {address}" for address in clock),
                 *(f"Metrics are served on {address}" for address in metrics.values()),

@@ -228,6 +228,11 @@ class Settings(BaseSettings):
         (*_GATEWAY, *_NEW_KEY),
         "Address of the REST gateway, `HOST:PORT`; port 0 selects a free port.",
     )
+    autoconfig_address: Address | None = _setting(
+        None,
+        _GATEWAY,
+        "Address of the documents that mail clients configure themselves from, `HOST:PORT`; disabled if not set.",
+    )
     metrics_address: Address | None = _setting(
         None, _PROCESSES, "Address of the Prometheus metrics, `HOST:PORT`; keep it internal. Disabled if not set."
     )
