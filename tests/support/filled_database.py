@@ -25,6 +25,7 @@ from postroomd.storage.schema import metadata
 from postroomd.worker.steps import Worker
 from tests.support.factories import (
     NOW,
+    OPERATOR,
     admin_key,
     alias,
     api_key,
@@ -48,7 +49,8 @@ MAILBOXES = 120
 
 
 async def with_repository(url: str, work: Callable[[Repository], Awaitable[object]]) -> None:
-    repository = await open_repository(url)
+    command = replace(OPERATOR, actor="command:Zoë")  # also of what belongs to no tenant
+    repository = await open_repository(url, command=command)
     try:
         await work(repository)
     finally:

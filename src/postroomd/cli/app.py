@@ -15,6 +15,7 @@ from typer.exceptions import TyperException
 
 from postroomd import __version__
 from postroomd.cli.admin import admin_keys, history
+from postroomd.cli.audit import audit
 from postroomd.cli.backup import backup, restore
 from postroomd.cli.clock import clock_commands
 from postroomd.cli.copy import copy
@@ -151,6 +152,7 @@ app.command()(backup)
 app.command()(restore)
 app.command()(copy)
 app.command()(history)
+app.command()(audit)
 
 
 def _run_process(name: str, settings: Settings) -> None:

@@ -107,12 +107,13 @@ async def serve(settings: Settings, stop: asyncio.Event, ready: Callable[..., No
         cleanups.callback(hashing.pool.close)
 
         secret = settings.gateway_secret.get_secret_value() if settings.gateway_secret else None
+        addresses = ClientAddresses(secret)
         authenticator = Authenticator(
             repository.tenancy.find_key,
             tenant_caller,
             now,
             settings.key_cache_seconds,
-            ClientAddresses(secret).address_of,
+            addresses.address_of,
         )
         names = ["", SERVICE.full_name, *([ADMIN_SERVICE.full_name] if settings.admin_address else [])]
         health = Health(names)
@@ -121,6 +122,7 @@ async def serve(settings: Settings, stop: asyncio.Event, ready: Callable[..., No
             repository=repository,
             authenticator=authenticator,
             clock=now,
+            addresses=addresses,
             admission=admissions[0],
             rate_limits=RateLimits(settings.rate_limit, settings.organization_rate_limit),
             client_certificates=settings.tls_client_ca is not None,
@@ -189,7 +191,12 @@ def _admin_handlers(
     settings: Settings, repository: Repository, clock: Callable[[], datetime], admission: Admission
 ) -> Handlers:
     authenticator = Authenticator(repository.admin_keys.find, operator_caller, clock, settings.key_cache_seconds)
-    servicer = AdminServicer(administration=repository.administration, policy=settings.lifecycle_policy(), clock=clock)
+    servicer = AdminServicer(
+        administration=repository.administration,
+        audit=repository.audit,
+        policy=settings.lifecycle_policy(),
+        clock=clock,
+    )
     boundary = Boundary(
         repository=repository,
         authenticator=authenticator,

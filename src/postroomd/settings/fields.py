@@ -89,7 +89,8 @@ Retention = Annotated[Duration, Field(ge=timedelta(seconds=1), le=timedelta(days
 
 # Groups of commands that have a setting as a flag.
 _TENANCY = ("keys create", "keys list", "keys revoke", "projects create", "projects list")
-_ADMIN = ("admin-keys create", "admin-keys list", "admin-keys revoke", "history", "clock status", "clock accept")
+_ADMIN_KEYS = ("admin-keys create", "admin-keys list", "admin-keys revoke")
+_ADMIN = (*_ADMIN_KEYS, "history", "audit", "clock status", "clock accept")
 _PROCESSES = ("up", "serve", "gateway", "worker")
 _BACKUP = ("backup", "restore")
 _DATABASE = ("up", "serve", "worker", "migrate", *_BACKUP, *_TENANCY, *_ADMIN)
@@ -306,6 +307,13 @@ class Settings(BaseSettings):
         _RULES,
         "Time until the worker removes transitions, tombstones, settled payments and provisions; not below the"
         " quarantine.",
+        ge=timedelta(days=1),
+        le=timedelta(days=36_500),
+    )
+    audit_retention: Duration = _setting(
+        timedelta(days=400),
+        _RULES,
+        "Time until the worker removes events of the audit log.",
         ge=timedelta(days=1),
         le=timedelta(days=36_500),
     )
