@@ -25,7 +25,7 @@ from tests.support.filled_database import (
     all_rows,
     copy_file,
     execute,
-    populate,
+    fill,
     table_names,
     with_repository,
 )
@@ -60,7 +60,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> str:
     """An SQLite database with rows in every table, which tests do not change."""
     url = f"sqlite+aiosqlite:///{tmp_path_factory.mktemp('source')}/source.db"
     migrate(url)
-    asyncio.run(with_repository(url, populate))
+    fill(url)
     return url
 
 

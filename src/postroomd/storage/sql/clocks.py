@@ -9,7 +9,6 @@ from postroomd.domain.clock_leaps import ClockAcceptance, WorkerClock
 from postroomd.storage import schema as t
 from postroomd.storage.database import Database
 from postroomd.storage.drivers import driver_of
-from postroomd.storage.idempotency import Unchanged
 from postroomd.storage.protocols.clocks import ClockRecords
 from postroomd.storage.sql.rows import columns_of, from_row, to_row
 
@@ -40,11 +39,10 @@ class SqlClocks:
         """Store the heartbeat of a time scale, and remove those of others that were last trusted before an instant."""
         columns = t.worker_clocks.c
 
-        async def transaction(connection: AsyncConnection) -> Unchanged[None]:
+        async def transaction(connection: AsyncConnection) -> None:
             own = columns.time_scale == heartbeat.time_scale
             await connection.execute(delete(t.worker_clocks).where(own | (columns.trusted_at < forget_before)))
             await connection.execute(insert(t.worker_clocks).values(to_row(heartbeat)))
-            return Unchanged(None)  # for the audit log
 
         await self._database.write(transaction)
 
