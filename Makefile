@@ -5,6 +5,7 @@ BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --quiet
 PROTOS = $(shell cd protos && find postroom -name '*.proto' | sort)
 GOOGLEAPIS = $(shell $(BIN)/python -c 'import pathlib, google.rpc.status_pb2 as m; print(pathlib.Path(m.__file__).parents[2])')
+PACKAGES := v1alpha1 admin gateway
 PROTOC = $(BIN)/python -m grpc_tools.protoc -I protos
 CLIENT := clients/python/src
 GEN_VENV := .cache/gen-venv
@@ -80,15 +81,15 @@ gen: $(GEN_VENV)/.gen  ## Regenerate the Python stubs in clients/python
 gen-check: $(GEN_VENV)/.gen  ## Check that the committed stubs are current
 	@rm -rf .cache/gen && mkdir -p .cache/gen/postroom/client
 	$(call generate,.cache/gen)
-	for part in v1alpha1 admin client/service_config.json; do \
+	for part in $(PACKAGES) client/service_config.json; do \
 		diff -r --exclude=__pycache__ .cache/gen/postroom/$$part $(CLIENT)/postroom/$$part || exit 1; done
 
 define generate
-	rm -rf $(1)/postroom/v1alpha1 $(1)/postroom/admin
+	rm -rf $(addprefix $(1)/postroom/,$(PACKAGES))
 	PATH="$(GEN_VENV)/bin:$$PATH" $(GEN_PROTOC) --python_out=$(1) --mypy_out=quiet:$(1) $(PROTOS)
 	PATH="$(GEN_VENV)/bin:$$PATH" $(GEN_PROTOC) --grpc_python_out=$(1) --mypy_grpc_out=quiet:$(1) \
 		$(filter %_service.proto,$(PROTOS))
-	for package in $$(find $(1)/postroom/v1alpha1 $(1)/postroom/admin -type d); do touch $$package/__init__.py; done
+	for package in $$(find $(addprefix $(1)/postroom/,$(PACKAGES)) -type d); do touch $$package/__init__.py; done
 	cp protos/service_config.json $(1)/postroom/client/
 endef
 

@@ -37,13 +37,13 @@ def test_an_admin_key_is_printed_once_and_listed_without_its_secret(postroom: Up
 
 def test_the_name_of_a_revoked_admin_key_can_not_be_used_again(postroom: Up) -> None:
     new_admin_key(postroom, "support")
-    assert succeed("admin-keys", "revoke", "support", flag(postroom)) == "support is revoked.\n"
+    assert succeed("admin-keys", "revoke", "--yes", "support", flag(postroom)) == "support is revoked.\n"
     line = fail(1, "admin-keys", "create", "--name=support", flag(postroom))
     assert line == "postroom: admin key name support is already in use: choose another name"
 
 
 def test_revoking_an_unknown_admin_key_is_one_line(postroom: Up) -> None:
-    assert fail(1, "admin-keys", "revoke", "nobody", flag(postroom)) == "postroom: admin_key nobody not found"
+    assert fail(1, "admin-keys", "revoke", "--yes", "nobody", flag(postroom)) == "postroom: admin_key nobody not found"
 
 
 @pytest.mark.parametrize("name", ["", "Billing", "-x", "x-", "a b", "é", "x" * 65])
@@ -116,8 +116,8 @@ def test_the_audit_log_lists_calls_and_commands_as_json_lines(postroom: Up) -> N
     environment = postroom.environment
     url = environment["SCW_API_URL"] + "/mailbox/v1alpha1/domains"
     assert request(url, environment["SCW_SECRET_KEY"], b'{"name": "audit.example.org"}') == 200
-    key = json.loads(succeed("keys", "create", "--output=json", flag(postroom)))
-    succeed("keys", "revoke", key["SCW_ACCESS_KEY"], flag(postroom))
+    key = json.loads(succeed("keys", "create", "--new-organization", "--output=json", flag(postroom)))
+    succeed("keys", "revoke", key["SCW_ACCESS_KEY"], "--yes", flag(postroom))
     listed = [json.loads(line) for line in succeed("audit", "--output=json", flag(postroom)).splitlines()]
     assert listed == sorted(listed, key=lambda event: event["at"], reverse=True)
     revoked, *issued = listed[:3]

@@ -77,7 +77,7 @@ class CountingRpc:
         """Call the RPC through the boundary, and return the parsed response."""
         boundary = Boundary(
             repository=cast(Repository, StubRepository()),
-            authenticator=cast(Authenticator[Any], StubAuthenticator()),
+            authenticator=StubAuthenticator(),
             clock=lambda: NOW,
             admission=Admission(1),
         )
@@ -189,7 +189,7 @@ def test_an_rpc_without_a_known_resource_fails_at_start_and_names_it() -> None:
     service = service_with("GetCalendar")
     boundary = Boundary(
         repository=cast(Repository, StubRepository()),
-        authenticator=cast(Authenticator[Any], StubAuthenticator()),
+        authenticator=StubAuthenticator(),
         clock=lambda: NOW,
         admission=Admission(1),
     )

@@ -1,7 +1,7 @@
 """`postroom audit`: the audit log, read from the database."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Annotated, Any
@@ -10,7 +10,7 @@ import typer
 
 from postroomd.cli.database import with_repository
 from postroomd.cli.options import with_settings
-from postroomd.cli.output import ListFormat, ListOutput, print_rows
+from postroomd.cli.output import ListFormat, ListOutput, print_rows, rfc3339
 from postroomd.domain.audit import AuditEvent, AuditFilter
 from postroomd.domain.keys import ACCESS_KEY
 from postroomd.domain.validation import is_uuid
@@ -91,16 +91,14 @@ def audit(
 
     events = with_repository(settings, read)
     if output is ListFormat.JSON:
-        for line in _lines(events):
-            typer.echo(line)
+        for event in events:
+            typer.echo(json.dumps(_row(event) | {"at": rfc3339(event.at)}, ensure_ascii=False))
         return
-    print_rows([asdict(event) for event in events], COLUMNS, output)
+    print_rows([_row(event) for event in events], COLUMNS, output)
 
 
-def _lines(events: Sequence[AuditEvent]) -> Iterator[str]:
-    for event in events:
-        row: Mapping[str, Any] = asdict(event) | {"at": event.at.isoformat().replace("+00:00", "Z")}
-        yield json.dumps(row)
+def _row(event: AuditEvent) -> dict[str, Any]:
+    return asdict(event) | {"resource_ids": list(event.resource_ids), "arguments": list(event.arguments)}
 
 
 def _uuid(flag: str, value: str | None) -> str | None:

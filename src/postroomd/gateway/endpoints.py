@@ -32,9 +32,10 @@ MAX_INLINE_BODY_BYTES = 65_536
 
 @dataclass(frozen=True)
 class EndpointOptions:
-    """Deadline of gRPC calls in seconds, and limits of request bodies."""
+    """Deadline of gRPC calls and delay of rejections, in seconds, and limits of request bodies."""
 
     call_timeout_seconds: float = 30.0
+    rejection_delay_seconds: float = 0.5
     body: BodyLimits = field(default_factory=BodyLimits)
 
 
@@ -70,13 +71,13 @@ class RpcEndpoint:
 
     is_probe = False
 
-    def __init__(self, route: Route, bodies: BodyReader, slots: Slots, call_timeout_seconds: float) -> None:
+    def __init__(self, route: Route, bodies: BodyReader, slots: Slots, options: EndpointOptions) -> None:
         """Compile the route. Raises UnsupportedContract."""
         self.rpc = route.rpc
         self._transcoder = Transcoder(route)
         self._bodies = bodies
         self._slots = slots
-        self._call_timeout_seconds = call_timeout_seconds
+        self._options = options
         self._is_read = route.http_method == "GET"
         self._request_has_etag = "etag" in route.request.fields_by_name
         self._response_has_etag = "etag" in route.response.fields_by_name
@@ -96,7 +97,9 @@ class RpcEndpoint:
     async def respond(self, request: IncomingRequest) -> web.Response:
         """Call the RPC. The service authenticates, but a request without a token is rejected before its body is read.
 
-        The slot is taken once the body has arrived, so that a slow client holds none.
+        The slot is taken once the body has arrived, so that a slow client holds none. A rejection for load is answered
+        late, without a slot: a client that repeats the request at once would otherwise keep gateway and service busy
+        with rejections.
         """
         token = headers.token(request.http)
         if token is None:
@@ -107,6 +110,10 @@ class RpcEndpoint:
                 return await self._call_rpc(request, body, token)
         except InvalidArguments as invalid:
             raise RequestError(invalid_arguments(invalid.violations)) from None
+        except RequestError as error:
+            if error.response.status == HTTPStatus.TOO_MANY_REQUESTS:
+                await asyncio.sleep(self._options.rejection_delay_seconds)
+            raise
 
     async def _call_rpc(self, request: IncomingRequest, body: bytes, token: str) -> web.Response:
         message = await self._decode(request, body)
@@ -115,7 +122,7 @@ class RpcEndpoint:
         self._apply_if_match(message, request.http)
         metadata = _metadata(request.request_id, token, key, consistency)
         metadata += self._client_metadata(request.client_address)
-        timeout = headers.timeout_seconds(request.http, self._call_timeout_seconds)
+        timeout = headers.timeout_seconds(request.http, self._options.call_timeout_seconds)
         call = self._call(message, timeout=timeout, metadata=grpc.aio.Metadata(*metadata))
         try:
             message = await call

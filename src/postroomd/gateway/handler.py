@@ -3,7 +3,7 @@
 import asyncio
 import time
 import traceback
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import cast
 
@@ -43,21 +43,29 @@ class Outcome:
     type: str = ""
 
 
+def api_endpoints(
+    services: Iterable[ServiceDescriptor], options: EndpointOptions, max_requests: int = 128
+) -> Iterator[tuple[str, str, Endpoint]]:
+    """Yield the endpoints of the services' RPCs and those of the gateway itself. Raises UnsupportedContract.
+
+    `max_requests` limits reads in progress, and separately changes in progress: changes may wait long for password
+    hashes, and must not make reads fail. Probes are exempt. A request counts once its body has arrived.
+    """
+    yield "GET", "/healthz", Liveness()
+    yield "GET", "/readyz", Readiness()
+    yield "GET", "/openapi.json", StaticFile("openapi.json", "application/json")
+    bodies = BodyReader(options.body)
+    read_slots, change_slots = Slots(max_requests), Slots(max_requests)
+    for route in read_routes(services):
+        slots = read_slots if route.http_method in _SAFE_METHODS else change_slots
+        yield route.http_method, route.template, RpcEndpoint(route, bodies, slots, options)
+
+
 class Gateway:
-    """Routes of the services, and the requests in progress."""
+    """Routes to endpoints, and the requests in progress."""
 
-    def __init__(
-        self,
-        services: Iterable[ServiceDescriptor],
-        options: EndpointOptions,
-        max_requests: int = 128,
-        cors_origins: Collection[str] = (),
-    ) -> None:
-        """Compile the routes. Raises UnsupportedContract, for example for two equal routes.
-
-        `max_requests` limits reads in progress, and separately changes in progress: changes may wait long for password
-        hashes, and must not make reads fail. Probes are exempt. A request counts once its body has arrived.
-        """
+    def __init__(self, endpoints: Iterable[tuple[str, str, Endpoint]], cors_origins: Collection[str] = ()) -> None:
+        """Serve endpoints, each with its HTTP method and path template. Raises UnsupportedContract for equal routes."""
         self._draining = False  # once set, each response closes its connection
         self._idle = asyncio.Event()  # set once no request is in progress during the drain
         self._in_progress = 0  # requests, those whose body is arriving included
@@ -67,19 +75,9 @@ class Gateway:
         )  # by the gateway or by the service
         self._metrics = HttpMetrics()
         self._table = RouteTable[Endpoint]()
-        self._add("GET", "/healthz", Liveness())
-        self._add("GET", "/readyz", Readiness())
-        self._add("GET", "/openapi.json", StaticFile("openapi.json", "application/json"))
-        bodies = BodyReader(options.body)
-        read_slots, change_slots = Slots(max_requests), Slots(max_requests)
-        for route in read_routes(services):
-            slots = read_slots if route.http_method in _SAFE_METHODS else change_slots
-            endpoint = RpcEndpoint(route, bodies, slots, options.call_timeout_seconds)
-            self._add(route.http_method, route.template, endpoint)
-
-    def _add(self, http_method: str, template: str, endpoint: Endpoint) -> None:
-        self._table.add(http_method, template, endpoint)
-        self._metrics.register(http_method, template)
+        for http_method, template, endpoint in endpoints:
+            self._table.add(http_method, template, endpoint)
+            self._metrics.register(http_method, template)
 
     def connect(self, channel: ServiceChannel) -> None:
         """Set the channel of every endpoint."""

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from time import monotonic
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from postroomd.domain.context import CallContext
 from postroomd.domain.errors import KeyRefusal, Unauthenticated
@@ -56,6 +56,16 @@ def operator_caller(key: AdminKey) -> Caller:
     """Return the caller that an admin key authenticates: its calls reach every tenant."""
     context = CallContext(actor=f"admin:{key.name}")
     return Caller(context, key.read_only, key.name, "", {"admin_key": key.name})
+
+
+class Authentication(Protocol):
+    """Authenticates the callers of a service."""
+
+    async def authenticate(self, metadata: Metadata, peer: Callable[[], str]) -> Caller:
+        """Return the caller that the metadata identifies; `peer` returns gRPC's name of the other end.
+
+        Raises Unauthenticated, and TooManyRequests.
+        """
 
 
 class Authenticator(Generic[Key]):

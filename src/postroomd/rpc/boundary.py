@@ -37,10 +37,11 @@ from postroomd.domain.policy import DEFAULT_QUOTAS, Quotas
 from postroomd.observability.logs import LOGGED_CALL, RateLimitedWarning, get_logger
 from postroomd.observability.metrics import CALLS_UNAUTHENTICATED
 from postroomd.rpc.admission import Admission
-from postroomd.rpc.authentication import Authenticator, Caller, secret_of
-from postroomd.rpc.client_address import ClientAddresses, Metadata
+from postroomd.rpc.authentication import Authentication, Caller, secret_of
+from postroomd.rpc.client_address import ACCEPT_DETAILS, ClientAddresses, Metadata
 from postroomd.rpc.metrics import RpcMetrics
 from postroomd.rpc.rate_limits import NO_RATE_LIMITS, RateLimits
+from postroomd.rpc.rejections import AT_ONCE, Rejections
 from postroomd.rpc.server import Handlers
 from postroomd.rpc.status import retry_pushback, status_of
 from postroomd.storage.protocols.repository import Repository
@@ -111,11 +112,12 @@ class Boundary:
     """
 
     repository: Repository
-    authenticator: Authenticator[Any]
+    authenticator: Authentication
     clock: Callable[[], datetime]
     addresses: ClientAddresses = field(default_factory=ClientAddresses)
     admission: Admission
     rate_limits: RateLimits = NO_RATE_LIMITS
+    rejections: Rejections = AT_ONCE
     client_certificates: bool = False
     refuses_calls: Callable[[], bool] = lambda: False
     quotas: Quotas = DEFAULT_QUOTAS
@@ -191,7 +193,7 @@ class Boundary:
             except Exception as error:
                 if not isinstance(error, PostroomError):
                     log.exception("unexpected error")
-                status = status_of(error, request_id, all_details=("x-accept-details", "all") in metadata)
+                status = status_of(error, request_id, all_details=ACCEPT_DETAILS in metadata)
                 code = code_of(status)
                 if not admitted and isinstance(error, TooManyRequests):
                     metrics.rejected(code.name)  # logged by sample
@@ -201,6 +203,10 @@ class Boundary:
                         self.unauthenticated.record()  # anyone could fill the log
                     else:
                         _log(caller, code.name, started, self._origin(metadata, grpc_context))
+                if admitted and caller:
+                    slots.release(caller.organization_id)
+                    admitted = False
+                await self.rejections.delay(error, metadata, grpc_context.time_remaining())
                 details = (STATUS_DETAILS, status.SerializeToString())
                 await grpc_context.abort(code, status.message, (*trailing, *retry_pushback(error), details))
             finally:

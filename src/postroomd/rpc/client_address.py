@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from urllib.parse import unquote
 
 CLIENT_ADDRESS, GATEWAY_SECRET = "x-client-address", "x-gateway-secret"
+ACCEPT_DETAILS = ("x-accept-details", "all")
+"""Sent by gateways, for errors with all their details."""
 
 IPV6_NETWORK_BITS = 64  # the network of one client
 
@@ -39,11 +41,19 @@ class ClientAddresses:
     def _text(self, metadata: Metadata, peer: str) -> str:
         if self._secret is not None:
             sent = dict(metadata)
-            secret = sent.get(GATEWAY_SECRET, "")
-            if isinstance(secret, str) and hmac.compare_digest(secret.encode(), self._secret):
+            if self._is_secret(sent.get(GATEWAY_SECRET)):
                 return str(sent.get(CLIENT_ADDRESS, ""))
         host = unquote(peer).partition(":")[2].rpartition(":")[0]
         return host.strip("[]")
+
+    def is_gateway(self, metadata: Metadata) -> bool:
+        """Whether a gateway has sent the call; without a secret, whether it looks like a gateway's."""
+        if self._secret is None:
+            return ACCEPT_DETAILS in metadata
+        return self._is_secret(dict(metadata).get(GATEWAY_SECRET))
+
+    def _is_secret(self, sent: str | bytes | None) -> bool:
+        return self._secret is not None and isinstance(sent, str) and hmac.compare_digest(sent.encode(), self._secret)
 
 
 def _network(address: str) -> str:

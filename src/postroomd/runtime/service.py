@@ -9,6 +9,7 @@ from functools import partial
 import argon2
 
 from postroom.admin.v1alpha1 import admin_service_pb2
+from postroom.gateway.v1alpha1 import gateway_service_pb2
 from postroom.v1alpha1 import mailbox_service_pb2
 from postroomd.clock import Clock
 from postroomd.clock_watch import ClockWatch
@@ -29,12 +30,14 @@ from postroomd.rpc.convert import ServiceUrls
 from postroomd.rpc.cpu_pool import CpuPool, default_threads
 from postroomd.rpc.domains import DomainServicer
 from postroomd.rpc.forwardings import ForwardingServicer
+from postroomd.rpc.gateway import MAX_CALLS, GatewayAuthenticator, GatewayServicer
 from postroomd.rpc.hashing import PasswordHashing, estimated_hash_seconds
 from postroomd.rpc.health import SERVICE as HEALTH_SERVICE
 from postroomd.rpc.health import Health
 from postroomd.rpc.mailboxes import MailboxServicer
 from postroomd.rpc.rate_limits import RateLimits
 from postroomd.rpc.reflection import reflection_handlers
+from postroomd.rpc.rejections import Rejections
 from postroomd.rpc.searches import SearchLimits
 from postroomd.rpc.server import Handlers, Server
 from postroomd.runtime.database_locks import database_lock
@@ -48,6 +51,7 @@ from postroomd.tls import Reloading, grpc_server_credentials
 
 SERVICE = mailbox_service_pb2.DESCRIPTOR.services_by_name["MailboxService"]
 ADMIN_SERVICE = admin_service_pb2.DESCRIPTOR.services_by_name["AdminService"]
+GATEWAY_SERVICE = gateway_service_pb2.DESCRIPTOR.services_by_name["GatewayService"]
 MAX_MESSAGE_BYTES = 4 * 1024 * 1024
 HEALTH_PROPAGATION_SECONDS = 0.5  # until clients that watch the health status send their calls elsewhere
 
@@ -125,12 +129,17 @@ async def serve(settings: Settings, stop: asyncio.Event, ready: Callable[..., No
             addresses=addresses,
             admission=admissions[0],
             rate_limits=RateLimits(settings.rate_limit, settings.organization_rate_limit),
+            rejections=Rejections(addresses.is_gateway),
             client_certificates=settings.tls_client_ca is not None,
             refuses_calls=lambda: health.calls_refused,
             quotas=settings.quotas(),
         )
         rpcs = _rpcs(settings, repository, hashing, now)
-        services = [(settings.grpc_address, SERVICE, boundary.handlers(SERVICE, rpcs))]
+        handlers = boundary.handlers(SERVICE, rpcs)
+        if secret is not None:
+            gateways = GatewayAuthenticator(secret, addresses.address_of)
+            handlers = {**handlers, **_gateway_handlers(settings, repository, now, gateways)}
+        services = [(settings.grpc_address, SERVICE, handlers)]
         if settings.admin_address:
             # A limit of its own: load from tenants does not lock the operator out.
             admissions.append(Admission(settings.max_calls))
@@ -205,6 +214,19 @@ def _admin_handlers(
         client_certificates=settings.tls_client_ca is not None,
     )
     return boundary.handlers(ADMIN_SERVICE, servicer.rpcs())
+
+
+def _gateway_handlers(
+    settings: Settings, repository: Repository, clock: Callable[[], datetime], authenticator: GatewayAuthenticator
+) -> Handlers:
+    boundary = Boundary(
+        repository=repository,
+        authenticator=authenticator,
+        clock=clock,
+        admission=Admission(MAX_CALLS),
+        client_certificates=settings.tls_client_ca is not None,
+    )
+    return boundary.handlers(GATEWAY_SERVICE, GatewayServicer(repository.domains, _urls(settings)).rpcs())
 
 
 def _rpcs(

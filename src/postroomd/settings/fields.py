@@ -88,7 +88,11 @@ Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
 Retention = Annotated[Duration, Field(ge=timedelta(seconds=1), le=timedelta(days=3_650))]
 
 # Groups of commands that have a setting as a flag.
-_TENANCY = ("keys create", "keys list", "keys revoke", "projects create", "projects list")
+_NEW_KEY = ("keys create", "keys rotate")
+_TENANCY = (
+    *("organizations create", "organizations list", "projects create", "projects list", "projects set-quota"),
+    *(*_NEW_KEY, "keys list", "keys revoke"),
+)
 _ADMIN_KEYS = ("admin-keys create", "admin-keys list", "admin-keys revoke")
 _ADMIN = (*_ADMIN_KEYS, "history", "audit", "clock status", "clock accept")
 _PROCESSES = ("up", "serve", "gateway", "worker")
@@ -99,6 +103,9 @@ _RULES = ("up", "serve", "worker")
 _SERVICE = ("up", "serve")
 _GATEWAY = ("up", "gateway")
 _WORKER = ("up", "worker")
+# Groups of commands that call a running service: as a tenant, and as its operator.
+_TENANT_CLIENT = ("tenant client", "client")
+_CLIENT = (*_TENANT_CLIENT, "operator client")
 
 
 def _setting(default: Any, commands: tuple[str, ...], description: str, **constraints: Any) -> Any:
@@ -141,7 +148,7 @@ class Settings(BaseSettings):
     )
     grpc_address: Address = _setting(
         "127.0.0.1:50051",
-        ("up", "serve", "gateway"),
+        ("up", "serve", "gateway", *_TENANT_CLIENT),
         "Address of the gRPC service, `HOST:PORT`; port 0 selects a free port.",
     )
     grpc_reflection: bool = _setting(
@@ -158,31 +165,35 @@ class Settings(BaseSettings):
     )
     grpc_tls_ca: Path | None = _setting(
         None,
-        _GATEWAY,
+        (*_GATEWAY, *_CLIENT),
         "Authorities of the service's certificate in PEM format, which enables TLS from the gateway to the service;"
         " `up` uses the certificate itself.",
     )
     grpc_tls_cert: Path | None = _setting(
-        None, _GATEWAY, "Certificate chain of the gateway in PEM format, for a service with `--tls-client-ca`."
+        None,
+        (*_GATEWAY, *_CLIENT),
+        "Certificate chain of the gateway in PEM format, for a service with `--tls-client-ca`.",
     )
     grpc_tls_key: Path | None = _setting(
-        None, _GATEWAY, "Private key of `--grpc-tls-cert` in PEM format, without passphrase."
+        None, (*_GATEWAY, *_CLIENT), "Private key of `--grpc-tls-cert` in PEM format, without passphrase."
     )
     grpc_tls_server_name: HostName | None = _setting(
-        None, _GATEWAY, "Name in the service's certificate, where it is not the host of `--grpc-address`."
+        None,
+        (*_GATEWAY, *_CLIENT),
+        "Name in the service's certificate, where it is not the host of `--grpc-address`.",
     )
     http_tls_cert: Path | None = _setting(
-        None, (*_GATEWAY, "keys create"), "Certificate chain of the REST gateway in PEM format, which enables HTTPS."
+        None, (*_GATEWAY, *_NEW_KEY), "Certificate chain of the REST gateway in PEM format, which enables HTTPS."
     )
     http_tls_key: Path | None = _setting(
-        None, (*_GATEWAY, "keys create"), "Private key of `--http-tls-cert` in PEM format, without passphrase."
+        None, (*_GATEWAY, *_NEW_KEY), "Private key of `--http-tls-cert` in PEM format, without passphrase."
     )
     http_tls_client_ca: Path | None = _setting(
         None, _GATEWAY, "Authorities of client certificates in PEM format; every REST client must then present one."
     )
     insecure: bool = _setting(
         False,
-        ("up", "serve", "gateway"),
+        ("up", "serve", "gateway", *_CLIENT),
         "`true` allows addresses that other machines reach without TLS, behind a proxy that speaks it.",
     )
     max_streams: int = _setting(
@@ -207,12 +218,19 @@ class Settings(BaseSettings):
         min_length=16,
     )
     admin_address: Address | None = _setting(
-        None, _SERVICE, "Address of the admin service, `HOST:PORT`, which can access every tenant; disabled if not set."
+        None,
+        (*_SERVICE, "client", "operator client"),
+        "Address of the admin service, `HOST:PORT`, which can access every tenant; disabled if not set.",
     )
     http_address: Address = _setting(
         "127.0.0.1:8080",
-        (*_GATEWAY, "keys create"),
+        (*_GATEWAY, *_NEW_KEY),
         "Address of the REST gateway, `HOST:PORT`; port 0 selects a free port.",
+    )
+    autoconfig_address: Address | None = _setting(
+        None,
+        _GATEWAY,
+        "Address of the documents that mail clients configure themselves from, `HOST:PORT`; disabled if not set.",
     )
     metrics_address: Address | None = _setting(
         None, _PROCESSES, "Address of the Prometheus metrics, `HOST:PORT`; keep it internal. Disabled if not set."
@@ -243,7 +261,7 @@ class Settings(BaseSettings):
     )
     mailbox_quota: int = _setting(
         1_000,
-        ("up", "keys create", "projects create"),
+        ("up", "keys create", "organizations create", "projects create"),
         "Maximum mailboxes of a new project; creating more fails with `quotas_exceeded`.",
         ge=0,
         le=2_000_000_000,

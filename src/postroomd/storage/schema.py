@@ -28,6 +28,7 @@ from sqlalchemy import (
     bindparam,
     false,
     literal,
+    text,
 )
 
 from postroomd.clock import EPOCH as EPOCH
@@ -96,6 +97,7 @@ organizations = Table(
     metadata,
     _id(primary_key=True),
     Column("created_at", Instant, nullable=False),
+    Column("name", Text, nullable=False, server_default=text("''")),
 )
 
 projects = Table(
@@ -122,6 +124,7 @@ api_keys = Table(
     Column("created_at", Instant, nullable=False),
     Column("expires_at", Instant),
     Column("revoked_at", Instant),
+    Column("name", Text, nullable=False, server_default=text("''")),
 )
 
 # The operator's keys, invisible to the tenants' role.
