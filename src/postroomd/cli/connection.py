@@ -22,9 +22,9 @@ ADMIN_SECRET = "POSTROOM_ADMIN_SECRET"  # noqa: S105 - likewise
 CONNECT_SECONDS = 10.0
 
 
-def is_operator(settings: Settings) -> bool:
-    """Whether the command can call the admin service."""
-    return settings.admin_address is not None and bool(os.environ.get(ADMIN_SECRET))
+def has_tenant_secret() -> bool:
+    """Whether the command can call the service as a tenant."""
+    return bool(os.environ.get(TENANT_SECRET))
 
 
 @contextmanager
