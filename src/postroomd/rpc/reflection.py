@@ -22,7 +22,7 @@ _DETAILS = error_details_pb2.DESCRIPTOR
 
 
 class _Pool:
-    """The default descriptor pool, which also finds the file of a method: protobuf's own does not (`grpcurl describe`)."""
+    """The default descriptor pool, which also finds the file of a method, as `grpcurl describe` asks for."""
 
     def __init__(self) -> None:
         self._pool: Any = descriptor_pool.Default()
