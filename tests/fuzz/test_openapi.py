@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from jsonschema import Draft202012Validator, FormatChecker
-from referencing import Registry, Resource
+from referencing import Registry
 from referencing.jsonschema import DRAFT202012
 
 from tests.e2e.support import clean_environment, start, terminate
@@ -138,8 +138,7 @@ class DocumentValidator:
 
     def __init__(self, document: Mapping[str, Any]) -> None:
         self._document = document
-        resource = Resource(contents=document, specification=DRAFT202012)
-        self._registry: Registry[Any] = Registry().with_resource(URI, resource)
+        self._registry: Registry[Any] = Registry().with_resource(URI, DRAFT202012.create_resource(document))
 
     def faults(self, answer: Answer) -> Iterator[str]:
         """Yield what is wrong with a response."""
