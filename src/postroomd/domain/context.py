@@ -56,7 +56,7 @@ class CallContext:
     `tenant` is the scope of a tenant's call; None for the operator and the worker, who reach every tenant. `actor` is
     recorded in the history: `key:ACCESS_KEY`, `admin:NAME` or `worker`. `default_project_id` is the project of a
     resource that is created without one. A transaction is not retried after `deadline`, an instant of the monotonic
-    clock.
+    clock. `password_hashes`: the caller may create mailboxes with password hashes.
     """
 
     actor: str
@@ -65,6 +65,7 @@ class CallContext:
     deadline: float | None = None
     consistency: Consistency = Consistency.BOUNDED_STALENESS
     idempotency: Idempotency | None = None
+    password_hashes: bool = False
 
     @property
     def scope(self) -> Scope:
