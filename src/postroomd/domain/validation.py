@@ -146,6 +146,11 @@ def checking() -> Iterator[Checker]:
         raise InvalidArguments(checker.violations)
 
 
+def is_uuid(value: str) -> bool:
+    """Return whether a text is a UUID, in lower or upper case."""
+    return _UUID.fullmatch(value) is not None
+
+
 def check_id(field: str, value: str) -> str:
     """Return the required UUID of a request that has no other argument, in lower case. Raises InvalidArguments."""
     if _UUID.fullmatch(value):

@@ -35,6 +35,7 @@ async def run(settings: Settings, stop: asyncio.Event, ready: Callable[[], None]
             policy=settings.lifecycle_policy(),
             administration=repository.administration,
             history_retention=settings.history_retention,
+            audit_retention=settings.audit_retention,
             revalidation_interval=settings.revalidation_interval,
             lookup_lease=max(LEASE, 3 * timedelta(seconds=settings.dns_deadline_seconds)),
         )
