@@ -47,7 +47,7 @@ class Grpcurl:
         flags = [f"-cacert={self.authority.path}", "-authority=mail.example"]
         flags += [f"-H=x-auth-token: {secret or self.secret}", "-format-error"]
         data = [] if body is None else [f"-d={json.dumps(body)}"]
-        command = [self.program, *flags, *data, self.address, *arguments]
+        command = [str(self.program), *flags, *data, self.address, *arguments]
         done = subprocess.run(command, capture_output=True, text=True, timeout=RUN_SECONDS, check=False)
         return done.returncode, done.stdout, done.stderr
 
@@ -96,7 +96,7 @@ def test_the_details_of_errors_are_decoded(service: Grpcurl) -> None:
 
 def test_the_certificate_is_verified(service: Grpcurl, tmp_path: Path) -> None:
     stranger = Authority(tmp_path / "tls")
-    command = [service.program, f"-cacert={stranger.path}", "-authority=mail.example", service.address, "list"]
+    command = [str(service.program), f"-cacert={stranger.path}", "-authority=mail.example", service.address, "list"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=RUN_SECONDS, check=False)
     assert done.returncode != 0
     assert "certificate" in done.stderr
