@@ -442,6 +442,20 @@ tombstones = Table(
     Index("ix_tombstones_organization_id_address_hash", "organization_id", "address_hash"),
 )
 
+# Sessions on the mail server that have to end. Rows are short-lived: the worker removes them.
+session_ends = Table(
+    "session_ends",
+    metadata,
+    _id(primary_key=True),
+    _id("organization_id"),
+    Column("login_mask", OCTETS, nullable=False),
+    # When a worker ends them: during a lease, when the lease ends.
+    Column("due_at", Instant, nullable=False),
+    Column("carried_out", Boolean, nullable=False, server_default=false()),  # once; it is done twice
+    *_lease(),
+    Index("ix_session_ends_due_at", "due_at"),
+)
+
 HISTORY = (
     (transitions, transitions.c.at, ()),
     (domain_transitions, domain_transitions.c.at, ()),
@@ -515,6 +529,7 @@ TENANT_TABLES = (
     transitions,
     domain_transitions,
     tombstones,
+    session_ends,
     *DERIVED_TABLES,
 )
 """Tables whose rows PostgreSQL's tenant role sees by row-level security; it has no access to any other."""
