@@ -147,6 +147,20 @@ async def test_a_search_reads_the_trigram_index_and_then_rows_by_id(
         assert all(step.endswith("(id=?)") for step in rows), steps
 
 
+@pytest.mark.parametrize("columns", [(), ("project_id",), ("domain_id",)])
+async def test_a_short_search_counts_display_names_in_their_own_index(
+    tenant: Tenant, raw: AsyncEngine, list_calls: dict[str, Any], executed: Executed, columns: tuple[str, ...]
+) -> None:
+    call, query, _ = list_calls["mailboxes"]
+    id_filter = {name: list_calls["ids"][name] for name in columns}
+    by_name = Ordering(field="email", descending=False)
+    assert (await call(tenant.context, query(ordering=by_name, page=1, page_size=1, search="o", **id_filter))).items
+    executed[:] = executed[:1]  # the statement of the total
+    steps = await plan_of(raw, executed)
+    assert len([step for step in steps if "COVERING INDEX ix_mailboxes_named" in step]) == 1, steps
+    assert len([step for step in steps if "COVERING INDEX" in step]) == 2, steps
+
+
 async def test_a_trigram_index_survives_a_vacuum(
     repository: Repository, tenant: Tenant, raw: AsyncEngine, list_calls: dict[str, Any]
 ) -> None:

@@ -14,15 +14,21 @@ import typer
 
 from postroomd import __version__
 from postroomd.cli.admin_keys import admin_keys
+from postroomd.cli.aliases import aliases
 from postroomd.cli.backup import backup, restore
+from postroomd.cli.bulk.transfer import export_mailboxes, import_mailboxes
 from postroomd.cli.clock import clock_commands
 from postroomd.cli.copy import copy
+from postroomd.cli.domains import domains
 from postroomd.cli.errors import explain
+from postroomd.cli.forwardings import forwardings
 from postroomd.cli.history import history
 from postroomd.cli.keys import keys
+from postroomd.cli.mailboxes import mailboxes
 from postroomd.cli.options import with_settings
 from postroomd.cli.organizations import organizations, projects
 from postroomd.cli.output import print_error
+from postroomd.cli.payments import payments, provisions
 from postroomd.net import is_loopback, split_address
 from postroomd.runtime.errors import FatalError
 from postroomd.settings import InvalidSetting, Settings, UpSettings
@@ -34,7 +40,10 @@ app = typer.Typer(
     rich_markup_mode=None,  # its panels truncate the names of variables
     pretty_exceptions_enable=False,
 )
-for group in (organizations, projects, keys, admin_keys, clock_commands):
+for group in (
+    *(domains, mailboxes, aliases, forwardings, payments, provisions),
+    *(organizations, projects, keys, admin_keys, clock_commands),
+):
     app.add_typer(group)
 
 
@@ -146,6 +155,8 @@ def migrate(*, settings: Settings) -> None:
     typer.echo("The database is up to date.")
 
 
+mailboxes.command("import")(import_mailboxes)
+mailboxes.command("export")(export_mailboxes)
 app.command()(backup)
 app.command()(restore)
 app.command()(copy)

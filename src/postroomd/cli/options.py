@@ -21,6 +21,13 @@ ExpiresIn = Annotated[
     ),
 ]
 
+Limit = Annotated[
+    int, typer.Option("--limit", metavar="N", min=0, show_default=False, help="List at most N; all if not set.")
+]
+ProjectId = Annotated[
+    str, typer.Option("--project-id", metavar="ID", show_default=False, help="The project; the key's own if not set.")
+]
+
 
 def expiry(expires_in: str | None, now: datetime) -> datetime | None:
     """Return when a new key expires; None for never. Raises InvalidSetting."""

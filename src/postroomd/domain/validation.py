@@ -27,6 +27,8 @@ from postroomd.domain.reserved_names import ReservedNames
 
 MAX_BATCH = 100  # mailboxes
 MAX_DESCRIPTION = 128  # characters
+MAX_DISPLAY_NAME = 128  # characters
+MAX_STORAGE_QUOTA = 2**53 - 1  # octets: the largest integer that every JSON parser reads exactly
 MAX_SEARCH = 320  # characters
 MAX_REASON = 255  # characters
 DEFAULT_PAGE_SIZE = 50
@@ -43,6 +45,7 @@ class MailboxParameters:
 
     local_part: str
     password: str
+    display_name: str = ""
 
     def __repr__(self) -> str:
         return f"MailboxParameters(local_part={self.local_part!r}, password=…)"
@@ -107,6 +110,12 @@ class Checker:
             self.refuse(field, Reason.CONSTRAINT, f"must have at most {max_length} characters")
         if _has_control_characters(value):
             self.refuse(field, Reason.FORMAT, "must not contain control characters")
+        return value
+
+    def optional_count(self, field: str, value: int | None, maximum: int) -> int | None:
+        """Return an optional number of 0 to `maximum`; None if it is not set."""
+        if value is not None and not 0 <= value <= maximum:
+            self.refuse(field, Reason.CONSTRAINT, f"must be 0 to {maximum}")
         return value
 
     def page(self, page: int, page_size: int, max_page_size: int) -> tuple[int, int]:
@@ -179,8 +188,16 @@ def check_new_period(check: Checker, period: SubscriptionPeriod | None) -> Subsc
     return period or SubscriptionPeriod.MONTHLY
 
 
-def check_batch(check: Checker, mailboxes: Sequence[tuple[str, str]]) -> tuple[MailboxParameters, ...]:
-    """Return the mailboxes to create, from pairs of local part and password."""
+def check_catch_all(check: Checker, local_part: str) -> str:
+    """Return the local part of a catch-all alias, which is empty: one that is sent as well is a mistake."""
+    if local_part:
+        message = "must be empty with catch_all, which has no local part: set only one of the two"
+        check.refuse("local_part", Reason.CONSTRAINT, message)
+    return ""
+
+
+def check_batch(check: Checker, mailboxes: Sequence[MailboxParameters]) -> tuple[MailboxParameters, ...]:
+    """Return the mailboxes to create in canonical form, from their parameters as they were sent."""
     if not mailboxes:
         check.refuse("mailboxes", Reason.REQUIRED, f"must have 1 to {MAX_BATCH} items")
     if len(mailboxes) > MAX_BATCH:
@@ -189,16 +206,17 @@ def check_batch(check: Checker, mailboxes: Sequence[tuple[str, str]]) -> tuple[M
         return ()
     first_at: dict[str, int] = {}
     batch = []
-    for index, (sent, password) in enumerate(mailboxes):
+    for index, sent in enumerate(mailboxes):
         field = f"mailboxes[{index}]"
-        local_part = check_local_part(check, f"{field}.local_part", sent)
+        local_part = check_local_part(check, f"{field}.local_part", sent.local_part)
         first = first_at.setdefault(local_part, index)
         if local_part and first != index:
             message = f"must differ from mailboxes[{first}].local_part"
             check.refuse(f"{field}.local_part", Reason.CONSTRAINT, message)
         password_field = f"{field}.password"
-        canonical = check.password(password_field, password) if check.present(password_field, password) else ""
-        batch.append(MailboxParameters(local_part, canonical))
+        password = check.password(password_field, sent.password) if check.present(password_field, sent.password) else ""
+        display_name = check.text(f"{field}.display_name", sent.display_name, MAX_DISPLAY_NAME)
+        batch.append(MailboxParameters(local_part, password, display_name))
     return tuple(batch)
 
 

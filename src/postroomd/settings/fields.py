@@ -105,14 +105,14 @@ _TENANCY = (
 _ADMIN = ("admin-keys create", "admin-keys list", "admin-keys revoke", "history", "clock status", "clock accept")
 _PROCESSES = ("up", "serve", "gateway", "worker")
 _BACKUP = ("backup", "restore")
-_DATABASE = ("up", "serve", "worker", "migrate", *_BACKUP, *_TENANCY, *_ADMIN)
+_DATABASE = ("up", "serve", "worker", "migrate", "export", *_BACKUP, *_TENANCY, *_ADMIN)
 _ALL = (*_PROCESSES, "migrate", *_TENANCY, *_ADMIN)
 _RULES = ("up", "serve", "worker")
 _SERVICE = ("up", "serve")
 _GATEWAY = ("up", "gateway")
 _WORKER = ("up", "worker")
 # Groups of commands that call a running service: as a tenant, and as its operator.
-_TENANT_CLIENT = ("tenant client", "client")
+_TENANT_CLIENT = ("tenant client", "client", "export")
 _CLIENT = (*_TENANT_CLIENT, "operator client")
 
 

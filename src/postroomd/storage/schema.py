@@ -247,6 +247,12 @@ mailboxes = Table(
     Column("provision_id", ID),
     Column("cause", Named(MailboxEvent), nullable=False, server_default=MailboxEvent.CREATE.value),
     *_lease(),
+    Column("display_name", Text, nullable=False, server_default=text("''")),
+    Column("folded_name", OCTETS),  # display_name as searches compare it, NULL for none
+    Column("storage_quota_bytes", BigInteger, nullable=False, server_default="0"),  # 0 for no limit
+    Column("login_disabled", Boolean, nullable=False, server_default=false()),
+    Column("sending_disabled", Boolean, nullable=False, server_default=false()),
+    Column("receiving_disabled", Boolean, nullable=False, server_default=false()),
 )
 Index("ix_mailboxes_due_at", mailboxes.c.due_at)
 WAITING = mailboxes.c.status == _literal(mailboxes.c.status, MailboxStatus.WAITING_DOMAIN)
@@ -271,6 +277,15 @@ partial_index(
     "ix_mailboxes_never_paid",
     *(mailboxes.c[name] for name in ("organization_id", "project_id", "status", "domain_id")),
     where=and_(*NEVER_PAID),
+)
+
+partial_index(
+    "ix_mailboxes_named",
+    *(
+        mailboxes.c[name]
+        for name in ("organization_id", "folded_name", "email", "status", "project_id", "domain_id", "id")
+    ),
+    where=mailboxes.c.folded_name.is_not(None),
 )
 
 aliases = Table(
@@ -564,8 +579,9 @@ Index("ix_aliases_mailbox_id", aliases.c.mailbox_id)
 Index("ix_forwardings_domain_id", forwardings.c.domain_id)
 Index("ix_domains_project_id", domains.c.project_id)
 
-SEARCHED = ((mailboxes, "email"), (domains, "name"))
-"""Columns that are searched by substring, each with a trigram index of migration 0008."""
+SEARCHED = ((mailboxes, "email"), (mailboxes, "folded_name"), (domains, "name"))
+"""Columns that are searched by substring. PostgreSQL has a trigram index of each, SQLite one of each table (migrations
+0008 and 0015)."""
 
 SEARCHED_NAMES = tuple((table.name, column) for table, column in SEARCHED)
 
@@ -573,4 +589,10 @@ SEARCHED_NAMES = tuple((table.name, column) for table, column in SEARCHED)
 def search_columns(table: Table) -> list[Column[Any]]:
     """Return the columns of the view that PostgreSQL searches a table through."""
     filters, orders = next((filters, orders) for listed, filters, orders in LIST_INDEXES if listed is table)
-    return [table.c[name] for name in ("id", *filters, *orders, "status")]
+    names = dict.fromkeys(("id", *filters, *orders, "status", *searched_columns(table)))
+    return [table.c[name] for name in names]
+
+
+def searched_columns(table: Table) -> tuple[str, ...]:
+    """Return the names of a table's columns that are searched by substring."""
+    return tuple(column for searched, column in SEARCHED if searched is table)

@@ -1,5 +1,6 @@
 """The operator's view of all tenants: payments, provisions, locks, history."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 
@@ -24,6 +25,8 @@ from postroomd.storage.sql.forwardings import FORWARDING, fetch_settings, remove
 from postroomd.storage.sql.history import SqlHistory
 from postroomd.storage.sql.mailboxes import MAILBOX
 from postroomd.storage.sql.rows import columns_of, from_row, to_row, with_next_revision
+
+IDS_OF_A_STATEMENT = 500
 
 PAYMENT = columns_of(Payment, t.payments)
 PROVISION = columns_of(Provision, t.provisions)
@@ -52,6 +55,20 @@ class SqlAdministration(SqlHistory):
 
         payments = await self._database.read(transaction)
         return slice_of(payments, limit, lambda last: (last.requested_at, last.id))
+
+    async def password_hashes(self, mailbox_ids: Sequence[str]) -> Mapping[str, str]:
+        """Return the password hashes of mailboxes by id; unknown ids are left out."""
+        columns = t.mailboxes.c
+
+        async def transaction(connection: AsyncConnection) -> dict[str, str]:
+            found: dict[str, str] = {}
+            for start in range(0, len(mailbox_ids), IDS_OF_A_STATEMENT):
+                ids = mailbox_ids[start : start + IDS_OF_A_STATEMENT]
+                query = select(columns.id, columns.password_hash).where(columns.id.in_(ids))
+                found |= {row.id: row.password_hash for row in await connection.execute(query)}
+            return found
+
+        return await self._database.read(transaction)
 
     async def settle_payment(self, context: CallContext, payment_id: str, rule: PaymentRule) -> Payment:
         """Apply a rule to a payment and its mailbox, and return the payment. Raises NotFound."""
