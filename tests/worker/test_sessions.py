@@ -85,6 +85,8 @@ def renamed(mailbox: Mailbox) -> Mailbox:
     [
         (lambda it, status: lock_mailbox(it, status, reason="abuse", now=NOW), None, True),
         (lambda it, _: delete_mailbox(it, timedelta(days=30), NOW), None, True),
+        (lambda it, _: replace(it, login_disabled=True), None, True),
+        (lambda it, _: replace(it, sending_disabled=True), None, False),
         (lambda it, _: renamed(it), "another hash", True),
         (lambda it, _: renamed(it), None, False),
     ],

@@ -11,8 +11,12 @@ def session_end(before: Mailbox, after: Mailbox, *, new_password: bool) -> str |
 
     A new password ends them too: somebody else may know the former one.
     """
-    could_log_in, may_log_in = before.status in _LOG_IN, after.status in _LOG_IN
-    return after.email if could_log_in and (new_password or not may_log_in) else None
+    ends = _may_log_in(before) and (new_password or not _may_log_in(after))
+    return after.email if ends else None
+
+
+def _may_log_in(mailbox: Mailbox) -> bool:
+    return mailbox.status in _LOG_IN and not mailbox.login_disabled
 
 
 def domain_session_end(before: Domain, after: Domain) -> str | None:

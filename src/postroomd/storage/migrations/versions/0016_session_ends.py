@@ -4,8 +4,8 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects.postgresql import UUID
 
-revision = "0015"
-down_revision = "0014"
+revision = "0016"
+down_revision = "0015"
 
 ID = sa.String(36).with_variant(UUID(as_uuid=False), "postgresql")
 OCTETS = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
