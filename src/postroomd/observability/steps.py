@@ -16,4 +16,5 @@ class StepKind(StrEnum):
     DOMAIN_PURGE = "domain_purge"  # of a deleted domain, with its mailboxes
     PROVISION = "provision"  # confirmed by the worker, where there is no mail platform
     HISTORY = "history"  # removal of transitions, tombstones, settled payments and provisions after their retention
+    AUDIT = "audit"  # removal of audit events after their retention
     EXPIRED_RESPONSE = "expired_response"  # removal of the stored response of an idempotency key

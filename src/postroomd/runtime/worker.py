@@ -39,6 +39,7 @@ async def run(settings: Settings, stop: asyncio.Event, ready: Callable[[], None]
             sessions=Sessions(repository.session_ends, await cleanups.enter_async_context(_mail_server(settings))),
             administration=repository.administration,
             history_retention=settings.history_retention,
+            audit_retention=settings.audit_retention,
             revalidation_interval=settings.revalidation_interval,
             lookup_lease=max(LEASE, 3 * timedelta(seconds=settings.dns_deadline_seconds)),
         )

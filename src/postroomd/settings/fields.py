@@ -102,7 +102,8 @@ _TENANCY = (
     *("organizations create", "organizations list", "projects create", "projects list", "projects set-quota"),
     *(*_NEW_KEY, "keys list", "keys revoke"),
 )
-_ADMIN = ("admin-keys create", "admin-keys list", "admin-keys revoke", "history", "clock status", "clock accept")
+_ADMIN_KEYS = ("admin-keys create", "admin-keys list", "admin-keys revoke")
+_ADMIN = (*_ADMIN_KEYS, "history", "audit", "clock status", "clock accept")
 _PROCESSES = ("up", "serve", "gateway", "worker")
 _BACKUP = ("backup", "restore")
 _DATABASE = ("up", "serve", "worker", "migrate", "export", *_BACKUP, *_TENANCY, *_ADMIN)
@@ -333,6 +334,13 @@ class Settings(BaseSettings):
         _RULES,
         "Time until the worker removes transitions, tombstones, settled payments and provisions; not below the"
         " quarantine.",
+        ge=timedelta(days=1),
+        le=timedelta(days=36_500),
+    )
+    audit_retention: Duration = _setting(
+        timedelta(days=400),
+        _RULES,
+        "Time until the worker removes events of the audit log.",
         ge=timedelta(days=1),
         le=timedelta(days=36_500),
     )

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from postroomd.domain.context import CallContext
 from postroomd.domain.errors import StorageUnavailable
 from postroomd.observability.logs import get_logger
 from postroomd.storage.database import Database
@@ -34,13 +35,14 @@ async def open_repository(
     isolation: str | None = None,
     replica: ReplicaUrl | None = None,
     statement_timeout_seconds: float = 0,
+    command: CallContext | None = None,
 ) -> Repository:
     """Open the repository over the database at `url`: sqlite+aiosqlite:///PATH or postgresql+asyncpg://….
 
     `owner` is the one process that checkpoints an SQLite file: it holds the lock of the service. A `worker` waits for
     checkpoints before it writes more. `isolation` overrides the default isolation level of
-    a PostgreSQL server, which cancels statements after `statement_timeout_seconds`; 0 for never. Raises
-    StorageUnavailable.
+    a PostgreSQL server, which cancels statements after `statement_timeout_seconds`; 0 for never. The audit log records
+    the changes of a process that runs one `command`. Raises StorageUnavailable.
     """
     database = open_database(
         url,
@@ -50,6 +52,7 @@ async def open_repository(
         isolation=isolation,
         replica=replica,
         statement_timeout_seconds=statement_timeout_seconds,
+        command=command,
     )
     repository = SqlRepository(database)
     try:
@@ -73,6 +76,7 @@ def open_database(
     isolation: str | None = None,
     replica: ReplicaUrl | None = None,
     statement_timeout_seconds: float = 0,
+    command: CallContext | None = None,
 ) -> Database:
     """Return the database at `url`, which connects on first use. Needs a running event loop."""
     driver = driver_for(url)
@@ -87,6 +91,7 @@ def open_database(
         statement_timeout_seconds=timeout,
     )
     if replica is None:
-        return Database(engines)
+        return Database(engines, command=command)
     replica_engines = open_engines(replica.url, owner=False, pool_size=pool_size, statement_timeout_seconds=timeout)
-    return Database(engines, replica=Replica(replica_engines, engines, replica.max_staleness_seconds))
+    staleness = replica.max_staleness_seconds
+    return Database(engines, replica=Replica(replica_engines, engines, staleness), command=command)

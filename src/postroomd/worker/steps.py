@@ -46,7 +46,7 @@ log = get_logger()
 class Worker:
     """A worker over the storage. Without a prober it leaves lookups to another worker.
 
-    With `history_retention` it removes history that is older.
+    With `history_retention` it removes history that is older, with `audit_retention` older audit events.
     With `administration` and without a mail platform, it confirms the provisions that were requested of a former one.
     """
 
@@ -58,11 +58,16 @@ class Worker:
     revalidation_interval: timedelta = timedelta(days=1)
     lookup_lease: timedelta = LEASE
     history_retention: timedelta | None = None
+    audit_retention: timedelta | None = None
 
     async def next_due(self) -> Due:
         """Return the earliest due dates of this worker's work."""
         confirms_provisions = self.administration is not None and not self.policy.provisioning
-        return await self.work.next_due(with_provisions=confirms_provisions, history_retention=self.history_retention)
+        return await self.work.next_due(
+            with_provisions=confirms_provisions,
+            history_retention=self.history_retention,
+            audit_retention=self.audit_retention,
+        )
 
     async def lease_lookups(
         self, now: datetime, limit: int, share: LookupShare, skipping: Collection[str] = ()
@@ -103,6 +108,7 @@ class Worker:
                 StepKind.EXPIRED_RESPONSE, work.remove_expired_responses(now, BATCH_SIZE)
             ),
             StepKind.HISTORY: lambda _: self._remove_history(now),
+            StepKind.AUDIT: lambda _: self._remove_audit_events(now),
         }
 
     async def look_up(self, lease: DomainLease, now: datetime) -> None:
@@ -217,6 +223,11 @@ class Worker:
         if self.history_retention is None:
             return 0
         return await _count(StepKind.HISTORY, self.work.remove_history(now - self.history_retention, BATCH_SIZE))
+
+    async def _remove_audit_events(self, now: datetime) -> int:
+        if self.audit_retention is None:
+            return 0
+        return await _count(StepKind.AUDIT, self.work.remove_audit_events(now - self.audit_retention, BATCH_SIZE))
 
     async def _postpone_domain(self, lease: DomainLease, now: datetime) -> None:
         await _try_postponing(self.work.postpone_domain(lease, _retry_at(lease, now)), domain_id=lease.domain.id)

@@ -6,6 +6,7 @@ from typing import Protocol
 from postroomd.domain.context import CallContext
 from postroomd.storage.protocols.administration import Administration
 from postroomd.storage.protocols.aliases import Aliases
+from postroomd.storage.protocols.audit import AuditLog
 from postroomd.storage.protocols.clocks import Clocks
 from postroomd.storage.protocols.domains import Domains
 from postroomd.storage.protocols.forwardings import Forwardings
@@ -49,6 +50,10 @@ class Repository(Protocol):
     @property
     def administration(self) -> Administration:
         """The operator's view of all tenants."""
+
+    @property
+    def audit(self) -> AuditLog:
+        """The committed changes of all tenants and the operator."""
 
     @property
     def clocks(self) -> Clocks:

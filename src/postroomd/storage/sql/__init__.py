@@ -12,6 +12,7 @@ from postroomd.storage.schema import SEARCHED_NAMES, TENANT_TABLE_NAMES
 from postroomd.storage.sql.admin_keys import SqlAdminKeys
 from postroomd.storage.sql.administration import SqlAdministration
 from postroomd.storage.sql.aliases import SqlAliases
+from postroomd.storage.sql.audit import SqlAuditLog
 from postroomd.storage.sql.clocks import SqlClocks
 from postroomd.storage.sql.domains import SqlDomains
 from postroomd.storage.sql.forwardings import SqlForwardings
@@ -34,6 +35,7 @@ class SqlRepository:
         self.forwardings = SqlForwardings(database)
         self.work = SqlWork(database)
         self.administration = SqlAdministration(database)
+        self.audit = SqlAuditLog(database)
         self.clocks = SqlClocks(database)
         self.session_ends = SqlSessionEnds(database)
 

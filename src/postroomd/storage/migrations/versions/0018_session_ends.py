@@ -4,8 +4,8 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects.postgresql import UUID
 
-revision = "0016"
-down_revision = "0015"
+revision = "0018"
+down_revision = "0017"
 
 ID = sa.String(36).with_variant(UUID(as_uuid=False), "postgresql")
 OCTETS = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
