@@ -48,6 +48,7 @@ from postroomd.domain.payments import OPEN_STATUSES, PaymentStatus
 from postroomd.domain.provisions import ProvisionKind, ProvisionStatus
 from postroomd.storage.column_types import Instant as Instant
 from postroomd.storage.column_types import Named as Named
+from postroomd.storage.column_types import Names as Names
 from postroomd.storage.drivers.types import ID as ID
 from postroomd.storage.drivers.types import OCTETS as OCTETS
 from postroomd.storage.drivers.types import partial_index
@@ -124,6 +125,7 @@ api_keys = Table(
     Column("expires_at", Instant),
     Column("revoked_at", Instant),
     Column("name", Text, nullable=False, server_default=text("''")),
+    Column("password_hashes", Boolean, nullable=False, server_default=false()),
 )
 
 # The operator's keys, invisible to the tenants' role.
@@ -457,6 +459,46 @@ tombstones = Table(
     Index("ix_tombstones_organization_id_address_hash", "organization_id", "address_hash"),
 )
 
+# Sessions on the mail server that have to end. Rows are short-lived: the worker removes them.
+session_ends = Table(
+    "session_ends",
+    metadata,
+    _id(primary_key=True),
+    _id("organization_id"),
+    Column("login_mask", OCTETS, nullable=False),
+    # When a worker ends them: during a lease, when the lease ends.
+    Column("due_at", Instant, nullable=False),
+    Column("carried_out", Boolean, nullable=False, server_default=false()),  # once; it is done twice
+    *_lease(),
+    Index("ix_session_ends_due_at", "due_at"),
+)
+
+# The committed changes of tenants and the operator, by the call or command that made them: ids only, no secrets. Rows
+# of what belongs to no tenant have no organization.
+audit_events = Table(
+    "audit_events",
+    metadata,
+    _id(primary_key=True),
+    Column("at", Instant, nullable=False),
+    Column("actor", OCTETS, nullable=False),
+    Column("action", String(64), nullable=False),
+    Column("organization_id", ID),
+    Column("project_id", ID),
+    Column("resource_type", String(32), nullable=False),
+    Column("resource_id", OCTETS, nullable=False),
+    Column("resource_ids", Names, nullable=False),  # of all that a batch created
+    Column("arguments", Names, nullable=False),  # the names of the request's fields that were set
+    Column("client_address", String(45), nullable=False),
+    Column("request_id", String(128), nullable=False),
+)
+
+AUDIT_FILTERS = ("resource_id", "actor", "project_id", "organization_id")
+"""Columns that the list of audit events is filtered by, the most selective first: one index per column."""
+
+Index("ix_audit_events_at", audit_events.c.at, audit_events.c.id)
+for _name in AUDIT_FILTERS:
+    Index(f"ix_audit_events_{_name}", audit_events.c[_name], audit_events.c.at, audit_events.c.id)
+
 HISTORY = (
     (transitions, transitions.c.at, ()),
     (domain_transitions, domain_transitions.c.at, ()),
@@ -530,6 +572,8 @@ TENANT_TABLES = (
     transitions,
     domain_transitions,
     tombstones,
+    session_ends,
+    audit_events,
     *DERIVED_TABLES,
 )
 """Tables whose rows PostgreSQL's tenant role sees by row-level security; it has no access to any other."""
