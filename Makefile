@@ -28,7 +28,7 @@ test: $(VENV)/.dev  ## Run every test but those of test-attack and test-clients
 test-attack: $(VENV)/.dev compiled  ## Run samples of `make attack` and `make fuzz` as tests, one after the other
 	$(BIN)/python -m pytest -n 0 tests/attack tests/fuzz
 
-test-clients: $(VENV)/.dev  ## Run the examples, the official Go SDK and the wheels; needs Go, Java, Maven, Node, Rust, and their registries
+test-clients: $(VENV)/.dev  ## Run the examples, the official Go SDK, grpcurl and the wheels; needs Go, Java, Maven, Node, Rust, and their registries
 	$(BIN)/python -m pytest -n 0 tests/clients
 
 test-web: $(VENV)/.web  ## Test the reference page in Chromium, which apt-get install chromium provides; SCREENSHOT=1 renews docs/reference.png
