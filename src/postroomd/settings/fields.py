@@ -14,6 +14,7 @@ from postroomd.domain.clock_leaps import LeapLimits
 from postroomd.domain.policy import LifecyclePolicy, Quotas
 from postroomd.durations import parse_duration
 from postroomd.net import (
+    canonical_endpoint,
     canonical_host_name,
     canonical_host_names,
     canonical_networks,
@@ -92,6 +93,7 @@ DatabaseUrl = Annotated[SecretStr, AfterValidator(_validate_database_url)]
 ReplicaUrl = Annotated[SecretStr, AfterValidator(_validate_replica_url)]
 Resolvers = Annotated[str, AfterValidator(_validate_resolvers)]
 Origins = Annotated[str, AfterValidator(canonical_origins)]
+Endpoint = Annotated[str, AfterValidator(canonical_endpoint)]
 Networks = Annotated[str, AfterValidator(canonical_networks)]
 Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
 Retention = Annotated[Duration, Field(ge=timedelta(seconds=1), le=timedelta(days=3_650))]
@@ -106,7 +108,9 @@ _ADMIN_KEYS = ("admin-keys create", "admin-keys list", "admin-keys revoke")
 _ADMIN = (*_ADMIN_KEYS, "history", "audit", "clock status", "clock accept")
 _PROCESSES = ("up", "serve", "gateway", "worker")
 _BACKUP = ("backup", "restore")
-_DATABASE = ("up", "serve", "worker", "migrate", "export", *_BACKUP, *_TENANCY, *_ADMIN)
+_MAIL_CONFIG = ("mail-config dovecot", "mail-config postfix", "mail-config rspamd")
+_MAIL = ("mail-role create", *_MAIL_CONFIG)
+_DATABASE = ("up", "serve", "worker", "migrate", "export", *_BACKUP, *_TENANCY, *_ADMIN, *_MAIL)
 _ALL = (*_PROCESSES, "migrate", *_TENANCY, *_ADMIN)
 _RULES = ("up", "serve", "worker")
 _SERVICE = ("up", "serve")
@@ -243,6 +247,12 @@ class Settings(BaseSettings):
     )
     metrics_address: Address | None = _setting(
         None, _PROCESSES, "Address of the Prometheus metrics, `HOST:PORT`; keep it internal. Disabled if not set."
+    )
+    otlp_endpoint: Endpoint | None = _setting(
+        None,
+        ("up", "serve", "gateway"),
+        "URL of an OpenTelemetry collector, such as `http://127.0.0.1:4317`, which receives traces by OTLP over gRPC."
+        " Disabled if neither this nor `OTEL_EXPORTER_OTLP_ENDPOINT` is set. Needs `postroom[otel]`.",
     )
     processes: int = _setting(
         1, ("serve", "gateway"), "Number of processes that share the address. `serve` on SQLite allows 1.", ge=1, le=256
