@@ -18,6 +18,7 @@ from postroomd.storage.sql.dkim import SqlSigningKeys
 from postroomd.storage.sql.domains import SqlDomains
 from postroomd.storage.sql.forwardings import SqlForwardings
 from postroomd.storage.sql.mailboxes import SqlMailboxes
+from postroomd.storage.sql.sessions import SqlSessionEnds
 from postroomd.storage.sql.tenancy import SqlTenancy
 from postroomd.storage.sql.work import SqlWork
 
@@ -38,6 +39,7 @@ class SqlRepository:
         self.audit = SqlAuditLog(database)
         self.clocks = SqlClocks(database)
         self.signing_keys = SqlSigningKeys(database)
+        self.session_ends = SqlSessionEnds(database)
 
     async def require_unused(self, context: CallContext) -> None:
         """Check the context's idempotency key. Raises Replayed or InvalidArguments if it was used."""
