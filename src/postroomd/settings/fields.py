@@ -523,6 +523,15 @@ class Settings(BaseSettings):
     worker_interval_seconds: float = _setting(
         0.5, _WORKER, "Interval between polls of an idle worker, in seconds.", gt=0, le=3_600
     )
+    dkim_directory: Path | None = _setting(
+        None,
+        _WORKER,
+        "Directory in which the worker keeps the private DKIM keys of domains for the mail server's signer, as"
+        " `NAME.SELECTOR.key` (mode 0600), and `selectors.map`; without it, no file is written.",
+    )
+    dkim_interval_seconds: float = _setting(
+        5.0, _WORKER, "Interval between updates of `--dkim-directory`, in seconds.", gt=0, le=86_400
+    )
     clock_leap_forward: Duration = _setting(
         LeapLimits().forward,
         _RULES,
