@@ -13,6 +13,9 @@ from tests.rpc.client import PASSWORD, Tenant, batch_request
 from tests.rpc.failures import failure_of
 from tests.rpc.service import Service
 
+SHA512_CRYPT = "$6$saltsalt$" + "a" * 86
+BCRYPT = "$2y$10$" + "b" * 53
+
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
@@ -91,6 +94,57 @@ async def test_settings_change_by_presence_and_are_found_by_display_name(tenant:
         )
     ).mailboxes
     assert listed == changed
+
+
+async def test_password_hashes_are_stored_as_they_are_and_never_hashed(
+    service: Service, tenant: Tenant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    importer = await service.tenant(organization_id=tenant.organization_id, password_hashes=True)
+    domain = await tenant.domain()
+    request = batch_request(domain.id, "ann", "bob", "cy")
+    for sent, scheme in zip(request.mailboxes[:2], ("{Sha512-Crypt}", "{BLF-CRYPT}"), strict=True):
+        sent.password = ""
+        sent.password_hash = scheme + (SHA512_CRYPT if "512" in scheme else BCRYPT)
+    denied = await failure_of(tenant.stub.BatchCreateMailboxes(request))
+    assert denied.code is grpc.StatusCode.PERMISSION_DENIED
+
+    hashed: list[str] = []
+    hash_password = argon2.PasswordHasher.hash
+
+    def counting(self: argon2.PasswordHasher, password: str) -> str:
+        hashed.append(password)
+        return hash_password(self, password)
+
+    monkeypatch.setattr(argon2.PasswordHasher, "hash", counting)
+    ann, bob, cy = (await importer.stub.BatchCreateMailboxes(request)).mailboxes
+    assert hashed == [PASSWORD]
+    assert await password_hash(service, ann) == "{SHA512-CRYPT}" + SHA512_CRYPT
+    assert await password_hash(service, bob) == "{BLF-CRYPT}" + BCRYPT
+    assert (await password_hash(service, cy)).startswith("{ARGON2ID}$argon2id$")
+
+
+async def test_password_hashes_are_refused_without_being_repeated(service: Service, tenant: Tenant) -> None:
+    importer = await service.tenant(organization_id=tenant.organization_id, password_hashes=True)
+    request = batch_request((await tenant.domain()).id, "ann", "bob", "cy", "dee")
+    for sent, text in zip(
+        request.mailboxes,
+        ("{PLAIN}correct horse", "{BLF-CRYPT}" + BCRYPT.replace("10", "15"), SHA512_CRYPT, ""),
+        strict=True,
+    ):
+        sent.password, sent.password_hash = "", text
+    refused = await failure_of(importer.stub.BatchCreateMailboxes(request))
+    assert refused.violations == {
+        ("mailboxes[0].password_hash", "FORMAT"),
+        ("mailboxes[1].password_hash", "CONSTRAINT"),
+        ("mailboxes[2].password_hash", "FORMAT"),
+        ("mailboxes[3].password", "REQUIRED"),
+    }
+    assert "horse" not in refused.text
+    assert BCRYPT[10:] not in refused.text
+    request = batch_request(request.domain_id, "ann")
+    request.mailboxes[0].password_hash = "{BLF-CRYPT}" + BCRYPT
+    both = await failure_of(importer.stub.BatchCreateMailboxes(request))
+    assert both.violations == {("mailboxes[0].password_hash", "CONSTRAINT")}
 
 
 async def test_settings_are_checked_and_locked_with_the_mailbox(tenant: Tenant) -> None:

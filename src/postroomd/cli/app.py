@@ -17,6 +17,7 @@ from postroomd.cli.admin_keys import admin_keys
 from postroomd.cli.aliases import aliases
 from postroomd.cli.audit import audit
 from postroomd.cli.backup import backup, restore
+from postroomd.cli.bulk.desired import apply, plan
 from postroomd.cli.bulk.transfer import export_mailboxes, import_mailboxes
 from postroomd.cli.clock import clock_commands
 from postroomd.cli.copy import copy
@@ -161,6 +162,8 @@ mailboxes.command("export")(export_mailboxes)
 app.command()(backup)
 app.command()(restore)
 app.command()(copy)
+app.command()(plan)
+app.command()(apply)
 app.command()(history)
 app.command()(audit)
 

@@ -58,6 +58,7 @@ class CallContext:
     recorded in the history: `key:ACCESS_KEY`, `admin:NAME`, `command:USER` or `worker`. `default_project_id` is the
     project of a resource that is created without one. A transaction is not retried after `deadline`, an instant of the
     monotonic clock. With `audit`, its change is recorded in the audit log.
+    `password_hashes`: the caller may create mailboxes with password hashes.
     """
 
     actor: str
@@ -66,6 +67,7 @@ class CallContext:
     deadline: float | None = None
     consistency: Consistency = Consistency.BOUNDED_STALENESS
     idempotency: Idempotency | None = None
+    password_hashes: bool = False
     audit: AuditedCall | None = None
 
     @property

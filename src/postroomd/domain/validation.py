@@ -15,6 +15,7 @@ from postroomd.domain.addresses import ADDRESS_TOO_LONG, Address, canonical_loca
 from postroomd.domain.domain_names import MAX_DOMAIN_NAME, canonical_domain_name
 from postroomd.domain.errors import InvalidArguments, Reason, Violation
 from postroomd.domain.model import RecordLevel, SubscriptionPeriod
+from postroomd.domain.password_hashes import CostlyHash, canonical_password_hash
 from postroomd.domain.passwords import (
     MAX_PASSWORD,
     MIN_PASSWORD,
@@ -41,11 +42,12 @@ Value = TypeVar("Value")
 
 @dataclass(frozen=True, slots=True)
 class MailboxParameters:
-    """The parameters of one mailbox to create. The local part is canonical."""
+    """The parameters of one mailbox to create, with either a password or its hash. The local part is canonical."""
 
     local_part: str
     password: str
     display_name: str = ""
+    password_hash: str = ""
 
     def __repr__(self) -> str:
         return f"MailboxParameters(local_part={self.local_part!r}, password=…)"
@@ -218,11 +220,26 @@ def check_batch(check: Checker, mailboxes: Sequence[MailboxParameters]) -> tuple
         if local_part and first != index:
             message = f"must differ from mailboxes[{first}].local_part"
             check.refuse(f"{field}.local_part", Reason.CONSTRAINT, message)
-        password_field = f"{field}.password"
-        password = check.password(password_field, sent.password) if check.present(password_field, sent.password) else ""
+        password, password_hash = _check_credentials(check, field, sent)
         display_name = check.text(f"{field}.display_name", sent.display_name, MAX_DISPLAY_NAME)
-        batch.append(MailboxParameters(local_part, password, display_name))
+        batch.append(MailboxParameters(local_part, password, display_name, password_hash))
     return tuple(batch)
+
+
+def _check_credentials(check: Checker, field: str, sent: MailboxParameters) -> tuple[str, str]:
+    """Return the password and the password hash of a mailbox, one of which is empty."""
+    password_field, hash_field = f"{field}.password", f"{field}.password_hash"
+    if not sent.password_hash:
+        return check.password(password_field, sent.password) if check.present(password_field, sent.password) else "", ""
+    if sent.password:
+        check.refuse(hash_field, Reason.CONSTRAINT, "must not be set together with password: set one of the two")
+    try:
+        return "", canonical_password_hash(sent.password_hash)
+    except CostlyHash as error:
+        check.refuse(hash_field, Reason.CONSTRAINT, str(error))
+    except ValueError as error:
+        check.refuse(hash_field, Reason.FORMAT, str(error))
+    return "", ""
 
 
 def check_addresses(check: Checker, domain_name: str, batch: Sequence[MailboxParameters]) -> None:

@@ -14,7 +14,7 @@ from postroomd.domain.context import CallContext
 from postroomd.domain.display_names import folded_name
 from postroomd.domain.domain_names import search_text
 from postroomd.domain.domains import require_mailboxes_allowed
-from postroomd.domain.errors import NotFound
+from postroomd.domain.errors import NotFound, PermissionDenied
 from postroomd.domain.model import DomainStatus, Mailbox, MailboxView
 from postroomd.domain.payments import retention_of
 from postroomd.domain.policy import LifecyclePolicy
@@ -57,11 +57,16 @@ class MailboxServicer:
         self, request: pb.BatchCreateMailboxesRequest, context: CallContext
     ) -> Sequence[Mailbox]:
         """Create mailboxes in one domain, all or none."""
+        if not context.password_hashes and any(sent.password_hash for sent in request.mailboxes):
+            raise PermissionDenied("password_hash", "write")
         with checking() as check:
             domain_id = check.uuid("domain_id", request.domain_id)
             batch = check_batch(
                 check,
-                [MailboxParameters(sent.local_part, sent.password, sent.display_name) for sent in request.mailboxes],
+                [
+                    MailboxParameters(sent.local_part, sent.password, sent.display_name, sent.password_hash)
+                    for sent in request.mailboxes
+                ],
             )
             sent_period = convert.optional_member(
                 check, "subscription_period", request.subscription_period, convert.PERIODS
@@ -74,9 +79,7 @@ class MailboxServicer:
         require_mailboxes_allowed(domain)
         with checking() as check:
             check_addresses(check, domain.name, batch)
-        hashes = await self.hashing.hash_passwords(
-            context.scope.organization_id, [mailbox.password for mailbox in batch]
-        )
+        hashes = await self._password_hashes(context, batch)
         now = self.clock()
         make = partial(rules.new_mailbox, period=period, policy=self.policy, now=now)
         new = [
@@ -89,6 +92,14 @@ class MailboxServicer:
             for mailbox, password_hash in zip(batch, hashes, strict=True)
         ]
         return await self.mailboxes.create(context, domain_id, new, self.policy.quarantine_at(now))
+
+    async def _password_hashes(self, context: CallContext, batch: Sequence[MailboxParameters]) -> list[str]:
+        """Return the hash of each mailbox's password, or the one that was sent, which takes nothing of the budget."""
+        passwords = [mailbox.password for mailbox in batch if not mailbox.password_hash]
+        if not passwords:
+            return [mailbox.password_hash for mailbox in batch]
+        hashed = iter(await self.hashing.hash_passwords(context.scope.organization_id, passwords))
+        return [mailbox.password_hash or next(hashed) for mailbox in batch]
 
     async def _add_address_violations(
         self, check: Checker, context: CallContext, domain_id: str, batch: Sequence[MailboxParameters]

@@ -125,6 +125,7 @@ api_keys = Table(
     Column("expires_at", Instant),
     Column("revoked_at", Instant),
     Column("name", Text, nullable=False, server_default=text("''")),
+    Column("password_hashes", Boolean, nullable=False, server_default=false()),
 )
 
 # The operator's keys, invisible to the tenants' role.

@@ -135,13 +135,15 @@ def _exists(service: "MailboxServiceStub", mailboxes: Sequence[Any]) -> bool:
 
 
 def create_alias(service: "MailboxServiceStub", mailbox_id: str, local_part: str, description: str = "") -> None:
-    """Create an alias, unless the mailbox has it already. Raises CallFailed.
+    """Create an alias, unless the mailbox has it already; one without a local part is a catch-all. Raises CallFailed.
 
     Without an idempotency key: each would use up one of the organization's stored responses.
     """
     from postroom.v1alpha1 import alias_pb2 as pb
 
-    request = pb.CreateAliasRequest(mailbox_id=mailbox_id, local_part=local_part, description=description)
+    request = pb.CreateAliasRequest(
+        mailbox_id=mailbox_id, local_part=local_part, description=description, catch_all=not local_part
+    )
 
     def has_it() -> bool:
         listed = service.ListAliases(pb.ListAliasesRequest(mailbox_id=mailbox_id, page_size=100)).aliases

@@ -141,18 +141,22 @@ def _faults_of_password(line: int, values: Mapping[str, str], address: Address |
 
 
 def _aliases(line: int, cell: str, domain_name: str, faults: list[Fault]) -> Iterator[str]:
-    """Yield the local parts of aliases, which are separated by spaces and may be whole addresses of the domain."""
+    """Yield the local parts of aliases, which are separated by spaces and may be whole addresses of the domain.
+
+    `@` is the catch-all of the domain, whose local part is empty.
+    """
     seen = set()
     for item in cell.split():
         text, separator, domain = item.rpartition("@")
-        if separator and domain.lower() != domain_name:
+        if domain and separator and domain.lower() != domain_name:
             faults.append(Fault(line, "aliases", "must be in the domain of the mailbox"))
             continue
-        local_part = _local_part(line, "aliases", text if separator else item, faults)
+        catch_all = bool(separator) and not text
+        local_part = "" if catch_all else _local_part(line, "aliases", text if separator else item, faults)
         if local_part in seen:
-            faults.append(Fault(line, "aliases", f"{local_part} is repeated"))
-        seen.add(local_part)
-        if local_part:
+            faults.append(Fault(line, "aliases", f"{item} is repeated"))
+        if local_part or catch_all:
+            seen.add(local_part)
             yield local_part
 
 

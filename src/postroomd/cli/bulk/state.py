@@ -20,6 +20,8 @@ class PresentMailbox:
     row: dict[str, Any]
     aliases: dict[str, dict[str, Any]] = field(default_factory=dict)
     forwardings: dict[str, dict[str, Any]] = field(default_factory=dict)
+    forwarding_settings: dict[str, bool] = field(default_factory=dict)
+    """keep_copy and enabled, where they are read."""
 
     @property
     def local_part(self) -> str:
@@ -60,7 +62,7 @@ def read_state(
     if aliases and by_id:
         of_all = alias_pb2.ListAliasesRequest(order_by=alias_pb2.ListAliasesRequest.OrderBy.NAME_ASC)
         for alias in pages(service.ListAliases, of_all, "aliases", SMALL_PAGE_SIZE):
-            if alias.mailbox_id in by_id:
+            if alias.mailbox_id in by_id and to_row(alias)["status"] != GONE:
                 by_id[alias.mailbox_id].aliases[alias.email.rpartition("@")[0]] = to_row(alias)
     if forwardings and by_id:
         every = forwarding_pb2.ListForwardingsRequest(order_by=forwarding_pb2.ListForwardingsRequest.OrderBy.EMAIL_ASC)

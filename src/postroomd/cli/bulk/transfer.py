@@ -3,13 +3,13 @@
 import csv
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from postroomd.cli.bulk.progress import progress_bar
 from postroomd.cli.connection import tenant_service
 from postroomd.cli.database import with_repository
 from postroomd.cli.errors import CommandFailed
@@ -71,7 +71,7 @@ def import_mailboxes(
             print_rows([counts], list(counts), output)
             return
         try:
-            with _progress(len(rows)) as progress:
+            with progress_bar("importing", len(rows)) as progress:
                 failed = carry_out(service, work, state, progress)
         except KeyboardInterrupt:
             message = "interrupted: run the same command again to resume"
@@ -124,7 +124,7 @@ def export_mailboxes(
             "domain": name,
             "local_part": mailbox.local_part,
             "period": following if following in {"monthly", "yearly"} else mailbox.row["subscription_period"],
-            "aliases": " ".join(filter(None, sorted(mailbox.aliases))),
+            "aliases": " ".join(local_part or "@" for local_part in sorted(mailbox.aliases)),
             "forwardings": " ".join(sorted(mailbox.forwardings)),
         }
         rows.append(row | ({"password_hash": hashes.get(mailbox.row["id"], "")} if with_hashes else {}))
@@ -166,16 +166,3 @@ def _refuse(faults: Sequence[Any], file: Path, output: ListFormat, code: ExitCod
     more = f", of which {MAX_FAULTS} are listed" if len(faults) > MAX_FAULTS else ""
     outcome = "nothing was imported" if code is ExitCode.USAGE else "the other rows were imported"
     raise CommandFailed(f"FILE: {len(faults)} faults{more}: {outcome}; correct them and run the command again", code)
-
-
-@contextmanager
-def _progress(total: int) -> Iterator[Callable[[int], None]]:
-    """Show a bar on a terminal's stderr. Yields a function that takes numbers of rows that are done."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
-
-    console = Console(stderr=True)
-    columns = ("importing", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bars:
-        task = bars.add_task("importing", total=total)
-        yield lambda rows: bars.update(task, advance=rows)

@@ -237,6 +237,7 @@ class BatchCreateMailboxesRequest(_message.Message):
         LOCAL_PART_FIELD_NUMBER: _builtins.int
         PASSWORD_FIELD_NUMBER: _builtins.int
         DISPLAY_NAME_FIELD_NUMBER: _builtins.int
+        PASSWORD_HASH_FIELD_NUMBER: _builtins.int
         local_part: _builtins.str
         """The part before the `@`: an ASCII dot-atom (RFC 5322, section 3.2.3) of 1 to 64 octets without
         `+`, which is the recipient delimiter, without `%`, `|`, `/` and `*`, and without a leading `-`: they are
@@ -248,11 +249,17 @@ class BatchCreateMailboxesRequest(_message.Message):
         hash), normalized by RFC 8265 (OpaqueString: NFC) when it is set; Dovecot compares bytes, so that a client has to
         log in with NFC, as most do. Neither the address nor its
         local part, nor one repeated character, nor one of the most common passwords. Stored as an Argon2id hash, and
-        never returned.
+        never returned. Required, unless password_hash is set.
         """
         display_name: _builtins.str
         """The name of the person or role that uses the mailbox: a free text of at most 128 characters, no control
         characters.
+        """
+        password_hash: _builtins.str
+        """Instead of password: the hash that another mail system has of it, with which logging in keeps working. Only for API
+        keys that were created for it: PERMISSION_DENIED otherwise. One of Dovecot's schemes {ARGON2ID} (m at most 65536
+        KiB, t at most 10, p at most 4), {BLF-CRYPT} (cost at most 14), {SHA512-CRYPT}, {SHA256-CRYPT} and {PBKDF2} (at
+        most 1000000 rounds), and {SSHA512}. At most 512 characters. Stored as it is, and never returned.
         """
         def __init__(
             self,
@@ -260,10 +267,11 @@ class BatchCreateMailboxesRequest(_message.Message):
             local_part: _builtins.str = ...,
             password: _builtins.str = ...,
             display_name: _builtins.str = ...,
+            password_hash: _builtins.str = ...,
         ) -> None: ...
         _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
         def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["display_name", b"display_name", "local_part", b"local_part", "password", b"password"]  # noqa: Y015
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["display_name", b"display_name", "local_part", b"local_part", "password", b"password", "password_hash", b"password_hash"]  # noqa: Y015
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
