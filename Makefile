@@ -13,7 +13,7 @@ GEN_PROTOC = $(GEN_VENV)/bin/python -m grpc_tools.protoc -I protos
 DESCRIPTORS := dist/postroom.binpb
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-attack test-clients check lint types imports proto-lint promise descriptors openapi openapi-check gen gen-check wheels diagram compiled soak fuzz fuzz-openapi chaos alerts attack bench sbom audit lock clean
+.PHONY: help run test test-attack test-clients test-web check lint types imports proto-lint promise descriptors openapi openapi-check gen gen-check wheels diagram compiled soak fuzz fuzz-openapi chaos alerts attack bench sbom audit lock clean
 .DELETE_ON_ERROR:
 
 help:  ## List the targets
@@ -30,6 +30,9 @@ test-attack: $(VENV)/.dev compiled  ## Run samples of `make attack` and `make fu
 
 test-clients: $(VENV)/.dev  ## Test with the official Go SDK and the installed wheels; needs Go and PyPI
 	$(BIN)/python -m pytest -n 0 tests/clients
+
+test-web: $(VENV)/.web  ## Test the reference page in Chromium, which apt-get install chromium provides; SCREENSHOT=1 renews docs/reference.png
+	POSTROOM_SCREENSHOT=$(SCREENSHOT) $(BIN)/python -m pytest -n 0 tests/web
 
 soak: $(VENV)/.dev  ## Run many random lifecycles: EXAMPLES=5000 takes about an hour
 	POSTROOM_SOAK_EXAMPLES=$(or $(EXAMPLES),5000) $(BIN)/python -m pytest tests/worker/random_lifecycles
@@ -126,11 +129,14 @@ lock: $(VENV)/.dev  ## Pin the newest versions that pyproject.toml allows, with 
 	UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 \
 		--generate-hashes --no-emit-index-url --no-emit-package postroom-client --group build --output-file requirements.lock pyproject.toml
 	UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 \
-		--generate-hashes --no-emit-index-url --no-emit-package postroom-client --constraint requirements.lock --group build --group test --group check \
+		--generate-hashes --no-emit-index-url --no-emit-package postroom-client --constraint requirements.lock --extra otel --group build --group test --group check \
 		--output-file requirements-dev.lock pyproject.toml
 	UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 \
 		--generate-hashes --no-emit-index-url --no-emit-package postroom-client --constraint requirements-dev.lock --group bench \
 		--output-file requirements-bench.lock pyproject.toml
+	UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 \
+		--generate-hashes --no-emit-index-url --no-emit-package postroom-client --constraint requirements-dev.lock --group web \
+		--output-file requirements-web.lock
 	UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 \
 		--generate-hashes --no-emit-index-url --group clients/python/pyproject.toml:gen --output-file requirements-gen.lock
 
@@ -149,6 +155,10 @@ $(VENV)/.dev: requirements-dev.lock $(VENV)/.run | $(VENV)/bin/python
 
 $(VENV)/.bench: requirements-bench.lock $(VENV)/.dev | $(VENV)/bin/python
 	$(PIP_INSTALL) --require-hashes -r requirements-bench.lock
+	@touch $@
+
+$(VENV)/.web: requirements-web.lock $(VENV)/.dev | $(VENV)/bin/python
+	$(PIP_INSTALL) --require-hashes -r requirements-web.lock
 	@touch $@
 
 $(GEN_VENV)/.gen: requirements-gen.lock

@@ -210,5 +210,7 @@ def context_variables() -> Iterator[str]:
                 yield f"{path.relative_to(root).as_posix()}: {ast.unparse(node)}"
 
 
-def test_the_only_context_variable_is_that_of_log_correlation() -> None:
-    assert list(context_variables()) == ["observability/logs.py: ContextVar('logged_call')"]
+def test_the_only_context_variables_are_those_of_log_correlation() -> None:
+    assert list(context_variables()) == [
+        f"observability/logs.py: ContextVar('{name}')" for name in ("logged_call", "logged_trace")
+    ]

@@ -57,8 +57,8 @@ class CallContext:
     `tenant` is the scope of a tenant's call; None for the operator and the worker, who reach every tenant. `actor` is
     recorded in the history: `key:ACCESS_KEY`, `admin:NAME`, `command:USER` or `worker`. `default_project_id` is the
     project of a resource that is created without one. A transaction is not retried after `deadline`, an instant of the
-    monotonic clock. With `audit`, its change is recorded in the audit log.
-    `password_hashes`: the caller may create mailboxes with password hashes.
+    monotonic clock. With `audit`, its change is recorded in the audit log. `span` is the call's span, None unless
+    tracing is on. `password_hashes`: the caller may create mailboxes with password hashes.
     """
 
     actor: str
@@ -67,6 +67,7 @@ class CallContext:
     deadline: float | None = None
     consistency: Consistency = Consistency.BOUNDED_STALENESS
     idempotency: Idempotency | None = None
+    span: Any = None
     password_hashes: bool = False
     audit: AuditedCall | None = None
 

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 from aiohttp import web
 from google.protobuf.descriptor import ServiceDescriptor
@@ -18,6 +19,9 @@ from postroomd.gateway.handler import Gateway, api_endpoints
 from postroomd.gateway.http_server import listen, open_server
 from postroomd.observability.metrics import HTTP_CONNECTIONS, sampling
 from postroomd.tls import PemFiles, Reloading, http_context
+
+if TYPE_CHECKING:
+    from postroomd.observability.tracing import Tracer
 
 SERVICES: Sequence[ServiceDescriptor] = tuple(mailbox_service_pb2.DESCRIPTOR.services_by_name.values())
 # Time for open connections to close after the drain. The drain comes first: aiohttp stops reading bodies at this point.
@@ -84,17 +88,19 @@ class GatewayConfig:
 
 @asynccontextmanager
 async def open_gateway(
-    config: GatewayConfig, services: Sequence[ServiceDescriptor] = SERVICES
+    config: GatewayConfig, services: Sequence[ServiceDescriptor] = SERVICES, tracer: "Tracer | None" = None
 ) -> AsyncIterator[tuple[Gateway, web.Server]]:
     """Compile the routes of `services`, open the gRPC channel and create the HTTP server, without listening yet.
 
     On exit, the remaining requests are answered or cancelled before the channel is closed. Raises UnsupportedContract
     and CertificateError.
     """
-    gateway = Gateway(api_endpoints(services, config.endpoint_options, config.max_requests), config.cors_origins)
+    endpoints = api_endpoints(services, config.endpoint_options, config.max_requests, traced=tracer is not None)
+    gateway = Gateway(endpoints, config.cors_origins, tracer)
     async with open_channels(config) as channel:
         gateway.connect(channel)
-        async with open_server(gateway.handle, config.max_body_bytes, SHUTDOWN_SECONDS) as server:
+        handle = gateway.handle if tracer is None else gateway.handle_traced
+        async with open_server(handle, config.max_body_bytes, SHUTDOWN_SECONDS) as server:
             yield gateway, server
 
 
@@ -143,6 +149,7 @@ async def run_gateway(
     autoconfig_address: tuple[str, int] | None = None,
     reuse_port: bool = False,
     services: Sequence[ServiceDescriptor] = SERVICES,
+    tracer: "Tracer | None" = None,
 ) -> None:
     """Serve until `stop` is set, then drain.
 
@@ -160,7 +167,7 @@ async def run_gateway(
             tls = http_context(certificates)
         gateways, listeners, tables = [], [], []
         for opened, address, context in (
-            (open_gateway(config, services), http_address, tls),
+            (open_gateway(config, services, tracer), http_address, tls),
             (open_autoconfiguration(config), autoconfig_address, None),
         ):
             if address is None:

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from http import HTTPStatus
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import grpc
 from aiohttp import hdrs, web
@@ -19,6 +19,9 @@ from postroomd.gateway.responses import HEADERS, json_response, no_content
 from postroomd.gateway.routes import Route
 from postroomd.gateway.transcode import Transcoder
 from postroomd.gateway.violations import InvalidArguments, Violation
+
+if TYPE_CHECKING:
+    from postroomd.observability.tracing import Span
 
 ACCEPT_DETAILS = ("x-accept-details", "all")  # open_channel raises the metadata limit accordingly
 COPIED_HEADERS = {
@@ -40,12 +43,16 @@ class EndpointOptions:
 
 
 class IncomingRequest(NamedTuple):
-    """A routed request. `captured` are the variable segments of the path, percent-encoded."""
+    """A routed request. `captured` are the variable segments of the path, percent-encoded.
+
+    `span` is the span below which the service's spans are, None unless tracing is on.
+    """
 
     http: web.BaseRequest
     captured: tuple[str, ...]
     request_id: str
     client_address: str
+    span: "Span | None" = None
 
 
 class Endpoint(Protocol):
@@ -122,6 +129,8 @@ class RpcEndpoint:
         self._apply_if_match(message, request.http)
         metadata = _metadata(request.request_id, token, key, consistency)
         metadata += self._client_metadata(request.client_address)
+        if request.span is not None:
+            metadata += request.span.headers
         timeout = headers.timeout_seconds(request.http, self._options.call_timeout_seconds)
         call = self._call(message, timeout=timeout, metadata=grpc.aio.Metadata(*metadata))
         try:
@@ -177,6 +186,25 @@ class RpcEndpoint:
         if len(body) > MAX_INLINE_BODY_BYTES:
             return await asyncio.to_thread(self._transcoder.decode, *parts)
         return self._transcoder.decode(*parts)
+
+
+class TracedRpcEndpoint(RpcEndpoint):
+    """Endpoint of one RPC whose calls are spans below those of their requests."""
+
+    async def _call_rpc(self, request: IncomingRequest, body: bytes, token: str) -> web.Response:
+        if request.span is None:
+            return await super()._call_rpc(request, body, token)
+        name = self.rpc.removeprefix("/")
+        span = request.span.client_span(name, {"rpc.system.name": "grpc", "rpc.method": name})
+        with span:
+            try:
+                response = await super()._call_rpc(request._replace(span=span), body, token)
+            except RequestError as failure:
+                if isinstance(failure.__cause__, grpc.aio.AioRpcError):
+                    span.update({"rpc.response.status_code": failure.__cause__.code().name})
+                raise
+            span.complete_rpc("OK")
+            return response
 
 
 def _copied_headers(trailing: Iterable[tuple[str, str | bytes]] | None) -> dict[str, str]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from random import getrandbits
 from time import monotonic, perf_counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc
 from google.api import annotations_pb2
@@ -44,7 +44,11 @@ from postroomd.rpc.rate_limits import NO_RATE_LIMITS, RateLimits
 from postroomd.rpc.rejections import AT_ONCE, Rejections
 from postroomd.rpc.server import Handlers
 from postroomd.rpc.status import retry_pushback, status_of
+from postroomd.rpc.tracing import traced
 from postroomd.storage.protocols.repository import Repository
+
+if TYPE_CHECKING:
+    from postroomd.observability.tracing import Span, Tracer
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 IDEMPOTENCY_KEY = re.compile(r"[!-~]{1,255}")
@@ -122,6 +126,7 @@ class Boundary:
     refuses_calls: Callable[[], bool] = lambda: False
     quotas: Quotas = DEFAULT_QUOTAS
     unauthenticated: RateLimitedWarning = field(default_factory=_unauthenticated_warning)
+    tracer: "Tracer | None" = None
 
     def handlers(self, service: ServiceDescriptor, rpcs: Mapping[str, Rpc]) -> Handlers:
         """Return the handlers of every RPC of a service.
@@ -141,13 +146,15 @@ class Boundary:
         slots = self.admission.changes if mutating else self.admission.reads
         is_rate_limited = bool(self.rate_limits)
 
-        async def call(_requests: object, grpc_context: Any) -> bytes:
+        async def call(_requests: object, grpc_context: Any, span: "Span | None" = None) -> bytes:
             raw = await grpc_context.read()
             started = perf_counter()
             metadata: Metadata = grpc_context.invocation_metadata()
             request_id = request_id_of(metadata)
             LOGGED_CALL.set((request_id, method.name))  # until the call's task ends
             trailing: tuple[tuple[str, str | bytes], ...] = (("x-request-id", request_id),)
+            if span is not None:
+                span.update({"postroom.request_id": request_id})
             caller: Caller | None = None
             admitted = False
             try:
@@ -165,6 +172,9 @@ class Boundary:
                     await slots.acquire(caller.organization_id)
                 admitted = True
                 context = _with_consistency(caller.context, metadata)
+                if span is not None:
+                    span.update({f"postroom.{name}": value for name, value in caller.log_fields.items()})
+                    context = replace(context, span=span)
                 if not mutating:
                     response = rpc.encode(await rpc.perform(_parse(parse, raw), context))
                 else:
@@ -188,6 +198,8 @@ class Boundary:
                         trailing += (("idempotency-replayed", "true"),)
             except asyncio.CancelledError:
                 metrics.completed("CANCELLED", started)
+                if span is not None:
+                    span.complete_rpc("CANCELLED")
                 _log(caller, "CANCELLED", started, self._origin(metadata, grpc_context))
                 raise
             except Exception as error:
@@ -195,6 +207,8 @@ class Boundary:
                     log.exception("unexpected error")
                 status = status_of(error, request_id, all_details=ACCEPT_DETAILS in metadata)
                 code = code_of(status)
+                if span is not None:
+                    span.complete_rpc(code.name)
                 if not admitted and isinstance(error, TooManyRequests):
                     metrics.rejected(code.name)  # logged by sample
                 else:
@@ -213,6 +227,8 @@ class Boundary:
                 if admitted and caller:
                     slots.release(caller.organization_id)
             metrics.completed("OK", started)
+            if span is not None:
+                span.complete_rpc("OK")
             if mutating:
                 _log(caller, "OK", started, self._origin(metadata, grpc_context))
             grpc_context.set_trailing_metadata(trailing)
@@ -220,7 +236,7 @@ class Boundary:
 
         # Without a request deserializer: gRPC would report a malformed request as INTERNAL. As a stream of requests, of
         # which the first is read: gRPC would never answer a call that ends without a message.
-        return grpc.stream_unary_rpc_method_handler(call)
+        return grpc.stream_unary_rpc_method_handler(traced(self.tracer, method, call) if self.tracer else call)
 
     def _origin(self, metadata: Metadata, grpc_context: Any) -> Mapping[str, str]:
         """Return the log fields that tell where a call comes from: its address, and its certificate if it has one."""

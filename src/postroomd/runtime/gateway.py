@@ -8,6 +8,7 @@ from postroomd.gateway.app import GatewayConfig, run_gateway
 from postroomd.net import join_address, split_address, split_list
 from postroomd.runtime.errors import FatalError, listen_error
 from postroomd.runtime.security import channel_files, gateway_files, require_secure
+from postroomd.runtime.tracing import tracing
 from postroomd.settings import Settings
 
 
@@ -52,13 +53,15 @@ async def run(settings: Settings, stop: asyncio.Event, ready: Callable[..., None
         ready(*(join_address(host, port) for (host, _), port in zip(addresses, ports, strict=True)))
 
     try:
-        await run_gateway(
-            config,
-            addresses[0],
-            stop,
-            on_ready,
-            autoconfig_address=addresses[1] if len(addresses) > 1 else None,
-            reuse_port=settings.processes > 1,
-        )
+        async with tracing(settings, "gateway") as tracer:
+            await run_gateway(
+                config,
+                addresses[0],
+                stop,
+                on_ready,
+                autoconfig_address=addresses[1] if len(addresses) > 1 else None,
+                reuse_port=settings.processes > 1,
+                tracer=tracer,
+            )
     except OSError as error:
         raise listen_error("HTTP", " or ".join(join_address(*address) for address in addresses), error) from error

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AsyncExitStack
 from datetime import datetime, timedelta
 from functools import partial
+from typing import TYPE_CHECKING
 
 import argon2
 
@@ -43,11 +44,15 @@ from postroomd.rpc.server import Handlers, Server
 from postroomd.runtime.database_locks import database_lock
 from postroomd.runtime.health import HealthUpdates
 from postroomd.runtime.security import require_secure, service_files
+from postroomd.runtime.tracing import tracing
 from postroomd.settings import Settings
 from postroomd.storage.migrations import require_current
 from postroomd.storage.opening import ReplicaUrl, open_repository
 from postroomd.storage.protocols.repository import Repository
 from postroomd.tls import Reloading, grpc_server_credentials
+
+if TYPE_CHECKING:
+    from postroomd.observability.tracing import Tracer
 
 SERVICE = mailbox_service_pb2.DESCRIPTOR.services_by_name["MailboxService"]
 ADMIN_SERVICE = admin_service_pb2.DESCRIPTOR.services_by_name["AdminService"]
@@ -90,6 +95,7 @@ async def serve(settings: Settings, stop: asyncio.Event, ready: Callable[..., No
     if settings.admin_address:
         require_secure(settings, "--admin-address", settings.admin_address, files)
     async with AsyncExitStack() as cleanups:
+        tracer = await cleanups.enter_async_context(tracing(settings, "service"))
         certificates = None
         if files is not None:
             certificates = await asyncio.to_thread(Reloading, files, "grpc")
@@ -102,6 +108,7 @@ async def serve(settings: Settings, stop: asyncio.Event, ready: Callable[..., No
             pool_size=settings.database_pool_size,
             replica=_replica(settings),
             statement_timeout_seconds=settings.statement_timeout_seconds,
+            traced=tracer is not None,
         )
         cleanups.push_async_callback(repository.close)
         watch = ClockWatch(clock, repository.clocks, settings.leap_limits(), is_worker=False)
@@ -133,6 +140,7 @@ async def serve(settings: Settings, stop: asyncio.Event, ready: Callable[..., No
             client_certificates=settings.tls_client_ca is not None,
             refuses_calls=lambda: health.calls_refused,
             quotas=settings.quotas(),
+            tracer=tracer,
         )
         rpcs = _rpcs(settings, repository, hashing, now)
         handlers = boundary.handlers(SERVICE, rpcs)
@@ -143,7 +151,7 @@ async def serve(settings: Settings, stop: asyncio.Event, ready: Callable[..., No
         if settings.admin_address:
             # A limit of its own: load from tenants does not lock the operator out.
             admissions.append(Admission(settings.max_calls))
-            handlers = _admin_handlers(settings, repository, now, admissions[1])
+            handlers = _admin_handlers(settings, repository, now, admissions[1], tracer)
             services.append((settings.admin_address, ADMIN_SERVICE, handlers))
         await cleanups.enter_async_context(sampling(_sampled_gauges(admissions)))
         updates = HealthUpdates(repository, health, watch)
@@ -197,7 +205,11 @@ async def _stop_servers(servers: Sequence[Server], drain_seconds: float) -> None
 
 
 def _admin_handlers(
-    settings: Settings, repository: Repository, clock: Callable[[], datetime], admission: Admission
+    settings: Settings,
+    repository: Repository,
+    clock: Callable[[], datetime],
+    admission: Admission,
+    tracer: "Tracer | None",
 ) -> Handlers:
     authenticator = Authenticator(repository.admin_keys.find, operator_caller, clock, settings.key_cache_seconds)
     servicer = AdminServicer(
@@ -212,6 +224,7 @@ def _admin_handlers(
         clock=clock,
         admission=admission,
         client_certificates=settings.tls_client_ca is not None,
+        tracer=tracer,
     )
     return boundary.handlers(ADMIN_SERVICE, servicer.rpcs())
 

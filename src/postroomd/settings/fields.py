@@ -5,6 +5,7 @@ import sys
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -13,6 +14,7 @@ from postroomd.domain.clock_leaps import LeapLimits
 from postroomd.domain.policy import LifecyclePolicy, Quotas
 from postroomd.durations import parse_duration
 from postroomd.net import (
+    canonical_endpoint,
     canonical_host_name,
     canonical_host_names,
     canonical_networks,
@@ -75,14 +77,23 @@ def _canonical_label(text: str) -> str:
     return canonical_host_name(text) if text not in {"", "@"} else ""
 
 
+def _validate_http_url(text: str) -> str:
+    parts = urlsplit(text)
+    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.username or parts.query or parts.fragment:
+        raise ValueError("expected http://HOST:PORT/PATH or https://HOST:PORT/PATH, without user and query")
+    return text
+
+
 Address = Annotated[str, AfterValidator(_canonical_address)]
 HostName = Annotated[str, AfterValidator(canonical_host_name)]
 HostNames = Annotated[str, AfterValidator(canonical_host_names)]
 ValidationLabel = Annotated[str, AfterValidator(_canonical_label)]
+HttpUrl = Annotated[str, AfterValidator(_validate_http_url)]
 DatabaseUrl = Annotated[SecretStr, AfterValidator(_validate_database_url)]
 ReplicaUrl = Annotated[SecretStr, AfterValidator(_validate_replica_url)]
 Resolvers = Annotated[str, AfterValidator(_validate_resolvers)]
 Origins = Annotated[str, AfterValidator(canonical_origins)]
+Endpoint = Annotated[str, AfterValidator(canonical_endpoint)]
 Networks = Annotated[str, AfterValidator(canonical_networks)]
 Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
 Retention = Annotated[Duration, Field(ge=timedelta(seconds=1), le=timedelta(days=3_650))]
@@ -234,6 +245,12 @@ class Settings(BaseSettings):
     )
     metrics_address: Address | None = _setting(
         None, _PROCESSES, "Address of the Prometheus metrics, `HOST:PORT`; keep it internal. Disabled if not set."
+    )
+    otlp_endpoint: Endpoint | None = _setting(
+        None,
+        ("up", "serve", "gateway"),
+        "URL of an OpenTelemetry collector, such as `http://127.0.0.1:4317`, which receives traces by OTLP over gRPC."
+        " Disabled if neither this nor `OTEL_EXPORTER_OTLP_ENDPOINT` is set. Needs `postroom[otel]`.",
     )
     processes: int = _setting(
         1, ("serve", "gateway"), "Number of processes that share the address. `serve` on SQLite allows 1.", ge=1, le=256
@@ -549,6 +566,14 @@ class Settings(BaseSettings):
         False, _WORKER, "`true` allows domains whose DNS servers have private IP addresses."
     )
     dns_authoritative_port: int = _setting(53, _WORKER, "Port of the domains' DNS servers, for tests.", ge=1, le=65_535)
+    doveadm_url: HttpUrl | None = _setting(
+        None,
+        _WORKER,
+        "URL of Dovecot's doveadm HTTP API, by which the worker ends sessions, such as `http://127.0.0.1:8080/doveadm/v1`.",
+    )
+    doveadm_key_file: Path | None = _setting(
+        None, _WORKER, "File that holds Dovecot's `doveadm_api_key`; needed with `--doveadm-url`."
+    )
     log_level: Literal["debug", "info", "warning", "error"] = _setting("info", _ALL, "Minimum level of log lines.")
     log_format: Literal["auto", "json", "console"] = _setting(
         "auto", _ALL, "`json`: one object per line; `console`: text; `auto`: console on a terminal, else json."
@@ -583,6 +608,13 @@ class Settings(BaseSettings):
         ):
             if getattr(self, option) is not None and getattr(self, needed) is None:
                 raise ValueError(f"{flag(option)} needs {flag(needed)}: client certificates are part of TLS")
+        return self
+
+    @model_validator(mode="after")
+    def _validate_doveadm(self) -> Self:
+        """Raise ValueError for a URL without its key, or the other way round."""
+        if (self.doveadm_url is None) != (self.doveadm_key_file is None):
+            raise ValueError("--doveadm-url and --doveadm-key-file belong together: set both or neither")
         return self
 
     def lifecycle_policy(self) -> LifecyclePolicy:

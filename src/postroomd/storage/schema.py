@@ -459,6 +459,20 @@ tombstones = Table(
     Index("ix_tombstones_organization_id_address_hash", "organization_id", "address_hash"),
 )
 
+# Sessions on the mail server that have to end. Rows are short-lived: the worker removes them.
+session_ends = Table(
+    "session_ends",
+    metadata,
+    _id(primary_key=True),
+    _id("organization_id"),
+    Column("login_mask", OCTETS, nullable=False),
+    # When a worker ends them: during a lease, when the lease ends.
+    Column("due_at", Instant, nullable=False),
+    Column("carried_out", Boolean, nullable=False, server_default=false()),  # once; it is done twice
+    *_lease(),
+    Index("ix_session_ends_due_at", "due_at"),
+)
+
 # The committed changes of tenants and the operator, by the call or command that made them: ids only, no secrets. Rows
 # of what belongs to no tenant have no organization.
 audit_events = Table(
@@ -558,6 +572,7 @@ TENANT_TABLES = (
     transitions,
     domain_transitions,
     tombstones,
+    session_ends,
     audit_events,
     *DERIVED_TABLES,
 )

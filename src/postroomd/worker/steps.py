@@ -32,6 +32,7 @@ from postroomd.storage.protocols.administration import Administration
 from postroomd.storage.protocols.work import DomainLease, Due, LookupShare, MailboxLease, Work
 from postroomd.worker.backoff import FIRST_RETRY, MAX_RETRY, Backoff, Step, report_failure
 from postroomd.worker.probers import Prober
+from postroomd.worker.sessions import Sessions
 
 BATCH_SIZE = 200  # rows per transaction: few enough that no call waits for them for long
 LEASE = timedelta(minutes=2)  # a batch of steps takes less than a second, lookups at most the DNS deadline
@@ -53,6 +54,7 @@ class Worker:
     prober: Prober | None
     policy: LifecyclePolicy
     administration: Administration | None = None
+    sessions: Sessions | None = None
     revalidation_interval: timedelta = timedelta(days=1)
     lookup_lease: timedelta = LEASE
     history_retention: timedelta | None = None
@@ -97,6 +99,7 @@ class Worker:
                 StepKind.DOMAIN_PROPAGATION, work.propagate_domain(follow_rule, BATCH_SIZE, skipping)
             ),
             StepKind.MAILBOX: partial(self._advance_mailboxes, now),
+            StepKind.SESSION_END: partial(self._end_sessions, now),
             StepKind.DOMAIN_PURGE: lambda skipping: _count(
                 StepKind.DOMAIN_PURGE, work.purge_domains(mailbox_rule, domain_rule, now, BATCH_SIZE, skipping)
             ),
@@ -188,6 +191,9 @@ class Worker:
             mailbox_id, until = lease.mailbox.id, _retry_at(lease, now)
             report_failure(StepKind.MAILBOX, lease.failures + 1, mailbox_id=mailbox_id)
             await _try_postponing(self.work.postpone_mailbox(lease, until), mailbox_id=mailbox_id)
+
+    async def _end_sessions(self, now: datetime, skipping: Collection[str]) -> int:
+        return await self.sessions.end(now, skipping) if self.sessions else 0
 
     async def _confirm_provisions(self, now: datetime) -> int:
         if self.administration is None or self.policy.provisioning:

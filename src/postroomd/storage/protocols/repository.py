@@ -11,6 +11,7 @@ from postroomd.storage.protocols.clocks import Clocks
 from postroomd.storage.protocols.domains import Domains
 from postroomd.storage.protocols.forwardings import Forwardings
 from postroomd.storage.protocols.mailboxes import Mailboxes
+from postroomd.storage.protocols.sessions import SessionEnds
 from postroomd.storage.protocols.tenancy import AdminKeys, Tenancy
 from postroomd.storage.protocols.work import Work
 
@@ -57,6 +58,10 @@ class Repository(Protocol):
     @property
     def clocks(self) -> Clocks:
         """The workers' heartbeats, and the operator's acceptances of a clock."""
+
+    @property
+    def session_ends(self) -> SessionEnds:
+        """Sessions on the mail server that have to end."""
 
     async def require_unused(self, context: CallContext) -> None:
         """Check the context's idempotency key before the call does expensive work.

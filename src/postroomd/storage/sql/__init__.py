@@ -17,6 +17,7 @@ from postroomd.storage.sql.clocks import SqlClocks
 from postroomd.storage.sql.domains import SqlDomains
 from postroomd.storage.sql.forwardings import SqlForwardings
 from postroomd.storage.sql.mailboxes import SqlMailboxes
+from postroomd.storage.sql.sessions import SqlSessionEnds
 from postroomd.storage.sql.tenancy import SqlTenancy
 from postroomd.storage.sql.work import SqlWork
 
@@ -36,6 +37,7 @@ class SqlRepository:
         self.administration = SqlAdministration(database)
         self.audit = SqlAuditLog(database)
         self.clocks = SqlClocks(database)
+        self.session_ends = SqlSessionEnds(database)
 
     async def require_unused(self, context: CallContext) -> None:
         """Check the context's idempotency key. Raises Replayed or InvalidArguments if it was used."""

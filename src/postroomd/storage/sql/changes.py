@@ -13,6 +13,7 @@ from postroomd.domain.history import Tombstone, Transition, address_hash
 from postroomd.domain.mailbox_status import MAILBOX_TRANSITIONS
 from postroomd.domain.mailboxes import due_at
 from postroomd.domain.model import Domain, Mailbox, MailboxStatus
+from postroomd.domain.sessions import session_end
 from postroomd.domain.transitions import check_transition
 from postroomd.storage import schema as t
 from postroomd.storage.drivers import driver_of
@@ -20,6 +21,7 @@ from postroomd.storage.sql.payments import insert_payments, store_payment, void_
 from postroomd.storage.sql.provisions import store_provisions, void_mailbox_provisions
 from postroomd.storage.sql.quotas import add_to_quota, move_quota, release_unpaid
 from postroomd.storage.sql.rows import row_filter, to_row
+from postroomd.storage.sql.sessions import request_session_end
 
 
 async def insert_mailboxes(
@@ -54,6 +56,8 @@ async def store_mailbox(
     await connection.execute(update(t.mailboxes).where(*row_filter(t.mailboxes, after)).values(values))
     await store_payment(connection, before, after)
     await store_provisions(connection, [(before, after)], after.updated_at)
+    if mask := session_end(before, after, new_password=password_hash is not None):
+        await request_session_end(connection, after.organization_id, mask, after.updated_at)
     if after.status is not before.status:
         await _insert_transitions(connection, actor, [(before, after)])
 

@@ -38,6 +38,7 @@ async def fetch_due(
         _earliest(t.domains.c.next_check_at).label("lookups"),
         _earliest(t.mailboxes.c.due_at).label("mailboxes"),
         _earliest(t.idempotency_keys.c.expires_at).label("responses"),
+        _earliest(t.session_ends.c.due_at).label("session_ends"),
         provisions.label("provisions"),
         *(
             _earliest(since, *conditions).label(f"history_{number}")
@@ -49,7 +50,7 @@ async def fetch_due(
         _any_domain(*PURGEABLE).label("purgeable"),
     )
     row = (await connection.execute(query)).one()
-    due = [row.mailboxes, row.responses, row.provisions]
+    due = [row.mailboxes, row.responses, row.session_ends, row.provisions]
     if history_retention:
         oldest = [row._mapping[f"history_{number}"] for number in range(len(t.HISTORY))]
         due += [since + history_retention + HISTORY_INTERVAL for since in oldest if since]
