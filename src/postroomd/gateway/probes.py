@@ -58,14 +58,14 @@ class Readiness:
         try:
             health = await call
         except grpc.aio.AioRpcError as error:
-            reason = f"the health check of the service failed: {error.code().name}"
+            failure = f"the health check of the service failed: {error.code().name}"
             if error.code() is not grpc.StatusCode.UNAVAILABLE:
-                return _not_serving(reason)
+                return _not_serving(failure)
             call = self._check(health_pb2.HealthCheckRequest(), timeout=RECONNECT_SECONDS, wait_for_ready=True)
             try:
                 health = await call
             except grpc.aio.AioRpcError:
-                return _not_serving(reason)
+                return _not_serving(failure)
         if health.status != health_pb2.HealthCheckResponse.SERVING:
             name = health_pb2.HealthCheckResponse.ServingStatus.Name(health.status)
             reason = {str(key): value for key, value in await call.trailing_metadata() or ()}.get(NOT_SERVING_REASON)
