@@ -192,6 +192,7 @@ domains:
                 "5: domains[0].mailboxes[1].storage_quota_bytes: must be 0 to",
                 "6: domains[0].mailboxes[2].local_part: bob@a.example is on line 5 already",
                 "6: domains[0].mailboxes[2].password_hash: set it or password_file, not both",
+                "6: domains[0].mailboxes[2].password_hash: must begin with its scheme",
             ],
         ),
         ("domains:\n  - name: new.example\n    mailboxes: [{local_part: ann}]\n", ["3: password_file: must be set"]),
