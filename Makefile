@@ -28,7 +28,7 @@ test: $(VENV)/.dev  ## Run every test but those of test-attack, test-clients and
 test-attack: $(VENV)/.dev compiled  ## Run samples of `make attack` and `make fuzz` as tests, one after the other
 	$(BIN)/python -m pytest -n 0 tests/attack tests/fuzz
 
-test-clients: $(VENV)/.dev  ## Test with the official Go SDK and the installed wheels; needs Go and PyPI
+test-clients: $(VENV)/.dev  ## Run the examples, the official Go SDK, grpcurl and the wheels; needs Go, Java, Maven, Node, Rust, and their registries
 	$(BIN)/python -m pytest -n 0 tests/clients
 
 test-mail: $(VENV)/.dev  ## Test with Debian's Dovecot and Postfix, on both engines; needs root, and installs them with apt
