@@ -69,6 +69,10 @@ def test_a_mailbox_goes_through_its_life(postroom: Commands, domain: str, tmp_pa
         "mailboxes", "update", "life@example.org", "--period=canceled", "--password-file", password
     )
     assert changed["next_subscription_period"] == "canceled"
+    flags = ("--display-name=Life", "--storage-quota-bytes=5", "--no-login")
+    (changed,) = postroom.rows("mailboxes", "update", "life@example.org", *flags)
+    assert (changed["display_name"], changed["storage_quota_bytes"]) == ("Life", 5)
+    assert (changed["login_disabled"], changed["sending_disabled"]) == (True, False)
     (deleted,) = postroom.rows("mailboxes", "delete", "life@example.org")
     assert deleted["status"] == "deletion_scheduled"
     (restored,) = postroom.rows("mailboxes", "restore", "life@example.org")
@@ -89,6 +93,10 @@ def test_aliases_by_address_and_by_id(postroom: Commands, domain: str) -> None:
     (changed,) = postroom.rows("aliases", "update", created["id"], "--description=Office")
     assert changed["description"] == "Office"
     assert postroom.rows("mailboxes", "show", "ann@example.org")["aliases"] == ["info@example.org"]
+    (catch_all,) = postroom.rows("aliases", "create", "ann@example.org", "@example.org")
+    assert catch_all["catch_all"] is True
+    assert postroom.rows("aliases", "show", "@example.org") == catch_all
+    assert postroom("aliases", "delete", "@example.org").code == 0
     assert postroom("aliases", "delete", "info@example.org", "--mailbox=ann@example.org").code == 0
     line = postroom.failure(1, "aliases", "show", "info@example.org")
     assert line.startswith("ALIAS: info@example.org not found")
@@ -127,7 +135,7 @@ def test_deleting_a_domain_is_confirmed_and_can_be_forced(postroom: Commands) ->
         (2, ["mailboxes", "create", "bob@example.org", "--password-file=-"], "--password-file: expected one line"),
         (2, ["mailboxes", "create", "bob@example.org"], "--password-file: there is no terminal to ask on"),
         (2, ["mailboxes", "create", "bob@example.org", "--password-file=/none"], "--password-file: can't read /none"),
-        (2, ["mailboxes", "update", "ann@example.org"], "--period, --password, --password-file: set what"),
+        (2, ["mailboxes", "update", "ann@example.org"], "--period, --password, …: set what"),
         (1, ["mailboxes", "show", "nobody@example.org"], "MAILBOX: nobody@example.org not found"),
         (1, ["mailboxes", "show", "00000000-0000-4000-8000-000000000000"], "mailbox 00000000-0000"),
         (1, ["domains", "show", "nowhere.example"], "DOMAIN: nowhere.example not found"),

@@ -8,7 +8,8 @@ from postroomd.cli.connection import tenant_service
 from postroomd.cli.messages import pages, to_row, to_rows
 from postroomd.cli.options import Limit, ProjectId, with_settings
 from postroomd.cli.output import ListFormat, ListOutput, print_row, print_rows
-from postroomd.cli.resolve import SMALL_PAGE_SIZE, alias_id, mailbox_id, parse_address
+from postroomd.cli.resolve import SMALL_PAGE_SIZE, alias_id, domain_name, mailbox_id, parse_address
+from postroomd.domain.addresses import Address
 from postroomd.settings import InvalidSetting, Settings
 
 COLUMNS = ("id", "email", "mailbox_id", "status", "description")
@@ -65,12 +66,15 @@ def create_alias(
     *,
     settings: Settings,
     mailbox: Annotated[str, typer.Argument(metavar="MAILBOX", help="Address or id of the mailbox.")],
-    address: Annotated[str, typer.Argument(metavar="ADDRESS", help="The alias, in the domain of the mailbox.")],
+    address: Annotated[
+        str,
+        typer.Argument(metavar="ADDRESS", help="The alias, in the domain of the mailbox; @DOMAIN is the catch-all."),
+    ],
     description: Description = None,
     output: ListOutput = ListFormat.TABLE,
 ) -> None:
     """Create an alias of a mailbox."""
-    sent = parse_address("ADDRESS", address)
+    sent = _parse(address)
     with tenant_service(settings) as service:
         from postroom.v1alpha1.alias_pb2 import CreateAliasRequest
         from postroom.v1alpha1.mailbox_pb2 import GetMailboxRequest
@@ -79,7 +83,9 @@ def create_alias(
         if sent.domain_name != owner.email.rpartition("@")[2]:
             raise InvalidSetting(f"ADDRESS: it must be in the domain of {owner.email}, as all aliases of a mailbox are")
         created = service.CreateAlias(
-            CreateAliasRequest(mailbox_id=owner.id, local_part=sent.local_part, description=description)
+            CreateAliasRequest(
+                mailbox_id=owner.id, local_part=sent.local_part, description=description, catch_all=not sent.local_part
+            )
         )
     print_rows([to_row(created)], COLUMNS, output)
 
@@ -114,3 +120,10 @@ def delete_alias(*, settings: Settings, alias: Alias, mailbox: OfMailbox = None)
 
         deleted = service.DeleteAlias(DeleteAliasRequest(alias_id=alias_id(service, alias, mailbox)))
     typer.echo(f"{deleted.email} is deleted.")
+
+
+def _parse(address: str) -> Address:
+    """Return the address of an alias, without a local part for a catch-all. Raises InvalidSetting."""
+    if address.startswith("@"):
+        return Address("", domain_name("ADDRESS", address[1:]))
+    return parse_address("ADDRESS", address)

@@ -15,7 +15,10 @@ import typer
 from postroomd import __version__
 from postroomd.cli.admin_keys import admin_keys
 from postroomd.cli.aliases import aliases
+from postroomd.cli.audit import audit
 from postroomd.cli.backup import backup, restore
+from postroomd.cli.bulk.desired import apply, plan
+from postroomd.cli.bulk.transfer import export_mailboxes, import_mailboxes
 from postroomd.cli.clock import clock_commands
 from postroomd.cli.copy import copy
 from postroomd.cli.domains import domains
@@ -154,10 +157,15 @@ def migrate(*, settings: Settings) -> None:
     typer.echo("The database is up to date.")
 
 
+mailboxes.command("import")(import_mailboxes)
+mailboxes.command("export")(export_mailboxes)
 app.command()(backup)
 app.command()(restore)
 app.command()(copy)
+app.command()(plan)
+app.command()(apply)
 app.command()(history)
+app.command()(audit)
 
 
 def _run_process(name: str, settings: Settings) -> None:

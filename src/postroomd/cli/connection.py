@@ -28,10 +28,15 @@ def has_tenant_secret() -> bool:
 
 
 @contextmanager
-def tenant_service(settings: Settings) -> Iterator["MailboxServiceStub"]:
-    """Connect to the service with the API key of SCW_SECRET_KEY. Raises InvalidSetting and CommandFailed."""
+def tenant_service(settings: Settings, *, idempotency_keys: bool = True) -> Iterator["MailboxServiceStub"]:
+    """Connect to the service with the API key of SCW_SECRET_KEY. Raises InvalidSetting and CommandFailed.
+
+    With `idempotency_keys`, every call that changes something has a random one, so that it can be retried.
+    """
     secret = _secret(TENANT_SECRET, "postroom keys create")
-    with _channel(settings, "grpc_address", settings.grpc_address, secret) as channel:
+    with _channel(
+        settings, "grpc_address", settings.grpc_address, secret, idempotency_keys=idempotency_keys
+    ) as channel:
         from postroom.v1alpha1.mailbox_service_pb2_grpc import MailboxServiceStub
 
         yield MailboxServiceStub(channel)
@@ -62,14 +67,17 @@ def _secret(name: str, command: str) -> str:
 
 
 @contextmanager
-def _channel(settings: Settings, option: str, listening: str, secret: str) -> Iterator["grpc.Channel"]:
+def _channel(
+    settings: Settings, option: str, listening: str, secret: str, *, idempotency_keys: bool = True
+) -> Iterator["grpc.Channel"]:
     from postroom.client import channel
 
     address = connectable(listening)
     tls = _tls(settings, address)
     import grpc
 
-    with channel(address, secret, tls=tls, insecure=tls is None) as connection:
+    insecure = tls is None
+    with channel(address, secret, tls=tls, insecure=insecure, idempotency_keys=idempotency_keys) as connection:
         ready = grpc.channel_ready_future(connection)
         try:
             ready.result(timeout=CONNECT_SECONDS)

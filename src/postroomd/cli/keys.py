@@ -55,6 +55,10 @@ def create_key(
     ] = False,
     name: Annotated[str, typer.Option("--name", metavar="NAME", help="What the key is for.")] = "",
     read_only: ReadOnly = False,
+    password_hashes: Annotated[
+        bool,
+        typer.Option("--password-hashes", help="Let the key create mailboxes with password hashes, for a migration."),
+    ] = False,
     expires_in: ExpiresIn = None,
     output: KeyOutput = KeyFormat.ENV,
 ) -> None:
@@ -64,6 +68,8 @@ def create_key(
             "--organization-id, --project-id: set one, as `postroom organizations list` and `projects list` print them,"
             " or --new-organization"
         )
+    if password_hashes and read_only:
+        raise InvalidSetting("--password-hashes: a key that is --read-only creates nothing; set one of the two")
     validated_name(name, required=False)
     now = datetime.now(UTC)
     expires_at = expiry(expires_in, now)
@@ -78,6 +84,7 @@ def create_key(
             expires_at=expires_at,
             mailbox_quota=settings.mailbox_quota,
             now=now,
+            password_hashes=password_hashes,
         )
 
     _print_issued(settings, with_repository(settings, issue), output)

@@ -119,11 +119,28 @@ def update_mailbox(
         Path | None,
         typer.Option("--password-file", metavar="PATH", help="File with a new password, or `-` for standard input."),
     ] = None,
+    display_name: Annotated[
+        str | None, typer.Option("--display-name", metavar="TEXT", help="Name of its user; an empty one is cleared.")
+    ] = None,
+    storage_quota_bytes: Annotated[
+        int | None, typer.Option("--storage-quota-bytes", metavar="N", min=0, help="Maximum stored mail; 0: no limit.")
+    ] = None,
+    login: Annotated[bool | None, typer.Option("--login/--no-login", help="Allow logging in.")] = None,
+    sending: Annotated[bool | None, typer.Option("--sending/--no-sending", help="Allow sending mail.")] = None,
+    receiving: Annotated[bool | None, typer.Option("--receiving/--no-receiving", help="Allow receiving mail.")] = None,
     output: ListOutput = ListFormat.TABLE,
 ) -> None:
-    """Change the next period or the password of a mailbox."""
-    if period is None and not password and password_file is None:
-        raise InvalidSetting("--period, --password, --password-file: set what is to be changed")
+    """Change a mailbox: its next period, its password, its display name or what it may do."""
+    settings_of_mailbox: dict[str, Any] = {
+        "display_name": display_name,
+        "storage_quota_bytes": storage_quota_bytes,
+        "login_disabled": None if login is None else not login,
+        "sending_disabled": None if sending is None else not sending,
+        "receiving_disabled": None if receiving is None else not receiving,
+    }
+    given = [period, password or None, password_file, *settings_of_mailbox.values()]
+    if all(value is None for value in given):
+        raise InvalidSetting("--period, --password, …: set what is to be changed; --help lists them")
     new_password = read_password(password_file) if password or password_file else None
     with tenant_service(settings) as service:
         from postroom.v1alpha1 import mailbox_pb2 as pb
@@ -132,6 +149,7 @@ def update_mailbox(
             mailbox_id=mailbox_id(service, mailbox),
             subscription_period=enum_number(pb.Mailbox.SubscriptionPeriod, period or NOT_SET),
             new_password=new_password,
+            **settings_of_mailbox,
         )
         changed = service.UpdateMailbox(request)
     print_rows([to_row(changed)], COLUMNS, output)

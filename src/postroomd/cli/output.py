@@ -31,7 +31,7 @@ def print_rows(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], output
     """Print a list as a table of these columns, or with every field as JSON or CSV."""
     match output:
         case ListFormat.JSON:
-            typer.echo(json.dumps(rows, indent=2, ensure_ascii=False, default=_rfc3339))
+            typer.echo(json.dumps(rows, indent=2, ensure_ascii=False, default=rfc3339))
         case ListFormat.CSV:
             _print_csv(rows, columns)
         case ListFormat.TABLE:
@@ -42,7 +42,7 @@ def print_row(row: Mapping[str, Any], output: ListFormat) -> None:
     """Print one resource: a JSON object, CSV, or one field a line."""
     match output:
         case ListFormat.JSON:
-            typer.echo(json.dumps(row, indent=2, ensure_ascii=False, default=_rfc3339))
+            typer.echo(json.dumps(row, indent=2, ensure_ascii=False, default=rfc3339))
         case ListFormat.CSV:
             _print_csv([row], list(row))
         case ListFormat.TABLE:
@@ -100,7 +100,8 @@ def _print_csv(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> Non
         writer.writerow([escape_formula(_csv_cell(row[name])) for name in names])
 
 
-def _rfc3339(instant: datetime) -> str:
+def rfc3339(instant: datetime) -> str:
+    """Return an instant in UTC as RFC 3339 has it, such as 2026-11-26T08:00:00Z."""
     return instant.isoformat().replace("+00:00", "Z")
 
 
@@ -111,9 +112,9 @@ def _csv_cell(value: object) -> str:
         case bool():
             return "true" if value else "false"
         case datetime():
-            return _rfc3339(value)
+            return rfc3339(value)
         case list() | dict():
-            return json.dumps(value, ensure_ascii=False, default=_rfc3339)
+            return json.dumps(value, ensure_ascii=False, default=rfc3339)
         case _:
             return str(value)
 
@@ -127,7 +128,7 @@ def _cell(value: object) -> str:
         case datetime():
             return f"{value:%Y-%m-%d %H:%M:%S}Z"
         case list() | dict():
-            return json.dumps(value, ensure_ascii=False, default=_rfc3339)
+            return json.dumps(value, ensure_ascii=False, default=rfc3339)
         case _:
             return str(value)
 

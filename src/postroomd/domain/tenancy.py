@@ -43,6 +43,7 @@ class ApiKey:
 
     `name` says what the key is for; it need not be unique. `project_id`, if set, limits the key to one project.
     `default_project_id` is the project of a resource that is created without one.
+    `password_hashes` lets it create mailboxes with password hashes of another mail system.
     """
 
     access_key: str
@@ -54,6 +55,7 @@ class ApiKey:
     created_at: datetime
     expires_at: datetime | None
     revoked_at: datetime | None
+    password_hashes: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -161,7 +161,8 @@ WORKER_STEPS = Counter(
     name="postroom_worker_steps_total",
     help="Completed steps by kind: due mailboxes processed; domains, aliases and forwardings provisioned; mailboxes"
     " reached by a change of their domain's status; deleted domains and their mailboxes purged, or handed to the mail"
-    " platform; provisions confirmed where there is no mail platform; expired idempotent responses deleted.",
+    " platform; sessions on the mail server ended; provisions confirmed where there is no mail platform; expired"
+    " idempotent responses deleted.",
     unit="steps",
     processes=WORKER,
     label_values={"kind": STEPS},

@@ -47,6 +47,7 @@ def tenant_caller(key: ApiKey) -> Caller:
         actor=f"key:{key.access_key}",
         tenant=Scope(organization_id=key.organization_id, project_id=key.project_id),
         default_project_id=key.default_project_id,
+        password_hashes=key.password_hashes,
     )
     log_fields = {"access_key": key.access_key, "organization_id": key.organization_id}
     return Caller(context, key.read_only, key.access_key, key.organization_id, log_fields)

@@ -22,6 +22,7 @@ from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 from google.rpc import status_pb2
 
+from postroomd.domain.audit import AuditedCall
 from postroomd.domain.context import CallContext, Consistency, Idempotency, Replayed
 from postroomd.domain.errors import (
     InvalidArguments,
@@ -37,7 +38,7 @@ from postroomd.observability.logs import LOGGED_CALL, RateLimitedWarning, get_lo
 from postroomd.observability.metrics import CALLS_UNAUTHENTICATED
 from postroomd.rpc.admission import Admission
 from postroomd.rpc.authentication import Authentication, Caller, secret_of
-from postroomd.rpc.client_address import ACCEPT_DETAILS, Metadata
+from postroomd.rpc.client_address import ACCEPT_DETAILS, ClientAddresses, Metadata
 from postroomd.rpc.metrics import RpcMetrics
 from postroomd.rpc.rate_limits import NO_RATE_LIMITS, RateLimits
 from postroomd.rpc.rejections import AT_ONCE, Rejections
@@ -55,7 +56,7 @@ RESPONSE_RETENTION = timedelta(hours=24)
 STATUS_DETAILS = "grpc-status-details-bin"
 
 # The first of these that occurs in an RPC's name is the resource that PermissionDenied names.
-_RESOURCES = ("Domain", "Mailbox", "Alias", "Forwarding", "Payment", "Provision", "Transition")
+_RESOURCES = ("Domain", "Mailbox", "Alias", "Forwarding", "Payment", "Provision", "Transition", "Audit")
 
 _NO_CALLER = {"access_key": None, "organization_id": None}
 
@@ -117,6 +118,7 @@ class Boundary:
     repository: Repository
     authenticator: Authentication
     clock: Callable[[], datetime]
+    addresses: ClientAddresses = field(default_factory=ClientAddresses)
     admission: Admission
     rate_limits: RateLimits = NO_RATE_LIMITS
     rejections: Rejections = AT_ONCE
@@ -143,7 +145,6 @@ class Boundary:
         metrics = RpcMetrics(method)
         slots = self.admission.changes if mutating else self.admission.reads
         is_rate_limited = bool(self.rate_limits)
-        identify = client_certificate if self.client_certificates else _no_certificate
 
         async def call(_requests: object, grpc_context: Any, span: "Span | None" = None) -> bytes:
             raw = await grpc_context.read()
@@ -182,6 +183,8 @@ class Boundary:
                     if (remaining := grpc_context.time_remaining()) is not None:
                         context = replace(context, deadline=monotonic() + remaining)
                     request = _parse(parse, raw)
+                    origin = self._origin(metadata, grpc_context)
+                    context = replace(context, audit=self._audited(method, request, request_id, origin))
                     encode = ResponseEncoder(rpc.encode)
                     if context.tenant and (key := _idempotency_key(metadata)) is not None:
                         digest = _digest(secret_of(metadata), method, raw)
@@ -197,7 +200,7 @@ class Boundary:
                 metrics.completed("CANCELLED", started)
                 if span is not None:
                     span.complete_rpc("CANCELLED")
-                _log(caller, "CANCELLED", started, identify(grpc_context))
+                _log(caller, "CANCELLED", started, self._origin(metadata, grpc_context))
                 raise
             except Exception as error:
                 if not isinstance(error, PostroomError):
@@ -213,7 +216,7 @@ class Boundary:
                     if caller is None and code is not grpc.StatusCode.INTERNAL:
                         self.unauthenticated.record()  # anyone could fill the log
                     else:
-                        _log(caller, code.name, started, identify(grpc_context))
+                        _log(caller, code.name, started, self._origin(metadata, grpc_context))
                 if admitted and caller:
                     slots.release(caller.organization_id)
                     admitted = False
@@ -227,13 +230,29 @@ class Boundary:
             if span is not None:
                 span.complete_rpc("OK")
             if mutating:
-                _log(caller, "OK", started, identify(grpc_context))
+                _log(caller, "OK", started, self._origin(metadata, grpc_context))
             grpc_context.set_trailing_metadata(trailing)
             return response
 
         # Without a request deserializer: gRPC would report a malformed request as INTERNAL. As a stream of requests, of
         # which the first is read: gRPC would never answer a call that ends without a message.
         return grpc.stream_unary_rpc_method_handler(traced(self.tracer, method, call) if self.tracer else call)
+
+    def _origin(self, metadata: Metadata, grpc_context: Any) -> Mapping[str, str]:
+        """Return the log fields that tell where a call comes from: its address, and its certificate if it has one."""
+        certificate = client_certificate(grpc_context) if self.client_certificates else {}
+        return {"client_address": self.addresses.exact_address_of(metadata, grpc_context.peer()), **certificate}
+
+    def _audited(
+        self, method: MethodDescriptor, request: Message, request_id: str, origin: Mapping[str, str]
+    ) -> AuditedCall:
+        return AuditedCall(
+            action=method.name,
+            at=self.clock(),
+            request_id=request_id,
+            client_address=origin["client_address"],
+            arguments=tuple(each.name for each, _ in request.ListFields()),
+        )
 
     def _idempotency(self, rpc: Rpc, key: str, digest: bytes, encode: Callable[[Any], bytes]) -> Idempotency:
         now = self.clock()
@@ -338,17 +357,13 @@ def client_certificate(grpc_context: Any) -> Mapping[str, str]:
     return {}
 
 
-def _no_certificate(_: Any) -> Mapping[str, str]:
-    return {}
-
-
-def _log(caller: Caller | None, code: str, started: float, certificate: Mapping[str, str]) -> None:
-    """Log one line for a failed or mutating call: caller, its certificate, status code and duration."""
+def _log(caller: Caller | None, code: str, started: float, origin: Mapping[str, str]) -> None:
+    """Log one line for a failed or mutating call: caller, its address and certificate, status code and duration."""
     severity = log.error if code in {"INTERNAL", "UNKNOWN"} else log.info
     severity(
         "call",
         code=code,
         duration_ms=round((perf_counter() - started) * 1_000, 3),
         **(caller.log_fields if caller else _NO_CALLER),
-        **certificate,
+        **origin,
     )

@@ -29,12 +29,22 @@ class ClientAddresses:
 
         `peer` is gRPC's name of the other end of the connection, such as `ipv4:192.0.2.1:50000`.
         """
+        return _network(self._text(metadata, peer))
+
+    def exact_address_of(self, metadata: Metadata, peer: str) -> str:
+        """Return the IP address of a call's client; "" for a client without one."""
+        try:
+            return str(_parse(self._text(metadata, peer)))
+        except ValueError:
+            return ""
+
+    def _text(self, metadata: Metadata, peer: str) -> str:
         if self._secret is not None:
             sent = dict(metadata)
             if self._is_secret(sent.get(GATEWAY_SECRET)):
-                return _network(str(sent.get(CLIENT_ADDRESS, "")))
+                return str(sent.get(CLIENT_ADDRESS, ""))
         host = unquote(peer).partition(":")[2].rpartition(":")[0]
-        return _network(host.strip("[]"))
+        return host.strip("[]")
 
     def is_gateway(self, metadata: Metadata) -> bool:
         """Whether a gateway has sent the call; without a secret, whether it looks like a gateway's."""
@@ -49,14 +59,18 @@ class ClientAddresses:
 def _network(address: str) -> str:
     """Return the IPv4 address or IPv6 network of an address; "" for text that is not an address."""
     try:
-        parsed = ipaddress.ip_address(address.partition("%")[0])
+        parsed = _parse(address)
     except ValueError:
         return ""
     if isinstance(parsed, ipaddress.IPv6Address):
-        if parsed.ipv4_mapped:
-            return str(parsed.ipv4_mapped)
         return str(ipaddress.IPv6Network((int(parsed), IPV6_NETWORK_BITS), strict=False))
     return str(parsed)
+
+
+def _parse(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    """Return the address that a text holds, an IPv4 address for its form in IPv6. Raises ValueError."""
+    parsed = ipaddress.ip_address(address.partition("%")[0])
+    return getattr(parsed, "ipv4_mapped", None) or parsed
 
 
 OWN_ADDRESS: AddressOf = ClientAddresses().address_of

@@ -40,6 +40,7 @@ async def issue_key(
     expires_at: datetime | None,
     mailbox_quota: int,
     now: datetime,
+    password_hashes: bool = False,
 ) -> IssuedKey:
     """Store a new API key, and return it with its secret.
 
@@ -62,6 +63,7 @@ async def issue_key(
         created_at=now,
         expires_at=expires_at,
         revoked_at=None,
+        password_hashes=password_hashes,
     )
     await tenancy.create_key(key, hash_secret(secret))
     return IssuedKey(key, secret)

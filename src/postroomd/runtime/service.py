@@ -133,6 +133,7 @@ async def serve(settings: Settings, stop: asyncio.Event, ready: Callable[..., No
             repository=repository,
             authenticator=authenticator,
             clock=now,
+            addresses=addresses,
             admission=admissions[0],
             rate_limits=RateLimits(settings.rate_limit, settings.organization_rate_limit),
             rejections=Rejections(addresses.is_gateway),
@@ -211,7 +212,12 @@ def _admin_handlers(
     tracer: "Tracer | None",
 ) -> Handlers:
     authenticator = Authenticator(repository.admin_keys.find, operator_caller, clock, settings.key_cache_seconds)
-    servicer = AdminServicer(administration=repository.administration, policy=settings.lifecycle_policy(), clock=clock)
+    servicer = AdminServicer(
+        administration=repository.administration,
+        audit=repository.audit,
+        policy=settings.lifecycle_policy(),
+        clock=clock,
+    )
     boundary = Boundary(
         repository=repository,
         authenticator=authenticator,

@@ -13,6 +13,7 @@ import ssl
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from postroomd.observability.exposition import (
     shared_metrics_directory,
 )
 from postroomd.observability.logs import get_logger
+from postroomd.runtime.commands import command_context
 from postroomd.runtime.errors import FatalError, listen_error, operator_message
 from postroomd.runtime.forking import Child, fork
 from postroomd.runtime.keys import issue_key
@@ -177,7 +179,7 @@ class _Supervisor:
         async with AsyncExitStack() as cleanups:
             from postroomd.storage.opening import open_repository
 
-            repository = await open_repository(url)
+            repository = await open_repository(url, command=command_context("up", datetime.now(UTC)))
             cleanups.push_async_callback(repository.close)
             bound, *admin = await self._serve.ready
             self._bound = {"grpc_address": bound, **dict(zip(("admin_address",), admin, strict=False))}

@@ -5,6 +5,7 @@ import sys
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -76,10 +77,18 @@ def _canonical_label(text: str) -> str:
     return canonical_host_name(text) if text not in {"", "@"} else ""
 
 
+def _validate_http_url(text: str) -> str:
+    parts = urlsplit(text)
+    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.username or parts.query or parts.fragment:
+        raise ValueError("expected http://HOST:PORT/PATH or https://HOST:PORT/PATH, without user and query")
+    return text
+
+
 Address = Annotated[str, AfterValidator(_canonical_address)]
 HostName = Annotated[str, AfterValidator(canonical_host_name)]
 HostNames = Annotated[str, AfterValidator(canonical_host_names)]
 ValidationLabel = Annotated[str, AfterValidator(_canonical_label)]
+HttpUrl = Annotated[str, AfterValidator(_validate_http_url)]
 DatabaseUrl = Annotated[SecretStr, AfterValidator(_validate_database_url)]
 ReplicaUrl = Annotated[SecretStr, AfterValidator(_validate_replica_url)]
 Resolvers = Annotated[str, AfterValidator(_validate_resolvers)]
@@ -95,17 +104,18 @@ _TENANCY = (
     *("organizations create", "organizations list", "projects create", "projects list", "projects set-quota"),
     *(*_NEW_KEY, "keys list", "keys revoke"),
 )
-_ADMIN = ("admin-keys create", "admin-keys list", "admin-keys revoke", "history", "clock status", "clock accept")
+_ADMIN_KEYS = ("admin-keys create", "admin-keys list", "admin-keys revoke")
+_ADMIN = (*_ADMIN_KEYS, "history", "audit", "clock status", "clock accept")
 _PROCESSES = ("up", "serve", "gateway", "worker")
 _BACKUP = ("backup", "restore")
-_DATABASE = ("up", "serve", "worker", "migrate", *_BACKUP, *_TENANCY, *_ADMIN)
+_DATABASE = ("up", "serve", "worker", "migrate", "export", *_BACKUP, *_TENANCY, *_ADMIN)
 _ALL = (*_PROCESSES, "migrate", *_TENANCY, *_ADMIN)
 _RULES = ("up", "serve", "worker")
 _SERVICE = ("up", "serve")
 _GATEWAY = ("up", "gateway")
 _WORKER = ("up", "worker")
 # Groups of commands that call a running service: as a tenant, and as its operator.
-_TENANT_CLIENT = ("tenant client", "client")
+_TENANT_CLIENT = ("tenant client", "client", "export")
 _CLIENT = (*_TENANT_CLIENT, "operator client")
 
 
@@ -335,6 +345,13 @@ class Settings(BaseSettings):
         ge=timedelta(days=1),
         le=timedelta(days=36_500),
     )
+    audit_retention: Duration = _setting(
+        timedelta(days=400),
+        _RULES,
+        "Time until the worker removes events of the audit log.",
+        ge=timedelta(days=1),
+        le=timedelta(days=36_500),
+    )
     billing: Literal["none", "manual"] = _setting(
         "none", _RULES, "`manual`: each period awaits a payment, confirmed by the admin service; `none`: no payments."
     )
@@ -549,6 +566,14 @@ class Settings(BaseSettings):
         False, _WORKER, "`true` allows domains whose DNS servers have private IP addresses."
     )
     dns_authoritative_port: int = _setting(53, _WORKER, "Port of the domains' DNS servers, for tests.", ge=1, le=65_535)
+    doveadm_url: HttpUrl | None = _setting(
+        None,
+        _WORKER,
+        "URL of Dovecot's doveadm HTTP API, by which the worker ends sessions, such as `http://127.0.0.1:8080/doveadm/v1`.",
+    )
+    doveadm_key_file: Path | None = _setting(
+        None, _WORKER, "File that holds Dovecot's `doveadm_api_key`; needed with `--doveadm-url`."
+    )
     log_level: Literal["debug", "info", "warning", "error"] = _setting("info", _ALL, "Minimum level of log lines.")
     log_format: Literal["auto", "json", "console"] = _setting(
         "auto", _ALL, "`json`: one object per line; `console`: text; `auto`: console on a terminal, else json."
@@ -583,6 +608,13 @@ class Settings(BaseSettings):
         ):
             if getattr(self, option) is not None and getattr(self, needed) is None:
                 raise ValueError(f"{flag(option)} needs {flag(needed)}: client certificates are part of TLS")
+        return self
+
+    @model_validator(mode="after")
+    def _validate_doveadm(self) -> Self:
+        """Raise ValueError for a URL without its key, or the other way round."""
+        if (self.doveadm_url is None) != (self.doveadm_key_file is None):
+            raise ValueError("--doveadm-url and --doveadm-key-file belong together: set both or neither")
         return self
 
     def lifecycle_policy(self) -> LifecyclePolicy:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from postroomd.domain.context import CallContext
 from postroomd.domain.errors import StorageUnavailable
 from postroomd.observability.logs import get_logger
 from postroomd.storage.database import Database
@@ -35,13 +36,15 @@ async def open_repository(
     replica: ReplicaUrl | None = None,
     statement_timeout_seconds: float = 0,
     traced: bool = False,
+    command: CallContext | None = None,
 ) -> Repository:
     """Open the repository over the database at `url`: sqlite+aiosqlite:///PATH or postgresql+asyncpg://….
 
     `owner` is the one process that checkpoints an SQLite file: it holds the lock of the service. A `worker` waits for
     checkpoints before it writes more. `isolation` overrides the default isolation level of
     a PostgreSQL server, which cancels statements after `statement_timeout_seconds`; 0 for never. If `traced`, the
-    statements of calls that have a span get spans below it. Raises StorageUnavailable.
+    statements of calls that have a span get spans below it. The audit log records the changes of a process that runs
+    one `command`. Raises StorageUnavailable.
     """
     database = open_database(
         url,
@@ -52,6 +55,7 @@ async def open_repository(
         replica=replica,
         statement_timeout_seconds=statement_timeout_seconds,
         traced=traced,
+        command=command,
     )
     repository = SqlRepository(database)
     try:
@@ -76,6 +80,7 @@ def open_database(
     replica: ReplicaUrl | None = None,
     statement_timeout_seconds: float = 0,
     traced: bool = False,
+    command: CallContext | None = None,
 ) -> Database:
     """Return the database at `url`, which connects on first use. Needs a running event loop."""
     driver = driver_for(url)
@@ -91,9 +96,10 @@ def open_database(
     )
     database = _traced_database() if traced else Database
     if replica is None:
-        return database(engines)
+        return database(engines, command=command)
     replica_engines = open_engines(replica.url, owner=False, pool_size=pool_size, statement_timeout_seconds=timeout)
-    return database(engines, replica=Replica(replica_engines, engines, replica.max_staleness_seconds))
+    staleness = replica.max_staleness_seconds
+    return database(engines, replica=Replica(replica_engines, engines, staleness), command=command)
 
 
 def _traced_database() -> type[Database]:

@@ -23,8 +23,8 @@ _PARENT = "postroom_span"
 class TracedDatabase(Database):
     """A database that starts a span for each read, each attempt of a transaction, and each of their statements."""
 
-    def __init__(self, engines: Engines, *, replica: Replica | None = None) -> None:
-        super().__init__(engines, replica=replica)
+    def __init__(self, engines: Engines, *, replica: Replica | None = None, command: CallContext | None = None) -> None:
+        super().__init__(engines, replica=replica, command=command)
         traced = [engines, *([replica.engines] if replica else [])]
         for engine in {each.sync_engine for opened in traced for each in (opened.reader, opened.writer)}:
             event.listen(engine, "before_cursor_execute", self._before_execute)

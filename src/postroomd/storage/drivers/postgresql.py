@@ -17,7 +17,15 @@ from sqlalchemy.schema import CreateIndex
 
 from postroomd.domain.tenancy import Scope
 from postroomd.storage.compiled import CompiledReader, ReadPath
-from postroomd.storage.drivers.base import POOL_TIMEOUT_SECONDS, Driver, Engines, Failure, Fault, Matches
+from postroomd.storage.drivers.base import (
+    POOL_TIMEOUT_SECONDS,
+    Driver,
+    Engines,
+    Failure,
+    Fault,
+    Matches,
+    search_parameter,
+)
 from postroomd.storage.drivers.postgresql_isolation import (
     TENANT_ROLE,
     Searched,
@@ -130,17 +138,24 @@ class PostgresqlDriver(Driver):
         """Return the position of the text as a condition. For LIKE the planner would use a sample of all tenants."""
         return sa.func.strpos(column, text) > 0
 
-    def search(self, table: sa.Table, column: str, columns: Sequence[sa.Column[Any]], max_rows: int) -> Matches:
-        """Return the matches of a GIN index of organizations' trigrams, through the view that lets tenants use it.
+    def search(
+        self, table: sa.Table, searched: Sequence[str], columns: Sequence[sa.Column[Any]], max_rows: int
+    ) -> Matches:
+        """Return the matches of GIN indexes of organizations' trigrams, through the view that lets tenants use them.
 
         Under row-level security PostgreSQL would check the organization of every row first, and not use the index.
         """
         view = sa.table(f"search_{table.name}", *(sa.column(each.name, each.type) for each in columns))
-        organization_id, text = sa.bindparam("organization_id", type_=ID), sa.bindparam("search", type_=OCTETS)
-        terms = sa.func.search_terms(view.c.organization_id, view.c[column])
-        having = terms.op("@>")(sa.func.search_terms(organization_id, text))
+        organization_id = sa.bindparam("organization_id", type_=ID)
         own = view.c.organization_id == organization_id
-        rows = sa.select(view).where(own, having, self.contains(view.c[column], text)).limit(max_rows).cte("found")
+        found = []
+        for name, conditions in zip(searched, self.searches(view, searched), strict=True):
+            text = sa.bindparam(search_parameter(name), type_=OCTETS)
+            terms = sa.func.search_terms(view.c.organization_id, view.c[name])
+            having = terms.op("@>")(sa.func.search_terms(organization_id, text))
+            found.append(sa.select(view).where(own, having, *conditions))
+        every = found[0] if len(found) == 1 else sa.select(sa.union_all(*found).subquery("every"))
+        rows = every.limit(max_rows).cte("found")
         return Matches(rows, rows)
 
     async def require_every_row(self, connection: AsyncConnection) -> None:

@@ -137,12 +137,14 @@ class SqliteDriver(Driver):
         """Return the position of the text as a condition."""
         return sa.func.instr(column, text) > 0
 
-    def search(self, table: sa.Table, column: str, columns: Sequence[sa.Column[Any]], max_rows: int) -> Matches:
+    def search(
+        self, table: sa.Table, searched: Sequence[str], columns: Sequence[sa.Column[Any]], max_rows: int
+    ) -> Matches:
         """Return the matches of an FTS5 index of organizations' trigrams, whose keys a numbers table maps to ids."""
         index = f"search_{table.name}_terms"
         search = sa.table(index, sa.column(index), sa.column("rowid"))
         numbers = sa.table(f"search_{table.name}_numbers", sa.column("number"), sa.column("id", ID))
-        matching = sa.select(search.c.rowid).where(search.c[index].op("MATCH")(sa.bindparam("phrase", type_=sa.Text)))
+        matching = sa.select(search.c.rowid).where(search.c[index].op("MATCH")(sa.bindparam("phrases", type_=sa.Text)))
         keys = matching.limit(max_rows).cte("found")
         ids: sa.SelectBase = sa.select(numbers.c.id).where(numbers.c.number.in_(sa.select(keys)))
         return Matches(keys, self.rows_by_id(table, ids))

@@ -6,10 +6,12 @@ from typing import Protocol
 from postroomd.domain.context import CallContext
 from postroomd.storage.protocols.administration import Administration
 from postroomd.storage.protocols.aliases import Aliases
+from postroomd.storage.protocols.audit import AuditLog
 from postroomd.storage.protocols.clocks import Clocks
 from postroomd.storage.protocols.domains import Domains
 from postroomd.storage.protocols.forwardings import Forwardings
 from postroomd.storage.protocols.mailboxes import Mailboxes
+from postroomd.storage.protocols.sessions import SessionEnds
 from postroomd.storage.protocols.tenancy import AdminKeys, Tenancy
 from postroomd.storage.protocols.work import Work
 
@@ -50,8 +52,16 @@ class Repository(Protocol):
         """The operator's view of all tenants."""
 
     @property
+    def audit(self) -> AuditLog:
+        """The committed changes of all tenants and the operator."""
+
+    @property
     def clocks(self) -> Clocks:
         """The workers' heartbeats, and the operator's acceptances of a clock."""
+
+    @property
+    def session_ends(self) -> SessionEnds:
+        """Sessions on the mail server that have to end."""
 
     async def require_unused(self, context: CallContext) -> None:
         """Check the context's idempotency key before the call does expensive work.

@@ -12,10 +12,12 @@ from postroomd.storage.schema import SEARCHED_NAMES, TENANT_TABLE_NAMES
 from postroomd.storage.sql.admin_keys import SqlAdminKeys
 from postroomd.storage.sql.administration import SqlAdministration
 from postroomd.storage.sql.aliases import SqlAliases
+from postroomd.storage.sql.audit import SqlAuditLog
 from postroomd.storage.sql.clocks import SqlClocks
 from postroomd.storage.sql.domains import SqlDomains
 from postroomd.storage.sql.forwardings import SqlForwardings
 from postroomd.storage.sql.mailboxes import SqlMailboxes
+from postroomd.storage.sql.sessions import SqlSessionEnds
 from postroomd.storage.sql.tenancy import SqlTenancy
 from postroomd.storage.sql.work import SqlWork
 
@@ -33,7 +35,9 @@ class SqlRepository:
         self.forwardings = SqlForwardings(database)
         self.work = SqlWork(database)
         self.administration = SqlAdministration(database)
+        self.audit = SqlAuditLog(database)
         self.clocks = SqlClocks(database)
+        self.session_ends = SqlSessionEnds(database)
 
     async def require_unused(self, context: CallContext) -> None:
         """Check the context's idempotency key. Raises Replayed or InvalidArguments if it was used."""

@@ -13,6 +13,7 @@ from postroomd.domain.tenancy import ApiKey, Organization, OrganizationSummary, 
 from postroomd.storage import schema as t
 from postroomd.storage.compiled import CompiledRead
 from postroomd.storage.database import Database
+from postroomd.storage.idempotency import Unchanged
 from postroomd.storage.sql.rows import columns_of, from_row, to_row
 
 ORGANIZATION = columns_of(Organization, t.organizations)
@@ -53,9 +54,10 @@ class SqlTenancy:
     async def create_organization(self, organization: Organization, first_project: Project) -> None:
         """Store a new organization with its first project."""
 
-        async def transaction(connection: AsyncConnection) -> None:
+        async def transaction(connection: AsyncConnection) -> Organization:
             await connection.execute(insert(t.organizations).values(to_row(organization)))
             await connection.execute(insert(t.projects).values(to_row(first_project)))
+            return organization
 
         await self._database.write(transaction)
 
@@ -80,9 +82,10 @@ class SqlTenancy:
     async def create_project(self, project: Project) -> None:
         """Store a new project. Raises NotFound for its organization."""
 
-        async def transaction(connection: AsyncConnection) -> None:
+        async def transaction(connection: AsyncConnection) -> Project:
             await _require_organization(connection, project.organization_id)
             await connection.execute(insert(t.projects).values(to_row(project)))
+            return project
 
         await self._database.write(transaction)
 
@@ -119,12 +122,13 @@ class SqlTenancy:
     async def create_key(self, key: ApiKey, secret_hash: bytes) -> None:
         """Store a new API key. Raises NotFound for its organization, or a project that is not in it."""
 
-        async def transaction(connection: AsyncConnection) -> None:
+        async def transaction(connection: AsyncConnection) -> ApiKey:
             await _require_organization(connection, key.organization_id)
             scope = Scope(organization_id=key.organization_id)
             for project_id in {key.project_id, key.default_project_id} - {None}:
                 await fetch_project(connection, scope, str(project_id))
             await connection.execute(insert(t.api_keys).values(to_row(key) | digest_columns(secret_hash)))
+            return key
 
         await self._database.write(transaction)
 
@@ -142,14 +146,15 @@ class SqlTenancy:
     async def revoke_key(self, access_key: str, now: datetime) -> ApiKey:
         """Revoke an API key, unless it is revoked already, and return it. Raises NotFound."""
 
-        async def transaction(connection: AsyncConnection) -> ApiKey:
+        async def transaction(connection: AsyncConnection) -> ApiKey | Unchanged[ApiKey]:
             this_key = t.api_keys.c.access_key == access_key
             revoking = update(t.api_keys).where(this_key, t.api_keys.c.revoked_at.is_(None)).values(revoked_at=now)
-            await connection.execute(revoking)
+            revoked = (await connection.execute(revoking)).rowcount
             row = (await connection.execute(select(*KEY).where(this_key))).one_or_none()
             if row is None:
                 raise NotFound("api_key", access_key)
-            return from_row(ApiKey, row)
+            key = from_row(ApiKey, row)
+            return key if revoked else Unchanged(key)
 
         return await self._database.write(transaction)
 

@@ -111,15 +111,16 @@ class MailboxServiceStub:
     WAITING_DOMAIN.
     ALREADY_EXISTS if addresses are taken (a ResourceInfo each); FAILED_PRECONDITION (precondition) in a
     domain that is DELETING; RESOURCE_EXHAUSTED (quota) beyond the project's mailbox quota. Mailboxes count until they are
-    purged; one that was never paid for, until it is deleted.
+    purged; one that was never paid for, until it is deleted. PERMISSION_DENIED for a password_hash, unless the API key was
+    created for it.
     """
     ListMailboxes: _grpc.UnaryUnaryMultiCallable[_mailbox_pb2.ListMailboxesRequest, _mailbox_pb2.ListMailboxesResponse]
     """Lists the caller's mailboxes, a page at a time."""
     GetMailbox: _grpc.UnaryUnaryMultiCallable[_mailbox_pb2.GetMailboxRequest, _mailbox_pb2.Mailbox]
     """Returns one mailbox."""
     UpdateMailbox: _grpc.UnaryUnaryMultiCallable[_mailbox_pb2.UpdateMailboxRequest, _mailbox_pb2.Mailbox]
-    """Changes the next subscription period, the password, or both.
-    FAILED_PRECONDITION: (precondition) for a password while DELETION_SCHEDULED; (locked) while LOCKED;
+    """Changes the next subscription period, the password, and settings.
+    FAILED_PRECONDITION: (precondition) for a password or settings while DELETION_SCHEDULED; (locked) while LOCKED;
     (transient state) while DELETING.
     """
     DeleteMailbox: _grpc.UnaryUnaryMultiCallable[_mailbox_pb2.DeleteMailboxRequest, _mailbox_pb2.Mailbox]
@@ -203,15 +204,16 @@ class MailboxServiceAsyncStub(MailboxServiceStub):
     WAITING_DOMAIN.
     ALREADY_EXISTS if addresses are taken (a ResourceInfo each); FAILED_PRECONDITION (precondition) in a
     domain that is DELETING; RESOURCE_EXHAUSTED (quota) beyond the project's mailbox quota. Mailboxes count until they are
-    purged; one that was never paid for, until it is deleted.
+    purged; one that was never paid for, until it is deleted. PERMISSION_DENIED for a password_hash, unless the API key was
+    created for it.
     """
     ListMailboxes: _aio.UnaryUnaryMultiCallable[_mailbox_pb2.ListMailboxesRequest, _mailbox_pb2.ListMailboxesResponse]  # type: ignore[assignment]
     """Lists the caller's mailboxes, a page at a time."""
     GetMailbox: _aio.UnaryUnaryMultiCallable[_mailbox_pb2.GetMailboxRequest, _mailbox_pb2.Mailbox]  # type: ignore[assignment]
     """Returns one mailbox."""
     UpdateMailbox: _aio.UnaryUnaryMultiCallable[_mailbox_pb2.UpdateMailboxRequest, _mailbox_pb2.Mailbox]  # type: ignore[assignment]
-    """Changes the next subscription period, the password, or both.
-    FAILED_PRECONDITION: (precondition) for a password while DELETION_SCHEDULED; (locked) while LOCKED;
+    """Changes the next subscription period, the password, and settings.
+    FAILED_PRECONDITION: (precondition) for a password or settings while DELETION_SCHEDULED; (locked) while LOCKED;
     (transient state) while DELETING.
     """
     DeleteMailbox: _aio.UnaryUnaryMultiCallable[_mailbox_pb2.DeleteMailboxRequest, _mailbox_pb2.Mailbox]  # type: ignore[assignment]
@@ -334,7 +336,8 @@ class MailboxServiceServicer(metaclass=_abc_1.ABCMeta):
         WAITING_DOMAIN.
         ALREADY_EXISTS if addresses are taken (a ResourceInfo each); FAILED_PRECONDITION (precondition) in a
         domain that is DELETING; RESOURCE_EXHAUSTED (quota) beyond the project's mailbox quota. Mailboxes count until they are
-        purged; one that was never paid for, until it is deleted.
+        purged; one that was never paid for, until it is deleted. PERMISSION_DENIED for a password_hash, unless the API key was
+        created for it.
         """
 
     @_abc_1.abstractmethod
@@ -359,8 +362,8 @@ class MailboxServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _mailbox_pb2.UpdateMailboxRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_mailbox_pb2.Mailbox, _abc.Awaitable[_mailbox_pb2.Mailbox]]:
-        """Changes the next subscription period, the password, or both.
-        FAILED_PRECONDITION: (precondition) for a password while DELETION_SCHEDULED; (locked) while LOCKED;
+        """Changes the next subscription period, the password, and settings.
+        FAILED_PRECONDITION: (precondition) for a password or settings while DELETION_SCHEDULED; (locked) while LOCKED;
         (transient state) while DELETING.
         """
 
