@@ -1,7 +1,7 @@
 """Health check of a container: exits with 0 if the process in it is ready.
 
-`healthcheck.py http://127.0.0.1:8080/readyz` asks a gateway, `healthcheck.py grpc://127.0.0.1:50051` a service. Without an
-argument it asks HEALTHCHECK_URL; without that, it checks nothing, as for a worker, which exits when it can't go on.
+`healthcheck.py http://127.0.0.1:8080/readyz` asks a gateway, `healthcheck.py grpc://127.0.0.1:50051` a service. Without
+an argument it asks HEALTHCHECK_URL; without that, it checks nothing, as for a worker, which exits when it can't go on.
 """
 
 import os
