@@ -26,6 +26,7 @@ from postroomd.cli.errors import explain
 from postroomd.cli.forwardings import forwardings
 from postroomd.cli.history import history
 from postroomd.cli.keys import keys
+from postroomd.cli.mail import mail_config, mail_role
 from postroomd.cli.mailboxes import mailboxes
 from postroomd.cli.options import with_settings
 from postroomd.cli.organizations import organizations, projects
@@ -45,6 +46,7 @@ app = typer.Typer(
 for group in (
     *(domains, mailboxes, aliases, forwardings, payments, provisions),
     *(organizations, projects, keys, admin_keys, clock_commands),
+    *(mail_role, mail_config),
 ):
     app.add_typer(group)
 

@@ -260,3 +260,7 @@ class TimeUnknown(PostroomError):
 
 class SchemaMismatch(PostroomError):
     """The database's schema is not that of this version of Postroom."""
+
+
+class RoleRefused(PostroomError):
+    """A database role can't be made one of the mail servers. The text has the remedy."""

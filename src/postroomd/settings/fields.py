@@ -108,7 +108,9 @@ _ADMIN_KEYS = ("admin-keys create", "admin-keys list", "admin-keys revoke")
 _ADMIN = (*_ADMIN_KEYS, "history", "audit", "clock status", "clock accept")
 _PROCESSES = ("up", "serve", "gateway", "worker")
 _BACKUP = ("backup", "restore")
-_DATABASE = ("up", "serve", "worker", "migrate", "export", *_BACKUP, *_TENANCY, *_ADMIN)
+_MAIL_CONFIG = ("mail-config dovecot", "mail-config postfix", "mail-config rspamd")
+_MAIL = ("mail-role create", *_MAIL_CONFIG)
+_DATABASE = ("up", "serve", "worker", "migrate", "export", *_BACKUP, *_TENANCY, *_ADMIN, *_MAIL)
 _ALL = (*_PROCESSES, "migrate", *_TENANCY, *_ADMIN)
 _RULES = ("up", "serve", "worker")
 _SERVICE = ("up", "serve")
@@ -520,6 +522,15 @@ class Settings(BaseSettings):
     )
     worker_interval_seconds: float = _setting(
         0.5, _WORKER, "Interval between polls of an idle worker, in seconds.", gt=0, le=3_600
+    )
+    dkim_directory: Path | None = _setting(
+        None,
+        _WORKER,
+        "Directory in which the worker keeps the private DKIM keys of domains for the mail server's signer, as"
+        " `NAME.SELECTOR.key` (mode 0600), and `selectors.map`; without it, no file is written.",
+    )
+    dkim_interval_seconds: float = _setting(
+        5.0, _WORKER, "Interval between updates of `--dkim-directory`, in seconds.", gt=0, le=86_400
     )
     clock_leap_forward: Duration = _setting(
         LeapLimits().forward,

@@ -4,7 +4,7 @@ Transactions rely on nothing that outlives them. Compiled reads have connections
 prepared and tenants' statements run as the tenants' role throughout.
 """
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 from functools import partial
@@ -17,6 +17,7 @@ from sqlalchemy.schema import CreateIndex
 
 from postroomd.domain.tenancy import Scope
 from postroomd.storage.compiled import CompiledReader, ReadPath
+from postroomd.storage.drivers import postgresql_reader
 from postroomd.storage.drivers.base import (
     POOL_TIMEOUT_SECONDS,
     Driver,
@@ -124,6 +125,14 @@ class PostgresqlDriver(Driver):
     def hidden_tables(self, connection: sa.Connection, tables: Sequence[str]) -> Sequence[str]:
         """Return the tables to which row-level security applies for the database user itself."""
         return inspect_isolation(connection, tables, ()).hidden()
+
+    def create_reader(self, connection: sa.Connection, name: str, password: str, views: Sequence[str]) -> None:
+        """Create the role, or set its password. Raises RoleRefused for one that may do more."""
+        postgresql_reader.create_reader(connection, name, password, views)
+
+    def view_definitions(self, connection: sa.Connection, prefix: str) -> Iterable[tuple[str, Sequence[str]]]:
+        """Return the views with their options, owner and readers."""
+        return postgresql_reader.view_definitions(connection, prefix)
 
     @asynccontextmanager
     async def enlarged_page_cache(self, connection: AsyncConnection) -> AsyncIterator[None]:

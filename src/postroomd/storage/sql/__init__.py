@@ -14,6 +14,7 @@ from postroomd.storage.sql.administration import SqlAdministration
 from postroomd.storage.sql.aliases import SqlAliases
 from postroomd.storage.sql.audit import SqlAuditLog
 from postroomd.storage.sql.clocks import SqlClocks
+from postroomd.storage.sql.dkim import SqlSigningKeys
 from postroomd.storage.sql.domains import SqlDomains
 from postroomd.storage.sql.forwardings import SqlForwardings
 from postroomd.storage.sql.mailboxes import SqlMailboxes
@@ -37,6 +38,7 @@ class SqlRepository:
         self.administration = SqlAdministration(database)
         self.audit = SqlAuditLog(database)
         self.clocks = SqlClocks(database)
+        self.signing_keys = SqlSigningKeys(database)
         self.session_ends = SqlSessionEnds(database)
 
     async def require_unused(self, context: CallContext) -> None:
