@@ -5,6 +5,7 @@ BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --quiet
 PROTOS = $(shell cd protos && find postroom -name '*.proto' | sort)
 GOOGLEAPIS = $(shell $(BIN)/python -c 'import pathlib, google.rpc.status_pb2 as m; print(pathlib.Path(m.__file__).parents[2])')
+PACKAGES := v1alpha1 admin gateway
 PROTOC = $(BIN)/python -m grpc_tools.protoc -I protos
 CLIENT := clients/python/src
 GEN_VENV := .cache/gen-venv
@@ -12,7 +13,7 @@ GEN_PROTOC = $(GEN_VENV)/bin/python -m grpc_tools.protoc -I protos
 DESCRIPTORS := dist/postroom.binpb
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-attack test-clients check lint types imports proto-lint promise descriptors openapi openapi-check gen gen-check wheels diagram compiled soak fuzz fuzz-openapi chaos attack bench sbom audit lock clean
+.PHONY: help run test test-attack test-clients alerts test-mail test-web test-deploy check lint types imports proto-lint promise descriptors openapi openapi-check gen gen-check wheels diagram compiled soak fuzz fuzz-openapi chaos attack bench sbom audit lock clean
 .DELETE_ON_ERROR:
 
 help:  ## List the targets
@@ -21,14 +22,23 @@ help:  ## List the targets
 run: $(VENV)/.run  ## Run the service, the gateway and a worker on an SQLite file in ./data
 	@exec $(BIN)/postroom up
 
-test: $(VENV)/.dev  ## Run every test but those of test-attack and test-clients
+test: $(VENV)/.dev  ## Run every test but those of the other test- targets
 	$(BIN)/python -m pytest
 
 test-attack: $(VENV)/.dev compiled  ## Run samples of `make attack` and `make fuzz` as tests, one after the other
 	$(BIN)/python -m pytest -n 0 tests/attack tests/fuzz
 
-test-clients: $(VENV)/.dev  ## Test with the official Go SDK and the installed wheels; needs Go and PyPI
+test-clients: $(VENV)/.dev  ## Run the examples, the official Go SDK, grpcurl and the wheels; needs Go, Java, Maven, Node, Rust, and their registries
 	$(BIN)/python -m pytest -n 0 tests/clients
+
+test-mail: $(VENV)/.dev  ## Test with Debian's Dovecot and Postfix, on both engines; needs root, and installs them with apt
+	$(BIN)/python -m pytest -n 0 tests/mail
+
+test-web: $(VENV)/.web  ## Test the reference page in Chromium, which apt-get install chromium provides; SCREENSHOT=1 renews docs/reference.png
+	POSTROOM_SCREENSHOT=$(SCREENSHOT) $(BIN)/python -m pytest -n 0 tests/web
+
+test-deploy: $(VENV)/.dev  ## Test the files in deploy/ with HAProxy, nginx and systemd-analyze, which apt-get install provides
+	$(BIN)/python -m pytest -n 0 tests/deploy
 
 soak: $(VENV)/.dev  ## Run many random lifecycles: EXAMPLES=5000 takes about an hour
 	POSTROOM_SOAK_EXAMPLES=$(or $(EXAMPLES),5000) $(BIN)/python -m pytest tests/worker/random_lifecycles
@@ -39,6 +49,9 @@ fuzz: $(VENV)/.dev  ## Send mutated requests and calls to a running product: CAS
 fuzz-openapi: $(VENV)/.dev  ## Compare responses with the OpenAPI document: EXAMPLES=1000 of each operation, SEED=1
 	POSTROOM_OPENAPI_EXAMPLES=$(or $(EXAMPLES),1000) POSTROOM_FUZZ_SEED=$(or $(SEED),1) \
 		$(BIN)/python -m pytest -n 0 tests/fuzz/test_openapi.py
+
+alerts:  ## Check and unit-test the alert rules with promtool; installs Debian's package prometheus as root
+	tools/check_alerts.sh
 
 check: lint types imports proto-lint gen-check openapi-check audit  ## Run linters, types, import rules and checks of generated files; report known vulnerabilities
 
@@ -80,21 +93,25 @@ gen: $(GEN_VENV)/.gen  ## Regenerate the Python stubs in clients/python
 gen-check: $(GEN_VENV)/.gen  ## Check that the committed stubs are current
 	@rm -rf .cache/gen && mkdir -p .cache/gen/postroom/client
 	$(call generate,.cache/gen)
-	for part in v1alpha1 admin client/service_config.json; do \
+	for part in $(PACKAGES) client/service_config.json; do \
 		diff -r --exclude=__pycache__ .cache/gen/postroom/$$part $(CLIENT)/postroom/$$part || exit 1; done
 
 define generate
-	rm -rf $(1)/postroom/v1alpha1 $(1)/postroom/admin
+	rm -rf $(addprefix $(1)/postroom/,$(PACKAGES))
 	PATH="$(GEN_VENV)/bin:$$PATH" $(GEN_PROTOC) --python_out=$(1) --mypy_out=quiet:$(1) $(PROTOS)
 	PATH="$(GEN_VENV)/bin:$$PATH" $(GEN_PROTOC) --grpc_python_out=$(1) --mypy_grpc_out=quiet:$(1) \
 		$(filter %_service.proto,$(PROTOS))
-	for package in $$(find $(1)/postroom/v1alpha1 $(1)/postroom/admin -type d); do touch $$package/__init__.py; done
+	for package in $$(find $(addprefix $(1)/postroom/,$(PACKAGES)) -type d); do touch $$package/__init__.py; done
 	cp protos/service_config.json $(1)/postroom/client/
 endef
 
-wheels: $(VENV)/.dev  ## Build the wheels of the server and of the client into dist/
+# Of the commit, so that everyone who builds it gets the same octets. Anything else that is not in git gets a fixed time.
+SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 1580601600)
+export SOURCE_DATE_EPOCH
+
+wheels: $(VENV)/.dev  ## Build the wheels of the server and of the client into dist/, reproducibly
 	rm -rf dist/*.whl
-	for project in clients/python .; do $(BIN)/uv build --quiet --wheel --no-build-isolation --out-dir dist $$project || exit 1; done
+	umask 022; for project in clients/python .; do $(BIN)/uv build --quiet --wheel --no-build-isolation --out-dir dist $$project || exit 1; done
 
 diagram: $(VENV)/.run  ## Regenerate the transition tables in docs/lifecycle.md
 	$(BIN)/python -m tools.lifecycle_diagram docs/lifecycle.md
@@ -122,11 +139,14 @@ lock: $(VENV)/.dev  ## Pin the newest versions that pyproject.toml allows, with 
 	UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 \
 		--generate-hashes --no-emit-index-url --no-emit-package postroom-client --group build --output-file requirements.lock pyproject.toml
 	UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 \
-		--generate-hashes --no-emit-index-url --no-emit-package postroom-client --constraint requirements.lock --group build --group test --group check \
+		--generate-hashes --no-emit-index-url --no-emit-package postroom-client --constraint requirements.lock --extra otel --group build --group test --group check \
 		--output-file requirements-dev.lock pyproject.toml
 	UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 \
 		--generate-hashes --no-emit-index-url --no-emit-package postroom-client --constraint requirements-dev.lock --group bench \
 		--output-file requirements-bench.lock pyproject.toml
+	UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 \
+		--generate-hashes --no-emit-index-url --no-emit-package postroom-client --constraint requirements-dev.lock --group web \
+		--output-file requirements-web.lock
 	UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 \
 		--generate-hashes --no-emit-index-url --group clients/python/pyproject.toml:gen --output-file requirements-gen.lock
 
@@ -145,6 +165,10 @@ $(VENV)/.dev: requirements-dev.lock $(VENV)/.run | $(VENV)/bin/python
 
 $(VENV)/.bench: requirements-bench.lock $(VENV)/.dev | $(VENV)/bin/python
 	$(PIP_INSTALL) --require-hashes -r requirements-bench.lock
+	@touch $@
+
+$(VENV)/.web: requirements-web.lock $(VENV)/.dev | $(VENV)/bin/python
+	$(PIP_INSTALL) --require-hashes -r requirements-web.lock
 	@touch $@
 
 $(GEN_VENV)/.gen: requirements-gen.lock

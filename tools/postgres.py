@@ -61,19 +61,23 @@ class PostgresServer:
 
     def new_replica(self, directory: Path) -> "PostgresServer":
         """Return a streaming replica of this running server. The caller starts it."""
-        replica = PostgresServer(directory, settings=self.settings)
-        replica.password = self.password
-        replica._make_directory()
+        return self.new_base_backup(directory, "--write-recovery-conf")
+
+    def new_base_backup(self, directory: Path, *options: str) -> "PostgresServer":
+        """Return a server with a base backup of this running one as its data. The caller starts it."""
+        copy = PostgresServer(directory, settings=dict(self.settings))
+        copy.password = self.password
+        copy._make_directory()
         source = f"host=127.0.0.1 port={self.port} user={SUPERUSER} password={self.password}"
-        replica.run(
+        copy.run(
             "pg_basebackup",
-            f"--pgdata={replica.data}",
+            f"--pgdata={copy.data}",
             f"--dbname={source}",
-            "--write-recovery-conf",
             "--checkpoint=fast",
             "--no-sync",
+            *options,
         )
-        return replica
+        return copy
 
     @property
     def pid(self) -> int:
@@ -127,6 +131,11 @@ class PostgresServer:
             if time.monotonic() > deadline:
                 raise TimeoutError("PostgreSQL's processes did not end")
             time.sleep(0.01)
+
+    @property
+    def programs(self) -> Path:
+        """The directory of PostgreSQL's programs, such as psql."""
+        return self._bin
 
     def accepts_connections(self) -> bool:
         """Whether the server accepts connections."""

@@ -120,7 +120,7 @@ def _wait_until_ready(http_address: str) -> None:
 
 
 def _new_tenant(postroom: Sequence[str], environment: Mapping[str, str], http_address: str, name: str) -> Tenant:
-    command = [*postroom, "keys", "create", "--output=json", f"--mailbox-quota={1_000_000}"]
+    command = [*postroom, "keys", "create", "--new-organization", "--output=json", f"--mailbox-quota={1_000_000}"]
     created = subprocess.run(command, env=dict(environment), check=True, capture_output=True)  # noqa: S603
     token = json.loads(created.stdout)["SCW_SECRET_KEY"]
     base = f"http://{http_address}/mailbox/v1alpha1"

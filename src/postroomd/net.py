@@ -62,6 +62,14 @@ def canonical_origins(text: str) -> str:
     return ",".join(origins)
 
 
+def canonical_endpoint(text: str) -> str:
+    """Return the URL of a gRPC endpoint, in lower case without a path. Raises ValueError for an invalid one."""
+    endpoint = text.lower().removesuffix("/")
+    if not _ORIGIN.fullmatch(endpoint):
+        raise ValueError("expected a URL such as http://127.0.0.1:4317, or https:// for TLS, without a path")
+    return endpoint
+
+
 def canonical_networks(text: str) -> str:
     """Return a list of IP networks in CIDR notation. Raises ValueError for an invalid one."""
     try:

@@ -3,6 +3,7 @@
 import re
 
 from tests.compatibility.facts import (
+    ADDED,
     ALIAS_KEYS,
     DOMAIN_KEYS,
     FORWARDING_KEYS,
@@ -47,7 +48,7 @@ DEVIATIONS = [
             set(all_.body("settings")) - SETTINGS_KEYS,
             set(all_.body("mailboxes found")) - {"total_count", "mailboxes"},
         ],
-        [{"etag"}, {"etag"}, {"etag"}, {"etag"}, {"etag"}, {"next_page_token"}],
+        [{"etag"}, ADDED - {"catch_all"}, {"etag", "catch_all"}, {"etag"}, {"etag"}, {"next_page_token"}],
         deviation="further keys",
     ),
     Fact(

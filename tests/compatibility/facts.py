@@ -45,7 +45,15 @@ RECORD_KEYS = {"id", "domain_id", "status", "level", "dns_type", "dns_name", "dn
 ALIAS_KEYS = {"id", "email", "mailbox_id", "description", "status", "created_at", "updated_at"}
 FORWARDING_KEYS = {"id", "mailbox_id", "email", "status", "created_at", "updated_at"}
 SETTINGS_KEYS = {"mailbox_id", "keep_copy", "enabled", "created_at", "updated_at"}
-ADDED = {"etag"}
+ADDED = {
+    "etag",
+    "display_name",
+    "storage_quota_bytes",
+    "login_disabled",
+    "sending_disabled",
+    "receiving_disabled",
+    "catch_all",
+}
 """Keys that Postroom adds to every resource (docs/compatibility.md, "further keys")."""
 
 UUID = "[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"

@@ -37,13 +37,13 @@ def test_an_admin_key_is_printed_once_and_listed_without_its_secret(postroom: Up
 
 def test_the_name_of_a_revoked_admin_key_can_not_be_used_again(postroom: Up) -> None:
     new_admin_key(postroom, "support")
-    assert succeed("admin-keys", "revoke", "support", flag(postroom)) == "support is revoked.\n"
+    assert succeed("admin-keys", "revoke", "--yes", "support", flag(postroom)) == "support is revoked.\n"
     line = fail(1, "admin-keys", "create", "--name=support", flag(postroom))
     assert line == "postroom: admin key name support is already in use: choose another name"
 
 
 def test_revoking_an_unknown_admin_key_is_one_line(postroom: Up) -> None:
-    assert fail(1, "admin-keys", "revoke", "nobody", flag(postroom)) == "postroom: admin_key nobody not found"
+    assert fail(1, "admin-keys", "revoke", "--yes", "nobody", flag(postroom)) == "postroom: admin_key nobody not found"
 
 
 @pytest.mark.parametrize("name", ["", "Billing", "-x", "x-", "a b", "é", "x" * 65])
@@ -107,3 +107,40 @@ def test_the_same_address_for_both_services_is_one_line(start_postroom: Starter)
     assert up.error_lines == [
         f"postroom: serve: can't listen for gRPC on {address}: the address is in use, or is not one of this machine"
     ]
+
+
+# --- Audit log --------------------------------------------------------------------------------------------------------
+
+
+def test_the_audit_log_lists_calls_and_commands_as_json_lines(postroom: Up) -> None:
+    environment = postroom.environment
+    url = environment["SCW_API_URL"] + "/mailbox/v1alpha1/domains"
+    assert request(url, environment["SCW_SECRET_KEY"], b'{"name": "audit.example.org"}') == 200
+    key = json.loads(succeed("keys", "create", "--new-organization", "--output=json", flag(postroom)))
+    succeed("keys", "revoke", key["SCW_ACCESS_KEY"], "--yes", flag(postroom))
+    listed = [json.loads(line) for line in succeed("audit", "--output=json", flag(postroom)).splitlines()]
+    assert listed == sorted(listed, key=lambda event: event["at"], reverse=True)
+    revoked, *issued = listed[:3]
+    assert (revoked["action"], revoked["resource_id"]) == ("keys revoke", key["SCW_ACCESS_KEY"])
+    assert {(event["action"], event["resource_type"]) for event in issued} == {
+        ("keys create", "api_key"),
+        ("keys create", "organization"),
+    }
+    assert all(event["actor"].startswith("command:") for event in listed[:3])
+    by_key = f"--key={environment['SCW_ACCESS_KEY']}"
+    (call,) = [
+        event
+        for event in map(json.loads, succeed("audit", "--output=json", by_key, flag(postroom)).splitlines())
+        if event["action"] == "CreateDomain"
+    ][:1]
+    assert (call["client_address"], call["arguments"]) == ("127.0.0.1", ["name"])
+    of_domain = f"--resource-id={call['resource_id']}"
+    assert len(succeed("audit", "--since=1h", of_domain, flag(postroom)).splitlines()) == 2
+    assert succeed("audit", "--until=1h", of_domain, "--output=json", flag(postroom)) == ""
+    assert len(succeed("audit", "--limit=2", "--output=json", flag(postroom)).splitlines()) == 2
+
+
+@pytest.mark.parametrize("option", ["--organization-id=x", "--project-id=x", "--since=yesterday", "--until=x"])
+def test_an_invalid_filter_of_the_audit_log_is_one_line(postroom: Up, option: str) -> None:
+    name = option.partition("=")[0]
+    assert fail(2, "audit", option, flag(postroom)).startswith(f"postroom: {name}: expected ")

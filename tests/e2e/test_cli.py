@@ -12,6 +12,7 @@ import pytest
 
 from postroomd import __version__
 from postroomd.cli import app as cli
+from tests.e2e.conftest import Starter
 from tests.e2e.support import POSTROOM, VARIABLES, Up, clean_environment, database_url, run
 from tests.support.waiting import block_until
 
@@ -51,16 +52,6 @@ def test_without_a_command_help_is_printed() -> None:
         assert f"\n  {command} " in completed.stdout + completed.stderr
 
 
-def test_the_module_is_the_command() -> None:
-    completed = subprocess.run(
-        [sys.executable, "-m", "postroomd", "--version"],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert completed.stdout == f"postroom {__version__}\n"
-
-
 def test_help_lists_only_the_settings_of_the_command() -> None:
     printed = succeed("gateway", "--help")
     assert "--http-address HOST:PORT" in printed
@@ -70,7 +61,7 @@ def test_help_lists_only_the_settings_of_the_command() -> None:
 
 def test_a_new_key_works_at_once_in_a_new_organization(postroom: Up, database: list[str]) -> None:
     address = postroom.environment["SCW_API_URL"].removeprefix("http://")
-    printed = succeed("keys", "create", *database, f"--http-address={address}")
+    printed = succeed("keys", "create", "--new-organization", *database, f"--http-address={address}")
     lines = [line.removeprefix("export ").split("=", 1) for line in printed.splitlines()]
     environment = dict(lines)
     assert tuple(environment) == VARIABLES
@@ -102,7 +93,7 @@ def test_a_key_can_be_limited_and_printed_as_json(postroom: Up, database: list[s
 
 
 def test_keys_are_printed_as_tables(database: list[str]) -> None:
-    printed = succeed("keys", "create", *database, "--output=table")
+    printed = succeed("keys", "create", "--new-organization", *database, "--output=table")
     rows = dict(line.split() for line in printed.splitlines()[1:])
     assert tuple(rows) == VARIABLES
     (row,) = (
@@ -113,10 +104,10 @@ def test_keys_are_printed_as_tables(database: list[str]) -> None:
 
 
 def test_a_revoked_key_is_rejected_within_the_cache_lifetime(postroom: Up, database: list[str]) -> None:
-    created = json.loads(succeed("keys", "create", *database, "--output=json"))
+    created = json.loads(succeed("keys", "create", "--new-organization", *database, "--output=json"))
     access_key, secret = created["SCW_ACCESS_KEY"], created["SCW_SECRET_KEY"]
     assert postroom.get("/mailbox/v1alpha1/domains", secret) == 200
-    assert succeed("keys", "revoke", *database, access_key) == f"{access_key} is revoked.\n"
+    assert succeed("keys", "revoke", "--yes", *database, access_key) == f"{access_key} is revoked.\n"
     block_until(lambda: postroom.get("/mailbox/v1alpha1/domains", secret) == 401, 6)
 
 
@@ -137,13 +128,87 @@ def test_a_project_is_created_and_listed(postroom: Up, database: list[str]) -> N
     assert len(rows) == 2
 
 
+@pytest.mark.parametrize("module", ["postroom", "postroomd"])
+def test_a_module_is_the_command(module: str) -> None:
+    completed = subprocess.run([sys.executable, "-m", module, "--version"], capture_output=True, text=True, check=True)
+    assert completed.stdout == f"postroom {__version__}\n"
+
+
+def test_commands_are_completed() -> None:
+    completed = run(_POSTROOM_COMPLETE="complete_bash", COMP_WORDS="postroom keys r", COMP_CWORD="2")
+    assert completed.stdout.split() == ["rotate", "revoke"]
+    script = run(_POSTROOM_COMPLETE="source_bash").stdout
+    assert "complete -o default -F _postroom_completion postroom" in script
+
+
+def test_a_key_is_rotated(postroom: Up, database: list[str]) -> None:
+    created = json.loads(
+        succeed("keys", "create", "--new-organization", "--name=ci, read", "--read-only", *database, "--output=json")
+    )
+    former = created["SCW_ACCESS_KEY"]
+    rotated = json.loads(succeed("keys", "rotate", former, "--grace=0", *database, "--output=json"))
+    assert rotated["SCW_DEFAULT_ORGANIZATION_ID"] == created["SCW_DEFAULT_ORGANIZATION_ID"]
+    organization = f"--organization-id={created['SCW_DEFAULT_ORGANIZATION_ID']}"
+    old, new = json.loads(succeed("keys", "list", organization, *database, "--output=json"))
+    assert (old["access_key"], new["access_key"]) == (former, rotated["SCW_ACCESS_KEY"])
+    assert old["expires_at"] == new["created_at"]
+    assert (new["name"], new["read_only"], new["expires_at"]) == ("ci, read", True, None)
+    header, *rows = succeed("keys", "list", organization, *database, "--output=csv").splitlines()
+    assert header.startswith("access_key,name,organization_id,")
+    assert rows[1].startswith(f'{rotated["SCW_ACCESS_KEY"]},"ci, read",')
+    line = fail(1, "keys", "rotate", former, *database)
+    assert line.startswith(f"postroom: ACCESS_KEY: {former} is revoked or expired")
+
+
+def test_an_organization_has_a_name_and_a_quota(database: list[str]) -> None:
+    (created,) = json.loads(succeed("organizations", "create", "--name=Büro", *database, "--output=json"))
+    listed = json.loads(succeed("organizations", "list", *database, "--output=json"))
+    (row,) = (each for each in listed if each["id"] == created["id"])
+    assert (row["name"], row["project_count"], row["mailbox_count"]) == ("Büro", 1, 0)
+    (project,) = json.loads(succeed("projects", "set-quota", created["project_id"], "12", *database, "--output=json"))
+    assert (project["mailbox_quota"], project["organization_id"]) == (12, created["id"])
+    assert fail(1, "projects", "set-quota", "0", "12", *database) == "postroom: project 0 not found"
+
+
+def test_a_table_is_one_whole_line_per_row_on_a_narrow_terminal(database: list[str]) -> None:
+    succeed("keys", "create", "--new-organization", f"--name={'long ' * 20}", *database)
+    wide = succeed("keys", "list", *database)
+    assert succeed("keys", "list", *database, COLUMNS="80") == wide
+    keys = json.loads(succeed("keys", "list", *database, "--output=json"))
+    header, *rows = wide.splitlines()
+    assert header.split()[0] == "access_key"
+    for row, key in zip(rows, keys, strict=True):
+        assert key["access_key"] in row
+        assert key["organization_id"] in row
+        assert key["default_project_id"] in row
+
+
+def test_revoking_asks_for_confirmation_where_it_can(database: list[str]) -> None:
+    line = fail(2, "keys", "revoke", "SCW00000000000000000", *database)
+    assert line.endswith("There is no terminal to ask on: confirm with --yes")
+
+
+def test_a_second_start_says_how_to_get_a_key(start_postroom: Starter) -> None:
+    start_postroom().stop()
+    assert "`postroom keys create --organization-id ID`" in start_postroom().output
+
+
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
+        (["keys", "create"], "--organization-id, --project-id: set one"),
+        (["keys", "create", "--new-organization", "--project-id=x"], "--organization-id, --project-id: set one"),
+        (["keys", "rotate", "SCW1"], "ACCESS_KEY: expected SCW and 17 characters of A-Z and 0-9"),
+        (["keys", "rotate", "SCW00000000000000000", "--grace=soon"], f"--grace: {DURATION}"),
+        (["projects", "set-quota", "x", "-1"], "No such option: -1"),
+        (["projects", "set-quota", "x", "many"], "Invalid value for 'MAILBOXES'"),
         (["up", "--domain-validation=maybe"], "--domain-validation: Input should be 'dns' or 'trust'"),
         (["serve", "--grpc-address=nowhere"], "--grpc-address: expected HOST:PORT, such as 127.0.0.1:8080"),
-        (["keys", "create", "--expires-in=soon"], f"--expires-in: {DURATION}"),
-        (["keys", "create", "--expires-in=0"], "--expires-in: expected more than 0 and at most 36500d"),
+        (["keys", "create", "--new-organization", "--expires-in=soon"], f"--expires-in: {DURATION}"),
+        (
+            ["keys", "create", "--project-id=x", "--expires-in=0"],
+            "--expires-in: expected more than 0 and at most 36500d",
+        ),
         (["keys", "revoke", "SCW1"], "ACCESS_KEY: expected SCW and 17 characters of A-Z and 0-9"),
         (["projects", "create", "--organization-id=x", "--name="], "--name: expected 1 to 255 characters"),
         (["projects", "create", "--name=x"], "Missing option '--organization-id'"),
@@ -210,7 +275,7 @@ def test_a_database_that_can_not_be_created_is_one_line(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        (["keys", "revoke", "SCW00000000000000000"], "api_key SCW00000000000000000 not found"),
+        (["keys", "revoke", "--yes", "SCW00000000000000000"], "api_key SCW00000000000000000 not found"),
         (["keys", "create", "--organization-id=0"], "organization 0 not found"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",

@@ -24,7 +24,7 @@ PASSWORD = "correct-horse"
 COMMANDS = (
     ("migrate",),
     ("keys", "list"),
-    ("keys", "create"),
+    ("keys", "create", "--new-organization"),
     ("projects", "list"),
     ("admin-keys", "list"),
     ("history", "ada@example.com"),
@@ -205,7 +205,7 @@ def _migrate_as_another_user(directory: str, written: Any) -> None:
         os.setgid(65_534)
         os.setuid(65_534)
     with contextlib.redirect_stderr(io.StringIO()) as stream:
-        code = run(["keys", "create", f"--database-url={url}"])
+        code = run(["keys", "create", "--new-organization", f"--database-url={url}"])
     written.put((code, stream.getvalue()))
 
 

@@ -13,7 +13,7 @@ from postroomd.cli.app import run
 from postroomd.storage.copy.copying import CopyFailed, copy_database
 from postroomd.storage.migrations import HEAD, migrate
 from tests.support.databases import NewDatabase
-from tests.support.filled_database import all_rows, execute, populate, with_repository
+from tests.support.filled_database import all_rows, execute, fill
 from tools.ports import free_port
 from tools.postgres import PostgresServer
 
@@ -36,7 +36,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> str:
     """An SQLite database with rows in every table, which tests must not change."""
     url = f"sqlite+aiosqlite:///{tmp_path_factory.mktemp('source')}/source.db"
     migrate(url)
-    asyncio.run(with_repository(url, populate))
+    fill(url)
     return url
 
 

@@ -95,7 +95,7 @@ def database(new_postgres_database: NewDatabase) -> Mapping[str, str]:
 @pytest.fixture
 def key(database: Mapping[str, str]) -> Mapping[str, str]:
     """A new API key."""
-    completed = run("keys", "create", "--output=json", **database)
+    completed = run("keys", "create", "--new-organization", "--output=json", **database)
     return cast("Mapping[str, str]", json.loads(completed.stdout))
 
 

@@ -144,7 +144,9 @@ def running_target(directory: Path) -> Iterator[Target]:
     up = start(directory, *FLAGS, f"--admin-address={admin_address}", f"--metrics-address={metrics_address}")
     try:
         url = database_url(directory)
-        other = json.loads(run("keys", "create", "--output=json", POSTROOM_DATABASE_URL=url).stdout)
+        other = json.loads(
+            run("keys", "create", "--new-organization", "--output=json", POSTROOM_DATABASE_URL=url).stdout
+        )
         admin = json.loads(
             run("admin-keys", "create", "--name=fuzz", "--output=json", POSTROOM_DATABASE_URL=url).stdout
         )

@@ -44,6 +44,19 @@ async def test_requests_beyond_the_limit_get_429_and_probes_do_not(start: Start)
     assert (await call("GET", "/mailboxes")).status == 200
 
 
+async def test_a_rejected_request_holds_no_slot_while_its_answer_is_delayed(start: Start) -> None:
+    call = await start(max_requests=1, rejection_delay_seconds=600.0)
+    call.stub.fail("GetMailbox", grpc.StatusCode.RESOURCE_EXHAUSTED, "rejected")
+    rejected = []
+    for number in (1, 2):
+        rejected.append(asyncio.create_task(call("GET", f"/mailboxes/{number}")))
+        await wait_until(lambda: len(call.stub.calls) == number)  # noqa: B023 - awaited here
+    assert (await call("GET", "/domains")).status == 200
+    assert not any(each.done() for each in rejected)
+    for each in rejected:
+        each.cancel()
+
+
 async def test_reads_and_changes_have_separate_limits(start: Start) -> None:
     call = await start(max_requests=1)
     release = call.stub.hold("RestoreMailbox")

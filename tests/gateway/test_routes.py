@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from postroomd.gateway.endpoints import EndpointOptions
-from postroomd.gateway.handler import Gateway
+from postroomd.gateway.handler import Gateway, api_endpoints
 from postroomd.gateway.routes import Match, MethodNotAllowed, RouteTable, read_routes
 from postroomd.gateway.scalars import UnsupportedContract
 from tests.gateway.contract import METHODS, SERVICE
@@ -168,7 +168,7 @@ Make = Callable[[], list[descriptor_pb2.MethodDescriptorProto]]
 def test_unsupported_bindings_are_rejected_at_start(rule: dict[str, object], reason: str) -> None:
     sample = service([WORD], [method("Say", "Word", "Word", **rule)])  # type: ignore[arg-type]
     with pytest.raises(UnsupportedContract, match=reason):
-        Gateway([sample], EndpointOptions())
+        Gateway(api_endpoints([sample], EndpointOptions()))
 
 
 @pytest.mark.parametrize(
@@ -186,7 +186,7 @@ def test_messages_without_json_form_are_rejected_at_start(
         [WORD, message("Odd", *fields)], [method("Say", request_type, response_type, post="/v1", body="*")]
     )
     with pytest.raises(UnsupportedContract, match=reason):
-        Gateway([sample], EndpointOptions())
+        Gateway(api_endpoints([sample], EndpointOptions()))
 
 
 def test_message_types_in_the_query_are_rejected_at_start() -> None:
@@ -194,7 +194,7 @@ def test_message_types_in_the_query_are_rejected_at_start() -> None:
         [STAMP, message("Odd", field(".PACKAGE.Stamp", "stamp", 1))], [method("Say", "Odd", "Odd", get="/v1")]
     )
     with pytest.raises(UnsupportedContract, match=r"Odd.stamp has a message type, which only the body can carry"):
-        Gateway([sample], EndpointOptions())
+        Gateway(api_endpoints([sample], EndpointOptions()))
 
 
 # Few distinct segments, so that many paths match several templates.

@@ -73,6 +73,7 @@ class Service:
         read_only: bool = False,
         expires_in: timedelta | None = None,
         mailbox_quota: int = 1_000,
+        password_hashes: bool = False,
     ) -> Tenant:
         """A caller with a new API key, by default of a new organization."""
         now = datetime.now(UTC)
@@ -84,6 +85,7 @@ class Service:
             expires_at=now + expires_in if expires_in is not None else None,
             mailbox_quota=mailbox_quota,
             now=now,
+            password_hashes=password_hashes,
         )
         metadata = (("x-auth-token", issued.secret),)
         return Tenant(

@@ -44,3 +44,25 @@ async def test_a_deleted_alias_frees_its_address(tenant: Tenant) -> None:
     assert (deleted.id, deleted.status) == (created.id, Alias.DELETING)
     assert (await failure_of(tenant.get_alias(created))).code is grpc.StatusCode.NOT_FOUND
     assert (await tenant.mailbox(domain, "info")).email == f"info@{domain.name}"
+
+
+async def test_a_catch_all_is_created_by_its_own_field_and_only_once(tenant: Tenant) -> None:
+    domain = await tenant.domain()
+    mailbox = await tenant.mailbox(domain, "ann")
+    both = await failure_of(
+        tenant.stub.CreateAlias(CreateAliasRequest(mailbox_id=mailbox.id, local_part="info", catch_all=True))
+    )
+    assert (both.code, both.violations) == (grpc.StatusCode.INVALID_ARGUMENT, {("local_part", "CONSTRAINT")})
+    neither = await failure_of(tenant.stub.CreateAlias(CreateAliasRequest(mailbox_id=mailbox.id)))
+    assert neither.violations == {("local_part", "REQUIRED")}
+
+    created = await tenant.stub.CreateAlias(CreateAliasRequest(mailbox_id=mailbox.id, catch_all=True))
+    assert (created.email, created.catch_all) == (f"@{domain.name}", True)
+    assert await tenant.get_alias(created) == created
+    assert not (await tenant.alias(mailbox, "info")).catch_all
+    other = await tenant.mailbox(domain, "bob")
+    second = await failure_of(tenant.stub.CreateAlias(CreateAliasRequest(mailbox_id=other.id, catch_all=True)))
+    assert second.code is grpc.StatusCode.ALREADY_EXISTS
+    await tenant.stub.DeleteAlias(DeleteAliasRequest(alias_id=created.id))
+    again = await tenant.stub.CreateAlias(CreateAliasRequest(mailbox_id=other.id, catch_all=True))
+    assert again.mailbox_id == other.id

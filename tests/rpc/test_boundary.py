@@ -77,7 +77,7 @@ class CountingRpc:
         """Call the RPC through the boundary, and return the parsed response."""
         boundary = Boundary(
             repository=cast(Repository, StubRepository()),
-            authenticator=cast(Authenticator[Any], StubAuthenticator()),
+            authenticator=StubAuthenticator(),
             clock=lambda: NOW,
             admission=Admission(1),
         )
@@ -189,7 +189,7 @@ def test_an_rpc_without_a_known_resource_fails_at_start_and_names_it() -> None:
     service = service_with("GetCalendar")
     boundary = Boundary(
         repository=cast(Repository, StubRepository()),
-        authenticator=cast(Authenticator[Any], StubAuthenticator()),
+        authenticator=StubAuthenticator(),
         clock=lambda: NOW,
         admission=Admission(1),
     )
@@ -210,5 +210,7 @@ def context_variables() -> Iterator[str]:
                 yield f"{path.relative_to(root).as_posix()}: {ast.unparse(node)}"
 
 
-def test_the_only_context_variable_is_that_of_log_correlation() -> None:
-    assert list(context_variables()) == ["observability/logs.py: ContextVar('logged_call')"]
+def test_the_only_context_variables_are_those_of_log_correlation() -> None:
+    assert list(context_variables()) == [
+        f"observability/logs.py: ContextVar('{name}')" for name in ("logged_call", "logged_trace")
+    ]

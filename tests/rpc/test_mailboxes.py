@@ -8,10 +8,13 @@ import grpc
 import pytest
 
 from postroom.v1alpha1 import alias_pb2
-from postroom.v1alpha1.mailbox_pb2 import Mailbox, UpdateMailboxRequest
+from postroom.v1alpha1.mailbox_pb2 import ListMailboxesRequest, Mailbox, UpdateMailboxRequest
 from tests.rpc.client import PASSWORD, Tenant, batch_request
 from tests.rpc.failures import failure_of
 from tests.rpc.service import Service
+
+SHA512_CRYPT = "$6$saltsalt$" + "a" * 86
+BCRYPT = "$2y$10$" + "b" * 53
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -55,6 +58,106 @@ async def test_a_batch_is_created_in_the_order_of_the_request(
         assert ends.day == min(starts.day, calendar.monthrange(ends.year, ends.month)[1])
         assert ends.time() == starts.time()
     assert (await tenant.get_domain(domain)).mailbox_total_count == 3
+
+
+async def test_settings_change_by_presence_and_are_found_by_display_name(tenant: Tenant) -> None:
+    domain = await tenant.domain()
+    request = batch_request(domain.id, "ada", "bob")
+    request.mailboxes[0].display_name = "Ada LOVELACE"
+    ada, bob = (await tenant.stub.BatchCreateMailboxes(request)).mailboxes
+    assert (ada.display_name, bob.display_name) == ("Ada LOVELACE", "")
+
+    changes = {"storage_quota_bytes": 2**53 - 1, "login_disabled": True, "receiving_disabled": True}
+    changed = await tenant.stub.UpdateMailbox(UpdateMailboxRequest(mailbox_id=ada.id, **changes))  # type: ignore[arg-type]
+    expected = Mailbox()
+    expected.CopyFrom(ada)
+    expected.MergeFrom(Mailbox(**changes, etag=changed.etag, updated_at=changed.updated_at))  # type: ignore[arg-type]
+    assert changed == expected
+    assert changed.etag != ada.etag
+    assert await tenant.get_mailbox(ada) == changed
+    same = await tenant.stub.UpdateMailbox(UpdateMailboxRequest(mailbox_id=ada.id, display_name="Ada LOVELACE"))
+    assert same == changed, "the same value again changes nothing"
+    cleared = UpdateMailboxRequest(
+        mailbox_id=ada.id, storage_quota_bytes=0, login_disabled=False, sending_disabled=True
+    )
+    cleared.display_name = "Jörg"
+    changed = await tenant.stub.UpdateMailbox(cleared)
+    assert (changed.storage_quota_bytes, changed.login_disabled, changed.sending_disabled) == (0, False, True)
+    assert changed.receiving_disabled
+
+    for search, found in {"jÖr": [ada.id], "lovelace": [], "öR": [ada.id], "a@": [ada.id], "b": [bob.id]}.items():
+        response = await tenant.stub.ListMailboxes(ListMailboxesRequest(domain_id=domain.id, search=search))
+        assert ([each.id for each in response.mailboxes], response.total_count) == (found, len(found)), search
+    (listed, _) = (
+        await tenant.stub.ListMailboxes(
+            ListMailboxesRequest(domain_id=domain.id, order_by=ListMailboxesRequest.EMAIL_ASC)
+        )
+    ).mailboxes
+    assert listed == changed
+
+
+async def test_password_hashes_are_stored_as_they_are_and_never_hashed(
+    service: Service, tenant: Tenant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    importer = await service.tenant(organization_id=tenant.organization_id, password_hashes=True)
+    domain = await tenant.domain()
+    request = batch_request(domain.id, "ann", "bob", "cy")
+    for sent, scheme in zip(request.mailboxes[:2], ("{Sha512-Crypt}", "{BLF-CRYPT}"), strict=True):
+        sent.password = ""
+        sent.password_hash = scheme + (SHA512_CRYPT if "512" in scheme else BCRYPT)
+    denied = await failure_of(tenant.stub.BatchCreateMailboxes(request))
+    assert denied.code is grpc.StatusCode.PERMISSION_DENIED
+
+    hashed: list[str] = []
+    hash_password = argon2.PasswordHasher.hash
+
+    def counting(self: argon2.PasswordHasher, password: str) -> str:
+        hashed.append(password)
+        return hash_password(self, password)
+
+    monkeypatch.setattr(argon2.PasswordHasher, "hash", counting)
+    ann, bob, cy = (await importer.stub.BatchCreateMailboxes(request)).mailboxes
+    assert hashed == [PASSWORD]
+    assert await password_hash(service, ann) == "{SHA512-CRYPT}" + SHA512_CRYPT
+    assert await password_hash(service, bob) == "{BLF-CRYPT}" + BCRYPT
+    assert (await password_hash(service, cy)).startswith("{ARGON2ID}$argon2id$")
+
+
+async def test_password_hashes_are_refused_without_being_repeated(service: Service, tenant: Tenant) -> None:
+    importer = await service.tenant(organization_id=tenant.organization_id, password_hashes=True)
+    request = batch_request((await tenant.domain()).id, "ann", "bob", "cy", "dee")
+    for sent, text in zip(
+        request.mailboxes,
+        ("{PLAIN}correct horse", "{BLF-CRYPT}" + BCRYPT.replace("10", "15"), SHA512_CRYPT, ""),
+        strict=True,
+    ):
+        sent.password, sent.password_hash = "", text
+    refused = await failure_of(importer.stub.BatchCreateMailboxes(request))
+    assert refused.violations == {
+        ("mailboxes[0].password_hash", "FORMAT"),
+        ("mailboxes[1].password_hash", "CONSTRAINT"),
+        ("mailboxes[2].password_hash", "FORMAT"),
+        ("mailboxes[3].password", "REQUIRED"),
+    }
+    assert "horse" not in refused.text
+    assert BCRYPT[10:] not in refused.text
+    request = batch_request(request.domain_id, "ann")
+    request.mailboxes[0].password_hash = "{BLF-CRYPT}" + BCRYPT
+    both = await failure_of(importer.stub.BatchCreateMailboxes(request))
+    assert both.violations == {("mailboxes[0].password_hash", "CONSTRAINT")}
+
+
+async def test_settings_are_checked_and_locked_with_the_mailbox(tenant: Tenant) -> None:
+    mailbox = await tenant.mailbox(await tenant.domain(), "ann")
+    for quota in (-1, 2**53):
+        request = UpdateMailboxRequest(mailbox_id=mailbox.id, storage_quota_bytes=quota, display_name="x" * 129)
+        refused = await failure_of(tenant.stub.UpdateMailbox(request))
+        assert refused.violations == {("storage_quota_bytes", "CONSTRAINT"), ("display_name", "CONSTRAINT")}
+    await tenant.delete_mailbox(mailbox)
+    request = UpdateMailboxRequest(mailbox_id=mailbox.id, sending_disabled=False)
+    refused = await failure_of(tenant.stub.UpdateMailbox(request))
+    assert refused.code is grpc.StatusCode.FAILED_PRECONDITION
+    assert "sending_disabled" in refused.message
 
 
 async def test_a_new_next_period_leaves_the_current_one_unchanged(tenant: Tenant) -> None:

@@ -51,14 +51,21 @@ async def test_each_address_lists_its_own_services(service: Service, version: st
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-@pytest.mark.parametrize("symbol", [TENANTS, "postroom.v1alpha1.Mailbox", "google.rpc.BadRequest", "google.rpc.Status"])
+@pytest.mark.parametrize(
+    "symbol",
+    [TENANTS, f"{TENANTS}.GetMailbox", "postroom.v1alpha1.Mailbox", "google.rpc.BadRequest", "google.rpc.Status"],
+)
 async def test_descriptors_come_with_all_their_imports(service: Service, version: str, symbol: str) -> None:
     (response,) = await ask(service, version, ServerReflectionRequest(file_containing_symbol=symbol))
     files = [FileDescriptorProto.FromString(raw) for raw in response.file_descriptor_response.file_descriptor_proto]
     defined = {
         f"{file.package}.{name}"
         for file in files
-        for name in (*(found.name for found in file.message_type), *(found.name for found in file.service))
+        for name in (
+            *(found.name for found in file.message_type),
+            *(found.name for found in file.service),
+            *(f"{found.name}.{method.name}" for found in file.service for method in found.method),
+        )
     }
     assert symbol in defined
     assert {dependency for file in files for dependency in file.dependency} <= {file.name for file in files}

@@ -25,7 +25,7 @@ from tests.support.filled_database import (
     all_rows,
     copy_file,
     execute,
-    populate,
+    fill,
     table_names,
     with_repository,
 )
@@ -60,7 +60,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> str:
     """An SQLite database with rows in every table, which tests do not change."""
     url = f"sqlite+aiosqlite:///{tmp_path_factory.mktemp('source')}/source.db"
     migrate(url)
-    asyncio.run(with_repository(url, populate))
+    fill(url)
     return url
 
 
@@ -203,7 +203,7 @@ async def test_concurrent_writes_to_the_source_are_not_copied(
 
     def write(stage: Stage, _total: int, table: str, _rows: int) -> None:
         if (stage, table) == (Stage.COPYING, "organizations"):
-            execute(origin, f"INSERT INTO organizations VALUES ('{new_id()}', 1)", postgres)
+            execute(origin, f"INSERT INTO organizations (id, created_at) VALUES ('{new_id()}', 1)", postgres)
 
     await copy_database(origin, target, progress=write)
     assert await all_rows(target) == await all_rows(source) != await all_rows(origin)

@@ -6,6 +6,7 @@ import pytest
 from sqlalchemy import Table
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from postroomd.domain.audit import AuditFilter
 from postroomd.domain.model import AliasStatus, DomainStatus, ForwardingStatus, MailboxStatus
 from postroomd.domain.queries import AliasQuery, DomainQuery, ForwardingQuery, MailboxQuery, Ordering, Position
 from postroomd.storage import schema as t
@@ -13,10 +14,12 @@ from postroomd.storage.compiled import CompiledRead, Values
 from postroomd.storage.database import Database
 from postroomd.storage.protocols.repository import Repository
 from postroomd.storage.sql import lists
+from postroomd.storage.sql.audit import list_query
 from tests.support.database_state import check_lists
 from tests.support.factories import NOW, Tenant, new_alias, new_domain, new_forwarding, new_id, new_mailboxes
 
 Executed = list[tuple[CompiledRead, Values]]
+LITERALS = {"literal_binds": True}
 SORT = "USE TEMP B-TREE FOR ORDER BY"
 UNIQUE_NAMES = "INDEX sqlite_autoindex_domains_2 (organization_id=? AND name"
 """The unique index of domain names, which a keyset condition on names can use too."""
@@ -147,6 +150,20 @@ async def test_a_search_reads_the_trigram_index_and_then_rows_by_id(
         assert all(step.endswith("(id=?)") for step in rows), steps
 
 
+@pytest.mark.parametrize("columns", [(), ("project_id",), ("domain_id",)])
+async def test_a_short_search_counts_display_names_in_their_own_index(
+    tenant: Tenant, raw: AsyncEngine, list_calls: dict[str, Any], executed: Executed, columns: tuple[str, ...]
+) -> None:
+    call, query, _ = list_calls["mailboxes"]
+    id_filter = {name: list_calls["ids"][name] for name in columns}
+    by_name = Ordering(field="email", descending=False)
+    assert (await call(tenant.context, query(ordering=by_name, page=1, page_size=1, search="o", **id_filter))).items
+    executed[:] = executed[:1]  # the statement of the total
+    steps = await plan_of(raw, executed)
+    assert len([step for step in steps if "COVERING INDEX ix_mailboxes_named" in step]) == 1, steps
+    assert len([step for step in steps if "COVERING INDEX" in step]) == 2, steps
+
+
 async def test_a_trigram_index_survives_a_vacuum(
     repository: Repository, tenant: Tenant, raw: AsyncEngine, list_calls: dict[str, Any]
 ) -> None:
@@ -158,3 +175,17 @@ async def test_a_trigram_index_survives_a_vacuum(
     domain = await new_domain(repository, tenant, "example.org")
     await new_mailboxes(repository, domain, "eve")
     await check_lists(raw)
+
+
+@pytest.mark.parametrize("column", t.AUDIT_FILTERS)
+async def test_every_list_of_audit_events_is_served_by_one_index_in_its_order(raw: AsyncEngine, column: str) -> None:
+    every_filter = {name: new_id() for name in t.AUDIT_FILTERS}
+    for filters in ({column: new_id()}, {name: every_filter[name] for name in t.AUDIT_FILTERS if name >= column}):
+        chosen = next(name for name in t.AUDIT_FILTERS if name in filters)
+        async with raw.connect() as connection:
+            matching = AuditFilter(since=NOW, **filters)  # type: ignore[arg-type]
+            query = list_query(connection, matching, "", 10).compile(connection.sync_engine, compile_kwargs=LITERALS)
+            rows = await connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {query}")
+            plan = [row.detail for row in rows]
+        assert len(plan) == 1
+        assert f"INDEX ix_audit_events_{chosen} ({chosen}=? AND at>?)" in plan[0]

@@ -34,6 +34,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from postroomd.domain.errors import SchemaMismatch
 from postroomd.storage import migrations
 from postroomd.storage.drivers import migration_engine
+from postroomd.storage.mail_views import MAIL_VIEWS
 from postroomd.storage.migrations import HEAD, current_revision, migrate, require_current
 from postroomd.storage.schema import DERIVED_TABLES, HISTORY_INDEXES, SEARCHED, idempotency_keys, metadata, quota_usage
 from tools.postgres import PostgresServer
@@ -170,6 +171,8 @@ def test_the_migrated_schema_equals_the_created_tables_in_every_detail(
     migrated = run(empty, describe)
 
     def created(connection: Connection) -> dict[str, Any]:
+        for view in MAIL_VIEWS:
+            connection.execute(text(f"DROP VIEW {view}"))
         for table in reversed(metadata.sorted_tables):
             if connection.dialect.name == "postgresql":
                 connection.execute(text(f"DROP VIEW IF EXISTS search_{table.name}"))
@@ -192,6 +195,7 @@ def test_the_migrated_schema_equals_the_created_tables_in_every_detail(
         "ix_mailboxes_waiting",
         "ix_mailboxes_to_purge",
         "ix_mailboxes_never_paid",
+        "ix_mailboxes_named",
         "ix_aliases_to_request",
         "ix_forwardings_to_request",
         "ix_payments_open",
@@ -401,6 +405,8 @@ def test_a_migration_counts_and_indexes_existing_rows(empty: str, revision: str)
             octets = await connection.scalar(select(func.sum(quota_usage.c.octets)))
             assert octets == await connection.scalar(stored) + await connection.scalar(answers)
             for table, column in SEARCHED:
+                if column == "folded_name" and connection.dialect.name == "postgresql":
+                    continue  # no display name existed: SQLite's index of the table has the address alone
                 found = await connection.exec_driver_sql(FOUND[connection.dialect.name].format(table.name, column))
                 assert found.scalar_one() == ROWS  # each by its whole text, and by no other organization
         await engine.dispose()

@@ -14,6 +14,7 @@ from uuid import uuid4
 from postroomd.domain import domains as domain_rules
 from postroomd.domain import mailboxes as mailbox_rules
 from postroomd.domain.addresses import Address
+from postroomd.domain.audit import AuditedCall
 from postroomd.domain.context import CallContext
 from postroomd.domain.model import (
     Alias,
@@ -38,13 +39,16 @@ from tests.support.mail_hosts import MAIL_HOSTS
 NOW = datetime(2024, 1, 31, 12, 30, 15, 123_456, tzinfo=UTC)
 SECRETS = DomainSecrets("a validation token", "post", "a private key")
 
-OPERATOR = CallContext(actor="admin:test")
+AUDITED = AuditedCall(action="Test", at=NOW, request_id="r-1", client_address="192.0.2.1", arguments=("a", "b"))
+"""The call of every context: each change of a test is recorded in the audit log."""
+
+OPERATOR = CallContext(actor="admin:test", audit=AUDITED)
 
 
 def tenant_context(*, organization_id: str, project_id: str | None = None, **fields: Any) -> CallContext:
     """Return the context of a call with the scope of an organization, or of one of its projects."""
     scope = Scope(organization_id=organization_id, project_id=project_id)
-    return CallContext(**{"actor": "key:TEST", "tenant": scope, **fields})
+    return CallContext(**{"actor": "key:TEST", "tenant": scope, "audit": AUDITED, **fields})
 
 
 def new_id() -> str:

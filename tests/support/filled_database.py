@@ -1,5 +1,6 @@
 """A database with rows in every table, and functions that compare databases."""
 
+import asyncio
 import shutil
 import sqlite3
 from collections.abc import Awaitable, Callable
@@ -11,7 +12,7 @@ from pathlib import Path
 from sqlalchemy import inspect, make_url, select
 
 from postroomd.domain.clock_leaps import WorkerClock
-from postroomd.domain.context import Idempotency
+from postroomd.domain.context import CallContext, Idempotency
 from postroomd.domain.domains import begin_validation
 from postroomd.domain.forwardings import change_settings
 from postroomd.domain.forwardings import new_forwarding as make_forwarding
@@ -25,6 +26,7 @@ from postroomd.storage.schema import metadata
 from postroomd.worker.steps import Worker
 from tests.support.factories import (
     NOW,
+    OPERATOR,
     admin_key,
     alias,
     api_key,
@@ -47,12 +49,21 @@ LEASE = timedelta(minutes=1)
 MAILBOXES = 120
 
 
-async def with_repository(url: str, work: Callable[[Repository], Awaitable[object]]) -> None:
-    repository = await open_repository(url)
+async def with_repository(
+    url: str, work: Callable[[Repository], Awaitable[object]], command: CallContext | None = None
+) -> None:
+    repository = await open_repository(url, command=command)
     try:
         await work(repository)
     finally:
         await repository.close()
+
+
+def fill(url: str) -> None:
+    """Create rows in every table of a migrated database, by calls, by the worker, and by a command."""
+    asyncio.run(with_repository(url, populate))
+    command = replace(OPERATOR, actor="command:Zoë")
+    asyncio.run(with_repository(url, lambda each: each.admin_keys.create(admin_key("late"), digest("late")), command))
 
 
 async def populate(repository: Repository) -> None:

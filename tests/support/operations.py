@@ -87,7 +87,15 @@ OPERATIONS = (
     Operation(
         rpc="UpdateMailbox",
         resource="mailbox",
-        arguments={"subscription_period": "yearly", "new_password": "another good password"},
+        arguments={
+            "subscription_period": "yearly",
+            "new_password": "another good password",
+            "display_name": "Ada Lovelace",
+            "storage_quota_bytes": 20 * 10**9,
+            "login_disabled": True,
+            "sending_disabled": True,
+            "receiving_disabled": True,
+        },
     ),
     Operation(rpc="DeleteMailbox", resource="mailbox"),
     Operation(rpc="RestoreMailbox", resource="mailbox"),

@@ -285,10 +285,13 @@ def test_a_new_mailbox_is_monthly_by_default_and_never_canceled(
 # --- Batches ----------------------------------------------------------------------------------------------------------
 
 
+sent = MailboxParameters
+
+
 def test_a_batch_is_returned_in_order_and_canonical() -> None:
     check = Checker()
-    assert check_batch(check, [("Grace", PASSWORD), ("ada", PASSWORD + "!")]) == (
-        MailboxParameters("grace", PASSWORD),
+    assert check_batch(check, [sent("Grace", PASSWORD, "Grace H."), sent("ada", PASSWORD + "!")]) == (
+        MailboxParameters("grace", PASSWORD, "Grace H."),
         MailboxParameters("ada", PASSWORD + "!"),
     )
     assert check.violations == []
@@ -297,15 +300,15 @@ def test_a_batch_is_returned_in_order_and_canonical() -> None:
 @pytest.mark.parametrize(("size", "reason"), [(0, REQUIRED), (101, CONSTRAINT), (10_000, CONSTRAINT)])
 def test_a_batch_has_1_to_100_mailboxes(size: int, reason: Reason) -> None:
     check = Checker()
-    assert check_batch(check, [("", "")] * size) == ()
+    assert check_batch(check, [sent("", "")] * size) == ()
     assert violations(check) == [("mailboxes", reason)]
 
 
 def test_every_item_of_a_batch_of_100_is_checked() -> None:
     check = Checker()
-    assert len(check_batch(check, [(f"m{number}", PASSWORD) for number in range(100)])) == 100
+    assert len(check_batch(check, [sent(f"m{number}", PASSWORD) for number in range(100)])) == 100
     assert check.violations == []
-    check_batch(check, [(f"m{number}", PASSWORD) for number in range(99)] + [("m 99", PASSWORD)])
+    check_batch(check, [sent(f"m{number}", PASSWORD) for number in range(99)] + [sent("m 99", PASSWORD)])
     assert violations(check) == [("mailboxes[99].local_part", FORMAT)]
 
 
@@ -314,19 +317,21 @@ def test_all_violations_of_all_items_of_a_batch_are_named() -> None:
     check_batch(
         check,
         [
-            ("ada", PASSWORD),
-            ("", ""),
-            ("bob+x", "short"),
-            ("Ada", "tab\tin the middle"),
-            ("ada", "\n"),
-            ("", PASSWORD),
+            sent("ada", PASSWORD, "x" * 128),
+            sent("", "", "x" * 129),
+            sent("bob+x", "short", "tab\t"),
+            sent("Ada", "tab\tin the middle"),
+            sent("ada", "\n"),
+            sent("", PASSWORD),
         ],
     )
     assert violations(check) == [
         ("mailboxes[1].local_part", REQUIRED),
         ("mailboxes[1].password", REQUIRED),
+        ("mailboxes[1].display_name", CONSTRAINT),
         ("mailboxes[2].local_part", FORMAT),
         ("mailboxes[2].password", CONSTRAINT),
+        ("mailboxes[2].display_name", FORMAT),
         ("mailboxes[3].local_part", CONSTRAINT),
         ("mailboxes[3].password", FORMAT),
         ("mailboxes[4].local_part", CONSTRAINT),
@@ -370,7 +375,7 @@ CHECKS: list[Callable[[Checker, str], object]] = [
     lambda check, sent: check.password("password", sent),
     lambda check, sent: check_local_part(check, "local_part", sent),
     lambda check, sent: check_domain_name(check, sent, NOTHING_RESERVED),
-    lambda check, sent: check_batch(check, [(sent, sent), (sent, sent)]),
+    lambda check, sent: check_batch(check, [MailboxParameters(sent, sent, sent)] * 2),
     lambda check, sent: check_addresses(check, sent, [MailboxParameters(sent, sent)]),
 ]
 

@@ -104,3 +104,15 @@ async def test_the_worker_removes_history_in_bounded_batches(
     await running
     assert max(batches) == 10
     assert await rows_of(raw, select(t.transitions.c.mailbox_id)) == [(ann.id,)]
+
+
+async def test_the_worker_removes_audit_events_by_a_retention_of_their_own(
+    repository: Repository, tenant: Tenant, raw: AsyncEngine
+) -> None:
+    await new_domain(repository, tenant)
+    worker = Worker(work=repository.work, prober=None, policy=FREE, audit_retention=RETENTION)
+    await drain(worker, NOW + RETENTION - DAY)
+    assert await count_of(raw, t.audit_events) == 1
+    await drain(worker, NOW + RETENTION + timedelta(hours=1))
+    assert await count_of(raw, t.audit_events) == 0
+    assert await count_of(raw, t.domain_transitions) == 1

@@ -1,7 +1,7 @@
 """The command line, `postroom`.
 
-Exit codes: 0 for success, 1 for a failure, 2 for an invalid setting or argument; both with one line on stderr. Modules
-that are slow to import are imported by the commands that need them.
+A failure is one line on stderr and one of the exit codes of `exit_codes`. Modules that are slow to import are imported
+by the commands that need them.
 """
 
 import os
@@ -11,18 +11,30 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from typer.exceptions import TyperException
 
 from postroomd import __version__
-from postroomd.cli.admin import admin_keys, history
+from postroomd.cli.admin_keys import admin_keys
+from postroomd.cli.aliases import aliases
+from postroomd.cli.audit import audit
 from postroomd.cli.backup import backup, restore
+from postroomd.cli.bulk.desired import apply, plan
+from postroomd.cli.bulk.transfer import export_mailboxes, import_mailboxes
 from postroomd.cli.clock import clock_commands
 from postroomd.cli.copy import copy
+from postroomd.cli.doctor import doctor
+from postroomd.cli.domains import domains
+from postroomd.cli.errors import explain
+from postroomd.cli.forwardings import forwardings
+from postroomd.cli.history import history
+from postroomd.cli.keys import keys
+from postroomd.cli.mail import mail_config, mail_role
+from postroomd.cli.mailboxes import mailboxes
 from postroomd.cli.options import with_settings
+from postroomd.cli.organizations import organizations, projects
 from postroomd.cli.output import print_error
-from postroomd.cli.tenancy import keys, projects
+from postroomd.cli.payments import payments, provisions
 from postroomd.net import is_loopback, split_address
-from postroomd.runtime.errors import FatalError, operator_message
+from postroomd.runtime.errors import FatalError
 from postroomd.settings import InvalidSetting, Settings, UpSettings
 
 app = typer.Typer(
@@ -30,13 +42,14 @@ app = typer.Typer(
     help="Postroom: the control plane for e-mail mailboxes.",
     no_args_is_help=True,
     rich_markup_mode=None,  # its panels truncate the names of variables
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
-app.add_typer(keys)
-app.add_typer(projects)
-app.add_typer(admin_keys)
-app.add_typer(clock_commands)
+for group in (
+    *(domains, mailboxes, aliases, forwardings, payments, provisions),
+    *(organizations, projects, keys, admin_keys, clock_commands),
+    *(mail_role, mail_config),
+):
+    app.add_typer(group)
 
 
 def _print_version(wanted: bool) -> None:
@@ -147,10 +160,16 @@ def migrate(*, settings: Settings) -> None:
     typer.echo("The database is up to date.")
 
 
+mailboxes.command("import")(import_mailboxes)
+mailboxes.command("export")(export_mailboxes)
 app.command()(backup)
 app.command()(restore)
 app.command()(copy)
+app.command()(plan)
+app.command()(apply)
 app.command()(history)
+app.command()(audit)
+app.command()(doctor)
 
 
 def _run_process(name: str, settings: Settings) -> None:
@@ -179,16 +198,18 @@ def run(arguments: Sequence[str]) -> int:
     """Run one command and return its exit code. Errors are printed on stderr, in one line."""
     try:
         code = app(list(arguments), prog_name="postroom", standalone_mode=False)
-    except (TyperException, InvalidSetting) as error:
-        print_error(error.format_message() if isinstance(error, TyperException) else str(error))
-        return getattr(error, "exit_code", 2)
-    except Exception as error:
-        message = operator_message(error)
-        if message is None:
+        sys.stdout.flush()
+    except (Exception, KeyboardInterrupt) as error:
+        explained = explain(error)
+        if explained is None:
             raise
-        print_error(message)
-        return 1
-    return code if isinstance(code, int) else 0
+        message, code = explained
+        if message:
+            print_error(message)
+        if isinstance(error, BrokenPipeError):
+            # Python flushes stdout at exit, which would fail again.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return int(code) if isinstance(code, int) else 0
 
 
 def main() -> None:

@@ -2,8 +2,11 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
 from typing import TypeVar
 
+from postroomd.cli.running import running_command
+from postroomd.runtime.commands import command_context
 from postroomd.runtime.processes import require_database
 from postroomd.settings import Settings
 from postroomd.storage.protocols.repository import Repository
@@ -13,6 +16,8 @@ Result = TypeVar("Result")
 
 def with_repository(settings: Settings, operation: Callable[[Repository], Awaitable[Result]]) -> Result:
     """Open the repository, and return the result of an operation on it.
+
+    Its changes are in the audit log, under the running command.
 
     Raises SchemaMismatch, StorageUnavailable, and FatalError if the database does not exist.
     """
@@ -26,8 +31,10 @@ def with_repository(settings: Settings, operation: Callable[[Repository], Awaita
     url = settings.database_url.get_secret_value()
     require_current(url)
 
+    command = command_context(running_command(), datetime.now(UTC))
+
     async def run() -> Result:
-        repository = await open_repository(url)
+        repository = await open_repository(url, command=command)
         try:
             return await operation(repository)
         finally:

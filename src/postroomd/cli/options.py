@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 
 import typer
 
+from postroomd.cli.running import begin
 from postroomd.durations import parse_duration
 from postroomd.settings import InvalidSetting, Settings, default_text, fields_of, flag, load_settings, variable
 
@@ -19,6 +20,13 @@ ExpiresIn = Annotated[
     typer.Option(
         "--expires-in", metavar="DURATION", help="Lifetime of the key: 30d, 12h, or seconds; unlimited if not set."
     ),
+]
+
+Limit = Annotated[
+    int, typer.Option("--limit", metavar="N", min=0, show_default=False, help="List at most N; all if not set.")
+]
+ProjectId = Annotated[
+    str, typer.Option("--project-id", metavar="ID", show_default=False, help="The project; the key's own if not set.")
 ]
 
 
@@ -44,6 +52,7 @@ def with_settings(command: str, kind: type[Settings] = Settings) -> Callable[[Ca
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
         def invoke(**values: Any) -> Any:
+            begin(command)
             flags = {name: values.pop(name) for name, _ in fields}
             return function(settings=load_settings(flags, kind), **values)
 

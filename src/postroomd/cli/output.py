@@ -1,6 +1,7 @@
-"""Output of the commands: lists as tables or JSON, and errors as one line on stderr."""
+"""Output of the commands: lists as tables, JSON or CSV, and errors as one line on stderr."""
 
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from enum import StrEnum
@@ -8,44 +9,79 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-PIPE_WIDTH = 240  # columns of a table when stdout is not a terminal
+from postroomd.cli.csv_cells import escape_formula
+
+SHORTENED = frozenset({"description", "dns_value", "error", "message", "reason", "lock_reason"})
+"""Columns of free text, which are shortened where the terminal is too narrow; ids and addresses never are."""
+MIN_SHORTENED = 16  # columns of the terminal
 
 
 class ListFormat(StrEnum):
     """Format of a list."""
 
-    JSON = "json"
     TABLE = "table"
+    JSON = "json"
+    CSV = "csv"
 
 
 ListOutput = Annotated[ListFormat, typer.Option("--output", help="Output format.")]
 
 
 def print_rows(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], output: ListFormat) -> None:
-    """Print a list as JSON, or as a table of these columns."""
-    if output is ListFormat.JSON:
-        typer.echo(json.dumps(rows, indent=2, default=_rfc3339))
-        return
-    print_table(columns, [[_cell(row[column]) for column in columns] for row in rows])
+    """Print a list as a table of these columns, or with every field as JSON or CSV."""
+    match output:
+        case ListFormat.JSON:
+            typer.echo(json.dumps(rows, indent=2, ensure_ascii=False, default=rfc3339))
+        case ListFormat.CSV:
+            _print_csv(rows, getattr(rows, "fields", columns))
+        case ListFormat.TABLE:
+            print_table(columns, [[_cell(row[column]) for column in columns] for row in rows])
+
+
+def print_row(row: Mapping[str, Any], output: ListFormat) -> None:
+    """Print one resource: a JSON object, CSV, or one field a line."""
+    match output:
+        case ListFormat.JSON:
+            typer.echo(json.dumps(row, indent=2, ensure_ascii=False, default=rfc3339))
+        case ListFormat.CSV:
+            _print_csv([row], list(row))
+        case ListFormat.TABLE:
+            width = max(map(len, row))
+            for name, value in row.items():
+                typer.echo(f"{name:<{width}}  {_printable(_cell(value))}")
 
 
 def print_table(
     columns: Sequence[str], rows: Sequence[Sequence[str]], justify: Mapping[str, Literal["left", "right"]] | None = None
 ) -> None:
-    """Print a table; cells that are too long are folded. `justify` maps columns to their alignment, by default left."""
+    """Print a table, one line per row. `justify` maps columns to their alignment, by default left.
+
+    On a terminal that is too narrow, free texts are shortened; the rest is printed whole even if the terminal has to
+    wrap it, so that every id can be copied.
+    """
+    from rich.cells import cell_len
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    console = Console()
-    if not console.is_terminal:
-        console.width = PIPE_WIDTH
+    console = Console(highlight=False)
+    cells = [[_printable(cell) for cell in row] for row in rows]
+    natural = [max(map(cell_len, column)) for column in zip(columns, *cells, strict=True)]
     table = Table(box=None, pad_edge=False)
-    for column in columns:
-        table.add_column(column, overflow="fold", justify=(justify or {}).get(column, "left"))
-    for row in rows:
-        table.add_row(*(Text(cell) for cell in row))
-    console.print(table)
+    needed = 0
+    for column, width in zip(columns, natural, strict=True):
+        shortest = min(width, MIN_SHORTENED) if console.is_terminal and column in SHORTENED else width
+        needed += shortest + 2  # with the gap before the next column
+        table.add_column(
+            column, no_wrap=True, overflow="ellipsis", min_width=shortest, justify=(justify or {}).get(column, "left")
+        )
+    for row in cells:
+        table.add_row(*map(Text, row))
+    console.width = max(console.width, needed)
+    with console.capture() as capture:
+        console.print(table)
+    # Without the padding of the last column, which would wrap a line on a terminal that is just wide enough.
+    typer.echo("\n".join(line.rstrip() for line in capture.get().splitlines()))
 
 
 def print_error(message: str) -> None:
@@ -53,17 +89,50 @@ def print_error(message: str) -> None:
     typer.echo(message if "\n" in message else f"postroom: {message}", err=True)
 
 
-def _rfc3339(instant: datetime) -> str:
+def _print_csv(rows: Sequence[Mapping[str, Any]], fields: Sequence[str]) -> None:
+    """Print rows as CSV (RFC 4180), whose first line has the names of the fields: those given if there is no row."""
+    import csv
+
+    writer = csv.writer(sys.stdout)
+    names = list(rows[0]) if rows else list(fields)
+    writer.writerow(names)
+    for row in rows:
+        writer.writerow([escape_formula(_csv_cell(row[name])) for name in names])
+
+
+def rfc3339(instant: datetime) -> str:
+    """Return an instant in UTC as RFC 3339 has it, such as 2026-11-26T08:00:00Z."""
     return instant.isoformat().replace("+00:00", "Z")
+
+
+def _csv_cell(value: object) -> str:
+    match value:
+        case None:
+            return ""
+        case bool():
+            return "true" if value else "false"
+        case datetime():
+            return rfc3339(value)
+        case list() | dict():
+            return json.dumps(value, ensure_ascii=False, default=rfc3339)
+        case _:
+            return str(value)
 
 
 def _cell(value: object) -> str:
     match value:
-        case None:
+        case None | "":
             return "-"
         case bool():
             return "yes" if value else "no"
         case datetime():
             return f"{value:%Y-%m-%d %H:%M:%S}Z"
+        case list() | dict():
+            return json.dumps(value, ensure_ascii=False, default=rfc3339)
         case _:
             return str(value)
+
+
+def _printable(text: str) -> str:
+    """Return a text that is one line and can't control the terminal."""
+    return text if text.isprintable() else "".join(each if each.isprintable() else "�" for each in text)

@@ -56,7 +56,7 @@ def new_alias(
 ) -> Alias:
     """Return a new alias of the mailbox. Raises as `require_aliases_allowed`, and InvalidArguments for the local part.
 
-    The local part is canonical; with the domain name it may be too long for an address.
+    The local part is canonical, and empty for a catch-all; with the domain name it may be too long for an address.
     """
     require_aliases_allowed(mailbox)
     address = Address(local_part, mailbox.address.domain_name)

@@ -1,6 +1,6 @@
 """The rules of mailboxes: calls of tenants and the operator, and steps that are due."""
 
-from dataclasses import replace
+from dataclasses import dataclass, fields, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -31,6 +31,25 @@ from postroomd.domain.transitions import check_transition
 M, P = MailboxStatus, SubscriptionPeriod
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MailboxSettings:
+    """Settings of a mailbox to change, by the names of its fields; None leaves a setting as it is."""
+
+    display_name: str | None = None
+    storage_quota_bytes: int | None = None
+    login_disabled: bool | None = None
+    sending_disabled: bool | None = None
+    receiving_disabled: bool | None = None
+
+    def given(self) -> dict[str, Any]:
+        """Return the settings that are not None."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: value for name, value in values.items() if value is not None}
+
+
+UNCHANGED_SETTINGS = MailboxSettings()
+
+
 def new_mailbox(
     domain: Domain,
     *,
@@ -39,6 +58,7 @@ def new_mailbox(
     period: SubscriptionPeriod,
     policy: LifecyclePolicy,
     now: datetime,
+    display_name: str = "",
 ) -> Mailbox:
     """Return a new mailbox of the domain, whose first period starts now, or with billing, with its first payment.
 
@@ -55,6 +75,7 @@ def new_mailbox(
         created_at=now,
         updated_at=now,
         provision=ProvisionStanding.CREATE_AWAITED if policy.provisioning else ProvisionStanding.PROVIDED,
+        display_name=display_name,
         **_new_period(period, policy, now),
     )
     mailbox = replace(mailbox, status=status_of(mailbox, domain.status))
@@ -70,23 +91,26 @@ def update_mailbox(
     new_password: bool,
     policy: LifecyclePolicy,
     now: datetime,
+    settings: MailboxSettings = UNCHANGED_SETTINGS,
 ) -> Mailbox:
-    """Return the mailbox with another next period, a new password (which the caller stores), or both.
+    """Return the mailbox with another next period, a new password (which the caller stores) and other settings.
 
-    Raises TransientState while it is deleting, Locked while it is locked, and PreconditionFailed for a password while
-    its deletion is scheduled.
+    Raises TransientState while it is deleting, Locked while it is locked, and PreconditionFailed for a password or
+    settings while its deletion is scheduled.
     """
-    if period is None and not new_password:
+    sent = settings.given()
+    if period is None and not new_password and not sent:
         return mailbox
     name = ResourceName("mailbox", mailbox.id)
     _require_not_deleting(mailbox)
     if mailbox.status is M.LOCKED:
         raise Locked(name)
-    if new_password and mailbox.status is M.DELETION_SCHEDULED:
+    if mailbox.status is M.DELETION_SCHEDULED and (new_password or sent):
+        argument = "password" if new_password else next(iter(sent))
         raise PreconditionFailed(
             name,
             Precondition.UNKNOWN_PRECONDITION,
-            "the password can't be changed while the mailbox is deletion_scheduled: restore it first",
+            f"the {argument} can't be changed while the mailbox is deletion_scheduled: restore it first",
         )
     changed = mailbox
     canceled = mailbox.subscription_period is P.CANCELED
@@ -97,6 +121,8 @@ def update_mailbox(
         changed = move_mailbox(mailbox, MailboxEvent.REACTIVATE, domain_status, now, **changes)
     elif period is not None and not canceled and period is not mailbox.next_subscription_period:
         changed = replace(mailbox, next_subscription_period=period)
+    if any(getattr(changed, setting) != value for setting, value in sent.items()):
+        changed = replace(changed, **sent)
     if changed is mailbox and not new_password:
         return mailbox
     return replace(changed, updated_at=now)

@@ -150,6 +150,8 @@ class Mailbox:
     `status` is derived from other fields (mailbox_status.status_of): `purging`, `deletion_scheduled_at`, `lock_reason`
     (of the operator's lock), `payment` and `provision`. `payment_step_at` is the due date of the next step of an unpaid
     payment, `provision_id` the pending provision, and `cause` the event of the last transition.
+
+    `storage_quota_bytes` is 0 for no limit. The three switches restrict the mailbox further than its status does.
     """
 
     id: str
@@ -175,6 +177,11 @@ class Mailbox:
     provision: ProvisionStanding = ProvisionStanding.PROVIDED
     provision_id: str | None = None
     cause: MailboxEvent = MailboxEvent.CREATE
+    display_name: str = ""
+    storage_quota_bytes: int = 0
+    login_disabled: bool = False
+    sending_disabled: bool = False
+    receiving_disabled: bool = False
 
     @property
     def address(self) -> Address:
@@ -214,11 +221,19 @@ class MailboxView(NamedTuple):
     updated_at: int
     deletion_scheduled_at: int | None
     revision: int
+    display_name: str
+    storage_quota_bytes: int
+    login_disabled: bool
+    sending_disabled: bool
+    receiving_disabled: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Alias:
-    """A further address of a mailbox, in the same domain. `provision_id` is its pending provision."""
+    """A further address of a mailbox, in the same domain. `provision_id` is its pending provision.
+
+    A catch-all, of which a domain has at most one, has an empty local part: its `email` is `@` and the domain's name.
+    """
 
     id: str
     organization_id: str
@@ -237,6 +252,11 @@ class Alias:
     def address(self) -> Address:
         """`email` as a local part and a domain name."""
         return Address.parse(self.email)
+
+    @property
+    def catch_all(self) -> bool:
+        """Whether the alias receives the mail to every address of the domain that nothing else has."""
+        return not self.address.local_part
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -41,7 +41,11 @@ class DomainQuery:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MailboxQuery:
-    """A list of mailboxes. Empty filters match everything; `page` counts from 1, and is 1 if `after` is set."""
+    """A list of mailboxes. Empty filters match everything; `page` counts from 1, and is 1 if `after` is set.
+
+    A search matches addresses that contain `search`, and folded display names that contain `folded_search`: the same
+    text in the form of each.
+    """
 
     ordering: Ordering
     page: int
@@ -51,6 +55,7 @@ class MailboxQuery:
     project_id: str | None = None
     statuses: tuple[MailboxStatus, ...] = ()
     search: str = ""
+    folded_search: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,7 +9,16 @@ class Organization:
     """A tenant: none of its data is visible to another organization."""
 
     id: str
+    name: str = ""
     created_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OrganizationSummary(Organization):
+    """An organization with the number of its projects, and of their mailboxes that count towards the quotas."""
+
+    project_count: int
+    mailbox_count: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,11 +41,13 @@ class Project:
 class ApiKey:
     """A key of an organization. Its secret is stored as a SHA-256 digest only.
 
-    `project_id`, if set, limits the key to one project. `default_project_id` is the project of a resource that is
-    created without one.
+    `name` says what the key is for; it need not be unique. `project_id`, if set, limits the key to one project.
+    `default_project_id` is the project of a resource that is created without one.
+    `password_hashes` lets it create mailboxes with password hashes of another mail system.
     """
 
     access_key: str
+    name: str = ""
     organization_id: str
     project_id: str | None
     default_project_id: str
@@ -44,6 +55,7 @@ class ApiKey:
     created_at: datetime
     expires_at: datetime | None
     revoked_at: datetime | None
+    password_hashes: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,6 +15,7 @@ from postroomd.domain.addresses import ADDRESS_TOO_LONG, Address, canonical_loca
 from postroomd.domain.domain_names import MAX_DOMAIN_NAME, canonical_domain_name
 from postroomd.domain.errors import InvalidArguments, Reason, Violation
 from postroomd.domain.model import RecordLevel, SubscriptionPeriod
+from postroomd.domain.password_hashes import CostlyHash, canonical_password_hash
 from postroomd.domain.passwords import (
     MAX_PASSWORD,
     MIN_PASSWORD,
@@ -27,6 +28,8 @@ from postroomd.domain.reserved_names import ReservedNames
 
 MAX_BATCH = 100  # mailboxes
 MAX_DESCRIPTION = 128  # characters
+MAX_DISPLAY_NAME = 128  # characters
+MAX_STORAGE_QUOTA = 2**53 - 1  # octets: the largest integer that every JSON parser reads exactly
 MAX_SEARCH = 320  # characters
 MAX_REASON = 255  # characters
 DEFAULT_PAGE_SIZE = 50
@@ -39,10 +42,12 @@ Value = TypeVar("Value")
 
 @dataclass(frozen=True, slots=True)
 class MailboxParameters:
-    """The parameters of one mailbox to create. The local part is canonical."""
+    """The parameters of one mailbox to create, with either a password or its hash. The local part is canonical."""
 
     local_part: str
     password: str
+    display_name: str = ""
+    password_hash: str = ""
 
     def __repr__(self) -> str:
         return f"MailboxParameters(local_part={self.local_part!r}, password=…)"
@@ -109,6 +114,12 @@ class Checker:
             self.refuse(field, Reason.FORMAT, "must not contain control characters")
         return value
 
+    def optional_count(self, field: str, value: int | None, maximum: int) -> int | None:
+        """Return an optional number of 0 to `maximum`; None if it is not set."""
+        if value is not None and not 0 <= value <= maximum:
+            self.refuse(field, Reason.CONSTRAINT, f"must be 0 to {maximum}")
+        return value
+
     def page(self, page: int, page_size: int, max_page_size: int) -> tuple[int, int]:
         """Return the page number, from 1, and the page size; 0 stands for the default."""
         if not 0 <= page <= MAX_PAGE:
@@ -135,6 +146,11 @@ def checking() -> Iterator[Checker]:
     yield checker
     if checker.violations:
         raise InvalidArguments(checker.violations)
+
+
+def is_uuid(value: str) -> bool:
+    """Return whether a text is a UUID, in lower or upper case."""
+    return _UUID.fullmatch(value) is not None
 
 
 def check_id(field: str, value: str) -> str:
@@ -179,8 +195,16 @@ def check_new_period(check: Checker, period: SubscriptionPeriod | None) -> Subsc
     return period or SubscriptionPeriod.MONTHLY
 
 
-def check_batch(check: Checker, mailboxes: Sequence[tuple[str, str]]) -> tuple[MailboxParameters, ...]:
-    """Return the mailboxes to create, from pairs of local part and password."""
+def check_catch_all(check: Checker, local_part: str) -> str:
+    """Return the local part of a catch-all alias, which is empty: one that is sent as well is a mistake."""
+    if local_part:
+        message = "must be empty with catch_all, which has no local part: set only one of the two"
+        check.refuse("local_part", Reason.CONSTRAINT, message)
+    return ""
+
+
+def check_batch(check: Checker, mailboxes: Sequence[MailboxParameters]) -> tuple[MailboxParameters, ...]:
+    """Return the mailboxes to create in canonical form, from their parameters as they were sent."""
     if not mailboxes:
         check.refuse("mailboxes", Reason.REQUIRED, f"must have 1 to {MAX_BATCH} items")
     if len(mailboxes) > MAX_BATCH:
@@ -189,17 +213,33 @@ def check_batch(check: Checker, mailboxes: Sequence[tuple[str, str]]) -> tuple[M
         return ()
     first_at: dict[str, int] = {}
     batch = []
-    for index, (sent, password) in enumerate(mailboxes):
+    for index, sent in enumerate(mailboxes):
         field = f"mailboxes[{index}]"
-        local_part = check_local_part(check, f"{field}.local_part", sent)
+        local_part = check_local_part(check, f"{field}.local_part", sent.local_part)
         first = first_at.setdefault(local_part, index)
         if local_part and first != index:
             message = f"must differ from mailboxes[{first}].local_part"
             check.refuse(f"{field}.local_part", Reason.CONSTRAINT, message)
-        password_field = f"{field}.password"
-        canonical = check.password(password_field, password) if check.present(password_field, password) else ""
-        batch.append(MailboxParameters(local_part, canonical))
+        password, password_hash = _check_credentials(check, field, sent)
+        display_name = check.text(f"{field}.display_name", sent.display_name, MAX_DISPLAY_NAME)
+        batch.append(MailboxParameters(local_part, password, display_name, password_hash))
     return tuple(batch)
+
+
+def _check_credentials(check: Checker, field: str, sent: MailboxParameters) -> tuple[str, str]:
+    """Return the password and the password hash of a mailbox, one of which is empty."""
+    password_field, hash_field = f"{field}.password", f"{field}.password_hash"
+    if not sent.password_hash:
+        return check.password(password_field, sent.password) if check.present(password_field, sent.password) else "", ""
+    if sent.password:
+        check.refuse(hash_field, Reason.CONSTRAINT, "must not be set together with password: set one of the two")
+    try:
+        return "", canonical_password_hash(sent.password_hash)
+    except CostlyHash as error:
+        check.refuse(hash_field, Reason.CONSTRAINT, str(error))
+    except ValueError as error:
+        check.refuse(hash_field, Reason.FORMAT, str(error))
+    return "", ""
 
 
 def check_addresses(check: Checker, domain_name: str, batch: Sequence[MailboxParameters]) -> None:

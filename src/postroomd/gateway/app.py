@@ -3,20 +3,25 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 from aiohttp import web
 from google.protobuf.descriptor import ServiceDescriptor
 
 from postroom.v1alpha1 import mailbox_service_pb2
+from postroomd.gateway.autoconfiguration import MAX_BODY_BYTES, MAX_REQUESTS, autoconfiguration_endpoints
 from postroomd.gateway.body import BodyLimits
-from postroomd.gateway.channel import ChannelSecurity, open_channel
+from postroomd.gateway.channel import ChannelSecurity, ServiceChannel, open_channel
 from postroomd.gateway.connection_table import ConnectionLimits, ConnectionTable
 from postroomd.gateway.endpoints import EndpointOptions
-from postroomd.gateway.handler import Gateway
+from postroomd.gateway.handler import Gateway, api_endpoints
 from postroomd.gateway.http_server import listen, open_server
 from postroomd.observability.metrics import HTTP_CONNECTIONS, sampling
 from postroomd.tls import PemFiles, Reloading, http_context
+
+if TYPE_CHECKING:
+    from postroomd.observability.tracing import Tracer
 
 SERVICES: Sequence[ServiceDescriptor] = tuple(mailbox_service_pb2.DESCRIPTOR.services_by_name.values())
 # Time for open connections to close after the drain. The drain comes first: aiohttp stops reading bodies at this point.
@@ -47,6 +52,7 @@ class GatewayConfig:
     min_body_rate: int = 1_024  # bytes per second
     write_timeout_seconds: float = 30.0
     call_timeout_seconds: float = 30.0
+    rejection_delay_seconds: float = 0.5
     drain_seconds: float = 10.0
     cors_origins: Collection[str] = ()
     trusted_proxies: Collection[str] = ()  # networks in CIDR notation
@@ -65,7 +71,7 @@ class GatewayConfig:
     def endpoint_options(self) -> EndpointOptions:
         """Options of the endpoints."""
         body = BodyLimits(self.body_timeout_seconds, self.min_body_rate, BODY_GRACE_SECONDS)
-        return EndpointOptions(self.call_timeout_seconds, body)
+        return EndpointOptions(self.call_timeout_seconds, self.rejection_delay_seconds, body)
 
     @property
     def connection_limits(self) -> ConnectionLimits:
@@ -82,14 +88,39 @@ class GatewayConfig:
 
 @asynccontextmanager
 async def open_gateway(
-    config: GatewayConfig, services: Sequence[ServiceDescriptor] = SERVICES
+    config: GatewayConfig, services: Sequence[ServiceDescriptor] = SERVICES, tracer: "Tracer | None" = None
 ) -> AsyncIterator[tuple[Gateway, web.Server]]:
     """Compile the routes of `services`, open the gRPC channel and create the HTTP server, without listening yet.
 
     On exit, the remaining requests are answered or cancelled before the channel is closed. Raises UnsupportedContract
     and CertificateError.
     """
-    gateway = Gateway(services, config.endpoint_options, config.max_requests, config.cors_origins)
+    endpoints = api_endpoints(services, config.endpoint_options, config.max_requests, traced=tracer is not None)
+    gateway = Gateway(endpoints, config.cors_origins, tracer)
+    async with open_channels(config) as channel:
+        gateway.connect(channel)
+        handle = gateway.handle if tracer is None else gateway.handle_traced
+        async with open_server(handle, config.max_body_bytes, SHUTDOWN_SECONDS) as server:
+            yield gateway, server
+
+
+@asynccontextmanager
+async def open_autoconfiguration(config: GatewayConfig) -> AsyncIterator[tuple[Gateway, web.Server]]:
+    """Open what `open_gateway` opens, for the documents that mail clients configure themselves from.
+
+    Its requests have connections, slots and a channel of their own, since anyone can send them.
+    """
+    gateway = Gateway(autoconfiguration_endpoints(config.endpoint_options))
+    limited = replace(config, max_requests=MAX_REQUESTS, max_body_bytes=MAX_BODY_BYTES)
+    async with open_channels(limited) as channel:
+        gateway.connect(channel)
+        async with open_server(gateway.handle, limited.max_body_bytes, SHUTDOWN_SECONDS) as server:
+            yield gateway, server
+
+
+@asynccontextmanager
+async def open_channels(config: GatewayConfig) -> AsyncIterator[ServiceChannel]:
+    """Open the connections to the service. Raises CertificateError."""
     async with AsyncExitStack() as stack:
         security = None
         if config.grpc_tls is not None:
@@ -106,43 +137,53 @@ async def open_gateway(
         )
         if security is not None:
             await stack.enter_async_context(security.certificates.watching())
-        gateway.connect(channel)
-        yield (
-            gateway,
-            await stack.enter_async_context(open_server(gateway.handle, config.max_body_bytes, SHUTDOWN_SECONDS)),
-        )
+        yield channel
 
 
 async def run_gateway(
     config: GatewayConfig,
     http_address: tuple[str, int],
     stop: asyncio.Event,
-    ready: Callable[[int], None] = lambda _port: None,
+    ready: Callable[..., None] = lambda *_ports: None,
     *,
+    autoconfig_address: tuple[str, int] | None = None,
     reuse_port: bool = False,
     services: Sequence[ServiceDescriptor] = SERVICES,
+    tracer: "Tracer | None" = None,
 ) -> None:
     """Serve until `stop` is set, then drain.
 
     Raises OSError if the address is not available, CertificateError and UnsupportedContract.
 
-    `ready` is called with the port once connections are accepted; port 0 selects a free one. The drain closes the
-    listener, waits up to `drain_seconds` for requests in progress, and cancels the rest.
+    `ready` is called with the ports once connections are accepted; port 0 selects a free one. The drain closes the
+    listeners, waits up to `drain_seconds` for requests in progress, and cancels the rest. Documents for mail clients
+    are served at `autoconfig_address`, in plain HTTP: a proxy in front holds the certificates of the domains.
     """
     async with AsyncExitStack() as stack:
-        gateway, server = await stack.enter_async_context(open_gateway(config, services))
-        table = ConnectionTable(config.connection_limits)
         tls = None
         if config.tls is not None:
             certificates = await asyncio.to_thread(Reloading, config.tls, "http")
             await stack.enter_async_context(certificates.watching())
             tls = http_context(certificates)
-        listener = await listen(server, table, *http_address, tls=tls, reuse_port=reuse_port)
-        stack.callback(listener.close)
-        await stack.enter_async_context(sampling([(HTTP_CONNECTIONS.labels(), lambda: len(table))]))
-        ready(listener.sockets[0].getsockname()[1])
+        gateways, listeners, tables = [], [], []
+        for opened, address, context in (
+            (open_gateway(config, services, tracer), http_address, tls),
+            (open_autoconfiguration(config), autoconfig_address, None),
+        ):
+            if address is None:
+                continue
+            gateway, server = await stack.enter_async_context(opened)
+            table = ConnectionTable(config.connection_limits)
+            listener = await listen(server, table, *address, tls=context, reuse_port=reuse_port)
+            stack.callback(listener.close)
+            gateways.append(gateway)
+            listeners.append(listener)
+            tables.append(table)
+        await stack.enter_async_context(sampling([(HTTP_CONNECTIONS.labels(), lambda: sum(map(len, tables)))]))
+        ready(*(listener.sockets[0].getsockname()[1] for listener in listeners))
         await stop.wait()
-        listener.close()
+        for listener in listeners:
+            listener.close()
         with suppress(TimeoutError):
             async with asyncio.timeout(config.drain_seconds):
-                await gateway.drain()
+                await asyncio.gather(*(gateway.drain() for gateway in gateways))

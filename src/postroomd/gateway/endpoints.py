@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from http import HTTPStatus
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import grpc
 from aiohttp import hdrs, web
@@ -20,6 +20,9 @@ from postroomd.gateway.routes import Route
 from postroomd.gateway.transcode import Transcoder
 from postroomd.gateway.violations import InvalidArguments, Violation
 
+if TYPE_CHECKING:
+    from postroomd.observability.tracing import Span
+
 ACCEPT_DETAILS = ("x-accept-details", "all")  # open_channel raises the metadata limit accordingly
 COPIED_HEADERS = {
     name.lower(): name
@@ -32,19 +35,24 @@ MAX_INLINE_BODY_BYTES = 65_536
 
 @dataclass(frozen=True)
 class EndpointOptions:
-    """Deadline of gRPC calls in seconds, and limits of request bodies."""
+    """Deadline of gRPC calls and delay of rejections, in seconds, and limits of request bodies."""
 
     call_timeout_seconds: float = 30.0
+    rejection_delay_seconds: float = 0.5
     body: BodyLimits = field(default_factory=BodyLimits)
 
 
 class IncomingRequest(NamedTuple):
-    """A routed request. `captured` are the variable segments of the path, percent-encoded."""
+    """A routed request. `captured` are the variable segments of the path, percent-encoded.
+
+    `span` is the span below which the service's spans are, None unless tracing is on.
+    """
 
     http: web.BaseRequest
     captured: tuple[str, ...]
     request_id: str
     client_address: str
+    span: "Span | None" = None
 
 
 class Endpoint(Protocol):
@@ -70,13 +78,13 @@ class RpcEndpoint:
 
     is_probe = False
 
-    def __init__(self, route: Route, bodies: BodyReader, slots: Slots, call_timeout_seconds: float) -> None:
+    def __init__(self, route: Route, bodies: BodyReader, slots: Slots, options: EndpointOptions) -> None:
         """Compile the route. Raises UnsupportedContract."""
         self.rpc = route.rpc
         self._transcoder = Transcoder(route)
         self._bodies = bodies
         self._slots = slots
-        self._call_timeout_seconds = call_timeout_seconds
+        self._options = options
         self._is_read = route.http_method == "GET"
         self._request_has_etag = "etag" in route.request.fields_by_name
         self._response_has_etag = "etag" in route.response.fields_by_name
@@ -96,7 +104,9 @@ class RpcEndpoint:
     async def respond(self, request: IncomingRequest) -> web.Response:
         """Call the RPC. The service authenticates, but a request without a token is rejected before its body is read.
 
-        The slot is taken once the body has arrived, so that a slow client holds none.
+        The slot is taken once the body has arrived, so that a slow client holds none. A rejection for load is answered
+        late, without a slot: a client that repeats the request at once would otherwise keep gateway and service busy
+        with rejections.
         """
         token = headers.token(request.http)
         if token is None:
@@ -107,6 +117,10 @@ class RpcEndpoint:
                 return await self._call_rpc(request, body, token)
         except InvalidArguments as invalid:
             raise RequestError(invalid_arguments(invalid.violations)) from None
+        except RequestError as error:
+            if error.response.status == HTTPStatus.TOO_MANY_REQUESTS:
+                await asyncio.sleep(self._options.rejection_delay_seconds)
+            raise
 
     async def _call_rpc(self, request: IncomingRequest, body: bytes, token: str) -> web.Response:
         message = await self._decode(request, body)
@@ -115,7 +129,9 @@ class RpcEndpoint:
         self._apply_if_match(message, request.http)
         metadata = _metadata(request.request_id, token, key, consistency)
         metadata += self._client_metadata(request.client_address)
-        timeout = headers.timeout_seconds(request.http, self._call_timeout_seconds)
+        if request.span is not None:
+            metadata += request.span.headers
+        timeout = headers.timeout_seconds(request.http, self._options.call_timeout_seconds)
         call = self._call(message, timeout=timeout, metadata=grpc.aio.Metadata(*metadata))
         try:
             message = await call
@@ -170,6 +186,25 @@ class RpcEndpoint:
         if len(body) > MAX_INLINE_BODY_BYTES:
             return await asyncio.to_thread(self._transcoder.decode, *parts)
         return self._transcoder.decode(*parts)
+
+
+class TracedRpcEndpoint(RpcEndpoint):
+    """Endpoint of one RPC whose calls are spans below those of their requests."""
+
+    async def _call_rpc(self, request: IncomingRequest, body: bytes, token: str) -> web.Response:
+        if request.span is None:
+            return await super()._call_rpc(request, body, token)
+        name = self.rpc.removeprefix("/")
+        span = request.span.client_span(name, {"rpc.system.name": "grpc", "rpc.method": name})
+        with span:
+            try:
+                response = await super()._call_rpc(request._replace(span=span), body, token)
+            except RequestError as failure:
+                if isinstance(failure.__cause__, grpc.aio.AioRpcError):
+                    span.update({"rpc.response.status_code": failure.__cause__.code().name})
+                raise
+            span.complete_rpc("OK")
+            return response
 
 
 def _copied_headers(trailing: Iterable[tuple[str, str | bytes]] | None) -> dict[str, str]:

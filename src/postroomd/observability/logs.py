@@ -27,6 +27,9 @@ get_logger = structlog.get_logger
 LOGGED_CALL: ContextVar[tuple[str, str]] = ContextVar("logged_call")
 """Request id and RPC name of the call being handled, added to each of its log lines."""
 
+LOGGED_TRACE: ContextVar[Mapping[str, str]] = ContextVar("logged_trace")
+"""Ids of the trace and the span of the request being handled, added to each of its log lines while tracing is on."""
+
 SECRET_NAMES = frozenset(
     {
         "authorization",
@@ -162,6 +165,8 @@ def _add_call(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDi
     if call := LOGGED_CALL.get(None):
         event.setdefault("request_id", call[0])
         event.setdefault("rpc", call[1])
+    if trace := LOGGED_TRACE.get(None):
+        event.update(trace)
     return event
 
 

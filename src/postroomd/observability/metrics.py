@@ -24,7 +24,8 @@ HASH_BUCKETS = (0.01, 0.02, 0.03, 0.04, 0.06, 0.08, 0.12, 0.25, 0.5, 1.0, 2.5)
 SERVE, GATEWAY, WORKER = ("serve",), ("gateway",), ("worker",)
 CALL_KINDS = ("reads", "changes")
 REFUSED_KINDS = (*CALL_KINDS, "key_lookups", "searches", "rate_limit")
-STEPS = tuple(kind for kind in StepKind if kind not in {StepKind.CLOCK, StepKind.POLL, StepKind.DNS_LOOKUP})
+_NO_STEPS = {StepKind.CLOCK, StepKind.POLL, StepKind.DNS_LOOKUP, StepKind.DKIM_EXPORT}  # of due work
+STEPS = tuple(kind for kind in StepKind if kind not in _NO_STEPS)
 FAULT_KINDS = ("damaged", "file_replaced", "log_replaced", "disk_full", "io_error")
 FAILURES = (*StepKind, "database")
 LEAPS = ("forward", "backward", "database")  # of domain.clock_leaps, which the gateway does not import
@@ -161,7 +162,8 @@ WORKER_STEPS = Counter(
     name="postroom_worker_steps_total",
     help="Completed steps by kind: due mailboxes processed; domains, aliases and forwardings provisioned; mailboxes"
     " reached by a change of their domain's status; deleted domains and their mailboxes purged, or handed to the mail"
-    " platform; provisions confirmed where there is no mail platform; expired idempotent responses deleted.",
+    " platform; sessions on the mail server ended; provisions confirmed where there is no mail platform; expired"
+    " idempotent responses deleted.",
     unit="steps",
     processes=WORKER,
     label_values={"kind": STEPS},

@@ -12,7 +12,10 @@ class StepKind(StrEnum):
     DOMAIN_ACTIVATION = "domain_activation"  # of a validated domain, with its aliases and forwardings
     DOMAIN_PROPAGATION = "domain_propagation"  # of a domain's status to its mailboxes
     MAILBOX = "mailbox"  # a due date: of a period, a payment, a retention
+    SESSION_END = "session_end"  # on the mail server, of a mailbox that may no longer log in
     DOMAIN_PURGE = "domain_purge"  # of a deleted domain, with its mailboxes
     PROVISION = "provision"  # confirmed by the worker, where there is no mail platform
     HISTORY = "history"  # removal of transitions, tombstones, settled payments and provisions after their retention
+    AUDIT = "audit"  # removal of audit events after their retention
+    DKIM_EXPORT = "dkim_export"  # of the DKIM keys to --dkim-directory
     EXPIRED_RESPONSE = "expired_response"  # removal of the stored response of an idempotency key

@@ -2,10 +2,13 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import partial
 
-from postroom.admin.v1alpha1 import domain_pb2, mailbox_pb2, payment_pb2, provision_pb2
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from postroom.admin.v1alpha1 import audit_pb2, domain_pb2, mailbox_pb2, payment_pb2, provision_pb2
+from postroomd.domain.audit import AuditEvent, AuditFilter
 from postroomd.domain.context import CallContext
 from postroomd.domain.errors import Reason
 from postroomd.domain.history import DomainTransition, Tombstone, Transition
@@ -16,13 +19,15 @@ from postroomd.domain.policy import LifecyclePolicy
 from postroomd.domain.provisioning import confirm_provision, fail_provision
 from postroomd.domain.provisions import Provision
 from postroomd.domain.queries import Slice
-from postroomd.domain.validation import Checker, check_id, checking
+from postroomd.domain.validation import Checker, check_id, checking, is_uuid
 from postroomd.rpc import admin_convert as convert
 from postroomd.rpc.boundary import Rpc
 from postroomd.storage.protocols.administration import Administration
+from postroomd.storage.protocols.audit import AuditLog
 
 MAX_PAGE_SIZE = 1_000
 MAX_REVISION = 2**31 - 1
+MAX_FILTER = 255  # characters
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +35,7 @@ class AdminServicer:
     """The RPCs of the admin service."""
 
     administration: Administration
+    audit: AuditLog
     policy: LifecyclePolicy
     clock: Callable[[], datetime]
 
@@ -119,6 +125,22 @@ class AdminServicer:
         """Return a mailbox, or the tombstone of a purged one."""
         return await self.administration.get_mailbox(check_id("mailbox_id", request.mailbox_id))
 
+    async def ListAuditEvents(
+        self, request: audit_pb2.ListAuditEventsRequest, context: CallContext
+    ) -> Slice[AuditEvent]:
+        """List the audit log, newest first."""
+        with checking() as check:
+            limit = check.limit(request.page_size, MAX_PAGE_SIZE)
+            matching = AuditFilter(
+                organization_id=check.optional_uuid("organization_id", request.organization_id),
+                project_id=check.optional_uuid("project_id", request.project_id),
+                actor=check.text("actor", request.actor, MAX_FILTER) or None,
+                resource_id=_resource_id(check, request.resource_id),
+                since=_instant(check, "since", request.since) if request.HasField("since") else None,
+                until=_instant(check, "until", request.until) if request.HasField("until") else None,
+            )
+        return await self.audit.list(matching, request.page_token, limit)
+
     def rpcs(self) -> Mapping[str, Rpc]:
         """Return the RPCs by name."""
         return {
@@ -133,7 +155,23 @@ class AdminServicer:
             "ListTransitions": Rpc(self.ListTransitions, convert.transitions_message),
             "ListDomainTransitions": Rpc(self.ListDomainTransitions, convert.domain_transitions_message),
             "GetMailbox": Rpc(self.GetMailbox, convert.mailbox_response),
+            "ListAuditEvents": Rpc(self.ListAuditEvents, convert.audit_events_message),
         }
+
+
+def _resource_id(check: Checker, value: str) -> str | None:
+    """Return the id of a resource, a UUID in lower case; None if it is not set."""
+    checked = check.text("resource_id", value, MAX_FILTER)
+    return (checked.lower() if is_uuid(checked) else checked) or None
+
+
+def _instant(check: Checker, field: str, value: Timestamp) -> datetime | None:
+    """Return the instant of a timestamp in a request."""
+    try:
+        return value.ToDatetime(tzinfo=UTC)
+    except (ValueError, OverflowError):
+        check.refuse(field, Reason.FORMAT, "must be a time between the years 1 and 9999")
+        return None
 
 
 def _revision(check: Checker, token: str) -> int:

@@ -1,8 +1,9 @@
 """Conversion from the domain to the messages of the admin contract, as convert.py does for the tenants' contract."""
 
-from postroom.admin.v1alpha1 import domain_pb2, mailbox_pb2, payment_pb2, provision_pb2
+from postroom.admin.v1alpha1 import audit_pb2, domain_pb2, mailbox_pb2, payment_pb2, provision_pb2
 from postroom.v1alpha1 import domain_pb2 as tenant_domain_pb2
 from postroom.v1alpha1 import mailbox_pb2 as tenant_pb2
+from postroomd.domain.audit import AuditEvent
 from postroomd.domain.events import PaymentStanding, ProvisionStanding
 from postroomd.domain.history import DomainTransition, Tombstone, Transition
 from postroomd.domain.model import DomainStatus, Mailbox, MailboxStatus, SubscriptionPeriod
@@ -146,6 +147,31 @@ def domain_transitions_message(transitions: Slice[DomainTransition]) -> domain_p
     """Return the message of a page of a domain's transitions."""
     return domain_pb2.ListDomainTransitionsResponse(
         transitions=map(domain_transition_message, transitions.items), next_page_token=transitions.next_cursor
+    )
+
+
+def audit_event_message(event: AuditEvent) -> audit_pb2.AuditEvent:
+    """Return the message of an audit event."""
+    return audit_pb2.AuditEvent(
+        id=event.id,
+        at=timestamp(event.at),
+        actor=event.actor,
+        action=event.action,
+        resource_type=event.resource_type,
+        resource_id=event.resource_id,
+        resource_ids=event.resource_ids,
+        organization_id=event.organization_id or "",
+        project_id=event.project_id or "",
+        arguments=event.arguments,
+        client_address=event.client_address,
+        request_id=event.request_id,
+    )
+
+
+def audit_events_message(events: Slice[AuditEvent]) -> audit_pb2.ListAuditEventsResponse:
+    """Return the message of a page of audit events."""
+    return audit_pb2.ListAuditEventsResponse(
+        events=map(audit_event_message, events.items), next_page_token=events.next_cursor
     )
 
 

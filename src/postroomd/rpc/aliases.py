@@ -12,7 +12,7 @@ from postroomd.domain.context import CallContext
 from postroomd.domain.model import Alias
 from postroomd.domain.policy import LifecyclePolicy, Quotas
 from postroomd.domain.queries import AliasQuery
-from postroomd.domain.validation import MAX_DESCRIPTION, check_id, check_local_part, checking
+from postroomd.domain.validation import MAX_DESCRIPTION, check_catch_all, check_id, check_local_part, checking
 from postroomd.rpc import convert, page_tokens
 from postroomd.rpc.boundary import Rpc
 from postroomd.storage.protocols.aliases import Aliases
@@ -33,7 +33,10 @@ class AliasServicer:
         """Create an alias of a mailbox."""
         with checking() as check:
             mailbox_id = check.uuid("mailbox_id", request.mailbox_id)
-            local_part = check_local_part(check, "local_part", request.local_part)
+            if request.catch_all:
+                local_part = check_catch_all(check, request.local_part)
+            else:
+                local_part = check_local_part(check, "local_part", request.local_part)
             description = check.text("description", request.description, MAX_DESCRIPTION)
         now = self.clock()
         make = partial(

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from time import monotonic
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from postroomd.domain.context import CallContext
 from postroomd.domain.errors import KeyRefusal, Unauthenticated
@@ -47,6 +47,7 @@ def tenant_caller(key: ApiKey) -> Caller:
         actor=f"key:{key.access_key}",
         tenant=Scope(organization_id=key.organization_id, project_id=key.project_id),
         default_project_id=key.default_project_id,
+        password_hashes=key.password_hashes,
     )
     log_fields = {"access_key": key.access_key, "organization_id": key.organization_id}
     return Caller(context, key.read_only, key.access_key, key.organization_id, log_fields)
@@ -56,6 +57,16 @@ def operator_caller(key: AdminKey) -> Caller:
     """Return the caller that an admin key authenticates: its calls reach every tenant."""
     context = CallContext(actor=f"admin:{key.name}")
     return Caller(context, key.read_only, key.name, "", {"admin_key": key.name})
+
+
+class Authentication(Protocol):
+    """Authenticates the callers of a service."""
+
+    async def authenticate(self, metadata: Metadata, peer: Callable[[], str]) -> Caller:
+        """Return the caller that the metadata identifies; `peer` returns gRPC's name of the other end.
+
+        Raises Unauthenticated, and TooManyRequests.
+        """
 
 
 class Authenticator(Generic[Key]):

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from random import getrandbits
 from time import monotonic, perf_counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc
 from google.api import annotations_pb2
@@ -22,6 +22,7 @@ from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 from google.rpc import status_pb2
 
+from postroomd.domain.audit import AuditedCall
 from postroomd.domain.context import CallContext, Consistency, Idempotency, Replayed
 from postroomd.domain.errors import (
     InvalidArguments,
@@ -36,13 +37,18 @@ from postroomd.domain.policy import DEFAULT_QUOTAS, Quotas
 from postroomd.observability.logs import LOGGED_CALL, RateLimitedWarning, get_logger
 from postroomd.observability.metrics import CALLS_UNAUTHENTICATED
 from postroomd.rpc.admission import Admission
-from postroomd.rpc.authentication import Authenticator, Caller, secret_of
-from postroomd.rpc.client_address import Metadata
+from postroomd.rpc.authentication import Authentication, Caller, secret_of
+from postroomd.rpc.client_address import ACCEPT_DETAILS, ClientAddresses, Metadata
 from postroomd.rpc.metrics import RpcMetrics
 from postroomd.rpc.rate_limits import NO_RATE_LIMITS, RateLimits
+from postroomd.rpc.rejections import AT_ONCE, Rejections
 from postroomd.rpc.server import Handlers
 from postroomd.rpc.status import retry_pushback, status_of
+from postroomd.rpc.tracing import traced
 from postroomd.storage.protocols.repository import Repository
+
+if TYPE_CHECKING:
+    from postroomd.observability.tracing import Span, Tracer
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 IDEMPOTENCY_KEY = re.compile(r"[!-~]{1,255}")
@@ -50,7 +56,7 @@ RESPONSE_RETENTION = timedelta(hours=24)
 STATUS_DETAILS = "grpc-status-details-bin"
 
 # The first of these that occurs in an RPC's name is the resource that PermissionDenied names.
-_RESOURCES = ("Domain", "Mailbox", "Alias", "Forwarding", "Payment", "Provision", "Transition")
+_RESOURCES = ("Domain", "Mailbox", "Alias", "Forwarding", "Payment", "Provision", "Transition", "Audit")
 
 _NO_CALLER = {"access_key": None, "organization_id": None}
 
@@ -110,14 +116,17 @@ class Boundary:
     """
 
     repository: Repository
-    authenticator: Authenticator[Any]
+    authenticator: Authentication
     clock: Callable[[], datetime]
+    addresses: ClientAddresses = field(default_factory=ClientAddresses)
     admission: Admission
     rate_limits: RateLimits = NO_RATE_LIMITS
+    rejections: Rejections = AT_ONCE
     client_certificates: bool = False
     refuses_calls: Callable[[], bool] = lambda: False
     quotas: Quotas = DEFAULT_QUOTAS
     unauthenticated: RateLimitedWarning = field(default_factory=_unauthenticated_warning)
+    tracer: "Tracer | None" = None
 
     def handlers(self, service: ServiceDescriptor, rpcs: Mapping[str, Rpc]) -> Handlers:
         """Return the handlers of every RPC of a service.
@@ -136,15 +145,16 @@ class Boundary:
         metrics = RpcMetrics(method)
         slots = self.admission.changes if mutating else self.admission.reads
         is_rate_limited = bool(self.rate_limits)
-        identify = client_certificate if self.client_certificates else _no_certificate
 
-        async def call(_requests: object, grpc_context: Any) -> bytes:
+        async def call(_requests: object, grpc_context: Any, span: "Span | None" = None) -> bytes:
             raw = await grpc_context.read()
             started = perf_counter()
             metadata: Metadata = grpc_context.invocation_metadata()
             request_id = request_id_of(metadata)
             LOGGED_CALL.set((request_id, method.name))  # until the call's task ends
             trailing: tuple[tuple[str, str | bytes], ...] = (("x-request-id", request_id),)
+            if span is not None:
+                span.update({"postroom.request_id": request_id})
             caller: Caller | None = None
             admitted = False
             try:
@@ -162,6 +172,9 @@ class Boundary:
                     await slots.acquire(caller.organization_id)
                 admitted = True
                 context = _with_consistency(caller.context, metadata)
+                if span is not None:
+                    span.update({f"postroom.{name}": value for name, value in caller.log_fields.items()})
+                    context = replace(context, span=span)
                 if not mutating:
                     response = rpc.encode(await rpc.perform(_parse(parse, raw), context))
                 else:
@@ -170,6 +183,8 @@ class Boundary:
                     if (remaining := grpc_context.time_remaining()) is not None:
                         context = replace(context, deadline=monotonic() + remaining)
                     request = _parse(parse, raw)
+                    origin = self._origin(metadata, grpc_context)
+                    context = replace(context, audit=self._audited(method, request, request_id, origin))
                     encode = ResponseEncoder(rpc.encode)
                     if context.tenant and (key := _idempotency_key(metadata)) is not None:
                         digest = _digest(secret_of(metadata), method, raw)
@@ -183,13 +198,17 @@ class Boundary:
                         trailing += (("idempotency-replayed", "true"),)
             except asyncio.CancelledError:
                 metrics.completed("CANCELLED", started)
-                _log(caller, "CANCELLED", started, identify(grpc_context))
+                if span is not None:
+                    span.complete_rpc("CANCELLED")
+                _log(caller, "CANCELLED", started, self._origin(metadata, grpc_context))
                 raise
             except Exception as error:
                 if not isinstance(error, PostroomError):
                     log.exception("unexpected error")
-                status = status_of(error, request_id, all_details=("x-accept-details", "all") in metadata)
+                status = status_of(error, request_id, all_details=ACCEPT_DETAILS in metadata)
                 code = code_of(status)
+                if span is not None:
+                    span.complete_rpc(code.name)
                 if not admitted and isinstance(error, TooManyRequests):
                     metrics.rejected(code.name)  # logged by sample
                 else:
@@ -197,21 +216,43 @@ class Boundary:
                     if caller is None and code is not grpc.StatusCode.INTERNAL:
                         self.unauthenticated.record()  # anyone could fill the log
                     else:
-                        _log(caller, code.name, started, identify(grpc_context))
+                        _log(caller, code.name, started, self._origin(metadata, grpc_context))
+                if admitted and caller:
+                    slots.release(caller.organization_id)
+                    admitted = False
+                await self.rejections.delay(error, metadata, grpc_context.time_remaining())
                 details = (STATUS_DETAILS, status.SerializeToString())
                 await grpc_context.abort(code, status.message, (*trailing, *retry_pushback(error), details))
             finally:
                 if admitted and caller:
                     slots.release(caller.organization_id)
             metrics.completed("OK", started)
+            if span is not None:
+                span.complete_rpc("OK")
             if mutating:
-                _log(caller, "OK", started, identify(grpc_context))
+                _log(caller, "OK", started, self._origin(metadata, grpc_context))
             grpc_context.set_trailing_metadata(trailing)
             return response
 
         # Without a request deserializer: gRPC would report a malformed request as INTERNAL. As a stream of requests, of
         # which the first is read: gRPC would never answer a call that ends without a message.
-        return grpc.stream_unary_rpc_method_handler(call)
+        return grpc.stream_unary_rpc_method_handler(traced(self.tracer, method, call) if self.tracer else call)
+
+    def _origin(self, metadata: Metadata, grpc_context: Any) -> Mapping[str, str]:
+        """Return the log fields that tell where a call comes from: its address, and its certificate if it has one."""
+        certificate = client_certificate(grpc_context) if self.client_certificates else {}
+        return {"client_address": self.addresses.exact_address_of(metadata, grpc_context.peer()), **certificate}
+
+    def _audited(
+        self, method: MethodDescriptor, request: Message, request_id: str, origin: Mapping[str, str]
+    ) -> AuditedCall:
+        return AuditedCall(
+            action=method.name,
+            at=self.clock(),
+            request_id=request_id,
+            client_address=origin["client_address"],
+            arguments=tuple(each.name for each, _ in request.ListFields()),
+        )
 
     def _idempotency(self, rpc: Rpc, key: str, digest: bytes, encode: Callable[[Any], bytes]) -> Idempotency:
         now = self.clock()
@@ -316,17 +357,13 @@ def client_certificate(grpc_context: Any) -> Mapping[str, str]:
     return {}
 
 
-def _no_certificate(_: Any) -> Mapping[str, str]:
-    return {}
-
-
-def _log(caller: Caller | None, code: str, started: float, certificate: Mapping[str, str]) -> None:
-    """Log one line for a failed or mutating call: caller, its certificate, status code and duration."""
+def _log(caller: Caller | None, code: str, started: float, origin: Mapping[str, str]) -> None:
+    """Log one line for a failed or mutating call: caller, its address and certificate, status code and duration."""
     severity = log.error if code in {"INTERNAL", "UNKNOWN"} else log.info
     severity(
         "call",
         code=code,
         duration_ms=round((perf_counter() - started) * 1_000, 3),
         **(caller.log_fields if caller else _NO_CALLER),
-        **certificate,
+        **origin,
     )

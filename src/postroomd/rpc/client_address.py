@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from urllib.parse import unquote
 
 CLIENT_ADDRESS, GATEWAY_SECRET = "x-client-address", "x-gateway-secret"
+ACCEPT_DETAILS = ("x-accept-details", "all")
+"""Sent by gateways, for errors with all their details."""
 
 IPV6_NETWORK_BITS = 64  # the network of one client
 
@@ -27,26 +29,48 @@ class ClientAddresses:
 
         `peer` is gRPC's name of the other end of the connection, such as `ipv4:192.0.2.1:50000`.
         """
+        return _network(self._text(metadata, peer))
+
+    def exact_address_of(self, metadata: Metadata, peer: str) -> str:
+        """Return the IP address of a call's client; "" for a client without one."""
+        try:
+            return str(_parse(self._text(metadata, peer)))
+        except ValueError:
+            return ""
+
+    def _text(self, metadata: Metadata, peer: str) -> str:
         if self._secret is not None:
             sent = dict(metadata)
-            secret = sent.get(GATEWAY_SECRET, "")
-            if isinstance(secret, str) and hmac.compare_digest(secret.encode(), self._secret):
-                return _network(str(sent.get(CLIENT_ADDRESS, "")))
+            if self._is_secret(sent.get(GATEWAY_SECRET)):
+                return str(sent.get(CLIENT_ADDRESS, ""))
         host = unquote(peer).partition(":")[2].rpartition(":")[0]
-        return _network(host.strip("[]"))
+        return host.strip("[]")
+
+    def is_gateway(self, metadata: Metadata) -> bool:
+        """Whether a gateway has sent the call; without a secret, whether it looks like a gateway's."""
+        if self._secret is None:
+            return ACCEPT_DETAILS in metadata
+        return self._is_secret(dict(metadata).get(GATEWAY_SECRET))
+
+    def _is_secret(self, sent: str | bytes | None) -> bool:
+        return self._secret is not None and isinstance(sent, str) and hmac.compare_digest(sent.encode(), self._secret)
 
 
 def _network(address: str) -> str:
     """Return the IPv4 address or IPv6 network of an address; "" for text that is not an address."""
     try:
-        parsed = ipaddress.ip_address(address.partition("%")[0])
+        parsed = _parse(address)
     except ValueError:
         return ""
     if isinstance(parsed, ipaddress.IPv6Address):
-        if parsed.ipv4_mapped:
-            return str(parsed.ipv4_mapped)
         return str(ipaddress.IPv6Network((int(parsed), IPV6_NETWORK_BITS), strict=False))
     return str(parsed)
+
+
+def _parse(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    """Return the address that a text holds, an IPv4 address for its form in IPv6. Raises ValueError."""
+    parsed = ipaddress.ip_address(address.partition("%")[0])
+    return getattr(parsed, "ipv4_mapped", None) or parsed
 
 
 OWN_ADDRESS: AddressOf = ClientAddresses().address_of

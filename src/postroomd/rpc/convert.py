@@ -244,6 +244,11 @@ def _mailbox_fields(mailbox: Mailbox | MailboxView, to_timestamp: Callable[[Any]
         "updated_at": to_timestamp(mailbox.updated_at),
         "deletion_scheduled_at": to_timestamp(mailbox.deletion_scheduled_at),
         "etag": etag(mailbox),
+        "display_name": mailbox.display_name,
+        "storage_quota_bytes": mailbox.storage_quota_bytes,
+        "login_disabled": mailbox.login_disabled,
+        "sending_disabled": mailbox.sending_disabled,
+        "receiving_disabled": mailbox.receiving_disabled,
     }
 
 
@@ -258,6 +263,7 @@ def alias_message(alias: Alias) -> alias_pb2.Alias:
         created_at=timestamp(alias.created_at),
         updated_at=timestamp(alias.updated_at),
         etag=etag(alias),
+        catch_all=alias.catch_all,
     )
 
 

@@ -2,23 +2,27 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
 from functools import partial
+from typing import Any
 from uuid import uuid4
 
 from postroom.v1alpha1 import mailbox_pb2 as pb
 from postroomd.domain import mailboxes as rules
 from postroomd.domain.context import CallContext
+from postroomd.domain.display_names import folded_name
 from postroomd.domain.domain_names import search_text
 from postroomd.domain.domains import require_mailboxes_allowed
-from postroomd.domain.errors import NotFound
+from postroomd.domain.errors import NotFound, PermissionDenied
 from postroomd.domain.model import DomainStatus, Mailbox, MailboxView
 from postroomd.domain.payments import retention_of
 from postroomd.domain.policy import LifecyclePolicy
 from postroomd.domain.queries import MailboxQuery
 from postroomd.domain.validation import (
+    MAX_DISPLAY_NAME,
     MAX_SEARCH,
+    MAX_STORAGE_QUOTA,
     Checker,
     MailboxParameters,
     check_addresses,
@@ -53,9 +57,17 @@ class MailboxServicer:
         self, request: pb.BatchCreateMailboxesRequest, context: CallContext
     ) -> Sequence[Mailbox]:
         """Create mailboxes in one domain, all or none."""
+        if not context.password_hashes and any(sent.password_hash for sent in request.mailboxes):
+            raise PermissionDenied("password_hash", "write")
         with checking() as check:
             domain_id = check.uuid("domain_id", request.domain_id)
-            batch = check_batch(check, [(sent.local_part, sent.password) for sent in request.mailboxes])
+            batch = check_batch(
+                check,
+                [
+                    MailboxParameters(sent.local_part, sent.password, sent.display_name, sent.password_hash)
+                    for sent in request.mailboxes
+                ],
+            )
             sent_period = convert.optional_member(
                 check, "subscription_period", request.subscription_period, convert.PERIODS
             )
@@ -67,16 +79,27 @@ class MailboxServicer:
         require_mailboxes_allowed(domain)
         with checking() as check:
             check_addresses(check, domain.name, batch)
-        hashes = await self.hashing.hash_passwords(
-            context.scope.organization_id, [mailbox.password for mailbox in batch]
-        )
+        hashes = await self._password_hashes(context, batch)
         now = self.clock()
         make = partial(rules.new_mailbox, period=period, policy=self.policy, now=now)
         new = [
-            NewMailbox(partial(make, mailbox_id=str(uuid4()), local_part=mailbox.local_part), password_hash)
+            NewMailbox(
+                partial(
+                    make, mailbox_id=str(uuid4()), local_part=mailbox.local_part, display_name=mailbox.display_name
+                ),
+                password_hash,
+            )
             for mailbox, password_hash in zip(batch, hashes, strict=True)
         ]
         return await self.mailboxes.create(context, domain_id, new, self.policy.quarantine_at(now))
+
+    async def _password_hashes(self, context: CallContext, batch: Sequence[MailboxParameters]) -> list[str]:
+        """Return the hash of each mailbox's password, or the one that was sent, which takes nothing of the budget."""
+        passwords = [mailbox.password for mailbox in batch if not mailbox.password_hash]
+        if not passwords:
+            return [mailbox.password_hash for mailbox in batch]
+        hashed = iter(await self.hashing.hash_passwords(context.scope.organization_id, passwords))
+        return [mailbox.password_hash or next(hashed) for mailbox in batch]
 
     async def _add_address_violations(
         self, check: Checker, context: CallContext, domain_id: str, batch: Sequence[MailboxParameters]
@@ -100,9 +123,10 @@ class MailboxServicer:
                 project_id=check.optional_uuid("project_id", request.project_id),
                 statuses=convert.distinct_members(check, "statuses", request.statuses, convert.MAILBOX_STATUSES),
                 search=search_text(check.text("search", request.search, MAX_SEARCH)),
+                folded_search=folded_name(request.search),
             )
             query = page_tokens.with_page_token(check, request, context.scope, query)
-        async with self.searches.slot(context, query.search):
+        async with self.searches.slot(context, min(query.search, query.folded_search, key=len)):
             found = await self.mailboxes.list(context, query)
         return page_tokens.list_result(found, context.scope, query)
 
@@ -112,19 +136,21 @@ class MailboxServicer:
         return await self.mailboxes.view(context, mailbox_id)
 
     async def UpdateMailbox(self, request: pb.UpdateMailboxRequest, context: CallContext) -> Mailbox:
-        """Change the next subscription period, the password, or both."""
+        """Change the next subscription period, the password, or settings."""
         new_password = request.new_password if request.HasField("new_password") else None
         with checking() as check:
             mailbox_id = check.uuid("mailbox_id", request.mailbox_id)
             period = convert.optional_member(check, "subscription_period", request.subscription_period, convert.PERIODS)
             if new_password is not None:
                 new_password = check.password("new_password", new_password)
+            settings = _settings(check, request)
         update = partial(
             rules.update_mailbox,
             period=period,
             new_password=new_password is not None,
             policy=self.policy,
             now=self.clock(),
+            settings=settings,
         )
         rule = convert.require_etag(request.etag, convert.etag, "mailbox", update)
         password_hash = None
@@ -165,6 +191,15 @@ class MailboxServicer:
             "DeleteMailbox": Rpc(self.DeleteMailbox, convert.mailbox_message, self._current),
             "RestoreMailbox": Rpc(self.RestoreMailbox, convert.mailbox_message),
         }
+
+
+def _settings(check: Checker, request: pb.UpdateMailboxRequest) -> rules.MailboxSettings:
+    """Return the settings that a request changes."""
+    names = [field.name for field in fields(rules.MailboxSettings)]
+    sent: dict[str, Any] = {name: getattr(request, name) for name in names if request.HasField(name)}  # type: ignore[arg-type]
+    check.text("display_name", sent.get("display_name", ""), MAX_DISPLAY_NAME)
+    check.optional_count("storage_quota_bytes", sent.get("storage_quota_bytes"), MAX_STORAGE_QUOTA)
+    return rules.MailboxSettings(**sent)
 
 
 def _delete(mailbox: Mailbox, _domain_status: DomainStatus, policy: LifecyclePolicy, now: datetime) -> Mailbox:

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Collection
 from typing import Any
 
 import grpc
+from google.protobuf import descriptor_pool
 from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2
 from grpc_reflection.v1alpha import reflection, reflection_pb2
@@ -20,12 +21,29 @@ _DETAILS = error_details_pb2.DESCRIPTOR
 """The import adds google/rpc/error_details.proto to the descriptor pool that reflection reads."""
 
 
+class _Pool:
+    """The default descriptor pool, which also finds the file of a method, as `grpcurl describe` asks for."""
+
+    def __init__(self) -> None:
+        self._pool: Any = descriptor_pool.Default()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._pool, name)
+
+    def FindFileContainingSymbol(self, symbol: str) -> Any:
+        """Return the file that defines a symbol. Raises KeyError."""
+        try:
+            return self._pool.FindFileContainingSymbol(symbol)
+        except KeyError:
+            return self._pool.FindMethodByName(symbol).containing_service.file
+
+
 def reflection_handlers(services: Collection[str]) -> Handlers:
     """Return the handlers of server reflection for the services, given by their full names.
 
     grpcio-reflection has v1alpha only. The messages of v1 are the same on the wire, so that one servicer serves both.
     """
-    servicer: Any = reflection.aio.ReflectionServicer((*services, V1, V1ALPHA))
+    servicer: Any = reflection.aio.ReflectionServicer((*services, V1, V1ALPHA), pool=_Pool())
 
     async def info(raw: AsyncIterator[bytes], context: Any) -> AsyncIterator[Any]:
         async for response in servicer.ServerReflectionInfo(_parsed(raw, context), context):

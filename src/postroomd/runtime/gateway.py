@@ -6,8 +6,9 @@ from collections.abc import Callable
 from postroomd.clock import Clock
 from postroomd.gateway.app import GatewayConfig, run_gateway
 from postroomd.net import join_address, split_address, split_list
-from postroomd.runtime.errors import listen_error
+from postroomd.runtime.errors import FatalError, listen_error
 from postroomd.runtime.security import channel_files, gateway_files, require_secure
+from postroomd.runtime.tracing import tracing
 from postroomd.settings import Settings
 
 
@@ -39,12 +40,28 @@ async def run(settings: Settings, stop: asyncio.Event, ready: Callable[..., None
         call_timeout_seconds=settings.call_timeout_seconds,
         drain_seconds=settings.drain_seconds,
     )
-    host, port = split_address(settings.http_address)
+    addresses = [split_address(settings.http_address)]
+    if settings.autoconfig_address is not None:
+        if config.gateway_secret is None:
+            raise FatalError(
+                "--autoconfig-address: needs --gateway-secret, by which the service recognizes the gateway"
+            )
+        require_secure(settings, "--autoconfig-address", settings.autoconfig_address, None)
+        addresses.append(split_address(settings.autoconfig_address))
 
-    def on_ready(bound_port: int) -> None:
-        ready(join_address(host, bound_port))
+    def on_ready(*ports: int) -> None:
+        ready(*(join_address(host, port) for (host, _), port in zip(addresses, ports, strict=True)))
 
     try:
-        await run_gateway(config, (host, port), stop, on_ready, reuse_port=settings.processes > 1)
+        async with tracing(settings, "gateway") as tracer:
+            await run_gateway(
+                config,
+                addresses[0],
+                stop,
+                on_ready,
+                autoconfig_address=addresses[1] if len(addresses) > 1 else None,
+                reuse_port=settings.processes > 1,
+                tracer=tracer,
+            )
     except OSError as error:
-        raise listen_error("HTTP", join_address(host, port), error) from error
+        raise listen_error("HTTP", " or ".join(join_address(*address) for address in addresses), error) from error

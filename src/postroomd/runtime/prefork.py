@@ -23,7 +23,7 @@ from postroomd.runtime.processes import address_fields, serving_metrics, stop_on
 from postroomd.runtime.spawning import spawn
 from postroomd.settings import InvalidSetting, Settings
 
-ADDRESS_SETTINGS = {"serve": ("grpc_address", "admin_address"), "gateway": ("http_address",)}
+ADDRESS_SETTINGS = {"serve": ("grpc_address", "admin_address"), "gateway": ("http_address", "autoconfig_address")}
 """Process -> the settings of the addresses that it listens on; those not set are skipped."""
 
 log = get_logger(__name__)

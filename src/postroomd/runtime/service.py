@@ -5,10 +5,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AsyncExitStack
 from datetime import datetime, timedelta
 from functools import partial
+from typing import TYPE_CHECKING
 
 import argon2
 
 from postroom.admin.v1alpha1 import admin_service_pb2
+from postroom.gateway.v1alpha1 import gateway_service_pb2
 from postroom.v1alpha1 import mailbox_service_pb2
 from postroomd.clock import Clock
 from postroomd.clock_watch import ClockWatch
@@ -29,25 +31,32 @@ from postroomd.rpc.convert import ServiceUrls
 from postroomd.rpc.cpu_pool import CpuPool, default_threads
 from postroomd.rpc.domains import DomainServicer
 from postroomd.rpc.forwardings import ForwardingServicer
+from postroomd.rpc.gateway import MAX_CALLS, GatewayAuthenticator, GatewayServicer
 from postroomd.rpc.hashing import PasswordHashing, estimated_hash_seconds
 from postroomd.rpc.health import SERVICE as HEALTH_SERVICE
 from postroomd.rpc.health import Health
 from postroomd.rpc.mailboxes import MailboxServicer
 from postroomd.rpc.rate_limits import RateLimits
 from postroomd.rpc.reflection import reflection_handlers
+from postroomd.rpc.rejections import Rejections
 from postroomd.rpc.searches import SearchLimits
 from postroomd.rpc.server import Handlers, Server
 from postroomd.runtime.database_locks import database_lock
 from postroomd.runtime.health import HealthUpdates
 from postroomd.runtime.security import require_secure, service_files
+from postroomd.runtime.tracing import tracing
 from postroomd.settings import Settings
 from postroomd.storage.migrations import require_current
 from postroomd.storage.opening import ReplicaUrl, open_repository
 from postroomd.storage.protocols.repository import Repository
 from postroomd.tls import Reloading, grpc_server_credentials
 
+if TYPE_CHECKING:
+    from postroomd.observability.tracing import Tracer
+
 SERVICE = mailbox_service_pb2.DESCRIPTOR.services_by_name["MailboxService"]
 ADMIN_SERVICE = admin_service_pb2.DESCRIPTOR.services_by_name["AdminService"]
+GATEWAY_SERVICE = gateway_service_pb2.DESCRIPTOR.services_by_name["GatewayService"]
 MAX_MESSAGE_BYTES = 4 * 1024 * 1024
 HEALTH_PROPAGATION_SECONDS = 0.5  # until clients that watch the health status send their calls elsewhere
 
@@ -86,6 +95,7 @@ async def serve(settings: Settings, stop: asyncio.Event, ready: Callable[..., No
     if settings.admin_address:
         require_secure(settings, "--admin-address", settings.admin_address, files)
     async with AsyncExitStack() as cleanups:
+        tracer = await cleanups.enter_async_context(tracing(settings, "service"))
         certificates = None
         if files is not None:
             certificates = await asyncio.to_thread(Reloading, files, "grpc")
@@ -98,6 +108,7 @@ async def serve(settings: Settings, stop: asyncio.Event, ready: Callable[..., No
             pool_size=settings.database_pool_size,
             replica=_replica(settings),
             statement_timeout_seconds=settings.statement_timeout_seconds,
+            traced=tracer is not None,
         )
         cleanups.push_async_callback(repository.close)
         watch = ClockWatch(clock, repository.clocks, settings.leap_limits(), is_worker=False)
@@ -107,12 +118,13 @@ async def serve(settings: Settings, stop: asyncio.Event, ready: Callable[..., No
         cleanups.callback(hashing.pool.close)
 
         secret = settings.gateway_secret.get_secret_value() if settings.gateway_secret else None
+        addresses = ClientAddresses(secret)
         authenticator = Authenticator(
             repository.tenancy.find_key,
             tenant_caller,
             now,
             settings.key_cache_seconds,
-            ClientAddresses(secret).address_of,
+            addresses.address_of,
         )
         names = ["", SERVICE.full_name, *([ADMIN_SERVICE.full_name] if settings.admin_address else [])]
         health = Health(names)
@@ -121,18 +133,25 @@ async def serve(settings: Settings, stop: asyncio.Event, ready: Callable[..., No
             repository=repository,
             authenticator=authenticator,
             clock=now,
+            addresses=addresses,
             admission=admissions[0],
             rate_limits=RateLimits(settings.rate_limit, settings.organization_rate_limit),
+            rejections=Rejections(addresses.is_gateway),
             client_certificates=settings.tls_client_ca is not None,
             refuses_calls=lambda: health.calls_refused,
             quotas=settings.quotas(),
+            tracer=tracer,
         )
         rpcs = _rpcs(settings, repository, hashing, now)
-        services = [(settings.grpc_address, SERVICE, boundary.handlers(SERVICE, rpcs))]
+        handlers = boundary.handlers(SERVICE, rpcs)
+        if secret is not None:
+            gateways = GatewayAuthenticator(secret, addresses.address_of)
+            handlers = {**handlers, **_gateway_handlers(settings, repository, now, gateways)}
+        services = [(settings.grpc_address, SERVICE, handlers)]
         if settings.admin_address:
             # A limit of its own: load from tenants does not lock the operator out.
             admissions.append(Admission(settings.max_calls))
-            handlers = _admin_handlers(settings, repository, now, admissions[1])
+            handlers = _admin_handlers(settings, repository, now, admissions[1], tracer)
             services.append((settings.admin_address, ADMIN_SERVICE, handlers))
         await cleanups.enter_async_context(sampling(_sampled_gauges(admissions)))
         updates = HealthUpdates(repository, health, watch)
@@ -186,18 +205,41 @@ async def _stop_servers(servers: Sequence[Server], drain_seconds: float) -> None
 
 
 def _admin_handlers(
-    settings: Settings, repository: Repository, clock: Callable[[], datetime], admission: Admission
+    settings: Settings,
+    repository: Repository,
+    clock: Callable[[], datetime],
+    admission: Admission,
+    tracer: "Tracer | None",
 ) -> Handlers:
     authenticator = Authenticator(repository.admin_keys.find, operator_caller, clock, settings.key_cache_seconds)
-    servicer = AdminServicer(administration=repository.administration, policy=settings.lifecycle_policy(), clock=clock)
+    servicer = AdminServicer(
+        administration=repository.administration,
+        audit=repository.audit,
+        policy=settings.lifecycle_policy(),
+        clock=clock,
+    )
     boundary = Boundary(
         repository=repository,
         authenticator=authenticator,
         clock=clock,
         admission=admission,
         client_certificates=settings.tls_client_ca is not None,
+        tracer=tracer,
     )
     return boundary.handlers(ADMIN_SERVICE, servicer.rpcs())
+
+
+def _gateway_handlers(
+    settings: Settings, repository: Repository, clock: Callable[[], datetime], authenticator: GatewayAuthenticator
+) -> Handlers:
+    boundary = Boundary(
+        repository=repository,
+        authenticator=authenticator,
+        clock=clock,
+        admission=Admission(MAX_CALLS),
+        client_certificates=settings.tls_client_ca is not None,
+    )
+    return boundary.handlers(GATEWAY_SERVICE, GatewayServicer(repository.domains, _urls(settings)).rpcs())
 
 
 def _rpcs(

@@ -13,6 +13,7 @@ import ssl
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from postroomd.observability.exposition import (
     shared_metrics_directory,
 )
 from postroomd.observability.logs import get_logger
+from postroomd.runtime.commands import command_context
 from postroomd.runtime.errors import FatalError, listen_error, operator_message
 from postroomd.runtime.forking import Child, fork
 from postroomd.runtime.keys import issue_key
@@ -39,6 +41,10 @@ from postroomd.storage.protocols.repository import Repository
 KILL_MARGIN_SECONDS = 2.0  # after drain_seconds
 READY_TIMEOUT_SECONDS = 60.0
 READY_POLL_SECONDS = 0.02
+EXISTING_KEYS = (
+    "The database has API keys, whose secrets were printed once: `postroom organizations list` and"
+    " `postroom keys create --organization-id ID` get another one"
+)
 
 log = get_logger(__name__)
 
@@ -173,14 +179,15 @@ class _Supervisor:
         async with AsyncExitStack() as cleanups:
             from postroomd.storage.opening import open_repository
 
-            repository = await open_repository(url)
+            repository = await open_repository(url, command=command_context("up", datetime.now(UTC)))
             cleanups.push_async_callback(repository.close)
             bound, *admin = await self._serve.ready
             self._bound = {"grpc_address": bound, **dict(zip(("admin_address",), admin, strict=False))}
             if not port_known:
                 self._gateway.start(connectable(bound))
-            (http_address,) = await self._gateway.ready
+            http_address, *autoconfig = await self._gateway.ready
             self._bound["http_address"] = http_address
+            self._bound |= dict(zip(("autoconfig_address",), autoconfig, strict=False))
             await self._worker.ready
             tls = self._settings.http_tls_cert is not None
             if self._settings.http_tls_client_ca is None:  # otherwise the probe would need a certificate of its own
@@ -192,8 +199,10 @@ class _Supervisor:
             withheld(environment) if self._env_file else environment,
             [
                 *([f"All variables are written to {self._env_file}"] if self._env_file else []),
+                *([] if SECRET in environment else [EXISTING_KEYS]),
                 f"gRPC listens on {bound}",
                 f"REST listens on {http_address}",
+                *(f"Mail clients configure themselves at {address}" for address in autoconfig),
                 *(f"The admin service listens on {address}" for address in admin),
                 *(f"The clock listens on {address}" for address in clock),
                 *(f"Metrics are served on {address}" for address in metrics.values()),

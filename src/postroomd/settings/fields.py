@@ -5,6 +5,7 @@ import sys
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -13,6 +14,7 @@ from postroomd.domain.clock_leaps import LeapLimits
 from postroomd.domain.policy import LifecyclePolicy, Quotas
 from postroomd.durations import parse_duration
 from postroomd.net import (
+    canonical_endpoint,
     canonical_host_name,
     canonical_host_names,
     canonical_networks,
@@ -75,29 +77,48 @@ def _canonical_label(text: str) -> str:
     return canonical_host_name(text) if text not in {"", "@"} else ""
 
 
+def _validate_http_url(text: str) -> str:
+    parts = urlsplit(text)
+    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.username or parts.query or parts.fragment:
+        raise ValueError("expected http://HOST:PORT/PATH or https://HOST:PORT/PATH, without user and query")
+    return text
+
+
 Address = Annotated[str, AfterValidator(_canonical_address)]
 HostName = Annotated[str, AfterValidator(canonical_host_name)]
 HostNames = Annotated[str, AfterValidator(canonical_host_names)]
 ValidationLabel = Annotated[str, AfterValidator(_canonical_label)]
+HttpUrl = Annotated[str, AfterValidator(_validate_http_url)]
 DatabaseUrl = Annotated[SecretStr, AfterValidator(_validate_database_url)]
 ReplicaUrl = Annotated[SecretStr, AfterValidator(_validate_replica_url)]
 Resolvers = Annotated[str, AfterValidator(_validate_resolvers)]
 Origins = Annotated[str, AfterValidator(canonical_origins)]
+Endpoint = Annotated[str, AfterValidator(canonical_endpoint)]
 Networks = Annotated[str, AfterValidator(canonical_networks)]
 Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
 Retention = Annotated[Duration, Field(ge=timedelta(seconds=1), le=timedelta(days=3_650))]
 
 # Groups of commands that have a setting as a flag.
-_TENANCY = ("keys create", "keys list", "keys revoke", "projects create", "projects list")
-_ADMIN = ("admin-keys create", "admin-keys list", "admin-keys revoke", "history", "clock status", "clock accept")
+_NEW_KEY = ("keys create", "keys rotate")
+_TENANCY = (
+    *("organizations create", "organizations list", "projects create", "projects list", "projects set-quota"),
+    *(*_NEW_KEY, "keys list", "keys revoke"),
+)
+_ADMIN_KEYS = ("admin-keys create", "admin-keys list", "admin-keys revoke")
+_ADMIN = (*_ADMIN_KEYS, "history", "audit", "doctor", "clock status", "clock accept")
 _PROCESSES = ("up", "serve", "gateway", "worker")
 _BACKUP = ("backup", "restore")
-_DATABASE = ("up", "serve", "worker", "migrate", *_BACKUP, *_TENANCY, *_ADMIN)
+_MAIL_CONFIG = ("mail-config dovecot", "mail-config postfix", "mail-config rspamd")
+_MAIL = ("mail-role create", *_MAIL_CONFIG)
+_DATABASE = ("up", "serve", "worker", "migrate", "export", *_BACKUP, *_TENANCY, *_ADMIN, *_MAIL)
 _ALL = (*_PROCESSES, "migrate", *_TENANCY, *_ADMIN)
 _RULES = ("up", "serve", "worker")
 _SERVICE = ("up", "serve")
 _GATEWAY = ("up", "gateway")
 _WORKER = ("up", "worker")
+# Groups of commands that call a running service: as a tenant, and as its operator.
+_TENANT_CLIENT = ("tenant client", "client", "export", "doctor")
+_CLIENT = (*_TENANT_CLIENT, "operator client")
 
 
 def _setting(default: Any, commands: tuple[str, ...], description: str, **constraints: Any) -> Any:
@@ -140,7 +161,7 @@ class Settings(BaseSettings):
     )
     grpc_address: Address = _setting(
         "127.0.0.1:50051",
-        ("up", "serve", "gateway"),
+        ("up", "serve", "gateway", *_TENANT_CLIENT),
         "Address of the gRPC service, `HOST:PORT`; port 0 selects a free port.",
     )
     grpc_reflection: bool = _setting(
@@ -148,40 +169,50 @@ class Settings(BaseSettings):
     )
     tls_cert: Path | None = _setting(
         None,
-        _SERVICE,
+        (*_SERVICE, "doctor"),
         "Certificate chain of the gRPC services in PEM format, which enables TLS; read again when it changes.",
     )
-    tls_key: Path | None = _setting(None, _SERVICE, "Private key of `--tls-cert` in PEM format, without passphrase.")
+    tls_key: Path | None = _setting(
+        None, (*_SERVICE, "doctor"), "Private key of `--tls-cert` in PEM format, without passphrase."
+    )
     tls_client_ca: Path | None = _setting(
         None, _SERVICE, "Authorities of client certificates in PEM format; every gRPC client must then present one."
     )
     grpc_tls_ca: Path | None = _setting(
         None,
-        _GATEWAY,
+        (*_GATEWAY, *_CLIENT),
         "Authorities of the service's certificate in PEM format, which enables TLS from the gateway to the service;"
         " `up` uses the certificate itself.",
     )
     grpc_tls_cert: Path | None = _setting(
-        None, _GATEWAY, "Certificate chain of the gateway in PEM format, for a service with `--tls-client-ca`."
+        None,
+        (*_GATEWAY, *_CLIENT),
+        "Certificate chain of the gateway in PEM format, for a service with `--tls-client-ca`.",
     )
     grpc_tls_key: Path | None = _setting(
-        None, _GATEWAY, "Private key of `--grpc-tls-cert` in PEM format, without passphrase."
+        None, (*_GATEWAY, *_CLIENT), "Private key of `--grpc-tls-cert` in PEM format, without passphrase."
     )
     grpc_tls_server_name: HostName | None = _setting(
-        None, _GATEWAY, "Name in the service's certificate, where it is not the host of `--grpc-address`."
+        None,
+        (*_GATEWAY, *_CLIENT),
+        "Name in the service's certificate, where it is not the host of `--grpc-address`.",
     )
     http_tls_cert: Path | None = _setting(
-        None, (*_GATEWAY, "keys create"), "Certificate chain of the REST gateway in PEM format, which enables HTTPS."
+        None,
+        (*_GATEWAY, *_NEW_KEY, "doctor"),
+        "Certificate chain of the REST gateway in PEM format, which enables HTTPS.",
     )
     http_tls_key: Path | None = _setting(
-        None, (*_GATEWAY, "keys create"), "Private key of `--http-tls-cert` in PEM format, without passphrase."
+        None, (*_GATEWAY, *_NEW_KEY, "doctor"), "Private key of `--http-tls-cert` in PEM format, without passphrase."
     )
     http_tls_client_ca: Path | None = _setting(
-        None, _GATEWAY, "Authorities of client certificates in PEM format; every REST client must then present one."
+        None,
+        (*_GATEWAY, "doctor"),
+        "Authorities of client certificates in PEM format; every REST client must then present one.",
     )
     insecure: bool = _setting(
         False,
-        ("up", "serve", "gateway"),
+        ("up", "serve", "gateway", *_CLIENT),
         "`true` allows addresses that other machines reach without TLS, behind a proxy that speaks it.",
     )
     max_streams: int = _setting(
@@ -206,15 +237,28 @@ class Settings(BaseSettings):
         min_length=16,
     )
     admin_address: Address | None = _setting(
-        None, _SERVICE, "Address of the admin service, `HOST:PORT`, which can access every tenant; disabled if not set."
+        None,
+        (*_SERVICE, "client", "operator client"),
+        "Address of the admin service, `HOST:PORT`, which can access every tenant; disabled if not set.",
     )
     http_address: Address = _setting(
         "127.0.0.1:8080",
-        (*_GATEWAY, "keys create"),
+        (*_GATEWAY, *_NEW_KEY, "doctor"),
         "Address of the REST gateway, `HOST:PORT`; port 0 selects a free port.",
+    )
+    autoconfig_address: Address | None = _setting(
+        None,
+        _GATEWAY,
+        "Address of the documents that mail clients configure themselves from, `HOST:PORT`; disabled if not set.",
     )
     metrics_address: Address | None = _setting(
         None, _PROCESSES, "Address of the Prometheus metrics, `HOST:PORT`; keep it internal. Disabled if not set."
+    )
+    otlp_endpoint: Endpoint | None = _setting(
+        None,
+        ("up", "serve", "gateway"),
+        "URL of an OpenTelemetry collector, such as `http://127.0.0.1:4317`, which receives traces by OTLP over gRPC."
+        " Disabled if neither this nor `OTEL_EXPORTER_OTLP_ENDPOINT` is set. Needs `postroom[otel]`.",
     )
     processes: int = _setting(
         1, ("serve", "gateway"), "Number of processes that share the address. `serve` on SQLite allows 1.", ge=1, le=256
@@ -242,7 +286,7 @@ class Settings(BaseSettings):
     )
     mailbox_quota: int = _setting(
         1_000,
-        ("up", "keys create", "projects create"),
+        ("up", "keys create", "organizations create", "projects create"),
         "Maximum mailboxes of a new project; creating more fails with `quotas_exceeded`.",
         ge=0,
         le=2_000_000_000,
@@ -306,6 +350,13 @@ class Settings(BaseSettings):
         _RULES,
         "Time until the worker removes transitions, tombstones, settled payments and provisions; not below the"
         " quarantine.",
+        ge=timedelta(days=1),
+        le=timedelta(days=36_500),
+    )
+    audit_retention: Duration = _setting(
+        timedelta(days=400),
+        _RULES,
+        "Time until the worker removes events of the audit log.",
         ge=timedelta(days=1),
         le=timedelta(days=36_500),
     )
@@ -478,6 +529,15 @@ class Settings(BaseSettings):
     worker_interval_seconds: float = _setting(
         0.5, _WORKER, "Interval between polls of an idle worker, in seconds.", gt=0, le=3_600
     )
+    dkim_directory: Path | None = _setting(
+        None,
+        _WORKER,
+        "Directory in which the worker keeps the private DKIM keys of domains for the mail server's signer, as"
+        " `NAME.SELECTOR.key` (mode 0600), and `selectors.map`; without it, no file is written.",
+    )
+    dkim_interval_seconds: float = _setting(
+        5.0, _WORKER, "Interval between updates of `--dkim-directory`, in seconds.", gt=0, le=86_400
+    )
     clock_leap_forward: Duration = _setting(
         LeapLimits().forward,
         _RULES,
@@ -523,6 +583,14 @@ class Settings(BaseSettings):
         False, _WORKER, "`true` allows domains whose DNS servers have private IP addresses."
     )
     dns_authoritative_port: int = _setting(53, _WORKER, "Port of the domains' DNS servers, for tests.", ge=1, le=65_535)
+    doveadm_url: HttpUrl | None = _setting(
+        None,
+        _WORKER,
+        "URL of Dovecot's doveadm HTTP API, by which the worker ends sessions, such as `http://127.0.0.1:8080/doveadm/v1`.",
+    )
+    doveadm_key_file: Path | None = _setting(
+        None, _WORKER, "File that holds Dovecot's `doveadm_api_key`; needed with `--doveadm-url`."
+    )
     log_level: Literal["debug", "info", "warning", "error"] = _setting("info", _ALL, "Minimum level of log lines.")
     log_format: Literal["auto", "json", "console"] = _setting(
         "auto", _ALL, "`json`: one object per line; `console`: text; `auto`: console on a terminal, else json."
@@ -557,6 +625,13 @@ class Settings(BaseSettings):
         ):
             if getattr(self, option) is not None and getattr(self, needed) is None:
                 raise ValueError(f"{flag(option)} needs {flag(needed)}: client certificates are part of TLS")
+        return self
+
+    @model_validator(mode="after")
+    def _validate_doveadm(self) -> Self:
+        """Raise ValueError for a URL without its key, or the other way round."""
+        if (self.doveadm_url is None) != (self.doveadm_key_file is None):
+            raise ValueError("--doveadm-url and --doveadm-key-file belong together: set both or neither")
         return self
 
     def lifecycle_policy(self) -> LifecyclePolicy:

@@ -1,11 +1,11 @@
-"""The column types of the schema: instants as integers, and enums as text."""
+"""The column types of the schema: instants as integers, enums and lists of names as text."""
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Generic, TypeVar
 
-from sqlalchemy import BigInteger, Dialect, String
+from sqlalchemy import BigInteger, Dialect, String, Text
 from sqlalchemy.types import TypeDecorator
 
 from postroomd.clock import EPOCH, MICROSECOND
@@ -51,3 +51,18 @@ class Named(TypeDecorator[Member], Generic[Member]):
         """Return the conversion of stored values: a single lookup per value, since pages have thousands of them."""
         members: dict[str | None, Member | None] = {None: None, **{member.value: member for member in self.enum}}
         return members.__getitem__
+
+
+class Names(TypeDecorator[tuple[str, ...]]):
+    """Names or ids without commas, stored as text with a comma between two."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: tuple[str, ...] | None, dialect: Dialect) -> str | None:
+        """Convert a value to its stored form."""
+        return None if value is None else ",".join(value)
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> tuple[str, ...] | None:
+        """Convert a stored value."""
+        return None if value is None else tuple(filter(None, value.split(",")))

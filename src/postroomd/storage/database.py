@@ -13,6 +13,7 @@ from postroomd.domain.errors import PostroomError, SchemaMismatch, StorageUnavai
 from postroomd.domain.tenancy import Scope
 from postroomd.observability.logs import get_logger
 from postroomd.observability.metrics import TRANSACTIONS_RETRIED
+from postroomd.storage.audit import audited
 from postroomd.storage.compiled import CompiledRead, Rows, Values, via_sqlalchemy
 from postroomd.storage.drivers.base import Driver, Engines
 from postroomd.storage.failures import (
@@ -39,11 +40,13 @@ log = get_logger()
 class Database:
     """The connections to one database.
 
-    On an engine with row-level security, a transaction of a tenant is also restricted by the database itself.
+    On an engine with row-level security, a transaction of a tenant is also restricted by the database itself. `command`
+    is the context of a process that runs one command of the operator.
     """
 
-    def __init__(self, engines: Engines, *, replica: Replica | None = None) -> None:
+    def __init__(self, engines: Engines, *, replica: Replica | None = None, command: CallContext | None = None) -> None:
         self._engines = engines
+        self._command = command
         self._replica = replica
         self._running: set[asyncio.Task[Any]] = set()
         self._files = DatabaseFiles(engines, self._wait_for_transactions)
@@ -105,6 +108,9 @@ class Database:
 
         Raises StorageUnavailable.
 
+        The change of an audited call is recorded in the same transaction; `work` then returns what it changed, of a
+        type in `storage.audit.RESOURCES`.
+
         A transaction that has begun runs to its end even if the caller is cancelled, so that a client that disconnects
         cannot leave a connection between two statements; one that still waits for a connection is dropped. A
         transaction that lost to a concurrent one is retried until the deadline.
@@ -141,7 +147,8 @@ class Database:
         try:
             if wait_for_room := self._engines.wait_for_room:
                 await wait_for_room()
-            result: Result = await attempts(self._attempt, work, context, begun)
+            recorded = audited(work, context, self._command)
+            result: Result = await attempts(self._attempt, recorded, context, begun)
         except Exception as error:
             self._raise_translated(error)
         self._files.written()

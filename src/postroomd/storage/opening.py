@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from postroomd.domain.context import CallContext
 from postroomd.domain.errors import StorageUnavailable
 from postroomd.observability.logs import get_logger
 from postroomd.storage.database import Database
@@ -34,13 +35,16 @@ async def open_repository(
     isolation: str | None = None,
     replica: ReplicaUrl | None = None,
     statement_timeout_seconds: float = 0,
+    traced: bool = False,
+    command: CallContext | None = None,
 ) -> Repository:
     """Open the repository over the database at `url`: sqlite+aiosqlite:///PATH or postgresql+asyncpg://….
 
     `owner` is the one process that checkpoints an SQLite file: it holds the lock of the service. A `worker` waits for
     checkpoints before it writes more. `isolation` overrides the default isolation level of
-    a PostgreSQL server, which cancels statements after `statement_timeout_seconds`; 0 for never. Raises
-    StorageUnavailable.
+    a PostgreSQL server, which cancels statements after `statement_timeout_seconds`; 0 for never. If `traced`, the
+    statements of calls that have a span get spans below it. The audit log records the changes of a process that runs
+    one `command`. Raises StorageUnavailable.
     """
     database = open_database(
         url,
@@ -50,6 +54,8 @@ async def open_repository(
         isolation=isolation,
         replica=replica,
         statement_timeout_seconds=statement_timeout_seconds,
+        traced=traced,
+        command=command,
     )
     repository = SqlRepository(database)
     try:
@@ -73,6 +79,8 @@ def open_database(
     isolation: str | None = None,
     replica: ReplicaUrl | None = None,
     statement_timeout_seconds: float = 0,
+    traced: bool = False,
+    command: CallContext | None = None,
 ) -> Database:
     """Return the database at `url`, which connects on first use. Needs a running event loop."""
     driver = driver_for(url)
@@ -86,7 +94,15 @@ def open_database(
         isolation=isolation,
         statement_timeout_seconds=timeout,
     )
+    database = _traced_database() if traced else Database
     if replica is None:
-        return Database(engines)
+        return database(engines, command=command)
     replica_engines = open_engines(replica.url, owner=False, pool_size=pool_size, statement_timeout_seconds=timeout)
-    return Database(engines, replica=Replica(replica_engines, engines, replica.max_staleness_seconds))
+    staleness = replica.max_staleness_seconds
+    return database(engines, replica=Replica(replica_engines, engines, staleness), command=command)
+
+
+def _traced_database() -> type[Database]:
+    from postroomd.storage.traced_database import TracedDatabase  # needs OpenTelemetry
+
+    return TracedDatabase

@@ -28,6 +28,7 @@ from sqlalchemy import (
     bindparam,
     false,
     literal,
+    text,
 )
 
 from postroomd.clock import EPOCH as EPOCH
@@ -47,6 +48,7 @@ from postroomd.domain.payments import OPEN_STATUSES, PaymentStatus
 from postroomd.domain.provisions import ProvisionKind, ProvisionStatus
 from postroomd.storage.column_types import Instant as Instant
 from postroomd.storage.column_types import Named as Named
+from postroomd.storage.column_types import Names as Names
 from postroomd.storage.drivers.types import ID as ID
 from postroomd.storage.drivers.types import OCTETS as OCTETS
 from postroomd.storage.drivers.types import partial_index
@@ -95,6 +97,7 @@ organizations = Table(
     metadata,
     _id(primary_key=True),
     Column("created_at", Instant, nullable=False),
+    Column("name", Text, nullable=False, server_default=text("''")),
 )
 
 projects = Table(
@@ -121,6 +124,8 @@ api_keys = Table(
     Column("created_at", Instant, nullable=False),
     Column("expires_at", Instant),
     Column("revoked_at", Instant),
+    Column("name", Text, nullable=False, server_default=text("''")),
+    Column("password_hashes", Boolean, nullable=False, server_default=false()),
 )
 
 # The operator's keys, invisible to the tenants' role.
@@ -244,6 +249,12 @@ mailboxes = Table(
     Column("provision_id", ID),
     Column("cause", Named(MailboxEvent), nullable=False, server_default=MailboxEvent.CREATE.value),
     *_lease(),
+    Column("display_name", Text, nullable=False, server_default=text("''")),
+    Column("folded_name", OCTETS),  # display_name as searches compare it, NULL for none
+    Column("storage_quota_bytes", BigInteger, nullable=False, server_default="0"),  # 0 for no limit
+    Column("login_disabled", Boolean, nullable=False, server_default=false()),
+    Column("sending_disabled", Boolean, nullable=False, server_default=false()),
+    Column("receiving_disabled", Boolean, nullable=False, server_default=false()),
 )
 Index("ix_mailboxes_due_at", mailboxes.c.due_at)
 WAITING = mailboxes.c.status == _literal(mailboxes.c.status, MailboxStatus.WAITING_DOMAIN)
@@ -268,6 +279,15 @@ partial_index(
     "ix_mailboxes_never_paid",
     *(mailboxes.c[name] for name in ("organization_id", "project_id", "status", "domain_id")),
     where=and_(*NEVER_PAID),
+)
+
+partial_index(
+    "ix_mailboxes_named",
+    *(
+        mailboxes.c[name]
+        for name in ("organization_id", "folded_name", "email", "status", "project_id", "domain_id", "id")
+    ),
+    where=mailboxes.c.folded_name.is_not(None),
 )
 
 aliases = Table(
@@ -439,6 +459,46 @@ tombstones = Table(
     Index("ix_tombstones_organization_id_address_hash", "organization_id", "address_hash"),
 )
 
+# Sessions on the mail server that have to end. Rows are short-lived: the worker removes them.
+session_ends = Table(
+    "session_ends",
+    metadata,
+    _id(primary_key=True),
+    _id("organization_id"),
+    Column("login_mask", OCTETS, nullable=False),
+    # When a worker ends them: during a lease, when the lease ends.
+    Column("due_at", Instant, nullable=False),
+    Column("carried_out", Boolean, nullable=False, server_default=false()),  # once; it is done twice
+    *_lease(),
+    Index("ix_session_ends_due_at", "due_at"),
+)
+
+# The committed changes of tenants and the operator, by the call or command that made them: ids only, no secrets. Rows
+# of what belongs to no tenant have no organization.
+audit_events = Table(
+    "audit_events",
+    metadata,
+    _id(primary_key=True),
+    Column("at", Instant, nullable=False),
+    Column("actor", OCTETS, nullable=False),
+    Column("action", String(64), nullable=False),
+    Column("organization_id", ID),
+    Column("project_id", ID),
+    Column("resource_type", String(32), nullable=False),
+    Column("resource_id", OCTETS, nullable=False),
+    Column("resource_ids", Names, nullable=False),  # of all that a batch created
+    Column("arguments", Names, nullable=False),  # the names of the request's fields that were set
+    Column("client_address", String(45), nullable=False),
+    Column("request_id", String(128), nullable=False),
+)
+
+AUDIT_FILTERS = ("resource_id", "actor", "project_id", "organization_id")
+"""Columns that the list of audit events is filtered by, the most selective first: one index per column."""
+
+Index("ix_audit_events_at", audit_events.c.at, audit_events.c.id)
+for _name in AUDIT_FILTERS:
+    Index(f"ix_audit_events_{_name}", audit_events.c[_name], audit_events.c.at, audit_events.c.id)
+
 HISTORY = (
     (transitions, transitions.c.at, ()),
     (domain_transitions, domain_transitions.c.at, ()),
@@ -512,6 +572,8 @@ TENANT_TABLES = (
     transitions,
     domain_transitions,
     tombstones,
+    session_ends,
+    audit_events,
     *DERIVED_TABLES,
 )
 """Tables whose rows PostgreSQL's tenant role sees by row-level security; it has no access to any other."""
@@ -546,8 +608,9 @@ Index("ix_aliases_mailbox_id", aliases.c.mailbox_id)
 Index("ix_forwardings_domain_id", forwardings.c.domain_id)
 Index("ix_domains_project_id", domains.c.project_id)
 
-SEARCHED = ((mailboxes, "email"), (domains, "name"))
-"""Columns that are searched by substring, each with a trigram index of migration 0008."""
+SEARCHED = ((mailboxes, "email"), (mailboxes, "folded_name"), (domains, "name"))
+"""Columns that are searched by substring. PostgreSQL has a trigram index of each, SQLite one of each table (migrations
+0008 and 0015)."""
 
 SEARCHED_NAMES = tuple((table.name, column) for table, column in SEARCHED)
 
@@ -555,4 +618,10 @@ SEARCHED_NAMES = tuple((table.name, column) for table, column in SEARCHED)
 def search_columns(table: Table) -> list[Column[Any]]:
     """Return the columns of the view that PostgreSQL searches a table through."""
     filters, orders = next((filters, orders) for listed, filters, orders in LIST_INDEXES if listed is table)
-    return [table.c[name] for name in ("id", *filters, *orders, "status")]
+    names = dict.fromkeys(("id", *filters, *orders, "status", *searched_columns(table)))
+    return [table.c[name] for name in names]
+
+
+def searched_columns(table: Table) -> tuple[str, ...]:
+    """Return the names of a table's columns that are searched by substring."""
+    return tuple(column for searched, column in SEARCHED if searched is table)

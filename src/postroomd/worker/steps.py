@@ -32,6 +32,7 @@ from postroomd.storage.protocols.administration import Administration
 from postroomd.storage.protocols.work import DomainLease, Due, LookupShare, MailboxLease, Work
 from postroomd.worker.backoff import FIRST_RETRY, MAX_RETRY, Backoff, Step, report_failure
 from postroomd.worker.probers import Prober
+from postroomd.worker.sessions import Sessions
 
 BATCH_SIZE = 200  # rows per transaction: few enough that no call waits for them for long
 LEASE = timedelta(minutes=2)  # a batch of steps takes less than a second, lookups at most the DNS deadline
@@ -45,7 +46,7 @@ log = get_logger()
 class Worker:
     """A worker over the storage. Without a prober it leaves lookups to another worker.
 
-    With `history_retention` it removes history that is older.
+    With `history_retention` it removes history that is older, with `audit_retention` older audit events.
     With `administration` and without a mail platform, it confirms the provisions that were requested of a former one.
     """
 
@@ -53,14 +54,20 @@ class Worker:
     prober: Prober | None
     policy: LifecyclePolicy
     administration: Administration | None = None
+    sessions: Sessions | None = None
     revalidation_interval: timedelta = timedelta(days=1)
     lookup_lease: timedelta = LEASE
     history_retention: timedelta | None = None
+    audit_retention: timedelta | None = None
 
     async def next_due(self) -> Due:
         """Return the earliest due dates of this worker's work."""
         confirms_provisions = self.administration is not None and not self.policy.provisioning
-        return await self.work.next_due(with_provisions=confirms_provisions, history_retention=self.history_retention)
+        return await self.work.next_due(
+            with_provisions=confirms_provisions,
+            history_retention=self.history_retention,
+            audit_retention=self.audit_retention,
+        )
 
     async def lease_lookups(
         self, now: datetime, limit: int, share: LookupShare, skipping: Collection[str] = ()
@@ -92,6 +99,7 @@ class Worker:
                 StepKind.DOMAIN_PROPAGATION, work.propagate_domain(follow_rule, BATCH_SIZE, skipping)
             ),
             StepKind.MAILBOX: partial(self._advance_mailboxes, now),
+            StepKind.SESSION_END: partial(self._end_sessions, now),
             StepKind.DOMAIN_PURGE: lambda skipping: _count(
                 StepKind.DOMAIN_PURGE, work.purge_domains(mailbox_rule, domain_rule, now, BATCH_SIZE, skipping)
             ),
@@ -100,6 +108,7 @@ class Worker:
                 StepKind.EXPIRED_RESPONSE, work.remove_expired_responses(now, BATCH_SIZE)
             ),
             StepKind.HISTORY: lambda _: self._remove_history(now),
+            StepKind.AUDIT: lambda _: self._remove_audit_events(now),
         }
 
     async def look_up(self, lease: DomainLease, now: datetime) -> None:
@@ -183,6 +192,9 @@ class Worker:
             report_failure(StepKind.MAILBOX, lease.failures + 1, mailbox_id=mailbox_id)
             await _try_postponing(self.work.postpone_mailbox(lease, until), mailbox_id=mailbox_id)
 
+    async def _end_sessions(self, now: datetime, skipping: Collection[str]) -> int:
+        return await self.sessions.end(now, skipping) if self.sessions else 0
+
     async def _confirm_provisions(self, now: datetime) -> int:
         if self.administration is None or self.policy.provisioning:
             return 0
@@ -211,6 +223,11 @@ class Worker:
         if self.history_retention is None:
             return 0
         return await _count(StepKind.HISTORY, self.work.remove_history(now - self.history_retention, BATCH_SIZE))
+
+    async def _remove_audit_events(self, now: datetime) -> int:
+        if self.audit_retention is None:
+            return 0
+        return await _count(StepKind.AUDIT, self.work.remove_audit_events(now - self.audit_retention, BATCH_SIZE))
 
     async def _postpone_domain(self, lease: DomainLease, now: datetime) -> None:
         await _try_postponing(self.work.postpone_domain(lease, _retry_at(lease, now)), domain_id=lease.domain.id)

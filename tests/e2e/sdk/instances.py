@@ -102,6 +102,8 @@ class Instance:
 
     def new_key(self, *flags: str) -> dict[str, str]:
         """Create a key, in a new organization unless the flags name one. Returns its SCW_ variables."""
+        named = any(flag.startswith(("--organization-id", "--project-id")) for flag in flags)
+        flags = flags if named else ("--new-organization", *flags)
         environment: dict[str, str] = json.loads(self.command("keys", "create", "--output=json", *flags))
         self.secrets.append(environment["SCW_SECRET_KEY"])
         return environment
@@ -198,7 +200,9 @@ class SeparateProcesses:
             POSTROOM_CALL_TIMEOUT_SECONDS="1",
         )
         created = command(
-            "keys", "create", "--output=json", **self._database, POSTROOM_HTTP_ADDRESS=ready_address(gateway)
+            *("keys", "create", "--new-organization", "--output=json"),
+            **self._database,
+            POSTROOM_HTTP_ADDRESS=ready_address(gateway),
         )
         self.environment: dict[str, str] = json.loads(created)
 

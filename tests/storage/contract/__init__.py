@@ -7,7 +7,9 @@ on each engine in turn.
 from tests.storage.contract.admin_keys import AdminKeysContract
 from tests.storage.contract.administration import AdministrationContract
 from tests.storage.contract.aliases import AliasesContract
+from tests.storage.contract.audit import AuditContract
 from tests.storage.contract.clocks import ClocksContract
+from tests.storage.contract.diagnosis import DiagnosisContract
 from tests.storage.contract.domains import DomainsContract
 from tests.storage.contract.forwardings import ForwardingsContract
 from tests.storage.contract.lists import ListsContract
@@ -37,5 +39,7 @@ class RepositoryContract(
     SequencesContract,
     ListsContract,
     ClocksContract,
+    AuditContract,
+    DiagnosisContract,
 ):
     """All contracts. The fixture `repository` is a repository over an empty, migrated database."""

@@ -66,6 +66,15 @@ class DomainsContract:
         secret_columns = select(t.domains.c.validation_token, t.domains.c.dkim_selector, t.domains.c.dkim_private_key)
         assert await rows_of(raw, secret_columns) == [("a validation token", "post", "a private key")]
 
+    @pytest.mark.parametrize("status", list(DomainStatus))
+    async def test_whether_a_name_is_ready_is_known_to_everyone(
+        self, repository: Repository, tenant: Tenant, other: Tenant, status: DomainStatus
+    ) -> None:
+        assert not await repository.domains.is_ready("example.com")
+        await new_domain(repository, other, status=DomainStatus.WAITING_VALIDATION)
+        await new_domain(repository, tenant, status=status)
+        assert await repository.domains.is_ready("example.com") is (status is DomainStatus.READY)
+
     async def test_a_domain_of_a_project_outside_the_scope_is_not_stored(
         self, repository: Repository, tenant: Tenant, other: Tenant, raw: AsyncEngine
     ) -> None:

@@ -8,6 +8,7 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from postroomd.domain.errors import NotFound
+from postroomd.domain.tenancy import ApiKey
 from postroomd.storage import schema as t
 from postroomd.storage.protocols.repository import Repository
 from tests.support.database_state import count_of, dump
@@ -46,6 +47,48 @@ class TenancyContract:
         assert await repository.tenancy.list_projects(tenant.organization.id) == own
         all_projects = sorted([*own, other.project], key=lambda one: (one.created_at, one.id))
         assert await repository.tenancy.list_projects() == all_projects
+
+    async def test_organizations_are_listed_with_their_counts(
+        self, repository: Repository, tenant: Tenant, other: Tenant
+    ) -> None:
+        await repository.tenancy.create_project(project(tenant.organization.id, now=NOW))
+        listed = {each.id: each for each in await repository.tenancy.list_organizations()}
+        assert set(listed) == {tenant.organization.id, other.organization.id}
+        assert listed[tenant.organization.id].project_count == 2
+        assert listed[tenant.organization.id].mailbox_count == 0
+        assert listed[other.organization.id].project_count == 1
+
+    async def test_a_quota_is_set_for_one_project(self, repository: Repository, tenant: Tenant, other: Tenant) -> None:
+        changed = await repository.tenancy.set_mailbox_quota(tenant.project.id, 3)
+        assert changed == replace(tenant.project, mailbox_quota=3)
+        assert await repository.tenancy.list_projects(tenant.organization.id) == [changed]
+        assert await repository.tenancy.list_projects(other.organization.id) == [other.project]
+        with pytest.raises(NotFound):
+            await repository.tenancy.set_mailbox_quota(new_id(), 3)
+
+    async def test_a_rotated_key_expires_and_has_a_successor(self, repository: Repository, tenant: Tenant) -> None:
+        former = api_key(tenant)
+        await repository.tenancy.create_key(former, digest("former"))
+        access_key = "SCW" + "R" * 17
+
+        def successor(key: ApiKey) -> ApiKey:
+            return replace(key, access_key=access_key)
+
+        soon = NOW + timedelta(hours=1)
+        new = await repository.tenancy.rotate_key(former.access_key, successor, digest("new"), soon)
+        assert new == replace(former, access_key=access_key)
+        assert await repository.tenancy.find_key(digest("new")) == new
+        assert await repository.tenancy.find_key(digest("former")) == replace(former, expires_at=soon)
+        # An earlier expiry stays.
+        await repository.tenancy.rotate_key(
+            former.access_key,
+            lambda key: replace(key, access_key="SCW" + "S" * 17),
+            digest("x"),
+            soon + timedelta(days=9),
+        )
+        assert await repository.tenancy.find_key(digest("former")) == replace(former, expires_at=soon)
+        with pytest.raises(NotFound):
+            await repository.tenancy.rotate_key("SCW" + "X" * 17, successor, digest("y"), soon)
 
     async def test_an_unknown_organization_has_no_projects_and_no_keys(
         self, repository: Repository, tenant: Tenant

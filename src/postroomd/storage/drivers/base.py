@@ -5,7 +5,7 @@ connection. No other module asks for the name of an engine.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -24,14 +24,18 @@ from sqlalchemy import (
     Index,
     SelectBase,
     Table,
+    bindparam,
     func,
+    not_,
     select,
 )
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlalchemy.schema import CreateIndex
 
+from postroomd.domain.diagnosis import Finding
 from postroomd.domain.tenancy import Scope
 from postroomd.storage.compiled import CompiledReader
+from postroomd.storage.drivers.types import OCTETS
 
 POOL_TIMEOUT_SECONDS = 10.0
 """Maximum wait for a connection of a pool."""
@@ -115,7 +119,10 @@ class Engines:
 
 @dataclass(frozen=True, slots=True)
 class Matches:
-    """The rows that a substring search finds. Bound parameters: `organization_id`, `search`, and `phrase` for FTS5."""
+    """The rows that a substring search finds.
+
+    Bound parameters: `organization_id`, the `search_parameter` of each searched column, and `phrases` for FTS5.
+    """
 
     ids: CTE
     """Keys in the trigram index, evaluated once for both `rows` and `count`."""
@@ -126,6 +133,11 @@ class Matches:
     def count(self) -> ColumnElement[int]:
         """The number of keys."""
         return select(func.count()).select_from(self.ids).scalar_subquery()
+
+
+def search_parameter(column: str) -> str:
+    """Return the name of the bound parameter with the text that a column is searched for."""
+    return f"search_{column}"
 
 
 class Driver(ABC):
@@ -185,6 +197,10 @@ class Driver(ABC):
             for index in indexes:
                 await connection.execute(CreateIndex(index, if_not_exists=True))
 
+    @abstractmethod
+    def diagnose(self, connection: Connection) -> Sequence[Finding]:
+        """Return the findings on the engine, for the operator. Changes nothing."""
+
     # --- Isolation of tenants ---
 
     @abstractmethod
@@ -208,6 +224,19 @@ class Driver(ABC):
     def hidden_tables(self, connection: Connection, tables: Sequence[str]) -> Sequence[str]:
         """Return the tables of which the database user does not see every row."""
 
+    # --- Mail servers ---
+
+    @abstractmethod
+    def create_reader(self, connection: Connection, name: str, password: str, views: Sequence[str]) -> None:
+        """Create a role, or set its password, that may read these views and nothing else.
+
+        Raises RoleRefused for one that may do more, and for an engine without roles.
+        """
+
+    @abstractmethod
+    def view_definitions(self, connection: Connection, prefix: str) -> Iterable[tuple[str, Sequence[str]]]:
+        """Return the views whose name has a prefix, each with the statements that create it as it is."""
+
     # --- Queries ---
 
     @abstractmethod
@@ -218,9 +247,21 @@ class Driver(ABC):
     def contains(self, column: ColumnElement[str], text: ColumnElement[str]) -> ColumnElement[bool]:
         """Return whether a column contains a text, octet by octet, with an estimate that no other row influences."""
 
+    def matches(self, column: ColumnElement[str]) -> ColumnElement[bool]:
+        """Return whether a searched column contains the text that is bound for it."""
+        return self.contains(column, bindparam(search_parameter(str(column.key)), type_=OCTETS))
+
+    def searches(self, source: FromClause, columns: Sequence[str]) -> Iterator[list[ColumnElement[bool]]]:
+        """Yield the conditions of the rows that match in each searched column, and in none before it."""
+        for number, name in enumerate(columns):
+            column, before = source.c[name], columns[:number]
+            # Only the first column has a value in every row; the index of any other is one of its values.
+            present = [column.is_not(None)] if before else []
+            yield [*present, self.matches(column), *(not_(self.matches(source.c[other])) for other in before)]
+
     @abstractmethod
-    def search(self, table: Table, column: str, columns: Sequence[Column[Any]], max_rows: int) -> Matches:
-        """Return up to `max_rows` matches of the index of an organization's trigrams (migration 0008).
+    def search(self, table: Table, searched: Sequence[str], columns: Sequence[Column[Any]], max_rows: int) -> Matches:
+        """Return up to `max_rows` matches in the searched columns, by the index of an organization's trigrams.
 
         What is read depends on rows of the organization alone, so that the time tells nothing of others.
         `columns` are those of the view that PostgreSQL searches through.

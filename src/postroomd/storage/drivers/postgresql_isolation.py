@@ -127,7 +127,7 @@ class Isolation:
 def inspect_isolation(connection: sa.Connection, tables: Sequence[str], searched: Searched) -> Isolation:
     """Return what the database has. Changes nothing."""
     role = {"role": TENANT_ROLE}
-    views = [f"search_{table}" for table, _ in searched]
+    views = [*dict.fromkeys(f"search_{table}" for table, _ in searched)]
     indexes = [_index(table, column) for table, column in searched]
     return Isolation(
         connection.execute(_ROLE, role).one(),
@@ -186,7 +186,8 @@ def _repairs(connection: sa.Connection, found: Isolation, searched: Searched) ->
         yield f"GRANT EXECUTE ON FUNCTION {SEARCH_TERMS} TO {TENANT_ROLE}"
     for table, column in searched:
         if _index(table, column) in found.missing_indexes:
-            yield f"CREATE INDEX {_index(table, column)} ON {table} USING gin (search_terms(organization_id, {column}))"
+            terms = f"search_terms(organization_id, {column})"
+            yield f"CREATE INDEX {_index(table, column)} ON {table} USING gin ({terms}) WHERE {column} IS NOT NULL"
 
 
 def _index(table: str, column: str) -> str:

@@ -1,6 +1,6 @@
 """The operator's view of all tenants: payments, provisions, locks, history."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Protocol
 
@@ -43,6 +43,9 @@ class Administration(Protocol):
 
     async def get_mailbox(self, mailbox_id: str) -> Mailbox | Tombstone:
         """Return a mailbox, or the tombstone of a purged one. Raises NotFound."""
+
+    async def password_hashes(self, mailbox_ids: Sequence[str]) -> Mapping[str, str]:
+        """Return the password hashes of mailboxes by id; unknown ids are left out."""
 
     async def transitions(self, mailbox_id: str, after: int, limit: int) -> Sequence[Transition]:
         """Return up to `limit` status transitions of a mailbox after a revision, oldest first.

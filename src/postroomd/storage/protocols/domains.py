@@ -49,6 +49,9 @@ class Domains(Protocol):
     async def get(self, context: CallContext, domain_id: str) -> Domain:
         """Return a domain. Raises NotFound."""
 
+    async def is_ready(self, name: str) -> bool:
+        """Whether any tenant has a domain of this stored name with status `ready`: what its DNS shows to everyone."""
+
     async def list(self, context: CallContext, query: DomainQuery) -> Page[Domain]:
         """Return one page of domains."""
 

@@ -1,11 +1,11 @@
 """Storage of organizations, projects, API keys and admin keys."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Protocol
 
 from postroomd.domain.context import CallContext
-from postroomd.domain.tenancy import AdminKey, ApiKey, Organization, Project
+from postroomd.domain.tenancy import AdminKey, ApiKey, Organization, OrganizationSummary, Project
 
 
 class Tenancy(Protocol):
@@ -13,6 +13,9 @@ class Tenancy(Protocol):
 
     async def create_organization(self, organization: Organization, first_project: Project) -> None:
         """Store a new organization with its first project."""
+
+    async def list_organizations(self) -> Sequence[OrganizationSummary]:
+        """Return all organizations, oldest first."""
 
     async def create_project(self, project: Project) -> None:
         """Store a new project. Raises NotFound for its organization."""
@@ -22,6 +25,9 @@ class Tenancy(Protocol):
 
     async def list_projects(self, organization_id: str | None = None) -> Sequence[Project]:
         """Return the projects of an organization, by default of all, oldest first."""
+
+    async def set_mailbox_quota(self, project_id: str, mailbox_quota: int) -> Project:
+        """Set the mailbox quota of a project, also below the number of its mailboxes. Raises NotFound."""
 
     async def create_key(self, key: ApiKey, secret_hash: bytes) -> None:
         """Store a new API key with the SHA-256 digest of its secret (32 octets).
@@ -34,6 +40,14 @@ class Tenancy(Protocol):
 
     async def revoke_key(self, access_key: str, now: datetime) -> ApiKey:
         """Revoke an API key, unless it is revoked already, and return it. Raises NotFound."""
+
+    async def rotate_key(
+        self, access_key: str, successor: Callable[[ApiKey], ApiKey], secret_hash: bytes, expires_at: datetime
+    ) -> ApiKey:
+        """Store the successor of an API key, and return it; the former key expires at `expires_at`, unless earlier.
+
+        `successor` returns the new key for the former one, and may raise. Raises NotFound.
+        """
 
     async def find_key(self, secret_hash: bytes) -> ApiKey | None:
         """Return the API key whose secret has the digest, even if revoked or expired; None if there is none."""

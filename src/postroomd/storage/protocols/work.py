@@ -85,11 +85,17 @@ class Work(Protocol):
     first row is tried alone; RowFailed names it if it fails again.
     """
 
-    async def next_due(self, *, with_provisions: bool = False, history_retention: timedelta | None = None) -> Due:
+    async def next_due(
+        self,
+        *,
+        with_provisions: bool = False,
+        history_retention: timedelta | None = None,
+        audit_retention: timedelta | None = None,
+    ) -> Due:
         """Return the earliest due dates, by one statement that indexes serve.
 
         `with_provisions` includes pending provisions, for a worker that confirms them itself. `history_retention`
-        includes history to remove.
+        includes history to remove, and `audit_retention` audit events.
         """
 
     async def lease_domains(
@@ -180,3 +186,6 @@ class Work(Protocol):
 
         Up to `limit` rows of each kind; returns their number together.
         """
+
+    async def remove_audit_events(self, until: datetime, limit: int) -> int:
+        """Remove up to `limit` audit events that are not younger than an instant. Returns their number."""

@@ -11,6 +11,7 @@ from postroomd.domain.errors import Conflict, NotFound, ResourceName
 from postroomd.domain.tenancy import AdminKey
 from postroomd.storage import schema as t
 from postroomd.storage.database import Database
+from postroomd.storage.idempotency import Unchanged
 from postroomd.storage.sql.rows import columns_of, from_row, to_row
 from postroomd.storage.sql.tenancy import PREFIX_OCTETS, digest_columns
 
@@ -26,11 +27,12 @@ class SqlAdminKeys:
     async def create(self, key: AdminKey, secret_hash: bytes) -> None:
         """Store a new admin key. Raises Conflict if another has its name, even a revoked one."""
 
-        async def transaction(connection: AsyncConnection) -> None:
+        async def transaction(connection: AsyncConnection) -> AdminKey:
             if await _fetch_key(connection, key.name):
                 message = f"admin key name {key.name} is already in use: choose another name"
                 raise Conflict(message, [ResourceName("admin_key", key.name)])
             await connection.execute(insert(t.admin_keys).values(to_row(key) | digest_columns(secret_hash)))
+            return key
 
         await self._database.write(transaction)
 
@@ -46,13 +48,13 @@ class SqlAdminKeys:
     async def revoke(self, name: str, now: datetime) -> AdminKey:
         """Revoke an admin key, unless it is revoked already, and return it. Raises NotFound."""
 
-        async def transaction(connection: AsyncConnection) -> AdminKey:
+        async def transaction(connection: AsyncConnection) -> AdminKey | Unchanged[AdminKey]:
             valid = (t.admin_keys.c.name == name, t.admin_keys.c.revoked_at.is_(None))
-            await connection.execute(update(t.admin_keys).where(*valid).values(revoked_at=now))
+            revoked = (await connection.execute(update(t.admin_keys).where(*valid).values(revoked_at=now))).rowcount
             key = await _fetch_key(connection, name)
             if key is None:
                 raise NotFound("admin_key", name)
-            return key
+            return key if revoked else Unchanged(key)
 
         return await self._database.write(transaction)
 

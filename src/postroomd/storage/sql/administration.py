@@ -1,5 +1,6 @@
 """The operator's view of all tenants: payments, provisions, locks, history."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 
@@ -14,6 +15,7 @@ from postroomd.domain.provisioning import Subject
 from postroomd.domain.provisions import Provision, ProvisionKind
 from postroomd.domain.queries import Slice
 from postroomd.storage import schema as t
+from postroomd.storage.idempotency import Unchanged
 from postroomd.storage.protocols.rules import MailboxRule, PaymentRule, ProvisionRule
 from postroomd.storage.sql.aliases import ALIAS, remove_alias, store_alias
 from postroomd.storage.sql.changes import purge_mailboxes, store_mailbox
@@ -24,6 +26,8 @@ from postroomd.storage.sql.forwardings import FORWARDING, fetch_settings, remove
 from postroomd.storage.sql.history import SqlHistory
 from postroomd.storage.sql.mailboxes import MAILBOX
 from postroomd.storage.sql.rows import columns_of, from_row, to_row, with_next_revision
+
+IDS_OF_A_STATEMENT = 500
 
 PAYMENT = columns_of(Payment, t.payments)
 PROVISION = columns_of(Provision, t.provisions)
@@ -53,10 +57,24 @@ class SqlAdministration(SqlHistory):
         payments = await self._database.read(transaction)
         return slice_of(payments, limit, lambda last: (last.requested_at, last.id))
 
+    async def password_hashes(self, mailbox_ids: Sequence[str]) -> Mapping[str, str]:
+        """Return the password hashes of mailboxes by id; unknown ids are left out."""
+        columns = t.mailboxes.c
+
+        async def transaction(connection: AsyncConnection) -> dict[str, str]:
+            found: dict[str, str] = {}
+            for start in range(0, len(mailbox_ids), IDS_OF_A_STATEMENT):
+                ids = mailbox_ids[start : start + IDS_OF_A_STATEMENT]
+                query = select(columns.id, columns.password_hash).where(columns.id.in_(ids))
+                found |= {row.id: row.password_hash for row in await connection.execute(query)}
+            return found
+
+        return await self._database.read(transaction)
+
     async def settle_payment(self, context: CallContext, payment_id: str, rule: PaymentRule) -> Payment:
         """Apply a rule to a payment and its mailbox, and return the payment. Raises NotFound."""
 
-        async def transaction(connection: AsyncConnection) -> Payment:
+        async def transaction(connection: AsyncConnection) -> Payment | Unchanged[Payment]:
             query = select(*PAYMENT).where(t.payments.c.id == payment_id)
             row = (await connection.execute(query)).one_or_none()
             if row is None:
@@ -70,7 +88,8 @@ class SqlAdministration(SqlHistory):
                 await connection.execute(updating.values(to_row(settled)))
             if mailbox is not None and changed is not None and changed is not mailbox:
                 await store_mailbox(connection, context.actor, mailbox, with_next_revision(changed))
-            return replace(settled, address=mailbox.email if mailbox else "")
+            described = replace(settled, address=mailbox.email if mailbox else "")
+            return Unchanged(described) if settled is payment and changed is mailbox else described
 
         return await self._database.write(transaction, context)
 
@@ -110,7 +129,7 @@ class SqlAdministration(SqlHistory):
     async def settle_provision(self, context: CallContext, provision_id: str, rule: ProvisionRule) -> Provision:
         """Apply a rule to a provision and its subject, and return the provision. Raises NotFound."""
 
-        async def transaction(connection: AsyncConnection) -> Provision:
+        async def transaction(connection: AsyncConnection) -> Provision | Unchanged[Provision]:
             query = select(*PROVISION).where(t.provisions.c.id == provision_id)
             row = (await connection.execute(query)).one_or_none()
             if row is None:
@@ -127,21 +146,22 @@ class SqlAdministration(SqlHistory):
                 await _store_subject(
                     connection, context.actor, domain, subject, changed, settled.settled_at or settled.requested_at
                 )
-            return described
+            return Unchanged(described) if settled is provision and changed is subject else described
 
         return await self._database.write(transaction, context)
 
     async def change_mailbox(self, context: CallContext, mailbox_id: str, rule: MailboxRule) -> Mailbox:
         """Apply a rule to a mailbox, and return the mailbox. Raises NotFound, also for a purged mailbox."""
 
-        async def transaction(connection: AsyncConnection) -> Mailbox:
+        async def transaction(connection: AsyncConnection) -> Mailbox | Unchanged[Mailbox]:
             mailbox, status = await _lock_mailbox(connection, mailbox_id)
             if mailbox is None:
                 raise NotFound("mailbox", mailbox_id)
             changed = rule(mailbox, status)
-            if changed is not mailbox:
-                changed = with_next_revision(changed)
-                await store_mailbox(connection, context.actor, mailbox, changed)
+            if changed is mailbox:
+                return Unchanged(mailbox)
+            changed = with_next_revision(changed)
+            await store_mailbox(connection, context.actor, mailbox, changed)
             return changed
 
         return await self._database.write(transaction, context)

@@ -7,11 +7,13 @@ from typing import Any
 from sqlalchemy import ColumnElement, bindparam, delete, func, insert, literal, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from postroomd.domain.display_names import folded_name
 from postroomd.domain.events import MailboxEvent
 from postroomd.domain.history import Tombstone, Transition, address_hash
 from postroomd.domain.mailbox_status import MAILBOX_TRANSITIONS
 from postroomd.domain.mailboxes import due_at
 from postroomd.domain.model import Domain, Mailbox, MailboxStatus
+from postroomd.domain.sessions import session_end
 from postroomd.domain.transitions import check_transition
 from postroomd.storage import schema as t
 from postroomd.storage.drivers import driver_of
@@ -19,6 +21,7 @@ from postroomd.storage.sql.payments import insert_payments, store_payment, void_
 from postroomd.storage.sql.provisions import store_provisions, void_mailbox_provisions
 from postroomd.storage.sql.quotas import add_to_quota, move_quota, release_unpaid
 from postroomd.storage.sql.rows import row_filter, to_row
+from postroomd.storage.sql.sessions import request_session_end
 
 
 async def insert_mailboxes(
@@ -26,7 +29,7 @@ async def insert_mailboxes(
 ) -> None:
     """Insert new mailboxes with their transitions, payments and provisions."""
     rows = [
-        to_row(mailbox) | {"password_hash": password_hash, "due_at": due_at(mailbox)}
+        _to_row(mailbox) | {"password_hash": password_hash, "due_at": due_at(mailbox)}
         for mailbox, password_hash in zip(mailboxes, password_hashes, strict=True)
     ]
     await connection.execute(insert(t.mailboxes), rows)
@@ -42,7 +45,7 @@ async def store_mailbox(
 
     The step of the mailbox is scheduled anew, and its count of failures reset. Raises QuotaExceeded.
     """
-    values: dict[str, Any] = to_row(after) | {"due_at": due_at(after), "failures": 0}
+    values: dict[str, Any] = _to_row(after) | {"due_at": due_at(after), "failures": 0}
     if after.status is MailboxStatus.WAITING_DOMAIN:
         # The domain's row is not locked, and may be ready already: since its status was read, or with the worker's
         # step still to come.
@@ -53,6 +56,8 @@ async def store_mailbox(
     await connection.execute(update(t.mailboxes).where(*row_filter(t.mailboxes, after)).values(values))
     await store_payment(connection, before, after)
     await store_provisions(connection, [(before, after)], after.updated_at)
+    if mask := session_end(before, after, new_password=password_hash is not None):
+        await request_session_end(connection, after.organization_id, mask, after.updated_at)
     if after.status is not before.status:
         await _insert_transitions(connection, actor, [(before, after)])
 
@@ -154,6 +159,11 @@ async def purge_mailboxes(
     await connection.execute(insert(t.tombstones), [to_row(_tombstone(mailbox, now)) for mailbox in mailboxes])
     transitions = [to_row(_purge_transition(mailbox, actor, now)) for mailbox in mailboxes]
     await connection.execute(insert(t.transitions), transitions)
+
+
+def _to_row(mailbox: Mailbox) -> dict[str, Any]:
+    """Return the column values of a mailbox, with its display name as searches compare it."""
+    return to_row(mailbox) | {"folded_name": folded_name(mailbox.display_name) or None}
 
 
 async def _insert_transitions(

@@ -8,13 +8,14 @@ from uuid import UUID
 
 from sqlalchemy import Column, ColumnElement, literal, tuple_
 
+from postroomd.domain.audit import AuditEvent
 from postroomd.domain.errors import InvalidArguments, Reason, Violation
 from postroomd.domain.payments import Payment
 from postroomd.domain.provisions import Provision
 from postroomd.domain.queries import Slice
 from postroomd.storage import schema as t
 
-Item = TypeVar("Item", Payment, Provision)
+Item = TypeVar("Item", Payment, Provision, AuditEvent)
 
 
 def slice_of(rows: Sequence[Item], limit: int, position: Callable[[Item], tuple[datetime, str]]) -> Slice[Item]:
@@ -40,9 +41,13 @@ def _decode_cursor(cursor: str) -> tuple[datetime, str]:
         raise InvalidArguments([Violation("page_token", Reason.FORMAT, message)]) from None
 
 
-def after_cursor(cursor: str, instant: Column[Any], row_id: Column[Any]) -> list[ColumnElement[bool]]:
+def after_cursor(
+    cursor: str, instant: Column[Any], row_id: Column[Any], *, descending: bool = False
+) -> list[ColumnElement[bool]]:
     """Return the condition of the rows after a cursor; none at the start of a list. Raises InvalidArguments."""
     if not cursor:
         return []
     last_instant, last_id = _decode_cursor(cursor)
-    return [tuple_(instant, row_id) > tuple_(literal(last_instant, t.Instant), literal(last_id, t.ID))]
+    last = tuple_(literal(last_instant, t.Instant), literal(last_id, t.ID))
+    key = tuple_(instant, row_id)
+    return [key < last if descending else key > last]

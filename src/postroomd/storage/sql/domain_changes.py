@@ -9,11 +9,13 @@ from postroomd.domain.domains import DOMAIN_TRANSITIONS
 from postroomd.domain.events import DomainEvent
 from postroomd.domain.history import DomainTransition, address_hash
 from postroomd.domain.model import Domain, DomainStatus
+from postroomd.domain.sessions import domain_session_end
 from postroomd.domain.transitions import check_transition
 from postroomd.storage import schema as t
 from postroomd.storage.protocols.domains import DomainSecrets
 from postroomd.storage.sql.provisions import store_provisions
 from postroomd.storage.sql.rows import row_filter, to_row
+from postroomd.storage.sql.sessions import request_session_end
 
 
 async def insert_domain(connection: AsyncConnection, actor: str, domain: Domain, secrets: DomainSecrets) -> None:
@@ -51,6 +53,8 @@ async def store_domain(connection: AsyncConnection, actor: str, before: Domain, 
         values |= {"propagating": False}
     await connection.execute(update(t.domains).where(*row_filter(t.domains, after)).values(values))
     await store_provisions(connection, [(before, after)], after.updated_at)
+    if mask := domain_session_end(before, after):
+        await request_session_end(connection, after.organization_id, mask, after.updated_at)
     if after.status is not before.status:
         await _insert_transition(connection, actor, before, after)
 

@@ -12,10 +12,11 @@ same statement if there are too many hits to sort. The matches of such a frequen
 address or name of the tenant from an index.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
-from functools import cache
+from functools import cache, reduce
+from operator import add
 from typing import Any, Generic, TypeVar
 
 from sqlalchemy import (
@@ -29,6 +30,7 @@ from sqlalchemy import (
     and_,
     bindparam,
     func,
+    or_,
     select,
     true,
     tuple_,
@@ -36,11 +38,12 @@ from sqlalchemy import (
 )
 
 from postroomd.domain.context import CallContext
+from postroomd.domain.display_names import folded_name
 from postroomd.domain.queries import AliasQuery, DomainQuery, ForwardingQuery, MailboxQuery, Ordering, Page
 from postroomd.storage import schema as t
 from postroomd.storage.compiled import CompiledRead, Rows, Values
 from postroomd.storage.database import Database
-from postroomd.storage.drivers.base import Driver
+from postroomd.storage.drivers.base import Driver, search_parameter
 from postroomd.storage.sql.rows import columns_of, from_rows
 
 Model = TypeVar("Model")
@@ -74,7 +77,7 @@ class ListSpec:
     """The parts of a list request that determine its SQL. All other parts are bound parameters.
 
     `filters` are the columns that are compared with an id, `status_count` is the number of statuses in the request, and
-    `searched` is the column that is searched, if any.
+    `searched` are the columns that are searched, if any: a row matches if one of them does.
     """
 
     model: type[Any]
@@ -82,7 +85,7 @@ class ListSpec:
     driver: Driver
     filters: tuple[str, ...]
     status_count: int
-    searched: str | None
+    searched: tuple[str, ...]
 
     def conditions(self, source: FromClause) -> Iterator[ColumnElement[bool]]:
         """Yield the conditions of a match, over the table or another source with its columns."""
@@ -90,13 +93,13 @@ class ListSpec:
         if self.status_count:
             yield source.c.status.in_(self._statuses())
         if self.searched:
-            yield self.driver.contains(source.c[self.searched], bindparam("search", type_=t.OCTETS))
+            yield or_(*(self.driver.matches(source.c[column]) for column in self.searched))
 
     def matches(self) -> FromClause:
         """Return all matches, for a sort: read through the index of their status, or a search of the whole tenant."""
         ids = select(self.table.c.id)
         if self.searched:
-            return self.driver.rows_by_id(self.table, ids.where(*self.conditions(self.table)))
+            return self.driver.rows_by_id(self.table, union_all(*(ids.where(*each) for each in self._searches())))
         # One query per status: for an IN over several, SQLite would rather read every row of the organization.
         filters = list(self._id_conditions(self.table))
         queries = [ids.where(*filters, self.table.c.status == status) for status in self._statuses()]
@@ -104,15 +107,29 @@ class ListSpec:
 
     def total(self) -> Select[Any]:
         """Return the query of the number of matches on all pages."""
-        if self.searched or "mailbox_id" in self.filters:  # a mailbox has few of them: count their rows
-            return select(func.count()).select_from(self.table).where(*self.conditions(self.table))
+        matches = select(func.count()).select_from(self.table)
+        if self.searched:
+            found = [matches.where(*each).scalar_subquery() for each in self._searches()]
+            return select(reduce(add, found))
+        if "mailbox_id" in self.filters:  # a mailbox has few of them: count their rows
+            return matches.where(*self.conditions(self.table))
         counts = t.domain_counts if "domain_id" in self.filters else t.project_counts
         total = select(func.coalesce(func.sum(counts.c["count"]), 0)).where(*self.conditions(counts))
         return total if counts is t.domain_counts else total.where(counts.c.list == self.table.name)
 
-    def _id_conditions(self, source: FromClause) -> Iterator[ColumnElement[bool]]:
-        for name in ("organization_id", *self.filters):
-            yield source.c[name] == bindparam(name, type_=t.ID)
+    def _searches(self) -> Iterator[list[ColumnElement[bool]]]:
+        """Yield the conditions of the matches in each searched column: disjoint, so that each is read from an index."""
+        statuses = [self.table.c.status.in_(self._statuses())] if self.status_count else []
+        for number, search in enumerate(self.driver.searches(self.table, self.searched)):
+            # The index of a further column holds the columns of filters, but does not begin with them.
+            ids = self._id_conditions(self.table, indexed=number == 0)
+            yield [*ids, *statuses, *search]
+
+    def _id_conditions(self, source: FromClause, *, indexed: bool = True) -> Iterator[ColumnElement[bool]]:
+        yield source.c.organization_id == bindparam("organization_id", type_=t.ID)
+        for name in self.filters:
+            column = source.c[name]
+            yield (column if indexed else self.driver.without_index(column)) == bindparam(name, type_=t.ID)
 
     def _statuses(self) -> list[BindParameter[str]]:
         return [bindparam(f"status{n}", type_=String) for n in range(self.status_count)]
@@ -143,7 +160,7 @@ def page_statement(spec: ListSpec, ordering: Ordering, start: PageStart, plan: P
         ids = _paginate(matches, table, ordering, start)
     else:
         if plan is Plan.SORT_SEARCH_HITS:
-            hits = spec.driver.search(table, str(spec.searched), t.search_columns(table), MAX_SORTED_ROWS + 1)
+            hits = spec.driver.search(table, spec.searched, t.search_columns(table), MAX_SORTED_ROWS + 1)
         source = hits.rows if hits else spec.matches()
         matches = select(source.c.id, source.c[ordering.field], func.count().over().label("total"))
         matches = matches.where(*spec.conditions(source))
@@ -187,7 +204,7 @@ class ListReader(Generic[Model]):
         self._model = model
         self._table = table
         self._width = len(columns_of(model, table))
-        self._searched = dict(t.SEARCHED).get(table)
+        self._searched = t.searched_columns(table)
 
     async def page(self, context: CallContext, query: Query) -> Page[Model]:
         """Return one page of what the query matches in the caller's scope."""
@@ -201,7 +218,7 @@ class ListReader(Generic[Model]):
             "domain_id": getattr(query, "domain_id", None),
             "mailbox_id": getattr(query, "mailbox_id", None),
         }
-        search = getattr(query, "search", "").lower()
+        searches = _searches(query)
         statuses = _statuses(query)
         spec = ListSpec(
             self._model,
@@ -209,13 +226,13 @@ class ListReader(Generic[Model]):
             self._database.driver,
             tuple(name for name, value in filters.items() if value),
             len(statuses),
-            self._searched if search else None,
+            self._searched if searches else (),
         )
         values = {
             "organization_id": scope.organization_id,
             **filters,
             **{f"status{n}": status for n, status in enumerate(statuses)},
-            **_search_values(scope.organization_id, search),
+            **_search_values(scope.organization_id, searches),
             "limit": query.page_size + 1,  # one more row than the page shows whether there is a next page
             "offset": (query.page - 1) * query.page_size,
         }
@@ -238,7 +255,7 @@ class ListReader(Generic[Model]):
     ) -> Rows:
         """Return the rows of a page, by the plan that is expected to be the fastest."""
         plan = Plan.ORDERED_SCAN
-        if "phrase" in values:
+        if "phrases" in values:
             rows = await self._fetch(page_statement(spec, ordering, start, Plan.SORT_SEARCH_HITS), values, context)
             if rows[0][-1] <= MAX_SORTED_ROWS:
                 return [row for row in rows if row[0] is not None]
@@ -262,13 +279,27 @@ def _statuses(query: Query) -> tuple[str, ...]:
     return query.statuses
 
 
-def _search_values(organization_id: str, search: str) -> dict[str, str]:
-    """Return the bound values of a search: its text and, if that has a trigram, the phrase of FTS5.
+def _searches(query: Query) -> dict[str, str]:
+    """Return the text that each column is searched for; empty for a list without a search."""
+    match query:
+        case DomainQuery(search=str(text)) if text:
+            return {"name": text.lower()}
+        case MailboxQuery(search=str(text)) if text:
+            return {"email": text.lower(), "folded_name": query.folded_search or folded_name(text)}
+        case _:
+            return {}
 
-    The phrase has the terms of migration 0008, which consist of hexadecimal digits: nothing in it is an operator of
-    FTS5, and each of its terms belongs to the organization.
+
+def _search_values(organization_id: str, searches: Mapping[str, str]) -> dict[str, str]:
+    """Return the bound values of a search: its texts and, if all of them have a trigram, the query of FTS5.
+
+    The query has a phrase for each text, of the terms of migration 0008. These consist of hexadecimal digits: nothing
+    in them is an operator of FTS5, and each belongs to the organization.
     """
     organization = organization_id.replace("-", "")
-    trigrams = (search[start : start + TRIGRAM_LENGTH] for start in range(len(search) - TRIGRAM_LENGTH + 1))
-    phrase = " ".join(f"{organization}{trigram.encode().hex()}" for trigram in trigrams)
-    return {"search": search} | ({"phrase": f'"{phrase}"'} if phrase else {})
+    phrases = []
+    for text in dict.fromkeys(searches.values()):
+        trigrams = (text[start : start + TRIGRAM_LENGTH] for start in range(len(text) - TRIGRAM_LENGTH + 1))
+        phrases.append(" ".join(f"{organization}{trigram.encode().hex()}" for trigram in trigrams))
+    values = {search_parameter(column): text for column, text in searches.items()}
+    return values | ({"phrases": " OR ".join(f'"{phrase}"' for phrase in phrases)} if all(phrases) and phrases else {})

@@ -1,20 +1,22 @@
 """Storage of organizations, projects and API keys."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from hmac import compare_digest
 
-from sqlalchemy import bindparam, insert, select, update
+from sqlalchemy import bindparam, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from postroomd.domain.context import CallContext
 from postroomd.domain.errors import NotFound
-from postroomd.domain.tenancy import ApiKey, Organization, Project, Scope
+from postroomd.domain.tenancy import ApiKey, Organization, OrganizationSummary, Project, Scope
 from postroomd.storage import schema as t
 from postroomd.storage.compiled import CompiledRead
 from postroomd.storage.database import Database
+from postroomd.storage.idempotency import Unchanged
 from postroomd.storage.sql.rows import columns_of, from_row, to_row
 
+ORGANIZATION = columns_of(Organization, t.organizations)
 PROJECT = columns_of(Project, t.projects)
 KEY = columns_of(ApiKey, t.api_keys)
 KEY_FIELDS = [column.name for column in KEY]
@@ -52,18 +54,38 @@ class SqlTenancy:
     async def create_organization(self, organization: Organization, first_project: Project) -> None:
         """Store a new organization with its first project."""
 
-        async def transaction(connection: AsyncConnection) -> None:
+        async def transaction(connection: AsyncConnection) -> Organization:
             await connection.execute(insert(t.organizations).values(to_row(organization)))
             await connection.execute(insert(t.projects).values(to_row(first_project)))
+            return organization
 
         await self._database.write(transaction)
+
+    async def list_organizations(self) -> Sequence[OrganizationSummary]:
+        """Return all organizations, oldest first."""
+
+        async def transaction(connection: AsyncConnection) -> list[OrganizationSummary]:
+            counts = [
+                func.count(t.projects.c.id).label("project_count"),
+                func.coalesce(func.sum(t.projects.c.mailbox_count), 0).label("mailbox_count"),
+            ]
+            query = (
+                select(*ORGANIZATION, *counts)
+                .outerjoin(t.projects, t.projects.c.organization_id == t.organizations.c.id)
+                .group_by(t.organizations.c.id)
+                .order_by(t.organizations.c.created_at, t.organizations.c.id)
+            )
+            return [from_row(OrganizationSummary, row) for row in await connection.execute(query)]
+
+        return await self._database.read(transaction)
 
     async def create_project(self, project: Project) -> None:
         """Store a new project. Raises NotFound for its organization."""
 
-        async def transaction(connection: AsyncConnection) -> None:
+        async def transaction(connection: AsyncConnection) -> Project:
             await _require_organization(connection, project.organization_id)
             await connection.execute(insert(t.projects).values(to_row(project)))
+            return project
 
         await self._database.write(transaction)
 
@@ -84,15 +106,29 @@ class SqlTenancy:
 
         return await self._database.read(transaction)
 
+    async def set_mailbox_quota(self, project_id: str, mailbox_quota: int) -> Project:
+        """Set the mailbox quota of a project, also below the number of its mailboxes. Raises NotFound."""
+
+        async def transaction(connection: AsyncConnection) -> Project:
+            this_project = t.projects.c.id == project_id
+            await connection.execute(update(t.projects).where(this_project).values(mailbox_quota=mailbox_quota))
+            row = (await connection.execute(select(*PROJECT).where(this_project))).one_or_none()
+            if row is None:
+                raise NotFound("project", project_id)
+            return from_row(Project, row)
+
+        return await self._database.write(transaction)
+
     async def create_key(self, key: ApiKey, secret_hash: bytes) -> None:
         """Store a new API key. Raises NotFound for its organization, or a project that is not in it."""
 
-        async def transaction(connection: AsyncConnection) -> None:
+        async def transaction(connection: AsyncConnection) -> ApiKey:
             await _require_organization(connection, key.organization_id)
             scope = Scope(organization_id=key.organization_id)
             for project_id in {key.project_id, key.default_project_id} - {None}:
                 await fetch_project(connection, scope, str(project_id))
             await connection.execute(insert(t.api_keys).values(to_row(key) | digest_columns(secret_hash)))
+            return key
 
         await self._database.write(transaction)
 
@@ -110,14 +146,34 @@ class SqlTenancy:
     async def revoke_key(self, access_key: str, now: datetime) -> ApiKey:
         """Revoke an API key, unless it is revoked already, and return it. Raises NotFound."""
 
-        async def transaction(connection: AsyncConnection) -> ApiKey:
+        async def transaction(connection: AsyncConnection) -> ApiKey | Unchanged[ApiKey]:
             this_key = t.api_keys.c.access_key == access_key
             revoking = update(t.api_keys).where(this_key, t.api_keys.c.revoked_at.is_(None)).values(revoked_at=now)
-            await connection.execute(revoking)
+            revoked = (await connection.execute(revoking)).rowcount
             row = (await connection.execute(select(*KEY).where(this_key))).one_or_none()
             if row is None:
                 raise NotFound("api_key", access_key)
-            return from_row(ApiKey, row)
+            key = from_row(ApiKey, row)
+            return key if revoked else Unchanged(key)
+
+        return await self._database.write(transaction)
+
+    async def rotate_key(
+        self, access_key: str, successor: Callable[[ApiKey], ApiKey], secret_hash: bytes, expires_at: datetime
+    ) -> ApiKey:
+        """Store the successor of an API key, and return it; the former key expires at `expires_at`, unless earlier."""
+
+        async def transaction(connection: AsyncConnection) -> ApiKey:
+            this_key = t.api_keys.c.access_key == access_key
+            row = (await connection.execute(select(*KEY).where(this_key).with_for_update())).one_or_none()
+            if row is None:
+                raise NotFound("api_key", access_key)
+            former = from_row(ApiKey, row)
+            key = successor(former)
+            await connection.execute(insert(t.api_keys).values(to_row(key) | digest_columns(secret_hash)))
+            ends = min(former.expires_at or expires_at, expires_at)
+            await connection.execute(update(t.api_keys).where(this_key).values(expires_at=ends))
+            return key
 
         return await self._database.write(transaction)
 

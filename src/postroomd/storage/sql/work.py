@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 
-from sqlalchemy import delete, select, tuple_, update
+from sqlalchemy import Column, ColumnElement, Table, delete, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from postroomd.domain.context import WORKER
@@ -26,9 +26,20 @@ from postroomd.storage.sql.rows import from_row, row_filter, with_next_revision
 class SqlWork(SqlDomainWork):
     """Due work of every tenant. Limits bound one transaction, not the work."""
 
-    async def next_due(self, *, with_provisions: bool = False, history_retention: timedelta | None = None) -> Due:
+    async def next_due(
+        self,
+        *,
+        with_provisions: bool = False,
+        history_retention: timedelta | None = None,
+        audit_retention: timedelta | None = None,
+    ) -> Due:
         """Return the earliest due dates, by one statement that indexes serve."""
-        fetch = partial(fetch_due, with_provisions=with_provisions, history_retention=history_retention)
+        fetch = partial(
+            fetch_due,
+            with_provisions=with_provisions,
+            history_retention=history_retention,
+            audit_retention=audit_retention,
+        )
         return await self._database.read(fetch)
 
     async def lease_mailboxes(
@@ -108,16 +119,36 @@ class SqlWork(SqlDomainWork):
         async def work(connection: AsyncConnection) -> int:
             removed = 0
             for table, since, conditions in t.HISTORY:
-                key = list(table.primary_key)
-                removable = (since <= until, *conditions)
-                rows = (await connection.execute(select(*key).where(*removable).order_by(since).limit(limit))).all()
-                if rows:
-                    selected = tuple_(*key).in_([tuple(row) for row in rows])
-                    await connection.execute(delete(table).where(selected, *removable))
-                removed += len(rows)
+                removed += await _remove_oldest(connection, table, since, conditions, until, limit)
             return removed
 
         return await self._database.write(work, WORKER)
+
+    async def remove_audit_events(self, until: datetime, limit: int) -> int:
+        """Remove up to `limit` audit events that are not younger than an instant. Returns their number."""
+
+        async def work(connection: AsyncConnection) -> int:
+            return await _remove_oldest(connection, t.audit_events, t.audit_events.c.at, (), until, limit)
+
+        return await self._database.write(work, WORKER)
+
+
+async def _remove_oldest(
+    connection: AsyncConnection,
+    table: Table,
+    since: Column[datetime],
+    conditions: Sequence[ColumnElement[bool]],
+    until: datetime,
+    limit: int,
+) -> int:
+    """Remove up to `limit` rows that meet the conditions and are not younger than an instant. Returns their number."""
+    key = list(table.primary_key)
+    removable = (since <= until, *conditions)
+    rows = (await connection.execute(select(*key).where(*removable).order_by(since).limit(limit))).all()
+    if rows:
+        selected = tuple_(*key).in_([tuple(row) for row in rows])
+        await connection.execute(delete(table).where(selected, *removable))
+    return len(rows)
 
 
 async def _fetch_domain_of(connection: AsyncConnection, mailbox: Mailbox) -> Domain:

@@ -304,7 +304,7 @@ class Errors:
         clients = [sdk.with_key(environment) for sdk in both_sdks]
         for client in clients:
             assert (await client.list_mailboxes()).total_count == 0
-        instance.command("keys", "revoke", environment["SCW_ACCESS_KEY"])
+        instance.command("keys", "revoke", "--yes", environment["SCW_ACCESS_KEY"])
         await wait_until(lambda: fails(clients[0].list_mailboxes(), 401))  # the key cache expires after a while
         for client in clients:
             error = await expect_error(client.list_mailboxes(), 401, "denied_authentication")

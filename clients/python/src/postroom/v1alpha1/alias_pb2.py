@@ -26,7 +26,7 @@ from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior_
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dpostroom/v1alpha1/alias.proto\x12\x11postroom.v1alpha1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xdd\x02\n\x05\x41lias\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x13\n\x05\x65mail\x18\x02 \x01(\tB\x04\xe2\x41\x01\x05\x12\x18\n\nmailbox_id\x18\x03 \x01(\tB\x04\xe2\x41\x01\x05\x12\x13\n\x0b\x64\x65scription\x18\x04 \x01(\t\x12\x35\n\x06status\x18\x05 \x01(\x0e\x32\x1f.postroom.v1alpha1.Alias.StatusB\x04\xe2\x41\x01\x03\x12\x34\n\ncreated_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x34\n\nupdated_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x12\n\x04\x65tag\x18\x08 \x01(\tB\x04\xe2\x41\x01\x03\"G\n\x06Status\x12\x12\n\x0eUNKNOWN_STATUS\x10\x00\x12\x10\n\x0cPROVISIONING\x10\x01\x12\x0c\n\x08\x44\x45LETING\x10\x02\x12\t\n\x05READY\x10\x03\"x\n\x12\x43reateAliasRequest\x12\x18\n\nmailbox_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x18\n\nlocal_part\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x1e\n\x0b\x64\x65scription\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01H\x00\x88\x01\x01\x42\x0e\n\x0c_description\"\x87\x03\n\x12ListAliasesRequest\x12\x45\n\x08order_by\x18\x01 \x01(\x0e\x32-.postroom.v1alpha1.ListAliasesRequest.OrderByB\x04\xe2\x41\x01\x01\x12\x12\n\x04page\x18\x02 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x17\n\tpage_size\x18\x03 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\nmailbox_id\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12\x35\n\x06status\x18\x05 \x01(\x0e\x32\x1f.postroom.v1alpha1.Alias.StatusB\x04\xe2\x41\x01\x01\x12\x18\n\nproject_id\x18\x06 \x01(\tB\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x07 \x01(\tB\x04\xe2\x41\x01\x01\"x\n\x07OrderBy\x12\x13\n\x0f\x43REATED_AT_DESC\x10\x00\x12\x12\n\x0e\x43REATED_AT_ASC\x10\x01\x12\x13\n\x0fUPDATED_AT_DESC\x10\x02\x12\x12\n\x0eUPDATED_AT_ASC\x10\x03\x12\r\n\tNAME_DESC\x10\x04\x12\x0c\n\x08NAME_ASC\x10\x05\"n\n\x13ListAliasesResponse\x12\x13\n\x0btotal_count\x18\x01 \x01(\x05\x12)\n\x07\x61liases\x18\x02 \x03(\x0b\x32\x18.postroom.v1alpha1.Alias\x12\x17\n\x0fnext_page_token\x18\x03 \x01(\t\")\n\x0fGetAliasRequest\x12\x16\n\x08\x61lias_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"p\n\x12UpdateAliasRequest\x12\x16\n\x08\x61lias_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x1e\n\x0b\x64\x65scription\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01H\x00\x88\x01\x01\x12\x12\n\x04\x65tag\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x42\x0e\n\x0c_description\"@\n\x12\x44\x65leteAliasRequest\x12\x16\n\x08\x61lias_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x12\n\x04\x65tag\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x42\x9b\x01\n\x15\x63om.postroom.v1alpha1B\nAliasProtoP\x01Z7postroom.internal/go/postroom/v1alpha1;postroomv1alpha1\xaa\x02\x11Postroom.V1Alpha1\xca\x02\x11Postroom\\V1Alpha1\xea\x02\x12Postroom::V1Alpha1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dpostroom/v1alpha1/alias.proto\x12\x11postroom.v1alpha1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xf6\x02\n\x05\x41lias\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x13\n\x05\x65mail\x18\x02 \x01(\tB\x04\xe2\x41\x01\x05\x12\x18\n\nmailbox_id\x18\x03 \x01(\tB\x04\xe2\x41\x01\x05\x12\x13\n\x0b\x64\x65scription\x18\x04 \x01(\t\x12\x35\n\x06status\x18\x05 \x01(\x0e\x32\x1f.postroom.v1alpha1.Alias.StatusB\x04\xe2\x41\x01\x03\x12\x34\n\ncreated_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x34\n\nupdated_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x12\n\x04\x65tag\x18\x08 \x01(\tB\x04\xe2\x41\x01\x03\x12\x17\n\tcatch_all\x18\t \x01(\x08\x42\x04\xe2\x41\x01\x05\"G\n\x06Status\x12\x12\n\x0eUNKNOWN_STATUS\x10\x00\x12\x10\n\x0cPROVISIONING\x10\x01\x12\x0c\n\x08\x44\x45LETING\x10\x02\x12\t\n\x05READY\x10\x03\"\x91\x01\n\x12\x43reateAliasRequest\x12\x18\n\nmailbox_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x18\n\nlocal_part\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1e\n\x0b\x64\x65scription\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01H\x00\x88\x01\x01\x12\x17\n\tcatch_all\x18\x04 \x01(\x08\x42\x04\xe2\x41\x01\x01\x42\x0e\n\x0c_description\"\x87\x03\n\x12ListAliasesRequest\x12\x45\n\x08order_by\x18\x01 \x01(\x0e\x32-.postroom.v1alpha1.ListAliasesRequest.OrderByB\x04\xe2\x41\x01\x01\x12\x12\n\x04page\x18\x02 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x17\n\tpage_size\x18\x03 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\nmailbox_id\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12\x35\n\x06status\x18\x05 \x01(\x0e\x32\x1f.postroom.v1alpha1.Alias.StatusB\x04\xe2\x41\x01\x01\x12\x18\n\nproject_id\x18\x06 \x01(\tB\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x07 \x01(\tB\x04\xe2\x41\x01\x01\"x\n\x07OrderBy\x12\x13\n\x0f\x43REATED_AT_DESC\x10\x00\x12\x12\n\x0e\x43REATED_AT_ASC\x10\x01\x12\x13\n\x0fUPDATED_AT_DESC\x10\x02\x12\x12\n\x0eUPDATED_AT_ASC\x10\x03\x12\r\n\tNAME_DESC\x10\x04\x12\x0c\n\x08NAME_ASC\x10\x05\"n\n\x13ListAliasesResponse\x12\x13\n\x0btotal_count\x18\x01 \x01(\x05\x12)\n\x07\x61liases\x18\x02 \x03(\x0b\x32\x18.postroom.v1alpha1.Alias\x12\x17\n\x0fnext_page_token\x18\x03 \x01(\t\")\n\x0fGetAliasRequest\x12\x16\n\x08\x61lias_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"p\n\x12UpdateAliasRequest\x12\x16\n\x08\x61lias_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x1e\n\x0b\x64\x65scription\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01H\x00\x88\x01\x01\x12\x12\n\x04\x65tag\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x42\x0e\n\x0c_description\"@\n\x12\x44\x65leteAliasRequest\x12\x16\n\x08\x61lias_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x12\n\x04\x65tag\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x42\x9b\x01\n\x15\x63om.postroom.v1alpha1B\nAliasProtoP\x01Z7postroom.internal/go/postroom/v1alpha1;postroomv1alpha1\xaa\x02\x11Postroom.V1Alpha1\xca\x02\x11Postroom\\V1Alpha1\xea\x02\x12Postroom::V1Alpha1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -48,12 +48,16 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ALIAS'].fields_by_name['updated_at']._serialized_options = b'\342A\001\003'
   _globals['_ALIAS'].fields_by_name['etag']._loaded_options = None
   _globals['_ALIAS'].fields_by_name['etag']._serialized_options = b'\342A\001\003'
+  _globals['_ALIAS'].fields_by_name['catch_all']._loaded_options = None
+  _globals['_ALIAS'].fields_by_name['catch_all']._serialized_options = b'\342A\001\005'
   _globals['_CREATEALIASREQUEST'].fields_by_name['mailbox_id']._loaded_options = None
   _globals['_CREATEALIASREQUEST'].fields_by_name['mailbox_id']._serialized_options = b'\342A\001\002'
   _globals['_CREATEALIASREQUEST'].fields_by_name['local_part']._loaded_options = None
-  _globals['_CREATEALIASREQUEST'].fields_by_name['local_part']._serialized_options = b'\342A\001\002'
+  _globals['_CREATEALIASREQUEST'].fields_by_name['local_part']._serialized_options = b'\342A\001\001'
   _globals['_CREATEALIASREQUEST'].fields_by_name['description']._loaded_options = None
   _globals['_CREATEALIASREQUEST'].fields_by_name['description']._serialized_options = b'\342A\001\001'
+  _globals['_CREATEALIASREQUEST'].fields_by_name['catch_all']._loaded_options = None
+  _globals['_CREATEALIASREQUEST'].fields_by_name['catch_all']._serialized_options = b'\342A\001\001'
   _globals['_LISTALIASESREQUEST'].fields_by_name['order_by']._loaded_options = None
   _globals['_LISTALIASESREQUEST'].fields_by_name['order_by']._serialized_options = b'\342A\001\001'
   _globals['_LISTALIASESREQUEST'].fields_by_name['page']._loaded_options = None
@@ -81,21 +85,21 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DELETEALIASREQUEST'].fields_by_name['etag']._loaded_options = None
   _globals['_DELETEALIASREQUEST'].fields_by_name['etag']._serialized_options = b'\342A\001\001'
   _globals['_ALIAS']._serialized_start=119
-  _globals['_ALIAS']._serialized_end=468
-  _globals['_ALIAS_STATUS']._serialized_start=397
-  _globals['_ALIAS_STATUS']._serialized_end=468
-  _globals['_CREATEALIASREQUEST']._serialized_start=470
-  _globals['_CREATEALIASREQUEST']._serialized_end=590
-  _globals['_LISTALIASESREQUEST']._serialized_start=593
-  _globals['_LISTALIASESREQUEST']._serialized_end=984
-  _globals['_LISTALIASESREQUEST_ORDERBY']._serialized_start=864
-  _globals['_LISTALIASESREQUEST_ORDERBY']._serialized_end=984
-  _globals['_LISTALIASESRESPONSE']._serialized_start=986
-  _globals['_LISTALIASESRESPONSE']._serialized_end=1096
-  _globals['_GETALIASREQUEST']._serialized_start=1098
-  _globals['_GETALIASREQUEST']._serialized_end=1139
-  _globals['_UPDATEALIASREQUEST']._serialized_start=1141
-  _globals['_UPDATEALIASREQUEST']._serialized_end=1253
-  _globals['_DELETEALIASREQUEST']._serialized_start=1255
-  _globals['_DELETEALIASREQUEST']._serialized_end=1319
+  _globals['_ALIAS']._serialized_end=493
+  _globals['_ALIAS_STATUS']._serialized_start=422
+  _globals['_ALIAS_STATUS']._serialized_end=493
+  _globals['_CREATEALIASREQUEST']._serialized_start=496
+  _globals['_CREATEALIASREQUEST']._serialized_end=641
+  _globals['_LISTALIASESREQUEST']._serialized_start=644
+  _globals['_LISTALIASESREQUEST']._serialized_end=1035
+  _globals['_LISTALIASESREQUEST_ORDERBY']._serialized_start=915
+  _globals['_LISTALIASESREQUEST_ORDERBY']._serialized_end=1035
+  _globals['_LISTALIASESRESPONSE']._serialized_start=1037
+  _globals['_LISTALIASESRESPONSE']._serialized_end=1147
+  _globals['_GETALIASREQUEST']._serialized_start=1149
+  _globals['_GETALIASREQUEST']._serialized_end=1190
+  _globals['_UPDATEALIASREQUEST']._serialized_start=1192
+  _globals['_UPDATEALIASREQUEST']._serialized_end=1304
+  _globals['_DELETEALIASREQUEST']._serialized_start=1306
+  _globals['_DELETEALIASREQUEST']._serialized_end=1370
 # @@protoc_insertion_point(module_scope)

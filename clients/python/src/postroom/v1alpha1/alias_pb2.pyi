@@ -66,10 +66,11 @@ class Alias(_message.Message):
     CREATED_AT_FIELD_NUMBER: _builtins.int
     UPDATED_AT_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
+    CATCH_ALL_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """A lower-case UUID."""
     email: _builtins.str
-    """The address, `local_part@domain`, in lower case. At most 254 octets (RFC 5321)."""
+    """The address, `local_part@domain`, in lower case. At most 254 octets (RFC 5321). `@domain` for a catch-all."""
     mailbox_id: _builtins.str
     """The mailbox that receives the alias's mail, a UUID."""
     description: _builtins.str
@@ -80,6 +81,8 @@ class Alias(_message.Message):
     """Identifies the current version of the alias; every change of it changes the etag. Sent with an update or a delete,
     it makes that call fail (ABORTED) if the alias has changed in the meantime.
     """
+    catch_all: _builtins.bool
+    """Whether the alias receives the mail to every address of its domain that neither a mailbox nor another alias has."""
     @_builtins.property
     def created_at(self) -> _timestamp_pb2.Timestamp:
         """When the alias was created."""
@@ -99,10 +102,11 @@ class Alias(_message.Message):
         created_at: _timestamp_pb2.Timestamp | None = ...,
         updated_at: _timestamp_pb2.Timestamp | None = ...,
         etag: _builtins.str = ...,
+        catch_all: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "updated_at", b"updated_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "description", b"description", "email", b"email", "etag", b"etag", "id", b"id", "mailbox_id", b"mailbox_id", "status", b"status", "updated_at", b"updated_at"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["catch_all", b"catch_all", "created_at", b"created_at", "description", b"description", "email", b"email", "etag", b"etag", "id", b"id", "mailbox_id", b"mailbox_id", "status", b"status", "updated_at", b"updated_at"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -117,22 +121,30 @@ class CreateAliasRequest(_message.Message):
     MAILBOX_ID_FIELD_NUMBER: _builtins.int
     LOCAL_PART_FIELD_NUMBER: _builtins.int
     DESCRIPTION_FIELD_NUMBER: _builtins.int
+    CATCH_ALL_FIELD_NUMBER: _builtins.int
     mailbox_id: _builtins.str
     """The mailbox that receives the mail, a UUID. It must be READY, LOCKED, WAITING_DOMAIN, WAITING_PAYMENT or CREATING."""
     local_part: _builtins.str
-    """The part before the `@`, by the rules of a mailbox's local part, and unique among mailboxes and aliases."""
+    """The part before the `@`, by the rules of a mailbox's local part, and unique among mailboxes and aliases. Required,
+    except with catch_all, with which it must be empty.
+    """
     description: _builtins.str
     """A free text. At most 128 characters, no control characters."""
+    catch_all: _builtins.bool
+    """Whether the alias is to receive the mail to every address of the domain that neither a mailbox nor another alias
+    has. A domain has at most one such alias: ALREADY_EXISTS for a second one.
+    """
     def __init__(
         self,
         *,
         mailbox_id: _builtins.str = ...,
         local_part: _builtins.str = ...,
         description: _builtins.str | None = ...,
+        catch_all: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_description", b"_description", "description", b"description"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_description", b"_description", "description", b"description", "local_part", b"local_part", "mailbox_id", b"mailbox_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_description", b"_description", "catch_all", b"catch_all", "description", b"description", "local_part", b"local_part", "mailbox_id", b"mailbox_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__description: _TypeAlias = _typing.Literal["description"]  # noqa: Y015
     _WhichOneofArgType__description: _TypeAlias = _typing.Literal["_description", b"_description"]  # noqa: Y015

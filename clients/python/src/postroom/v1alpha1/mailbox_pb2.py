@@ -26,7 +26,7 @@ from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior_
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fpostroom/v1alpha1/mailbox.proto\x12\x11postroom.v1alpha1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xd3\x07\n\x07Mailbox\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x18\n\nproject_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12\x1d\n\x0forganization_id\x18\x03 \x01(\tB\x04\xe2\x41\x01\x03\x12\x17\n\tdomain_id\x18\x04 \x01(\tB\x04\xe2\x41\x01\x05\x12\x13\n\x05\x65mail\x18\x05 \x01(\tB\x04\xe2\x41\x01\x05\x12\x37\n\x06status\x18\x06 \x01(\x0e\x32!.postroom.v1alpha1.Mailbox.StatusB\x04\xe2\x41\x01\x03\x12J\n\x13subscription_period\x18\x07 \x01(\x0e\x32-.postroom.v1alpha1.Mailbox.SubscriptionPeriod\x12H\n\x1esubscription_period_started_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12O\n\x18next_subscription_period\x18\t \x01(\x0e\x32-.postroom.v1alpha1.Mailbox.SubscriptionPeriod\x12L\n\"next_subscription_period_starts_at\x18\n \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x34\n\ncreated_at\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x34\n\nupdated_at\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12?\n\x15\x64\x65letion_scheduled_at\x18\r \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x12\n\x04\x65tag\x18\x0e \x01(\tB\x04\xe2\x41\x01\x03\"\xc1\x01\n\x06Status\x12\x12\n\x0eUNKNOWN_STATUS\x10\x00\x12\x0c\n\x08\x43REATING\x10\x01\x12\x13\n\x0fWAITING_PAYMENT\x10\x02\x12\x12\n\x0eWAITING_DOMAIN\x10\x03\x12\t\n\x05READY\x10\x04\x12\x16\n\x12\x44\x45LETION_SCHEDULED\x10\x05\x12\n\n\x06LOCKED\x10\x06\x12\x0c\n\x08RENEWING\x10\x07\x12\x0c\n\x08\x44\x45LETING\x10\x08\x12\r\n\tRESTORING\x10\t\x12\x12\n\x0ePAYMENT_FAILED\x10\n\"\\\n\x12SubscriptionPeriod\x12\x1f\n\x1bUNKNOWN_SUBSCRIPTION_PERIOD\x10\x00\x12\x0c\n\x08\x43\x41NCELED\x10\x01\x12\x0b\n\x07MONTHLY\x10\x02\x12\n\n\x06YEARLY\x10\x03\"\xae\x02\n\x1b\x42\x61tchCreateMailboxesRequest\x12\x17\n\tdomain_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12Y\n\tmailboxes\x18\x02 \x03(\x0b\x32@.postroom.v1alpha1.BatchCreateMailboxesRequest.MailboxParametersB\x04\xe2\x41\x01\x02\x12P\n\x13subscription_period\x18\x03 \x01(\x0e\x32-.postroom.v1alpha1.Mailbox.SubscriptionPeriodB\x04\xe2\x41\x01\x01\x1aI\n\x11MailboxParameters\x12\x18\n\nlocal_part\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x1a\n\x08password\x18\x02 \x01(\tB\x08\x80\x01\x01\xe2\x41\x02\x02\x04\"M\n\x1c\x42\x61tchCreateMailboxesResponse\x12-\n\tmailboxes\x18\x01 \x03(\x0b\x32\x1a.postroom.v1alpha1.Mailbox\"\xa6\x03\n\x14ListMailboxesRequest\x12G\n\x08order_by\x18\x01 \x01(\x0e\x32/.postroom.v1alpha1.ListMailboxesRequest.OrderByB\x04\xe2\x41\x01\x01\x12\x12\n\x04page\x18\x02 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x17\n\tpage_size\x18\x03 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x17\n\tdomain_id\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12\x39\n\x08statuses\x18\x05 \x03(\x0e\x32!.postroom.v1alpha1.Mailbox.StatusB\x04\xe2\x41\x01\x01\x12\x14\n\x06search\x18\x06 \x01(\tB\x04\xe2\x41\x01\x01\x12\x18\n\nproject_id\x18\x07 \x01(\tB\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x08 \x01(\tB\x04\xe2\x41\x01\x01\"z\n\x07OrderBy\x12\x13\n\x0f\x43REATED_AT_DESC\x10\x00\x12\x12\n\x0e\x43REATED_AT_ASC\x10\x01\x12\x13\n\x0fUPDATED_AT_DESC\x10\x02\x12\x12\n\x0eUPDATED_AT_ASC\x10\x03\x12\x0e\n\nEMAIL_DESC\x10\x04\x12\r\n\tEMAIL_ASC\x10\x05\"t\n\x15ListMailboxesResponse\x12\x13\n\x0btotal_count\x18\x01 \x01(\x05\x12-\n\tmailboxes\x18\x02 \x03(\x0b\x32\x1a.postroom.v1alpha1.Mailbox\x12\x17\n\x0fnext_page_token\x18\x03 \x01(\t\"-\n\x11GetMailboxRequest\x12\x18\n\nmailbox_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"\xcc\x01\n\x14UpdateMailboxRequest\x12\x18\n\nmailbox_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12P\n\x13subscription_period\x18\x02 \x01(\x0e\x32-.postroom.v1alpha1.Mailbox.SubscriptionPeriodB\x04\xe2\x41\x01\x01\x12#\n\x0cnew_password\x18\x03 \x01(\tB\x08\x80\x01\x01\xe2\x41\x02\x01\x04H\x00\x88\x01\x01\x12\x12\n\x04\x65tag\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x42\x0f\n\r_new_password\"D\n\x14\x44\x65leteMailboxRequest\x12\x18\n\nmailbox_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x12\n\x04\x65tag\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\"1\n\x15RestoreMailboxRequest\x12\x18\n\nmailbox_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x42\x9d\x01\n\x15\x63om.postroom.v1alpha1B\x0cMailboxProtoP\x01Z7postroom.internal/go/postroom/v1alpha1;postroomv1alpha1\xaa\x02\x11Postroom.V1Alpha1\xca\x02\x11Postroom\\V1Alpha1\xea\x02\x12Postroom::V1Alpha1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fpostroom/v1alpha1/mailbox.proto\x12\x11postroom.v1alpha1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xd4\x08\n\x07Mailbox\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x18\n\nproject_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12\x1d\n\x0forganization_id\x18\x03 \x01(\tB\x04\xe2\x41\x01\x03\x12\x17\n\tdomain_id\x18\x04 \x01(\tB\x04\xe2\x41\x01\x05\x12\x13\n\x05\x65mail\x18\x05 \x01(\tB\x04\xe2\x41\x01\x05\x12\x37\n\x06status\x18\x06 \x01(\x0e\x32!.postroom.v1alpha1.Mailbox.StatusB\x04\xe2\x41\x01\x03\x12J\n\x13subscription_period\x18\x07 \x01(\x0e\x32-.postroom.v1alpha1.Mailbox.SubscriptionPeriod\x12H\n\x1esubscription_period_started_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12O\n\x18next_subscription_period\x18\t \x01(\x0e\x32-.postroom.v1alpha1.Mailbox.SubscriptionPeriod\x12L\n\"next_subscription_period_starts_at\x18\n \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x34\n\ncreated_at\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x34\n\nupdated_at\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12?\n\x15\x64\x65letion_scheduled_at\x18\r \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x12\n\x04\x65tag\x18\x0e \x01(\tB\x04\xe2\x41\x01\x03\x12\x14\n\x0c\x64isplay_name\x18\x0f \x01(\t\x12\x1b\n\x13storage_quota_bytes\x18\x10 \x01(\x03\x12\x16\n\x0elogin_disabled\x18\x11 \x01(\x08\x12\x18\n\x10sending_disabled\x18\x12 \x01(\x08\x12\x1a\n\x12receiving_disabled\x18\x13 \x01(\x08\"\xc1\x01\n\x06Status\x12\x12\n\x0eUNKNOWN_STATUS\x10\x00\x12\x0c\n\x08\x43REATING\x10\x01\x12\x13\n\x0fWAITING_PAYMENT\x10\x02\x12\x12\n\x0eWAITING_DOMAIN\x10\x03\x12\t\n\x05READY\x10\x04\x12\x16\n\x12\x44\x45LETION_SCHEDULED\x10\x05\x12\n\n\x06LOCKED\x10\x06\x12\x0c\n\x08RENEWING\x10\x07\x12\x0c\n\x08\x44\x45LETING\x10\x08\x12\r\n\tRESTORING\x10\t\x12\x12\n\x0ePAYMENT_FAILED\x10\n\"\\\n\x12SubscriptionPeriod\x12\x1f\n\x1bUNKNOWN_SUBSCRIPTION_PERIOD\x10\x00\x12\x0c\n\x08\x43\x41NCELED\x10\x01\x12\x0b\n\x07MONTHLY\x10\x02\x12\n\n\x06YEARLY\x10\x03\"\xec\x02\n\x1b\x42\x61tchCreateMailboxesRequest\x12\x17\n\tdomain_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12Y\n\tmailboxes\x18\x02 \x03(\x0b\x32@.postroom.v1alpha1.BatchCreateMailboxesRequest.MailboxParametersB\x04\xe2\x41\x01\x02\x12P\n\x13subscription_period\x18\x03 \x01(\x0e\x32-.postroom.v1alpha1.Mailbox.SubscriptionPeriodB\x04\xe2\x41\x01\x01\x1a\x86\x01\n\x11MailboxParameters\x12\x18\n\nlocal_part\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x1a\n\x08password\x18\x02 \x01(\tB\x08\x80\x01\x01\xe2\x41\x02\x01\x04\x12\x1a\n\x0c\x64isplay_name\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1f\n\rpassword_hash\x18\x04 \x01(\tB\x08\x80\x01\x01\xe2\x41\x02\x01\x04\"M\n\x1c\x42\x61tchCreateMailboxesResponse\x12-\n\tmailboxes\x18\x01 \x03(\x0b\x32\x1a.postroom.v1alpha1.Mailbox\"\xa6\x03\n\x14ListMailboxesRequest\x12G\n\x08order_by\x18\x01 \x01(\x0e\x32/.postroom.v1alpha1.ListMailboxesRequest.OrderByB\x04\xe2\x41\x01\x01\x12\x12\n\x04page\x18\x02 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x17\n\tpage_size\x18\x03 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x17\n\tdomain_id\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12\x39\n\x08statuses\x18\x05 \x03(\x0e\x32!.postroom.v1alpha1.Mailbox.StatusB\x04\xe2\x41\x01\x01\x12\x14\n\x06search\x18\x06 \x01(\tB\x04\xe2\x41\x01\x01\x12\x18\n\nproject_id\x18\x07 \x01(\tB\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x08 \x01(\tB\x04\xe2\x41\x01\x01\"z\n\x07OrderBy\x12\x13\n\x0f\x43REATED_AT_DESC\x10\x00\x12\x12\n\x0e\x43REATED_AT_ASC\x10\x01\x12\x13\n\x0fUPDATED_AT_DESC\x10\x02\x12\x12\n\x0eUPDATED_AT_ASC\x10\x03\x12\x0e\n\nEMAIL_DESC\x10\x04\x12\r\n\tEMAIL_ASC\x10\x05\"t\n\x15ListMailboxesResponse\x12\x13\n\x0btotal_count\x18\x01 \x01(\x05\x12-\n\tmailboxes\x18\x02 \x03(\x0b\x32\x1a.postroom.v1alpha1.Mailbox\x12\x17\n\x0fnext_page_token\x18\x03 \x01(\t\"-\n\x11GetMailboxRequest\x12\x18\n\nmailbox_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"\xec\x03\n\x14UpdateMailboxRequest\x12\x18\n\nmailbox_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12P\n\x13subscription_period\x18\x02 \x01(\x0e\x32-.postroom.v1alpha1.Mailbox.SubscriptionPeriodB\x04\xe2\x41\x01\x01\x12#\n\x0cnew_password\x18\x03 \x01(\tB\x08\x80\x01\x01\xe2\x41\x02\x01\x04H\x00\x88\x01\x01\x12\x12\n\x04\x65tag\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1f\n\x0c\x64isplay_name\x18\x05 \x01(\tB\x04\xe2\x41\x01\x01H\x01\x88\x01\x01\x12&\n\x13storage_quota_bytes\x18\x06 \x01(\x03\x42\x04\xe2\x41\x01\x01H\x02\x88\x01\x01\x12!\n\x0elogin_disabled\x18\x07 \x01(\x08\x42\x04\xe2\x41\x01\x01H\x03\x88\x01\x01\x12#\n\x10sending_disabled\x18\x08 \x01(\x08\x42\x04\xe2\x41\x01\x01H\x04\x88\x01\x01\x12%\n\x12receiving_disabled\x18\t \x01(\x08\x42\x04\xe2\x41\x01\x01H\x05\x88\x01\x01\x42\x0f\n\r_new_passwordB\x0f\n\r_display_nameB\x16\n\x14_storage_quota_bytesB\x11\n\x0f_login_disabledB\x13\n\x11_sending_disabledB\x15\n\x13_receiving_disabled\"D\n\x14\x44\x65leteMailboxRequest\x12\x18\n\nmailbox_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x12\n\x04\x65tag\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\"1\n\x15RestoreMailboxRequest\x12\x18\n\nmailbox_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x42\x9d\x01\n\x15\x63om.postroom.v1alpha1B\x0cMailboxProtoP\x01Z7postroom.internal/go/postroom/v1alpha1;postroomv1alpha1\xaa\x02\x11Postroom.V1Alpha1\xca\x02\x11Postroom\\V1Alpha1\xea\x02\x12Postroom::V1Alpha1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -61,7 +61,11 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_BATCHCREATEMAILBOXESREQUEST_MAILBOXPARAMETERS'].fields_by_name['local_part']._loaded_options = None
   _globals['_BATCHCREATEMAILBOXESREQUEST_MAILBOXPARAMETERS'].fields_by_name['local_part']._serialized_options = b'\342A\001\002'
   _globals['_BATCHCREATEMAILBOXESREQUEST_MAILBOXPARAMETERS'].fields_by_name['password']._loaded_options = None
-  _globals['_BATCHCREATEMAILBOXESREQUEST_MAILBOXPARAMETERS'].fields_by_name['password']._serialized_options = b'\200\001\001\342A\002\002\004'
+  _globals['_BATCHCREATEMAILBOXESREQUEST_MAILBOXPARAMETERS'].fields_by_name['password']._serialized_options = b'\200\001\001\342A\002\001\004'
+  _globals['_BATCHCREATEMAILBOXESREQUEST_MAILBOXPARAMETERS'].fields_by_name['display_name']._loaded_options = None
+  _globals['_BATCHCREATEMAILBOXESREQUEST_MAILBOXPARAMETERS'].fields_by_name['display_name']._serialized_options = b'\342A\001\001'
+  _globals['_BATCHCREATEMAILBOXESREQUEST_MAILBOXPARAMETERS'].fields_by_name['password_hash']._loaded_options = None
+  _globals['_BATCHCREATEMAILBOXESREQUEST_MAILBOXPARAMETERS'].fields_by_name['password_hash']._serialized_options = b'\200\001\001\342A\002\001\004'
   _globals['_BATCHCREATEMAILBOXESREQUEST'].fields_by_name['domain_id']._loaded_options = None
   _globals['_BATCHCREATEMAILBOXESREQUEST'].fields_by_name['domain_id']._serialized_options = b'\342A\001\002'
   _globals['_BATCHCREATEMAILBOXESREQUEST'].fields_by_name['mailboxes']._loaded_options = None
@@ -94,6 +98,16 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_UPDATEMAILBOXREQUEST'].fields_by_name['new_password']._serialized_options = b'\200\001\001\342A\002\001\004'
   _globals['_UPDATEMAILBOXREQUEST'].fields_by_name['etag']._loaded_options = None
   _globals['_UPDATEMAILBOXREQUEST'].fields_by_name['etag']._serialized_options = b'\342A\001\001'
+  _globals['_UPDATEMAILBOXREQUEST'].fields_by_name['display_name']._loaded_options = None
+  _globals['_UPDATEMAILBOXREQUEST'].fields_by_name['display_name']._serialized_options = b'\342A\001\001'
+  _globals['_UPDATEMAILBOXREQUEST'].fields_by_name['storage_quota_bytes']._loaded_options = None
+  _globals['_UPDATEMAILBOXREQUEST'].fields_by_name['storage_quota_bytes']._serialized_options = b'\342A\001\001'
+  _globals['_UPDATEMAILBOXREQUEST'].fields_by_name['login_disabled']._loaded_options = None
+  _globals['_UPDATEMAILBOXREQUEST'].fields_by_name['login_disabled']._serialized_options = b'\342A\001\001'
+  _globals['_UPDATEMAILBOXREQUEST'].fields_by_name['sending_disabled']._loaded_options = None
+  _globals['_UPDATEMAILBOXREQUEST'].fields_by_name['sending_disabled']._serialized_options = b'\342A\001\001'
+  _globals['_UPDATEMAILBOXREQUEST'].fields_by_name['receiving_disabled']._loaded_options = None
+  _globals['_UPDATEMAILBOXREQUEST'].fields_by_name['receiving_disabled']._serialized_options = b'\342A\001\001'
   _globals['_DELETEMAILBOXREQUEST'].fields_by_name['mailbox_id']._loaded_options = None
   _globals['_DELETEMAILBOXREQUEST'].fields_by_name['mailbox_id']._serialized_options = b'\342A\001\002'
   _globals['_DELETEMAILBOXREQUEST'].fields_by_name['etag']._loaded_options = None
@@ -101,29 +115,29 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RESTOREMAILBOXREQUEST'].fields_by_name['mailbox_id']._loaded_options = None
   _globals['_RESTOREMAILBOXREQUEST'].fields_by_name['mailbox_id']._serialized_options = b'\342A\001\002'
   _globals['_MAILBOX']._serialized_start=121
-  _globals['_MAILBOX']._serialized_end=1100
-  _globals['_MAILBOX_STATUS']._serialized_start=813
-  _globals['_MAILBOX_STATUS']._serialized_end=1006
-  _globals['_MAILBOX_SUBSCRIPTIONPERIOD']._serialized_start=1008
-  _globals['_MAILBOX_SUBSCRIPTIONPERIOD']._serialized_end=1100
-  _globals['_BATCHCREATEMAILBOXESREQUEST']._serialized_start=1103
-  _globals['_BATCHCREATEMAILBOXESREQUEST']._serialized_end=1405
-  _globals['_BATCHCREATEMAILBOXESREQUEST_MAILBOXPARAMETERS']._serialized_start=1332
-  _globals['_BATCHCREATEMAILBOXESREQUEST_MAILBOXPARAMETERS']._serialized_end=1405
-  _globals['_BATCHCREATEMAILBOXESRESPONSE']._serialized_start=1407
-  _globals['_BATCHCREATEMAILBOXESRESPONSE']._serialized_end=1484
-  _globals['_LISTMAILBOXESREQUEST']._serialized_start=1487
-  _globals['_LISTMAILBOXESREQUEST']._serialized_end=1909
-  _globals['_LISTMAILBOXESREQUEST_ORDERBY']._serialized_start=1787
-  _globals['_LISTMAILBOXESREQUEST_ORDERBY']._serialized_end=1909
-  _globals['_LISTMAILBOXESRESPONSE']._serialized_start=1911
-  _globals['_LISTMAILBOXESRESPONSE']._serialized_end=2027
-  _globals['_GETMAILBOXREQUEST']._serialized_start=2029
-  _globals['_GETMAILBOXREQUEST']._serialized_end=2074
-  _globals['_UPDATEMAILBOXREQUEST']._serialized_start=2077
-  _globals['_UPDATEMAILBOXREQUEST']._serialized_end=2281
-  _globals['_DELETEMAILBOXREQUEST']._serialized_start=2283
-  _globals['_DELETEMAILBOXREQUEST']._serialized_end=2351
-  _globals['_RESTOREMAILBOXREQUEST']._serialized_start=2353
-  _globals['_RESTOREMAILBOXREQUEST']._serialized_end=2402
+  _globals['_MAILBOX']._serialized_end=1229
+  _globals['_MAILBOX_STATUS']._serialized_start=942
+  _globals['_MAILBOX_STATUS']._serialized_end=1135
+  _globals['_MAILBOX_SUBSCRIPTIONPERIOD']._serialized_start=1137
+  _globals['_MAILBOX_SUBSCRIPTIONPERIOD']._serialized_end=1229
+  _globals['_BATCHCREATEMAILBOXESREQUEST']._serialized_start=1232
+  _globals['_BATCHCREATEMAILBOXESREQUEST']._serialized_end=1596
+  _globals['_BATCHCREATEMAILBOXESREQUEST_MAILBOXPARAMETERS']._serialized_start=1462
+  _globals['_BATCHCREATEMAILBOXESREQUEST_MAILBOXPARAMETERS']._serialized_end=1596
+  _globals['_BATCHCREATEMAILBOXESRESPONSE']._serialized_start=1598
+  _globals['_BATCHCREATEMAILBOXESRESPONSE']._serialized_end=1675
+  _globals['_LISTMAILBOXESREQUEST']._serialized_start=1678
+  _globals['_LISTMAILBOXESREQUEST']._serialized_end=2100
+  _globals['_LISTMAILBOXESREQUEST_ORDERBY']._serialized_start=1978
+  _globals['_LISTMAILBOXESREQUEST_ORDERBY']._serialized_end=2100
+  _globals['_LISTMAILBOXESRESPONSE']._serialized_start=2102
+  _globals['_LISTMAILBOXESRESPONSE']._serialized_end=2218
+  _globals['_GETMAILBOXREQUEST']._serialized_start=2220
+  _globals['_GETMAILBOXREQUEST']._serialized_end=2265
+  _globals['_UPDATEMAILBOXREQUEST']._serialized_start=2268
+  _globals['_UPDATEMAILBOXREQUEST']._serialized_end=2760
+  _globals['_DELETEMAILBOXREQUEST']._serialized_start=2762
+  _globals['_DELETEMAILBOXREQUEST']._serialized_end=2830
+  _globals['_RESTOREMAILBOXREQUEST']._serialized_start=2832
+  _globals['_RESTOREMAILBOXREQUEST']._serialized_end=2881
 # @@protoc_insertion_point(module_scope)

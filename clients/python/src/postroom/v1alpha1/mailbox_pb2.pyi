@@ -134,6 +134,11 @@ class Mailbox(_message.Message):
     UPDATED_AT_FIELD_NUMBER: _builtins.int
     DELETION_SCHEDULED_AT_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
+    DISPLAY_NAME_FIELD_NUMBER: _builtins.int
+    STORAGE_QUOTA_BYTES_FIELD_NUMBER: _builtins.int
+    LOGIN_DISABLED_FIELD_NUMBER: _builtins.int
+    SENDING_DISABLED_FIELD_NUMBER: _builtins.int
+    RECEIVING_DISABLED_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """A lower-case UUID."""
     project_id: _builtins.str
@@ -154,6 +159,18 @@ class Mailbox(_message.Message):
     """Identifies the current version of the mailbox; every change of it changes the etag. Sent with an update or a
     delete, it makes that call fail (ABORTED) if the mailbox has changed in the meantime.
     """
+    display_name: _builtins.str
+    """The name of the person or role that uses the mailbox, for people: a free text of at most 128 characters, which is
+    empty by default.
+    """
+    storage_quota_bytes: _builtins.int
+    """The maximum size of the stored mail, in octets: at most 9007199254740991 (2^53 - 1). 0, the default, means no limit."""
+    login_disabled: _builtins.bool
+    """Whether logging in is switched off (IMAP, POP3 and submission), whatever the status is. False by default."""
+    sending_disabled: _builtins.bool
+    """Whether sending mail is switched off, whatever the status is. False by default."""
+    receiving_disabled: _builtins.bool
+    """Whether receiving mail is switched off, whatever the status is. False by default."""
     @_builtins.property
     def subscription_period_started_at(self) -> _timestamp_pb2.Timestamp:
         """When the current period started: with the first payment, if the operator requires payments. Unset before."""
@@ -191,10 +208,15 @@ class Mailbox(_message.Message):
         updated_at: _timestamp_pb2.Timestamp | None = ...,
         deletion_scheduled_at: _timestamp_pb2.Timestamp | None = ...,
         etag: _builtins.str = ...,
+        display_name: _builtins.str = ...,
+        storage_quota_bytes: _builtins.int = ...,
+        login_disabled: _builtins.bool = ...,
+        sending_disabled: _builtins.bool = ...,
+        receiving_disabled: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "deletion_scheduled_at", b"deletion_scheduled_at", "next_subscription_period_starts_at", b"next_subscription_period_starts_at", "subscription_period_started_at", b"subscription_period_started_at", "updated_at", b"updated_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "deletion_scheduled_at", b"deletion_scheduled_at", "domain_id", b"domain_id", "email", b"email", "etag", b"etag", "id", b"id", "next_subscription_period", b"next_subscription_period", "next_subscription_period_starts_at", b"next_subscription_period_starts_at", "organization_id", b"organization_id", "project_id", b"project_id", "status", b"status", "subscription_period", b"subscription_period", "subscription_period_started_at", b"subscription_period_started_at", "updated_at", b"updated_at"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "deletion_scheduled_at", b"deletion_scheduled_at", "display_name", b"display_name", "domain_id", b"domain_id", "email", b"email", "etag", b"etag", "id", b"id", "login_disabled", b"login_disabled", "next_subscription_period", b"next_subscription_period", "next_subscription_period_starts_at", b"next_subscription_period_starts_at", "organization_id", b"organization_id", "project_id", b"project_id", "receiving_disabled", b"receiving_disabled", "sending_disabled", b"sending_disabled", "status", b"status", "storage_quota_bytes", b"storage_quota_bytes", "subscription_period", b"subscription_period", "subscription_period_started_at", b"subscription_period_started_at", "updated_at", b"updated_at"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -214,6 +236,8 @@ class BatchCreateMailboxesRequest(_message.Message):
 
         LOCAL_PART_FIELD_NUMBER: _builtins.int
         PASSWORD_FIELD_NUMBER: _builtins.int
+        DISPLAY_NAME_FIELD_NUMBER: _builtins.int
+        PASSWORD_HASH_FIELD_NUMBER: _builtins.int
         local_part: _builtins.str
         """The part before the `@`: an ASCII dot-atom (RFC 5322, section 3.2.3) of 1 to 64 octets without
         `+`, which is the recipient delimiter, without `%`, `|`, `/` and `*`, and without a leading `-`: they are
@@ -225,17 +249,29 @@ class BatchCreateMailboxesRequest(_message.Message):
         hash), normalized by RFC 8265 (OpaqueString: NFC) when it is set; Dovecot compares bytes, so that a client has to
         log in with NFC, as most do. Neither the address nor its
         local part, nor one repeated character, nor one of the most common passwords. Stored as an Argon2id hash, and
-        never returned.
+        never returned. Required, unless password_hash is set.
+        """
+        display_name: _builtins.str
+        """The name of the person or role that uses the mailbox: a free text of at most 128 characters, no control
+        characters.
+        """
+        password_hash: _builtins.str
+        """Instead of password: the hash that another mail system has of it, with which logging in keeps working. Only for API
+        keys that were created for it: PERMISSION_DENIED otherwise. One of Dovecot's schemes {ARGON2ID} (m at most 65536
+        KiB, t at most 10, p at most 4), {BLF-CRYPT} (cost at most 14), {SHA512-CRYPT}, {SHA256-CRYPT} and {PBKDF2} (at
+        most 1000000 rounds), and {SSHA512}. At most 512 characters. Stored as it is, and never returned.
         """
         def __init__(
             self,
             *,
             local_part: _builtins.str = ...,
             password: _builtins.str = ...,
+            display_name: _builtins.str = ...,
+            password_hash: _builtins.str = ...,
         ) -> None: ...
         _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
         def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["local_part", b"local_part", "password", b"password"]  # noqa: Y015
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["display_name", b"display_name", "local_part", b"local_part", "password", b"password", "password_hash", b"password_hash"]  # noqa: Y015
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -351,7 +387,7 @@ class ListMailboxesRequest(_message.Message):
     domain_id: _builtins.str
     """Only mailboxes of this domain, a UUID."""
     search: _builtins.str
-    """Only mailboxes whose address contains this text, case-insensitively; `%` and `_` match literally.
+    """Only mailboxes whose address or display name contains this text, case-insensitively; `%` and `_` match literally.
     Internationalized labels are found in full, as U-labels or A-labels. At most 320 characters.
     """
     project_id: _builtins.str
@@ -441,7 +477,9 @@ Global___GetMailboxRequest: _TypeAlias = GetMailboxRequest  # noqa: Y015
 
 @_typing.final
 class UpdateMailboxRequest(_message.Message):
-    """Request of UpdateMailbox. With neither field set, nothing changes, updated_at included."""
+    """Request of UpdateMailbox. What is not set stays as it is; with nothing set, nothing changes, updated_at included. While
+    the mailbox is DELETION_SCHEDULED, only subscription_period can be changed: FAILED_PRECONDITION otherwise.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -449,6 +487,11 @@ class UpdateMailboxRequest(_message.Message):
     SUBSCRIPTION_PERIOD_FIELD_NUMBER: _builtins.int
     NEW_PASSWORD_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
+    DISPLAY_NAME_FIELD_NUMBER: _builtins.int
+    STORAGE_QUOTA_BYTES_FIELD_NUMBER: _builtins.int
+    LOGIN_DISABLED_FIELD_NUMBER: _builtins.int
+    SENDING_DISABLED_FIELD_NUMBER: _builtins.int
+    RECEIVING_DISABLED_FIELD_NUMBER: _builtins.int
     mailbox_id: _builtins.str
     """The mailbox, a UUID."""
     subscription_period: Global___Mailbox.SubscriptionPeriod.ValueType
@@ -462,6 +505,16 @@ class UpdateMailboxRequest(_message.Message):
     """The etag that the caller last read, or up to 32 as a list in quotes, such as `"1a", "1b"`. If set and none of them is
     current: ABORTED, and nothing changes.
     """
+    display_name: _builtins.str
+    """Another display name, at most 128 characters, no control characters. If present and empty, it is cleared."""
+    storage_quota_bytes: _builtins.int
+    """Another maximum size of the stored mail, in octets, 0 to 9007199254740991. If present and 0, there is no limit."""
+    login_disabled: _builtins.bool
+    """Whether logging in is switched off."""
+    sending_disabled: _builtins.bool
+    """Whether sending mail is switched off."""
+    receiving_disabled: _builtins.bool
+    """Whether receiving mail is switched off."""
     def __init__(
         self,
         *,
@@ -469,14 +522,40 @@ class UpdateMailboxRequest(_message.Message):
         subscription_period: Global___Mailbox.SubscriptionPeriod.ValueType = ...,
         new_password: _builtins.str | None = ...,
         etag: _builtins.str = ...,
+        display_name: _builtins.str | None = ...,
+        storage_quota_bytes: _builtins.int | None = ...,
+        login_disabled: _builtins.bool | None = ...,
+        sending_disabled: _builtins.bool | None = ...,
+        receiving_disabled: _builtins.bool | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_new_password", b"_new_password", "new_password", b"new_password"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_display_name", b"_display_name", "_login_disabled", b"_login_disabled", "_new_password", b"_new_password", "_receiving_disabled", b"_receiving_disabled", "_sending_disabled", b"_sending_disabled", "_storage_quota_bytes", b"_storage_quota_bytes", "display_name", b"display_name", "login_disabled", b"login_disabled", "new_password", b"new_password", "receiving_disabled", b"receiving_disabled", "sending_disabled", b"sending_disabled", "storage_quota_bytes", b"storage_quota_bytes"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_new_password", b"_new_password", "etag", b"etag", "mailbox_id", b"mailbox_id", "new_password", b"new_password", "subscription_period", b"subscription_period"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_display_name", b"_display_name", "_login_disabled", b"_login_disabled", "_new_password", b"_new_password", "_receiving_disabled", b"_receiving_disabled", "_sending_disabled", b"_sending_disabled", "_storage_quota_bytes", b"_storage_quota_bytes", "display_name", b"display_name", "etag", b"etag", "login_disabled", b"login_disabled", "mailbox_id", b"mailbox_id", "new_password", b"new_password", "receiving_disabled", b"receiving_disabled", "sending_disabled", b"sending_disabled", "storage_quota_bytes", b"storage_quota_bytes", "subscription_period", b"subscription_period"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__display_name: _TypeAlias = _typing.Literal["display_name"]  # noqa: Y015
+    _WhichOneofArgType__display_name: _TypeAlias = _typing.Literal["_display_name", b"_display_name"]  # noqa: Y015
+    _WhichOneofReturnType__login_disabled: _TypeAlias = _typing.Literal["login_disabled"]  # noqa: Y015
+    _WhichOneofArgType__login_disabled: _TypeAlias = _typing.Literal["_login_disabled", b"_login_disabled"]  # noqa: Y015
     _WhichOneofReturnType__new_password: _TypeAlias = _typing.Literal["new_password"]  # noqa: Y015
     _WhichOneofArgType__new_password: _TypeAlias = _typing.Literal["_new_password", b"_new_password"]  # noqa: Y015
+    _WhichOneofReturnType__receiving_disabled: _TypeAlias = _typing.Literal["receiving_disabled"]  # noqa: Y015
+    _WhichOneofArgType__receiving_disabled: _TypeAlias = _typing.Literal["_receiving_disabled", b"_receiving_disabled"]  # noqa: Y015
+    _WhichOneofReturnType__sending_disabled: _TypeAlias = _typing.Literal["sending_disabled"]  # noqa: Y015
+    _WhichOneofArgType__sending_disabled: _TypeAlias = _typing.Literal["_sending_disabled", b"_sending_disabled"]  # noqa: Y015
+    _WhichOneofReturnType__storage_quota_bytes: _TypeAlias = _typing.Literal["storage_quota_bytes"]  # noqa: Y015
+    _WhichOneofArgType__storage_quota_bytes: _TypeAlias = _typing.Literal["_storage_quota_bytes", b"_storage_quota_bytes"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__display_name) -> _WhichOneofReturnType__display_name | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__login_disabled) -> _WhichOneofReturnType__login_disabled | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__new_password) -> _WhichOneofReturnType__new_password | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__receiving_disabled) -> _WhichOneofReturnType__receiving_disabled | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__sending_disabled) -> _WhichOneofReturnType__sending_disabled | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__storage_quota_bytes) -> _WhichOneofReturnType__storage_quota_bytes | None: ...
 
 Global___UpdateMailboxRequest: _TypeAlias = UpdateMailboxRequest  # noqa: Y015
 

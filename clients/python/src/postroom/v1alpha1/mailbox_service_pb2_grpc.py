@@ -219,7 +219,8 @@ class MailboxServiceServicer(object):
         WAITING_DOMAIN.
         ALREADY_EXISTS if addresses are taken (a ResourceInfo each); FAILED_PRECONDITION (precondition) in a
         domain that is DELETING; RESOURCE_EXHAUSTED (quota) beyond the project's mailbox quota. Mailboxes count until they are
-        purged; one that was never paid for, until it is deleted.
+        purged; one that was never paid for, until it is deleted. PERMISSION_DENIED for a password_hash, unless the API key was
+        created for it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -240,8 +241,8 @@ class MailboxServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def UpdateMailbox(self, request, context):
-        """Changes the next subscription period, the password, or both.
-        FAILED_PRECONDITION: (precondition) for a password while DELETION_SCHEDULED; (locked) while LOCKED;
+        """Changes the next subscription period, the password, and settings.
+        FAILED_PRECONDITION: (precondition) for a password or settings while DELETION_SCHEDULED; (locked) while LOCKED;
         (transient state) while DELETING.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -3,6 +3,7 @@
 import grpc
 import warnings
 
+from postroom.admin.v1alpha1 import audit_pb2 as postroom_dot_admin_dot_v1alpha1_dot_audit__pb2
 from postroom.admin.v1alpha1 import domain_pb2 as postroom_dot_admin_dot_v1alpha1_dot_domain__pb2
 from postroom.admin.v1alpha1 import mailbox_pb2 as postroom_dot_admin_dot_v1alpha1_dot_mailbox__pb2
 from postroom.admin.v1alpha1 import payment_pb2 as postroom_dot_admin_dot_v1alpha1_dot_payment__pb2
@@ -92,6 +93,11 @@ class AdminServiceStub(object):
                 '/postroom.admin.v1alpha1.AdminService/GetMailbox',
                 request_serializer=postroom_dot_admin_dot_v1alpha1_dot_mailbox__pb2.GetMailboxRequest.SerializeToString,
                 response_deserializer=postroom_dot_admin_dot_v1alpha1_dot_mailbox__pb2.GetMailboxResponse.FromString,
+                _registered_method=True)
+        self.ListAuditEvents = channel.unary_unary(
+                '/postroom.admin.v1alpha1.AdminService/ListAuditEvents',
+                request_serializer=postroom_dot_admin_dot_v1alpha1_dot_audit__pb2.ListAuditEventsRequest.SerializeToString,
+                response_deserializer=postroom_dot_admin_dot_v1alpha1_dot_audit__pb2.ListAuditEventsResponse.FromString,
                 _registered_method=True)
 
 
@@ -192,6 +198,14 @@ class AdminServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListAuditEvents(self, request, context):
+        """Lists the audit log, newest first and a page at a time: every committed change of tenants and of the operator.
+        Events are removed after the operator's retention, 400 days by default.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AdminServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -249,6 +263,11 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.GetMailbox,
                     request_deserializer=postroom_dot_admin_dot_v1alpha1_dot_mailbox__pb2.GetMailboxRequest.FromString,
                     response_serializer=postroom_dot_admin_dot_v1alpha1_dot_mailbox__pb2.GetMailboxResponse.SerializeToString,
+            ),
+            'ListAuditEvents': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListAuditEvents,
+                    request_deserializer=postroom_dot_admin_dot_v1alpha1_dot_audit__pb2.ListAuditEventsRequest.FromString,
+                    response_serializer=postroom_dot_admin_dot_v1alpha1_dot_audit__pb2.ListAuditEventsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -549,6 +568,33 @@ class AdminService(object):
             '/postroom.admin.v1alpha1.AdminService/GetMailbox',
             postroom_dot_admin_dot_v1alpha1_dot_mailbox__pb2.GetMailboxRequest.SerializeToString,
             postroom_dot_admin_dot_v1alpha1_dot_mailbox__pb2.GetMailboxResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListAuditEvents(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/postroom.admin.v1alpha1.AdminService/ListAuditEvents',
+            postroom_dot_admin_dot_v1alpha1_dot_audit__pb2.ListAuditEventsRequest.SerializeToString,
+            postroom_dot_admin_dot_v1alpha1_dot_audit__pb2.ListAuditEventsResponse.FromString,
             options,
             channel_credentials,
             insecure,

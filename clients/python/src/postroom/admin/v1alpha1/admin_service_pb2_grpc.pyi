@@ -39,6 +39,7 @@ Errors that an RPC names itself:
 
 from collections import abc as _abc
 from grpc import aio as _aio
+from postroom.admin.v1alpha1 import audit_pb2 as _audit_pb2
 from postroom.admin.v1alpha1 import domain_pb2 as _domain_pb2
 from postroom.admin.v1alpha1 import mailbox_pb2 as _mailbox_pb2
 from postroom.admin.v1alpha1 import payment_pb2 as _payment_pb2
@@ -117,6 +118,10 @@ class AdminServiceStub:
     """
     GetMailbox: _grpc.UnaryUnaryMultiCallable[_mailbox_pb2.GetMailboxRequest, _mailbox_pb2.GetMailboxResponse]
     """Returns a mailbox, or its tombstone if it was purged. NOT_FOUND if no mailbox ever had this id."""
+    ListAuditEvents: _grpc.UnaryUnaryMultiCallable[_audit_pb2.ListAuditEventsRequest, _audit_pb2.ListAuditEventsResponse]
+    """Lists the audit log, newest first and a page at a time: every committed change of tenants and of the operator.
+    Events are removed after the operator's retention, 400 days by default.
+    """
 
 @_typing.type_check_only
 class AdminServiceAsyncStub(AdminServiceStub):
@@ -170,6 +175,10 @@ class AdminServiceAsyncStub(AdminServiceStub):
     """
     GetMailbox: _aio.UnaryUnaryMultiCallable[_mailbox_pb2.GetMailboxRequest, _mailbox_pb2.GetMailboxResponse]  # type: ignore[assignment]
     """Returns a mailbox, or its tombstone if it was purged. NOT_FOUND if no mailbox ever had this id."""
+    ListAuditEvents: _aio.UnaryUnaryMultiCallable[_audit_pb2.ListAuditEventsRequest, _audit_pb2.ListAuditEventsResponse]  # type: ignore[assignment]
+    """Lists the audit log, newest first and a page at a time: every committed change of tenants and of the operator.
+    Events are removed after the operator's retention, 400 days by default.
+    """
 
 class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
     """The operator's decisions about the mailboxes of every tenant: payments, provisions and locks."""
@@ -286,5 +295,15 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_mailbox_pb2.GetMailboxResponse, _abc.Awaitable[_mailbox_pb2.GetMailboxResponse]]:
         """Returns a mailbox, or its tombstone if it was purged. NOT_FOUND if no mailbox ever had this id."""
+
+    @_abc_1.abstractmethod
+    def ListAuditEvents(
+        self,
+        request: _audit_pb2.ListAuditEventsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_audit_pb2.ListAuditEventsResponse, _abc.Awaitable[_audit_pb2.ListAuditEventsResponse]]:
+        """Lists the audit log, newest first and a page at a time: every committed change of tenants and of the operator.
+        Events are removed after the operator's retention, 400 days by default.
+        """
 
 def add_AdminServiceServicer_to_server(servicer: AdminServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -1,24 +1,18 @@
-"""`postroom admin-keys` and `postroom history`: keys of the admin service, and transitions of domains and mailboxes."""
+"""`postroom history`: the status transitions of mailboxes and domains, from the database."""
 
-import json
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict
-from datetime import UTC, datetime
-from enum import StrEnum
 from heapq import merge
 from typing import Annotated
 
 import typer
 
 from postroomd.cli.database import with_repository
-from postroomd.cli.options import ExpiresIn, ReadOnly, expiry, with_settings
+from postroomd.cli.options import with_settings
 from postroomd.cli.output import ListFormat, ListOutput, print_rows
 from postroomd.domain.addresses import Address, canonical_local_part
 from postroomd.domain.errors import NotFound
 from postroomd.domain.history import DomainTransition, Transition
-from postroomd.domain.keys import ADMIN_KEY_NAME
-from postroomd.domain.tenancy import AdminKey
-from postroomd.runtime.keys import issue_admin_key
 from postroomd.settings import InvalidSetting, Settings
 from postroomd.storage.protocols.repository import Repository
 
@@ -28,63 +22,6 @@ DOMAIN_HISTORY_COLUMNS = ("domain_id", *HISTORY_COLUMNS[1:])
 
 ListPage = Callable[[str, int, int], Awaitable[Sequence[Transition | DomainTransition]]]
 """A resource's id, a revision and a limit -> the transitions after that revision."""
-
-admin_keys = typer.Typer(
-    name="admin-keys", help="Keys of the admin service.", no_args_is_help=True, rich_markup_mode=None
-)
-
-
-class AdminKeyFormat(StrEnum):
-    """Format of a new admin key."""
-
-    ENV = "env"
-    JSON = "json"
-
-
-@admin_keys.command("create")
-@with_settings("admin-keys create")
-def create_admin_key(
-    *,
-    settings: Settings,
-    name: Annotated[
-        str, typer.Option("--name", metavar="NAME", help="Name of the key, which the history and the log record.")
-    ],
-    read_only: ReadOnly = False,
-    expires_in: ExpiresIn = None,
-    output: Annotated[AdminKeyFormat, typer.Option("--output", help="Output format.")] = AdminKeyFormat.ENV,
-) -> None:
-    """Create an admin key, and print its secret, which is not stored."""
-    if not ADMIN_KEY_NAME.fullmatch(name):
-        raise InvalidSetting("--name: expected 1 to 64 of a-z 0-9 . _ -, with a letter or digit first and last")
-    now = datetime.now(UTC)
-    expires_at = expiry(expires_in, now)
-    secret = with_repository(
-        settings,
-        lambda repository: issue_admin_key(
-            repository.admin_keys, name=name, read_only=read_only, expires_at=expires_at, now=now
-        ),
-    )
-    if output is AdminKeyFormat.JSON:
-        typer.echo(json.dumps({"name": name, "secret": secret}, indent=2))
-    else:
-        typer.echo(f"export POSTROOM_ADMIN_SECRET={secret}")
-
-
-@admin_keys.command("list")
-@with_settings("admin-keys list")
-def list_admin_keys(*, settings: Settings, output: ListOutput = ListFormat.TABLE) -> None:
-    """List admin keys, oldest first, without their secrets."""
-    listed = with_repository(settings, lambda repository: repository.admin_keys.list())
-    print_rows([asdict(key) for key in listed], list(AdminKey.__dataclass_fields__), output)
-
-
-@admin_keys.command("revoke")
-@with_settings("admin-keys revoke")
-def revoke_admin_key(*, settings: Settings, name: Annotated[str, typer.Argument(metavar="NAME")]) -> None:
-    """Revoke an admin key permanently. Its name can't be used again."""
-    now = datetime.now(UTC)
-    with_repository(settings, lambda repository: repository.admin_keys.revoke(name, now))
-    typer.echo(f"{name} is revoked.")
 
 
 @with_settings("history")

@@ -1,0 +1,1 @@
+"""Many resources at once: import, export, and the desired state of a file."""

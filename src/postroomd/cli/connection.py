@@ -1,0 +1,116 @@
+"""Connections of the commands to a running service, as a tenant or as its operator."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from postroomd.cli.errors import CommandFailed
+from postroomd.cli.exit_codes import ExitCode
+from postroomd.net import connectable, is_loopback
+from postroomd.settings import InvalidSetting, Settings, flag, variable
+
+if TYPE_CHECKING:
+    import grpc
+
+    from postroom.admin.v1alpha1.admin_service_pb2_grpc import AdminServiceStub
+    from postroom.client import TLS
+    from postroom.v1alpha1.mailbox_service_pb2_grpc import MailboxServiceStub
+
+TENANT_SECRET = "SCW_SECRET_KEY"  # noqa: S105 - the variable's name
+ADMIN_SECRET = "POSTROOM_ADMIN_SECRET"  # noqa: S105 - likewise
+CONNECT_SECONDS = 10.0
+
+
+def has_tenant_secret() -> bool:
+    """Whether the command can call the service as a tenant."""
+    return bool(os.environ.get(TENANT_SECRET))
+
+
+@contextmanager
+def tenant_service(settings: Settings, *, idempotency_keys: bool = True) -> Iterator["MailboxServiceStub"]:
+    """Connect to the service with the API key of SCW_SECRET_KEY. Raises InvalidSetting and CommandFailed.
+
+    With `idempotency_keys`, every call that changes something has a random one, so that it can be retried.
+    """
+    secret = _secret(TENANT_SECRET, "postroom keys create")
+    with _channel(
+        settings, "grpc_address", settings.grpc_address, secret, idempotency_keys=idempotency_keys
+    ) as channel:
+        from postroom.v1alpha1.mailbox_service_pb2_grpc import MailboxServiceStub
+
+        yield MailboxServiceStub(channel)
+
+
+@contextmanager
+def admin_service(settings: Settings) -> Iterator["AdminServiceStub"]:
+    """Connect to the admin service with the key of POSTROOM_ADMIN_SECRET. Raises InvalidSetting and CommandFailed."""
+    if settings.admin_address is None:
+        raise InvalidSetting(
+            f"{flag('admin_address')}: set it, or {variable('admin_address')}, to the address of the admin service,"
+            " which `postroom serve` and `up` have under the same name"
+        )
+    secret = _secret(ADMIN_SECRET, "postroom admin-keys create")
+    with _channel(settings, "admin_address", settings.admin_address, secret) as channel:
+        from postroom.admin.v1alpha1.admin_service_pb2_grpc import AdminServiceStub
+
+        yield AdminServiceStub(channel)
+
+
+def _secret(name: str, command: str) -> str:
+    secret = os.environ.get(name, "").strip()
+    if not secret:
+        raise CommandFailed(f"{name}: set it to the secret of a key, which `{command}` prints", ExitCode.DENIED)
+    if not secret.isascii() or not secret.isprintable():
+        raise CommandFailed(f"{name}: expected the secret of a key, a UUID", ExitCode.DENIED)
+    return secret
+
+
+@contextmanager
+def _channel(
+    settings: Settings, option: str, listening: str, secret: str, *, idempotency_keys: bool = True
+) -> Iterator["grpc.Channel"]:
+    from postroom.client import channel
+
+    address = connectable(listening)
+    tls = _tls(settings, address)
+    import grpc
+
+    insecure = tls is None
+    with channel(address, secret, tls=tls, insecure=insecure, idempotency_keys=idempotency_keys) as connection:
+        ready = grpc.channel_ready_future(connection)
+        try:
+            ready.result(timeout=CONNECT_SECONDS)
+        except grpc.FutureTimeoutError:
+            ready.cancel()
+            how = "in plain text" if tls is None else "over TLS"
+            raise CommandFailed(
+                f"{flag(option)}: can't connect to {address} {how} within {CONNECT_SECONDS:g} s: check that the service"
+                " runs there, and --grpc-tls-ca",
+                ExitCode.UNAVAILABLE,
+            ) from None
+        yield connection
+
+
+def _tls(settings: Settings, address: str) -> "TLS | None":
+    """Return how to encrypt the connection; None for plain text: on this machine without certificates, or --insecure.
+
+    Other machines are verified by the authorities that gRPC ships, unless --grpc-tls-ca is set.
+    """
+    from postroom.client import TLS
+
+    files = (settings.grpc_tls_ca, settings.grpc_tls_key, settings.grpc_tls_cert)
+    if not any(files):
+        if settings.insecure or is_loopback(address):
+            return None
+        return TLS(server_name=settings.grpc_tls_server_name)
+    try:
+        read = [None if path is None else path.read_bytes() for path in files]
+    except OSError as error:
+        raise InvalidSetting(f"{error.filename}: {error.strerror}") from error
+    return TLS(
+        root_certificates=read[0],
+        private_key=read[1],
+        certificate_chain=read[2],
+        server_name=settings.grpc_tls_server_name,
+    )

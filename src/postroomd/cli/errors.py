@@ -1,0 +1,93 @@
+"""Failures of commands as one line on stderr, and an exit code."""
+
+import re
+import sys
+from typing import TYPE_CHECKING
+
+from typer.exceptions import Abort, TyperException
+
+from postroomd.cli.exit_codes import ExitCode
+from postroomd.runtime.errors import FatalError, operator_message
+from postroomd.settings import InvalidSetting
+
+if TYPE_CHECKING:
+    from postroom.client import ErrorDetails
+
+ARGUMENTS = {
+    "domain_id": "DOMAIN",
+    "mailbox_id": "MAILBOX",
+    "alias_id": "ALIAS",
+    "forwarding_id": "FORWARDING",
+    "payment_id": "PAYMENT_ID",
+    "provision_id": "PROVISION_ID",
+    "name": "NAME",
+    "local_part": "ADDRESS",
+    "email": "DESTINATION",
+    "new_password": "password",
+    "subscription_period": "--period",
+    "order_by": "--order-by",
+    "statuses": "--status",
+    "project_id": "--project-id",
+}
+"""The field of a request -> the argument of the commands that it is made from; others are options of the same name."""
+
+CODES = {
+    "INVALID_ARGUMENT": ExitCode.USAGE,
+    "UNAVAILABLE": ExitCode.UNAVAILABLE,
+    "DEADLINE_EXCEEDED": ExitCode.UNAVAILABLE,
+    "UNAUTHENTICATED": ExitCode.DENIED,
+    "PERMISSION_DENIED": ExitCode.DENIED,
+}
+_ITEM = re.compile(r"\w+\[\d+\]\.")
+
+
+class CommandFailed(FatalError):
+    """A command has failed with an exit code of its own. The text is one line for the operator."""
+
+    def __init__(self, message: str, code: ExitCode = ExitCode.FAILURE) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+def explain(error: BaseException) -> tuple[str, ExitCode] | None:
+    """Return one line about the failure of a command and its exit code; None for a bug, which needs its traceback.
+
+    The line is empty if there is nothing to say.
+    """
+    if isinstance(error, InvalidSetting):
+        return str(error), ExitCode.USAGE
+    if isinstance(error, TyperException):
+        return error.format_message(), ExitCode(error.exit_code)
+    if isinstance(error, CommandFailed):
+        return str(error), error.code
+    if isinstance(error, Abort | KeyboardInterrupt):
+        return "interrupted", ExitCode.INTERRUPTED
+    if isinstance(error, BrokenPipeError):
+        return "", ExitCode.FAILURE  # whoever read the output has seen enough
+    if "grpc" in sys.modules:  # otherwise it is not the error of a call, and the import takes a while
+        import grpc
+
+        if isinstance(error, grpc.RpcError):
+            from postroom.client import decode_error
+
+            return explain_call(decode_error(error))
+    message = operator_message(error)
+    return None if message is None else (message, ExitCode.FAILURE)
+
+
+def explain_call(details: "ErrorDetails") -> tuple[str, ExitCode]:
+    """Return one line about a failed call, which names each invalid argument, and the exit code."""
+    code = CODES.get(details.code.name, ExitCode.FAILURE)
+    if details.violations:
+        return "; ".join(f"{argument(each.field)}: {each.description}" for each in details.violations), code
+    if details.retry_after is not None:
+        return details.message, ExitCode.UNAVAILABLE
+    if details.code.name == "INTERNAL" and details.request_id:
+        return f"{details.message}: the service's log has the cause under request id {details.request_id}", code
+    return details.message or details.code.name.lower(), code
+
+
+def argument(field: str) -> str:
+    """Return the argument of a command that an invalid field of a request was made from."""
+    name = _ITEM.sub("", field)
+    return ARGUMENTS.get(name, name)

@@ -1,0 +1,1 @@
+"""Tests of what operators do, with the commands and tools that the documentation names."""
