@@ -13,7 +13,7 @@ GEN_PROTOC = $(GEN_VENV)/bin/python -m grpc_tools.protoc -I protos
 DESCRIPTORS := dist/postroom.binpb
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-attack test-clients test-web test-deploy check lint types imports proto-lint promise descriptors openapi openapi-check gen gen-check wheels diagram compiled soak fuzz fuzz-openapi chaos attack bench sbom audit lock clean
+.PHONY: help run test test-attack test-clients alerts test-mail test-web test-deploy check lint types imports proto-lint promise descriptors openapi openapi-check gen gen-check wheels diagram compiled soak fuzz fuzz-openapi chaos attack bench sbom audit lock clean
 .DELETE_ON_ERROR:
 
 help:  ## List the targets
@@ -28,8 +28,11 @@ test: $(VENV)/.dev  ## Run every test but those of the other test- targets
 test-attack: $(VENV)/.dev compiled  ## Run samples of `make attack` and `make fuzz` as tests, one after the other
 	$(BIN)/python -m pytest -n 0 tests/attack tests/fuzz
 
-test-clients: $(VENV)/.dev  ## Test with the official Go SDK and the installed wheels; needs Go and PyPI
+test-clients: $(VENV)/.dev  ## Run the examples, the official Go SDK, grpcurl and the wheels; needs Go, Java, Maven, Node, Rust, and their registries
 	$(BIN)/python -m pytest -n 0 tests/clients
+
+test-mail: $(VENV)/.dev  ## Test with Debian's Dovecot and Postfix, on both engines; needs root, and installs them with apt
+	$(BIN)/python -m pytest -n 0 tests/mail
 
 test-web: $(VENV)/.web  ## Test the reference page in Chromium, which apt-get install chromium provides; SCREENSHOT=1 renews docs/reference.png
 	POSTROOM_SCREENSHOT=$(SCREENSHOT) $(BIN)/python -m pytest -n 0 tests/web
@@ -46,6 +49,9 @@ fuzz: $(VENV)/.dev  ## Send mutated requests and calls to a running product: CAS
 fuzz-openapi: $(VENV)/.dev  ## Compare responses with the OpenAPI document: EXAMPLES=1000 of each operation, SEED=1
 	POSTROOM_OPENAPI_EXAMPLES=$(or $(EXAMPLES),1000) POSTROOM_FUZZ_SEED=$(or $(SEED),1) \
 		$(BIN)/python -m pytest -n 0 tests/fuzz/test_openapi.py
+
+alerts:  ## Check and unit-test the alert rules with promtool; installs Debian's package prometheus as root
+	tools/check_alerts.sh
 
 check: lint types imports proto-lint gen-check openapi-check audit  ## Run linters, types, import rules and checks of generated files; report known vulnerabilities
 

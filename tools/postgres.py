@@ -132,6 +132,11 @@ class PostgresServer:
                 raise TimeoutError("PostgreSQL's processes did not end")
             time.sleep(0.01)
 
+    @property
+    def programs(self) -> Path:
+        """The directory of PostgreSQL's programs, such as psql."""
+        return self._bin
+
     def accepts_connections(self) -> bool:
         """Whether the server accepts connections."""
         check = [str(self._bin / "pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(self.port)]

@@ -34,6 +34,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from postroomd.domain.errors import SchemaMismatch
 from postroomd.storage import migrations
 from postroomd.storage.drivers import migration_engine
+from postroomd.storage.mail_views import MAIL_VIEWS
 from postroomd.storage.migrations import HEAD, current_revision, migrate, require_current
 from postroomd.storage.schema import DERIVED_TABLES, HISTORY_INDEXES, SEARCHED, idempotency_keys, metadata, quota_usage
 from tools.postgres import PostgresServer
@@ -170,6 +171,8 @@ def test_the_migrated_schema_equals_the_created_tables_in_every_detail(
     migrated = run(empty, describe)
 
     def created(connection: Connection) -> dict[str, Any]:
+        for view in MAIL_VIEWS:
+            connection.execute(text(f"DROP VIEW {view}"))
         for table in reversed(metadata.sorted_tables):
             if connection.dialect.name == "postgresql":
                 connection.execute(text(f"DROP VIEW IF EXISTS search_{table.name}"))

@@ -21,11 +21,13 @@ from postroomd.cli.bulk.desired import apply, plan
 from postroomd.cli.bulk.transfer import export_mailboxes, import_mailboxes
 from postroomd.cli.clock import clock_commands
 from postroomd.cli.copy import copy
+from postroomd.cli.doctor import doctor
 from postroomd.cli.domains import domains
 from postroomd.cli.errors import explain
 from postroomd.cli.forwardings import forwardings
 from postroomd.cli.history import history
 from postroomd.cli.keys import keys
+from postroomd.cli.mail import mail_config, mail_role
 from postroomd.cli.mailboxes import mailboxes
 from postroomd.cli.options import with_settings
 from postroomd.cli.organizations import organizations, projects
@@ -45,6 +47,7 @@ app = typer.Typer(
 for group in (
     *(domains, mailboxes, aliases, forwardings, payments, provisions),
     *(organizations, projects, keys, admin_keys, clock_commands),
+    *(mail_role, mail_config),
 ):
     app.add_typer(group)
 
@@ -166,6 +169,7 @@ app.command()(plan)
 app.command()(apply)
 app.command()(history)
 app.command()(audit)
+app.command()(doctor)
 
 
 def _run_process(name: str, settings: Settings) -> None:

@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from string import ascii_lowercase, digits
 
 MAX_LOCAL_PART = 64  # octets, RFC 5321, section 4.5.3.1.1
 MAX_ADDRESS = 254  # octets, the limit of a path in RFC 5321, section 4.5.3.1.3, without its angle brackets
@@ -20,6 +21,9 @@ _REFUSED = {
 _SPECIALS = "!#$&'=?^_`{}~-"
 _ATEXT = rf"[A-Za-z0-9{_SPECIALS}]+"
 _DOT_ATOM = re.compile(rf"{_ATEXT}(?:\.{_ATEXT})*")
+
+LOCAL_PART_CHARACTERS = ascii_lowercase + digits + _SPECIALS + "."
+"""Every character of stored local parts."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ connection. No other module asks for the name of an engine.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -32,6 +32,7 @@ from sqlalchemy import (
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlalchemy.schema import CreateIndex
 
+from postroomd.domain.diagnosis import Finding
 from postroomd.domain.tenancy import Scope
 from postroomd.storage.compiled import CompiledReader
 from postroomd.storage.drivers.types import OCTETS
@@ -196,6 +197,10 @@ class Driver(ABC):
             for index in indexes:
                 await connection.execute(CreateIndex(index, if_not_exists=True))
 
+    @abstractmethod
+    def diagnose(self, connection: Connection) -> Sequence[Finding]:
+        """Return the findings on the engine, for the operator. Changes nothing."""
+
     # --- Isolation of tenants ---
 
     @abstractmethod
@@ -218,6 +223,19 @@ class Driver(ABC):
     @abstractmethod
     def hidden_tables(self, connection: Connection, tables: Sequence[str]) -> Sequence[str]:
         """Return the tables of which the database user does not see every row."""
+
+    # --- Mail servers ---
+
+    @abstractmethod
+    def create_reader(self, connection: Connection, name: str, password: str, views: Sequence[str]) -> None:
+        """Create a role, or set its password, that may read these views and nothing else.
+
+        Raises RoleRefused for one that may do more, and for an engine without roles.
+        """
+
+    @abstractmethod
+    def view_definitions(self, connection: Connection, prefix: str) -> Iterable[tuple[str, Sequence[str]]]:
+        """Return the views whose name has a prefix, each with the statements that create it as it is."""
 
     # --- Queries ---
 

@@ -4,7 +4,7 @@ Transactions rely on nothing that outlives them. Compiled reads have connections
 prepared and tenants' statements run as the tenants' role throughout.
 """
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 from functools import partial
@@ -15,8 +15,10 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.schema import CreateIndex
 
+from postroomd.domain.diagnosis import Condition, Finding
 from postroomd.domain.tenancy import Scope
 from postroomd.storage.compiled import CompiledReader, ReadPath
+from postroomd.storage.drivers import postgresql_reader
 from postroomd.storage.drivers.base import (
     POOL_TIMEOUT_SECONDS,
     Driver,
@@ -117,6 +119,15 @@ class PostgresqlDriver(Driver):
         """Create what is missing of role, grants, policies, and of what searches need."""
         repair_isolation(connection, tables, searched)
 
+    def diagnose(self, connection: sa.Connection) -> Sequence[Finding]:
+        """Return the version of the server, and whether it accepts writes."""
+        version = connection.exec_driver_sql("SHOW server_version").scalar_one()
+        if connection.exec_driver_sql("SHOW transaction_read_only").scalar_one() == "on":
+            detail = f"PostgreSQL {version} is read-only, as a standby is"
+            remedy = "let --database-url name the primary"
+            return [Finding(check="server", condition=Condition.ERROR, detail=detail, remedy=remedy)]
+        return [Finding(check="server", condition=Condition.OK, detail=f"PostgreSQL {version}")]
+
     def faults(self, connection: sa.Connection, tables: Sequence[str], searched: Searched) -> Sequence[str]:
         """Return what is missing of role, grants, policies, and of what searches need."""
         return [*inspect_isolation(connection, tables, searched).faults()]
@@ -124,6 +135,14 @@ class PostgresqlDriver(Driver):
     def hidden_tables(self, connection: sa.Connection, tables: Sequence[str]) -> Sequence[str]:
         """Return the tables to which row-level security applies for the database user itself."""
         return inspect_isolation(connection, tables, ()).hidden()
+
+    def create_reader(self, connection: sa.Connection, name: str, password: str, views: Sequence[str]) -> None:
+        """Create the role, or set its password. Raises RoleRefused for one that may do more."""
+        postgresql_reader.create_reader(connection, name, password, views)
+
+    def view_definitions(self, connection: sa.Connection, prefix: str) -> Iterable[tuple[str, Sequence[str]]]:
+        """Return the views with their options, owner and readers."""
+        return postgresql_reader.view_definitions(connection, prefix)
 
     @asynccontextmanager
     async def enlarged_page_cache(self, connection: AsyncConnection) -> AsyncIterator[None]:

@@ -7,7 +7,7 @@ in every other connection. See `sqlite_log` for the rest.
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 from functools import partial
@@ -18,9 +18,12 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.sql.operators import custom_op
 
+from postroomd.domain.diagnosis import Finding
+from postroomd.domain.errors import RoleRefused
 from postroomd.domain.tenancy import Scope
 from postroomd.storage.compiled import CompiledReader, ReadPath
 from postroomd.storage.drivers.base import POOL_TIMEOUT_SECONDS, Driver, Engines, Failure, Fault, Matches
+from postroomd.storage.drivers.sqlite_diagnosis import diagnose_file
 from postroomd.storage.drivers.sqlite_files import SqliteFiles, fault_of
 from postroomd.storage.drivers.sqlite_log import KEPT_LOG_BYTES, WriteAheadLog, always, unless_a_service_runs
 from postroomd.storage.drivers.sqlite_pool import QueueingPool
@@ -96,6 +99,10 @@ class SqliteDriver(Driver):
     async def server_time(self, connection: AsyncConnection) -> datetime | None:
         """Return None: SQLite reads the clock of this process."""
 
+    def diagnose(self, connection: sa.Connection) -> Sequence[Finding]:
+        """Return the version, the journal mode, and the size of the write-ahead log."""
+        return diagnose_file(connection, self.file(connection.engine.url))
+
     def prepare(self, connection: sa.Connection) -> None:
         """Do nothing: a file holds all of its database."""
 
@@ -111,6 +118,15 @@ class SqliteDriver(Driver):
     def hidden_tables(self, connection: sa.Connection, tables: Sequence[str]) -> Sequence[str]:
         """Return nothing: there is no row-level security."""
         return ()
+
+    def create_reader(self, connection: sa.Connection, name: str, password: str, views: Sequence[str]) -> None:
+        """Raise RoleRefused: the modes of the file decide who reads it."""
+        raise RoleRefused("SQLite has no roles: the modes of the file decide who reads it, see docs/mail-server.md")
+
+    def view_definitions(self, connection: sa.Connection, prefix: str) -> Iterable[tuple[str, Sequence[str]]]:
+        """Return the views as they were created."""
+        named = "SELECT name, sql FROM sqlite_master WHERE type = 'view' AND substr(name, 1, ?) = ? ORDER BY name"
+        return [(name, (sql,)) for name, sql in connection.exec_driver_sql(named, (len(prefix), prefix))]
 
     @asynccontextmanager
     async def enlarged_page_cache(self, connection: AsyncConnection) -> AsyncIterator[None]:

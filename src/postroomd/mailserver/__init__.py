@@ -1,0 +1,1 @@
+"""The configuration of Dovecot, Postfix and rspamd that reads Postroom's database by the SQL contract."""

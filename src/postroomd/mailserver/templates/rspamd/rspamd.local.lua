@@ -1,0 +1,21 @@
+-- Written by `postroom mail-config rspamd`, for /etc/rspamd. See docs/mail-server.md.
+--
+-- Postfix lets a mailbox send from its own addresses only (smtpd_sender_login_maps), by the envelope. The From that
+-- people see must be the same address.
+rspamd_config:register_symbol({
+  name = 'POSTROOM_FOREIGN_FROM',
+  type = 'prefilter',
+  callback = function(task)
+    if not task:get_user() then
+      return
+    end
+    local envelope, shown = task:get_from('smtp'), task:get_from('mime')
+    local own = envelope and envelope[1] and envelope[1].addr:lower()
+    if not own or own == '' then
+      return
+    end
+    if not shown or #shown ~= 1 or shown[1].addr:lower() ~= own then
+      task:set_pre_result('reject', '5.7.1 The From address must be the envelope sender')
+    end
+  end,
+})

@@ -1,0 +1,81 @@
+"""A PostgreSQL role that may read a few views and nothing else, and the definitions of views with their privileges."""
+
+import base64
+import hashlib
+import hmac
+import secrets
+from collections.abc import Iterator, Sequence
+
+import sqlalchemy as sa
+
+from postroomd.domain.errors import RoleRefused
+
+SCRAM_ITERATIONS = 4_096  # PostgreSQL's default, scram_iterations
+STATEMENT_TIMEOUT = "10s"
+
+# What a role may do beyond reading the views: its attributes, memberships, and grants in this database.
+_POWERS = sa.text("""
+SELECT r.rolsuper OR r.rolcreaterole OR r.rolcreatedb OR r.rolreplication OR r.rolbypassrls OR r.rolname = current_user
+  OR EXISTS (SELECT FROM pg_auth_members m WHERE m.member = r.oid)
+  OR EXISTS (SELECT FROM pg_class c WHERE c.relowner = r.oid)
+  OR EXISTS (SELECT FROM pg_class c, aclexplode(c.relacl) a
+             WHERE a.grantee = r.oid AND NOT (c.relname = ANY(:views) AND a.privilege_type = 'SELECT'))
+FROM pg_roles r WHERE r.rolname = :name
+""")
+
+_DEFINITIONS = sa.text("""
+SELECT c.relname AS name, pg_get_viewdef(c.oid) AS query, array_to_string(c.reloptions, ', ') AS options,
+  pg_get_userbyid(c.relowner) AS owner,
+  ARRAY(SELECT DISTINCT pg_get_userbyid(a.grantee) FROM aclexplode(c.relacl) a
+        WHERE a.privilege_type = 'SELECT' AND a.grantee NOT IN (0, c.relowner)) AS readers
+FROM pg_class c
+WHERE c.relkind = 'v' AND c.relnamespace = to_regnamespace(current_schema()) AND starts_with(c.relname, :prefix)
+ORDER BY c.relname
+""")
+
+
+def create_reader(connection: sa.Connection, name: str, password: str, views: Sequence[str]) -> None:
+    """Create a role with a password, or set that of an existing one, and grant it the views.
+
+    The server gets a verifier (SCRAM-SHA-256), since statements may be logged. Raises RoleRefused for an existing role
+    that may do more than read the views.
+    """
+    has_powers = connection.execute(_POWERS, {"name": name, "views": [*views]}).scalar()
+    if has_powers:
+        raise RoleRefused(f"the role {name} exists and may do more than read the views: choose another name")
+    quote = connection.dialect.identifier_preparer.quote_identifier
+    role = quote(name)
+    database, schema = connection.execute(sa.text("SELECT current_database(), current_schema()")).one()
+    verb = "CREATE" if has_powers is None else "ALTER"
+    attributes = "LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS"
+    for statement in (
+        f"{verb} ROLE {role} {attributes if verb == 'CREATE' else 'LOGIN'} PASSWORD '{_verifier(password)}'",
+        f"ALTER ROLE {role} IN DATABASE {quote(database)} SET search_path = {quote(schema)}",
+        f"ALTER ROLE {role} SET default_transaction_read_only = on",
+        f"ALTER ROLE {role} SET statement_timeout = '{STATEMENT_TIMEOUT}'",
+        f"GRANT USAGE ON SCHEMA {quote(schema)} TO {role}",
+        *(f"GRANT SELECT ON {quote(view)} TO {role}" for view in views),
+    ):
+        connection.exec_driver_sql(statement)
+
+
+def view_definitions(connection: sa.Connection, prefix: str) -> Iterator[tuple[str, Sequence[str]]]:
+    """Yield the views whose name has a prefix, each with the statements that create it and grant its privileges."""
+    quote = connection.dialect.identifier_preparer.quote_identifier
+    for view in connection.execute(_DEFINITIONS, {"prefix": prefix}):
+        name = quote(view.name)
+        options = f" WITH ({view.options})" if view.options else ""
+        grants = [f"GRANT SELECT ON {name} TO {quote(reader)}" for reader in view.readers]
+        owner = f"ALTER VIEW {name} OWNER TO {quote(view.owner)}"
+        yield name, (f"CREATE VIEW {name}{options} AS {view.query}", owner, *grants)
+
+
+def _verifier(password: str) -> str:
+    """Return the SCRAM-SHA-256 verifier that PostgreSQL stores (RFC 5803), of an ASCII password."""
+    salt = secrets.token_bytes(16)
+    salted = hashlib.pbkdf2_hmac("sha256", password.encode("ascii"), salt, SCRAM_ITERATIONS)
+    client_key = hmac.digest(salted, b"Client Key", "sha256")
+    server_key = hmac.digest(salted, b"Server Key", "sha256")
+    stored = hashlib.sha256(client_key).digest()
+    encoded = [base64.b64encode(each).decode() for each in (salt, stored, server_key)]
+    return f"SCRAM-SHA-256${SCRAM_ITERATIONS}:{encoded[0]}${encoded[1]}:{encoded[2]}"

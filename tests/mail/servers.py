@@ -1,0 +1,310 @@
+"""Dovecot, Postfix and postsrsd as child processes on loopback ports, and an SMTP server of another host."""
+
+import os
+import re
+import shutil
+import signal
+import socket
+import socketserver
+import subprocess
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from io import BufferedIOBase
+from pathlib import Path
+
+from tests.support.waiting import block_until
+from tools.ports import free_port
+
+STOP_SECONDS = 20
+HOSTNAME = "mail.postroom.example"
+MAIL_USER, MAIL_GROUP = "nobody", "nogroup"
+
+DOVECOT_TEST_SETTINGS = """
+# Of this test: ports, directories, and no delays after wrong passwords.
+protocols = imap lmtp
+base_dir = {run}
+state_dir = {run}
+log_path = {log}
+auth_failure_delay = 0
+mail_max_userip_connections = 0
+service anvil {{
+  unix_listener anvil-auth-penalty {{
+    mode = 0
+  }}
+}}
+service imap-login {{
+  inet_listener imap {{
+    address = 127.0.0.1
+    port = {imap}
+  }}
+  inet_listener imaps {{
+    address = 127.0.0.1
+    port = {imaps}
+  }}
+}}
+"""
+
+# Directories, where mail for other hosts goes, and short waits. Clients of the test are not of this host.
+POSTFIX_TEST_SETTINGS = {
+    "data_directory": "{directory}/postfix-data",
+    "maillog_file_prefixes": "{directory}",
+    "maillog_file": "{log}",
+    "relayhost": "[127.0.0.1]:{sink}",
+    "mynetworks": "127.0.0.2/32",
+    "smtp_tls_security_level": "none",
+    "minimal_backoff_time": "1s",
+    "maximal_backoff_time": "2s",
+    "queue_run_delay": "1s",
+    "in_flow_delay": "0",
+    "inet_interfaces": "loopback-only",
+    "inet_protocols": "ipv4",
+}
+
+
+@dataclass(frozen=True)
+class Ports:
+    """The ports of the mail servers, all on 127.0.0.1."""
+
+    imap: int = field(default_factory=free_port)
+    imaps: int = field(default_factory=free_port)
+    smtp: int = field(default_factory=free_port)
+    submission: int = field(default_factory=free_port)
+    submissions: int = field(default_factory=free_port)
+    forward: int = field(default_factory=free_port)
+    srs_forward: int = field(default_factory=free_port)
+    srs_reverse: int = field(default_factory=free_port)
+    doveadm: int = field(default_factory=free_port)
+
+
+@dataclass
+class Process:
+    """A server as a child process in a session of its own."""
+
+    command: Sequence[str]
+    log: Path
+    signal: int = signal.SIGTERM
+    _process: "subprocess.Popen[bytes] | None" = None
+
+    def start(self) -> None:
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                self.command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+            )
+
+    def stop(self) -> None:
+        process, self._process = self._process, None
+        if process is None:
+            return
+        process.send_signal(self.signal)
+        try:
+            process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+    def reload(self) -> None:
+        """Have the server read its configuration, and drop its connections to the database."""
+        assert self._process
+        self._process.send_signal(signal.SIGHUP)
+
+    @property
+    def has_exited(self) -> bool:
+        return self._process is None or self._process.poll() is not None
+
+
+class MailServers:
+    """Dovecot, Postfix and postsrsd with the configuration that `postroom mail-config` has written."""
+
+    def __init__(self, directory: Path, ports: Ports, sink_port: int) -> None:
+        self.directory, self.ports = directory, ports
+        self.dovecot_directory, self.postfix_directory = directory / "dovecot", directory / "postfix"
+        self.mail_directory = directory / "mail"
+        self.queue_directory = directory / "queue"
+        self._sink_port = sink_port
+        self.dovecot_log, self.postfix_log = directory / "dovecot.log", directory / "postfix.log"
+        self.dovecot = Process(
+            ["/usr/sbin/dovecot", "-F", "-c", str(self.dovecot_directory / "dovecot.conf")], self.dovecot_log
+        )
+        self.postfix = Process(
+            ["/usr/lib/postfix/sbin/master", "-s", "-c", str(self.postfix_directory)], directory / "master.log"
+        )
+        self.postsrsd = Process(
+            [
+                *("/usr/sbin/postsrsd", "-4", f"-s{directory}/srs.secret", f"-d{HOSTNAME}"),
+                *(f"-f{ports.srs_forward}", f"-r{ports.srs_reverse}", "-unobody"),
+            ],
+            directory / "postsrsd.log",
+        )
+
+    def prepare(self) -> None:
+        """Add to the configuration what is of this test, and create the directories."""
+        self.mail_directory.mkdir()
+        shutil.chown(self.mail_directory, MAIL_USER, MAIL_GROUP)
+        (self.directory / "srs.secret").write_text("a secret of this test")
+        (self.dovecot_directory / "local.conf").write_text(
+            DOVECOT_TEST_SETTINGS.format(
+                run=self.directory / "dovecot-run",
+                log=self.dovecot_log,
+                imap=self.ports.imap,
+                imaps=self.ports.imaps,
+            )
+        )
+        data = self.directory / "postfix-data"
+        data.mkdir()
+        shutil.chown(data, "postfix", "postfix")
+        main, master = self.postfix_directory / "main.cf", self.postfix_directory / "master.cf"
+        values = {"directory": self.directory, "log": self.postfix_log, "sink": self._sink_port}
+        settings = [f"{name}={value.format(**values)}" for name, value in POSTFIX_TEST_SETTINGS.items()]
+        run(["postconf", "-c", str(self.postfix_directory), "-e", *settings])
+        services = master.read_text()
+        for name in ("smtp", "submissions", "submission"):
+            port = getattr(self.ports, name)
+            services, changed = re.subn(rf"(?m)^{name} +inet", f"127.0.0.1:{port} inet", services)
+            assert changed == 1
+        master.write_text(services)
+        for each in ("dynamicmaps.cf", "dynamicmaps.cf.d"):
+            source = Path("/etc/postfix") / each
+            if source.is_dir():
+                shutil.copytree(source, self.postfix_directory / each)
+            else:
+                shutil.copy(source, self.postfix_directory / each)
+        # Postfix waits for a while if its configuration is new: it may be half written.
+        past = time.time() - 3_600
+        for file in (main, master):
+            set_times(file, past)
+        self.queue_directory.mkdir(exist_ok=True)
+        run(["postfix", "-c", str(self.postfix_directory), "check"])
+
+    def start(self) -> None:
+        for process, port in (
+            (self.postsrsd, self.ports.srs_reverse),
+            (self.dovecot, self.ports.imap),
+            (self.postfix, self.ports.smtp),
+        ):
+            process.start()
+            self._wait_for(process, port)
+        block_until(lambda: (self.queue_directory / "private/dovecot-lmtp").exists())
+
+    def _wait_for(self, process: Process, port: int) -> None:
+        block_until(lambda: process.has_exited or accepts(port))
+        assert not process.has_exited, f"{process.command} has exited:\n{self.logs()}"
+
+    def restart(self) -> None:
+        """Restart Dovecot and Postfix, so that they hold no connection to the database."""
+        for process, port in ((self.dovecot, self.ports.imap), (self.postfix, self.ports.smtp)):
+            process.stop()
+            process.start()
+            self._wait_for(process, port)
+
+    def stop(self) -> None:
+        for process in (self.postfix, self.dovecot, self.postsrsd):
+            process.stop()
+
+    def logs(self) -> str:
+        """Return the end of every log, for the message of a failure."""
+        logs = (self.dovecot_log, self.postfix_log, self.directory / "master.log", self.directory / "postsrsd.log")
+        return "\n".join(
+            f"--- {log.name} ---\n{log.read_text(errors='replace')[-6_000:]}" for log in logs if log.exists()
+        )
+
+    def wait_until_queue_is_empty(self) -> None:
+        """Wait until Postfix has delivered or returned every message."""
+        queues = [self.queue_directory / name for name in ("maildrop", "incoming", "active", "deferred")]
+        block_until(lambda: not any(file.is_file() for queue in queues for file in _files(queue)))
+
+
+def _files(queue: Path) -> Iterator[Path]:
+    with suppress(FileNotFoundError):  # a message has moved on
+        yield from list(queue.rglob("*"))
+
+
+def run(command: Sequence[str]) -> str:
+    """Run a command; returns its output. Raises AssertionError with it if the command fails."""
+    completed = subprocess.run(command, capture_output=True, text=True, check=False, timeout=STOP_SECONDS)
+    output = completed.stdout + completed.stderr
+    assert completed.returncode == 0, f"{command}: {output}"
+    return output
+
+
+def set_times(file: Path, seconds: float) -> None:
+    os.utime(file, (seconds, seconds))
+
+
+def accepts(port: int) -> bool:
+    """Whether something listens on a port."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+# --- Another host -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Received:
+    """A message that another host has received."""
+
+    sender: str
+    recipients: tuple[str, ...]
+    text: str
+
+
+class Sink:
+    """The SMTP server of all other hosts: it accepts every message, and keeps it."""
+
+    def __init__(self) -> None:
+        self.messages: list[Received] = []
+        self._server = socketserver.ThreadingTCPServer(("127.0.0.1", 0), self._handler())
+        self._server.daemon_threads = True
+        self.port: int = self._server.server_address[1]
+
+    def _handler(self) -> type[socketserver.StreamRequestHandler]:
+        messages = self.messages
+
+        class Handler(socketserver.StreamRequestHandler):
+            def handle(self) -> None:
+                self.wfile.write(b"220 another host\r\n")
+                serve(self.rfile, self.wfile, messages)
+
+        return Handler
+
+    @contextmanager
+    def running(self) -> Iterator["Sink"]:
+        thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+        thread.start()
+        yield self
+        self._server.shutdown()
+        self._server.server_close()
+        thread.join()
+
+    def wait_for(self, recipient: str, count: int = 1) -> list[Received]:
+        """Wait for messages to a recipient; returns them."""
+        return block_until(lambda: found if len(found := self.to(recipient)) >= count else None)
+
+    def to(self, recipient: str) -> list[Received]:
+        return [each for each in self.messages if recipient in each.recipients]
+
+
+def serve(reader: BufferedIOBase, writer: BufferedIOBase, messages: list[Received]) -> None:
+    """Serve one SMTP connection."""
+    sender = ""
+    recipients: list[str] = []
+    for line in iter(reader.readline, b""):
+        verb, _, argument = line.decode(errors="replace").strip().partition(" ")
+        address = re.sub(r"^\w+:\s*<([^>]*)>.*$", r"\1", argument)
+        match verb.upper():
+            case "MAIL":
+                sender, recipients = address, []
+            case "RCPT":
+                recipients.append(address)
+            case "DATA":
+                writer.write(b"354 go on\r\n")
+                lines = iter(reader.readline, b".\r\n")
+                text = b"".join(lines).decode(errors="replace")
+                messages.append(Received(sender, tuple(recipients), text))
+            case "QUIT":
+                writer.write(b"221 bye\r\n")
+                return
+        writer.write(b"250 ok\r\n")

@@ -1,0 +1,73 @@
+"""The database under load, and away: lookups stay right, and no mail is refused permanently because of it."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from tests.mail.conftest import World
+from tests.mail.postroom import PASSWORD, Tenant
+from tests.support.waiting import block_until
+
+LOOKUPS = 40
+
+
+def test_lookups_stay_right_while_the_service_writes_at_full_speed(world: World) -> None:
+    tenant = world.postroom.tenant
+    ann = tenant.mailbox(tenant.domain("under-load.com"), "ann")
+    with writing(world) as written:
+        for number in range(LOOKUPS):
+            assert world.mail.login_code(ann["email"]) == ""
+            assert world.mail.login_code(ann["email"], PASSWORD[:-1]) == "AUTHENTICATIONFAILED"
+            assert world.mail.send(ann["email"], f"message {number}")[0] == 250
+            assert world.mail.send("nobody@under-load.com", "hello")[1][:5] == "5.1.1"
+    assert len(written) >= LOOKUPS
+    world.mail.wait_for(ann["email"], f"message {LOOKUPS - 1}")
+    world.servers.wait_until_queue_is_empty()
+    assert len(world.mail.subjects(ann["email"])) == LOOKUPS
+
+
+@contextmanager
+def writing(world: World) -> Iterator[list[int]]:
+    """Write without a pause from two threads: mailboxes, aliases and changes. Yields the statuses of the responses."""
+    stop, written = threading.Event(), list[int]()
+
+    def write(tenant: Tenant, name: str) -> None:
+        domain = tenant.domain(name)
+        number = 0
+        while not stop.is_set():
+            number += 1
+            created = tenant.mailboxes(
+                domain, [{"local_part": f"{each}-{number}", "password": PASSWORD} for each in "ab"]
+            )
+            tenant.alias(created[0], f"alias-{number}")
+            tenant.update(created[0], subscription_period="yearly")
+            tenant.delete(created[1])
+            written.append(number)
+
+    threads = [
+        threading.Thread(target=write, args=(world.postroom.new_tenant(), f"writer-{number}.com"))
+        for number in range(2)
+    ]
+    for thread in threads:
+        thread.start()
+    block_until(lambda: len(written) >= 2)
+    try:
+        yield written
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+
+
+def test_without_the_database_mail_is_deferred_and_a_login_is_unavailable(world: World) -> None:
+    tenant = world.postroom.tenant
+    ann = tenant.mailbox(tenant.domain("unavailable.com"), "ann")
+    with world.database_unavailable():
+        for recipient in (ann["email"], "nobody@unavailable.com", "ann@never-registered.com"):
+            code, text = world.mail.send(recipient, "meanwhile")
+            assert (code, text[:5]) == (451, "4.3.0"), text
+        assert world.mail.login_code(ann["email"]) == "UNAVAILABLE"
+    block_until(lambda: world.mail.login_code(ann["email"]) == "")
+    block_until(lambda: world.mail.send(ann["email"], "afterwards")[0] == 250)
+    world.mail.wait_for(ann["email"], "afterwards")
+    assert world.mail.send("nobody@unavailable.com", "afterwards")[1][:5] == "5.1.1"

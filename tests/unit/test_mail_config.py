@@ -1,0 +1,120 @@
+"""The files of the mail servers: what is in them, and their modes."""
+
+import os
+import stat
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from postroomd.domain.addresses import canonical_local_part
+from postroomd.mailserver.files import FILES, ConfigFile
+from postroomd.mailserver.options import DatabaseAccess, LockedDelivery, MailServer, database_access
+from postroomd.mailserver.writing import FilesExist, write_files
+
+PASSWORD = "p@ss:word/of-the-role"
+SQLITE = database_access("sqlite+aiosqlite:////var/lib/postroom/postroom.db", user="mail", password="")
+POSTGRESQL = database_access(
+    "postgresql+asyncpg://postroom:owner@db.internal:5433/postroom?sslmode=verify-full", user="mail", password=PASSWORD
+)
+SERVER = MailServer(
+    database=SQLITE,
+    hostname="mail.example.org",
+    directory=Path("/etc/dovecot"),
+    tls_cert=Path("/etc/ssl/mail.pem"),
+    tls_key=Path("/etc/ssl/mail.key"),
+)
+
+
+def files(server: str, configured: MailServer) -> dict[str, ConfigFile]:
+    return {file.name: file for file in FILES[server](configured)}
+
+
+@pytest.mark.parametrize("server", FILES)
+@pytest.mark.parametrize("database", [SQLITE, POSTGRESQL], ids=["sqlite", "postgresql"])
+def test_every_variable_is_filled_and_only_secret_files_have_the_password(
+    server: str, database: DatabaseAccess
+) -> None:
+    for file in files(server, replace(SERVER, database=database)).values():
+        assert "{{" not in file.text
+        has_password = any(each in file.text for each in (PASSWORD, "p%40ss", "p@ss"))
+        assert not has_password or file.secret, file.name
+        assert "owner" not in file.text.partition("asyncpg")[2]
+
+
+def test_every_accepted_character_of_a_local_part_can_log_in() -> None:
+    (line,) = [
+        line
+        for line in files("dovecot", SERVER)["dovecot.conf"].text.splitlines()
+        if line.startswith("auth_username_chars")
+    ]
+    allowed = line.partition(" = ")[2]
+    for code in range(33, 127):
+        try:
+            accepted = canonical_local_part(f"x{chr(code)}x")
+        except ValueError:
+            continue
+        assert accepted[1] in allowed, accepted
+    assert "@" in allowed
+
+
+@pytest.mark.parametrize(
+    ("delivery", "code"), [(LockedDelivery.ACCEPT, None), (LockedDelivery.DEFER, "451"), (LockedDelivery.REJECT, "550")]
+)
+def test_mail_for_locked_mailboxes_is_accepted_deferred_or_refused(delivery: LockedDelivery, code: str | None) -> None:
+    text = files("postfix", replace(SERVER, locked_delivery=delivery))["postroom-access.cf"].text
+    assert ("'locked'" in text) == (code is not None)
+    assert code is None or f"WHEN status = 'locked' THEN '{code}" in text
+
+
+def test_aliases_send_on_request_only() -> None:
+    assert "mail_v1_aliases" not in files("postfix", SERVER)["postroom-senders.cf"].text
+    assert "mail_v1_aliases" in files("postfix", replace(SERVER, aliases_may_send=True))["postroom-senders.cf"].text
+
+
+def test_a_milter_that_does_not_respond_defers_mail() -> None:
+    text = files("postfix", replace(SERVER, milter="inet:127.0.0.1:11332"))["main.cf"].text
+    assert "milter_default_action = tempfail" in text
+    assert "\nsmtpd_milters" not in files("postfix", SERVER)["main.cf"].text
+
+
+@pytest.mark.parametrize(
+    ("url", "user", "password", "named"),
+    [
+        ("sqlite+aiosqlite:////var/lib/post room/x.db", "mail", "", "--database-url"),
+        ("sqlite+aiosqlite:////var/lib/$x/x.db", "mail", "", "--database-url"),
+        ("postgresql+asyncpg:///postroom", "mail", PASSWORD, "--database-url"),
+        ("postgresql+asyncpg://u:p@host/na%20me", "mail", PASSWORD, "--database-url"),
+        ("postgresql+asyncpg://u:p@host/name", "mail'; --", PASSWORD, "--name"),
+        ("postgresql+asyncpg://u:p@host/name", "mail", "a 'quoted' password", "password"),
+        ("postgresql+asyncpg://u:p@host/name", "mail", "%n$x", "password"),
+    ],
+)
+def test_what_the_files_cannot_hold_is_refused_by_name(url: str, user: str, password: str, named: str) -> None:
+    with pytest.raises(ValueError, match=named) as caught:
+        database_access(url, user=user, password=password)
+    assert not password or password not in str(caught.value)
+
+
+def test_files_are_written_with_their_modes_whatever_the_umask(tmp_path: Path) -> None:
+    written = [
+        ConfigFile("public", "a"),
+        ConfigFile("secret", "b", secret=True),
+        ConfigFile("program", "c", executable=True),
+    ]
+    for umask in (0o000, 0o077):
+        os.umask(umask)
+        write_files(tmp_path / "new", written, overwrite=True)
+        modes = {file.name: stat.S_IMODE(file.stat().st_mode) for file in (tmp_path / "new").iterdir()}
+        assert modes == {"public": 0o644, "secret": 0o600, "program": 0o755}
+
+
+def test_existing_files_stay_unless_they_may_be_replaced(tmp_path: Path) -> None:
+    (tmp_path / "b").write_text("mine")
+    written = [ConfigFile("a", "new"), ConfigFile("b", "new")]
+    with pytest.raises(FilesExist, match="has b already"):
+        write_files(tmp_path, written, overwrite=False)
+    assert [file.name for file in tmp_path.iterdir()] == ["b"]
+    assert (tmp_path / "b").read_text() == "mine"
+    write_files(tmp_path, written, overwrite=True)
+    assert (tmp_path / "b").read_text() == "new"
