@@ -192,6 +192,7 @@ domains:
                 "5: domains[0].mailboxes[1].storage_quota_bytes: must be 0 to",
                 "6: domains[0].mailboxes[2].local_part: bob@a.example is on line 5 already",
                 "6: domains[0].mailboxes[2].password_hash: set it or password_file, not both",
+                "6: domains[0].mailboxes[2].password_hash: must begin with its scheme",
             ],
         ),
         ("domains:\n  - name: new.example\n    mailboxes: [{local_part: ann}]\n", ["3: password_file: must be set"]),
@@ -251,6 +252,17 @@ domains:
     failed, summary = result.err.splitlines()
     assert failed.startswith("postroom: ~ mailbox ann@fails.example: period monthly -> yearly: mailbox ")
     assert summary == "postroom: 1 changes failed; the others are made"
+
+
+def test_what_a_failed_creation_would_have_is_named(postroom: Commands, tmp_path: Path) -> None:
+    file = write(tmp_path, FULL.replace("Full.example", "never.local"))
+    result = postroom("apply", file)
+    assert result.code == 1
+    domain, *others, summary = result.err.splitlines()
+    assert domain.startswith("postroom: + domain never.local: NAME: ")
+    assert others[0].endswith(": never.local was not created")
+    assert any(line.endswith(": ann@never.local was not created") for line in others)
+    assert summary == "postroom: 8 changes failed; the others are made"
 
 
 def test_an_interrupted_apply_goes_on(postroom: Commands, tmp_path: Path) -> None:

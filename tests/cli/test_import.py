@@ -188,6 +188,34 @@ def test_a_batch_that_conflicts_is_named_and_the_others_are_imported(postroom: C
     assert set(mailboxes_of(postroom, "race.example")) == {f"m{number:02}@race.example" for number in (3, 20, 21)}
 
 
+HASH = "{SHA512-CRYPT}$6$saltsalt$" + "a" * 86
+
+
+def test_hashes_are_imported_by_a_key_that_permits_them(postroom: Commands, tmp_path: Path) -> None:
+    postroom.ready_domain("hashes.example")
+    organization = postroom.environment["SCW_DEFAULT_ORGANIZATION_ID"]
+    key = postroom.rows("keys", "create", "--organization-id", organization, "--password-hashes")
+    header = "domain,local_part,password_hash,aliases"
+    rows = [f"hashes.example,m{number},{HASH},{'a0 @' if number == 0 else ''}" for number in range(250)]
+    file = write(tmp_path / "in.csv", *rows, header=header)
+    result = postroom("mailboxes", "import", file)
+    assert result.code == 1
+    assert result.err.startswith(f"{file}:2: lines 2 to 101 were not imported: ")
+    assert HASH not in result.err
+    with patch.object(calls, "_create", wraps=calls._create) as create:
+        (counts,) = postroom.rows("mailboxes", "import", file, SCW_SECRET_KEY=key["SCW_SECRET_KEY"])
+    assert create.call_count == 3  # batches of 100
+    assert (counts["mailboxes"], counts["aliases"]) == (250, 2)
+    exported = list(csv.DictReader(io.StringIO(postroom("mailboxes", "export", "--with-hashes").out)))
+    imported = [row for row in exported if row["domain"] == "hashes.example"]
+    assert {row["password_hash"] for row in imported} == {HASH}
+    assert {row["aliases"] for row in imported} == {"", "'@ a0"}
+    faulty = write(tmp_path / "bad.csv", "hashes.example,x,secret,", header=header)
+    result = postroom("mailboxes", "import", faulty)
+    assert result.err.startswith(f"{faulty}:2: password_hash: must begin with its scheme")
+    assert "secret" not in result.err
+
+
 def test_an_export_with_hashes_is_private(postroom: Commands, tmp_path: Path) -> None:
     postroom.ready_domain("secret.example")
     postroom.rows("mailboxes", "create", "ann@secret.example", "--password-file=-", stdin=PASSWORD)

@@ -12,6 +12,7 @@ from postroomd.runtime.errors import FatalError
 from postroomd.settings import Settings
 from postroomd.storage.migrations import require_current
 from postroomd.storage.opening import open_repository
+from postroomd.worker.dkim_files import DkimFiles
 from postroomd.worker.doveadm import Doveadm
 from postroomd.worker.loop import run_loop
 from postroomd.worker.probers import Prober, TrustingProber
@@ -45,6 +46,12 @@ async def run(settings: Settings, stop: asyncio.Event, ready: Callable[[], None]
         )
         watch = ClockWatch(clock, repository.clocks, settings.leap_limits(), is_worker=True)
         await watch.start()
+        if settings.dkim_directory is not None:
+            files = DkimFiles(repository.signing_keys, settings.dkim_directory)
+            interval = timedelta(seconds=settings.dkim_interval_seconds)
+            exporting = asyncio.create_task(files.run(stop, interval))
+            cleanups.push_async_callback(asyncio.wait, {exporting})
+            cleanups.callback(exporting.cancel)
         ready()
         await run_loop(worker, stop, clock, timedelta(seconds=settings.worker_interval_seconds), watch)
 

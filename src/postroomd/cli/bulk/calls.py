@@ -41,13 +41,6 @@ class CallFailed(Exception):
         self.details = details
 
 
-def takes_hashes() -> bool:
-    """Whether the contract has hashes in place of passwords."""
-    from postroom.v1alpha1.mailbox_pb2 import BatchCreateMailboxesRequest
-
-    return "password_hash" in BatchCreateMailboxesRequest.MailboxParameters.DESCRIPTOR.fields_by_name
-
-
 def patiently(call: Callable[[], Result]) -> Result:
     """Return the result of a call, which is repeated while the service asks for it. Raises CallFailed."""
     import grpc
@@ -79,10 +72,7 @@ def create_mailboxes(
         domain_id=domain_id,
         mailboxes=[
             pb.BatchCreateMailboxesRequest.MailboxParameters(
-                **{
-                    "local_part": each.local_part,
-                    **({"password_hash": each.password_hash} if each.password_hash else {"password": each.password}),
-                }
+                local_part=each.local_part, password=each.password, password_hash=each.password_hash
             )
             for each in batch
         ],

@@ -10,6 +10,7 @@ from postroomd.domain.addresses import ADDRESS_TOO_LONG, Address, canonical_loca
 from postroomd.domain.destinations import canonical_destination
 from postroomd.domain.domain_names import canonical_domain_name
 from postroomd.domain.errors import InvalidArguments
+from postroomd.domain.password_hashes import canonical_password_hash
 from postroomd.domain.validation import check_password_differs, checking
 from postroomd.settings import InvalidSetting
 
@@ -120,9 +121,14 @@ def _local_part(line: int, column: str, text: str, faults: list[Fault]) -> str:
 def _faults_of_secrets(line: int, values: Mapping[str, str]) -> Iterator[Fault]:
     password, password_hash = values.get("password", ""), values.get("password_hash", "")
     if password and password_hash:
-        yield Fault(line, "password_hash", "set the password or its hash, not both")
+        yield Fault(line, "password_hash", "must not be set together with password: set one of the two")
     if not password and not password_hash:
         yield Fault(line, "password" if "password" in values else "password_hash", "must be set")
+    if password_hash:
+        try:
+            canonical_password_hash(password_hash)
+        except ValueError as error:
+            yield Fault(line, "password_hash", str(error))
 
 
 def _faults_of_password(line: int, values: Mapping[str, str], address: Address | None) -> list[Fault]:

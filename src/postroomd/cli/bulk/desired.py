@@ -99,7 +99,6 @@ def _plan(
     service: "MailboxServiceStub", wanted: "Mapping[str, WantedDomain]", file: Path, *, prune: bool
 ) -> "tuple[Plan, dict[str, str]]":
     """Return the plan, and the ids of the present domains by name. Raises InvalidSetting after printing its faults."""
-    from postroomd.cli.bulk.calls import takes_hashes
     from postroomd.cli.bulk.diff import Step, make_plan
     from postroomd.cli.bulk.document import Fault
     from postroomd.cli.bulk.state import read_state
@@ -116,8 +115,6 @@ def _plan(
     for change in found.changes:
         if change.step is Step.CREATE_MAILBOX and change.wanted is not None:
             found.faults += [Fault(change.wanted.line, *fault) for fault in _faults_of_password(change)]
-            if change.wanted.password_hash and not takes_hashes():
-                found.faults.append(Fault(change.wanted.line, "password_hash", "not supported"))
     _refuse(found.faults, file)
     return found, {name: domain.row["id"] for name, domain in present.items()}
 

@@ -25,6 +25,7 @@ from typing import Any
 from postroomd.domain.addresses import ADDRESS_TOO_LONG, Address, canonical_local_part
 from postroomd.domain.destinations import canonical_destination
 from postroomd.domain.domain_names import canonical_domain_name
+from postroomd.domain.password_hashes import canonical_password_hash
 from postroomd.domain.validation import MAX_DESCRIPTION, MAX_DISPLAY_NAME, MAX_STORAGE_QUOTA, Checker
 from postroomd.settings import InvalidSetting
 
@@ -160,7 +161,7 @@ class _Reader:
             line=line,
             address=address,
             period=period,
-            password_hash=self._text(password_hash, f"{path}.password_hash"),
+            password_hash=self._password_hash(password_hash, f"{path}.password_hash"),
             password_file=self._directory / self._text(file, f"{path}.password_file") if file else None,
             settings=settings,
             aliases=self._aliases(fields["aliases"], f"{path}.aliases", domain_name) if "aliases" in fields else None,
@@ -198,6 +199,14 @@ class _Reader:
         if len(found) > MAX_FORWARDINGS:
             self._refuse(_line(node), path, f"must be at most {MAX_FORWARDINGS}")
         return tuple(found.values())
+
+    def _password_hash(self, node: Any, path: str) -> str:
+        text = self._text(node, path)
+        try:
+            return canonical_password_hash(text) if text else ""
+        except ValueError as error:
+            self._refuse(_line(node), path, str(error))
+            return ""
 
     def _use(self, address: Address, line: int, path: str) -> None:
         first, first_path = self._used.setdefault(str(address), (line, path))

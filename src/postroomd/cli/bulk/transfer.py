@@ -46,14 +46,11 @@ def import_mailboxes(
     forwardings that they lack, so that the same command resumes an interrupted import, and changes nothing the second
     time.
     """
-    from postroomd.cli.bulk.calls import takes_hashes
-    from postroomd.cli.bulk.csv_file import Fault, read_rows
+    from postroomd.cli.bulk.csv_file import read_rows
     from postroomd.cli.bulk.importing import carry_out, compare
     from postroomd.cli.bulk.state import read_state
 
     rows, faults = read_rows(file)
-    if not takes_hashes():
-        faults += [Fault(row.line, "password_hash", "not supported") for row in rows if row.password_hash]
     with tenant_service(settings, idempotency_keys=False) as service:
         names = {row.address.domain_name for row in rows}
         # Aliases also without any in the file: an address of the file may be one.

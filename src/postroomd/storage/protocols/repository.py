@@ -4,10 +4,12 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from postroomd.domain.context import CallContext
+from postroomd.domain.diagnosis import Finding
 from postroomd.storage.protocols.administration import Administration
 from postroomd.storage.protocols.aliases import Aliases
 from postroomd.storage.protocols.audit import AuditLog
 from postroomd.storage.protocols.clocks import Clocks
+from postroomd.storage.protocols.dkim import SigningKeys
 from postroomd.storage.protocols.domains import Domains
 from postroomd.storage.protocols.forwardings import Forwardings
 from postroomd.storage.protocols.mailboxes import Mailboxes
@@ -60,6 +62,10 @@ class Repository(Protocol):
         """The workers' heartbeats, and the operator's acceptances of a clock."""
 
     @property
+    def signing_keys(self) -> SigningKeys:
+        """The private DKIM keys, for the mail server's signer."""
+
+    @property
     def session_ends(self) -> SessionEnds:
         """Sessions on the mail server that have to end."""
 
@@ -77,6 +83,9 @@ class Repository(Protocol):
 
         A database restored from a dump may lack what the dump does not hold. Raises StorageUnavailable.
         """
+
+    async def diagnose(self) -> Sequence[Finding]:
+        """Return the findings on the database and the domains in it, for the operator. Raises StorageUnavailable."""
 
     async def close(self) -> None:
         """Wait for running transactions, then close every connection."""

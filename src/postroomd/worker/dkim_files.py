@@ -1,0 +1,128 @@
+"""The DKIM keys of domains as files, for a signer that reads files, such as rspamd.
+
+The directory holds `NAME.SELECTOR.key` (PEM) for each domain that owns its name, and `selectors.map` with a line
+`NAME SELECTOR` for each. Nothing else in the directory is touched.
+"""
+
+import asyncio
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from pathlib import Path
+
+from postroomd.domain.errors import StorageUnavailable
+from postroomd.observability.logs import get_logger
+from postroomd.observability.metrics import WORKER_FAILURES
+from postroomd.observability.steps import StepKind
+from postroomd.storage.protocols.dkim import SigningKey, SigningKeys
+
+PAGE = 500  # keys of a statement
+MAX_SHARE = 0.05  # of the time that passes may take, so that a million domains do not occupy the worker
+KEY_SUFFIX = ".key"
+SELECTORS = "selectors.map"
+
+log = get_logger()
+
+
+class DkimFiles:
+    """Keeps the files of one directory equal to the keys in the database."""
+
+    def __init__(self, keys: SigningKeys, directory: Path) -> None:
+        self._keys = keys
+        self._directory = directory
+        self._written: dict[str, str] = {}  # the domain whose key a file holds, since it was compared or written
+
+    async def run(self, stop: asyncio.Event, interval: timedelta) -> None:
+        """Update the files once per interval until `stop` is set. A failure is logged, and tried again."""
+        loop = asyncio.get_running_loop()
+        failing = False
+        while not stop.is_set():
+            began = loop.time()
+            try:
+                await self.update()
+                failing = False
+            except (OSError, StorageUnavailable) as error:
+                WORKER_FAILURES.labels(StepKind.DKIM_EXPORT).inc()
+                if not failing:
+                    log.warning("DKIM keys not exported", directory=str(self._directory), reason=_reason(error))
+                failing = True
+            except Exception:
+                WORKER_FAILURES.labels(StepKind.DKIM_EXPORT).inc()
+                log.exception("DKIM keys not exported", directory=str(self._directory))
+            delay = max(interval.total_seconds(), (loop.time() - began) / MAX_SHARE)
+            try:
+                await asyncio.wait_for(stop.wait(), delay)
+            except TimeoutError:
+                continue
+
+    async def update(self) -> int:
+        """Write the files of new keys, then remove those of domains that own their names no more.
+
+        Returns the number of files written and removed. Raises OSError, StorageUnavailable.
+        """
+        selectors: dict[str, str] = {}
+        current: dict[str, str] = {}
+        after, changed = "", 0
+        while True:
+            page = await self._keys.page(after, PAGE)
+            for key in page:
+                selectors[key.name] = key.selector
+                current[_file_name(key)] = key.domain_id
+            new = [key for key in page if self._written.get(_file_name(key)) != key.domain_id]
+            if new:
+                changed += await asyncio.to_thread(self._write, new)
+            if len(page) < PAGE:
+                break
+            after = page[-1].name
+        return changed + await asyncio.to_thread(self._finish, selectors, current)
+
+    def _write(self, keys: Sequence[SigningKey]) -> int:
+        """Write the keys whose files do not hold them yet. Returns the number of files written."""
+        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        written = 0
+        for key in keys:
+            written += replace_file(self._directory / _file_name(key), key.private_pem)
+            self._written[_file_name(key)] = key.domain_id
+        return written
+
+    def _finish(self, selectors: Mapping[str, str], current: Mapping[str, str]) -> int:
+        """Write the map of selectors, and remove the keys that are no longer current."""
+        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        lines = "".join(f"{name} {selector}\n" for name, selector in selectors.items())
+        changed = int(replace_file(self._directory / SELECTORS, lines))
+        for path in self._directory.glob(f"*{KEY_SUFFIX}"):
+            if path.name not in current:
+                path.unlink(missing_ok=True)
+                changed += 1
+        for name in self._written.keys() - {path.name for path in self._directory.glob(f"*{KEY_SUFFIX}")}:
+            del self._written[name]  # removed here or by someone else, who gets it back with the next update
+        return changed
+
+
+def replace_file(path: Path, text: str) -> bool:
+    """Write a file with access for its owner only, at once for its readers, unless it holds the text already."""
+    try:
+        if path.read_text() == text and path.stat().st_mode & 0o777 == 0o600:
+            return False
+    except FileNotFoundError:
+        pass
+    descriptor, temporary = tempfile.mkstemp(prefix=".", suffix=".new", dir=path.parent)  # mode 0600
+    try:
+        with os.fdopen(descriptor, "w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    return True
+
+
+def _file_name(key: SigningKey) -> str:
+    return f"{key.name}.{key.selector}{KEY_SUFFIX}"
+
+
+def _reason(error: Exception) -> str:
+    return (error.strerror or type(error).__name__) if isinstance(error, OSError) else "the database is unavailable"
