@@ -71,7 +71,10 @@ def list_provisions(*, settings: Settings, limit: Limit = 0, output: ListOutput 
         from postroom.admin.v1alpha1.provision_pb2 import ListPendingProvisionsRequest
 
         request = ListPendingProvisionsRequest()
-        listed = to_rows(pages(service.ListPendingProvisions, request, "provisions", PAGE_SIZE, limit))
+        pending = list(pages(service.ListPendingProvisions, request, "provisions", PAGE_SIZE, limit))
+        for provision in pending:
+            provision.ClearField("mailbox_state")  # it has the password's hash, which belongs on no terminal
+        listed = to_rows(pending)
     print_rows(listed, PROVISION_COLUMNS, output)
 
 
