@@ -254,6 +254,17 @@ domains:
     assert summary == "postroom: 1 changes failed; the others are made"
 
 
+def test_what_a_failed_creation_would_have_is_named(postroom: Commands, tmp_path: Path) -> None:
+    file = write(tmp_path, FULL.replace("Full.example", "never.local"))
+    result = postroom("apply", file)
+    assert result.code == 1
+    domain, *others, summary = result.err.splitlines()
+    assert domain.startswith("postroom: + domain never.local: NAME: ")
+    assert others[0].endswith(": never.local was not created")
+    assert any(line.endswith(": ann@never.local was not created") for line in others)
+    assert summary == "postroom: 8 changes failed; the others are made"
+
+
 def test_an_interrupted_apply_goes_on(postroom: Commands, tmp_path: Path) -> None:
     file = write(tmp_path, FULL.replace("Full", "Halted"))
     with patch.object(applying, "create_alias", side_effect=KeyboardInterrupt):

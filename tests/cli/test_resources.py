@@ -186,6 +186,11 @@ def test_a_list_is_read_page_by_page_up_to_its_limit(
     assert postroom.rows("forwardings", "list", "--mailbox=ann@example.org", "--limit=3") == listed[:3]
 
 
+def test_an_empty_list_has_the_same_header(postroom: Commands, domain: str) -> None:
+    (header,) = postroom("mailboxes", "search", "nobody", "--output=csv").lines
+    assert postroom("mailboxes", "search", "ann@", "--output=csv").lines[0] == header
+
+
 def test_a_row_has_the_fields_of_the_rest_api(postroom: Commands, domain: str) -> None:
     url = postroom.environment["SCW_API_URL"] + "/mailbox/v1alpha1/mailboxes?search=ann@"
     headers = {"X-Auth-Token": postroom.environment["SCW_SECRET_KEY"]}

@@ -22,9 +22,10 @@ SERVICE = "/postroom.v1alpha1.MailboxService/"
 
 @dataclass
 class Recorder(grpc.GenericRpcHandler):
-    """Records the metadata of every call. The first `failures` calls fail as UNAVAILABLE."""
+    """Records the metadata of every call. The first `failures` calls fail with `code`."""
 
     failures: int = 0
+    code: grpc.StatusCode = grpc.StatusCode.UNAVAILABLE
     calls: list[tuple[str, dict[str, str]]] = field(default_factory=list)
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> "grpc.RpcMethodHandler[Any, Any]":
@@ -33,7 +34,7 @@ class Recorder(grpc.GenericRpcHandler):
         def perform(request: bytes, context: grpc.ServicerContext) -> bytes:
             self.calls.append((method, {item[0]: str(item[1]) for item in context.invocation_metadata()}))
             if len(self.calls) <= self.failures:
-                context.abort(grpc.StatusCode.UNAVAILABLE, "restarting")
+                context.abort(self.code, "restarting")
             return Domain(name="example.org").SerializeToString() if method.startswith(SERVICE) else b""
 
         return grpc.unary_unary_rpc_method_handler(perform)
@@ -108,6 +109,13 @@ def test_retries_carry_the_same_idempotency_key(recorder: Recorder, target: str)
         assert create(MailboxServiceStub(connection)).name == "example.org"
     assert len(recorder.keys) == 5
     assert len(set(recorder.keys)) == 1
+
+
+def test_calls_that_the_service_cancels_are_repeated(recorder: Recorder, target: str) -> None:
+    recorder.failures, recorder.code = 2, grpc.StatusCode.CANCELLED
+    with channel(target, "secret", insecure=True, options=[quick_retries()]) as connection:
+        assert create(MailboxServiceStub(connection)).name == "example.org"
+    assert len(recorder.keys) == 3
 
 
 def test_a_call_fails_after_five_attempts(recorder: Recorder, target: str) -> None:

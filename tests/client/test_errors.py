@@ -69,7 +69,13 @@ async def test_every_kind_of_detail_is_decoded(service: Service) -> None:
     )
     assert exceeded.reason == "QUOTAS_EXCEEDED"
     assert exceeded.metadata["quota"] == "1"
-    assert [violation.subject for violation in exceeded.quotas] == [f"project/{tenant.project_id}"]
+    (quota,) = exceeded.quotas
+    assert (quota.subject, quota.metric, quota.value) == (f"project/{tenant.project_id}", "mailboxes", 1)
+
+    parameters = [Item(local_part=f"{'x' * 50} {number}", password="short") for number in range(100)]
+    batch = BatchCreateMailboxesRequest(domain_id=domain.id, mailboxes=parameters)
+    truncated = await failure(service, tenant, "BatchCreateMailboxes", batch)
+    assert truncated.omitted_count == 200 - (len(truncated.violations) - 1) > 0
 
 
 async def test_an_error_without_details_has_code_and_message() -> None:

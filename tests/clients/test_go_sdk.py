@@ -14,6 +14,7 @@ import grpc
 import pytest
 
 from postroom.admin.v1alpha1 import admin_service_pb2_grpc, mailbox_pb2
+from tests.clients.toolchains import build_environment
 from tests.e2e.sdk.instances import launch, ready_address
 from tests.e2e.support import Up, clean_environment, database_url, run, start, terminate
 from tools.ports import free_port
@@ -28,7 +29,9 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     go = shutil.which("go")
     assert go, "a Go toolchain is required: install Go, or run `make test` without the clients"
     binary = tmp_path_factory.mktemp("go") / "go-sdk"
-    subprocess.run([go, "build", "-o", binary, "."], cwd=PROGRAM, check=True, timeout=BUILD_SECONDS)
+    subprocess.run(
+        [go, "build", "-o", binary, "."], cwd=PROGRAM, env=build_environment(), check=True, timeout=BUILD_SECONDS
+    )
     return binary
 
 

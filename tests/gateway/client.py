@@ -65,4 +65,4 @@ class Client:
 
 
 Start = Callable[..., Awaitable[Client]]
-"""Starts a stub service and a gateway, with fields of GatewayConfig as keyword arguments."""
+"""Starts a stub service, or takes `stub`, and a gateway, with fields of GatewayConfig as keyword arguments."""

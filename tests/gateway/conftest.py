@@ -23,15 +23,20 @@ def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEv
 
 @pytest.fixture
 async def start() -> AsyncIterator[Start]:
-    """Start a stub service and a gateway in front of it, each on a free port."""
+    """Start a stub service, unless one is given, and a gateway in front of it, each on a free port."""
     async with AsyncExitStack() as stack:
 
         async def starter(
-            services: Sequence[ServiceDescriptor] = SERVICES, *, token: str | None = TOKEN, **config: Any
+            services: Sequence[ServiceDescriptor] = SERVICES,
+            *,
+            token: str | None = TOKEN,
+            stub: StubService | None = None,
+            **config: Any,
         ) -> Client:
-            stub = StubService(services)
-            await stub.start()
-            stack.push_async_callback(stub.stop)
+            if stub is None:
+                stub = StubService(services)
+                await stub.start()
+                stack.push_async_callback(stub.stop)
             settings = GatewayConfig(grpc_address=stub.address, **config)
             _, server = await stack.enter_async_context(open_gateway(settings, services))
             listener = await listen(server, ConnectionTable(settings.connection_limits), "127.0.0.1", 0)

@@ -23,7 +23,7 @@ DOMAINS = f"{PREFIX}/domains"
 async def test_the_channel_reconnects_within_3_s_of_the_services_return(call: Client) -> None:
     assert (await call("GET", "/domains")).status == 200
     await call.stub.stop()
-    for _ in range(5):
+    for _ in range(3):
         response = await call("GET", "/domains")
         assert (response.status, response.json["type"]) == (503, "unavailable")
         assert int(response.headers["Retry-After"]) >= 1
@@ -37,6 +37,18 @@ async def test_the_channel_reconnects_within_3_s_of_the_services_return(call: Cl
 
     await wait_until(back, 3.0)
     assert (await call("GET", "/readyz")).status == 200
+
+
+async def test_the_readiness_of_several_gateways_agrees_once_the_service_has_returned(start: Start) -> None:
+    first = await start()
+    second = await start(stub=first.stub)
+    assert [(await each("GET", "/readyz")).status for each in (first, second)] == [200, 200]
+    await first.stub.stop()
+    for _ in range(5):
+        assert (await first("GET", "/domains")).status == 503  # this gateway's backoff grows, the other's does not
+        await asyncio.sleep(0.3)
+    await first.stub.start()
+    assert [(await each("GET", "/readyz")).status for each in (second, first, second, first)] == [200] * 4
 
 
 async def test_an_absent_service_fails_calls_at_once_and_is_found_later(call: Client) -> None:

@@ -23,6 +23,8 @@ Metadata = tuple[tuple[str, str], ...]
 Options = tuple[tuple[str, int], ...]
 LONG_DETAILS: Options = (("grpc.max_metadata_size", 2**20), ("grpc.absolute_max_metadata_size", 2**20))
 """Channel options of a client that accepts more details than fit into gRPC's default of 8 KiB."""
+SHORT_DETAILS: Options = (("grpc.max_metadata_size", 8_192), ("grpc.absolute_max_metadata_size", 8_192))
+"""Channel options of a client that always refuses more than 8 KiB, as Java does."""
 ALL_DETAILS: Metadata = (("x-accept-details", "all"),)
 """The metadata with which it requests them."""
 

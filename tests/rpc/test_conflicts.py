@@ -9,7 +9,7 @@ from google.rpc.error_details_pb2 import ErrorInfo, ResourceInfo
 from postroom.v1alpha1.alias_pb2 import UpdateAliasRequest
 from postroom.v1alpha1.domain_pb2 import Domain
 from postroom.v1alpha1.mailbox_pb2 import DeleteMailboxRequest, Mailbox
-from tests.rpc.client import ALL_DETAILS, LONG_DETAILS, Tenant, batch_request
+from tests.rpc.client import ALL_DETAILS, LONG_DETAILS, SHORT_DETAILS, Tenant, batch_request
 from tests.rpc.failures import Failure, failure_of
 from tests.rpc.requests import REQUEST_TYPES
 from tests.rpc.service import Service
@@ -64,11 +64,16 @@ async def test_a_conflict_can_name_a_hundred_addresses_in_use(service: Service, 
     infos = failure.all(ResourceInfo)
     assert {info.resource_name for info in infos} == {mailbox.id for mailbox in taken}
     assert max(len(info.SerializeToString()) for info in infos) < 200, "a detail does not repeat the others"
-    # A client with gRPC's default limits gets the details that fit.
-    truncated = await failure_of(tenant.stub.BatchCreateMailboxes(request))
+    # A client with the lowest of the default limits, Java's, gets the details that fit.
+    stub = service.stub(tenant.metadata, SHORT_DETAILS)
+    truncated = await failure_of(stub.BatchCreateMailboxes(request))
     assert truncated.info.metadata["count"] == "100"
     assert truncated.code is grpc.StatusCode.ALREADY_EXISTS
-    assert 10 < len(truncated.all(ResourceInfo)) < 100
+    listed = truncated.all(ResourceInfo)
+    assert 10 < len(listed) < 100
+    assert truncated.info.metadata["omitted_count"] == str(100 - len(listed))
+    assert listed[3].owner == "mailboxes[3].local_part"
+    assert listed[3].description == f"{local_parts[3]}@{domain.name} (waiting_domain)"
 
 
 async def test_an_alias_conflicts_with_a_mailbox_and_with_an_alias(owner: Tenant, domain: Domain) -> None:

@@ -48,7 +48,9 @@ async def test_a_batch_beyond_the_quota_creates_nothing(service: Service) -> Non
     await tenant.mailboxes(domain, "ann", "bob")
     before = await service.dump()
     failure = await failure_of(tenant.mailboxes(domain, "cat", "dan"))
-    violation = QuotaFailure.Violation(subject=f"project/{tenant.project_id}", description=failure.message)
+    violation = QuotaFailure.Violation(
+        subject=f"project/{tenant.project_id}", description=failure.message, quota_metric="mailboxes", quota_value=3
+    )
     assert_status(
         failure,
         grpc.StatusCode.RESOURCE_EXHAUSTED,

@@ -24,7 +24,9 @@ async def test_a_sixth_forwarding_of_a_mailbox_exceeds_the_quota(
     created = [await owner.forwarding(mailbox, f"{number}@elsewhere.example") for number in range(5)]
     before = await service.dump()
     failure = await failure_of(owner.forwarding(mailbox, "sixth@elsewhere.example"))
-    violation = QuotaFailure.Violation(subject=f"mailbox/{mailbox.id}", description=failure.message)
+    violation = QuotaFailure.Violation(
+        subject=f"mailbox/{mailbox.id}", description=failure.message, quota_metric="forwardings", quota_value=5
+    )
     assert_status(
         failure,
         grpc.StatusCode.RESOURCE_EXHAUSTED,

@@ -14,6 +14,7 @@ from tests.rpc.client import (
     METHODS,
     PASSWORD,
     SERVICE,
+    SHORT_DETAILS,
     Metadata,
     Options,
     Tenant,
@@ -229,16 +230,18 @@ async def test_faults_that_depend_on_the_domain_are_reported_with_the_others(wor
     }
 
 
-async def test_violations_beyond_grpcs_default_limit_are_counted(world: World) -> None:
+async def test_violations_beyond_grpcs_default_limit_are_counted(service: Service, world: World) -> None:
     items = [Item(local_part=f"{MARK} {number}", password=MARK[:5]) for number in range(100)]
     request = BatchCreateMailboxesRequest(domain_id=world.domain.id, mailboxes=items)
-    failure = await failure_of(world.tenant.stub.BatchCreateMailboxes(request))
+    stub = service.stub(world.tenant.metadata, SHORT_DETAILS)
+    failure = await failure_of(stub.BatchCreateMailboxes(request))
     assert failure.code is INVALID
     (bad_request,) = failure.all(BadRequest)
     *reported, last = bad_request.field_violations
     assert [violation.field for violation in reported[:2]] == ["mailboxes[0].local_part", "mailboxes[0].password"]
     assert (last.field, last.reason) == ("request", "CONSTRAINT")
     assert last.description.startswith(f"{200 - len(reported)} more violations")
+    assert failure.info.metadata["omitted_count"] == str(200 - len(reported))
 
 
 async def test_an_address_longer_than_254_octets_is_rejected(service: Service) -> None:

@@ -9,6 +9,8 @@ from google.protobuf.descriptor_pb2 import FileDescriptorProto, FileDescriptorSe
 
 PROTOS = Path("protos")
 FILES = sorted(str(path.relative_to(PROTOS)) for path in (PROTOS / "postroom").rglob("*.proto"))
+DETAILS = ("google/rpc/error_details.proto", "google/rpc/status.proto")
+"""What clients decode the details of errors with."""
 
 
 @pytest.fixture(scope="module")
@@ -16,7 +18,7 @@ def contract(tmp_path_factory: pytest.TempPathFactory) -> dict[str, FileDescript
     """Every file that the contract needs, compiled with protos/ as the only include path."""
     output = tmp_path_factory.mktemp("contract") / "contract.binpb"
     options = [f"-I{PROTOS}", "--include_imports", f"--descriptor_set_out={output}"]
-    subprocess.run([sys.executable, "-m", "grpc_tools.protoc", *options, *FILES], check=True, timeout=60)
+    subprocess.run([sys.executable, "-m", "grpc_tools.protoc", *options, *FILES, *DETAILS], check=True, timeout=60)
     return {file.name: file for file in FileDescriptorSet.FromString(output.read_bytes()).file}
 
 
@@ -37,6 +39,8 @@ def test_each_file_names_its_packages(contract: dict[str, FileDescriptorProto], 
     assert alias == file.package.replace(".", "")
     assert options.java_package == f"com.{file.package}"
     assert options.java_multiple_files
+    # Two files of a package with one outer class would overwrite each other.
+    assert options.java_outer_classname == Path(name).stem.title().replace("_", "") + "Proto"
     assert options.csharp_namespace == title
     assert options.php_namespace == title.replace(".", "\\")
     assert options.ruby_package == title.replace(".", "::")

@@ -1,11 +1,14 @@
 """The errors of calls: the tree in the docstring, the classes and their mapping to statuses agree."""
 
+import base64
 import re
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import quote
 
 import pytest
-from google.rpc import code_pb2, error_details_pb2
+from google.protobuf.message import Message
+from google.rpc import code_pb2, error_details_pb2, status_pb2
 
 from postroomd.domain import errors
 from postroomd.domain.errors import (
@@ -29,9 +32,9 @@ from postroomd.domain.errors import (
     Unauthenticated,
     Violation,
 )
-from postroomd.rpc.status import ERROR_MAPPINGS, status_of
+from postroomd.rpc.status import ERROR_MAPPINGS, MAX_HEADER_LIST_BYTES, retry_pushback, status_of
 
-START_UP_ONLY = {errors.SchemaMismatch}
+OUTSIDE_CALLS = {errors.RoleRefused, errors.SchemaMismatch}
 
 PROJECT = ResourceName("project", "a0")
 MAILBOX = ResourceName("mailbox", "b0000000-0000-4000-8000-000000000000")
@@ -66,7 +69,7 @@ def test_the_docstrings_tree_is_the_tree_of_classes() -> None:
 
 def test_every_error_that_can_reach_a_caller_has_a_status() -> None:
     # The status is looked up by the exact type: a parent's does not apply to its children.
-    assert set(ERROR_MAPPINGS) == descendants_of(PostroomError) - START_UP_ONLY
+    assert set(ERROR_MAPPINGS) == descendants_of(PostroomError) - OUTSIDE_CALLS
 
 
 def test_every_error_has_a_docstring() -> None:
@@ -176,8 +179,86 @@ def test_a_quota_failure_names_its_subject_and_its_numbers(subject: ResourceName
     assert (True, False) in unpacked
     assert (False, True) in unpacked
     assert [violation.subject for violation in failure.violations] == [f"{subject.type}/{subject.id}"]
+    assert [(each.quota_metric, each.quota_value) for each in failure.violations] == [("aliases", 10)]
     assert {name: info.metadata[name] for name in ("resource", "quota", "current")} == {
         "resource": "aliases",
         "quota": "10",
         "current": "9",
     }
+
+
+LONGEST_NAME = f"{'x' * 64}@{'y' * 63}.{'y' * 63}.{'z' * 61}"
+
+
+def conflict(count: int) -> NameTaken:
+    """Conflicts with the longest possible names."""
+    return NameTaken(
+        [
+            Taken(
+                field=f"mailboxes[{number}].local_part",
+                name=LONGEST_NAME,
+                resource_type="mailbox",
+                resource_id=MAILBOX.id,
+                status="deletion_scheduled",
+                until=UNTIL,
+            )
+            for number in range(count)
+        ]
+    )
+
+
+def invalid(count: int, help_message: str) -> InvalidArguments:
+    return InvalidArguments(
+        [Violation(f"mailboxes[{number}].local_part", Reason.FORMAT, help_message) for number in range(count)]
+    )
+
+
+def header_list_bytes(status: status_pb2.Status, error: Exception) -> int:
+    """The size of the trailing metadata (RFC 9113, section 6.5.2) with which the boundary reports an error."""
+    headers = {
+        "grpc-status": "16",
+        "grpc-message": quote(status.message, safe="".join(map(chr, range(0x20, 0x7F))).replace("%", "")),
+        "grpc-status-details-bin": base64.b64encode(status.SerializeToString()).decode(),
+        "x-request-id": "x" * 128,
+        **{f"x-ratelimit-{name}": "4294967295" for name in ("limit", "remaining", "reset")},
+        **dict(retry_pushback(error)),
+    }
+    return sum(len(name) + len(value) + 32 for name, value in headers.items())
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        *(conflict(count) for count in range(1, 15)),
+        conflict(100),
+        *(invalid(300, help_message) for help_message in ("short", "é" * 100, "x" * 1_000, "x" * 10_000)),
+    ],
+)
+def test_the_details_of_an_error_fit_and_those_left_out_are_counted(error: NameTaken | InvalidArguments) -> None:
+    status = status_of(error, "a request")
+    assert header_list_bytes(status, error) <= MAX_HEADER_LIST_BYTES
+    full = details_of(status_of(error, "a request", all_details=True))
+    info, *listed = details_of(status)
+    assert isinstance(info, error_details_pb2.ErrorInfo)
+    omitted = int(info.metadata["omitted_count"]) if "omitted_count" in info.metadata else 0
+    if isinstance(error, NameTaken):
+        assert len(listed) + omitted == len(full) - 1 == len(error.taken)
+        assert listed == full[1 : 1 + len(listed)]
+    else:
+        (bad_request,) = listed
+        assert isinstance(bad_request, error_details_pb2.BadRequest)
+        *violations, last = bad_request.field_violations
+        assert len(violations) + omitted == len(error.violations)
+        assert last.description.startswith(f"{omitted} more violations")
+
+
+def details_of(status: status_pb2.Status) -> list[Message]:
+    """The details, unpacked."""
+    kinds = (error_details_pb2.ErrorInfo, error_details_pb2.BadRequest, error_details_pb2.ResourceInfo)
+    unpacked: list[Message] = []
+    for detail in status.details:
+        (kind,) = (kind for kind in kinds if detail.Is(kind.DESCRIPTOR))
+        message = kind()
+        assert detail.Unpack(message)
+        unpacked.append(message)
+    return unpacked

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from postroomd.cli.connection import tenant_service
-from postroomd.cli.messages import pages, to_row, to_rows
+from postroomd.cli.messages import list_rows, to_row
 from postroomd.cli.options import Limit, ProjectId, with_settings
 from postroomd.cli.output import ListFormat, ListOutput, print_row, print_rows
 from postroomd.cli.resolve import SMALL_PAGE_SIZE, alias_id, domain_name, mailbox_id, parse_address
@@ -43,7 +43,7 @@ def list_aliases(
             project_id=project_id,
             order_by=ListAliasesRequest.OrderBy.NAME_ASC,
         )
-        listed = to_rows(pages(service.ListAliases, request, "aliases", SMALL_PAGE_SIZE, limit))
+        listed = list_rows(service.ListAliases, request, "aliases", SMALL_PAGE_SIZE, limit)
     print_rows(listed, COLUMNS, output)
 
 

@@ -21,6 +21,7 @@ from postroomd.cli.bulk.desired import apply, plan
 from postroomd.cli.bulk.transfer import export_mailboxes, import_mailboxes
 from postroomd.cli.clock import clock_commands
 from postroomd.cli.copy import copy
+from postroomd.cli.doctor import doctor
 from postroomd.cli.domains import domains
 from postroomd.cli.errors import explain
 from postroomd.cli.forwardings import forwardings
@@ -168,6 +169,7 @@ app.command()(plan)
 app.command()(apply)
 app.command()(history)
 app.command()(audit)
+app.command()(doctor)
 
 
 def _run_process(name: str, settings: Settings) -> None:

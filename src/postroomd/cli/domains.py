@@ -8,7 +8,7 @@ import typer
 from postroomd.cli.confirmation import Yes, confirm
 from postroomd.cli.connection import tenant_service
 from postroomd.cli.errors import CommandFailed
-from postroomd.cli.messages import enum_number, pages, to_row, to_rows
+from postroomd.cli.messages import enum_number, list_rows, to_row
 from postroomd.cli.options import Limit, ProjectId, with_settings
 from postroomd.cli.output import ListFormat, ListOutput, print_row, print_rows
 from postroomd.cli.resolve import PAGE_SIZE, domain_id
@@ -51,7 +51,7 @@ def list_domains(
             statuses=[enum_number(pb.Domain.Status, each) for each in status or ()],
             order_by=pb.ListDomainsRequest.OrderBy.NAME_ASC,
         )
-        listed = to_rows(pages(service.ListDomains, request, "domains", PAGE_SIZE, limit))
+        listed = list_rows(service.ListDomains, request, "domains", PAGE_SIZE, limit)
     print_rows(listed, COLUMNS, output)
 
 

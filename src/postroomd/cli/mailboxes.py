@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from postroomd.cli.connection import TENANT_SECRET, admin_service, has_tenant_secret, tenant_service
-from postroomd.cli.messages import enum_number, pages, to_row, to_rows
+from postroomd.cli.messages import enum_number, list_rows, pages, to_row, to_rows
 from postroomd.cli.options import Limit, ProjectId, with_settings
 from postroomd.cli.output import ListFormat, ListOutput, print_row, print_rows
 from postroomd.cli.passwords import PasswordFile, read_password
@@ -226,7 +226,7 @@ def _list(
             statuses=[enum_number(pb.Mailbox.Status, each) for each in statuses],
             order_by=pb.ListMailboxesRequest.OrderBy.EMAIL_ASC,
         )
-        listed = to_rows(pages(service.ListMailboxes, request, "mailboxes", PAGE_SIZE, limit))
+        listed = list_rows(service.ListMailboxes, request, "mailboxes", PAGE_SIZE, limit)
     print_rows(listed, COLUMNS, output)
 
 

@@ -1,6 +1,6 @@
 """Messages of the contract as rows: the same names and values as in the REST API's JSON."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,14 @@ def to_row(message: "Message") -> dict[str, Any]:
     return {field.name: _value(message, field) for field in fields}
 
 
+class Rows(list[dict[str, Any]]):
+    """Rows of one kind of message. `fields` are its fields, also if there is no row."""
+
+    def __init__(self, rows: Iterable[dict[str, Any]], fields: Sequence[str]) -> None:
+        super().__init__(rows)
+        self.fields = tuple(fields)
+
+
 def to_rows(messages: Iterable["Message"]) -> list[dict[str, Any]]:
     """Return the rows of messages."""
     return [to_row(message) for message in messages]
@@ -25,6 +33,19 @@ def to_rows(messages: Iterable["Message"]) -> list[dict[str, Any]]:
 def enum_number(values: Any, name: str) -> Any:
     """Return the number of an enum's value from its lower-case name."""
     return values.Value(name.upper())
+
+
+def list_rows(method: Callable[..., Any], request: Any, field: str, page_size: int, limit: int = 0) -> Rows:
+    """Return the rows of a list, read as by `pages`."""
+    fields: list[str] = []
+
+    def call(*arguments: Any, **keywords: Any) -> Any:
+        response = method(*arguments, **keywords)
+        fields[:] = response.DESCRIPTOR.fields_by_name[field].message_type.fields_by_name
+        return response
+
+    rows = to_rows(pages(call, request, field, page_size, limit))
+    return Rows(rows, fields)
 
 
 def pages(method: Callable[..., Any], request: Any, field: str, page_size: int, limit: int = 0) -> Iterator[Any]:

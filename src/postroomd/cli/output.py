@@ -33,7 +33,7 @@ def print_rows(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], output
         case ListFormat.JSON:
             typer.echo(json.dumps(rows, indent=2, ensure_ascii=False, default=rfc3339))
         case ListFormat.CSV:
-            _print_csv(rows, columns)
+            _print_csv(rows, getattr(rows, "fields", columns))
         case ListFormat.TABLE:
             print_table(columns, [[_cell(row[column]) for column in columns] for row in rows])
 
@@ -89,12 +89,12 @@ def print_error(message: str) -> None:
     typer.echo(message if "\n" in message else f"postroom: {message}", err=True)
 
 
-def _print_csv(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> None:
-    """Print rows as CSV (RFC 4180), whose first line has the names of the fields."""
+def _print_csv(rows: Sequence[Mapping[str, Any]], fields: Sequence[str]) -> None:
+    """Print rows as CSV (RFC 4180), whose first line has the names of the fields: those given if there is no row."""
     import csv
 
     writer = csv.writer(sys.stdout)
-    names = list(rows[0]) if rows else list(columns)
+    names = list(rows[0]) if rows else list(fields)
     writer.writerow(names)
     for row in rows:
         writer.writerow([escape_formula(_csv_cell(row[name])) for name in names])

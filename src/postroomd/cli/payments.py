@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from postroomd.cli.connection import admin_service
-from postroomd.cli.messages import pages, to_row, to_rows
+from postroomd.cli.messages import list_rows, to_row
 from postroomd.cli.options import Limit, with_settings
 from postroomd.cli.output import ListFormat, ListOutput, print_row, print_rows
 from postroomd.settings import Settings
@@ -35,7 +35,7 @@ def list_payments(*, settings: Settings, limit: Limit = 0, output: ListOutput = 
         from postroom.admin.v1alpha1.payment_pb2 import ListPendingPaymentsRequest
 
         request = ListPendingPaymentsRequest()
-        listed = to_rows(pages(service.ListPendingPayments, request, "payments", PAGE_SIZE, limit))
+        listed = list_rows(service.ListPendingPayments, request, "payments", PAGE_SIZE, limit)
     print_rows(listed, PAYMENT_COLUMNS, output)
 
 
@@ -71,10 +71,9 @@ def list_provisions(*, settings: Settings, limit: Limit = 0, output: ListOutput 
         from postroom.admin.v1alpha1.provision_pb2 import ListPendingProvisionsRequest
 
         request = ListPendingProvisionsRequest()
-        pending = list(pages(service.ListPendingProvisions, request, "provisions", PAGE_SIZE, limit))
-        for provision in pending:
-            provision.ClearField("mailbox_state")  # it has the password's hash, which belongs on no terminal
-        listed = to_rows(pending)
+        listed = list_rows(service.ListPendingProvisions, request, "provisions", PAGE_SIZE, limit)
+    for row in listed:
+        row.pop("mailbox_state", None)  # it has the hash of the password, which belongs on no terminal
     print_rows(listed, PROVISION_COLUMNS, output)
 
 

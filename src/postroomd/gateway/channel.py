@@ -126,10 +126,16 @@ class ServiceChannel:
         stubs, preferred_calls = created.stubs, self._preferred_calls
 
         def call(
-            request: Any, *, timeout: float, metadata: grpc.aio.Metadata | None = None
+            request: Any,
+            *,
+            timeout: float,
+            metadata: grpc.aio.Metadata | None = None,
+            wait_for_ready: bool | None = None,
         ) -> "grpc.aio.UnaryUnaryCall[Any, Any]":
             connection, stub = _choose(stubs, preferred_calls)
-            started: grpc.aio.UnaryUnaryCall[Any, Any] = stub(request, timeout=timeout, metadata=metadata)
+            started: grpc.aio.UnaryUnaryCall[Any, Any] = stub(
+                request, timeout=timeout, metadata=metadata, wait_for_ready=wait_for_ready
+            )
             connection.calls += 1
             started.add_done_callback(connection.on_done)
             return started

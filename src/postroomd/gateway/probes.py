@@ -13,6 +13,7 @@ from postroomd.gateway.json_codec import to_bytes
 from postroomd.gateway.responses import json_response
 
 PROBE_TIMEOUT_SECONDS = 2.0
+RECONNECT_SECONDS = 1.5  # longer than the channel backs off: a second and a fifth
 NOT_SERVING_REASON = "x-not-serving-reason"  # metadata of the service's response, without secrets
 
 
@@ -48,12 +49,23 @@ class Readiness:
         )
 
     async def respond(self, request: IncomingRequest) -> web.Response:
-        """Call the health RPC of the service, with a deadline of PROBE_TIMEOUT_SECONDS."""
+        """Call the health RPC of the service, with a deadline of PROBE_TIMEOUT_SECONDS.
+
+        A connection that backs off fails every call, although the service may have returned: each gateway process backs
+        off by itself, so that the probes of several would disagree. Such a probe waits for the next attempt.
+        """
         call = self._check(health_pb2.HealthCheckRequest(), timeout=PROBE_TIMEOUT_SECONDS)
         try:
             health = await call
         except grpc.aio.AioRpcError as error:
-            return _not_serving(f"the health check of the service failed: {error.code().name}")
+            failure = f"the health check of the service failed: {error.code().name}"
+            if error.code() is not grpc.StatusCode.UNAVAILABLE:
+                return _not_serving(failure)
+            call = self._check(health_pb2.HealthCheckRequest(), timeout=RECONNECT_SECONDS, wait_for_ready=True)
+            try:
+                health = await call
+            except grpc.aio.AioRpcError:
+                return _not_serving(failure)
         if health.status != health_pb2.HealthCheckResponse.SERVING:
             name = health_pb2.HealthCheckResponse.ServingStatus.Name(health.status)
             reason = {str(key): value for key, value in await call.trailing_metadata() or ()}.get(NOT_SERVING_REASON)

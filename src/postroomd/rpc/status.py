@@ -15,11 +15,12 @@ from postroomd.domain import errors as e
 
 ERROR_DOMAIN = "postroom"
 RETRY_PUSHBACK = "grpc-retry-pushback-ms"
-MAX_STATUS_BYTES = 5_000
-"""The maximum size of a status, unless the caller accepts all details.
-
-gRPC clients accept 8 KiB of metadata by default, and base64 makes a status a third larger.
-"""
+MAX_HEADER_LIST_BYTES = 8_192
+"""The maximum size of trailing metadata that every gRPC client accepts: the default of C-core and of Java."""
+OTHER_METADATA_BYTES = 800
+"""What is kept free for a request id of 128 characters and the other trailing metadata, with HTTP/2's 32 for each."""
+_OMITTED = "omitted_count"
+_OMITTED_BYTES = 24  # of that entry
 
 Details = Iterable[Message]
 
@@ -63,7 +64,10 @@ def _precondition_failure(error: e.PreconditionFailed) -> Details:
 
 def _quota_failure(error: e.QuotaExceeded) -> Details:
     violation = error_details_pb2.QuotaFailure.Violation(
-        subject=f"{error.owner.type}/{error.owner.id}", description=str(error)
+        subject=f"{error.owner.type}/{error.owner.id}",
+        description=str(error),
+        quota_metric=error.resource,
+        quota_value=error.quota,
     )
     yield error_details_pb2.QuotaFailure(violations=[violation])
 
@@ -152,13 +156,14 @@ def retry_pushback(error: Exception) -> tuple[tuple[str, str], ...]:
 def status_of(error: Exception, request_id: str, *, all_details: bool = False) -> status_pb2.Status:
     """Return the status that reports an error. Of an unexpected error, it has only the request id.
 
-    Details are limited to MAX_STATUS_BYTES, unless the caller accepts `all_details`.
+    Details are cut to what every client accepts, unless the caller accepts `all_details`.
     """
     mapping = ERROR_MAPPINGS.get(type(error)) if isinstance(error, e.PostroomError) else None
     if mapping is None:
         return _status(code_pb2.INTERNAL, "internal error", "INTERNAL", {"request_id": request_id}, ())
     status = _status(mapping.code, str(error), mapping.reason, mapping.metadata(error), mapping.details(error))
-    return status if all_details or status.ByteSize() <= MAX_STATUS_BYTES else _truncated(status)
+    max_bytes = _max_status_bytes(status.message)
+    return status if all_details or status.ByteSize() <= max_bytes else _truncated(status, max_bytes)
 
 
 def _status(code: int, message: str, reason: str, metadata: Mapping[str, str], details: Details) -> status_pb2.Status:
@@ -169,24 +174,50 @@ def _status(code: int, message: str, reason: str, metadata: Mapping[str, str], d
     return status
 
 
-def _truncated(status: status_pb2.Status) -> status_pb2.Status:
-    """Return the status with as many violations, or resources, as fit. A last violation counts the ones left out."""
-    truncated = status_pb2.Status(code=status.code, message=status.message)
-    for detail in status.details:
+def _max_status_bytes(message: str) -> int:
+    """Return the maximum size of a status in trailing metadata, in base64, beside its percent-encoded message."""
+    encoded = sum(1 if 0x20 <= octet < 0x7F and octet != 0x25 else 3 for octet in message.encode())
+    return (MAX_HEADER_LIST_BYTES - OTHER_METADATA_BYTES - encoded) * 3 // 4
+
+
+def _truncated(status: status_pb2.Status, max_bytes: int) -> status_pb2.Status:
+    """Return the status with as many violations, or resources, as fit, and the number of those left out.
+
+    The number is in the ErrorInfo, as `omitted_count`, and in a last violation for people.
+    """
+    info, *details = status.details
+    truncated = status_pb2.Status(code=status.code, message=status.message, details=[info])
+    max_bytes -= _OMITTED_BYTES
+    omitted = 0
+    for detail in details:
         if detail.Is(error_details_pb2.BadRequest.DESCRIPTOR):
             full, fitting = error_details_pb2.BadRequest(), error_details_pb2.BadRequest()
             detail.Unpack(full)
             for violation in full.field_violations:
-                if truncated.ByteSize() + fitting.ByteSize() + violation.ByteSize() > MAX_STATUS_BYTES:
+                if truncated.ByteSize() + fitting.ByteSize() + violation.ByteSize() > max_bytes - _LAST_VIOLATION_BYTES:
                     break
                 fitting.field_violations.append(violation)
-            left_out = len(full.field_violations) - len(fitting.field_violations)
-            fitting.field_violations.add(
-                field="request",
-                reason=e.Reason.CONSTRAINT.name,
-                description=f"{left_out} more violations; send the metadata `x-accept-details: all` to get all of them",
-            )
+            omitted = len(full.field_violations) - len(fitting.field_violations)
+            fitting.field_violations.append(_last_violation(omitted))
             truncated.details.add().Pack(fitting)
-        elif truncated.ByteSize() + detail.ByteSize() <= MAX_STATUS_BYTES:
+        elif truncated.ByteSize() + detail.ByteSize() + _FRAME_BYTES <= max_bytes:
             truncated.details.append(detail)
+        else:
+            omitted += 1
+    counted = error_details_pb2.ErrorInfo()
+    info.Unpack(counted)
+    counted.metadata[_OMITTED] = str(omitted)
+    truncated.details[0].Pack(counted)
     return truncated
+
+
+def _last_violation(omitted: int) -> error_details_pb2.BadRequest.FieldViolation:
+    return error_details_pb2.BadRequest.FieldViolation(
+        field="request",
+        reason=e.Reason.CONSTRAINT.name,
+        description=f"{omitted} more violations; send the metadata `x-accept-details: all` to get all of them",
+    )
+
+
+_FRAME_BYTES = 8  # tag and length of a nested message, and of the Any around it
+_LAST_VIOLATION_BYTES = _last_violation(10_000).ByteSize() + 64  # with the name of its type

@@ -105,7 +105,7 @@ _TENANCY = (
     *(*_NEW_KEY, "keys list", "keys revoke"),
 )
 _ADMIN_KEYS = ("admin-keys create", "admin-keys list", "admin-keys revoke")
-_ADMIN = (*_ADMIN_KEYS, "history", "audit", "clock status", "clock accept")
+_ADMIN = (*_ADMIN_KEYS, "history", "audit", "doctor", "clock status", "clock accept")
 _PROCESSES = ("up", "serve", "gateway", "worker")
 _BACKUP = ("backup", "restore")
 _MAIL_CONFIG = ("mail-config dovecot", "mail-config postfix", "mail-config rspamd")
@@ -117,7 +117,7 @@ _SERVICE = ("up", "serve")
 _GATEWAY = ("up", "gateway")
 _WORKER = ("up", "worker")
 # Groups of commands that call a running service: as a tenant, and as its operator.
-_TENANT_CLIENT = ("tenant client", "client", "export")
+_TENANT_CLIENT = ("tenant client", "client", "export", "doctor")
 _CLIENT = (*_TENANT_CLIENT, "operator client")
 
 
@@ -169,10 +169,12 @@ class Settings(BaseSettings):
     )
     tls_cert: Path | None = _setting(
         None,
-        _SERVICE,
+        (*_SERVICE, "doctor"),
         "Certificate chain of the gRPC services in PEM format, which enables TLS; read again when it changes.",
     )
-    tls_key: Path | None = _setting(None, _SERVICE, "Private key of `--tls-cert` in PEM format, without passphrase.")
+    tls_key: Path | None = _setting(
+        None, (*_SERVICE, "doctor"), "Private key of `--tls-cert` in PEM format, without passphrase."
+    )
     tls_client_ca: Path | None = _setting(
         None, _SERVICE, "Authorities of client certificates in PEM format; every gRPC client must then present one."
     )
@@ -196,13 +198,17 @@ class Settings(BaseSettings):
         "Name in the service's certificate, where it is not the host of `--grpc-address`.",
     )
     http_tls_cert: Path | None = _setting(
-        None, (*_GATEWAY, *_NEW_KEY), "Certificate chain of the REST gateway in PEM format, which enables HTTPS."
+        None,
+        (*_GATEWAY, *_NEW_KEY, "doctor"),
+        "Certificate chain of the REST gateway in PEM format, which enables HTTPS.",
     )
     http_tls_key: Path | None = _setting(
-        None, (*_GATEWAY, *_NEW_KEY), "Private key of `--http-tls-cert` in PEM format, without passphrase."
+        None, (*_GATEWAY, *_NEW_KEY, "doctor"), "Private key of `--http-tls-cert` in PEM format, without passphrase."
     )
     http_tls_client_ca: Path | None = _setting(
-        None, _GATEWAY, "Authorities of client certificates in PEM format; every REST client must then present one."
+        None,
+        (*_GATEWAY, "doctor"),
+        "Authorities of client certificates in PEM format; every REST client must then present one.",
     )
     insecure: bool = _setting(
         False,
@@ -237,7 +243,7 @@ class Settings(BaseSettings):
     )
     http_address: Address = _setting(
         "127.0.0.1:8080",
-        (*_GATEWAY, *_NEW_KEY),
+        (*_GATEWAY, *_NEW_KEY, "doctor"),
         "Address of the REST gateway, `HOST:PORT`; port 0 selects a free port.",
     )
     autoconfig_address: Address | None = _setting(

@@ -9,6 +9,7 @@ from tests.storage.contract.administration import AdministrationContract
 from tests.storage.contract.aliases import AliasesContract
 from tests.storage.contract.audit import AuditContract
 from tests.storage.contract.clocks import ClocksContract
+from tests.storage.contract.diagnosis import DiagnosisContract
 from tests.storage.contract.domains import DomainsContract
 from tests.storage.contract.forwardings import ForwardingsContract
 from tests.storage.contract.lists import ListsContract
@@ -39,5 +40,6 @@ class RepositoryContract(
     ListsContract,
     ClocksContract,
     AuditContract,
+    DiagnosisContract,
 ):
     """All contracts. The fixture `repository` is a repository over an empty, migrated database."""

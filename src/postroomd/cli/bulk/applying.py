@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 Failure = tuple[Change, str]
 
 
+class NotCreated(Exception):
+    """What a change needs has not been created, because that has failed."""
+
+
 class Applier:
     """Makes changes, and remembers the ids of what it creates. A failed change does not stop the others."""
 
@@ -63,8 +67,8 @@ class Applier:
                 _STEPS[change.step](self, change)
             except CallFailed as failure:
                 failures.append((change, explain_call(failure.details)[0]))
-            except KeyError:
-                failures.append((change, f"{change.of or change.domain} was not created"))
+            except NotCreated as missing:
+                failures.append((change, f"{missing} was not created"))
             self._progress(1)
         return failures
 
@@ -72,12 +76,12 @@ class Applier:
         try:
             new = [_new_mailbox(change) for change in batch]
             period = batch[0].fields["period"]
-            created = create_mailboxes(self._service, self._domain_ids[batch[0].domain], period, new)
+            created = create_mailboxes(self._service, _of(self._domain_ids, batch[0].domain), period, new)
         except CallFailed as failure:
             message = explain_call(failure.details)[0]
             return [(change, message) for change in batch]
-        except KeyError:
-            return [(change, f"{change.domain} was not created") for change in batch]
+        except NotCreated as missing:
+            return [(change, f"{missing} was not created") for change in batch]
         finally:
             self._progress(len(batch))
         for change, mailbox in zip(batch, created, strict=True):
@@ -138,7 +142,7 @@ class Applier:
         self._call("UpdateMailbox", pb.UpdateMailboxRequest(mailbox_id=mailbox_id, etag=etag, **sent), *version)
 
     def _mailbox_id(self, change: Change) -> str:
-        return str(change.row["id"]) if change.row else self._mailbox_ids[change.of or change.name]
+        return str(change.row["id"]) if change.row else _of(self._mailbox_ids, change.of or change.name)
 
     def _create_alias(self, change: Change) -> None:
         local_part = change.name.rpartition("@")[0]
@@ -188,6 +192,13 @@ _STEPS: Mapping[Step, Callable[[Applier, Change], None]] = {
     Step.CREATE_FORWARDING: Applier._create_forwarding,
     Step.UPDATE_FORWARDING_SETTINGS: Applier._update_settings,
 }
+
+
+def _of(ids: Mapping[str, str], name: str) -> str:
+    """Return the id of what exists or was created. Raises NotCreated."""
+    if name not in ids:
+        raise NotCreated(name)
+    return ids[name]
 
 
 def _row(change: Change) -> Mapping[str, Any]:

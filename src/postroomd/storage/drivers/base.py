@@ -32,6 +32,7 @@ from sqlalchemy import (
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlalchemy.schema import CreateIndex
 
+from postroomd.domain.diagnosis import Finding
 from postroomd.domain.tenancy import Scope
 from postroomd.storage.compiled import CompiledReader
 from postroomd.storage.drivers.types import OCTETS
@@ -195,6 +196,10 @@ class Driver(ABC):
         async with engine.begin() as connection:
             for index in indexes:
                 await connection.execute(CreateIndex(index, if_not_exists=True))
+
+    @abstractmethod
+    def diagnose(self, connection: Connection) -> Sequence[Finding]:
+        """Return the findings on the engine, for the operator. Changes nothing."""
 
     # --- Isolation of tenants ---
 

@@ -15,6 +15,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.schema import CreateIndex
 
+from postroomd.domain.diagnosis import Condition, Finding
 from postroomd.domain.tenancy import Scope
 from postroomd.storage.compiled import CompiledReader, ReadPath
 from postroomd.storage.drivers import postgresql_reader
@@ -117,6 +118,15 @@ class PostgresqlDriver(Driver):
     def repair(self, connection: sa.Connection, tables: Sequence[str], searched: Searched) -> None:
         """Create what is missing of role, grants, policies, and of what searches need."""
         repair_isolation(connection, tables, searched)
+
+    def diagnose(self, connection: sa.Connection) -> Sequence[Finding]:
+        """Return the version of the server, and whether it accepts writes."""
+        version = connection.exec_driver_sql("SHOW server_version").scalar_one()
+        if connection.exec_driver_sql("SHOW transaction_read_only").scalar_one() == "on":
+            detail = f"PostgreSQL {version} is read-only, as a standby is"
+            remedy = "let --database-url name the primary"
+            return [Finding(check="server", condition=Condition.ERROR, detail=detail, remedy=remedy)]
+        return [Finding(check="server", condition=Condition.OK, detail=f"PostgreSQL {version}")]
 
     def faults(self, connection: sa.Connection, tables: Sequence[str], searched: Searched) -> Sequence[str]:
         """Return what is missing of role, grants, policies, and of what searches need."""

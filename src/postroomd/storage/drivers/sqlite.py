@@ -18,10 +18,12 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.sql.operators import custom_op
 
+from postroomd.domain.diagnosis import Finding
 from postroomd.domain.errors import RoleRefused
 from postroomd.domain.tenancy import Scope
 from postroomd.storage.compiled import CompiledReader, ReadPath
 from postroomd.storage.drivers.base import POOL_TIMEOUT_SECONDS, Driver, Engines, Failure, Fault, Matches
+from postroomd.storage.drivers.sqlite_diagnosis import diagnose_file
 from postroomd.storage.drivers.sqlite_files import SqliteFiles, fault_of
 from postroomd.storage.drivers.sqlite_log import KEPT_LOG_BYTES, WriteAheadLog, always, unless_a_service_runs
 from postroomd.storage.drivers.sqlite_pool import QueueingPool
@@ -96,6 +98,10 @@ class SqliteDriver(Driver):
 
     async def server_time(self, connection: AsyncConnection) -> datetime | None:
         """Return None: SQLite reads the clock of this process."""
+
+    def diagnose(self, connection: sa.Connection) -> Sequence[Finding]:
+        """Return the version, the journal mode, and the size of the write-ahead log."""
+        return diagnose_file(connection, self.file(connection.engine.url))
 
     def prepare(self, connection: sa.Connection) -> None:
         """Do nothing: a file holds all of its database."""

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from postroomd.domain.context import CallContext
+from postroomd.domain.diagnosis import Finding
 from postroomd.storage.protocols.administration import Administration
 from postroomd.storage.protocols.aliases import Aliases
 from postroomd.storage.protocols.audit import AuditLog
@@ -82,6 +83,9 @@ class Repository(Protocol):
 
         A database restored from a dump may lack what the dump does not hold. Raises StorageUnavailable.
         """
+
+    async def diagnose(self) -> Sequence[Finding]:
+        """Return the findings on the database and the domains in it, for the operator. Raises StorageUnavailable."""
 
     async def close(self) -> None:
         """Wait for running transactions, then close every connection."""

@@ -6,6 +6,7 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from postroomd.domain.context import CallContext
+from postroomd.domain.diagnosis import Finding
 from postroomd.storage.database import Database
 from postroomd.storage.idempotency import require_unused
 from postroomd.storage.schema import SEARCHED_NAMES, TENANT_TABLE_NAMES
@@ -14,6 +15,7 @@ from postroomd.storage.sql.administration import SqlAdministration
 from postroomd.storage.sql.aliases import SqlAliases
 from postroomd.storage.sql.audit import SqlAuditLog
 from postroomd.storage.sql.clocks import SqlClocks
+from postroomd.storage.sql.diagnosis import diagnose
 from postroomd.storage.sql.dkim import SqlSigningKeys
 from postroomd.storage.sql.domains import SqlDomains
 from postroomd.storage.sql.forwardings import SqlForwardings
@@ -63,6 +65,10 @@ class SqlRepository:
             return await connection.run_sync(driver.faults, TENANT_TABLE_NAMES, SEARCHED_NAMES)
 
         return await self._database.read(transaction)
+
+    async def diagnose(self) -> Sequence[Finding]:
+        """Return the findings on the database and the domains in it. Raises StorageUnavailable."""
+        return await diagnose(self._database)
 
     async def close(self) -> None:
         """Wait for running transactions, then close every connection."""

@@ -1,6 +1,7 @@
 """Channels to Postroom: the service config, TLS, keepalive, the secret key, and idempotency keys.
 
-The service config retries a call that failed as UNAVAILABLE, at most five attempts with exponential backoff, and lets
+The service config retries a call that failed as UNAVAILABLE or was CANCELLED by the service, which does that to a call
+that arrives while it shuts down: at most five attempts, with exponential backoff. It lets
 a call wait for a connection until its deadline (30 s unless the call has its own). A retry is safe: every mutating
 call of MailboxService carries an idempotency key, the same in each attempt, and AdminService is idempotent by itself.
 """

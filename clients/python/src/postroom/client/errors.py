@@ -45,10 +45,12 @@ class PreconditionViolation:
 
 @dataclass(frozen=True, slots=True)
 class QuotaViolation:
-    """A quota that is exhausted, and its subject, such as `project/ID`."""
+    """A quota that is exhausted: its subject, such as `project/ID`, its metric, such as `mailboxes`, and its value."""
 
     subject: str
     description: str
+    metric: str = ""
+    value: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +59,8 @@ class ErrorDetails:
 
     `reason` is the contract's error type, such as `QUOTAS_EXCEEDED`; empty for an error that did not come from the
     service, such as a connection that was refused. `retry_after` is the delay that the service asks for.
+    `omitted_count` is the number of violations or resources that were left out because they did not fit: 0 if the call
+    has the metadata `x-accept-details: all`.
     """
 
     code: grpc.StatusCode
@@ -69,6 +73,7 @@ class ErrorDetails:
     quotas: tuple[QuotaViolation, ...] = ()
     retry_after: timedelta | None = None
     request_id: str = ""
+    omitted_count: int = 0
 
 
 def decode_error(error: grpc.RpcError) -> ErrorDetails:
@@ -100,7 +105,8 @@ def decode_error(error: grpc.RpcError) -> ErrorDetails:
         violations=tuple(FieldViolation(v.field, v.reason, v.description) for v in bad_request.field_violations),
         resources=tuple(Resource(r.resource_type, r.resource_name, r.owner, r.description) for r in resources),
         preconditions=tuple(PreconditionViolation(v.type, v.subject, v.description) for v in precondition.violations),
-        quotas=tuple(QuotaViolation(v.subject, v.description) for v in quota.violations),
+        quotas=tuple(QuotaViolation(v.subject, v.description, v.quota_metric, v.quota_value) for v in quota.violations),
         retry_after=retry.retry_delay.ToTimedelta() if retry.HasField("retry_delay") else None,
         request_id=request_id,
+        omitted_count=int(info.metadata["omitted_count"]) if "omitted_count" in info.metadata else 0,
     )

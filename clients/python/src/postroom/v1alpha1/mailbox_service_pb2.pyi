@@ -14,9 +14,16 @@ Optional metadata of a call:
     successful call under a key is returned to every later call for 24 hours, byte for byte and with trailing
     metadata `idempotency-replayed: true`; the effect happens once. A key used with another request, or by another
     API key, is INVALID_ARGUMENT. A failed call has no effect; a retry under the same key is executed.
-  x-accept-details: `all`, to receive every violation even if they exceed the 8 KiB of metadata that gRPC clients
-    accept by default (raise grpc.max_metadata_size and grpc.absolute_max_metadata_size with it). Without it, the
-    list is cut to fit and its last violation counts those left out.
+  x-accept-details: `all`, to receive every violation or conflicting resource of an error. Without it, the list is cut
+    to the 8 KiB of metadata that every gRPC client accepts, and ErrorInfo's metadata `omitted_count` has the number of
+    those left out; a list of violations ends with one that says so. A batch of 100 can have 300 violations, 48 KiB.
+    Send it with a higher limit for a response's header list:
+      C-core (Python, C++, Ruby, PHP): 8 to 16 KiB by default; channel arguments grpc.max_metadata_size and
+        grpc.absolute_max_metadata_size.
+      Java: 8 KiB; maxInboundMetadataSize of the channel builder.
+      Rust (tonic): 16 KiB; Endpoint::http2_max_header_list_size.
+      Go: 16 MiB; grpc.WithMaxHeaderListSize.
+      Node.js (grpc-js, Connect): 64 KiB.
   x-consistency: `strong`, on a List RPC, to read from the primary database rather than from a replica that may be a
     few seconds behind.
 
@@ -33,21 +40,24 @@ is `postroom` and whose reason is the name in brackets; metadata values are text
     the write may have succeeded: retry it under an idempotency key.
   DEADLINE_EXCEEDED [DEADLINE_EXCEEDED]: the call's deadline has passed. A write may have succeeded.
   INTERNAL [INTERNAL]: metadata `request_id`; the cause is in the log only.
-Retries: use protos/service_config.json, which retries UNAVAILABLE, and send an idempotency key with each RPC that
-changes something. Where the service knows the delay before a retry, it sends trailing metadata
-`grpc-retry-pushback-ms`, with RetryInfo; -1 where a retry can't succeed. Keepalive pings: every 5 s at most.
+  CANCELLED, without details, where the caller itself has not cancelled: the call arrived while the service was shutting
+    down. Retry it.
+Retries: use protos/service_config.json, which retries UNAVAILABLE and CANCELLED (never a call that the caller has
+cancelled), and send an idempotency key with each RPC that changes something. Where the service knows the delay before
+a retry, it sends trailing metadata `grpc-retry-pushback-ms`, with RetryInfo; -1 where a retry can't succeed.
+Keepalive pings: every 5 s at most.
 Errors that an RPC names itself:
   ALREADY_EXISTS [CONFLICT]: ResourceInfo of each conflicting resource; `owner` is the path of the argument, such as
     `mailboxes[3].local_part`, and `description` the address or domain name with its status, such as
     `ann@example.org (deletion_scheduled)` or `(quarantined)`. Metadata `message`, which is also the message of the
-    status: what the first three belong to, and what to do; metadata `count`: their number, more than the
-    ResourceInfos if these were cut to fit.
+    status: what the first three belong to, and what to do; metadata `count`: their number, with those left out.
   ABORTED [CONFLICT]: ResourceInfo of the resource whose etag has changed.
   FAILED_PRECONDITION [TRANSIENT_STATE]: ResourceInfo, metadata `current_state`. The state passes by itself: retry.
   FAILED_PRECONDITION [LOCKED]: ResourceInfo. The operator has locked the resource.
   FAILED_PRECONDITION [PRECONDITION_FAILED]: PreconditionFailure with one violation; its type is one of
     resource_still_in_use, attribute_must_be_set, unknown_precondition.
-  RESOURCE_EXHAUSTED [QUOTAS_EXCEEDED]: QuotaFailure with one violation, and metadata `resource`, `quota`, `current`.
+  RESOURCE_EXHAUSTED [QUOTAS_EXCEEDED]: QuotaFailure with one violation, whose quota_metric is the resource, such as
+    `mailboxes`, and quota_value the quota; and metadata `resource`, `quota`, `current`.
 """
 
 from google.protobuf import descriptor as _descriptor
