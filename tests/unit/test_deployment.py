@@ -102,6 +102,9 @@ def test_compose_runs_every_process_unprivileged() -> None:
         assert service["read_only"] is True
         assert service["cap_drop"] == ["ALL"]
         assert service["image"] == f"postroom:{__version__}"
+    mounted = [Path(volume.split(":")[0]) for volume in services["prometheus"]["volumes"] if volume.startswith(".")]
+    assert {path.name for path in mounted} == {"prometheus.yml", "alerts.yaml"}
+    assert all((COMPOSE.parent / path).is_file() for path in mounted)
     published = [port for service in services.values() for port in service.get("ports", ())]
     assert all(port.startswith("127.0.0.1:") for port in published)
 
