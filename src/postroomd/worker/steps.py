@@ -66,6 +66,7 @@ class Worker:
         confirms_provisions = self.administration is not None and not self.policy.provisioning
         return await self.work.next_due(
             with_provisions=confirms_provisions,
+            with_session_ends=self.sessions is not None,
             history_retention=self.history_retention,
             audit_retention=self.audit_retention,
         )

@@ -89,13 +89,15 @@ class Work(Protocol):
         self,
         *,
         with_provisions: bool = False,
+        with_session_ends: bool = False,
         history_retention: timedelta | None = None,
         audit_retention: timedelta | None = None,
     ) -> Due:
         """Return the earliest due dates, by one statement that indexes serve.
 
-        `with_provisions` includes pending provisions, for a worker that confirms them itself. `history_retention`
-        includes history to remove, and `audit_retention` audit events.
+        `with_provisions` includes pending provisions, for a worker that confirms them itself, and
+        `with_session_ends` sessions to end. `history_retention` includes history to remove, and `audit_retention` audit
+        events.
         """
 
     async def lease_domains(

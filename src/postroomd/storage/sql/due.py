@@ -29,16 +29,18 @@ async def fetch_due(
     connection: AsyncConnection,
     *,
     with_provisions: bool,
+    with_session_ends: bool,
     history_retention: timedelta | None,
     audit_retention: timedelta | None,
 ) -> Due:
-    """Return the earliest due dates; those of pending provisions, and of what its retention removes, on request."""
+    """Return the earliest due dates; those of provisions, sessions to end and expired history only on request."""
     provisions = _earliest(t.provisions.c.next_attempt_at, t.PENDING_PROVISION) if with_provisions else null()
+    session_ends = _earliest(t.session_ends.c.due_at) if with_session_ends else null()
     query = select(
         _earliest(t.domains.c.next_check_at).label("lookups"),
         _earliest(t.mailboxes.c.due_at).label("mailboxes"),
         _earliest(t.idempotency_keys.c.expires_at).label("responses"),
-        _earliest(t.session_ends.c.due_at).label("session_ends"),
+        session_ends.label("session_ends"),
         provisions.label("provisions"),
         *(
             _earliest(since, *conditions).label(f"history_{number}")

@@ -30,6 +30,7 @@ class SqlWork(SqlDomainWork):
         self,
         *,
         with_provisions: bool = False,
+        with_session_ends: bool = False,
         history_retention: timedelta | None = None,
         audit_retention: timedelta | None = None,
     ) -> Due:
@@ -37,6 +38,7 @@ class SqlWork(SqlDomainWork):
         fetch = partial(
             fetch_due,
             with_provisions=with_provisions,
+            with_session_ends=with_session_ends,
             history_retention=history_retention,
             audit_retention=audit_retention,
         )
