@@ -39,7 +39,8 @@ def overrides() -> Mapping[str, str]:
 def request_of(method: MethodDescriptor, **fields: Any) -> Any:
     """A valid request of an RPC, with those of the given fields that it has."""
     names = {field.name for field in method.input_type.fields}
-    defaults = {name: ABSENT_ID for name in names if name.endswith("_id")} | {"reason": "as a test"}
+    defaults = {name: ABSENT_ID for name in names if name.endswith("_id")}
+    defaults |= {"reason": "as a test", "search": "nothing"}
     arguments = {name: value for name, value in (defaults | fields).items() if name in names}
     return GetMessageClass(method.input_type)(**arguments)
 
@@ -51,6 +52,8 @@ async def test_the_reading_rpcs_are_declared_as_such() -> None:
         "ListTransitions",
         "ListDomainTransitions",
         "GetMailbox",
+        "SearchMailboxes",
+        "SearchDomains",
         "ListAuditEvents",
     ]
 

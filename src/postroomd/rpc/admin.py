@@ -8,9 +8,11 @@ from functools import partial
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from postroom.admin.v1alpha1 import audit_pb2, domain_pb2, mailbox_pb2, payment_pb2, provision_pb2
+from postroomd.domain.addresses import Address, canonical_local_part
 from postroomd.domain.audit import AuditEvent, AuditFilter
 from postroomd.domain.context import CallContext
-from postroomd.domain.errors import Reason
+from postroomd.domain.domain_names import canonical_domain_name
+from postroomd.domain.errors import InvalidArguments, NotFound, Reason, Violation
 from postroomd.domain.history import DomainTransition, Tombstone, Transition
 from postroomd.domain.mailboxes import lock_mailbox, unlock_mailbox
 from postroomd.domain.model import Mailbox
@@ -63,16 +65,36 @@ class AdminServicer:
     async def LockMailbox(self, request: mailbox_pb2.LockMailboxRequest, context: CallContext) -> Mailbox:
         """Lock a mailbox."""
         with checking() as check:
-            mailbox_id = check.uuid("mailbox_id", request.mailbox_id)
+            subject = _check_subject(check, request)
             reason = check.reason(request.reason)
+        mailbox_id = await self._mailbox_id(subject)
         return await self.administration.change_mailbox(
             context, mailbox_id, partial(lock_mailbox, reason=reason, now=self.clock())
         )
 
     async def UnlockMailbox(self, request: mailbox_pb2.UnlockMailboxRequest, context: CallContext) -> Mailbox:
         """Unlock a mailbox."""
-        mailbox_id = check_id("mailbox_id", request.mailbox_id)
+        with checking() as check:
+            subject = _check_subject(check, request)
+        mailbox_id = await self._mailbox_id(subject)
         return await self.administration.change_mailbox(context, mailbox_id, partial(unlock_mailbox, now=self.clock()))
+
+    async def _mailbox_id(self, subject: str) -> str:
+        """Return the id of the mailbox that a canonical address or an id names.
+
+        Raises NotFound, and InvalidArguments for an address that several mailboxes have.
+        """
+        if is_uuid(subject):
+            return subject
+        ids = await self.administration.mailboxes_in_use(subject)
+        if not ids:
+            raise NotFound("mailbox", subject)
+        if len(ids) > 1:
+            message = (
+                f"several organizations have a mailbox with this address: set mailbox_id to one of {', '.join(ids)}"
+            )
+            raise InvalidArguments([Violation("address", Reason.CONSTRAINT, message)])
+        return ids[0]
 
     async def ListPendingProvisions(
         self, request: provision_pb2.ListPendingProvisionsRequest, context: CallContext
@@ -157,6 +179,21 @@ class AdminServicer:
             "GetMailbox": Rpc(self.GetMailbox, convert.mailbox_response),
             "ListAuditEvents": Rpc(self.ListAuditEvents, convert.audit_events_message),
         }
+
+
+def _check_subject(check: Checker, request: mailbox_pb2.LockMailboxRequest | mailbox_pb2.UnlockMailboxRequest) -> str:
+    """Return the id or the canonical address of the mailbox that a request names."""
+    if request.mailbox_id and request.address:
+        check.refuse("address", Reason.CONSTRAINT, "must not be set together with mailbox_id")
+    if not request.address:
+        return check.uuid("mailbox_id", request.mailbox_id)
+    return check.canonical("address", request.address, _canonical_address)
+
+
+def _canonical_address(text: str) -> str:
+    """Return an address in its stored form. Raises ValueError."""
+    sent = Address.parse(text)
+    return str(Address(canonical_local_part(sent.local_part), canonical_domain_name(sent.domain_name)))
 
 
 def _resource_id(check: Checker, value: str) -> str | None:
