@@ -13,7 +13,7 @@ GEN_PROTOC = $(GEN_VENV)/bin/python -m grpc_tools.protoc -I protos
 DESCRIPTORS := dist/postroom.binpb
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-attack test-clients test-mail test-web check lint types imports proto-lint promise descriptors openapi openapi-check gen gen-check wheels diagram compiled soak fuzz fuzz-openapi chaos alerts attack bench sbom audit lock clean
+.PHONY: help run test test-attack test-clients alerts test-mail test-web test-deploy check lint types imports proto-lint promise descriptors openapi openapi-check gen gen-check wheels diagram compiled soak fuzz fuzz-openapi chaos attack bench sbom audit lock clean
 .DELETE_ON_ERROR:
 
 help:  ## List the targets
@@ -22,7 +22,7 @@ help:  ## List the targets
 run: $(VENV)/.run  ## Run the service, the gateway and a worker on an SQLite file in ./data
 	@exec $(BIN)/postroom up
 
-test: $(VENV)/.dev  ## Run every test but those of test-attack, test-clients and test-mail
+test: $(VENV)/.dev  ## Run every test but those of the other test- targets
 	$(BIN)/python -m pytest
 
 test-attack: $(VENV)/.dev compiled  ## Run samples of `make attack` and `make fuzz` as tests, one after the other
@@ -36,6 +36,9 @@ test-mail: $(VENV)/.dev  ## Test with Debian's Dovecot and Postfix, on both engi
 
 test-web: $(VENV)/.web  ## Test the reference page in Chromium, which apt-get install chromium provides; SCREENSHOT=1 renews docs/reference.png
 	POSTROOM_SCREENSHOT=$(SCREENSHOT) $(BIN)/python -m pytest -n 0 tests/web
+
+test-deploy: $(VENV)/.dev  ## Test the files in deploy/ with HAProxy, nginx and systemd-analyze, which apt-get install provides
+	$(BIN)/python -m pytest -n 0 tests/deploy
 
 soak: $(VENV)/.dev  ## Run many random lifecycles: EXAMPLES=5000 takes about an hour
 	POSTROOM_SOAK_EXAMPLES=$(or $(EXAMPLES),5000) $(BIN)/python -m pytest tests/worker/random_lifecycles
@@ -102,9 +105,13 @@ define generate
 	cp protos/service_config.json $(1)/postroom/client/
 endef
 
-wheels: $(VENV)/.dev  ## Build the wheels of the server and of the client into dist/
+# Of the commit, so that everyone who builds it gets the same octets. Anything else that is not in git gets a fixed time.
+SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 1580601600)
+export SOURCE_DATE_EPOCH
+
+wheels: $(VENV)/.dev  ## Build the wheels of the server and of the client into dist/, reproducibly
 	rm -rf dist/*.whl
-	for project in clients/python .; do $(BIN)/uv build --quiet --wheel --no-build-isolation --out-dir dist $$project || exit 1; done
+	umask 022; for project in clients/python .; do $(BIN)/uv build --quiet --wheel --no-build-isolation --out-dir dist $$project || exit 1; done
 
 diagram: $(VENV)/.run  ## Regenerate the transition tables in docs/lifecycle.md
 	$(BIN)/python -m tools.lifecycle_diagram docs/lifecycle.md

@@ -20,6 +20,7 @@ from bench.rows import (
     scaling,
     searching,
     starting,
+    tls,
 )
 
 
@@ -35,6 +36,7 @@ class Row:
 ROWS = (
     Row("get-grpc", reads.get),
     Row("get-rest", gateway.run),
+    Row("tls", tls.run),
     Row("list", reads.first_page),
     Row("peers", peers.run, engines=(Engine.SQLITE,)),
     Row("encode", encoding.run),

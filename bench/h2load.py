@@ -45,6 +45,7 @@ class GrpcTarget:
     response: Message
     """The expected response; another length means that calls failed."""
     token: str
+    scheme: str = "http"
 
     def arguments(self, directory: Path) -> Sequence[str]:
         """Return h2load's arguments; writes the request into `directory`."""
@@ -52,7 +53,7 @@ class GrpcTarget:
         path = directory / "request"
         path.write_bytes(b"\0" + len(data).to_bytes(GRPC_PREFIX_BYTES - 1, "big") + data)
         headers = {"content-type": "application/grpc", "te": "trailers", "x-auth-token": self.token}
-        return [*_headers(headers), f"--data={path}", f"http://{self.address}/{self.rpc}"]
+        return [*_headers(headers), f"--data={path}", f"{self.scheme}://{self.address}/{self.rpc}"]
 
     @property
     def response_bytes(self) -> int:
@@ -69,11 +70,12 @@ class HttpTarget:
     response_bytes: int
     """The minimum length of a response body."""
     token: str
+    scheme: str = "http"
 
     def arguments(self, directory: Path) -> Sequence[str]:
         """Return h2load's arguments; writes the URLs into `directory`."""
         path = directory / "urls"
-        path.write_text("".join(f"http://{self.address}{path}\n" for path in self.paths))
+        path.write_text("".join(f"{self.scheme}://{self.address}{path}\n" for path in self.paths))
         return ["--h1", *_headers({"x-auth-token": self.token}), f"--input-file={path}"]
 
 

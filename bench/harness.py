@@ -16,6 +16,7 @@ from bench.engine import Engine
 from bench.parameters import Parameters
 from bench.process import POSTROOM, Process
 from bench.seed import SECRET
+from bench.tls import Certificates
 from postroom.v1alpha1 import mailbox_service_pb2_grpc
 from tools.ports import free_address
 
@@ -49,11 +50,11 @@ class Harness:
         defaults = {"POSTROOM_DATABASE_URL": url, "POSTROOM_GRPC_ADDRESS": address}
         return await self.start([POSTROOM, "serve"], address, defaults | settings)
 
-    async def gateway(self, service: Process) -> Process:
-        """Start a gateway in front of a service."""
+    async def gateway(self, service: Process, **settings: str) -> Process:
+        """Start a gateway in front of a service, with additional `POSTROOM_` settings."""
         address = free_address()
-        settings = {"POSTROOM_GRPC_ADDRESS": service.address, "POSTROOM_HTTP_ADDRESS": address}
-        return await self.start([POSTROOM, "gateway"], address, settings)
+        addresses = {"POSTROOM_GRPC_ADDRESS": service.address, "POSTROOM_HTTP_ADDRESS": address}
+        return await self.start([POSTROOM, "gateway"], address, addresses | settings)
 
     async def baseline_service(self) -> Process:
         """Start the baseline of the service."""
@@ -79,10 +80,14 @@ class Harness:
         self.cleanups.push_async_callback(process.kill)
         return process
 
-    def stub(self, process: Process) -> Any:
-        """Return a gRPC stub with its own connection."""
+    def stub(self, process: Process, certificates: Certificates | None = None) -> Any:
+        """Return a gRPC stub with its own connection, which uses TLS with `certificates`."""
         options = (("grpc.use_local_subchannel_pool", 1), ("grpc.max_receive_message_length", 16 * 1024 * 1024))
-        channel = grpc.aio.insecure_channel(process.address, options=options)
+        if certificates is None:
+            channel = grpc.aio.insecure_channel(process.address, options=options)
+        else:
+            credentials = grpc.ssl_channel_credentials(certificates.ca.read_bytes())
+            channel = grpc.aio.secure_channel(process.address, credentials, options=options)
         self.cleanups.push_async_callback(channel.close)
         stub: Any = mailbox_service_pb2_grpc.MailboxServiceStub(channel)
         return stub

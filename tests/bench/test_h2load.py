@@ -1,8 +1,11 @@
 """h2load's output and log are parsed, and failures that it counts as successes are detected."""
 
+from pathlib import Path
+
 import pytest
 
-from bench.h2load import InvalidRun, Summary, check, parse_log, parse_summary
+from bench.h2load import GrpcTarget, HttpTarget, InvalidRun, Summary, check, parse_log, parse_summary
+from postroom.v1alpha1 import mailbox_pb2
 
 OUTPUT = """\
 Main benchmark duration is over for thread #0. Stopping all clients.
@@ -15,6 +18,14 @@ traffic: 2.06MB (2158209) total, 33.49KB (34296) headers (space savings 96.23%),
                      min         max         mean         sd        +/- sd
 time for request:      486us     42.92ms      8.39ms      2.45ms    93.92%
 """
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_the_scheme_of_a_target_is_that_of_its_urls(scheme: str, tmp_path: Path) -> None:
+    message = mailbox_pb2.GetMailboxRequest(mailbox_id="1")
+    assert GrpcTarget("h:1", "s/Get", message, message, "t", scheme).arguments(tmp_path)[-1] == f"{scheme}://h:1/s/Get"
+    HttpTarget("h:2", ("/a", "/b"), 1, "t", scheme).arguments(tmp_path)
+    assert (tmp_path / "urls").read_text() == f"{scheme}://h:2/a\n{scheme}://h:2/b\n"
 
 
 def test_output_gives_the_totals() -> None:

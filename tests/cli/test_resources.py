@@ -79,10 +79,28 @@ def test_a_mailbox_goes_through_its_life(postroom: Commands, domain: str, tmp_pa
     assert (restored["id"], restored["status"]) == (created["id"], "ready")
     (locked,) = postroom.rows("mailboxes", "lock", "life@example.org", "--reason=abuse")
     assert (locked["id"], locked["status"], locked["lock_reason"]) == (created["id"], "locked", "abuse")
+    (found,) = postroom.rows("mailboxes", "find", "LIFE@example.org")
+    assert (found["id"], found["lock_reason"]) == (created["id"], "abuse")
     (unlocked,) = postroom.rows("mailboxes", "unlock", created["id"])
     assert (unlocked["status"], unlocked["lock_reason"]) == ("ready", None)
     causes = [row["cause"] for row in postroom.rows("history", "life@example.org")]
     assert causes == ["create", "delete", "restore", "lock", "unlock"]
+
+
+def test_the_operator_names_one_of_several_organizations(postroom: Commands, domain: str) -> None:
+    other = postroom.rows("keys", "create", "--new-organization")
+    key = {"SCW_SECRET_KEY": other["SCW_SECRET_KEY"]}
+    postroom.rows("domains", "create", domain, **key)
+    (created,) = postroom.rows("mailboxes", "create", "ann@example.org", "--password-file=-", stdin=PASSWORD, **key)
+    found = postroom.rows("mailboxes", "find", "ann@example.org")
+    assert len(found) == 2
+    assert {row["organization_id"] for row in found} >= {other["SCW_DEFAULT_ORGANIZATION_ID"]}
+    line = postroom.failure(1, "mailboxes", "lock", "ann@example.org", "--reason=abuse")
+    assert line.startswith("MAILBOX: several organizations have ann@example.org: give the id of one")
+    assert created["id"] in line
+    line = postroom.failure(1, "mailboxes", "unlock", "nobody@example.org")
+    assert line == "MAILBOX: nobody@example.org not found in any organization"
+    assert postroom.failure(2, "mailboxes", "find", "nobody").startswith("MAILBOX: must be an address")
 
 
 def test_aliases_by_address_and_by_id(postroom: Commands, domain: str) -> None:

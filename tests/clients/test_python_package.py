@@ -69,6 +69,9 @@ def test_client_wheel_works_alone(versions: str, wheel: Path, up: Up, tmp_path: 
         check=False,
     )
     assert done.returncode == 0, done.stderr
+    command = subprocess.run([python, "-m", "postroom", "keys"], capture_output=True, text=True, check=False)
+    assert (command.returncode, command.stdout) == (1, "")
+    assert command.stderr.startswith("postroom: only the client is installed")
     assert done.stdout.splitlines() == [f"{versions}.example", "['name']"]
 
 

@@ -78,8 +78,12 @@ def world(request: pytest.FixtureRequest, packages: None) -> Iterator[World]:
             url = f"sqlite+aiosqlite:///{file}"
         migrate(url)
         sink = cleanups.enter_context(Sink().running())
-        postroom = cleanups.enter_context(running_postroom(directory, url))
         ports = Ports()
+        key_file = directory / "doveadm-key"
+        key_file.touch(0o600)
+        key_file.write_text(secrets.token_hex(24) + "\n")
+        doveadm = (f"--doveadm-url=http://127.0.0.1:{ports.doveadm}/doveadm/v1", f"--doveadm-key-file={key_file}")
+        postroom = cleanups.enter_context(running_postroom(directory, url, *doveadm))
         authority = Authority(directory / "certificates")
         files = authority.issue("mail", HOSTNAME)
         if postgres:
@@ -92,6 +96,7 @@ def world(request: pytest.FixtureRequest, packages: None) -> Iterator[World]:
         postroom.command(
             *("mail-config", "dovecot", f"--output={servers.dovecot_directory}", *common),
             *(f"--mail-directory={servers.mail_directory}", f"--mail-user={MAIL_USER}", f"--mail-group={MAIL_GROUP}"),
+            *(f"--doveadm-port={ports.doveadm}", f"--doveadm-key-file={key_file}"),
             POSTROOM_MAIL_PASSWORD=MAIL_PASSWORD,
         )
         postroom.command(

@@ -162,9 +162,9 @@ class Postroom:
 
 
 @contextmanager
-def running_postroom(directory: Path, database_url: str) -> Iterator[Postroom]:
+def running_postroom(directory: Path, database_url: str, *flags: str) -> Iterator[Postroom]:
     """Start `postroom up` on a database."""
-    up = start(directory, f"--database-url={database_url}", *FLAGS)
+    up = start(directory, f"--database-url={database_url}", *FLAGS, *flags)
     try:
         environment = {"POSTROOM_DATABASE_URL": database_url}
         created = run("admin-keys", "create", "--name=mail-tests", "--output=json", **environment)

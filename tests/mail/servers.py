@@ -76,6 +76,7 @@ class Ports:
     forward: int = field(default_factory=free_port)
     srs_forward: int = field(default_factory=free_port)
     srs_reverse: int = field(default_factory=free_port)
+    doveadm: int = field(default_factory=free_port)
 
 
 @dataclass

@@ -22,11 +22,6 @@ ADMIN_SECRET = "POSTROOM_ADMIN_SECRET"  # noqa: S105 - likewise
 CONNECT_SECONDS = 10.0
 
 
-def has_tenant_secret() -> bool:
-    """Whether the command can call the service as a tenant."""
-    return bool(os.environ.get(TENANT_SECRET))
-
-
 @contextmanager
 def tenant_service(settings: Settings, *, idempotency_keys: bool = True) -> Iterator["MailboxServiceStub"]:
     """Connect to the service with the API key of SCW_SECRET_KEY. Raises InvalidSetting and CommandFailed.

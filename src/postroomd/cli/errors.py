@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 ARGUMENTS = {
     "domain_id": "DOMAIN",
     "mailbox_id": "MAILBOX",
+    "address": "MAILBOX",
     "alias_id": "ALIAS",
     "forwarding_id": "FORWARDING",
     "payment_id": "PAYMENT_ID",

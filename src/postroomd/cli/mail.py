@@ -99,10 +99,25 @@ def configure_dovecot(
         str | None, typer.Option("--mail-group", metavar="GROUP", help="Its group, if it has another name.")
     ] = None,
     queue_directory: QueueDirectory = Path("/var/spool/postfix"),
+    doveadm_port: Annotated[
+        int | None,
+        typer.Option(
+            "--doveadm-port",
+            help="Loopback port of the doveadm HTTP API, by which the worker ends sessions.",
+            min=1,
+            max=65_535,
+        ),
+    ] = None,
+    doveadm_key_file: Annotated[
+        Path | None,
+        typer.Option("--doveadm-key-file", metavar="PATH", help="File with its key, readable by its owner only."),
+    ] = None,
     force: Force = False,
 ) -> None:
     """Write the configuration of Dovecot 2.3: IMAP, POP3 and LMTP, which read this database."""
-    options = {"mail_directory": mail_directory, "mail_user": mail_user, "mail_group": mail_group or mail_user}
+    options: dict[str, Any] = {"mail_directory": mail_directory, "mail_user": mail_user}
+    options["mail_group"] = mail_group or mail_user
+    options |= _doveadm(doveadm_port, doveadm_key_file)
     paths = _tls_paths(hostname, tls_cert, tls_key)
     access = (name, password_file)
     _write(
@@ -161,6 +176,21 @@ def _tls_paths(hostname: str, cert: Path | None, key: Path | None) -> dict[str, 
         raise InvalidSetting("--tls-cert and --tls-key belong together: set both or neither")
     directory = Path("/etc/letsencrypt/live", hostname)
     return {"tls_cert": cert or directory / "fullchain.pem", "tls_key": key or directory / "privkey.pem"}
+
+
+def _doveadm(port: int | None, key_file: Path | None) -> dict[str, Any]:
+    from postroomd.mailserver.options import require_plain_key
+
+    if (port is None) != (key_file is None):
+        raise InvalidSetting("--doveadm-port and --doveadm-key-file belong together: set both or neither")
+    if key_file is None:
+        return {}
+    key = _read_private("--doveadm-key-file", key_file)
+    try:
+        require_plain_key("--doveadm-key-file", key)
+    except ValueError as error:
+        raise InvalidSetting(str(error)) from error
+    return {"doveadm_port": port, "doveadm_key": key}
 
 
 def _write(
@@ -222,9 +252,14 @@ def _password(file: Path | None) -> str:
             )
     else:
         source = "--password-file"
-        if file.exists() and stat.S_IMODE(file.stat().st_mode) & 0o077:
-            raise InvalidSetting(f"--password-file: {file} is accessible to others: run chmod 600 on it")
-        password = read_secret("--password-file", file)
+        password = _read_private("--password-file", file)
     if len(password) < MIN_PASSWORD_LENGTH:
         raise InvalidSetting(f"{source}: the password must have at least {MIN_PASSWORD_LENGTH} characters")
     return password
+
+
+def _read_private(option: str, file: Path) -> str:
+    """Return the only line of a file. Raises InvalidSetting, also for one that others may read."""
+    if file.exists() and stat.S_IMODE(file.stat().st_mode) & 0o077:
+        raise InvalidSetting(f"{option}: {file} is accessible to others: run chmod 600 on it")
+    return read_secret(option, file)

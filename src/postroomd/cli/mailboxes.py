@@ -2,11 +2,12 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from postroomd.cli.connection import TENANT_SECRET, admin_service, has_tenant_secret, tenant_service
+from postroomd.cli.connection import admin_service, tenant_service
+from postroomd.cli.errors import CommandFailed
 from postroomd.cli.messages import enum_number, list_rows, pages, to_row, to_rows
 from postroomd.cli.options import Limit, ProjectId, with_settings
 from postroomd.cli.output import ListFormat, ListOutput, print_row, print_rows
@@ -15,8 +16,12 @@ from postroomd.cli.resolve import PAGE_SIZE, domain_id, find_domain, is_id, mail
 from postroomd.domain.model import MailboxStatus, SubscriptionPeriod
 from postroomd.settings import InvalidSetting, Settings
 
+if TYPE_CHECKING:
+    from postroom.admin.v1alpha1.admin_service_pb2_grpc import AdminServiceStub
+
 COLUMNS = ("id", "email", "status", "subscription_period", "next_subscription_period", "deletion_scheduled_at")
 NOT_SET = "unknown_subscription_period"
+FOUND_COLUMNS = ("id", "email", "organization_id", "project_id", "status", "lock_reason")
 LOCK_COLUMNS = ("id", "email", "status", "lock_reason", "payment_standing", "provision_standing")
 
 mailboxes = typer.Typer(name="mailboxes", help="Mailboxes.", no_args_is_help=True, rich_markup_mode=None)
@@ -177,8 +182,27 @@ def restore_mailbox(*, settings: Settings, mailbox: Mailbox, output: ListOutput 
     print_rows([to_row(restored)], COLUMNS, output)
 
 
+@mailboxes.command("find")
+@with_settings("operator client")
+def find_mailboxes(
+    *,
+    settings: Settings,
+    address: Annotated[str, typer.Argument(metavar="MAILBOX", help="The whole address.")],
+    output: ListOutput = ListFormat.TABLE,
+) -> None:
+    """Find the mailboxes with an address in every organization, as the operator.
+
+    `postroom history` has those that are purged.
+    """
+    with admin_service(settings) as service:
+        from postroom.admin.v1alpha1 import mailbox_pb2 as pb
+
+        found = service.LookupMailboxes(pb.LookupMailboxesRequest(address=address)).mailboxes
+    print_rows([_admin_row(mailbox) for mailbox in found], FOUND_COLUMNS, output)
+
+
 @mailboxes.command("lock")
-@with_settings("client")
+@with_settings("operator client")
 def lock_mailbox(
     *,
     settings: Settings,
@@ -187,22 +211,22 @@ def lock_mailbox(
     output: ListOutput = ListFormat.TABLE,
 ) -> None:
     """Lock a mailbox, as the operator."""
-    identifier = _operators_mailbox_id(settings, mailbox)
     with admin_service(settings) as service:
         from postroom.admin.v1alpha1 import mailbox_pb2 as pb
 
+        identifier = _operators_mailbox_id(service, mailbox)
         locked = service.LockMailbox(pb.LockMailboxRequest(mailbox_id=identifier, reason=reason))
     print_rows([_admin_row(locked)], LOCK_COLUMNS, output)
 
 
 @mailboxes.command("unlock")
-@with_settings("client")
+@with_settings("operator client")
 def unlock_mailbox(*, settings: Settings, mailbox: Mailbox, output: ListOutput = ListFormat.TABLE) -> None:
     """Remove the operator's lock of a mailbox."""
-    identifier = _operators_mailbox_id(settings, mailbox)
     with admin_service(settings) as service:
         from postroom.admin.v1alpha1 import mailbox_pb2 as pb
 
+        identifier = _operators_mailbox_id(service, mailbox)
         unlocked = service.UnlockMailbox(pb.UnlockMailboxRequest(mailbox_id=identifier))
     print_rows([_admin_row(unlocked)], LOCK_COLUMNS, output)
 
@@ -230,17 +254,19 @@ def _list(
     print_rows(listed, COLUMNS, output)
 
 
-def _operators_mailbox_id(settings: Settings, mailbox: str) -> str:
-    """Return the id of a mailbox, which is given by id, or by address with the key of its tenant."""
+def _operators_mailbox_id(service: "AdminServiceStub", mailbox: str) -> str:
+    """Return the id of a mailbox of any tenant, which is given by id or address. Raises CommandFailed."""
     if is_id(mailbox):
         return mailbox
-    parse_address("MAILBOX", mailbox)
-    if not has_tenant_secret():
-        raise InvalidSetting(
-            f"MAILBOX: give its id, or set {TENANT_SECRET} to a key of its tenant, by which the address is looked up"
-        )
-    with tenant_service(settings) as service:
-        return mailbox_id(service, mailbox)
+    from postroom.admin.v1alpha1 import mailbox_pb2 as pb
+
+    found = service.LookupMailboxes(pb.LookupMailboxesRequest(address=mailbox)).mailboxes
+    if not found:
+        raise CommandFailed(f"MAILBOX: {mailbox} not found in any organization")
+    if len(found) > 1:
+        ids = ", ".join(f"{each.mailbox.id} (organization {each.mailbox.organization_id})" for each in found)
+        raise CommandFailed(f"MAILBOX: several organizations have {mailbox}: give the id of one: {ids}")
+    return str(found[0].mailbox.id)
 
 
 def _admin_row(mailbox: Any) -> dict[str, Any]:

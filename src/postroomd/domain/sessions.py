@@ -1,9 +1,7 @@
 """When open sessions on the mail server have to end."""
 
+from postroomd.domain.mail_access import mail_access
 from postroomd.domain.model import Domain, DomainStatus, Mailbox
-from postroomd.domain.model import MailboxStatus as M
-
-_LOG_IN = {M.READY, M.RENEWING, M.PAYMENT_FAILED}
 
 
 def session_end(before: Mailbox, after: Mailbox, *, new_password: bool) -> str | None:
@@ -16,7 +14,9 @@ def session_end(before: Mailbox, after: Mailbox, *, new_password: bool) -> str |
 
 
 def _may_log_in(mailbox: Mailbox) -> bool:
-    return mailbox.status in _LOG_IN and not mailbox.login_disabled
+    # In a domain that is not ready nobody may: domain_session_end is for those.
+    access = mail_access(mailbox, DomainStatus.READY)
+    return access is not None and access.log_in
 
 
 def domain_session_end(before: Domain, after: Domain) -> str | None:

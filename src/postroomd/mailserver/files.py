@@ -47,6 +47,9 @@ def dovecot_files(server: MailServer) -> Iterator[ConfigFile]:
         "dovecot_connect": connect,
         "extra_groups": groups,
         "list_purged": _list_purged(server),
+        "include_doveadm": f"!include {server.directory}/postroom-doveadm.conf" if server.doveadm_port else "",
+        "doveadm_port": str(server.doveadm_port),
+        "doveadm_key": server.doveadm_key,
     }
     yield ConfigFile("dovecot.conf", _render("dovecot/dovecot.conf", variables))
     sql = _render("dovecot/postroom-sql.conf.ext", variables)
@@ -55,6 +58,9 @@ def dovecot_files(server: MailServer) -> Iterator[ConfigFile]:
         # Of libpq: a colon or backslash in a field is escaped.
         fields = (access.host, str(access.port), access.name, access.user, access.password)
         yield ConfigFile("postroom.pgpass", ":".join(map(_pgpass_field, fields)) + "\n", secret=True)
+    if server.doveadm_port:
+        doveadm = _render("dovecot/postroom-doveadm.conf", variables)
+        yield ConfigFile("postroom-doveadm.conf", doveadm, secret=True)
     for suffix in ("", ".service", ".timer"):
         name = f"postroom-purge-mail{suffix}"
         yield ConfigFile(name, _render(f"dovecot/{name}", variables), executable=not suffix)

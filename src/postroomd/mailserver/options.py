@@ -1,11 +1,12 @@
 """What the configuration of the mail servers depends on, and its check."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit
 
+MIN_KEY_LENGTH = 16
 SQLITE_PREFIX = "sqlite+aiosqlite:///"
 
 # What can't be quoted in every place of the files: their formats have different escapes, and most have none.
@@ -63,6 +64,9 @@ class MailServer:
     srs_forward_port: int = 10001
     srs_reverse_port: int = 10002
     milter: str = ""
+    doveadm_port: int | None = None
+    doveadm_key: str = field(default="", repr=False)
+    """The key of Dovecot's doveadm HTTP API, which listens on this loopback port; None: it does not."""
 
 
 def database_access(url: str, *, user: str, password: str) -> DatabaseAccess:
@@ -103,6 +107,14 @@ def require_plain_path(argument: str, path: Path) -> None:
     """Raise ValueError for a path that the mail servers' files can't hold."""
     if not path.is_absolute() or not _PLAIN_PATH.fullmatch(str(path)):
         raise ValueError(f"{argument}: {path} must be an absolute path of letters, digits and _./+:@,-")
+
+
+def require_plain_key(argument: str, key: str) -> None:
+    """Raise ValueError, without the key, for one that the mail servers' files can't hold, or a short one."""
+    if len(key) < MIN_KEY_LENGTH or not _PLAIN_PASSWORD.fullmatch(key):
+        raise ValueError(
+            f"{argument}: expected a key of at least {MIN_KEY_LENGTH} ASCII letters, digits and _.~!@^*+=:,/-"
+        )
 
 
 def postgresql_uri(access: DatabaseAccess) -> str:

@@ -1,6 +1,7 @@
 """The RPCs of the admin service, for the operator, the billing system and the mail platform."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -29,6 +30,7 @@ from postroomd.storage.protocols.audit import AuditLog
 
 MAX_PAGE_SIZE = 1_000
 MAX_REVISION = 2**31 - 1
+MAX_FOUND = 100  # mailboxes with one address
 MAX_FILTER = 255  # characters
 
 
@@ -147,6 +149,18 @@ class AdminServicer:
         """Return a mailbox, or the tombstone of a purged one."""
         return await self.administration.get_mailbox(check_id("mailbox_id", request.mailbox_id))
 
+    async def LookupMailboxes(
+        self, request: mailbox_pb2.LookupMailboxesRequest, context: CallContext
+    ) -> Sequence[Mailbox | Tombstone]:
+        """List the mailboxes with an address, and the tombstones of those that had it."""
+        with checking() as check:
+            address = check.canonical("address", request.address, _canonical_address)
+        found = []
+        for mailbox_id in (await self.administration.mailboxes_with_address(address))[-MAX_FOUND:]:
+            with suppress(NotFound):  # its tombstone has been removed meanwhile
+                found.append(await self.administration.get_mailbox(mailbox_id))
+        return found
+
     async def ListAuditEvents(
         self, request: audit_pb2.ListAuditEventsRequest, context: CallContext
     ) -> Slice[AuditEvent]:
@@ -177,6 +191,7 @@ class AdminServicer:
             "ListTransitions": Rpc(self.ListTransitions, convert.transitions_message),
             "ListDomainTransitions": Rpc(self.ListDomainTransitions, convert.domain_transitions_message),
             "GetMailbox": Rpc(self.GetMailbox, convert.mailbox_response),
+            "LookupMailboxes": Rpc(self.LookupMailboxes, convert.mailboxes_response),
             "ListAuditEvents": Rpc(self.ListAuditEvents, convert.audit_events_message),
         }
 

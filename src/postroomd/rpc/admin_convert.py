@@ -1,5 +1,7 @@
 """Conversion from the domain to the messages of the admin contract, as convert.py does for the tenants' contract."""
 
+from collections.abc import Sequence
+
 from postroom.admin.v1alpha1 import audit_pb2, domain_pb2, mailbox_pb2, payment_pb2, provision_pb2
 from postroom.v1alpha1 import domain_pb2 as tenant_domain_pb2
 from postroom.v1alpha1 import mailbox_pb2 as tenant_pb2
@@ -94,6 +96,14 @@ def mailbox_response(mailbox: Mailbox | Tombstone) -> mailbox_pb2.GetMailboxResp
     if isinstance(mailbox, Tombstone):
         return mailbox_pb2.GetMailboxResponse(tombstone=tombstone_message(mailbox))
     return mailbox_pb2.GetMailboxResponse(mailbox=admin_mailbox_message(mailbox))
+
+
+def mailboxes_response(found: Sequence[Mailbox | Tombstone]) -> mailbox_pb2.LookupMailboxesResponse:
+    """Return the response of LookupMailboxes."""
+    return mailbox_pb2.LookupMailboxesResponse(
+        mailboxes=[admin_mailbox_message(each) for each in found if isinstance(each, Mailbox)],
+        tombstones=[tombstone_message(each) for each in found if isinstance(each, Tombstone)],
+    )
 
 
 def tombstone_message(tombstone: Tombstone) -> mailbox_pb2.Tombstone:

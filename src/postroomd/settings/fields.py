@@ -117,7 +117,7 @@ _SERVICE = ("up", "serve")
 _GATEWAY = ("up", "gateway")
 _WORKER = ("up", "worker")
 # Groups of commands that call a running service: as a tenant, and as its operator.
-_TENANT_CLIENT = ("tenant client", "client", "export", "doctor")
+_TENANT_CLIENT = ("tenant client", "export", "doctor")
 _CLIENT = (*_TENANT_CLIENT, "operator client")
 
 
@@ -238,7 +238,7 @@ class Settings(BaseSettings):
     )
     admin_address: Address | None = _setting(
         None,
-        (*_SERVICE, "client", "operator client"),
+        (*_SERVICE, "operator client"),
         "Address of the admin service, `HOST:PORT`, which can access every tenant; disabled if not set.",
     )
     http_address: Address = _setting(

@@ -7,7 +7,7 @@ reach of tenants.
 
 Authentication: every call carries the secret of an admin key (`postroom admin-keys create`), as metadata
 `x-auth-token: SECRET` or `authorization: Bearer SECRET`. API keys of tenants are not accepted here, nor are admin
-keys by MailboxService. A read-only admin key may call the List and Get RPCs only.
+keys by MailboxService. A read-only admin key may call the List, Get and Lookup RPCs only.
 
 Retries: every RPC that changes something is idempotent by the id that it names. A repeated call with the same
 outcome returns the same response and changes nothing, so there are no idempotency keys here.

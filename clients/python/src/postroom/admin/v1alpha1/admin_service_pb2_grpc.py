@@ -104,6 +104,11 @@ class AdminServiceStub(object):
                 request_serializer=postroom_dot_admin_dot_v1alpha1_dot_domain__pb2.SearchDomainsRequest.SerializeToString,
                 response_deserializer=postroom_dot_admin_dot_v1alpha1_dot_domain__pb2.SearchDomainsResponse.FromString,
                 _registered_method=True)
+        self.LookupMailboxes = channel.unary_unary(
+                '/postroom.admin.v1alpha1.AdminService/LookupMailboxes',
+                request_serializer=postroom_dot_admin_dot_v1alpha1_dot_mailbox__pb2.LookupMailboxesRequest.SerializeToString,
+                response_deserializer=postroom_dot_admin_dot_v1alpha1_dot_mailbox__pb2.LookupMailboxesResponse.FromString,
+                _registered_method=True)
         self.ListAuditEvents = channel.unary_unary(
                 '/postroom.admin.v1alpha1.AdminService/ListAuditEvents',
                 request_serializer=postroom_dot_admin_dot_v1alpha1_dot_audit__pb2.ListAuditEventsRequest.SerializeToString,
@@ -222,6 +227,14 @@ class AdminServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def LookupMailboxes(self, request, context):
+        """Returns the mailboxes of every tenant that have an address, and the tombstones of purged ones that had it: several
+        organizations may register the name of a domain, and an address may be used again. Empty if there is none.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListAuditEvents(self, request, context):
         """Lists the audit log, newest first and a page at a time: every committed change of tenants and of the operator.
         Events are removed after the operator's retention, 400 days by default.
@@ -297,6 +310,11 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.SearchDomains,
                     request_deserializer=postroom_dot_admin_dot_v1alpha1_dot_domain__pb2.SearchDomainsRequest.FromString,
                     response_serializer=postroom_dot_admin_dot_v1alpha1_dot_domain__pb2.SearchDomainsResponse.SerializeToString,
+            ),
+            'LookupMailboxes': grpc.unary_unary_rpc_method_handler(
+                    servicer.LookupMailboxes,
+                    request_deserializer=postroom_dot_admin_dot_v1alpha1_dot_mailbox__pb2.LookupMailboxesRequest.FromString,
+                    response_serializer=postroom_dot_admin_dot_v1alpha1_dot_mailbox__pb2.LookupMailboxesResponse.SerializeToString,
             ),
             'ListAuditEvents': grpc.unary_unary_rpc_method_handler(
                     servicer.ListAuditEvents,
@@ -656,6 +674,33 @@ class AdminService(object):
             '/postroom.admin.v1alpha1.AdminService/SearchDomains',
             postroom_dot_admin_dot_v1alpha1_dot_domain__pb2.SearchDomainsRequest.SerializeToString,
             postroom_dot_admin_dot_v1alpha1_dot_domain__pb2.SearchDomainsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def LookupMailboxes(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/postroom.admin.v1alpha1.AdminService/LookupMailboxes',
+            postroom_dot_admin_dot_v1alpha1_dot_mailbox__pb2.LookupMailboxesRequest.SerializeToString,
+            postroom_dot_admin_dot_v1alpha1_dot_mailbox__pb2.LookupMailboxesResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -7,7 +7,7 @@ reach of tenants.
 
 Authentication: every call carries the secret of an admin key (`postroom admin-keys create`), as metadata
 `x-auth-token: SECRET` or `authorization: Bearer SECRET`. API keys of tenants are not accepted here, nor are admin
-keys by MailboxService. A read-only admin key may call the List and Get RPCs only.
+keys by MailboxService. A read-only admin key may call the List, Get and Lookup RPCs only.
 
 Retries: every RPC that changes something is idempotent by the id that it names. A repeated call with the same
 outcome returns the same response and changes nothing, so there are no idempotency keys here.
@@ -122,6 +122,10 @@ class AdminServiceStub:
     """Searches the mailboxes of all tenants, by a part of the address or of the display name, a page at a time."""
     SearchDomains: _grpc.UnaryUnaryMultiCallable[_domain_pb2.SearchDomainsRequest, _domain_pb2.SearchDomainsResponse]
     """Searches the domains of all tenants, by a part of the name, a page at a time."""
+    LookupMailboxes: _grpc.UnaryUnaryMultiCallable[_mailbox_pb2.LookupMailboxesRequest, _mailbox_pb2.LookupMailboxesResponse]
+    """Returns the mailboxes of every tenant that have an address, and the tombstones of purged ones that had it: several
+    organizations may register the name of a domain, and an address may be used again. Empty if there is none.
+    """
     ListAuditEvents: _grpc.UnaryUnaryMultiCallable[_audit_pb2.ListAuditEventsRequest, _audit_pb2.ListAuditEventsResponse]
     """Lists the audit log, newest first and a page at a time: every committed change of tenants and of the operator.
     Events are removed after the operator's retention, 400 days by default.
@@ -183,6 +187,10 @@ class AdminServiceAsyncStub(AdminServiceStub):
     """Searches the mailboxes of all tenants, by a part of the address or of the display name, a page at a time."""
     SearchDomains: _aio.UnaryUnaryMultiCallable[_domain_pb2.SearchDomainsRequest, _domain_pb2.SearchDomainsResponse]  # type: ignore[assignment]
     """Searches the domains of all tenants, by a part of the name, a page at a time."""
+    LookupMailboxes: _aio.UnaryUnaryMultiCallable[_mailbox_pb2.LookupMailboxesRequest, _mailbox_pb2.LookupMailboxesResponse]  # type: ignore[assignment]
+    """Returns the mailboxes of every tenant that have an address, and the tombstones of purged ones that had it: several
+    organizations may register the name of a domain, and an address may be used again. Empty if there is none.
+    """
     ListAuditEvents: _aio.UnaryUnaryMultiCallable[_audit_pb2.ListAuditEventsRequest, _audit_pb2.ListAuditEventsResponse]  # type: ignore[assignment]
     """Lists the audit log, newest first and a page at a time: every committed change of tenants and of the operator.
     Events are removed after the operator's retention, 400 days by default.
@@ -319,6 +327,16 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_domain_pb2.SearchDomainsResponse, _abc.Awaitable[_domain_pb2.SearchDomainsResponse]]:
         """Searches the domains of all tenants, by a part of the name, a page at a time."""
+
+    @_abc_1.abstractmethod
+    def LookupMailboxes(
+        self,
+        request: _mailbox_pb2.LookupMailboxesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_mailbox_pb2.LookupMailboxesResponse, _abc.Awaitable[_mailbox_pb2.LookupMailboxesResponse]]:
+        """Returns the mailboxes of every tenant that have an address, and the tombstones of purged ones that had it: several
+        organizations may register the name of a domain, and an address may be used again. Empty if there is none.
+        """
 
     @_abc_1.abstractmethod
     def ListAuditEvents(

@@ -298,6 +298,58 @@ class GetMailboxResponse(_message.Message):
 Global___GetMailboxResponse: _TypeAlias = GetMailboxResponse  # noqa: Y015
 
 @_typing.final
+class LookupMailboxesRequest(_message.Message):
+    """Request of LookupMailboxes."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ADDRESS_FIELD_NUMBER: _builtins.int
+    address: _builtins.str
+    """The whole address, `local_part@domain`, in any case; the domain as U-labels or A-labels."""
+    def __init__(
+        self,
+        *,
+        address: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LookupMailboxesRequest: _TypeAlias = LookupMailboxesRequest  # noqa: Y015
+
+@_typing.final
+class LookupMailboxesResponse(_message.Message):
+    """Response of LookupMailboxes."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MAILBOXES_FIELD_NUMBER: _builtins.int
+    TOMBSTONES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def mailboxes(self) -> _containers.RepeatedCompositeFieldContainer[Global___Mailbox]:
+        """The mailboxes, oldest first. Together with the tombstones they are at most 100."""
+
+    @_builtins.property
+    def tombstones(self) -> _containers.RepeatedCompositeFieldContainer[Global___Tombstone]:
+        """The tombstones of purged mailboxes that had the address, the latest ones, oldest first."""
+
+    def __init__(
+        self,
+        *,
+        mailboxes: _abc.Iterable[Global___Mailbox] | None = ...,
+        tombstones: _abc.Iterable[Global___Tombstone] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["mailboxes", b"mailboxes", "tombstones", b"tombstones"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LookupMailboxesResponse: _TypeAlias = LookupMailboxesResponse  # noqa: Y015
+
+@_typing.final
 class LockMailboxRequest(_message.Message):
     """Request of LockMailbox."""
 
