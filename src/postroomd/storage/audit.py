@@ -52,6 +52,8 @@ RESOURCES: Mapping[type, _Identity] = {
 }
 """What a transaction can change, by the type of its result."""
 
+_INSERT = insert(t.audit_events)
+
 
 def audited(
     work: Callable[[AsyncConnection], Awaitable[Result]], context: CallContext | None, command: CallContext | None
@@ -71,7 +73,7 @@ def audited(
     async def perform(connection: AsyncConnection) -> Result:
         result = await work(connection)
         if not isinstance(result, Unchanged):
-            await connection.execute(insert(t.audit_events).values(_row(actor, call, result)))
+            await connection.execute(_INSERT, _row(actor, call, result))
         return result
 
     return perform
