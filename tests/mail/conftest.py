@@ -39,23 +39,32 @@ class World:
         """Where psql is, if the database is PostgreSQL's."""
         return self.postgres.programs if self.postgres else None
 
+    @staticmethod
+    def _change_log(file: Path, mode: int) -> None:
+        for suffix in ("-wal", "-shm"):
+            file.with_name(file.name + suffix).chmod(mode)
+
     @contextmanager
     def database_unavailable(self) -> Iterator[None]:
-        """Stop PostgreSQL, or take the right to read SQLite's file away; undone afterwards.
+        """Stop PostgreSQL, or take the right to read SQLite's log away; undone afterwards.
 
         Postfix remembers for a minute that PostgreSQL did not respond, until it is reloaded.
         """
         if self.postgres:
             self.postgres.stop()
         if self.database_file:
-            self.database_file.chmod(0)
+            self._change_log(self.database_file, 0)
             self.servers.restart()
-        yield
-        if self.postgres:
-            self.postgres.start()
-        if self.database_file:
-            self.database_file.chmod(0o640)
-        self.servers.postfix.reload()
+        try:
+            yield
+        finally:
+            if self.postgres:
+                self.postgres.start()
+            if self.database_file:
+                self._change_log(self.database_file, 0o640)
+                self.servers.restart()
+            else:
+                self.servers.postfix.reload()
 
 
 @pytest.fixture(scope="session")

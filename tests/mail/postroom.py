@@ -88,7 +88,7 @@ class Tenant:
             "/batch-create-mailboxes",
             domain_id=domain["id"],
             mailboxes=parameters,
-            subscription_period="monthly",
+            subscription_period="yearly",
         )
         return list(created["mailboxes"])
 

@@ -96,14 +96,14 @@ def test_a_switch_disables_what_it_names_and_nothing_else(world: World, switch: 
             refused(world.mail.send(ann["email"], "received")),
         )
 
-    works = ("", (250, ""), (250, "2.0.0"))
+    works = ("", (250, ""), (250, "2.1.5"))
     assert state() == works
     tenant.update(ann, **{switch: True})
     assert (
         state()
         == {
-            "login_disabled": ("AUTHENTICATIONFAILED", (535, "5.7.8"), (250, "2.0.0")),
-            "sending_disabled": ("", (553, "5.7.1"), (250, "2.0.0")),
+            "login_disabled": ("AUTHENTICATIONFAILED", (535, "5.7.8"), (250, "2.1.5")),
+            "sending_disabled": ("", (553, "5.7.1"), (250, "2.1.5")),
             "receiving_disabled": ("", (250, ""), (550, "5.2.1")),
         }[switch]
     )
@@ -111,16 +111,14 @@ def test_a_switch_disables_what_it_names_and_nothing_else(world: World, switch: 
     assert state() == works
 
 
-def test_a_full_mailbox_refuses_mail_until_its_quota_grows(world: World) -> None:
+def test_the_storage_quota_applies_at_once(world: World) -> None:
     tenant = world.postroom.tenant
     ann = tenant.mailbox(tenant.domain("quota.com"), "ann")
-    tenant.update(ann, storage_quota_bytes=1_000_000)
+    tenant.update(ann, storage_quota_bytes=1_024_000)
     with world.mail.imap(ann["email"]) as connection:
-        _, ((root, *_), *_) = connection.getquotaroot("INBOX")
-        assert root
-        _, (usage,) = connection.getquota("User quota")
+        _, (_, (usage,)) = connection.getquotaroot("INBOX")
         assert isinstance(usage, bytes)
-        assert b"STORAGE 0 976" in usage  # KiB
+        assert b"STORAGE 0 1000" in usage  # KiB
     tenant.update(ann, storage_quota_bytes=0)
     assert world.mail.send(ann["email"], "unlimited")[0] == 250
     world.mail.wait_for(ann["email"], "unlimited")

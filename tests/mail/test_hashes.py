@@ -3,15 +3,19 @@
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
 
+from argon2 import PasswordHasher
+
 from tests.mail.conftest import World
 
 COUNT = 1_000
 SCHEMES = ("ARGON2ID", "BLF-CRYPT", "SHA512-CRYPT", "SHA256-CRYPT", "PBKDF2", "SSHA512")
-ROUNDS = {"BLF-CRYPT": ("-r", "5"), "PBKDF2": ("-r", "1000"), "SHA512-CRYPT": ("-r", "5000"), "ARGON2ID": ("-r", "3")}
+ROUNDS = {"BLF-CRYPT": ("-r", "5"), "PBKDF2": ("-r", "1000"), "SHA512-CRYPT": ("-r", "5000")}
 
 
 def doveadm_hash(scheme: str, password: str) -> str:
-    """Return Dovecot's own hash of a password."""
+    """Return a hash of a password, as other systems store it."""
+    if scheme == "ARGON2ID":  # Dovecot's costs more memory than may be imported
+        return "{ARGON2ID}" + PasswordHasher(2, 8_192, 1).hash(password)
     command = ["doveadm", "pw", "-s", scheme, *ROUNDS.get(scheme, ()), "-p", password]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 

@@ -147,7 +147,10 @@ async def test_a_deletion_does_not_withdraw_a_pending_restore(
     provision = await provision_for(admin, mailbox.email)
     assert provision.kind == Kind.RESTORE
     await tenant.delete_mailbox(mailbox)
-    assert (await confirm(admin, provision)).status == Kind.CONFIRMED
+    assert_precondition_failed(await failure_of(confirm(admin, provision)), f"provision/{provision.id}")
+    replaced = await provision_for(admin, mailbox.email)  # it reads the state after the deletion
+    assert (replaced.kind, replaced.mailbox_state.login_allowed) == (Kind.RESTORE, False)
+    assert (await confirm(admin, replaced)).status == Kind.CONFIRMED
     found = await admin.get_mailbox(mailbox.id)
     assert found.mailbox.status == tenant_pb2.Mailbox.DELETION_SCHEDULED
     assert found.provision_standing == mailbox_pb2.Mailbox.PROVIDED
@@ -195,3 +198,61 @@ async def test_the_history_of_a_domain_is_listed_page_by_page(
         if not token:
             break
     assert listed == transitions
+
+
+async def test_changes_of_a_mailbox_are_requested_with_its_whole_state(
+    service: Service, tenant: Tenant, admin: Operator, domain: domain_pb2.Domain
+) -> None:
+    mailbox = await tenant.mailbox(domain, "updated")
+    created = await provision_for(admin, mailbox.email)
+    ((stored,),) = await service.sql("SELECT password_hash FROM mailboxes WHERE id = ?", mailbox.id)
+    assert created.mailbox_state == provision_pb2.MailboxState(
+        generation=1,
+        address=mailbox.email,
+        login_allowed=True,
+        sending_allowed=True,
+        receiving_allowed=True,
+        password_hash=stored,
+        forwarding_keep_copy=True,
+        forwarding_enabled=True,
+    )
+    renamed = await tenant.stub.UpdateMailbox(
+        tenant_pb2.UpdateMailboxRequest(mailbox_id=mailbox.id, display_name="Ada")
+    )
+    assert renamed.status == tenant_pb2.Mailbox.CREATING
+    again = await provision_for(admin, mailbox.email)
+    assert (again.kind, again.mailbox_state.display_name, again.mailbox_state.generation) == (Kind.CREATE, "Ada", 2)
+    assert_precondition_failed(await failure_of(confirm(admin, created)), f"provision/{created.id}")
+    assert not (await confirm(admin, again)).HasField("mailbox_state")
+    alias = await tenant.alias(mailbox, "updated-alias")
+    await confirm(admin, await provision_for(admin, alias.email))
+
+    # The platform is down; each later update supersedes an earlier one.
+    await tenant.stub.UpdateMailbox(
+        tenant_pb2.UpdateMailboxRequest(mailbox_id=mailbox.id, new_password="a new good password")
+    )
+    first = await provision_for(admin, mailbox.email)
+    await tenant.stub.UpdateMailbox(tenant_pb2.UpdateMailboxRequest(mailbox_id=mailbox.id, sending_disabled=True))
+    await admin.stub.LockMailbox(mailbox_pb2.LockMailboxRequest(mailbox_id=mailbox.id, reason="spam"))
+    update = await provision_for(admin, mailbox.email)
+    assert (first.kind, update.kind, update.attempts) == (Kind.UPDATE, Kind.UPDATE, 0)
+    assert update.mailbox_state.generation > first.mailbox_state.generation
+    assert update.mailbox_state.password_hash not in {"", stored}
+    assert list(update.mailbox_state.aliases) == [alias.email]
+    state = update.mailbox_state
+    assert (state.login_allowed, state.sending_allowed, state.receiving_allowed) == (False, False, True)
+    assert_precondition_failed(await failure_of(confirm(admin, first)), f"provision/{first.id}")
+    await confirm(admin, update)
+    assert [each for each in await admin.provisions() if each.mailbox_id == mailbox.id] == []
+
+    await admin.stub.UnlockMailbox(mailbox_pb2.UnlockMailboxRequest(mailbox_id=mailbox.id))
+    state = (await provision_for(admin, mailbox.email)).mailbox_state
+    assert (state.login_allowed, state.sending_allowed) == (True, False)
+    await tenant.delete_mailbox(mailbox)
+    closed = await provision_for(admin, mailbox.email)
+    assert (closed.kind, closed.mailbox_state.receiving_allowed) == (Kind.UPDATE, False)
+    assert (await tenant.restore_mailbox(mailbox)).status == tenant_pb2.Mailbox.RESTORING
+    restore = await provision_for(admin, mailbox.email)
+    assert (restore.kind, restore.mailbox_state.login_allowed) == (Kind.RESTORE, True)
+    await confirm(admin, restore)
+    assert (await tenant.get_mailbox(mailbox)).status == tenant_pb2.Mailbox.READY

@@ -72,6 +72,8 @@ def list_provisions(*, settings: Settings, limit: Limit = 0, output: ListOutput 
 
         request = ListPendingProvisionsRequest()
         listed = list_rows(service.ListPendingProvisions, request, "provisions", PAGE_SIZE, limit)
+    for row in listed:
+        row["mailbox_state"] = None  # it has the hash of the password, which belongs on no terminal
     print_rows(listed, PROVISION_COLUMNS, output)
 
 

@@ -16,6 +16,7 @@ from postroomd.domain.mailbox_status import (
     schedule_deletion,
     status_of,
 )
+from postroomd.domain.mailbox_updates import request_update
 from postroomd.domain.model import Domain, DomainStatus, Mailbox, MailboxStatus, SubscriptionPeriod
 from postroomd.domain.payments import (
     advance_unpaid,
@@ -125,7 +126,7 @@ def update_mailbox(
         changed = replace(changed, **sent)
     if changed is mailbox and not new_password:
         return mailbox
-    return replace(changed, updated_at=now)
+    return request_update(mailbox, replace(changed, updated_at=now), policy, new_password=new_password)
 
 
 def delete_mailbox(mailbox: Mailbox, retention: timedelta, now: datetime) -> Mailbox:
@@ -261,7 +262,8 @@ def _reopening(mailbox: Mailbox, policy: LifecyclePolicy) -> dict[str, Any]:
     """Return the fields of a mailbox whose scheduled deletion is undone: the mail platform has to restore it."""
     changes: dict[str, Any] = {"deletion_scheduled_at": None}
     if policy.provisioning and mailbox.provision is ProvisionStanding.PROVIDED:
-        changes["provision"] = ProvisionStanding.RESTORE_AWAITED
+        # In place of a pending update: the restored mailbox has the state of the update too.
+        changes |= {"provision": ProvisionStanding.RESTORE_AWAITED, "provision_id": None}
     return changes
 
 

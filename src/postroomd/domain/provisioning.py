@@ -133,6 +133,7 @@ def _kind(subject: Subject) -> ProvisionKind:
 
 
 _KINDS = {
+    ProvisionStanding.PROVIDED: ProvisionKind.UPDATE,
     ProvisionStanding.CREATE_AWAITED: ProvisionKind.CREATE,
     ProvisionStanding.RESTORE_AWAITED: ProvisionKind.RESTORE,
     ProvisionStanding.DELETE_AWAITED: ProvisionKind.DELETE,

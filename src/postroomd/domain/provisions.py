@@ -1,6 +1,6 @@
 """Provisions: the work that is requested of the mail platform."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from uuid import UUID, uuid5
@@ -27,6 +27,24 @@ class ProvisionStatus(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MailboxState:
+    """All that a mailbox is to be on the mail platform. A later `generation` supersedes an earlier one."""
+
+    generation: int
+    address: str
+    login_allowed: bool
+    sending_allowed: bool
+    receiving_allowed: bool
+    password_hash: str = field(repr=False)
+    aliases: tuple[str, ...]
+    forwardings: tuple[str, ...]
+    forwarding_keep_copy: bool
+    forwarding_enabled: bool
+    storage_quota_bytes: int
+    display_name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Provision:
     """Work for the mail platform: on an alias if `alias_id` is set, on a forwarding if `forwarding_id` is, else on a
     mailbox, else on the domain itself.
@@ -34,6 +52,7 @@ class Provision:
     `attempts` counts the reported failures, `error` is the reason of the last one, and the next attempt is due at
     `next_attempt_at`. `address` is the subject's, for a forwarding that of its mailbox. `forwarding_email` is a
     forwarding's destination; `forwarding_keep_copy` and `forwarding_enabled` are its mailbox's settings.
+    `mailbox_state` is that of a listed provision of a mailbox, unless it is to be deleted.
     """
 
     id: str
@@ -54,6 +73,7 @@ class Provision:
     forwarding_email: str = ""
     forwarding_keep_copy: bool = False
     forwarding_enabled: bool = False
+    mailbox_state: MailboxState | None = None
 
 
 _NAMESPACE = UUID("6f1d2a3e-52c5-4b0e-9a4a-0c3b8e6f7d21")

@@ -127,13 +127,14 @@ def _tables(server: MailServer) -> Mapping[str, tuple[str, str]]:
             " WHERE domain = '%d' AND local_part = '' AND catch_all = 1 AND '%s' = '@%d'",
         ),
         "access": (
-            "The SMTP reply to a recipient; DUNNO if mail is accepted.",
+            "The SMTP reply to a recipient; DUNNO if mail is accepted. A catch-all's counts if nothing else has the"
+            " address, which Postfix looks up with its detail first.",
             f"SELECT {reply} FROM mail_v1_users WHERE {_OWN}"
-            f" UNION ALL SELECT {reply} FROM mail_v1_aliases WHERE {_OWN}",
-        ),
-        "catch-all-access": (
-            "The SMTP reply to a recipient that only a catch-all has. The key is the domain alone.",
-            f"SELECT {unavailable} FROM mail_v1_aliases WHERE domain = '%s' AND local_part = '' AND catch_all = 1",
+            f" UNION ALL SELECT {reply} FROM mail_v1_aliases WHERE {_OWN}"
+            f" UNION ALL SELECT {reply} FROM mail_v1_aliases WHERE domain = '%d' AND local_part = '' AND catch_all = 1"
+            " AND '%u' NOT LIKE '%%+%%'"
+            f" AND NOT EXISTS (SELECT 1 FROM mail_v1_users WHERE {_OWN})"
+            f" AND NOT EXISTS (SELECT 1 FROM mail_v1_aliases WHERE {_OWN})",
         ),
         "unavailable": (
             "Mailboxes that can't be delivered to now, which an alias or a forwarding may lead to: mail is returned"

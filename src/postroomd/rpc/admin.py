@@ -15,8 +15,9 @@ from postroomd.domain.context import CallContext
 from postroomd.domain.domain_names import canonical_domain_name
 from postroomd.domain.errors import InvalidArguments, NotFound, Reason, Violation
 from postroomd.domain.history import DomainTransition, Tombstone, Transition
+from postroomd.domain.mailbox_updates import request_update
 from postroomd.domain.mailboxes import lock_mailbox, unlock_mailbox
-from postroomd.domain.model import Mailbox
+from postroomd.domain.model import DomainStatus, Mailbox
 from postroomd.domain.payments import Payment, confirm_payment, refuse_payment
 from postroomd.domain.policy import LifecyclePolicy
 from postroomd.domain.provisioning import confirm_provision, fail_provision
@@ -27,6 +28,7 @@ from postroomd.rpc import admin_convert as convert
 from postroomd.rpc.boundary import Rpc
 from postroomd.storage.protocols.administration import Administration
 from postroomd.storage.protocols.audit import AuditLog
+from postroomd.storage.protocols.rules import MailboxRule, PaymentRule
 
 MAX_PAGE_SIZE = 1_000
 MAX_REVISION = 2**31 - 1
@@ -54,7 +56,7 @@ class AdminServicer:
     async def ConfirmPayment(self, request: payment_pb2.ConfirmPaymentRequest, context: CallContext) -> Payment:
         """Record that a payment was made."""
         payment_id = check_id("payment_id", request.payment_id)
-        return await self.administration.settle_payment(context, payment_id, partial(confirm_payment, now=self.clock()))
+        return await self._settle_payment(context, payment_id, partial(confirm_payment, now=self.clock()))
 
     async def RefusePayment(self, request: payment_pb2.RefusePaymentRequest, context: CallContext) -> Payment:
         """Record that a payment was refused."""
@@ -62,7 +64,24 @@ class AdminServicer:
             payment_id = check.uuid("payment_id", request.payment_id)
             reason = check.reason(request.reason)
         rule = partial(refuse_payment, reason=reason, policy=self.policy, now=self.clock())
-        return await self.administration.settle_payment(context, payment_id, rule)
+        return await self._settle_payment(context, payment_id, rule)
+
+    async def _settle_payment(self, context: CallContext, payment_id: str, rule: PaymentRule) -> Payment:
+        def requesting(
+            payment: Payment, mailbox: Mailbox | None, status: DomainStatus
+        ) -> tuple[Payment, Mailbox | None]:
+            settled, changed = rule(payment, mailbox, status)
+            if mailbox is not None and changed is not None:
+                changed = request_update(mailbox, changed, self.policy)
+            return settled, changed
+
+        return await self.administration.settle_payment(context, payment_id, requesting)
+
+    async def _change_mailbox(self, context: CallContext, mailbox_id: str, rule: MailboxRule) -> Mailbox:
+        def requesting(mailbox: Mailbox, status: DomainStatus) -> Mailbox:
+            return request_update(mailbox, rule(mailbox, status), self.policy)
+
+        return await self.administration.change_mailbox(context, mailbox_id, requesting)
 
     async def LockMailbox(self, request: mailbox_pb2.LockMailboxRequest, context: CallContext) -> Mailbox:
         """Lock a mailbox."""
@@ -70,16 +89,14 @@ class AdminServicer:
             subject = _check_subject(check, request)
             reason = check.reason(request.reason)
         mailbox_id = await self._mailbox_id(subject)
-        return await self.administration.change_mailbox(
-            context, mailbox_id, partial(lock_mailbox, reason=reason, now=self.clock())
-        )
+        return await self._change_mailbox(context, mailbox_id, partial(lock_mailbox, reason=reason, now=self.clock()))
 
     async def UnlockMailbox(self, request: mailbox_pb2.UnlockMailboxRequest, context: CallContext) -> Mailbox:
         """Unlock a mailbox."""
         with checking() as check:
             subject = _check_subject(check, request)
         mailbox_id = await self._mailbox_id(subject)
-        return await self.administration.change_mailbox(context, mailbox_id, partial(unlock_mailbox, now=self.clock()))
+        return await self._change_mailbox(context, mailbox_id, partial(unlock_mailbox, now=self.clock()))
 
     async def _mailbox_id(self, subject: str) -> str:
         """Return the id of the mailbox that a canonical address or an id names.

@@ -1,6 +1,7 @@
 """Conversion from the domain to the messages of the admin contract, as convert.py does for the tenants' contract."""
 
 from collections.abc import Sequence
+from dataclasses import fields
 
 from postroom.admin.v1alpha1 import audit_pb2, domain_pb2, mailbox_pb2, payment_pb2, provision_pb2
 from postroom.v1alpha1 import domain_pb2 as tenant_domain_pb2
@@ -10,7 +11,7 @@ from postroomd.domain.events import PaymentStanding, ProvisionStanding
 from postroomd.domain.history import DomainTransition, Tombstone, Transition
 from postroomd.domain.model import DomainStatus, Mailbox, MailboxStatus, SubscriptionPeriod
 from postroomd.domain.payments import Payment, PaymentStatus
-from postroomd.domain.provisions import Provision, ProvisionKind, ProvisionStatus
+from postroomd.domain.provisions import MailboxState, Provision, ProvisionKind, ProvisionStatus
 from postroomd.domain.queries import Slice
 from postroomd.rpc.convert import enum_numbers, mailbox_message, optional_timestamp, timestamp
 
@@ -70,7 +71,12 @@ def provision_message(provision: Provision) -> provision_pb2.Provision:
         next_attempt_at=timestamp(provision.next_attempt_at),
         settled_at=optional_timestamp(provision.settled_at),
         address=provision.address,
+        mailbox_state=_state_message(provision.mailbox_state) if provision.mailbox_state else None,
     )
+
+
+def _state_message(state: MailboxState) -> provision_pb2.MailboxState:
+    return provision_pb2.MailboxState(**{field.name: getattr(state, field.name) for field in fields(state)})
 
 
 def provisions_message(provisions: Slice[Provision]) -> provision_pb2.ListPendingProvisionsResponse:

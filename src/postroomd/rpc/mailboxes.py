@@ -15,6 +15,7 @@ from postroomd.domain.display_names import folded_name
 from postroomd.domain.domain_names import search_text
 from postroomd.domain.domains import require_mailboxes_allowed
 from postroomd.domain.errors import NotFound, PermissionDenied
+from postroomd.domain.mailbox_updates import request_update
 from postroomd.domain.model import DomainStatus, Mailbox, MailboxView
 from postroomd.domain.payments import retention_of
 from postroomd.domain.policy import LifecyclePolicy
@@ -204,7 +205,7 @@ def _settings(check: Checker, request: pb.UpdateMailboxRequest) -> rules.Mailbox
 
 def _delete(mailbox: Mailbox, _domain_status: DomainStatus, policy: LifecyclePolicy, now: datetime) -> Mailbox:
     retention = retention_of(mailbox, policy, policy.deletion_retention)
-    return rules.delete_mailbox(mailbox, retention, now)
+    return request_update(mailbox, rules.delete_mailbox(mailbox, retention, now), policy)
 
 
 def _batch_response(mailboxes: Sequence[Mailbox]) -> pb.BatchCreateMailboxesResponse:

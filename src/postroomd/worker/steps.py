@@ -18,6 +18,7 @@ from postroomd.domain.domains import purge_domain
 from postroomd.domain.errors import PostroomError, StorageUnavailable
 from postroomd.domain.events import DomainEvent
 from postroomd.domain.forwardings import request_forwarding
+from postroomd.domain.mailbox_updates import request_update
 from postroomd.domain.mailboxes import advance_mailbox, follow_domain, purge_with_domain
 from postroomd.domain.model import Domain, DomainStatus, Mailbox, RecordStatus
 from postroomd.domain.ownership import Registration, activate_domain, settle_validation
@@ -181,7 +182,8 @@ class Worker:
 
     async def _advance(self, lease: MailboxLease, now: datetime) -> None:
         def rule(mailbox: Mailbox, domain_status: DomainStatus) -> Mailbox | None:
-            return advance_mailbox(mailbox, domain_status, self.policy, now)
+            advanced = advance_mailbox(mailbox, domain_status, self.policy, now)
+            return request_update(mailbox, advanced, self.policy) if advanced else None
 
         try:
             WORKER_STEPS.labels(StepKind.MAILBOX).inc(await self.work.advance(lease, rule, now))

@@ -24,6 +24,7 @@ from postroomd.storage.sql.domain_changes import remove_domain, store_domain
 from postroomd.storage.sql.domains import DOMAIN, lock_domain
 from postroomd.storage.sql.forwardings import FORWARDING, fetch_settings, remove_forwarding, store_forwarding
 from postroomd.storage.sql.history import SqlHistory
+from postroomd.storage.sql.mailbox_states import with_states
 from postroomd.storage.sql.mailboxes import MAILBOX
 from postroomd.storage.sql.rows import columns_of, from_row, to_row, with_next_revision
 
@@ -121,7 +122,7 @@ class SqlAdministration(SqlHistory):
         )
 
         async def transaction(connection: AsyncConnection) -> list[Provision]:
-            return [from_row(Provision, row) for row in await connection.execute(query)]
+            return await with_states(connection, [from_row(Provision, row) for row in await connection.execute(query)])
 
         provisions = await self._database.read(transaction)
         return slice_of(provisions, limit, lambda last: (last.next_attempt_at, last.id))

@@ -15,7 +15,9 @@ from postroomd.storage.schema import ID, Instant, Named
 
 Model = TypeVar("Model")
 
-JOINED_FIELDS = frozenset({"address", "forwarding_email", "forwarding_keep_copy", "forwarding_enabled"})
+JOINED_FIELDS = frozenset(
+    {"address", "forwarding_email", "forwarding_keep_copy", "forwarding_enabled", "mailbox_state"}
+)
 """Fields of Payment and Provision that a join fills in: no table has a column for them."""
 
 

@@ -26,7 +26,7 @@ from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior_
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'postroom/admin/v1alpha1/provision.proto\x12\x17postroom.admin.v1alpha1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xab\x06\n\tProvision\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12;\n\x04kind\x18\x02 \x01(\x0e\x32\'.postroom.admin.v1alpha1.Provision.KindB\x04\xe2\x41\x01\x03\x12?\n\x06status\x18\x03 \x01(\x0e\x32).postroom.admin.v1alpha1.Provision.StatusB\x04\xe2\x41\x01\x03\x12\x18\n\nmailbox_id\x18\x04 \x01(\tB\x04\xe2\x41\x01\x03\x12\x16\n\x08\x61lias_id\x18\x05 \x01(\tB\x04\xe2\x41\x01\x03\x12\x17\n\tdomain_id\x18\x06 \x01(\tB\x04\xe2\x41\x01\x03\x12\x18\n\nproject_id\x18\x07 \x01(\tB\x04\xe2\x41\x01\x03\x12\x1d\n\x0forganization_id\x18\x08 \x01(\tB\x04\xe2\x41\x01\x03\x12\x16\n\x08\x61ttempts\x18\t \x01(\x05\x42\x04\xe2\x41\x01\x03\x12\x13\n\x05\x65rror\x18\n \x01(\tB\x04\xe2\x41\x01\x03\x12\x36\n\x0crequested_at\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x39\n\x0fnext_attempt_at\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x34\n\nsettled_at\x18\r \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x15\n\x07\x61\x64\x64ress\x18\x0e \x01(\tB\x04\xe2\x41\x01\x03\x12\x1b\n\rforwarding_id\x18\x0f \x01(\tB\x04\xe2\x41\x01\x03\x12\x1e\n\x10\x66orwarding_email\x18\x10 \x01(\tB\x04\xe2\x41\x01\x03\x12\"\n\x14\x66orwarding_keep_copy\x18\x11 \x01(\x08\x42\x04\xe2\x41\x01\x03\x12 \n\x12\x66orwarding_enabled\x18\x12 \x01(\x08\x42\x04\xe2\x41\x01\x03\"V\n\x04Kind\x12\x10\n\x0cUNKNOWN_KIND\x10\x00\x12\n\n\x06\x43REATE\x10\x01\x12\x0b\n\x07RESTORE\x10\x02\x12\n\n\x06\x44\x45LETE\x10\x03\x12\n\n\x06UPDATE\x10\x04\x12\x0b\n\x07SUSPEND\x10\x05\"B\n\x06Status\x12\x12\n\x0eUNKNOWN_STATUS\x10\x00\x12\x0b\n\x07PENDING\x10\x01\x12\r\n\tCONFIRMED\x10\x02\x12\x08\n\x04VOID\x10\x03\"Q\n\x1cListPendingProvisionsRequest\x12\x17\n\tpage_size\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\"p\n\x1dListPendingProvisionsResponse\x12\x36\n\nprovisions\x18\x01 \x03(\x0b\x32\".postroom.admin.v1alpha1.Provision\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"5\n\x17\x43onfirmProvisionRequest\x12\x1a\n\x0cprovision_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"H\n\x14\x46\x61ilProvisionRequest\x12\x1a\n\x0cprovision_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x14\n\x06reason\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x42\xc3\x01\n\x1b\x63om.postroom.admin.v1alpha1B\x0eProvisionProtoP\x01ZBpostroom.internal/go/postroom/admin/v1alpha1;postroomadminv1alpha1\xaa\x02\x17Postroom.Admin.V1Alpha1\xca\x02\x17Postroom\\Admin\\V1Alpha1\xea\x02\x19Postroom::Admin::V1Alpha1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'postroom/admin/v1alpha1/provision.proto\x12\x17postroom.admin.v1alpha1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xef\x06\n\tProvision\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12;\n\x04kind\x18\x02 \x01(\x0e\x32\'.postroom.admin.v1alpha1.Provision.KindB\x04\xe2\x41\x01\x03\x12?\n\x06status\x18\x03 \x01(\x0e\x32).postroom.admin.v1alpha1.Provision.StatusB\x04\xe2\x41\x01\x03\x12\x18\n\nmailbox_id\x18\x04 \x01(\tB\x04\xe2\x41\x01\x03\x12\x16\n\x08\x61lias_id\x18\x05 \x01(\tB\x04\xe2\x41\x01\x03\x12\x17\n\tdomain_id\x18\x06 \x01(\tB\x04\xe2\x41\x01\x03\x12\x18\n\nproject_id\x18\x07 \x01(\tB\x04\xe2\x41\x01\x03\x12\x1d\n\x0forganization_id\x18\x08 \x01(\tB\x04\xe2\x41\x01\x03\x12\x16\n\x08\x61ttempts\x18\t \x01(\x05\x42\x04\xe2\x41\x01\x03\x12\x13\n\x05\x65rror\x18\n \x01(\tB\x04\xe2\x41\x01\x03\x12\x36\n\x0crequested_at\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x39\n\x0fnext_attempt_at\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x34\n\nsettled_at\x18\r \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x15\n\x07\x61\x64\x64ress\x18\x0e \x01(\tB\x04\xe2\x41\x01\x03\x12\x1b\n\rforwarding_id\x18\x0f \x01(\tB\x04\xe2\x41\x01\x03\x12\x1e\n\x10\x66orwarding_email\x18\x10 \x01(\tB\x04\xe2\x41\x01\x03\x12\"\n\x14\x66orwarding_keep_copy\x18\x11 \x01(\x08\x42\x04\xe2\x41\x01\x03\x12 \n\x12\x66orwarding_enabled\x18\x12 \x01(\x08\x42\x04\xe2\x41\x01\x03\x12\x42\n\rmailbox_state\x18\x13 \x01(\x0b\x32%.postroom.admin.v1alpha1.MailboxStateB\x04\xe2\x41\x01\x03\"V\n\x04Kind\x12\x10\n\x0cUNKNOWN_KIND\x10\x00\x12\n\n\x06\x43REATE\x10\x01\x12\x0b\n\x07RESTORE\x10\x02\x12\n\n\x06\x44\x45LETE\x10\x03\x12\n\n\x06UPDATE\x10\x04\x12\x0b\n\x07SUSPEND\x10\x05\"B\n\x06Status\x12\x12\n\x0eUNKNOWN_STATUS\x10\x00\x12\x0b\n\x07PENDING\x10\x01\x12\r\n\tCONFIRMED\x10\x02\x12\x08\n\x04VOID\x10\x03\"\xf3\x02\n\x0cMailboxState\x12\x18\n\ngeneration\x18\x01 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x15\n\x07\x61\x64\x64ress\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12\x1b\n\rlogin_allowed\x18\x03 \x01(\x08\x42\x04\xe2\x41\x01\x03\x12\x1d\n\x0fsending_allowed\x18\x04 \x01(\x08\x42\x04\xe2\x41\x01\x03\x12\x1f\n\x11receiving_allowed\x18\x05 \x01(\x08\x42\x04\xe2\x41\x01\x03\x12\x1e\n\rpassword_hash\x18\x06 \x01(\tB\x07\x80\x01\x01\xe2\x41\x01\x03\x12\x15\n\x07\x61liases\x18\x07 \x03(\tB\x04\xe2\x41\x01\x03\x12\x19\n\x0b\x66orwardings\x18\x08 \x03(\tB\x04\xe2\x41\x01\x03\x12\"\n\x14\x66orwarding_keep_copy\x18\t \x01(\x08\x42\x04\xe2\x41\x01\x03\x12 \n\x12\x66orwarding_enabled\x18\n \x01(\x08\x42\x04\xe2\x41\x01\x03\x12!\n\x13storage_quota_bytes\x18\x0b \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x1a\n\x0c\x64isplay_name\x18\x0c \x01(\tB\x04\xe2\x41\x01\x03\"Q\n\x1cListPendingProvisionsRequest\x12\x17\n\tpage_size\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\"p\n\x1dListPendingProvisionsResponse\x12\x36\n\nprovisions\x18\x01 \x03(\x0b\x32\".postroom.admin.v1alpha1.Provision\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"5\n\x17\x43onfirmProvisionRequest\x12\x1a\n\x0cprovision_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"H\n\x14\x46\x61ilProvisionRequest\x12\x1a\n\x0cprovision_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x14\n\x06reason\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x42\xc3\x01\n\x1b\x63om.postroom.admin.v1alpha1B\x0eProvisionProtoP\x01ZBpostroom.internal/go/postroom/admin/v1alpha1;postroomadminv1alpha1\xaa\x02\x17Postroom.Admin.V1Alpha1\xca\x02\x17Postroom\\Admin\\V1Alpha1\xea\x02\x19Postroom::Admin::V1Alpha1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -70,6 +70,32 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PROVISION'].fields_by_name['forwarding_keep_copy']._serialized_options = b'\342A\001\003'
   _globals['_PROVISION'].fields_by_name['forwarding_enabled']._loaded_options = None
   _globals['_PROVISION'].fields_by_name['forwarding_enabled']._serialized_options = b'\342A\001\003'
+  _globals['_PROVISION'].fields_by_name['mailbox_state']._loaded_options = None
+  _globals['_PROVISION'].fields_by_name['mailbox_state']._serialized_options = b'\342A\001\003'
+  _globals['_MAILBOXSTATE'].fields_by_name['generation']._loaded_options = None
+  _globals['_MAILBOXSTATE'].fields_by_name['generation']._serialized_options = b'\342A\001\003'
+  _globals['_MAILBOXSTATE'].fields_by_name['address']._loaded_options = None
+  _globals['_MAILBOXSTATE'].fields_by_name['address']._serialized_options = b'\342A\001\003'
+  _globals['_MAILBOXSTATE'].fields_by_name['login_allowed']._loaded_options = None
+  _globals['_MAILBOXSTATE'].fields_by_name['login_allowed']._serialized_options = b'\342A\001\003'
+  _globals['_MAILBOXSTATE'].fields_by_name['sending_allowed']._loaded_options = None
+  _globals['_MAILBOXSTATE'].fields_by_name['sending_allowed']._serialized_options = b'\342A\001\003'
+  _globals['_MAILBOXSTATE'].fields_by_name['receiving_allowed']._loaded_options = None
+  _globals['_MAILBOXSTATE'].fields_by_name['receiving_allowed']._serialized_options = b'\342A\001\003'
+  _globals['_MAILBOXSTATE'].fields_by_name['password_hash']._loaded_options = None
+  _globals['_MAILBOXSTATE'].fields_by_name['password_hash']._serialized_options = b'\200\001\001\342A\001\003'
+  _globals['_MAILBOXSTATE'].fields_by_name['aliases']._loaded_options = None
+  _globals['_MAILBOXSTATE'].fields_by_name['aliases']._serialized_options = b'\342A\001\003'
+  _globals['_MAILBOXSTATE'].fields_by_name['forwardings']._loaded_options = None
+  _globals['_MAILBOXSTATE'].fields_by_name['forwardings']._serialized_options = b'\342A\001\003'
+  _globals['_MAILBOXSTATE'].fields_by_name['forwarding_keep_copy']._loaded_options = None
+  _globals['_MAILBOXSTATE'].fields_by_name['forwarding_keep_copy']._serialized_options = b'\342A\001\003'
+  _globals['_MAILBOXSTATE'].fields_by_name['forwarding_enabled']._loaded_options = None
+  _globals['_MAILBOXSTATE'].fields_by_name['forwarding_enabled']._serialized_options = b'\342A\001\003'
+  _globals['_MAILBOXSTATE'].fields_by_name['storage_quota_bytes']._loaded_options = None
+  _globals['_MAILBOXSTATE'].fields_by_name['storage_quota_bytes']._serialized_options = b'\342A\001\003'
+  _globals['_MAILBOXSTATE'].fields_by_name['display_name']._loaded_options = None
+  _globals['_MAILBOXSTATE'].fields_by_name['display_name']._serialized_options = b'\342A\001\003'
   _globals['_LISTPENDINGPROVISIONSREQUEST'].fields_by_name['page_size']._loaded_options = None
   _globals['_LISTPENDINGPROVISIONSREQUEST'].fields_by_name['page_size']._serialized_options = b'\342A\001\001'
   _globals['_LISTPENDINGPROVISIONSREQUEST'].fields_by_name['page_token']._loaded_options = None
@@ -81,17 +107,19 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_FAILPROVISIONREQUEST'].fields_by_name['reason']._loaded_options = None
   _globals['_FAILPROVISIONREQUEST'].fields_by_name['reason']._serialized_options = b'\342A\001\002'
   _globals['_PROVISION']._serialized_start=135
-  _globals['_PROVISION']._serialized_end=946
-  _globals['_PROVISION_KIND']._serialized_start=792
-  _globals['_PROVISION_KIND']._serialized_end=878
-  _globals['_PROVISION_STATUS']._serialized_start=880
-  _globals['_PROVISION_STATUS']._serialized_end=946
-  _globals['_LISTPENDINGPROVISIONSREQUEST']._serialized_start=948
-  _globals['_LISTPENDINGPROVISIONSREQUEST']._serialized_end=1029
-  _globals['_LISTPENDINGPROVISIONSRESPONSE']._serialized_start=1031
-  _globals['_LISTPENDINGPROVISIONSRESPONSE']._serialized_end=1143
-  _globals['_CONFIRMPROVISIONREQUEST']._serialized_start=1145
-  _globals['_CONFIRMPROVISIONREQUEST']._serialized_end=1198
-  _globals['_FAILPROVISIONREQUEST']._serialized_start=1200
-  _globals['_FAILPROVISIONREQUEST']._serialized_end=1272
+  _globals['_PROVISION']._serialized_end=1014
+  _globals['_PROVISION_KIND']._serialized_start=860
+  _globals['_PROVISION_KIND']._serialized_end=946
+  _globals['_PROVISION_STATUS']._serialized_start=948
+  _globals['_PROVISION_STATUS']._serialized_end=1014
+  _globals['_MAILBOXSTATE']._serialized_start=1017
+  _globals['_MAILBOXSTATE']._serialized_end=1388
+  _globals['_LISTPENDINGPROVISIONSREQUEST']._serialized_start=1390
+  _globals['_LISTPENDINGPROVISIONSREQUEST']._serialized_end=1471
+  _globals['_LISTPENDINGPROVISIONSRESPONSE']._serialized_start=1473
+  _globals['_LISTPENDINGPROVISIONSRESPONSE']._serialized_end=1585
+  _globals['_CONFIRMPROVISIONREQUEST']._serialized_start=1587
+  _globals['_CONFIRMPROVISIONREQUEST']._serialized_end=1640
+  _globals['_FAILPROVISIONREQUEST']._serialized_start=1642
+  _globals['_FAILPROVISIONREQUEST']._serialized_end=1714
 # @@protoc_insertion_point(module_scope)

@@ -47,7 +47,9 @@ class Provision(_message.Message):
         DELETE: Provision._Kind.ValueType  # 3
         """Delete the subject and its contents."""
         UPDATE: Provision._Kind.ValueType  # 4
-        """Change the subject, a forwarding, to its present destination and settings."""
+        """Change the subject: a forwarding to its present destination and settings, a mailbox to its state. It replaces a
+        pending update of the subject, which becomes VOID.
+        """
         SUSPEND: Provision._Kind.ValueType  # 5
         """Suspend a domain whose organization does not own its name any more: neither receive nor send mail for it, and keep
         the contents of its mailboxes. Another organization may own the name, and have mailboxes with the same addresses.
@@ -65,7 +67,9 @@ class Provision(_message.Message):
     DELETE: Provision.Kind.ValueType  # 3
     """Delete the subject and its contents."""
     UPDATE: Provision.Kind.ValueType  # 4
-    """Change the subject, a forwarding, to its present destination and settings."""
+    """Change the subject: a forwarding to its present destination and settings, a mailbox to its state. It replaces a
+    pending update of the subject, which becomes VOID.
+    """
     SUSPEND: Provision.Kind.ValueType  # 5
     """Suspend a domain whose organization does not own its name any more: neither receive nor send mail for it, and keep
     the contents of its mailboxes. Another organization may own the name, and have mailboxes with the same addresses.
@@ -116,6 +120,7 @@ class Provision(_message.Message):
     FORWARDING_EMAIL_FIELD_NUMBER: _builtins.int
     FORWARDING_KEEP_COPY_FIELD_NUMBER: _builtins.int
     FORWARDING_ENABLED_FIELD_NUMBER: _builtins.int
+    MAILBOX_STATE_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """A lower-case UUID."""
     kind: Global___Provision.Kind.ValueType
@@ -162,6 +167,12 @@ class Provision(_message.Message):
     def settled_at(self) -> _timestamp_pb2.Timestamp:
         """When it was confirmed or voided. Unset while it is PENDING."""
 
+    @_builtins.property
+    def mailbox_state(self) -> Global___MailboxState:
+        """The state that the subject, a mailbox, is to have, as it is when ListPendingProvisions reads it. Unset if the subject
+        is another resource, for DELETE, and in other responses.
+        """
+
     def __init__(
         self,
         *,
@@ -183,14 +194,89 @@ class Provision(_message.Message):
         forwarding_email: _builtins.str = ...,
         forwarding_keep_copy: _builtins.bool = ...,
         forwarding_enabled: _builtins.bool = ...,
+        mailbox_state: Global___MailboxState | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["next_attempt_at", b"next_attempt_at", "requested_at", b"requested_at", "settled_at", b"settled_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["mailbox_state", b"mailbox_state", "next_attempt_at", b"next_attempt_at", "requested_at", b"requested_at", "settled_at", b"settled_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "alias_id", b"alias_id", "attempts", b"attempts", "domain_id", b"domain_id", "error", b"error", "forwarding_email", b"forwarding_email", "forwarding_enabled", b"forwarding_enabled", "forwarding_id", b"forwarding_id", "forwarding_keep_copy", b"forwarding_keep_copy", "id", b"id", "kind", b"kind", "mailbox_id", b"mailbox_id", "next_attempt_at", b"next_attempt_at", "organization_id", b"organization_id", "project_id", b"project_id", "requested_at", b"requested_at", "settled_at", b"settled_at", "status", b"status"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "alias_id", b"alias_id", "attempts", b"attempts", "domain_id", b"domain_id", "error", b"error", "forwarding_email", b"forwarding_email", "forwarding_enabled", b"forwarding_enabled", "forwarding_id", b"forwarding_id", "forwarding_keep_copy", b"forwarding_keep_copy", "id", b"id", "kind", b"kind", "mailbox_id", b"mailbox_id", "mailbox_state", b"mailbox_state", "next_attempt_at", b"next_attempt_at", "organization_id", b"organization_id", "project_id", b"project_id", "requested_at", b"requested_at", "settled_at", b"settled_at", "status", b"status"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Provision: _TypeAlias = Provision  # noqa: Y015
+
+@_typing.final
+class MailboxState(_message.Message):
+    """All that a mailbox is to be on the mail platform: to apply it twice, or to skip earlier ones, makes no difference."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GENERATION_FIELD_NUMBER: _builtins.int
+    ADDRESS_FIELD_NUMBER: _builtins.int
+    LOGIN_ALLOWED_FIELD_NUMBER: _builtins.int
+    SENDING_ALLOWED_FIELD_NUMBER: _builtins.int
+    RECEIVING_ALLOWED_FIELD_NUMBER: _builtins.int
+    PASSWORD_HASH_FIELD_NUMBER: _builtins.int
+    ALIASES_FIELD_NUMBER: _builtins.int
+    FORWARDINGS_FIELD_NUMBER: _builtins.int
+    FORWARDING_KEEP_COPY_FIELD_NUMBER: _builtins.int
+    FORWARDING_ENABLED_FIELD_NUMBER: _builtins.int
+    STORAGE_QUOTA_BYTES_FIELD_NUMBER: _builtins.int
+    DISPLAY_NAME_FIELD_NUMBER: _builtins.int
+    generation: _builtins.int
+    """Counts the changes of the mailbox, from 1: a state supersedes those with a lower generation. Changes of aliases and
+    forwardings have provisions of their own, and do not count.
+    """
+    address: _builtins.str
+    """The address of the mailbox."""
+    login_allowed: _builtins.bool
+    """Whether logging in is allowed: IMAP, POP3 and submission."""
+    sending_allowed: _builtins.bool
+    """Whether sending mail is allowed."""
+    receiving_allowed: _builtins.bool
+    """Whether receiving mail is allowed. If not, refuse it with 550 5.2.1 while the mailbox is to be deleted."""
+    password_hash: _builtins.str
+    """The hash of the password, with its scheme as in Dovecot: `{ARGON2ID}$argon2id$…`. It is read from the mailbox for
+    each response, and no provision stores it.
+    """
+    forwarding_keep_copy: _builtins.bool
+    """Whether forwarded mail is to be delivered to the mailbox as well."""
+    forwarding_enabled: _builtins.bool
+    """Whether mail is to be forwarded: not while the mailbox is locked or may not receive mail."""
+    storage_quota_bytes: _builtins.int
+    """The maximum size of the stored mail, in octets; 0 for no limit."""
+    display_name: _builtins.str
+    """The name of the person or role that uses the mailbox."""
+    @_builtins.property
+    def aliases(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The addresses of the mailbox's aliases, those being created included, ordered; `@domain` for a catch-all."""
+
+    @_builtins.property
+    def forwardings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The destinations of the mailbox's forwardings, those being created or changed included, ordered."""
+
+    def __init__(
+        self,
+        *,
+        generation: _builtins.int = ...,
+        address: _builtins.str = ...,
+        login_allowed: _builtins.bool = ...,
+        sending_allowed: _builtins.bool = ...,
+        receiving_allowed: _builtins.bool = ...,
+        password_hash: _builtins.str = ...,
+        aliases: _abc.Iterable[_builtins.str] | None = ...,
+        forwardings: _abc.Iterable[_builtins.str] | None = ...,
+        forwarding_keep_copy: _builtins.bool = ...,
+        forwarding_enabled: _builtins.bool = ...,
+        storage_quota_bytes: _builtins.int = ...,
+        display_name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "aliases", b"aliases", "display_name", b"display_name", "forwarding_enabled", b"forwarding_enabled", "forwarding_keep_copy", b"forwarding_keep_copy", "forwardings", b"forwardings", "generation", b"generation", "login_allowed", b"login_allowed", "password_hash", b"password_hash", "receiving_allowed", b"receiving_allowed", "sending_allowed", b"sending_allowed", "storage_quota_bytes", b"storage_quota_bytes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MailboxState: _TypeAlias = MailboxState  # noqa: Y015
 
 @_typing.final
 class ListPendingProvisionsRequest(_message.Message):
