@@ -39,10 +39,10 @@ def overrides() -> Mapping[str, str]:
 def request_of(method: MethodDescriptor, **fields: Any) -> Any:
     """A valid request of an RPC, with those of the given fields that it has."""
     names = {field.name for field in method.input_type.fields}
-    defaults = {name: ABSENT_ID for name in names if name.endswith("_id")} | {
-        "reason": "as a test",
-        "address": "nobody@example.org",
-    }
+    defaults = {name: ABSENT_ID for name in names if name.endswith("_id")}
+    defaults |= {"reason": "as a test", "search": "nothing"}
+    if "mailbox_id" not in names:
+        defaults["address"] = "nobody@example.org"
     arguments = {name: value for name, value in (defaults | fields).items() if name in names}
     return GetMessageClass(method.input_type)(**arguments)
 
@@ -54,6 +54,8 @@ async def test_the_reading_rpcs_are_declared_as_such() -> None:
         "ListTransitions",
         "ListDomainTransitions",
         "GetMailbox",
+        "SearchMailboxes",
+        "SearchDomains",
         "LookupMailboxes",
         "ListAuditEvents",
     ]

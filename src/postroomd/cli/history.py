@@ -17,8 +17,8 @@ from postroomd.settings import InvalidSetting, Settings
 from postroomd.storage.protocols.repository import Repository
 
 HISTORY_PAGE_SIZE = 500
-HISTORY_COLUMNS = ("mailbox_id", "at", "from_status", "to_status", "cause", "actor")
-DOMAIN_HISTORY_COLUMNS = ("domain_id", *HISTORY_COLUMNS[1:])
+HISTORY_COLUMNS = ("mailbox_id", "at", "from_status", "to_status", "cause", "actor", "reason")
+DOMAIN_HISTORY_COLUMNS = ("domain_id", *HISTORY_COLUMNS[1:-1])
 
 ListPage = Callable[[str, int, int], Awaitable[Sequence[Transition | DomainTransition]]]
 """A resource's id, a revision and a limit -> the transitions after that revision."""

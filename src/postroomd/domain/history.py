@@ -13,7 +13,8 @@ class Transition:
     """One change of a mailbox's status, identified by the revision that it created.
 
     `from_status` is None for the creation, `to_status` for the purge. `actor` is `key:ACCESS_KEY`, `admin:NAME` or
-    `worker`.
+    `worker`. `reason` is that of the operator's lock, for a LOCK; a lock that replaces another's reason is a transition
+    between two equal statuses.
     """
 
     mailbox_id: str
@@ -26,6 +27,7 @@ class Transition:
     at: datetime
     cause: MailboxEvent
     actor: str
+    reason: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

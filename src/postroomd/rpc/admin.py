@@ -13,7 +13,7 @@ from postroomd.domain.addresses import Address, canonical_local_part
 from postroomd.domain.audit import AuditEvent, AuditFilter
 from postroomd.domain.context import CallContext
 from postroomd.domain.domain_names import canonical_domain_name
-from postroomd.domain.errors import NotFound, Reason
+from postroomd.domain.errors import InvalidArguments, NotFound, Reason, Violation
 from postroomd.domain.history import DomainTransition, Tombstone, Transition
 from postroomd.domain.mailbox_updates import request_update
 from postroomd.domain.mailboxes import lock_mailbox, unlock_mailbox
@@ -86,14 +86,34 @@ class AdminServicer:
     async def LockMailbox(self, request: mailbox_pb2.LockMailboxRequest, context: CallContext) -> Mailbox:
         """Lock a mailbox."""
         with checking() as check:
-            mailbox_id = check.uuid("mailbox_id", request.mailbox_id)
+            subject = _check_subject(check, request)
             reason = check.reason(request.reason)
+        mailbox_id = await self._mailbox_id(subject)
         return await self._change_mailbox(context, mailbox_id, partial(lock_mailbox, reason=reason, now=self.clock()))
 
     async def UnlockMailbox(self, request: mailbox_pb2.UnlockMailboxRequest, context: CallContext) -> Mailbox:
         """Unlock a mailbox."""
-        mailbox_id = check_id("mailbox_id", request.mailbox_id)
+        with checking() as check:
+            subject = _check_subject(check, request)
+        mailbox_id = await self._mailbox_id(subject)
         return await self._change_mailbox(context, mailbox_id, partial(unlock_mailbox, now=self.clock()))
+
+    async def _mailbox_id(self, subject: str) -> str:
+        """Return the id of the mailbox that a canonical address or an id names.
+
+        Raises NotFound, and InvalidArguments for an address that several mailboxes have.
+        """
+        if is_uuid(subject):
+            return subject
+        ids = await self.administration.mailboxes_in_use(subject)
+        if not ids:
+            raise NotFound("mailbox", subject)
+        if len(ids) > 1:
+            message = (
+                f"several organizations have a mailbox with this address: set mailbox_id to one of {', '.join(ids)}"
+            )
+            raise InvalidArguments([Violation("address", Reason.CONSTRAINT, message)])
+        return ids[0]
 
     async def ListPendingProvisions(
         self, request: provision_pb2.ListPendingProvisionsRequest, context: CallContext
@@ -191,6 +211,15 @@ class AdminServicer:
             "LookupMailboxes": Rpc(self.LookupMailboxes, convert.mailboxes_response),
             "ListAuditEvents": Rpc(self.ListAuditEvents, convert.audit_events_message),
         }
+
+
+def _check_subject(check: Checker, request: mailbox_pb2.LockMailboxRequest | mailbox_pb2.UnlockMailboxRequest) -> str:
+    """Return the id or the canonical address of the mailbox that a request names."""
+    if request.mailbox_id and request.address:
+        check.refuse("address", Reason.CONSTRAINT, "must not be set together with mailbox_id")
+    if not request.address:
+        return check.uuid("mailbox_id", request.mailbox_id)
+    return check.canonical("address", request.address, _canonical_address)
 
 
 def _canonical_address(text: str) -> str:

@@ -134,6 +134,7 @@ def transition_message(transition: Transition) -> mailbox_pb2.Transition:
         at=timestamp(transition.at),
         cause=transition.cause.value,
         actor=transition.actor,
+        reason=transition.reason,
     )
 
 

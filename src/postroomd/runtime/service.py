@@ -22,6 +22,7 @@ from postroomd.net import split_list
 from postroomd.observability.logs import get_logger
 from postroomd.observability.metrics import CALL_KINDS, CALLS_IN_PROGRESS, Settable, sampling
 from postroomd.rpc.admin import AdminServicer
+from postroomd.rpc.admin_search import AdminSearchServicer
 from postroomd.rpc.admission import Admission
 from postroomd.rpc.aliases import AliasServicer
 from postroomd.rpc.authentication import Authenticator, operator_caller, tenant_caller
@@ -226,7 +227,13 @@ def _admin_handlers(
         client_certificates=settings.tls_client_ca is not None,
         tracer=tracer,
     )
-    return boundary.handlers(ADMIN_SERVICE, servicer.rpcs())
+    searching = AdminSearchServicer(
+        mailboxes=repository.mailboxes,
+        domains=repository.domains,
+        administration=repository.administration,
+        urls=_urls(settings),
+    )
+    return boundary.handlers(ADMIN_SERVICE, {**servicer.rpcs(), **searching.rpcs()})
 
 
 def _gateway_handlers(

@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from postroomd.domain.audit import AuditedCall
 from postroomd.domain.clock_leaps import ClockAcceptance
-from postroomd.domain.context import CallContext
+from postroomd.domain.context import WORKER, CallContext
 from postroomd.domain.model import Alias, Domain, Forwarding, Mailbox, MailboxForwarding
 from postroomd.domain.payments import Payment
 from postroomd.domain.provisions import Provision
@@ -52,6 +52,8 @@ RESOURCES: Mapping[type, _Identity] = {
 }
 """What a transaction can change, by the type of its result."""
 
+_INSERT = insert(t.audit_events)
+
 
 def audited(
     work: Callable[[AsyncConnection], Awaitable[Result]], context: CallContext | None, command: CallContext | None
@@ -61,6 +63,8 @@ def audited(
     `command` is the context of a process that runs one command; its changes are recorded without a call of their own.
     The work is returned as it is if neither is audited, as the worker's.
     """
+    if context is WORKER:
+        return work
     source = context if context is not None and context.audit is not None else command
     if source is None or (call := source.audit) is None:
         return work
@@ -69,7 +73,7 @@ def audited(
     async def perform(connection: AsyncConnection) -> Result:
         result = await work(connection)
         if not isinstance(result, Unchanged):
-            await connection.execute(insert(t.audit_events).values(_row(actor, call, result)))
+            await connection.execute(_INSERT, _row(actor, call, result))
         return result
 
     return perform

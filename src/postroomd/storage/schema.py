@@ -430,6 +430,7 @@ transitions = Table(
     Column("at", Instant, nullable=False),
     Column("cause", Named(MailboxEvent), nullable=False),
     Column("actor", Text, nullable=False),
+    Column("reason", Text),  # of the operator's lock
 )
 
 domain_transitions = Table(

@@ -41,6 +41,12 @@ class Administration(Protocol):
     async def change_mailbox(self, context: CallContext, mailbox_id: str, rule: MailboxRule) -> Mailbox:
         """Apply a rule to a mailbox, and return the mailbox. Raises NotFound, also for a purged mailbox."""
 
+    async def organizations_after(self, organization_id: str, limit: int) -> Sequence[str]:
+        """Return the ids of up to `limit` organizations after an id, "" for the first ones, in their order."""
+
+    async def mailboxes_in_use(self, address: str) -> Sequence[str]:
+        """Return the ids of the mailboxes of all tenants that have the address now."""
+
     async def get_mailbox(self, mailbox_id: str) -> Mailbox | Tombstone:
         """Return a mailbox, or the tombstone of a purged one. Raises NotFound."""
 

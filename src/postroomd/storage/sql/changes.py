@@ -1,6 +1,7 @@
 """Writes of mailboxes, each with its transitions, payments and provisions in the same transaction."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -58,8 +59,10 @@ async def store_mailbox(
     await store_provisions(connection, [(before, after)], after.updated_at)
     if mask := session_end(before, after, new_password=password_hash is not None):
         await request_session_end(connection, after.organization_id, mask, after.updated_at)
-    if after.status is not before.status:
-        await _insert_transitions(connection, actor, [(before, after)])
+    locked = after.lock_reason not in {None, before.lock_reason}
+    if locked or after.status is not before.status:
+        event, reason = (MailboxEvent.LOCK, after.lock_reason) if locked else (after.cause, None)
+        await _insert_transitions(connection, actor, [(before, replace(after, cause=event))], reason)
 
 
 async def store_followers(connection: AsyncConnection, actor: str, pairs: Sequence[tuple[Mailbox, Mailbox]]) -> None:
@@ -167,7 +170,10 @@ def _to_row(mailbox: Mailbox) -> dict[str, Any]:
 
 
 async def _insert_transitions(
-    connection: AsyncConnection, actor: str, pairs: Sequence[tuple[Mailbox | None, Mailbox]]
+    connection: AsyncConnection,
+    actor: str,
+    pairs: Sequence[tuple[Mailbox | None, Mailbox]],
+    reason: str | None = None,
 ) -> None:
     rows = [
         Transition(
@@ -181,6 +187,7 @@ async def _insert_transitions(
             at=after.updated_at,
             cause=after.cause,
             actor=actor,
+            reason=reason,
         )
         for before, after in pairs
     ]

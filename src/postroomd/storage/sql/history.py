@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import Column, ColumnElement, func, select, tuple_
+from sqlalchemy import Column, ColumnElement, Select, func, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from postroomd.domain.errors import NotFound
@@ -87,19 +88,30 @@ class SqlHistory:
 
         return await self._database.read(transaction)
 
+    async def organizations_after(self, organization_id: str, limit: int) -> Sequence[str]:
+        """Return the ids of up to `limit` organizations after an id, "" for the first ones, in their order."""
+
+        async def transaction(connection: AsyncConnection) -> list[str]:
+            query = select(t.organizations.c.id).order_by(t.organizations.c.id).limit(limit)
+            if organization_id:
+                query = query.where(t.organizations.c.id > organization_id)
+            return list((await connection.execute(query)).scalars())
+
+        return await self._database.read(transaction)
+
+    async def mailboxes_in_use(self, address: str) -> Sequence[str]:
+        """Return the ids of the mailboxes of all tenants that have the address now."""
+
+        async def transaction(connection: AsyncConnection) -> list[str]:
+            return [row.id for row in await connection.execute(_with_address(address))]
+
+        return await self._database.read(transaction)
+
     async def mailboxes_with_address(self, address: str) -> Sequence[str]:
         """Return the ids of all mailboxes that have the address or had it when they were purged."""
 
         async def transaction(connection: AsyncConnection) -> list[str]:
-            # Joined to the organizations, since every index on addresses begins with the organization.
-            mailboxes = (
-                select(t.mailboxes.c.id, t.mailboxes.c.created_at)
-                .select_from(t.organizations)
-                .join(t.mailboxes, t.mailboxes.c.organization_id == t.organizations.c.id)
-                .where(t.mailboxes.c.email == address)
-                .order_by(t.mailboxes.c.created_at, t.mailboxes.c.id)
-            )
-            ids = [row.id for row in await connection.execute(mailboxes)]
+            ids = [row.id for row in await connection.execute(_with_address(address))]
             purged: list[tuple[datetime, str]] = []
             columns = t.tombstones.c
             for matching in await _hash_filters(connection, address, columns.organization_id, columns.address_hash):
@@ -108,6 +120,18 @@ class SqlHistory:
             return [mailbox_id for _, mailbox_id in sorted(purged)] + ids
 
         return await self._database.read(transaction)
+
+
+def _with_address(address: str) -> Select[Any]:
+    """Select the mailboxes of all tenants that have an address, in the order of their creation."""
+    # Joined to the organizations, since every index on addresses begins with the organization.
+    return (
+        select(t.mailboxes.c.id, t.mailboxes.c.created_at)
+        .select_from(t.organizations)
+        .join(t.mailboxes, t.mailboxes.c.organization_id == t.organizations.c.id)
+        .where(t.mailboxes.c.email == address)
+        .order_by(t.mailboxes.c.created_at, t.mailboxes.c.id)
+    )
 
 
 async def _hash_filters(

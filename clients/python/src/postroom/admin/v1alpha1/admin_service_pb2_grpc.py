@@ -94,6 +94,16 @@ class AdminServiceStub(object):
                 request_serializer=postroom_dot_admin_dot_v1alpha1_dot_mailbox__pb2.GetMailboxRequest.SerializeToString,
                 response_deserializer=postroom_dot_admin_dot_v1alpha1_dot_mailbox__pb2.GetMailboxResponse.FromString,
                 _registered_method=True)
+        self.SearchMailboxes = channel.unary_unary(
+                '/postroom.admin.v1alpha1.AdminService/SearchMailboxes',
+                request_serializer=postroom_dot_admin_dot_v1alpha1_dot_mailbox__pb2.SearchMailboxesRequest.SerializeToString,
+                response_deserializer=postroom_dot_admin_dot_v1alpha1_dot_mailbox__pb2.SearchMailboxesResponse.FromString,
+                _registered_method=True)
+        self.SearchDomains = channel.unary_unary(
+                '/postroom.admin.v1alpha1.AdminService/SearchDomains',
+                request_serializer=postroom_dot_admin_dot_v1alpha1_dot_domain__pb2.SearchDomainsRequest.SerializeToString,
+                response_deserializer=postroom_dot_admin_dot_v1alpha1_dot_domain__pb2.SearchDomainsResponse.FromString,
+                _registered_method=True)
         self.LookupMailboxes = channel.unary_unary(
                 '/postroom.admin.v1alpha1.AdminService/LookupMailboxes',
                 request_serializer=postroom_dot_admin_dot_v1alpha1_dot_mailbox__pb2.LookupMailboxesRequest.SerializeToString,
@@ -203,6 +213,20 @@ class AdminServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SearchMailboxes(self, request, context):
+        """Searches the mailboxes of all tenants, by a part of the address or of the display name, a page at a time.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SearchDomains(self, request, context):
+        """Searches the domains of all tenants, by a part of the name, a page at a time.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def LookupMailboxes(self, request, context):
         """Returns the mailboxes of every tenant that have an address, and the tombstones of purged ones that had it: several
         organizations may register the name of a domain, and an address may be used again. Empty if there is none.
@@ -276,6 +300,16 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.GetMailbox,
                     request_deserializer=postroom_dot_admin_dot_v1alpha1_dot_mailbox__pb2.GetMailboxRequest.FromString,
                     response_serializer=postroom_dot_admin_dot_v1alpha1_dot_mailbox__pb2.GetMailboxResponse.SerializeToString,
+            ),
+            'SearchMailboxes': grpc.unary_unary_rpc_method_handler(
+                    servicer.SearchMailboxes,
+                    request_deserializer=postroom_dot_admin_dot_v1alpha1_dot_mailbox__pb2.SearchMailboxesRequest.FromString,
+                    response_serializer=postroom_dot_admin_dot_v1alpha1_dot_mailbox__pb2.SearchMailboxesResponse.SerializeToString,
+            ),
+            'SearchDomains': grpc.unary_unary_rpc_method_handler(
+                    servicer.SearchDomains,
+                    request_deserializer=postroom_dot_admin_dot_v1alpha1_dot_domain__pb2.SearchDomainsRequest.FromString,
+                    response_serializer=postroom_dot_admin_dot_v1alpha1_dot_domain__pb2.SearchDomainsResponse.SerializeToString,
             ),
             'LookupMailboxes': grpc.unary_unary_rpc_method_handler(
                     servicer.LookupMailboxes,
@@ -586,6 +620,60 @@ class AdminService(object):
             '/postroom.admin.v1alpha1.AdminService/GetMailbox',
             postroom_dot_admin_dot_v1alpha1_dot_mailbox__pb2.GetMailboxRequest.SerializeToString,
             postroom_dot_admin_dot_v1alpha1_dot_mailbox__pb2.GetMailboxResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SearchMailboxes(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/postroom.admin.v1alpha1.AdminService/SearchMailboxes',
+            postroom_dot_admin_dot_v1alpha1_dot_mailbox__pb2.SearchMailboxesRequest.SerializeToString,
+            postroom_dot_admin_dot_v1alpha1_dot_mailbox__pb2.SearchMailboxesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SearchDomains(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/postroom.admin.v1alpha1.AdminService/SearchDomains',
+            postroom_dot_admin_dot_v1alpha1_dot_domain__pb2.SearchDomainsRequest.SerializeToString,
+            postroom_dot_admin_dot_v1alpha1_dot_domain__pb2.SearchDomainsResponse.FromString,
             options,
             channel_credentials,
             insecure,

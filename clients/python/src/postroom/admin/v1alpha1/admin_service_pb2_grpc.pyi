@@ -118,6 +118,10 @@ class AdminServiceStub:
     """
     GetMailbox: _grpc.UnaryUnaryMultiCallable[_mailbox_pb2.GetMailboxRequest, _mailbox_pb2.GetMailboxResponse]
     """Returns a mailbox, or its tombstone if it was purged. NOT_FOUND if no mailbox ever had this id."""
+    SearchMailboxes: _grpc.UnaryUnaryMultiCallable[_mailbox_pb2.SearchMailboxesRequest, _mailbox_pb2.SearchMailboxesResponse]
+    """Searches the mailboxes of all tenants, by a part of the address or of the display name, a page at a time."""
+    SearchDomains: _grpc.UnaryUnaryMultiCallable[_domain_pb2.SearchDomainsRequest, _domain_pb2.SearchDomainsResponse]
+    """Searches the domains of all tenants, by a part of the name, a page at a time."""
     LookupMailboxes: _grpc.UnaryUnaryMultiCallable[_mailbox_pb2.LookupMailboxesRequest, _mailbox_pb2.LookupMailboxesResponse]
     """Returns the mailboxes of every tenant that have an address, and the tombstones of purged ones that had it: several
     organizations may register the name of a domain, and an address may be used again. Empty if there is none.
@@ -179,6 +183,10 @@ class AdminServiceAsyncStub(AdminServiceStub):
     """
     GetMailbox: _aio.UnaryUnaryMultiCallable[_mailbox_pb2.GetMailboxRequest, _mailbox_pb2.GetMailboxResponse]  # type: ignore[assignment]
     """Returns a mailbox, or its tombstone if it was purged. NOT_FOUND if no mailbox ever had this id."""
+    SearchMailboxes: _aio.UnaryUnaryMultiCallable[_mailbox_pb2.SearchMailboxesRequest, _mailbox_pb2.SearchMailboxesResponse]  # type: ignore[assignment]
+    """Searches the mailboxes of all tenants, by a part of the address or of the display name, a page at a time."""
+    SearchDomains: _aio.UnaryUnaryMultiCallable[_domain_pb2.SearchDomainsRequest, _domain_pb2.SearchDomainsResponse]  # type: ignore[assignment]
+    """Searches the domains of all tenants, by a part of the name, a page at a time."""
     LookupMailboxes: _aio.UnaryUnaryMultiCallable[_mailbox_pb2.LookupMailboxesRequest, _mailbox_pb2.LookupMailboxesResponse]  # type: ignore[assignment]
     """Returns the mailboxes of every tenant that have an address, and the tombstones of purged ones that had it: several
     organizations may register the name of a domain, and an address may be used again. Empty if there is none.
@@ -303,6 +311,22 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_mailbox_pb2.GetMailboxResponse, _abc.Awaitable[_mailbox_pb2.GetMailboxResponse]]:
         """Returns a mailbox, or its tombstone if it was purged. NOT_FOUND if no mailbox ever had this id."""
+
+    @_abc_1.abstractmethod
+    def SearchMailboxes(
+        self,
+        request: _mailbox_pb2.SearchMailboxesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_mailbox_pb2.SearchMailboxesResponse, _abc.Awaitable[_mailbox_pb2.SearchMailboxesResponse]]:
+        """Searches the mailboxes of all tenants, by a part of the address or of the display name, a page at a time."""
+
+    @_abc_1.abstractmethod
+    def SearchDomains(
+        self,
+        request: _domain_pb2.SearchDomainsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_domain_pb2.SearchDomainsResponse, _abc.Awaitable[_domain_pb2.SearchDomainsResponse]]:
+        """Searches the domains of all tenants, by a part of the name, a page at a time."""
 
     @_abc_1.abstractmethod
     def LookupMailboxes(

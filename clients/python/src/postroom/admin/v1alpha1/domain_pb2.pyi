@@ -138,3 +138,67 @@ class ListDomainTransitionsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListDomainTransitionsResponse: _TypeAlias = ListDomainTransitionsResponse  # noqa: Y015
+
+@_typing.final
+class SearchDomainsRequest(_message.Message):
+    """Request of SearchDomains."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SEARCH_FIELD_NUMBER: _builtins.int
+    ORGANIZATION_ID_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    search: _builtins.str
+    """What the name contains, without regard to case, as in ListDomains: 3 to 320 characters."""
+    organization_id: _builtins.str
+    """Search only this organization, a UUID. Empty for all."""
+    page_size: _builtins.int
+    """The maximum number of domains in a page, 1 to 1000. 0 means 50; a higher number means 1000."""
+    page_token: _builtins.str
+    """The next_page_token of the previous page, for a request with the same search. Empty for the first page."""
+    def __init__(
+        self,
+        *,
+        search: _builtins.str = ...,
+        organization_id: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["organization_id", b"organization_id", "page_size", b"page_size", "page_token", b"page_token", "search", b"search"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SearchDomainsRequest: _TypeAlias = SearchDomainsRequest  # noqa: Y015
+
+@_typing.final
+class SearchDomainsResponse(_message.Message):
+    """Response of SearchDomains."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DOMAINS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Send it as page_token to get the next page. Empty on the last page."""
+    @_builtins.property
+    def domains(self) -> _containers.RepeatedCompositeFieldContainer[_domain_pb2.Domain]:
+        """The domains as their tenants see them, by organization, and newest first in each. A page may have fewer than
+        page_size, even none, although more pages follow: it ends after a number of organizations.
+        """
+
+    def __init__(
+        self,
+        *,
+        domains: _abc.Iterable[_domain_pb2.Domain] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["domains", b"domains", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SearchDomainsResponse: _TypeAlias = SearchDomainsResponse  # noqa: Y015

@@ -196,6 +196,7 @@ class Transition(_message.Message):
     AT_FIELD_NUMBER: _builtins.int
     CAUSE_FIELD_NUMBER: _builtins.int
     ACTOR_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
     mailbox_id: _builtins.str
     """The mailbox, a UUID."""
     revision: _builtins.int
@@ -210,6 +211,10 @@ class Transition(_message.Message):
     """
     actor: _builtins.str
     """The actor: `key:` and an access key, `admin:` and the name of an admin key, or `worker`."""
+    reason: _builtins.str
+    """The reason given to LockMailbox, if this is a lock. A lock that replaces the reason of another, or of a mailbox whose
+    status it does not change, has the same status before and after.
+    """
     @_builtins.property
     def at(self) -> _timestamp_pb2.Timestamp:
         """When it took effect. A scheduled transition takes effect at its due time even if the worker runs later; a purge,
@@ -226,12 +231,15 @@ class Transition(_message.Message):
         at: _timestamp_pb2.Timestamp | None = ...,
         cause: _builtins.str = ...,
         actor: _builtins.str = ...,
+        reason: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["at", b"at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_reason", b"_reason", "at", b"at", "reason", b"reason"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "at", b"at", "cause", b"cause", "from_status", b"from_status", "mailbox_id", b"mailbox_id", "revision", b"revision", "to_status", b"to_status"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_reason", b"_reason", "actor", b"actor", "at", b"at", "cause", b"cause", "from_status", b"from_status", "mailbox_id", b"mailbox_id", "reason", b"reason", "revision", b"revision", "to_status", b"to_status"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__reason: _TypeAlias = _typing.Literal["reason"]  # noqa: Y015
+    _WhichOneofArgType__reason: _TypeAlias = _typing.Literal["_reason", b"_reason"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__reason) -> _WhichOneofReturnType__reason | None: ...
 
 Global___Transition: _TypeAlias = Transition  # noqa: Y015
 
@@ -349,19 +357,27 @@ class LockMailboxRequest(_message.Message):
 
     MAILBOX_ID_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
+    ADDRESS_FIELD_NUMBER: _builtins.int
     mailbox_id: _builtins.str
-    """The mailbox, a UUID."""
+    """The mailbox, a UUID. Exactly one of mailbox_id and address must be set."""
     reason: _builtins.str
-    """The reason, for the operator's own records: 1 to 255 characters, no control characters. Never shown to tenants."""
+    """The reason, for the operator's own records: 1 to 255 characters, no control characters. Never shown to tenants. It
+    is kept in the history after the mailbox is purged: put no personal data in it.
+    """
+    address: _builtins.str
+    """The address of the mailbox, of any tenant: 3 to 320 characters. INVALID_ARGUMENT if several organizations have
+    a mailbox with the address, which the error names by their ids.
+    """
     def __init__(
         self,
         *,
         mailbox_id: _builtins.str = ...,
         reason: _builtins.str = ...,
+        address: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["mailbox_id", b"mailbox_id", "reason", b"reason"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "mailbox_id", b"mailbox_id", "reason", b"reason"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -374,20 +390,90 @@ class UnlockMailboxRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     MAILBOX_ID_FIELD_NUMBER: _builtins.int
+    ADDRESS_FIELD_NUMBER: _builtins.int
     mailbox_id: _builtins.str
-    """The mailbox, a UUID."""
+    """The mailbox, a UUID. Exactly one of mailbox_id and address must be set."""
+    address: _builtins.str
+    """The address of the mailbox, as in LockMailboxRequest."""
     def __init__(
         self,
         *,
         mailbox_id: _builtins.str = ...,
+        address: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["mailbox_id", b"mailbox_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "mailbox_id", b"mailbox_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___UnlockMailboxRequest: _TypeAlias = UnlockMailboxRequest  # noqa: Y015
+
+@_typing.final
+class SearchMailboxesRequest(_message.Message):
+    """Request of SearchMailboxes."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SEARCH_FIELD_NUMBER: _builtins.int
+    ORGANIZATION_ID_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    search: _builtins.str
+    """What the address or the display name contains, without regard to case, as in ListMailboxes: 3 to 320 characters. A
+    whole address finds the mailboxes that have it.
+    """
+    organization_id: _builtins.str
+    """Search only this organization, a UUID. Empty for all."""
+    page_size: _builtins.int
+    """The maximum number of mailboxes in a page, 1 to 1000. 0 means 50; a higher number means 1000."""
+    page_token: _builtins.str
+    """The next_page_token of the previous page, for a request with the same search. Empty for the first page."""
+    def __init__(
+        self,
+        *,
+        search: _builtins.str = ...,
+        organization_id: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["organization_id", b"organization_id", "page_size", b"page_size", "page_token", b"page_token", "search", b"search"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SearchMailboxesRequest: _TypeAlias = SearchMailboxesRequest  # noqa: Y015
+
+@_typing.final
+class SearchMailboxesResponse(_message.Message):
+    """Response of SearchMailboxes."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MAILBOXES_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Send it as page_token to get the next page. Empty on the last page."""
+    @_builtins.property
+    def mailboxes(self) -> _containers.RepeatedCompositeFieldContainer[_mailbox_pb2.Mailbox]:
+        """The mailboxes as their tenants see them, by organization, and newest first in each. A page may have fewer than
+        page_size, even none, although more pages follow: it ends after a number of organizations.
+        """
+
+    def __init__(
+        self,
+        *,
+        mailboxes: _abc.Iterable[_mailbox_pb2.Mailbox] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["mailboxes", b"mailboxes", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SearchMailboxesResponse: _TypeAlias = SearchMailboxesResponse  # noqa: Y015
 
 @_typing.final
 class ListTransitionsRequest(_message.Message):
