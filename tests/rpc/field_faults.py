@@ -6,6 +6,7 @@ from typing import Any
 import grpc
 
 from postroom.v1alpha1.mailbox_pb2 import Mailbox
+from postroomd.domain.validation import MAX_DISPLAY_NAME, MAX_STORAGE_QUOTA
 from tests.rpc.faults import (
     DESTINATION,
     DOMAIN_NAME,
@@ -79,6 +80,16 @@ FAULTS: Mapping[str, Sequence[Fault]] = {
             exclusive=True,
         ),
     ],
+    "BatchCreateMailboxesRequest.MailboxParameters.display_name": text(MAX_DISPLAY_NAME),
+    "BatchCreateMailboxesRequest.MailboxParameters.password_hash": [
+        Fault(
+            label="key without the permission",
+            value=f"{{SSHA512}}{MARK}",
+            code=grpc.StatusCode.PERMISSION_DENIED,
+            exclusive=True,
+        ),
+        absent(),
+    ],
     "BatchCreateMailboxesRequest.subscription_period": [
         *enum_number(),
         Fault(label="canceled", value=Mailbox.CANCELED, reason="CONSTRAINT"),
@@ -107,12 +118,22 @@ FAULTS: Mapping[str, Sequence[Fault]] = {
             exclusive=True,
         ),
     ],
+    "UpdateMailboxRequest.display_name": text(MAX_DISPLAY_NAME),
+    "UpdateMailboxRequest.storage_quota_bytes": [
+        Fault(label="negative", value=-4711, reason="CONSTRAINT"),
+        Fault(label="one too many", value=MAX_STORAGE_QUOTA + 1, reason="CONSTRAINT"),
+        absent(),
+    ],
+    "UpdateMailboxRequest.login_disabled": [absent()],
+    "UpdateMailboxRequest.sending_disabled": [absent()],
+    "UpdateMailboxRequest.receiving_disabled": [absent()],
     "UpdateMailboxRequest.etag": etag(),
     "DeleteMailboxRequest.mailbox_id": identifier("mailbox.id"),
     "DeleteMailboxRequest.etag": etag(),
     "RestoreMailboxRequest.mailbox_id": identifier("mailbox.id"),
     "CreateAliasRequest.mailbox_id": identifier("mailbox.id"),
     "CreateAliasRequest.local_part": LOCAL_PART,
+    "CreateAliasRequest.catch_all": [absent()],
     "CreateAliasRequest.description": text(128),
     "ListAliasesRequest.mailbox_id": identifier("mailbox.id", required=False, filters=True),
     "ListAliasesRequest.status": enum_number(),

@@ -108,7 +108,7 @@ BROKEN = {
     "function": (
         "DROP FUNCTION search_terms CASCADE",
         "the function search_terms(uuid, text) is missing;"
-        " the index search_mailboxes_email, search_domains_name is missing",
+        " the index search_mailboxes_email, search_mailboxes_folded_name, search_domains_name is missing",
     ),
     "execution": (
         "REVOKE EXECUTE ON FUNCTION search_terms FROM PUBLIC",
