@@ -22,6 +22,17 @@ from tests.support.operations import RPCS, Operation
 
 SDKS = ("scaleway", "scaleway_async")
 
+ADDITIVE_FIELDS = (
+    "force",
+    "display_name",
+    "storage_quota_bytes",
+    "login_disabled",
+    "sending_disabled",
+    "receiving_disabled",
+    "catch_all",
+)
+"""Arguments that the SDKs do not have."""
+
 PASSWORD_MARKER = "never-leak"
 """Part of every password that these tests send, so that one search finds them all."""
 
@@ -62,7 +73,8 @@ class Sdk:
     def convert(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
         """Convert arguments of the REST contract to those of the SDK, with new passwords that contain the marker."""
         converted = dict(arguments)
-        converted.pop("force", None)  # an additive field, which the SDKs do not have
+        for name in ADDITIVE_FIELDS:
+            converted.pop(name, None)
         if "mailboxes" in converted:
             converted["mailboxes"] = [self.mailbox(mailbox["local_part"]) for mailbox in converted["mailboxes"]]
         if "new_password" in converted:

@@ -43,8 +43,8 @@ def _isolation(faults: Sequence[str]) -> Finding:
 async def _domains(connection: AsyncConnection) -> list[Finding]:
     """Return one finding on all domains, and one for each ready domain whose required records are no longer valid."""
     domains, records = t.domains.c, t.domain_records.c
-    counting = select(domains.status, func.count()).group_by(domains.status)
-    counts: dict[DomainStatus, int] = dict((await connection.execute(counting)).tuples().all())
+    counting = select(domains.status, func.count().label("total")).group_by(domains.status)
+    counts: dict[DomainStatus, int] = {row.status: row.total for row in await connection.execute(counting)}
     faulty = (
         select(domains.name, records.kind, records.status)
         .join(t.domain_records, records.domain_id == domains.id)
