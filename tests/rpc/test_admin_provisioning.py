@@ -216,6 +216,8 @@ async def test_changes_of_a_mailbox_are_requested_with_its_whole_state(
         forwarding_keep_copy=True,
         forwarding_enabled=True,
     )
+    reader = await new_operator(service, read_only=True)
+    assert (await provision_for(reader, mailbox.email)).mailbox_state.password_hash == ""
     renamed = await tenant.stub.UpdateMailbox(
         tenant_pb2.UpdateMailboxRequest(mailbox_id=mailbox.id, display_name="Ada")
     )

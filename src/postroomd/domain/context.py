@@ -58,7 +58,7 @@ class CallContext:
     recorded in the history: `key:ACCESS_KEY`, `admin:NAME`, `command:USER` or `worker`. `default_project_id` is the
     project of a resource that is created without one. A transaction is not retried after `deadline`, an instant of the
     monotonic clock. With `audit`, its change is recorded in the audit log. `span` is the call's span, None unless
-    tracing is on. `password_hashes`: the caller may create mailboxes with password hashes.
+    tracing is on. `password_hashes`: the caller may send password hashes, or an operator receive them.
     """
 
     actor: str

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 
@@ -121,7 +121,8 @@ class AdminServicer:
         """List the provisions that are due."""
         with checking() as check:
             limit = check.limit(request.page_size, MAX_PAGE_SIZE)
-        return await self.administration.pending_provisions(self.clock(), request.page_token, limit)
+        listed = await self.administration.pending_provisions(self.clock(), request.page_token, limit)
+        return listed if context.password_hashes else replace(listed, items=[*map(_without_hash, listed.items)])
 
     async def ConfirmProvision(self, request: provision_pb2.ConfirmProvisionRequest, context: CallContext) -> Provision:
         """Record that the mail platform completed a provision."""
@@ -211,6 +212,13 @@ class AdminServicer:
             "LookupMailboxes": Rpc(self.LookupMailboxes, convert.mailboxes_response),
             "ListAuditEvents": Rpc(self.ListAuditEvents, convert.audit_events_message),
         }
+
+
+def _without_hash(provision: Provision) -> Provision:
+    """Return a provision as a read-only key sees it: who only reads has no use for a password's hash."""
+    if provision.mailbox_state is None:
+        return provision
+    return replace(provision, mailbox_state=replace(provision.mailbox_state, password_hash=""))
 
 
 def _check_subject(check: Checker, request: mailbox_pb2.LockMailboxRequest | mailbox_pb2.UnlockMailboxRequest) -> str:

@@ -55,7 +55,7 @@ def tenant_caller(key: ApiKey) -> Caller:
 
 def operator_caller(key: AdminKey) -> Caller:
     """Return the caller that an admin key authenticates: its calls reach every tenant."""
-    context = CallContext(actor=f"admin:{key.name}")
+    context = CallContext(actor=f"admin:{key.name}", password_hashes=not key.read_only)
     return Caller(context, key.read_only, key.name, "", {"admin_key": key.name})
 
 

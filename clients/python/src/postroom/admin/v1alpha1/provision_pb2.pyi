@@ -236,7 +236,7 @@ class MailboxState(_message.Message):
     """Whether receiving mail is allowed. If not, refuse it with 550 5.2.1 while the mailbox is to be deleted."""
     password_hash: _builtins.str
     """The hash of the password, with its scheme as in Dovecot: `{ARGON2ID}$argon2id$…`. It is read from the mailbox for
-    each response, and no provision stores it.
+    each response, and no provision stores it. Empty for a read-only admin key.
     """
     forwarding_keep_copy: _builtins.bool
     """Whether forwarded mail is to be delivered to the mailbox as well."""
