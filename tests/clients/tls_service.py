@@ -56,7 +56,7 @@ class TlsService:
         self._up = self._start()
 
     def stop(self) -> None:
-        """Stop it for good."""
+        """Stop it, without a restart."""
         terminate(self._up)
 
     def _start(self) -> Up:

@@ -1,5 +1,6 @@
 """Running `postroom` commands as processes, and observing them from outside."""
 
+import json
 import os
 import signal
 import subprocess
@@ -8,6 +9,7 @@ import urllib.error
 import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tests.support.waiting import block_until
 
@@ -91,6 +93,22 @@ class Up:
     def get(self, path: str, token: str | None = None) -> int:
         """Return the HTTP status of a GET."""
         return request(self.environment["SCW_API_URL"] + path, token)
+
+    def call(self, method: str, path: str, body: object = None, secret: str | None = None) -> Any:
+        """Return the response of a REST call, None for an empty one; by default with the key that it issued.
+
+        Raises URLError.
+        """
+        variables = self.environment
+        outgoing = urllib.request.Request(  # noqa: S310 - loopback
+            f"{variables['SCW_API_URL']}/mailbox/v1alpha1{path}",
+            None if body is None else json.dumps(body).encode(),
+            {"X-Auth-Token": secret or variables["SCW_SECRET_KEY"], "Content-Type": "application/json"},
+            method=method,
+        )
+        with urllib.request.urlopen(outgoing, timeout=START_SECONDS) as response:  # noqa: S310
+            text = response.read()
+        return json.loads(text) if text else None
 
     def wait(self) -> int:
         """Wait until it has exited; returns the exit code."""

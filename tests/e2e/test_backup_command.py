@@ -1,8 +1,6 @@
 """`postroom backup` and `postroom restore` under write load, as an operator runs them."""
 
-import json
 import threading
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,23 +18,12 @@ CHEAP_HASHES = {
     "POSTROOM_ARGON2_PARALLELISM": "1",
 }
 WRITERS = 4
-API = "/mailbox/v1alpha1"
-
-
-def call(up: Up, path: str, body: object = None) -> dict[str, object]:
-    """Return the response to a GET, or to a POST if there is a body. Raises URLError."""
-    url, token = up.environment["SCW_API_URL"], up.environment["SCW_SECRET_KEY"]
-    data = None if body is None else json.dumps(body).encode()
-    headers = {"X-Auth-Token": token, "Content-Type": "application/json"}
-    with urllib.request.urlopen(urllib.request.Request(url + API + path, data, headers), timeout=30) as response:  # noqa: S310
-        decoded: dict[str, object] = json.load(response)
-        return decoded
 
 
 @contextmanager
 def writing(up: Up) -> Iterator[set[str]]:
     """Create mailboxes in several threads during the block. Yields the acknowledged addresses."""
-    domain_id = call(up, "/domains", {"name": "example.org"})["id"]
+    domain_id = up.call("POST", "/domains", {"name": "example.org"})["id"]
     acknowledged: set[str] = set()
     stopping = threading.Event()
 
@@ -45,7 +32,7 @@ def writing(up: Up) -> Iterator[set[str]]:
         while not stopping.is_set():
             number += 1
             mailbox = {"local_part": f"m{writer}.{number}", "password": "correct horse battery"}
-            call(up, "/batch-create-mailboxes", {"domain_id": domain_id, "mailboxes": [mailbox]})
+            up.call("POST", "/batch-create-mailboxes", {"domain_id": domain_id, "mailboxes": [mailbox]})
             acknowledged.add(f"m{writer}.{number}@example.org")
 
     threads = [threading.Thread(target=write, args=(writer,)) for writer in range(WRITERS)]
@@ -64,12 +51,8 @@ def mailboxes(up: Up, secrets: dict[str, str]) -> set[str]:
     found: set[str] = set()
     page = 1
     while True:
-        request = urllib.request.Request(  # noqa: S310
-            f"{up.environment['SCW_API_URL']}{API}/mailboxes?page={page}&page_size=100",
-            headers={"X-Auth-Token": secrets["SCW_SECRET_KEY"]},
-        )
-        with urllib.request.urlopen(request, timeout=30) as response:  # noqa: S310
-            listed = [mailbox["email"] for mailbox in json.load(response)["mailboxes"]]
+        response = up.call("GET", f"/mailboxes?page={page}&page_size=100", secret=secrets["SCW_SECRET_KEY"])
+        listed = [mailbox["email"] for mailbox in response["mailboxes"]]
         if not listed:
             return found
         found.update(listed)

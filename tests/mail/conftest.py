@@ -16,6 +16,7 @@ from tests.mail.packages import require_packages
 from tests.mail.postroom import Postroom, running_postroom
 from tests.mail.servers import HOSTNAME, MAIL_GROUP, MAIL_USER, MailServers, Ports, Sink
 from tests.support.certificates import Authority
+from tests.support.postgres import running_server
 from tools.postgres import PostgresServer, server_directory
 
 MAIL_PASSWORD = secrets.token_urlsafe(24)
@@ -125,14 +126,8 @@ def world(request: pytest.FixtureRequest, packages: None) -> Iterator[World]:
 @pytest.fixture(scope="session")
 def mail_postgres() -> Iterator[PostgresServer]:
     """A PostgreSQL server of its own, which a test stops."""
-    with server_directory() as directory:
-        server = PostgresServer(directory / "server", settings={"fsync": "off", "full_page_writes": "off"})
-        server.initialize()
-        server.start()
-        try:
-            yield server
-        finally:
-            server.stop()
+    with running_server(settings={"fsync": "off", "full_page_writes": "off"}) as server:
+        yield server
 
 
 def private_database(directory: Path) -> Path:

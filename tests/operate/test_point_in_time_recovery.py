@@ -1,17 +1,13 @@
 """Point-in-time recovery of PostgreSQL, as docs/backup.md describes it."""
 
-import json
 import time
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from tests.e2e.support import Up, start, terminate
 from tools.postgres import PostgresServer, server_directory
 
-API = "/mailbox/v1alpha1"
 DATABASE = "postroom"
 
 
@@ -24,16 +20,6 @@ def postroom(directory: Path, server: PostgresServer) -> Iterator[Up]:
         yield up
     finally:
         terminate(up)
-
-
-def call(up: Up, secret: str, method: str, path: str, body: object = None) -> Any:
-    """Return the response of a REST call. Raises URLError."""
-    data = None if body is None else json.dumps(body).encode()
-    headers = {"X-Auth-Token": secret, "Content-Type": "application/json"}
-    url = up.environment["SCW_API_URL"] + API + path
-    outgoing = urllib.request.Request(url, data, headers, method=method)  # noqa: S310 - loopback
-    with urllib.request.urlopen(outgoing, timeout=30) as response:  # noqa: S310
-        return json.load(response)
 
 
 def test_a_cluster_is_recovered_to_the_moment_before_a_mistake(tmp_path: Path) -> None:
@@ -51,11 +37,11 @@ def test_a_cluster_is_recovered_to_the_moment_before_a_mistake(tmp_path: Path) -
             with postroom(tmp_path / "before", server) as up:
                 secret = up.environment["SCW_SECRET_KEY"]
                 for name in ("kept.example", "deleted.example"):
-                    domain = call(up, secret, "POST", "/domains", {"name": name})
+                    domain = up.call("POST", "/domains", {"name": name})
                 moment = server.sql("SELECT clock_timestamp()").strip()
                 time.sleep(0.01)  # PostgreSQL applies what was committed at the moment itself
-                call(up, secret, "DELETE", f"/domains/{domain['id']}")
-                call(up, secret, "POST", "/domains", {"name": "late.example"})
+                up.call("DELETE", f"/domains/{domain['id']}")
+                up.call("POST", "/domains", {"name": "late.example"})
         finally:
             server.stop()  # archives the end of the log
 
@@ -66,8 +52,8 @@ def test_a_cluster_is_recovered_to_the_moment_before_a_mistake(tmp_path: Path) -
         recovered.start()
         try:
             with postroom(tmp_path / "after", recovered) as up:
-                domains = call(up, secret, "GET", "/domains")["domains"]
+                domains = up.call("GET", "/domains", secret=secret)["domains"]
                 assert {domain["name"] for domain in domains} == {"kept.example", "deleted.example"}
-                call(up, secret, "POST", "/domains", {"name": "new.example"})
+                up.call("POST", "/domains", {"name": "new.example"}, secret)
         finally:
             recovered.stop()

@@ -64,7 +64,7 @@ def explain(error: BaseException) -> tuple[str, ExitCode] | None:
     if isinstance(error, Abort | KeyboardInterrupt):
         return "interrupted", ExitCode.INTERRUPTED
     if isinstance(error, BrokenPipeError):
-        return "", ExitCode.FAILURE  # whoever read the output has seen enough
+        return "", ExitCode.FAILURE  # the reader of the output has closed the pipe
     if "grpc" in sys.modules:  # otherwise it is not the error of a call, and the import takes a while
         import grpc
 

@@ -1,4 +1,4 @@
-"""Updates of mailboxes on the mail platform: what it is to be told of a mailbox, and when."""
+"""Updates of mailboxes on the mail platform: which changes request one, and what a mailbox may do there."""
 
 from dataclasses import replace
 
@@ -13,7 +13,7 @@ from postroomd.domain.provisions import ProvisionKind, provision_id
 def platform_access(mailbox: Mailbox) -> MailAccess:
     """Return what a mailbox may do once the platform has provisioned it, and its domain is ready.
 
-    That a domain is not ready is told by its own provisions.
+    Provisions of the domain itself report that it is not ready.
     """
     provided = replace(mailbox, provision=ProvisionStanding.PROVIDED)
     access = mail_access(replace(provided, status=status_of(provided, DomainStatus.READY)), DomainStatus.READY)

@@ -1,8 +1,8 @@
 """Configuration and life cycle of the gateway: start, serve, drain, stop."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -86,10 +86,9 @@ class GatewayConfig:
         )
 
 
-@asynccontextmanager
-async def open_gateway(
+def open_gateway(
     config: GatewayConfig, services: Sequence[ServiceDescriptor] = SERVICES, tracer: "Tracer | None" = None
-) -> AsyncIterator[tuple[Gateway, web.Server]]:
+) -> AbstractAsyncContextManager[tuple[Gateway, web.Server]]:
     """Compile the routes of `services`, open the gRPC channel and create the HTTP server, without listening yet.
 
     On exit, the remaining requests are answered or cancelled before the channel is closed. Raises UnsupportedContract
@@ -97,29 +96,30 @@ async def open_gateway(
     """
     endpoints = api_endpoints(services, config.endpoint_options, config.max_requests, traced=tracer is not None)
     gateway = Gateway(endpoints, config.cors_origins, tracer)
-    async with open_channels(config) as channel:
-        gateway.connect(channel)
-        handle = gateway.handle if tracer is None else gateway.handle_traced
-        async with open_server(handle, config.max_body_bytes, SHUTDOWN_SECONDS) as server:
-            yield gateway, server
+    return _opened(gateway, gateway.handle if tracer is None else gateway.handle_traced, config)
 
 
-@asynccontextmanager
-async def open_autoconfiguration(config: GatewayConfig) -> AsyncIterator[tuple[Gateway, web.Server]]:
+def open_autoconfiguration(config: GatewayConfig) -> AbstractAsyncContextManager[tuple[Gateway, web.Server]]:
     """Open what `open_gateway` opens, for the documents that mail clients configure themselves from.
 
     Its requests have connections, slots and a channel of their own, since anyone can send them.
     """
     gateway = Gateway(autoconfiguration_endpoints(config.endpoint_options))
-    limited = replace(config, max_requests=MAX_REQUESTS, max_body_bytes=MAX_BODY_BYTES)
-    async with open_channels(limited) as channel:
+    return _opened(gateway, gateway.handle, replace(config, max_requests=MAX_REQUESTS, max_body_bytes=MAX_BODY_BYTES))
+
+
+@asynccontextmanager
+async def _opened(
+    gateway: Gateway, handle: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]], config: GatewayConfig
+) -> AsyncIterator[tuple[Gateway, web.Server]]:
+    async with _open_channels(config) as channel:
         gateway.connect(channel)
-        async with open_server(gateway.handle, limited.max_body_bytes, SHUTDOWN_SECONDS) as server:
+        async with open_server(handle, config.max_body_bytes, SHUTDOWN_SECONDS) as server:
             yield gateway, server
 
 
 @asynccontextmanager
-async def open_channels(config: GatewayConfig) -> AsyncIterator[ServiceChannel]:
+async def _open_channels(config: GatewayConfig) -> AsyncIterator[ServiceChannel]:
     """Open the connections to the service. Raises CertificateError."""
     async with AsyncExitStack() as stack:
         security = None

@@ -38,7 +38,7 @@ Servers = gateway_service_pb2.GetDomainMailServersResponse
 
 
 def autoconfiguration_endpoints(options: EndpointOptions) -> Iterator[tuple[str, str, Endpoint]]:
-    """Yield the endpoints with their HTTP methods and paths. Microsoft's clients differ in the case of theirs."""
+    """Yield the endpoints with their HTTP methods and paths. Microsoft's clients request theirs in three spellings."""
     slots, bodies = Slots(MAX_REQUESTS), BodyReader(options.body)
     yield "GET", "/mail/config-v1.1.xml", Autoconfig("autoconfig.", slots, options)
     yield "GET", "/.well-known/autoconfig/mail/config-v1.1.xml", Autoconfig("", slots, options)

@@ -1,7 +1,7 @@
 """Recording of changes in the audit log, in the transaction of the change itself.
 
 `Database.write` records the change of every transaction that a call or a command makes, so that no method can forget
-it. What was changed is told by the result of the transaction: a resource of a type in RESOURCES, several mailboxes of
+it. The result of the transaction identifies what was changed: a resource of a type in RESOURCES, several mailboxes of
 one domain, or Unchanged.
 """
 
@@ -80,7 +80,7 @@ def audited(
 
 
 def _row(actor: str, call: AuditedCall, result: Any) -> dict[str, Any]:
-    """Return the row of a change. Raises TypeError for a result that does not tell what was changed."""
+    """Return the row of a change. Raises TypeError for a result that does not identify what was changed."""
     return {
         "id": str(uuid4()),
         "at": call.at,

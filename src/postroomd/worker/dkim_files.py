@@ -91,12 +91,12 @@ class DkimFiles:
         self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         lines = "".join(f"{name} {selector}\n" for name, selector in selectors.items())
         changed = int(replace_file(self._directory / SELECTORS, lines))
-        for path in self._directory.glob(f"*{KEY_SUFFIX}"):
-            if path.name not in current:
-                path.unlink(missing_ok=True)
-                changed += 1
-        for name in self._written.keys() - {path.name for path in self._directory.glob(f"*{KEY_SUFFIX}")}:
-            del self._written[name]  # removed here or by someone else, who gets it back with the next update
+        present = {path.name for path in self._directory.glob(f"*{KEY_SUFFIX}")}
+        for name in present - current.keys():
+            (self._directory / name).unlink(missing_ok=True)
+            changed += 1
+        for name in self._written.keys() - (present & current.keys()):
+            del self._written[name]  # removed here, or by someone else: the next update writes it again
         return changed
 
 
