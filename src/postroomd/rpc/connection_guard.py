@@ -95,14 +95,12 @@ class ConnectionGuard:
         """Check every connection once, at a time of `monotonic`."""
         self._suspects = {network: until for network, until in self._suspects.items() if until > now}
         before, self._watched = self._watched, {}
-        for number, connection in enumerate(self._accepted.scan(), 1):
-            received = connection.bytes_received()
-            if received is not None:
-                watched = before.get(connection)
-                if watched is None:
-                    watched = _Watched(connection, client_network(connection.endpoint[0]), now, now)
-                self._watched[connection] = watched
-                self._check(watched, received, self._calls.at(connection.endpoint), now)
+        for number, (connection, received) in enumerate(self._accepted.scan(), 1):
+            watched = before.get(connection)
+            if watched is None:
+                watched = _Watched(connection, client_network(connection.endpoint[0]), now, now)
+            self._watched[connection] = watched
+            self._check(watched, received, self._calls.at(connection.endpoint), now)
             if not number % CONNECTIONS_PER_STEP:
                 await asyncio.sleep(0)
         self._calls.is_measuring = any(watched.is_measured for watched in self._watched.values())
@@ -135,6 +133,9 @@ class ConnectionGuard:
                 self._pause(watched, now)
             else:
                 watched.is_measured, watched.debt_bytes = True, 0.0
+                self._calls.is_measuring = True
+                if calls is not None:
+                    calls.is_measured = True
 
     def _pause(self, watched: _Watched, now: float) -> None:
         seconds = min(max(MIN_PAUSE_SECONDS, watched.debt_bytes / UNEXPLAINED_BYTES_PER_SECOND), MAX_PAUSE_SECONDS)
