@@ -22,6 +22,7 @@ from postroomd.net import split_list
 from postroomd.observability.logs import get_logger
 from postroomd.observability.metrics import CALL_KINDS, CALLS_IN_PROGRESS, Settable, sampling
 from postroomd.rpc.admin import AdminServicer
+from postroomd.rpc.admin_history import AdminHistoryServicer
 from postroomd.rpc.admin_search import AdminSearchServicer
 from postroomd.rpc.admission import Admission
 from postroomd.rpc.aliases import AliasServicer
@@ -234,7 +235,8 @@ def _admin_handlers(
         administration=repository.administration,
         urls=_urls(settings),
     )
-    return boundary.handlers(ADMIN_SERVICE, {**servicer.rpcs(), **searching.rpcs()})
+    history = AdminHistoryServicer(administration=repository.administration)
+    return boundary.handlers(ADMIN_SERVICE, {**servicer.rpcs(), **searching.rpcs(), **history.rpcs()})
 
 
 def _gateway_handlers(
