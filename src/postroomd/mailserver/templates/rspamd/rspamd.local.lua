@@ -14,8 +14,9 @@ rspamd_config:register_symbol({
     if not own or own == '' then
       return
     end
-    local headers = task:get_header_full('From')
-    if not headers or #headers ~= 1 or not shown or #shown ~= 1 or shown[1].addr:lower() ~= own then
+    -- Counted in the text: rspamd does not take `From :` (RFC 5322, section 4.5) for one, and clients do.
+    local _, headers = ('\n' .. tostring(task:get_raw_headers())):lower():gsub('\nfrom[ \t]*:', '')
+    if headers ~= 1 or not shown or #shown ~= 1 or shown[1].addr:lower() ~= own then
       task:set_pre_result('reject', 'The From address must be the envelope sender')
     end
   end,
