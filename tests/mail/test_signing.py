@@ -28,7 +28,7 @@ def verifies(text: str, records: dict[bytes, bytes]) -> bool:
 def signers(received: Received) -> list[tuple[str, str]]:
     """Return the domain and selector of each signature."""
     headers = received.text.partition("\r\n\r\n")[0]
-    return re.findall(r"(?m)^DKIM-Signature: .* d=(\S+); s=(\S+);", headers)
+    return re.findall(r"(?m)^DKIM-Signature:(?:[^;]*;)*?\s+d=(\S+);\s+s=(\S+);", headers)
 
 
 def submitted(world: World, user: str, recipient: str, subject: str, sender: str | None = None) -> Received:
@@ -98,7 +98,6 @@ FOREIGN = (
     "From: Ann:president@elsewhere.example.com;",
     "From: Ann",
     "From: ",
-    "Sender: ann@author.com",
 )
 OWN = (
     "From: ann@author.com",
@@ -113,7 +112,7 @@ def submit_with(world: World, user: str, headers: str) -> tuple[int, str]:
     with world.mail.submission(user) as connection:
         connection.mail(user)
         connection.rcpt(FRIEND)
-        code, text = connection.data(f"{headers}\r\nTo: {FRIEND}\r\nSubject: from\r\n\r\nHello.\r\n".encode())
+        code, text = connection.data(f"To: {FRIEND}\r\n{headers}\r\nSubject: from\r\n\r\nHello.\r\n".encode())
     return code, text.decode()
 
 
@@ -136,7 +135,9 @@ def test_other_hosts_may_send_as_whoever_they_are(world: World, author: str) -> 
 def test_without_rspamd_mail_is_deferred(world: World, author: str) -> None:
     world.servers.rspamd.stop()
     try:
-        assert submit_with(world, author, "From: ann@author.com")[0] == 451
+        with pytest.raises(smtplib.SMTPResponseException) as deferred:
+            submit_with(world, author, "From: ann@author.com")
+        assert 400 <= deferred.value.smtp_code < 500
     finally:
         world.servers.start_rspamd()
     assert submit_with(world, author, "From: ann@author.com")[0] == 250

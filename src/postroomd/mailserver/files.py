@@ -23,7 +23,10 @@ _LOCKED_REPLY = {
 
 @dataclass(frozen=True, slots=True)
 class ConfigFile:
-    """A file to write, which may be in a subdirectory. A secret one is for its owner only; `owner` is the system user that reads it, root if empty."""
+    """A file to write, which may be in a subdirectory.
+
+    A secret one is for its owner only; `owner` is the system user that reads it, root if empty.
+    """
 
     name: str
     text: str
