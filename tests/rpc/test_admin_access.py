@@ -17,7 +17,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from postroom.admin.v1alpha1 import admin_service_pb2_grpc, mailbox_pb2, payment_pb2
 from postroom.v1alpha1 import mailbox_pb2 as tenant_pb2
 from postroom.v1alpha1 import mailbox_service_pb2_grpc
-from postroomd.rpc.boundary import is_mutating
+from postroomd.rpc.methods import is_mutating
 from tests.rpc.admin_client import ADMIN_METHODS, ADMIN_OVERRIDES, ADMIN_SERVICE, admin_channel, new_operator
 from tests.rpc.client import ABSENT_ID, Tenant
 from tests.rpc.failures import failure_of

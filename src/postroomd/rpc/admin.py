@@ -25,7 +25,7 @@ from postroomd.domain.provisions import Provision
 from postroomd.domain.queries import Slice
 from postroomd.domain.validation import Checker, check_id, checking, is_uuid
 from postroomd.rpc import admin_convert as convert
-from postroomd.rpc.boundary import Rpc
+from postroomd.rpc.methods import Rpc
 from postroomd.storage.protocols.administration import Administration
 from postroomd.storage.protocols.audit import AuditLog
 from postroomd.storage.protocols.rules import MailboxRule, PaymentRule

@@ -22,8 +22,8 @@ from postroomd.domain.queries import DomainQuery, MailboxQuery, Ordering, Page, 
 from postroomd.domain.tenancy import Scope
 from postroomd.domain.validation import MAX_SEARCH, checking
 from postroomd.rpc.admission import Slots
-from postroomd.rpc.boundary import Rpc
 from postroomd.rpc.convert import ServiceUrls, domain_message, mailbox_view_message
+from postroomd.rpc.methods import Rpc
 from postroomd.storage.protocols.administration import Administration
 from postroomd.storage.protocols.domains import Domains
 from postroomd.storage.protocols.mailboxes import Mailboxes
