@@ -25,9 +25,10 @@ class WorkerSettings(SettingsGroup):
     )
     dkim_directory: Path | None = setting(
         None,
-        WORKER,
+        (*WORKER, "mail-config rspamd"),
         "Directory in which the worker keeps the private DKIM keys of domains for the mail server's signer, as"
-        " `NAME.SELECTOR.key` (mode 0600), and `selectors.map`; without it, no file is written.",
+        " `NAME.SELECTOR.key` (mode 0600; 0640 if the directory has the set-group-ID bit), and `selectors.map`;"
+        " without it, no file is written.",
     )
     dkim_interval_seconds: float = setting(
         5.0, WORKER, "Interval between updates of `--dkim-directory`, in seconds.", gt=0, le=86_400
