@@ -27,7 +27,7 @@ COMMANDS = (
     ("keys", "create", "--new-organization"),
     ("projects", "list"),
     ("admin-keys", "list"),
-    ("history", "ada@example.com"),
+    ("projects", "set-quota", "0" * 8 + "-0000-4000-8000-" + "0" * 12, "5"),
     ("clock", "status"),
     ("serve", "--grpc-address=127.0.0.1:0"),
     ("worker",),
