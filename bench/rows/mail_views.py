@@ -1,6 +1,8 @@
 """Lookups of the mail servers (p50) in each view by address or domain, on 1,000,000 mailboxes vs on 1,000.
 
-The seeded mailboxes have no forwardings: their lookup ends one probe earlier.
+The same addresses are looked up again and again, with their pages in the database's cache: what is compared is how much
+longer the searches of larger indexes take. The seeded mailboxes have no forwardings: their lookup ends one search
+earlier.
 """
 
 import sqlite3
@@ -18,7 +20,7 @@ from bench.seed import ALIAS_EVERY, DOMAIN, alias_local_part, local_part
 from postroomd.settings import SQLITE_PREFIX
 
 LOOKUPS = 2_000
-WARM_UP_LOOKUPS = 500
+CACHE_KIB = 262_144
 
 Query = Callable[[str], Awaitable[int]]
 """Runs a statement; returns the number of its rows."""
@@ -57,7 +59,7 @@ async def run(harness: Harness) -> list[Measurement]:
     for lookup in LOOKUPS_OF_VIEWS:
         calls = [await _call(query, lookup, size) for query, size in queries]
         for call in calls:
-            await median_ms(call, WARM_UP_LOOKUPS)
+            await median_ms(call, LOOKUPS)
         large, small = await alternate(
             harness.parameters.runs, *(lambda call=call: median_ms(call, LOOKUPS) for call in calls)
         )
@@ -80,8 +82,14 @@ async def _connect(harness: Harness, url: str) -> Query:
 
 
 def _sqlite(harness: Harness, path: str) -> Query:
+    # As the service holds the database open: otherwise each lookup of a read-only connection begins with an empty cache.
+    service = sqlite3.connect(path)
+    harness.cleanups.callback(service.close)
+    service.execute("SELECT 1 FROM domains").fetchall()
     connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
     harness.cleanups.callback(connection.close)
+    # The default of 2 MB holds the small database, but not the addresses that are looked up in the large one.
+    connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
 
     async def query(statement: str) -> int:
         return len(connection.execute(statement).fetchall())
