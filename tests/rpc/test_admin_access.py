@@ -56,7 +56,8 @@ async def test_the_reading_rpcs_are_declared_as_such() -> None:
         "GetMailbox",
         "SearchMailboxes",
         "SearchDomains",
-        "LookupMailboxes",
+        "GetDkimKeys",
+        "ListDkimRotations",
         "ListAuditEvents",
     ]
 
@@ -112,7 +113,7 @@ async def test_a_read_only_admin_key_is_denied_every_change(service: Service, me
     failure = await failure_of(admin.call(method.name, request_of(method)))
     assert failure.code is grpc.StatusCode.PERMISSION_DENIED
     assert failure.info.metadata["resource"] == next(
-        name for name in ("mailbox", "payment", "provision") if name in method.name.lower()
+        name for name in ("mailbox", "payment", "provision", "dkim") if name in method.name.lower()
     )
     assert failure.info.metadata["action"] == "write"
     assert await service.dump() == before
@@ -234,22 +235,3 @@ async def test_a_call_is_logged_with_its_admin_key_and_request_id(service: Servi
     assert (line["event"], line["rpc"], line["code"]) == ("call", "LockMailbox", "NOT_FOUND")
     assert line["admin_key"] == admin.name
     assert admin.secret not in logs.getvalue()
-
-
-# --- Mailboxes by their address
-
-
-async def test_mailboxes_with_an_address_are_listed_across_tenants(service: Service) -> None:
-    operator, ids = await new_operator(service), []
-    for _ in range(2):
-        tenant = await service.tenant()
-        domain = await tenant.domain("shared.example")
-        ids.append((await tenant.mailbox(domain, "ann")).id)
-    request = mailbox_pb2.LookupMailboxesRequest(address="Ann@SHARED.example")
-    found = await operator.stub.LookupMailboxes(request)
-    assert [each.mailbox.id for each in found.mailboxes] == ids
-    assert not found.tombstones
-    absent = await operator.stub.LookupMailboxes(mailbox_pb2.LookupMailboxesRequest(address="bob@shared.example"))
-    assert not absent.mailboxes
-    failure = await failure_of(operator.stub.LookupMailboxes(mailbox_pb2.LookupMailboxesRequest(address="ann")))
-    assert failure.violations == {("address", "FORMAT")}

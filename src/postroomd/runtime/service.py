@@ -22,6 +22,8 @@ from postroomd.net import split_list
 from postroomd.observability.logs import get_logger
 from postroomd.observability.metrics import CALL_KINDS, CALLS_IN_PROGRESS, Settable, sampling
 from postroomd.rpc.admin import AdminServicer
+from postroomd.rpc.admin_dkim import AdminDkimServicer
+from postroomd.rpc.admin_history import AdminHistoryServicer
 from postroomd.rpc.admin_search import AdminSearchServicer
 from postroomd.rpc.admission import Admission
 from postroomd.rpc.aliases import AliasServicer
@@ -153,7 +155,7 @@ async def serve(settings: Settings, stop: asyncio.Event, ready: Callable[..., No
         if settings.admin_address:
             # A limit of its own: load from tenants does not lock the operator out.
             admissions.append(Admission(settings.max_calls))
-            handlers = _admin_handlers(settings, repository, now, admissions[1], tracer)
+            handlers = _admin_handlers(settings, repository, hashing.pool, now, admissions[1], tracer)
             services.append((settings.admin_address, ADMIN_SERVICE, handlers))
         await cleanups.enter_async_context(sampling(_sampled_gauges(admissions)))
         updates = HealthUpdates(repository, health, watch)
@@ -209,6 +211,7 @@ async def _stop_servers(servers: Sequence[Server], drain_seconds: float) -> None
 def _admin_handlers(
     settings: Settings,
     repository: Repository,
+    pool: CpuPool,
     clock: Callable[[], datetime],
     admission: Admission,
     tracer: "Tracer | None",
@@ -234,7 +237,17 @@ def _admin_handlers(
         administration=repository.administration,
         urls=_urls(settings),
     )
-    return boundary.handlers(ADMIN_SERVICE, {**servicer.rpcs(), **searching.rpcs()})
+    history = AdminHistoryServicer(administration=repository.administration)
+    dkim = AdminDkimServicer(
+        rotations=repository.dkim_rotations,
+        pool=pool,
+        selector=settings.dkim_selector,
+        bits=int(settings.dkim_bits),
+        overlap=settings.dkim_overlap,
+        clock=clock,
+    )
+    servicers = (servicer, searching, history, dkim)
+    return boundary.handlers(ADMIN_SERVICE, {name: rpc for each in servicers for name, rpc in each.rpcs().items()})
 
 
 def _gateway_handlers(

@@ -2,7 +2,17 @@
 
 from pydantic import SecretStr
 
-from postroomd.settings.base import CLIENT, GATEWAY, NEW_KEY, PROCESSES, SERVICE, TENANT_CLIENT, SettingsGroup, setting
+from postroomd.settings.base import (
+    CLIENT,
+    GATEWAY,
+    NEW_KEY,
+    OPERATOR_CLIENT,
+    PROCESSES,
+    SERVICE,
+    TENANT_CLIENT,
+    SettingsGroup,
+    setting,
+)
 from postroomd.settings.types import Address, Endpoint
 
 
@@ -45,7 +55,7 @@ class AddressSettings(SettingsGroup):
     )
     admin_address: Address | None = setting(
         None,
-        (*SERVICE, "operator client"),
+        (*SERVICE, *OPERATOR_CLIENT),
         "Address of the admin service, `HOST:PORT`, which can access every tenant; disabled if not set.",
     )
     http_address: Address = setting(

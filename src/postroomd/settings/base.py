@@ -14,7 +14,7 @@ TENANCY = (
     *(*NEW_KEY, "keys list", "keys revoke"),
 )
 ADMIN_KEYS = ("admin-keys create", "admin-keys list", "admin-keys revoke")
-ADMIN = (*ADMIN_KEYS, "history", "audit", "doctor", "clock status", "clock accept")
+ADMIN = (*ADMIN_KEYS, "doctor", "clock status", "clock accept")
 PROCESSES = ("up", "serve", "gateway", "worker")
 BACKUP = ("backup", "restore")
 MAIL_CONFIG = ("mail-config dovecot", "mail-config postfix", "mail-config rspamd")
@@ -26,7 +26,9 @@ SERVICE = ("up", "serve")
 GATEWAY = ("up", "gateway")
 WORKER = ("up", "worker")
 # Groups of commands that call a running service: as a tenant, and as its operator.
-TENANT_CLIENT = ("tenant client", "export", "doctor")
+# "client" is for commands that do either.
+TENANT_CLIENT = ("tenant client", "client", "export", "doctor")
+OPERATOR_CLIENT = ("operator client", "client")
 CLIENT = (*TENANT_CLIENT, "operator client")
 
 

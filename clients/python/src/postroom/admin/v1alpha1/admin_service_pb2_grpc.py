@@ -4,6 +4,7 @@ import grpc
 import warnings
 
 from postroom.admin.v1alpha1 import audit_pb2 as postroom_dot_admin_dot_v1alpha1_dot_audit__pb2
+from postroom.admin.v1alpha1 import dkim_pb2 as postroom_dot_admin_dot_v1alpha1_dot_dkim__pb2
 from postroom.admin.v1alpha1 import domain_pb2 as postroom_dot_admin_dot_v1alpha1_dot_domain__pb2
 from postroom.admin.v1alpha1 import mailbox_pb2 as postroom_dot_admin_dot_v1alpha1_dot_mailbox__pb2
 from postroom.admin.v1alpha1 import payment_pb2 as postroom_dot_admin_dot_v1alpha1_dot_payment__pb2
@@ -104,10 +105,25 @@ class AdminServiceStub(object):
                 request_serializer=postroom_dot_admin_dot_v1alpha1_dot_domain__pb2.SearchDomainsRequest.SerializeToString,
                 response_deserializer=postroom_dot_admin_dot_v1alpha1_dot_domain__pb2.SearchDomainsResponse.FromString,
                 _registered_method=True)
-        self.LookupMailboxes = channel.unary_unary(
-                '/postroom.admin.v1alpha1.AdminService/LookupMailboxes',
-                request_serializer=postroom_dot_admin_dot_v1alpha1_dot_mailbox__pb2.LookupMailboxesRequest.SerializeToString,
-                response_deserializer=postroom_dot_admin_dot_v1alpha1_dot_mailbox__pb2.LookupMailboxesResponse.FromString,
+        self.GetDkimKeys = channel.unary_unary(
+                '/postroom.admin.v1alpha1.AdminService/GetDkimKeys',
+                request_serializer=postroom_dot_admin_dot_v1alpha1_dot_dkim__pb2.GetDkimKeysRequest.SerializeToString,
+                response_deserializer=postroom_dot_admin_dot_v1alpha1_dot_dkim__pb2.DkimKeys.FromString,
+                _registered_method=True)
+        self.RotateDkimKey = channel.unary_unary(
+                '/postroom.admin.v1alpha1.AdminService/RotateDkimKey',
+                request_serializer=postroom_dot_admin_dot_v1alpha1_dot_dkim__pb2.RotateDkimKeyRequest.SerializeToString,
+                response_deserializer=postroom_dot_admin_dot_v1alpha1_dot_dkim__pb2.DkimKeys.FromString,
+                _registered_method=True)
+        self.CancelDkimRotation = channel.unary_unary(
+                '/postroom.admin.v1alpha1.AdminService/CancelDkimRotation',
+                request_serializer=postroom_dot_admin_dot_v1alpha1_dot_dkim__pb2.CancelDkimRotationRequest.SerializeToString,
+                response_deserializer=postroom_dot_admin_dot_v1alpha1_dot_dkim__pb2.DkimKeys.FromString,
+                _registered_method=True)
+        self.ListDkimRotations = channel.unary_unary(
+                '/postroom.admin.v1alpha1.AdminService/ListDkimRotations',
+                request_serializer=postroom_dot_admin_dot_v1alpha1_dot_dkim__pb2.ListDkimRotationsRequest.SerializeToString,
+                response_deserializer=postroom_dot_admin_dot_v1alpha1_dot_dkim__pb2.ListDkimRotationsResponse.FromString,
                 _registered_method=True)
         self.ListAuditEvents = channel.unary_unary(
                 '/postroom.admin.v1alpha1.AdminService/ListAuditEvents',
@@ -192,15 +208,16 @@ class AdminServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ListTransitions(self, request, context):
-        """Lists the status history of a mailbox, also of a purged one, oldest first and a page at a time.
+        """Lists the status history of a mailbox, or of all mailboxes that have an address or had it when they were purged, a
+        page at a time. NOT_FOUND if no mailbox ever had this id or this address.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListDomainTransitions(self, request, context):
-        """Lists the status history of a domain, also of a purged one, oldest first and a page at a time. NOT_FOUND if no domain
-        ever had this id.
+        """Lists the status history of a domain, or of all domains that have a name or had it when they were purged, a page at a
+        time. NOT_FOUND if no domain ever had this id or this name.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -214,7 +231,8 @@ class AdminServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def SearchMailboxes(self, request, context):
-        """Searches the mailboxes of all tenants, by a part of the address or of the display name, a page at a time.
+        """Searches the mailboxes of all tenants, by the address, a part of it or of the display name, a page at a time. Several
+        organizations may have a mailbox with the same address. ListTransitions finds purged ones by their address.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -227,9 +245,39 @@ class AdminServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
-    def LookupMailboxes(self, request, context):
-        """Returns the mailboxes of every tenant that have an address, and the tombstones of purged ones that had it: several
-        organizations may register the name of a domain, and an address may be used again. Empty if there is none.
+    def GetDkimKeys(self, request, context):
+        """Returns the DKIM keys of a domain.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RotateDkimKey(self, request, context):
+        """Rotates the DKIM key of a domain. A new key is generated, and its record is in GetDomainRecords as `dkim_next`. The
+        present key signs until the record has been seen at every DNS server of the domain, which is looked up at once,
+        hourly, and with each validation; or until this RPC is called with `immediately`. Then the new key signs, and the
+        record of the previous one, `dkim_previous`, stays for the overlap period. The status of the domain does not depend
+        on either of them.
+
+        Called again before the new key signs, it returns that key, changes nothing, and has its record looked up.
+        FAILED_PRECONDITION (precondition) for another selector than that of the rotation in progress, and while a previous
+        key is kept, except for the selector that signs. FAILED_PRECONDITION (transient state) while the domain is DELETING.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CancelDkimRotation(self, request, context):
+        """Discards the next key of a rotation, of a domain whose record is never published, say. A domain without rotation is
+        returned unchanged. FAILED_PRECONDITION (precondition) once the next key signs, and (transient state) while the
+        domain is DELETING.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListDkimRotations(self, request, context):
+        """Lists the domains of all tenants with a rotation in progress, a page at a time.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -311,10 +359,25 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     request_deserializer=postroom_dot_admin_dot_v1alpha1_dot_domain__pb2.SearchDomainsRequest.FromString,
                     response_serializer=postroom_dot_admin_dot_v1alpha1_dot_domain__pb2.SearchDomainsResponse.SerializeToString,
             ),
-            'LookupMailboxes': grpc.unary_unary_rpc_method_handler(
-                    servicer.LookupMailboxes,
-                    request_deserializer=postroom_dot_admin_dot_v1alpha1_dot_mailbox__pb2.LookupMailboxesRequest.FromString,
-                    response_serializer=postroom_dot_admin_dot_v1alpha1_dot_mailbox__pb2.LookupMailboxesResponse.SerializeToString,
+            'GetDkimKeys': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetDkimKeys,
+                    request_deserializer=postroom_dot_admin_dot_v1alpha1_dot_dkim__pb2.GetDkimKeysRequest.FromString,
+                    response_serializer=postroom_dot_admin_dot_v1alpha1_dot_dkim__pb2.DkimKeys.SerializeToString,
+            ),
+            'RotateDkimKey': grpc.unary_unary_rpc_method_handler(
+                    servicer.RotateDkimKey,
+                    request_deserializer=postroom_dot_admin_dot_v1alpha1_dot_dkim__pb2.RotateDkimKeyRequest.FromString,
+                    response_serializer=postroom_dot_admin_dot_v1alpha1_dot_dkim__pb2.DkimKeys.SerializeToString,
+            ),
+            'CancelDkimRotation': grpc.unary_unary_rpc_method_handler(
+                    servicer.CancelDkimRotation,
+                    request_deserializer=postroom_dot_admin_dot_v1alpha1_dot_dkim__pb2.CancelDkimRotationRequest.FromString,
+                    response_serializer=postroom_dot_admin_dot_v1alpha1_dot_dkim__pb2.DkimKeys.SerializeToString,
+            ),
+            'ListDkimRotations': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListDkimRotations,
+                    request_deserializer=postroom_dot_admin_dot_v1alpha1_dot_dkim__pb2.ListDkimRotationsRequest.FromString,
+                    response_serializer=postroom_dot_admin_dot_v1alpha1_dot_dkim__pb2.ListDkimRotationsResponse.SerializeToString,
             ),
             'ListAuditEvents': grpc.unary_unary_rpc_method_handler(
                     servicer.ListAuditEvents,
@@ -685,7 +748,7 @@ class AdminService(object):
             _registered_method=True)
 
     @staticmethod
-    def LookupMailboxes(request,
+    def GetDkimKeys(request,
             target,
             options=(),
             channel_credentials=None,
@@ -698,9 +761,90 @@ class AdminService(object):
         return grpc.experimental.unary_unary(
             request,
             target,
-            '/postroom.admin.v1alpha1.AdminService/LookupMailboxes',
-            postroom_dot_admin_dot_v1alpha1_dot_mailbox__pb2.LookupMailboxesRequest.SerializeToString,
-            postroom_dot_admin_dot_v1alpha1_dot_mailbox__pb2.LookupMailboxesResponse.FromString,
+            '/postroom.admin.v1alpha1.AdminService/GetDkimKeys',
+            postroom_dot_admin_dot_v1alpha1_dot_dkim__pb2.GetDkimKeysRequest.SerializeToString,
+            postroom_dot_admin_dot_v1alpha1_dot_dkim__pb2.DkimKeys.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RotateDkimKey(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/postroom.admin.v1alpha1.AdminService/RotateDkimKey',
+            postroom_dot_admin_dot_v1alpha1_dot_dkim__pb2.RotateDkimKeyRequest.SerializeToString,
+            postroom_dot_admin_dot_v1alpha1_dot_dkim__pb2.DkimKeys.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CancelDkimRotation(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/postroom.admin.v1alpha1.AdminService/CancelDkimRotation',
+            postroom_dot_admin_dot_v1alpha1_dot_dkim__pb2.CancelDkimRotationRequest.SerializeToString,
+            postroom_dot_admin_dot_v1alpha1_dot_dkim__pb2.DkimKeys.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListDkimRotations(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/postroom.admin.v1alpha1.AdminService/ListDkimRotations',
+            postroom_dot_admin_dot_v1alpha1_dot_dkim__pb2.ListDkimRotationsRequest.SerializeToString,
+            postroom_dot_admin_dot_v1alpha1_dot_dkim__pb2.ListDkimRotationsResponse.FromString,
             options,
             channel_credentials,
             insecure,

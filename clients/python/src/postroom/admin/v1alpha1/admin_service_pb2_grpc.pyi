@@ -7,13 +7,13 @@ reach of tenants.
 
 Authentication: every call carries the secret of an admin key (`postroom admin-keys create`), as metadata
 `x-auth-token: SECRET` or `authorization: Bearer SECRET`. API keys of tenants are not accepted here, nor are admin
-keys by MailboxService. A read-only admin key may call the List, Get and Lookup RPCs only.
+keys by MailboxService. A read-only admin key may call the List, Get and Search RPCs only.
 
 Retries: every RPC that changes something is idempotent by the id that it names. A repeated call with the same
 outcome returns the same response and changes nothing, so there are no idempotency keys here.
 
 Pagination (https://google.aip.dev/158): a List RPC returns up to page_size items, and a next_page_token if there are
-more. The token is valid for the same RPC and the same mailbox_id or domain_id only. If a list changes between two pages, an item
+more. The token is valid for the same RPC and the same filters only. If a list changes between two pages, an item
 that exists throughout is listed once.
 
 Optional metadata of a call:
@@ -40,6 +40,7 @@ Errors that an RPC names itself:
 from collections import abc as _abc
 from grpc import aio as _aio
 from postroom.admin.v1alpha1 import audit_pb2 as _audit_pb2
+from postroom.admin.v1alpha1 import dkim_pb2 as _dkim_pb2
 from postroom.admin.v1alpha1 import domain_pb2 as _domain_pb2
 from postroom.admin.v1alpha1 import mailbox_pb2 as _mailbox_pb2
 from postroom.admin.v1alpha1 import payment_pb2 as _payment_pb2
@@ -111,21 +112,41 @@ class AdminServiceStub:
     unchanged. FAILED_PRECONDITION (precondition) for a provision that is CONFIRMED or VOID.
     """
     ListTransitions: _grpc.UnaryUnaryMultiCallable[_mailbox_pb2.ListTransitionsRequest, _mailbox_pb2.ListTransitionsResponse]
-    """Lists the status history of a mailbox, also of a purged one, oldest first and a page at a time."""
+    """Lists the status history of a mailbox, or of all mailboxes that have an address or had it when they were purged, a
+    page at a time. NOT_FOUND if no mailbox ever had this id or this address.
+    """
     ListDomainTransitions: _grpc.UnaryUnaryMultiCallable[_domain_pb2.ListDomainTransitionsRequest, _domain_pb2.ListDomainTransitionsResponse]
-    """Lists the status history of a domain, also of a purged one, oldest first and a page at a time. NOT_FOUND if no domain
-    ever had this id.
+    """Lists the status history of a domain, or of all domains that have a name or had it when they were purged, a page at a
+    time. NOT_FOUND if no domain ever had this id or this name.
     """
     GetMailbox: _grpc.UnaryUnaryMultiCallable[_mailbox_pb2.GetMailboxRequest, _mailbox_pb2.GetMailboxResponse]
     """Returns a mailbox, or its tombstone if it was purged. NOT_FOUND if no mailbox ever had this id."""
     SearchMailboxes: _grpc.UnaryUnaryMultiCallable[_mailbox_pb2.SearchMailboxesRequest, _mailbox_pb2.SearchMailboxesResponse]
-    """Searches the mailboxes of all tenants, by a part of the address or of the display name, a page at a time."""
+    """Searches the mailboxes of all tenants, by the address, a part of it or of the display name, a page at a time. Several
+    organizations may have a mailbox with the same address. ListTransitions finds purged ones by their address.
+    """
     SearchDomains: _grpc.UnaryUnaryMultiCallable[_domain_pb2.SearchDomainsRequest, _domain_pb2.SearchDomainsResponse]
     """Searches the domains of all tenants, by a part of the name, a page at a time."""
-    LookupMailboxes: _grpc.UnaryUnaryMultiCallable[_mailbox_pb2.LookupMailboxesRequest, _mailbox_pb2.LookupMailboxesResponse]
-    """Returns the mailboxes of every tenant that have an address, and the tombstones of purged ones that had it: several
-    organizations may register the name of a domain, and an address may be used again. Empty if there is none.
+    GetDkimKeys: _grpc.UnaryUnaryMultiCallable[_dkim_pb2.GetDkimKeysRequest, _dkim_pb2.DkimKeys]
+    """Returns the DKIM keys of a domain."""
+    RotateDkimKey: _grpc.UnaryUnaryMultiCallable[_dkim_pb2.RotateDkimKeyRequest, _dkim_pb2.DkimKeys]
+    """Rotates the DKIM key of a domain. A new key is generated, and its record is in GetDomainRecords as `dkim_next`. The
+    present key signs until the record has been seen at every DNS server of the domain, which is looked up at once,
+    hourly, and with each validation; or until this RPC is called with `immediately`. Then the new key signs, and the
+    record of the previous one, `dkim_previous`, stays for the overlap period. The status of the domain does not depend
+    on either of them.
+
+    Called again before the new key signs, it returns that key, changes nothing, and has its record looked up.
+    FAILED_PRECONDITION (precondition) for another selector than that of the rotation in progress, and while a previous
+    key is kept, except for the selector that signs. FAILED_PRECONDITION (transient state) while the domain is DELETING.
     """
+    CancelDkimRotation: _grpc.UnaryUnaryMultiCallable[_dkim_pb2.CancelDkimRotationRequest, _dkim_pb2.DkimKeys]
+    """Discards the next key of a rotation, of a domain whose record is never published, say. A domain without rotation is
+    returned unchanged. FAILED_PRECONDITION (precondition) once the next key signs, and (transient state) while the
+    domain is DELETING.
+    """
+    ListDkimRotations: _grpc.UnaryUnaryMultiCallable[_dkim_pb2.ListDkimRotationsRequest, _dkim_pb2.ListDkimRotationsResponse]
+    """Lists the domains of all tenants with a rotation in progress, a page at a time."""
     ListAuditEvents: _grpc.UnaryUnaryMultiCallable[_audit_pb2.ListAuditEventsRequest, _audit_pb2.ListAuditEventsResponse]
     """Lists the audit log, newest first and a page at a time: every committed change of tenants and of the operator.
     Events are removed after the operator's retention, 400 days by default.
@@ -176,21 +197,41 @@ class AdminServiceAsyncStub(AdminServiceStub):
     unchanged. FAILED_PRECONDITION (precondition) for a provision that is CONFIRMED or VOID.
     """
     ListTransitions: _aio.UnaryUnaryMultiCallable[_mailbox_pb2.ListTransitionsRequest, _mailbox_pb2.ListTransitionsResponse]  # type: ignore[assignment]
-    """Lists the status history of a mailbox, also of a purged one, oldest first and a page at a time."""
+    """Lists the status history of a mailbox, or of all mailboxes that have an address or had it when they were purged, a
+    page at a time. NOT_FOUND if no mailbox ever had this id or this address.
+    """
     ListDomainTransitions: _aio.UnaryUnaryMultiCallable[_domain_pb2.ListDomainTransitionsRequest, _domain_pb2.ListDomainTransitionsResponse]  # type: ignore[assignment]
-    """Lists the status history of a domain, also of a purged one, oldest first and a page at a time. NOT_FOUND if no domain
-    ever had this id.
+    """Lists the status history of a domain, or of all domains that have a name or had it when they were purged, a page at a
+    time. NOT_FOUND if no domain ever had this id or this name.
     """
     GetMailbox: _aio.UnaryUnaryMultiCallable[_mailbox_pb2.GetMailboxRequest, _mailbox_pb2.GetMailboxResponse]  # type: ignore[assignment]
     """Returns a mailbox, or its tombstone if it was purged. NOT_FOUND if no mailbox ever had this id."""
     SearchMailboxes: _aio.UnaryUnaryMultiCallable[_mailbox_pb2.SearchMailboxesRequest, _mailbox_pb2.SearchMailboxesResponse]  # type: ignore[assignment]
-    """Searches the mailboxes of all tenants, by a part of the address or of the display name, a page at a time."""
+    """Searches the mailboxes of all tenants, by the address, a part of it or of the display name, a page at a time. Several
+    organizations may have a mailbox with the same address. ListTransitions finds purged ones by their address.
+    """
     SearchDomains: _aio.UnaryUnaryMultiCallable[_domain_pb2.SearchDomainsRequest, _domain_pb2.SearchDomainsResponse]  # type: ignore[assignment]
     """Searches the domains of all tenants, by a part of the name, a page at a time."""
-    LookupMailboxes: _aio.UnaryUnaryMultiCallable[_mailbox_pb2.LookupMailboxesRequest, _mailbox_pb2.LookupMailboxesResponse]  # type: ignore[assignment]
-    """Returns the mailboxes of every tenant that have an address, and the tombstones of purged ones that had it: several
-    organizations may register the name of a domain, and an address may be used again. Empty if there is none.
+    GetDkimKeys: _aio.UnaryUnaryMultiCallable[_dkim_pb2.GetDkimKeysRequest, _dkim_pb2.DkimKeys]  # type: ignore[assignment]
+    """Returns the DKIM keys of a domain."""
+    RotateDkimKey: _aio.UnaryUnaryMultiCallable[_dkim_pb2.RotateDkimKeyRequest, _dkim_pb2.DkimKeys]  # type: ignore[assignment]
+    """Rotates the DKIM key of a domain. A new key is generated, and its record is in GetDomainRecords as `dkim_next`. The
+    present key signs until the record has been seen at every DNS server of the domain, which is looked up at once,
+    hourly, and with each validation; or until this RPC is called with `immediately`. Then the new key signs, and the
+    record of the previous one, `dkim_previous`, stays for the overlap period. The status of the domain does not depend
+    on either of them.
+
+    Called again before the new key signs, it returns that key, changes nothing, and has its record looked up.
+    FAILED_PRECONDITION (precondition) for another selector than that of the rotation in progress, and while a previous
+    key is kept, except for the selector that signs. FAILED_PRECONDITION (transient state) while the domain is DELETING.
     """
+    CancelDkimRotation: _aio.UnaryUnaryMultiCallable[_dkim_pb2.CancelDkimRotationRequest, _dkim_pb2.DkimKeys]  # type: ignore[assignment]
+    """Discards the next key of a rotation, of a domain whose record is never published, say. A domain without rotation is
+    returned unchanged. FAILED_PRECONDITION (precondition) once the next key signs, and (transient state) while the
+    domain is DELETING.
+    """
+    ListDkimRotations: _aio.UnaryUnaryMultiCallable[_dkim_pb2.ListDkimRotationsRequest, _dkim_pb2.ListDkimRotationsResponse]  # type: ignore[assignment]
+    """Lists the domains of all tenants with a rotation in progress, a page at a time."""
     ListAuditEvents: _aio.UnaryUnaryMultiCallable[_audit_pb2.ListAuditEventsRequest, _audit_pb2.ListAuditEventsResponse]  # type: ignore[assignment]
     """Lists the audit log, newest first and a page at a time: every committed change of tenants and of the operator.
     Events are removed after the operator's retention, 400 days by default.
@@ -292,7 +333,9 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _mailbox_pb2.ListTransitionsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_mailbox_pb2.ListTransitionsResponse, _abc.Awaitable[_mailbox_pb2.ListTransitionsResponse]]:
-        """Lists the status history of a mailbox, also of a purged one, oldest first and a page at a time."""
+        """Lists the status history of a mailbox, or of all mailboxes that have an address or had it when they were purged, a
+        page at a time. NOT_FOUND if no mailbox ever had this id or this address.
+        """
 
     @_abc_1.abstractmethod
     def ListDomainTransitions(
@@ -300,8 +343,8 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _domain_pb2.ListDomainTransitionsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_domain_pb2.ListDomainTransitionsResponse, _abc.Awaitable[_domain_pb2.ListDomainTransitionsResponse]]:
-        """Lists the status history of a domain, also of a purged one, oldest first and a page at a time. NOT_FOUND if no domain
-        ever had this id.
+        """Lists the status history of a domain, or of all domains that have a name or had it when they were purged, a page at a
+        time. NOT_FOUND if no domain ever had this id or this name.
         """
 
     @_abc_1.abstractmethod
@@ -318,7 +361,9 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _mailbox_pb2.SearchMailboxesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_mailbox_pb2.SearchMailboxesResponse, _abc.Awaitable[_mailbox_pb2.SearchMailboxesResponse]]:
-        """Searches the mailboxes of all tenants, by a part of the address or of the display name, a page at a time."""
+        """Searches the mailboxes of all tenants, by the address, a part of it or of the display name, a page at a time. Several
+        organizations may have a mailbox with the same address. ListTransitions finds purged ones by their address.
+        """
 
     @_abc_1.abstractmethod
     def SearchDomains(
@@ -329,14 +374,48 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         """Searches the domains of all tenants, by a part of the name, a page at a time."""
 
     @_abc_1.abstractmethod
-    def LookupMailboxes(
+    def GetDkimKeys(
         self,
-        request: _mailbox_pb2.LookupMailboxesRequest,
+        request: _dkim_pb2.GetDkimKeysRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_mailbox_pb2.LookupMailboxesResponse, _abc.Awaitable[_mailbox_pb2.LookupMailboxesResponse]]:
-        """Returns the mailboxes of every tenant that have an address, and the tombstones of purged ones that had it: several
-        organizations may register the name of a domain, and an address may be used again. Empty if there is none.
+    ) -> _typing.Union[_dkim_pb2.DkimKeys, _abc.Awaitable[_dkim_pb2.DkimKeys]]:
+        """Returns the DKIM keys of a domain."""
+
+    @_abc_1.abstractmethod
+    def RotateDkimKey(
+        self,
+        request: _dkim_pb2.RotateDkimKeyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_dkim_pb2.DkimKeys, _abc.Awaitable[_dkim_pb2.DkimKeys]]:
+        """Rotates the DKIM key of a domain. A new key is generated, and its record is in GetDomainRecords as `dkim_next`. The
+        present key signs until the record has been seen at every DNS server of the domain, which is looked up at once,
+        hourly, and with each validation; or until this RPC is called with `immediately`. Then the new key signs, and the
+        record of the previous one, `dkim_previous`, stays for the overlap period. The status of the domain does not depend
+        on either of them.
+
+        Called again before the new key signs, it returns that key, changes nothing, and has its record looked up.
+        FAILED_PRECONDITION (precondition) for another selector than that of the rotation in progress, and while a previous
+        key is kept, except for the selector that signs. FAILED_PRECONDITION (transient state) while the domain is DELETING.
         """
+
+    @_abc_1.abstractmethod
+    def CancelDkimRotation(
+        self,
+        request: _dkim_pb2.CancelDkimRotationRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_dkim_pb2.DkimKeys, _abc.Awaitable[_dkim_pb2.DkimKeys]]:
+        """Discards the next key of a rotation, of a domain whose record is never published, say. A domain without rotation is
+        returned unchanged. FAILED_PRECONDITION (precondition) once the next key signs, and (transient state) while the
+        domain is DELETING.
+        """
+
+    @_abc_1.abstractmethod
+    def ListDkimRotations(
+        self,
+        request: _dkim_pb2.ListDkimRotationsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_dkim_pb2.ListDkimRotationsResponse, _abc.Awaitable[_dkim_pb2.ListDkimRotationsResponse]]:
+        """Lists the domains of all tenants with a rotation in progress, a page at a time."""
 
     @_abc_1.abstractmethod
     def ListAuditEvents(
