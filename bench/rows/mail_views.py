@@ -82,7 +82,7 @@ async def _connect(harness: Harness, url: str) -> Query:
 
 
 def _sqlite(harness: Harness, path: str) -> Query:
-    # As the service holds the database open: otherwise each lookup of a read-only connection begins with an empty cache.
+    # The service holds the database open; otherwise each lookup of a read-only connection begins with an empty cache.
     service = sqlite3.connect(path)
     harness.cleanups.callback(service.close)
     service.execute("SELECT 1 FROM domains").fetchall()
