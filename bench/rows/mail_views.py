@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from random import Random
 
-import asyncpg
+import asyncpg  # type: ignore[import-untyped]
 
 from bench.engine import Engine
 from bench.harness import Harness
