@@ -49,6 +49,10 @@ COMMANDS = {
     "ListTransitions": "history",
     "ListDomainTransitions": "history",
     "ListAuditEvents": "audit",
+    "GetDkimKeys": "dkim show",
+    "RotateDkimKey": "dkim rotate",
+    "CancelDkimRotation": "dkim cancel",
+    "ListDkimRotations": "dkim list",
 }
 """The command of each RPC."""
 
@@ -60,7 +64,7 @@ SPELLINGS = {
     "local_part": ("address",),
     "catch_all": ("address",),  # @DOMAIN
     "address": ("mailbox", "address"),
-    "name": ("name", "address"),
+    "name": ("name", "address", "domain"),
     "email": ("destination",),
     "search": ("text", "search"),
     "statuses": ("status",),
@@ -72,6 +76,7 @@ SPELLINGS = {
     "sending_disabled": ("sending",),
     "receiving_disabled": ("receiving",),
     "actor": ("key",),
+    "immediately": ("now",),
 }
 """The options or arguments that a field is made from; one of them suffices. Others have the field's name."""
 

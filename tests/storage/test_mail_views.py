@@ -34,6 +34,7 @@ from tests.support.factories import (
     new_forwarding,
     new_mailboxes,
     new_tenant,
+    rotate_dkim_key,
 )
 from tests.support.stores import Store
 from tools.postgres import PostgresServer
@@ -81,6 +82,20 @@ async def test_the_views_have_the_columns_of_their_version(raw: AsyncEngine) -> 
         "mail_v1_purged": ("id", "purged_at"),
     }
     assert found == MAIL_VIEWS
+
+
+async def test_the_dkim_view_has_the_key_that_signs(repository: Repository, tenant: Tenant, raw: AsyncEngine) -> None:
+    domain = await new_domain(repository, tenant)
+
+    async def shown() -> list[tuple[str, str, str]]:
+        return [tuple(row.values()) for row in await rows(raw, "SELECT * FROM mail_v1_dkim")]
+
+    before = ("example.com", SECRETS.dkim_selector, "v=DKIM1; h=sha256; k=rsa; p=S0VZ")
+    assert await shown() == [before]
+    await rotate_dkim_key(repository, domain, "new")
+    assert await shown() == [before]
+    await rotate_dkim_key(repository, domain, immediately=True)
+    assert await shown() == [("example.com", "new", "v=DKIM1; h=sha256; k=rsa; p=TkVX")]
 
 
 USE: dict[str, dict[str, Any]] = {

@@ -10,7 +10,7 @@ from postroomd.storage.protocols.administration import Administration
 from postroomd.storage.protocols.aliases import Aliases
 from postroomd.storage.protocols.audit import AuditLog
 from postroomd.storage.protocols.clocks import Clocks
-from postroomd.storage.protocols.dkim import SigningKeys
+from postroomd.storage.protocols.dkim import DkimRotations, SigningKeys
 from postroomd.storage.protocols.domains import Domains
 from postroomd.storage.protocols.forwardings import Forwardings
 from postroomd.storage.protocols.mailboxes import Mailboxes
@@ -61,6 +61,10 @@ class Repository(Protocol):
     @property
     def clocks(self) -> Clocks:
         """The workers' heartbeats, and the operator's acceptances of a clock."""
+
+    @property
+    def dkim_rotations(self) -> DkimRotations:
+        """The rotations of domains' DKIM keys."""
 
     @property
     def signing_keys(self) -> SigningKeys:

@@ -18,6 +18,7 @@ from postroomd.storage.sql.audit import SqlAuditLog
 from postroomd.storage.sql.clocks import SqlClocks
 from postroomd.storage.sql.diagnosis import diagnose, ready_domains
 from postroomd.storage.sql.dkim import SqlSigningKeys
+from postroomd.storage.sql.dkim_rotations import SqlDkimRotations
 from postroomd.storage.sql.domains import SqlDomains
 from postroomd.storage.sql.forwardings import SqlForwardings
 from postroomd.storage.sql.mailboxes import SqlMailboxes
@@ -41,6 +42,7 @@ class SqlRepository:
         self.administration = SqlAdministration(database)
         self.audit = SqlAuditLog(database)
         self.clocks = SqlClocks(database)
+        self.dkim_rotations = SqlDkimRotations(database)
         self.signing_keys = SqlSigningKeys(database)
         self.session_ends = SqlSessionEnds(database)
 
