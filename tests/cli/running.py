@@ -1,15 +1,10 @@
 """Commands against a running Postroom, in the process of the tests."""
 
-import io
 import json
-import sys
 from dataclasses import dataclass
 from typing import Any
 
-import pytest
-
-from postroomd.cli import app
-from tests.e2e.support import Up, database_url
+from tests.e2e.support import Up, database_url, run
 from tests.e2e.trial_process import address_of, new_admin_key
 
 PASSWORD = "correct horse battery staple"
@@ -46,16 +41,8 @@ class Commands:
 
     def __call__(self, *arguments: object, stdin: str | None = None, **environment: str) -> Result:
         """Run one command. Without `stdin`, there is no standard input to read."""
-        out, err = io.TextIOWrapper(io.BytesIO(), "utf-8"), io.StringIO()
-        with pytest.MonkeyPatch.context() as patched:
-            for name, value in (self.environment | environment).items():
-                patched.setenv(name, value)
-            patched.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO((stdin or "").encode()), "utf-8"))
-            patched.setattr(sys, "stdout", out)
-            patched.setattr(sys, "stderr", err)
-            code = app.run([str(argument) for argument in arguments])
-        out.flush()
-        return Result(code, out.buffer.getvalue().decode(), err.getvalue())
+        done = run(*map(str, arguments), stdin=stdin or "", **self.environment | environment)
+        return Result(done.returncode, done.stdout, done.stderr)
 
     def rows(self, *arguments: object, **keywords: Any) -> Any:
         """Return the JSON output of a command that must succeed."""

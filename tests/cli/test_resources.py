@@ -79,7 +79,7 @@ def test_a_mailbox_goes_through_its_life(postroom: Commands, domain: str, tmp_pa
     assert (restored["id"], restored["status"]) == (created["id"], "ready")
     (locked,) = postroom.rows("mailboxes", "lock", "life@example.org", "--reason=abuse")
     assert (locked["id"], locked["status"], locked["lock_reason"]) == (created["id"], "locked", "abuse")
-    (found,) = postroom.rows("mailboxes", "find", "LIFE@example.org")
+    (found,) = postroom.rows("mailboxes", "search", "LIFE@example.org", "--all-organizations")
     assert (found["id"], found["lock_reason"]) == (created["id"], "abuse")
     (unlocked,) = postroom.rows("mailboxes", "unlock", created["id"])
     assert (unlocked["status"], unlocked["lock_reason"]) == ("ready", None)
@@ -92,15 +92,26 @@ def test_the_operator_names_one_of_several_organizations(postroom: Commands, dom
     key = {"SCW_SECRET_KEY": other["SCW_SECRET_KEY"]}
     postroom.rows("domains", "create", domain, **key)
     (created,) = postroom.rows("mailboxes", "create", "ann@example.org", "--password-file=-", stdin=PASSWORD, **key)
-    found = postroom.rows("mailboxes", "find", "ann@example.org")
+    organization = other["SCW_DEFAULT_ORGANIZATION_ID"]
+    found = postroom.rows("mailboxes", "search", "nn@example.org", "--all-organizations")
     assert len(found) == 2
-    assert {row["organization_id"] for row in found} >= {other["SCW_DEFAULT_ORGANIZATION_ID"]}
-    line = postroom.failure(1, "mailboxes", "lock", "ann@example.org", "--reason=abuse")
-    assert line.startswith("MAILBOX: several organizations have ann@example.org: give the id of one")
+    assert {row["organization_id"] for row in found} >= {organization}
+    (of_one,) = postroom.rows("mailboxes", "search", "nn@example.org", f"--organization-id={organization}")
+    assert of_one["id"] == created["id"]
+    assert len(postroom.rows("domains", "search", "example.org", "--all-organizations")) == 2
+    (of_one,) = postroom.rows("domains", "search", "example.org", f"--organization-id={organization}")
+    assert of_one["organization_id"] == organization
+    assert [row["name"] for row in postroom.rows("domains", "search", "example.o")] == [domain]
+    header, *rows = postroom("mailboxes", "search", "ann@", "--all-organizations", "--limit=1").lines
+    assert (header.split()[:3], len(rows)) == (["id", "email", "organization_id"], 1)
+    line = postroom.failure(2, "mailboxes", "lock", "ann@example.org", "--reason=abuse")
+    assert line.startswith("MAILBOX: several organizations have a mailbox with this address: name it by its id")
     assert created["id"] in line
     line = postroom.failure(1, "mailboxes", "unlock", "nobody@example.org")
-    assert line == "MAILBOX: nobody@example.org not found in any organization"
-    assert postroom.failure(2, "mailboxes", "find", "nobody").startswith("MAILBOX: must be an address")
+    assert line == "mailbox nobody@example.org not found"
+    assert postroom.failure(2, "mailboxes", "unlock", "nobody").startswith("MAILBOX: must be an address")
+    line = postroom.failure(2, "mailboxes", "search", "ab", "--all-organizations")
+    assert line == "TEXT: must have at least 3 characters"
 
 
 def test_aliases_by_address_and_by_id(postroom: Commands, domain: str) -> None:

@@ -15,7 +15,7 @@ import aiohttp
 import grpc
 
 from postroom.admin.v1alpha1 import admin_service_pb2_grpc, mailbox_pb2, payment_pb2, provision_pb2
-from tests.e2e.support import database_url, run, start, terminate
+from tests.e2e.support import database_url, run_process, start, terminate
 from tests.e2e.trial_process import address_of, new_admin_key
 from tests.support.dns_records import txt_strings
 from tests.support.dns_server import RESOLVER, Internet, no_reply
@@ -382,7 +382,7 @@ def _read_only_key(directory: Path, environment: Mapping[str, str]) -> str:
     """Create an API key of the same organization that may only read. Returns its secret."""
     organization = f"--organization-id={environment['SCW_DEFAULT_ORGANIZATION_ID']}"
     database = f"--database-url={database_url(directory)}"
-    completed = run("keys", "create", "--read-only", "--output=json", organization, database)
+    completed = run_process("keys", "create", "--read-only", "--output=json", organization, database)
     assert completed.returncode == 0, completed.stderr
     return str(json.loads(completed.stdout)["SCW_SECRET_KEY"])
 

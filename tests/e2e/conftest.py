@@ -1,5 +1,6 @@
 """Fixtures: Postroom as real processes, started by the command line."""
 
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -19,11 +20,19 @@ def postroom(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
 
 
 @pytest.fixture
-def start_postroom(tmp_path: Path) -> Iterator[Starter]:
-    """A function that starts a Postroom for one test, with flags, and waits until it is ready."""
+def start_postroom(sqlite_template: Path, tmp_path: Path) -> Iterator[Starter]:
+    """A function that starts a Postroom for one test, with flags, and waits until it is ready.
+
+    Unless `wait` is false, its database has been migrated: the start from nothing is that of `postroom`.
+    """
     started: list[Up] = []
 
     def starter(*flags: str, wait: bool = True, **environment: str) -> Up:
+        data = tmp_path / "data"
+        if wait and not data.exists():
+            data.mkdir(0o700)
+            shutil.copy(sqlite_template, data / "postroom.db")
+            (data / "postroom.db").chmod(0o600)
         up = (start if wait else launch)(tmp_path, *flags, **environment)
         started.append(up)
         return up

@@ -1,4 +1,4 @@
-"""The admin service as a process, and the commands for its keys and for the history of mailboxes."""
+"""The admin service as a process, and the commands for its keys."""
 
 import json
 import re
@@ -7,7 +7,7 @@ import grpc
 import pytest
 
 from tests.e2e.conftest import Starter
-from tests.e2e.support import Up, database_url, request
+from tests.e2e.support import Up, database_url
 from tests.e2e.test_cli import fail, succeed
 from tests.e2e.trial_process import address_of, admin_code, new_admin_key
 from tools.ports import free_port
@@ -52,35 +52,6 @@ def test_an_invalid_admin_key_name_is_one_line(postroom: Up, name: str) -> None:
     assert line == "postroom: --name: expected 1 to 64 of a-z 0-9 . _ -, with a letter or digit first and last"
 
 
-# --- History ----------------------------------------------------------------------------------------------------------
-
-
-def test_the_history_of_an_unknown_address_is_one_line(postroom: Up) -> None:
-    line = fail(1, "history", "Nobody@Bücher.example", flag(postroom))
-    assert line == "postroom: mailbox nobody@xn--bcher-kva.example not found"
-
-
-def test_the_history_of_a_domain_lists_its_transitions(postroom: Up) -> None:
-    environment, body = postroom.environment, b'{"name": "history.example.org"}'
-    url = environment["SCW_API_URL"] + "/mailbox/v1alpha1/domains"
-    assert request(url, environment["SCW_SECRET_KEY"], body) == 200
-    listed = json.loads(succeed("history", "HISTORY.example.org", "--output=json", flag(postroom)))
-    assert [(row["from_status"], row["to_status"], row["cause"]) for row in listed] == [
-        (None, "waiting_validation", "create")
-    ]
-    assert listed[0]["actor"].startswith("key:")
-    header, *rows = succeed("history", "history.example.org", flag(postroom)).splitlines()
-    assert header.split() == ["domain_id", "at", "from_status", "to_status", "cause", "actor"]
-    assert len(rows) == 1
-    line = fail(1, "history", "unknown.example.org", flag(postroom))
-    assert line == "postroom: domain unknown.example.org not found"
-
-
-@pytest.mark.parametrize("address", ["", "nobody", "@example.org", "a b@example.org", "nobody@"])
-def test_the_history_of_an_invalid_address_is_one_line(postroom: Up, address: str) -> None:
-    assert fail(2, "history", address, flag(postroom)).startswith("postroom: ADDRESS: ")
-
-
 # --- The address ------------------------------------------------------------------------------------------------------
 
 
@@ -107,40 +78,3 @@ def test_the_same_address_for_both_services_is_one_line(start_postroom: Starter)
     assert up.error_lines == [
         f"postroom: serve: can't listen for gRPC on {address}: the address is in use, or is not one of this machine"
     ]
-
-
-# --- Audit log --------------------------------------------------------------------------------------------------------
-
-
-def test_the_audit_log_lists_calls_and_commands_as_json_lines(postroom: Up) -> None:
-    environment = postroom.environment
-    url = environment["SCW_API_URL"] + "/mailbox/v1alpha1/domains"
-    assert request(url, environment["SCW_SECRET_KEY"], b'{"name": "audit.example.org"}') == 200
-    key = json.loads(succeed("keys", "create", "--new-organization", "--output=json", flag(postroom)))
-    succeed("keys", "revoke", key["SCW_ACCESS_KEY"], "--yes", flag(postroom))
-    listed = [json.loads(line) for line in succeed("audit", "--output=json", flag(postroom)).splitlines()]
-    assert listed == sorted(listed, key=lambda event: event["at"], reverse=True)
-    revoked, *issued = listed[:3]
-    assert (revoked["action"], revoked["resource_id"]) == ("keys revoke", key["SCW_ACCESS_KEY"])
-    assert {(event["action"], event["resource_type"]) for event in issued} == {
-        ("keys create", "api_key"),
-        ("keys create", "organization"),
-    }
-    assert all(event["actor"].startswith("command:") for event in listed[:3])
-    by_key = f"--key={environment['SCW_ACCESS_KEY']}"
-    (call,) = [
-        event
-        for event in map(json.loads, succeed("audit", "--output=json", by_key, flag(postroom)).splitlines())
-        if event["action"] == "CreateDomain"
-    ][:1]
-    assert (call["client_address"], call["arguments"]) == ("127.0.0.1", ["name"])
-    of_domain = f"--resource-id={call['resource_id']}"
-    assert len(succeed("audit", "--since=1h", of_domain, flag(postroom)).splitlines()) == 2
-    assert succeed("audit", "--until=1h", of_domain, "--output=json", flag(postroom)) == ""
-    assert len(succeed("audit", "--limit=2", "--output=json", flag(postroom)).splitlines()) == 2
-
-
-@pytest.mark.parametrize("option", ["--organization-id=x", "--project-id=x", "--since=yesterday", "--until=x"])
-def test_an_invalid_filter_of_the_audit_log_is_one_line(postroom: Up, option: str) -> None:
-    name = option.partition("=")[0]
-    assert fail(2, "audit", option, flag(postroom)).startswith(f"postroom: {name}: expected ")

@@ -6,7 +6,7 @@ import urllib.request
 import pytest
 
 from tests.e2e.conftest import Starter
-from tests.e2e.support import run
+from tests.e2e.support import run_process
 from tests.support.waiting import block_until
 
 
@@ -33,7 +33,7 @@ def test_a_ready_domain_has_a_document_and_others_do_not(start_postroom: Starter
 
 
 def test_a_gateway_without_the_secret_refuses_to_serve_them() -> None:
-    completed = run("gateway", "--autoconfig-address=127.0.0.1:0", "--http-address=127.0.0.1:0")
+    completed = run_process("gateway", "--autoconfig-address=127.0.0.1:0", "--http-address=127.0.0.1:0")
     assert completed.returncode == 1
     assert completed.stderr.strip().endswith(
         "--autoconfig-address: needs --gateway-secret, by which the service recognizes the gateway"

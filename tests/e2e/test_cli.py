@@ -13,7 +13,7 @@ import pytest
 from postroomd import __version__
 from postroomd.cli import app as cli
 from tests.e2e.conftest import Starter
-from tests.e2e.support import POSTROOM, VARIABLES, Up, clean_environment, database_url, run
+from tests.e2e.support import POSTROOM, VARIABLES, Up, clean_environment, database_url, run, run_process
 from tests.support.waiting import block_until
 
 UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -46,7 +46,7 @@ def test_version_is_printed() -> None:
 
 
 def test_without_a_command_help_is_printed() -> None:
-    completed = run()
+    completed = run_process()
     assert completed.returncode == 2
     for command in ("up", "serve", "gateway", "worker", "migrate", "keys", "projects"):
         assert f"\n  {command} " in completed.stdout + completed.stderr
@@ -135,9 +135,9 @@ def test_a_module_is_the_command(module: str) -> None:
 
 
 def test_commands_are_completed() -> None:
-    completed = run(_POSTROOM_COMPLETE="complete_bash", COMP_WORDS="postroom keys r", COMP_CWORD="2")
+    completed = run_process(_POSTROOM_COMPLETE="complete_bash", COMP_WORDS="postroom keys r", COMP_CWORD="2")
     assert completed.stdout.split() == ["rotate", "revoke"]
-    script = run(_POSTROOM_COMPLETE="source_bash").stdout
+    script = run_process(_POSTROOM_COMPLETE="source_bash").stdout
     assert "complete -o default -F _postroom_completion postroom" in script
 
 

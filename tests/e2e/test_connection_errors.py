@@ -27,7 +27,7 @@ COMMANDS = (
     ("keys", "create", "--new-organization"),
     ("projects", "list"),
     ("admin-keys", "list"),
-    ("history", "ada@example.com"),
+    ("projects", "set-quota", "0" * 8 + "-0000-4000-8000-" + "0" * 12, "5"),
     ("clock", "status"),
     ("serve", "--grpc-address=127.0.0.1:0"),
     ("worker",),
@@ -122,7 +122,7 @@ def test_every_command_reports_it_in_one_line(
 ) -> None:
     template, cause = CASES["wrong password"]
     url = url_of(template, postgres, new_postgres_database())
-    completed = support.run(*command, POSTROOM_DATABASE_URL=url)
+    completed = support.run_process(*command, POSTROOM_DATABASE_URL=url)
     assert completed.returncode == 1
     require_one_line(completed.stderr, url, cause)
 
@@ -132,7 +132,7 @@ def test_up_reports_it_in_one_line(postgres: PostgresServer, new_postgres_databa
     template, cause = CASES["wrong password"]
     url = url_of(template, postgres, new_postgres_database())
     flags = ("--grpc-address=127.0.0.1:0", "--http-address=127.0.0.1:0")
-    completed = support.run("up", *flags, POSTROOM_DATABASE_URL=url)
+    completed = support.run_process("up", *flags, POSTROOM_DATABASE_URL=url)
     assert completed.returncode == 1
     require_one_line(completed.stderr, url, cause)
 

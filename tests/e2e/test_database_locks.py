@@ -3,7 +3,7 @@
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from tests.e2e.support import Up, child_pids, run
+from tests.e2e.support import Up, child_pids, run, run_process
 
 
 def test_a_second_service_and_worker_are_refused_and_the_first_go_on(postroom: Up, tmp_path: Path) -> None:
@@ -14,7 +14,7 @@ def test_a_second_service_and_worker_are_refused_and_the_first_go_on(postroom: U
     free = ["--grpc-address=127.0.0.1:0"]
     commands = [["serve", url, *free], ["worker", url], ["up", url, "--http-address=127.0.0.1:0", *free]]
     with ThreadPoolExecutor(3) as pool:
-        second_service, second_worker, second_up = pool.map(lambda command: run(*command), commands)
+        second_service, second_worker, second_up = pool.map(lambda command: run_process(*command), commands)
 
     def refusal(name: str, process: str, prefix: str = "") -> str:
         return f"postroom: {prefix}{link}: process {pids[process]} is the {name} of this database: stop it first"

@@ -15,7 +15,7 @@ from postroom.admin.v1alpha1 import mailbox_pb2, payment_pb2, provision_pb2
 from postroomd.cli import app as cli
 from postroomd.domain.calendar import add_months
 from tests.e2e.conftest import Starter
-from tests.e2e.support import Up
+from tests.e2e.support import Up, start, terminate
 from tests.e2e.trial_process import ADMIN_KEY, FLAGS, PASSWORD, Trial, address_of, trial_of
 
 StartTrial = Callable[..., Trial]
@@ -26,6 +26,17 @@ def start_trial(start_postroom: Starter) -> Iterator[StartTrial]:
     """A function that starts a trial, with additional flags."""
     with ExitStack() as cleanups:
         yield lambda *flags: cleanups.enter_context(trial_of(start_postroom(*FLAGS, *flags)))
+
+
+@pytest.fixture(scope="module")
+def shared_trial(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trial]:
+    """A trial without billing and provisioning. Each test uses a domain of its own, and any time may have passed."""
+    up = start(tmp_path_factory.mktemp("trial"), *FLAGS)
+    try:
+        with trial_of(up) as trial:
+            yield trial
+    finally:
+        terminate(up)
 
 
 def error_status(call: Callable[[], object]) -> int:
@@ -47,9 +58,9 @@ def transitions(trial: Trial, address: str) -> list[tuple[str | None, str | None
 # --- Time -------------------------------------------------------------------------------------------------------------
 
 
-def test_the_sdk_observes_a_year_of_renewals(start_trial: StartTrial) -> None:
-    trial = start_trial()
-    domain = trial.ready_domain()
+def test_the_sdk_observes_a_year_of_renewals(shared_trial: Trial) -> None:
+    trial = shared_trial
+    domain = trial.ready_domain("monthly.example")
     monthly = trial.create_mailbox(domain, "monthly")
     yearly = trial.create_mailbox(domain, "yearly", subscription_period=MailboxSubscriptionPeriod.YEARLY)
     started_at = monthly.subscription_period_started_at
@@ -67,18 +78,18 @@ def test_the_sdk_observes_a_year_of_renewals(start_trial: StartTrial) -> None:
     assert (domain.status, domain.mailbox_total_count) == ("ready", 2)
 
 
-def test_advancing_a_year_at_once_equals_twelve_months(start_trial: StartTrial) -> None:
-    trial = start_trial()
-    mailbox = trial.create_mailbox(trial.ready_domain())
+def test_advancing_a_year_at_once_equals_twelve_months(shared_trial: Trial) -> None:
+    trial = shared_trial
+    mailbox = trial.create_mailbox(trial.ready_domain("yearly.example"))
     trial.advance("P1Y")
     renewed = trial.api.get_mailbox(mailbox_id=mailbox.id)
     assert mailbox.subscription_period_started_at
     assert renewed.subscription_period_started_at == add_months(mailbox.subscription_period_started_at, 12)
 
 
-def test_a_canceled_subscription_ends_in_a_purge_and_a_tombstone(start_trial: StartTrial) -> None:
-    trial = start_trial()
-    mailbox = trial.create_mailbox(trial.ready_domain())
+def test_a_canceled_subscription_ends_in_a_purge_and_a_tombstone(shared_trial: Trial) -> None:
+    trial = shared_trial
+    mailbox = trial.create_mailbox(trial.ready_domain("canceled.example"))
     trial.api.update_mailbox(mailbox_id=mailbox.id, subscription_period=MailboxSubscriptionPeriod.CANCELED)
     trial.advance("P1M")
     assert trial.status(mailbox) == "deletion_scheduled"
@@ -237,9 +248,9 @@ def test_statuses_follow_the_confirmations_of_the_mail_platform(start_trial: Sta
 # --- Locks ------------------------------------------------------------------------------------------------------------
 
 
-def test_a_lock_is_visible_to_the_tenant_and_survives_deletion(start_trial: StartTrial) -> None:
-    trial = start_trial()
-    mailbox = trial.create_mailbox(trial.ready_domain())
+def test_a_lock_is_visible_to_the_tenant_and_survives_deletion(shared_trial: Trial) -> None:
+    trial = shared_trial
+    mailbox = trial.create_mailbox(trial.ready_domain("locked.example"))
     locked = trial.admin.LockMailbox(mailbox_pb2.LockMailboxRequest(mailbox_id=mailbox.id, reason="spam"))
     assert locked.lock_reason == "spam"
     assert trial.status(mailbox) == "locked"

@@ -40,6 +40,7 @@ class Trial:
     up: Up
     api: MailboxV1Alpha1API
     admin: "AdminServiceStub"
+    admin_secret: str
 
     def now(self) -> datetime:
         """Return the time."""
@@ -101,7 +102,8 @@ class Trial:
 
     def history(self, address: str) -> list[dict[str, Any]]:
         """Return the status transitions of the mailboxes with an address, from the command line."""
-        completed = run("history", address, "--output=json", f"--database-url={database_url(self.up.directory)}")
+        flags = ("--output=json", f"--admin-address={address_of(self.up, 'admin service')}")
+        completed = run("history", address, *flags, POSTROOM_ADMIN_SECRET=self.admin_secret)
         assert completed.returncode == 0, completed.stderr
         transitions: list[dict[str, Any]] = json.loads(completed.stdout)
         return transitions
@@ -141,7 +143,8 @@ def trial_of(up: Up) -> Iterator[Trial]:
         api = MailboxV1Alpha1API(scaleway.Client.from_env())
     secret = new_admin_key(up, ADMIN_KEY)
     with grpc.insecure_channel(address_of(up, "admin service")) as channel:
-        yield Trial(up, api, admin_grpc.AdminServiceStub(grpc.intercept_channel(channel, _Authenticated(secret))))
+        stub = admin_grpc.AdminServiceStub(grpc.intercept_channel(channel, _Authenticated(secret)))
+        yield Trial(up, api, stub, secret)
 
 
 class _Authenticated(grpc.UnaryUnaryClientInterceptor):

@@ -14,7 +14,7 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from postroom.v1alpha1 import domain_pb2, mailbox_service_pb2_grpc
-from tests.e2e.support import Up, child_pids, database_url, run, start, terminate
+from tests.e2e.support import Up, child_pids, database_url, run_process, start, terminate
 from tests.fuzz.messages import PASSWORD, Ids
 from tests.support.metrics import scrape
 from tools.ports import free_address
@@ -145,10 +145,10 @@ def running_target(directory: Path) -> Iterator[Target]:
     try:
         url = database_url(directory)
         other = json.loads(
-            run("keys", "create", "--new-organization", "--output=json", POSTROOM_DATABASE_URL=url).stdout
+            run_process("keys", "create", "--new-organization", "--output=json", POSTROOM_DATABASE_URL=url).stdout
         )
         admin = json.loads(
-            run("admin-keys", "create", "--name=fuzz", "--output=json", POSTROOM_DATABASE_URL=url).stdout
+            run_process("admin-keys", "create", "--name=fuzz", "--output=json", POSTROOM_DATABASE_URL=url).stdout
         )
         yield Target(
             up=up,

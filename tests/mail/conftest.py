@@ -14,7 +14,7 @@ from postroomd.storage.migrations import migrate
 from tests.mail.clients import Mail
 from tests.mail.packages import require_packages
 from tests.mail.postroom import Postroom, running_postroom
-from tests.mail.servers import HOSTNAME, MAIL_GROUP, MAIL_USER, MailServers, Ports, Sink
+from tests.mail.servers import HOSTNAME, MAIL_GROUP, MAIL_USER, RSPAMD_USER, MailServers, Ports, Sink
 from tests.support.certificates import Authority
 from tests.support.postgres import running_server
 from tools.postgres import PostgresServer, server_directory
@@ -92,13 +92,17 @@ def world(request: pytest.FixtureRequest, packages: None) -> Iterator[World]:
         key_file = directory / "doveadm-key"
         key_file.touch(0o600)
         key_file.write_text(secrets.token_hex(24) + "\n")
-        doveadm = (f"--doveadm-url=http://127.0.0.1:{ports.doveadm}/doveadm/v1", f"--doveadm-key-file={key_file}")
-        postroom = cleanups.enter_context(running_postroom(directory, url, *doveadm))
+        servers = MailServers(directory, ports, sink.port)
+        readable_by(servers.dkim_directory, RSPAMD_USER)
+        worker = (
+            *(f"--doveadm-url=http://127.0.0.1:{ports.doveadm}/doveadm/v1", f"--doveadm-key-file={key_file}"),
+            *(f"--dkim-directory={servers.dkim_directory}", "--dkim-interval-seconds=0.2"),
+        )
+        postroom = cleanups.enter_context(running_postroom(directory, url, *worker))
         authority = Authority(directory / "certificates")
         files = authority.issue("mail", HOSTNAME)
         if postgres:
             postroom.command("mail-role", "create", POSTROOM_MAIL_PASSWORD=MAIL_PASSWORD)
-        servers = MailServers(directory, ports, sink.port)
         common = (
             *(f"--hostname={HOSTNAME}", f"--tls-cert={files.cert}", f"--tls-key={files.key}"),
             f"--queue-directory={servers.queue_directory}",
@@ -112,8 +116,12 @@ def world(request: pytest.FixtureRequest, packages: None) -> Iterator[World]:
         postroom.command(
             *("mail-config", "postfix", f"--output={servers.postfix_directory}", *common, "--aliases-may-send"),
             *(f"--forward-port={ports.forward}", f"--srs-forward-port={ports.srs_forward}"),
-            f"--srs-reverse-port={ports.srs_reverse}",
+            *(f"--srs-reverse-port={ports.srs_reverse}", f"--milter=inet:127.0.0.1:{ports.rspamd}"),
             POSTROOM_MAIL_PASSWORD=MAIL_PASSWORD,
+        )
+        postroom.command(
+            *("mail-config", "rspamd", f"--output={servers.rspamd_directory}", f"--hostname={HOSTNAME}"),
+            *(f"--port={ports.rspamd}", f"--dkim-directory={servers.dkim_directory}"),
         )
         servers.prepare()
         cleanups.callback(servers.stop)
@@ -133,13 +141,18 @@ def mail_postgres() -> Iterator[PostgresServer]:
 def private_database(directory: Path) -> Path:
     """Create an empty SQLite file as docs/mail-server.md says: its group, and no other, reads it and its log."""
     folder = directory / "data"
-    folder.mkdir()
-    shutil.chown(folder, "root", "postfix")
-    folder.chmod(0o2750)
+    readable_by(folder, "postfix")
     file = folder / "postroom.db"
     os.close(os.open(file, os.O_CREAT | os.O_WRONLY, 0o640))
     file.chmod(0o640)
     return file
+
+
+def readable_by(folder: Path, group: str) -> None:
+    """Create a directory whose files get a group, as docs/mail-server.md says."""
+    folder.mkdir()
+    shutil.chown(folder, "root", group)
+    folder.chmod(0o2750)
 
 
 @pytest.hookimpl(hookwrapper=True)

@@ -15,6 +15,7 @@ PACKAGES = (
     "postfix-sqlite",
     "postfix-pgsql",
     "postsrsd",
+    "rspamd",
 )
 
 FILES = (
@@ -27,6 +28,7 @@ FILES = (
     Path("/usr/lib/postfix/postfix-sqlite.so"),
     Path("/usr/lib/postfix/postfix-pgsql.so"),
     Path("/usr/sbin/postsrsd"),
+    Path("/usr/bin/rspamd"),
 )
 """One file of each package."""
 

@@ -14,7 +14,7 @@ import grpc
 
 from postroom.admin.v1alpha1 import admin_service_pb2_grpc as admin_grpc
 from postroom.admin.v1alpha1 import mailbox_pb2
-from tests.e2e.support import START_SECONDS, Up, run, start, terminate
+from tests.e2e.support import START_SECONDS, Up, run_process, start, terminate
 from tests.e2e.trial_process import address_of
 from tests.support.waiting import block_until
 
@@ -142,7 +142,7 @@ class Postroom:
 
     def command(self, *arguments: str, **environment: str) -> str:
         """Run a `postroom` command on the database; returns its output."""
-        completed = run(*arguments, **{"POSTROOM_DATABASE_URL": self.database_url, **environment})
+        completed = run_process(*arguments, **{"POSTROOM_DATABASE_URL": self.database_url, **environment})
         assert completed.returncode == 0, completed.stderr
         return completed.stdout
 
@@ -167,7 +167,7 @@ def running_postroom(directory: Path, database_url: str, *flags: str) -> Iterato
     up = start(directory, f"--database-url={database_url}", *FLAGS, *flags)
     try:
         environment = {"POSTROOM_DATABASE_URL": database_url}
-        created = run("admin-keys", "create", "--name=mail-tests", "--output=json", **environment)
+        created = run_process("admin-keys", "create", "--name=mail-tests", "--output=json", **environment)
         assert created.returncode == 0, created.stderr
         metadata = (("x-auth-token", str(json.loads(created.stdout)["secret"])),)
         with grpc.insecure_channel(address_of(up, "admin service")) as channel:

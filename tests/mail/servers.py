@@ -1,4 +1,4 @@
-"""Dovecot, Postfix and postsrsd as child processes on loopback ports, and an SMTP server of another host."""
+"""Dovecot, Postfix, postsrsd and rspamd as child processes on loopback ports, and an SMTP server of another host."""
 
 import os
 import re
@@ -21,6 +21,7 @@ from tools.ports import free_port
 STOP_SECONDS = 20
 HOSTNAME = "mail.postroom.example"
 MAIL_USER, MAIL_GROUP = "nobody", "nogroup"
+RSPAMD_USER = "_rspamd"
 
 DOVECOT_TEST_SETTINGS = """
 # Of this test: ports, directories, and no delays after wrong passwords.
@@ -63,6 +64,16 @@ POSTFIX_TEST_SETTINGS = {
     "inet_protocols": "ipv4",
 }
 
+# rspamd is a milter only, which asks no other host; compiling all public suffixes would take ten seconds.
+RSPAMD_TEST_SETTINGS = {
+    "options.inc": 'url_tld = "{data}/suffixes"; disable_hyperscan = true;'
+    ' dns {{ nameserver = ["127.0.0.1:1"]; timeout = 10ms; retransmits = 1; }}',
+    "worker-normal.inc": "enabled = false;",
+    "worker-controller.inc": "enabled = false;",
+    "fuzzy_check.conf": "enabled = false;",
+    "rbl.conf": "enabled = false;",
+}
+
 
 @dataclass(frozen=True)
 class Ports:
@@ -77,6 +88,7 @@ class Ports:
     srs_forward: int = field(default_factory=free_port)
     srs_reverse: int = field(default_factory=free_port)
     doveadm: int = field(default_factory=free_port)
+    rspamd: int = field(default_factory=free_port)
 
 
 @dataclass
@@ -85,20 +97,28 @@ class Process:
 
     command: Sequence[str]
     log: Path
-    signal: int = signal.SIGTERM
+    user: str | None = None
+    """The user that runs it, and its group; None: this process's."""
     _process: "subprocess.Popen[bytes] | None" = None
 
     def start(self) -> None:
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                self.command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+                self.command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                user=self.user,
+                group=self.user,
+                extra_groups=[] if self.user else None,
             )
 
     def stop(self) -> None:
         process, self._process = self._process, None
         if process is None:
             return
-        process.send_signal(self.signal)
+        process.terminate()
         try:
             process.wait(STOP_SECONDS)
         except subprocess.TimeoutExpired:
@@ -121,6 +141,8 @@ class MailServers:
     def __init__(self, directory: Path, ports: Ports, sink_port: int) -> None:
         self.directory, self.ports = directory, ports
         self.dovecot_directory, self.postfix_directory = directory / "dovecot", directory / "postfix"
+        self.rspamd_directory, self.rspamd_data = directory / "rspamd", directory / "rspamd-data"
+        self.dkim_directory = directory / "dkim"
         self.mail_directory = directory / "mail"
         self.queue_directory = directory / "queue"
         self._sink_port = sink_port
@@ -138,12 +160,29 @@ class MailServers:
             ],
             directory / "postsrsd.log",
         )
+        # Debian's rspamd.conf, with this test's directories.
+        variables = {"LOCAL_CONFDIR": self.rspamd_directory} | dict.fromkeys(
+            ("DBDIR", "RUNDIR", "LOGDIR"), self.rspamd_data
+        )
+        self.rspamd = Process(
+            [
+                *("/usr/bin/rspamd", "-f", "-c", "/etc/rspamd/rspamd.conf"),
+                *(f"--var={name}={value}" for name, value in variables.items()),
+            ],
+            directory / "rspamd.out",
+            RSPAMD_USER,
+        )
 
     def prepare(self) -> None:
         """Add to the configuration what is of this test, and create the directories."""
         self.mail_directory.mkdir()
         shutil.chown(self.mail_directory, MAIL_USER, MAIL_GROUP)
         (self.directory / "srs.secret").write_text("a secret of this test")
+        self.rspamd_data.mkdir()
+        shutil.chown(self.rspamd_data, RSPAMD_USER, RSPAMD_USER)
+        for name, text in RSPAMD_TEST_SETTINGS.items():
+            (self.rspamd_directory / "local.d" / name).write_text(text.format(data=self.rspamd_data))
+        (self.rspamd_data / "suffixes").write_text("com\nexample\nnet\n")
         (self.dovecot_directory / "local.conf").write_text(
             DOVECOT_TEST_SETTINGS.format(
                 run=self.directory / "dovecot-run",
@@ -179,6 +218,7 @@ class MailServers:
         run(["postfix", "-c", str(self.postfix_directory), "check"])
 
     def start(self) -> None:
+        self.rspamd.start()  # takes the longest
         for process, port in (
             (self.postsrsd, self.ports.srs_reverse),
             (self.dovecot, self.ports.imap),
@@ -186,7 +226,12 @@ class MailServers:
         ):
             process.start()
             self._wait_for(process, port)
+        self._wait_for(self.rspamd, self.ports.rspamd)
         block_until(lambda: (self.queue_directory / "private/dovecot-lmtp").exists())
+
+    def start_rspamd(self) -> None:
+        self.rspamd.start()
+        self._wait_for(self.rspamd, self.ports.rspamd)
 
     def _wait_for(self, process: Process, port: int) -> None:
         block_until(lambda: process.has_exited or accepts(port))
@@ -200,12 +245,15 @@ class MailServers:
             self._wait_for(process, port)
 
     def stop(self) -> None:
-        for process in (self.postfix, self.dovecot, self.postsrsd):
+        for process in (self.postfix, self.dovecot, self.postsrsd, self.rspamd):
             process.stop()
 
     def logs(self) -> str:
         """Return the end of every log, for the message of a failure."""
-        logs = (self.dovecot_log, self.postfix_log, self.directory / "master.log", self.directory / "postsrsd.log")
+        logs = (
+            *(self.dovecot_log, self.postfix_log, self.directory / "master.log", self.directory / "postsrsd.log"),
+            *(self.rspamd.log, self.rspamd_data / "rspamd.log"),
+        )
         return "\n".join(
             f"--- {log.name} ---\n{log.read_text(errors='replace')[-6_000:]}" for log in logs if log.exists()
         )
@@ -302,7 +350,7 @@ def serve(reader: BufferedIOBase, writer: BufferedIOBase, messages: list[Receive
             case "DATA":
                 writer.write(b"354 go on\r\n")
                 lines = iter(reader.readline, b".\r\n")
-                text = b"".join(lines).decode(errors="replace")
+                text = b"".join(line.removeprefix(b".") for line in lines).decode(errors="replace")
                 messages.append(Received(sender, tuple(recipients), text))
             case "QUIT":
                 writer.write(b"221 bye\r\n")

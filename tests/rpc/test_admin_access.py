@@ -17,7 +17,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from postroom.admin.v1alpha1 import admin_service_pb2_grpc, mailbox_pb2, payment_pb2
 from postroom.v1alpha1 import mailbox_pb2 as tenant_pb2
 from postroom.v1alpha1 import mailbox_service_pb2_grpc
-from postroomd.rpc.boundary import is_mutating
+from postroomd.rpc.methods import is_mutating
 from tests.rpc.admin_client import ADMIN_METHODS, ADMIN_OVERRIDES, ADMIN_SERVICE, admin_channel, new_operator
 from tests.rpc.client import ABSENT_ID, Tenant
 from tests.rpc.failures import failure_of
@@ -56,7 +56,6 @@ async def test_the_reading_rpcs_are_declared_as_such() -> None:
         "GetMailbox",
         "SearchMailboxes",
         "SearchDomains",
-        "LookupMailboxes",
         "ListAuditEvents",
     ]
 
@@ -234,22 +233,3 @@ async def test_a_call_is_logged_with_its_admin_key_and_request_id(service: Servi
     assert (line["event"], line["rpc"], line["code"]) == ("call", "LockMailbox", "NOT_FOUND")
     assert line["admin_key"] == admin.name
     assert admin.secret not in logs.getvalue()
-
-
-# --- Mailboxes by their address
-
-
-async def test_mailboxes_with_an_address_are_listed_across_tenants(service: Service) -> None:
-    operator, ids = await new_operator(service), []
-    for _ in range(2):
-        tenant = await service.tenant()
-        domain = await tenant.domain("shared.example")
-        ids.append((await tenant.mailbox(domain, "ann")).id)
-    request = mailbox_pb2.LookupMailboxesRequest(address="Ann@SHARED.example")
-    found = await operator.stub.LookupMailboxes(request)
-    assert [each.mailbox.id for each in found.mailboxes] == ids
-    assert not found.tombstones
-    absent = await operator.stub.LookupMailboxes(mailbox_pb2.LookupMailboxesRequest(address="bob@shared.example"))
-    assert not absent.mailboxes
-    failure = await failure_of(operator.stub.LookupMailboxes(mailbox_pb2.LookupMailboxesRequest(address="ann")))
-    assert failure.violations == {("address", "FORMAT")}

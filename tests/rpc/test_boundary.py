@@ -20,7 +20,8 @@ from postroomd.domain.errors import StorageUnavailable
 from postroomd.domain.tenancy import Scope
 from postroomd.rpc.admission import Admission
 from postroomd.rpc.authentication import Authenticator, Caller
-from postroomd.rpc.boundary import Boundary, ResponseEncoder, Rpc, resource_of
+from postroomd.rpc.boundary import Boundary
+from postroomd.rpc.methods import ResponseEncoder, Rpc, resource_of
 from postroomd.storage.protocols.repository import Repository
 
 SERVICE: ServiceDescriptor = mailbox_service_pb2.DESCRIPTOR.services_by_name["MailboxService"]

@@ -13,7 +13,7 @@ from postroom.v1alpha1.mailbox_pb2 import (
     Mailbox,
     UpdateMailboxRequest,
 )
-from postroomd.rpc.boundary import Rpc
+from postroomd.rpc.methods import Rpc
 from tests.rpc.client import PASSWORD, Tenant, batch_request, fresh_name
 from tests.rpc.failures import failure_of
 from tests.rpc.service import Service

@@ -10,8 +10,9 @@ from postroom.v1alpha1 import mailbox_pb2
 from postroomd.domain.errors import NotFound, TooManyRequests
 from postroomd.rpc import rejections
 from postroomd.rpc.admission import Admission
-from postroomd.rpc.boundary import Boundary, Rpc
+from postroomd.rpc.boundary import Boundary
 from postroomd.rpc.client_address import ACCEPT_DETAILS, CLIENT_ADDRESS, GATEWAY_SECRET, ClientAddresses, Metadata
+from postroomd.rpc.methods import Rpc
 from postroomd.rpc.rejections import Rejections
 from tests.rpc.test_boundary import NOW, SERVICE, StubAuthenticator, StubGrpcContext, StubRepository
 from tests.support.waiting import wait_until

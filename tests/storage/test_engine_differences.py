@@ -16,7 +16,7 @@ EXEMPT = {
     # Revisions are frozen: they describe the schema of their time, and must not change with the drivers.
     Path("storage/migrations/versions"): "frozen history",
     # Settings are read before SQLAlchemy is loaded, and by processes without storage: they check the form of a URL.
-    Path("settings/fields.py"): "the two URL forms",
+    Path("settings/types.py"): "the two URL forms",
     # The mail servers have drivers of their own, named in their files.
     Path("mailserver/options.py"): "the two URL forms",
     Path("mailserver/files.py"): "the mail servers' drivers",

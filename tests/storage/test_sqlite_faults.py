@@ -18,6 +18,7 @@ from postroomd.domain.domains import delete_domain
 from postroomd.domain.errors import StorageUnavailable
 from postroomd.settings import SQLITE_PREFIX
 from postroomd.storage import files
+from postroomd.storage.drivers.sqlite_files import SqliteFiles
 from postroomd.storage.opening import open_repository
 from postroomd.storage.protocols.repository import Repository
 from tests.support.factories import NOW, Tenant, new_domain, new_mailboxes, new_tenant
@@ -131,6 +132,21 @@ async def test_service_and_worker_both_let_go_of_a_deleted_log(
     for repository in (service, worker):
         await repository.close()
     assert stored_mailboxes(path) == 2 * MAILBOXES
+
+
+@pytest.mark.usefixtures("clean_store")
+def test_a_check_that_begins_after_the_close_opens_no_connection(path: Path) -> None:
+    opened: list[sqlite3.Connection] = []
+
+    def connect() -> sqlite3.Connection:
+        opened.append(sqlite3.connect(path))
+        return opened[-1]
+
+    watched = SqliteFiles(path, connect)
+    assert watched.check() is None
+    watched.close()
+    assert watched.check() is None
+    assert len(opened) == 1
 
 
 async def test_a_log_begun_by_another_process_may_lack_acknowledged_writes(

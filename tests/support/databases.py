@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -39,12 +40,18 @@ def new_postgres_database(postgres: PostgresServer) -> NewDatabase:
     return create
 
 
+@pytest.fixture(scope="session")
+def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A migrated, empty SQLite file to copy."""
+    path = tmp_path_factory.mktemp("sqlite") / "template.db"
+    migrate(f"sqlite+aiosqlite:///{path}")
+    return path
+
+
 @pytest.fixture
-def new_sqlite_database(tmp_path: Path) -> NewDatabase:
+def new_sqlite_database(sqlite_template: Path, tmp_path: Path) -> NewDatabase:
     def create() -> str:
-        url = f"sqlite+aiosqlite:///{tmp_path}/{next(_numbers)}.db"
-        migrate(url)
-        return url
+        return f"sqlite+aiosqlite:///{shutil.copy(sqlite_template, tmp_path / f'{next(_numbers)}.db')}"
 
     return create
 

@@ -54,7 +54,7 @@ def migrate_to(url: str, revision: str) -> None:
 
 
 def is_declared(name: str | None, *_: object) -> bool:
-    """Return whether schema.py declares a table or index: all but Alembic's and the engines' search indexes."""
+    """Return whether the schema declares a table or index: all but Alembic's and the engines' search indexes."""
     return name is None or (name != "alembic_version" and not name.startswith("search_"))
 
 

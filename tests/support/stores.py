@@ -10,7 +10,6 @@ import pytest
 from sqlalchemy import Pool, event
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from postroomd.storage.migrations import migrate
 from postroomd.storage.opening import open_repository
 from postroomd.storage.protocols.repository import Repository
 from postroomd.storage.schema import metadata
@@ -35,14 +34,6 @@ class Store:
     async def close(self) -> None:
         for repository in self._opened:
             await repository.close()
-
-
-@pytest.fixture(scope="session")
-def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A migrated, empty SQLite file to copy."""
-    path = tmp_path_factory.mktemp("sqlite") / "template.db"
-    migrate(f"sqlite+aiosqlite:///{path}")
-    return path
 
 
 @pytest.fixture

@@ -78,6 +78,19 @@ def test_a_milter_that_does_not_respond_defers_mail() -> None:
     assert "\nsmtpd_milters" not in files("postfix", SERVER)["main.cf"].text
 
 
+def test_rspamd_signs_for_logged_in_mailboxes_with_the_key_of_their_exact_domain_only() -> None:
+    configured = replace(SERVER, dkim_directory=Path("/srv/dkim"), rspamd_port=11_999)
+    written = files("rspamd", configured)
+    signing = written["local.d/dkim_signing.conf"].text
+    for line in (
+        'selector_map = "/srv/dkim/selectors.map";',
+        'path = "/srv/dkim/$domain.$selector.key";',
+        *("try_fallback = false;", "sign_local = false;", "use_esld = false;"),
+    ):
+        assert line in signing.splitlines()
+    assert 'bind_socket = "127.0.0.1:11999";' in written["local.d/worker-proxy.inc"].text
+
+
 @pytest.mark.parametrize(
     ("url", "user", "password", "named"),
     [
@@ -101,12 +114,14 @@ def test_files_are_written_with_their_modes_whatever_the_umask(tmp_path: Path) -
         ConfigFile("public", "a"),
         ConfigFile("secret", "b", secret=True),
         ConfigFile("program", "c", executable=True),
+        ConfigFile("below/this", "d"),
     ]
+    names = [file.name for file in written]
     for umask in (0o000, 0o077):
         os.umask(umask)
         write_files(tmp_path / "new", written, overwrite=True)
-        modes = {file.name: stat.S_IMODE(file.stat().st_mode) for file in (tmp_path / "new").iterdir()}
-        assert modes == {"public": 0o644, "secret": 0o600, "program": 0o755}
+        modes = {name: stat.S_IMODE((tmp_path / "new" / name).stat().st_mode) for name in names}
+        assert modes == dict(zip(names, (0o644, 0o600, 0o755, 0o644), strict=True))
 
 
 def test_existing_files_stay_unless_they_may_be_replaced(tmp_path: Path) -> None:

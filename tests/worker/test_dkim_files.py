@@ -26,6 +26,15 @@ def files_of(directory: Path) -> dict[str, str]:
     return {path.name: path.read_text() for path in directory.iterdir()}
 
 
+def modes_of(directory: Path) -> set[int]:
+    return {stat.S_IMODE(path.stat().st_mode) for path in directory.iterdir()}
+
+
+def prepare(directory: Path, mode: int) -> None:
+    directory.mkdir(exist_ok=True)
+    directory.chmod(mode)
+
+
 @pytest.fixture
 def directory(tmp_path: Path) -> Path:
     return tmp_path / "dkim"
@@ -92,6 +101,16 @@ async def test_the_files_follow_the_domains_that_own_their_names(
         names[0]: SECRETS.dkim_private_key,
         "selectors.map": f"kept.test {selector}\n",
     }
+
+
+async def test_a_group_reads_the_files_only_in_a_directory_with_the_set_group_id_bit(
+    repository: Repository, tenant: Tenant, directory: Path
+) -> None:
+    await new_domain(repository, tenant)
+    for bits, mode in ((0o2750, 0o640), (0o750, 0o600)):
+        prepare(directory, bits)
+        assert await DkimFiles(repository.signing_keys, directory).update() == 2
+        assert modes_of(directory) == {mode}
 
 
 async def test_a_key_is_not_in_the_repr(repository: Repository, tenant: Tenant) -> None:

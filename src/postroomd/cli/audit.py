@@ -1,29 +1,29 @@
-"""`postroom audit`: the audit log, read from the database."""
+"""`postroom audit`: the audit log, from the admin service."""
 
 import json
-from collections.abc import Sequence
-from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from postroomd.cli.database import with_repository
+from postroomd.cli.connection import admin_service
+from postroomd.cli.messages import pages, to_row
 from postroomd.cli.options import with_settings
 from postroomd.cli.output import ListFormat, ListOutput, print_rows, rfc3339
-from postroomd.domain.audit import AuditEvent, AuditFilter
 from postroomd.domain.keys import ACCESS_KEY
 from postroomd.domain.validation import is_uuid
 from postroomd.durations import parse_duration
 from postroomd.settings import InvalidSetting, Settings
-from postroomd.storage.protocols.repository import Repository
 
-PAGE_SIZE = 500
+if TYPE_CHECKING:
+    from postroom.admin.v1alpha1.audit_pb2 import AuditEvent
+
+PAGE_SIZE = 1_000
 DEFAULT_LIMIT = 100
 COLUMNS = ("at", "actor", "action", "resource_type", "resource_id", "client_address", "request_id")
 
 
-@with_settings("audit")
+@with_settings("operator client")
 def audit(
     *,
     settings: Settings,
@@ -69,36 +69,30 @@ def audit(
     does by itself is in the history.
     """
     now = datetime.now(UTC)
-    matching = AuditFilter(
-        organization_id=_uuid("--organization-id", organization_id),
-        project_id=_uuid("--project-id", project_id),
-        actor=None if key is None else _actor(key),
-        resource_id=resource_id and (resource_id.lower() if is_uuid(resource_id) else resource_id),
-        since=_instant("--since", since, now),
-        until=_instant("--until", until, now),
-    )
+    filters: dict[str, Any] = {
+        "organization_id": _uuid("--organization-id", organization_id),
+        "project_id": _uuid("--project-id", project_id),
+        "actor": None if key is None else _actor(key),
+        "resource_id": resource_id,
+        "since": _instant("--since", since, now),
+        "until": _instant("--until", until, now),
+    }
+    with admin_service(settings) as service:
+        from postroom.admin.v1alpha1.audit_pb2 import ListAuditEventsRequest
 
-    async def read(repository: Repository) -> Sequence[AuditEvent]:
-        events: list[AuditEvent] = []
-        cursor, more = "", True
-        while more:
-            size = min(PAGE_SIZE, limit - len(events)) if limit else PAGE_SIZE
-            page = await repository.audit.list(matching, cursor, size)
-            events += page.items
-            cursor = page.next_cursor
-            more = bool(cursor) and not (limit and len(events) >= limit)
-        return events
-
-    events = with_repository(settings, read)
-    if output is ListFormat.JSON:
-        for event in events:
-            typer.echo(json.dumps(_row(event) | {"at": rfc3339(event.at)}, ensure_ascii=False))
-        return
-    print_rows([_row(event) for event in events], COLUMNS, output)
+        request = ListAuditEventsRequest(**{name: value for name, value in filters.items() if value is not None})
+        rows = map(_row, pages(service.ListAuditEvents, request, "events", PAGE_SIZE, limit))
+        if output is ListFormat.JSON:
+            for row in rows:
+                typer.echo(json.dumps(row, ensure_ascii=False, default=rfc3339))
+        else:
+            print_rows([*rows], COLUMNS, output)
 
 
-def _row(event: AuditEvent) -> dict[str, Any]:
-    return asdict(event) | {"resource_ids": list(event.resource_ids), "arguments": list(event.arguments)}
+def _row(event: "AuditEvent") -> dict[str, Any]:
+    """Return the row of an event, in which what belongs to no organization or project has none."""
+    row = to_row(event)
+    return row | {name: row[name] or None for name in ("organization_id", "project_id")}
 
 
 def _uuid(flag: str, value: str | None) -> str | None:

@@ -1,15 +1,16 @@
 """`postroom domains`: the domains of a tenant and their DNS records, by the service."""
 
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from postroomd.cli.confirmation import Yes, confirm
-from postroomd.cli.connection import tenant_service
+from postroomd.cli.connection import admin_service, tenant_service
 from postroomd.cli.errors import CommandFailed
 from postroomd.cli.messages import enum_number, list_rows, to_row
-from postroomd.cli.options import Limit, ProjectId, with_settings
+from postroomd.cli.options import AllOrganizations, Limit, OrganizationId, ProjectId, with_settings
 from postroomd.cli.output import ListFormat, ListOutput, print_row, print_rows
 from postroomd.cli.resolve import PAGE_SIZE, domain_id
 from postroomd.cli.zone import zone_lines
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from postroom.v1alpha1.mailbox_service_pb2_grpc import MailboxServiceStub
 
 COLUMNS = ("id", "name", "status", "mailbox_total_count", "created_at")
+FOUND_COLUMNS = ("id", "name", "organization_id", "project_id", "status")
 RECORD_COLUMNS = ("record", "level", "status", "dns_type", "dns_name", "dns_value", "error")
 POLL_SECONDS = 0.5
 SETTLED = ("ready", "validation_failed", "waiting_validation")
@@ -42,17 +44,33 @@ def list_domains(
     output: ListOutput = ListFormat.TABLE,
 ) -> None:
     """List domains by name."""
-    with tenant_service(settings) as service:
-        from postroom.v1alpha1 import domain_pb2 as pb
+    _list(settings, search, status or (), project_id, limit, output)
 
-        request = pb.ListDomainsRequest(
-            search=search,
-            project_id=project_id,
-            statuses=[enum_number(pb.Domain.Status, each) for each in status or ()],
-            order_by=pb.ListDomainsRequest.OrderBy.NAME_ASC,
-        )
-        listed = list_rows(service.ListDomains, request, "domains", PAGE_SIZE, limit)
-    print_rows(listed, COLUMNS, output)
+
+@domains.command("search")
+@with_settings("client")
+def search_domains(
+    *,
+    settings: Settings,
+    text: Annotated[str, typer.Argument(metavar="TEXT", help="A part of the name, in any case.")],
+    all_organizations: AllOrganizations = False,
+    organization_id: OrganizationId = "",
+    limit: Limit = 0,
+    output: ListOutput = ListFormat.TABLE,
+) -> None:
+    """List the domains whose name contains a text.
+
+    With --all-organizations or --organization-id, it searches as the operator, by the admin service.
+    """
+    if not all_organizations and not organization_id:
+        _list(settings, text, (), "", limit, output)
+        return
+    with admin_service(settings) as service:
+        from postroom.admin.v1alpha1.domain_pb2 import SearchDomainsRequest
+
+        request = SearchDomainsRequest(search=text, organization_id=organization_id)
+        rows = list_rows(service.SearchDomains, request, "domains", PAGE_SIZE, limit)
+    print_rows(rows, FOUND_COLUMNS, output)
 
 
 @domains.command("show")
@@ -160,6 +178,23 @@ def delete_domain(
         )
         service.DeleteDomain(pb.DeleteDomainRequest(domain_id=found.id, force=force))
     typer.echo(f"{found.name} is being deleted.")
+
+
+def _list(
+    settings: Settings, search: str, statuses: Sequence[DomainStatus], project_id: str, limit: int, output: ListFormat
+) -> None:
+    """Print the domains of a tenant."""
+    with tenant_service(settings) as service:
+        from postroom.v1alpha1 import domain_pb2 as pb
+
+        request = pb.ListDomainsRequest(
+            search=search,
+            project_id=project_id,
+            statuses=[enum_number(pb.Domain.Status, each) for each in statuses],
+            order_by=pb.ListDomainsRequest.OrderBy.NAME_ASC,
+        )
+        listed = list_rows(service.ListDomains, request, "domains", PAGE_SIZE, limit)
+    print_rows(listed, COLUMNS, output)
 
 
 def _records(service: "MailboxServiceStub", identifier: str) -> list[dict[str, Any]]:

@@ -26,6 +26,7 @@ ARGUMENTS = {
     "email": "DESTINATION",
     "new_password": "password",
     "subscription_period": "--period",
+    "search": "TEXT",
     "order_by": "--order-by",
     "statuses": "--status",
     "project_id": "--project-id",

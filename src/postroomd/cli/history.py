@@ -1,76 +1,56 @@
-"""`postroom history`: the status transitions of mailboxes and domains, from the database."""
+"""`postroom history`: the status transitions of mailboxes and domains, from the admin service."""
 
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import asdict
 from heapq import merge
-from typing import Annotated
+from itertools import groupby
+from typing import Annotated, Any
 
 import typer
 
-from postroomd.cli.database import with_repository
+from postroomd.cli.connection import admin_service
+from postroomd.cli.messages import list_rows
 from postroomd.cli.options import with_settings
 from postroomd.cli.output import ListFormat, ListOutput, print_rows
-from postroomd.domain.addresses import Address, canonical_local_part
-from postroomd.domain.errors import NotFound
-from postroomd.domain.history import DomainTransition, Transition
-from postroomd.settings import InvalidSetting, Settings
-from postroomd.storage.protocols.repository import Repository
+from postroomd.cli.resolve import domain_name, parse_address
+from postroomd.settings import Settings
 
-HISTORY_PAGE_SIZE = 500
-HISTORY_COLUMNS = ("mailbox_id", "at", "from_status", "to_status", "cause", "actor", "reason")
-DOMAIN_HISTORY_COLUMNS = ("domain_id", *HISTORY_COLUMNS[1:-1])
-
-ListPage = Callable[[str, int, int], Awaitable[Sequence[Transition | DomainTransition]]]
-"""A resource's id, a revision and a limit -> the transitions after that revision."""
+PAGE_SIZE = 1_000
+COLUMNS = ("mailbox_id", "at", "from_status", "to_status", "cause", "actor", "reason")
+DOMAIN_COLUMNS = ("domain_id", *COLUMNS[1:-1])
+NO_STATUS = "unknown_status"
 
 
-@with_settings("history")
+@with_settings("operator client")
 def history(
     *,
     settings: Settings,
     address: Annotated[str, typer.Argument(metavar="ADDRESS", help="An address, or the name of a domain.")],
     output: ListOutput = ListFormat.TABLE,
 ) -> None:
-    """List the status transitions of an address or a domain.
+    """List the status transitions of an address or a domain, as the operator.
 
     These are the transitions of all mailboxes that have the address, or of all domains that have the name, or had it
     when they were purged, oldest first.
     """
-    canonical = _canonical(address)
-    of_domain = "@" not in canonical
+    of_domain = "@" not in address
+    subject = domain_name("ADDRESS", address) if of_domain else str(parse_address("ADDRESS", address))
+    with admin_service(settings) as service:
+        from postroom.admin.v1alpha1 import domain_pb2, mailbox_pb2
 
-    async def read(repository: Repository) -> list[Transition | DomainTransition]:
-        administration = repository.administration
-        find = administration.domains_with_name if of_domain else administration.mailboxes_with_address
-        ids = await find(canonical)
-        if not ids:
-            raise NotFound("domain" if of_domain else "mailbox", canonical)
-        # Each one's in the order of its revisions, even if clocks went back. Several may overlap in time.
-        list_page = administration.domain_transitions if of_domain else administration.transitions
-        histories = [await _transitions(list_page, each) for each in ids]
-        return list(merge(*histories, key=lambda transition: transition.at))
-
-    rows = [asdict(transition) for transition in with_repository(settings, read)]
+        if of_domain:
+            of_name = domain_pb2.ListDomainTransitionsRequest(name=subject)
+            rows = list_rows(service.ListDomainTransitions, of_name, "transitions", PAGE_SIZE)
+        else:
+            of_address = mailbox_pb2.ListTransitionsRequest(address=subject)
+            rows = list_rows(service.ListTransitions, of_address, "transitions", PAGE_SIZE)
+    columns = DOMAIN_COLUMNS if of_domain else COLUMNS
     for row in rows:
-        row.pop("name_hash", None)
-    print_rows(rows, DOMAIN_HISTORY_COLUMNS if of_domain else HISTORY_COLUMNS, output)
+        for status in ("from_status", "to_status"):
+            row[status] = None if row[status] == NO_STATUS else row[status]
+    # Each one's in the order of its revisions, even if clocks went back. Several may overlap in time.
+    histories = [list(each) for _, each in groupby(rows, key=lambda row: row[columns[0]])]
+    rows[:] = merge(*histories, key=_instant)
+    print_rows(rows, columns, output)
 
 
-async def _transitions(list_page: ListPage, resource_id: str) -> Sequence[Transition | DomainTransition]:
-    found: list[Transition | DomainTransition] = []
-    while page := await list_page(resource_id, found[-1].revision if found else 0, HISTORY_PAGE_SIZE):
-        found += page
-    return found
-
-
-def _canonical(address: str) -> str:
-    """Return an address or a domain name in its stored form. Raises InvalidSetting."""
-    from postroomd.domain.domain_names import canonical_domain_name  # slow to import
-
-    try:
-        if "@" not in address:
-            return canonical_domain_name(address)
-        sent = Address.parse(address)
-        return str(Address(canonical_local_part(sent.local_part), canonical_domain_name(sent.domain_name)))
-    except ValueError as error:
-        raise InvalidSetting(f"ADDRESS: {error}") from error
+def _instant(row: dict[str, Any]) -> Any:
+    return row["at"]

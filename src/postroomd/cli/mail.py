@@ -166,9 +166,21 @@ def configure_postfix(
 
 @mail_config.command("rspamd")
 @with_settings("mail-config rspamd")
-def configure_rspamd(*, settings: Settings, output: Output, hostname: HostName, force: Force = False) -> None:
-    """Write the configuration of rspamd as Postfix's milter."""
-    _write("rspamd", settings, output, None, force=force, hostname=hostname, **_tls_paths(hostname, None, None))
+def configure_rspamd(
+    *,
+    settings: Settings,
+    output: Output,
+    hostname: HostName,
+    port: Annotated[int, typer.Option("--port", help="Loopback port of the milter.", min=1, max=65_535)] = 11332,
+    force: Force = False,
+) -> None:
+    """Write the configuration of rspamd as Postfix's milter, which signs submitted mail and verifies its From."""
+    if settings.dkim_directory is None:
+        raise InvalidSetting("--dkim-directory: missing: pass the directory in which the worker keeps the DKIM keys")
+    options: dict[str, Any] = {"rspamd_port": port, "dkim_directory": settings.dkim_directory.absolute()}
+    _write(
+        "rspamd", settings, output, None, force=force, hostname=hostname, **_tls_paths(hostname, None, None), **options
+    )
 
 
 def _tls_paths(hostname: str, cert: Path | None, key: Path | None) -> dict[str, Path]:

@@ -2,22 +2,18 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from postroomd.cli.connection import admin_service, tenant_service
-from postroomd.cli.errors import CommandFailed
-from postroomd.cli.messages import enum_number, list_rows, pages, to_row, to_rows
-from postroomd.cli.options import Limit, ProjectId, with_settings
+from postroomd.cli.messages import Rows, enum_number, list_rows, pages, to_row, to_rows
+from postroomd.cli.options import AllOrganizations, Limit, OrganizationId, ProjectId, with_settings
 from postroomd.cli.output import ListFormat, ListOutput, print_row, print_rows
 from postroomd.cli.passwords import PasswordFile, read_password
 from postroomd.cli.resolve import PAGE_SIZE, domain_id, find_domain, is_id, mailbox_id, parse_address
 from postroomd.domain.model import MailboxStatus, SubscriptionPeriod
 from postroomd.settings import InvalidSetting, Settings
-
-if TYPE_CHECKING:
-    from postroom.admin.v1alpha1.admin_service_pb2_grpc import AdminServiceStub
 
 COLUMNS = ("id", "email", "status", "subscription_period", "next_subscription_period", "deletion_scheduled_at")
 NOT_SET = "unknown_subscription_period"
@@ -55,16 +51,34 @@ def list_mailboxes(
 
 
 @mailboxes.command("search")
-@with_settings("tenant client")
+@with_settings("client")
 def search_mailboxes(
     *,
     settings: Settings,
-    text: Annotated[str, typer.Argument(metavar="TEXT", help="A part of the address, in any case.")],
+    text: Annotated[
+        str, typer.Argument(metavar="TEXT", help="A part of the address or the display name, in any case.")
+    ],
+    all_organizations: AllOrganizations = False,
+    organization_id: OrganizationId = "",
     limit: Limit = 0,
     output: ListOutput = ListFormat.TABLE,
 ) -> None:
-    """List the mailboxes whose address contains a text."""
-    _list(settings, None, text, (), "", limit, output)
+    """List the mailboxes whose address or display name contains a text.
+
+    With --all-organizations or --organization-id, it searches as the operator, by the admin service; `postroom history`
+    finds mailboxes that are purged.
+    """
+    if not all_organizations and not organization_id:
+        _list(settings, None, text, (), "", limit, output)
+        return
+    with admin_service(settings) as service:
+        from postroom.admin.v1alpha1 import mailbox_pb2 as pb
+        from postroom.v1alpha1.mailbox_pb2 import Mailbox as TenantMailbox
+
+        request = pb.SearchMailboxesRequest(search=text, organization_id=organization_id)
+        found = pages(service.SearchMailboxes, request, "mailboxes", PAGE_SIZE, limit)
+        rows = Rows(map(_admin_row, found), [*_admin_row(pb.Mailbox(mailbox=TenantMailbox()))])
+    print_rows(rows, FOUND_COLUMNS, output)
 
 
 @mailboxes.command("show")
@@ -182,25 +196,6 @@ def restore_mailbox(*, settings: Settings, mailbox: Mailbox, output: ListOutput 
     print_rows([to_row(restored)], COLUMNS, output)
 
 
-@mailboxes.command("find")
-@with_settings("operator client")
-def find_mailboxes(
-    *,
-    settings: Settings,
-    address: Annotated[str, typer.Argument(metavar="MAILBOX", help="The whole address.")],
-    output: ListOutput = ListFormat.TABLE,
-) -> None:
-    """Find the mailboxes with an address in every organization, as the operator.
-
-    `postroom history` has those that are purged.
-    """
-    with admin_service(settings) as service:
-        from postroom.admin.v1alpha1 import mailbox_pb2 as pb
-
-        found = service.LookupMailboxes(pb.LookupMailboxesRequest(address=address)).mailboxes
-    print_rows([_admin_row(mailbox) for mailbox in found], FOUND_COLUMNS, output)
-
-
 @mailboxes.command("lock")
 @with_settings("operator client")
 def lock_mailbox(
@@ -214,8 +209,7 @@ def lock_mailbox(
     with admin_service(settings) as service:
         from postroom.admin.v1alpha1 import mailbox_pb2 as pb
 
-        identifier = _operators_mailbox_id(service, mailbox)
-        locked = service.LockMailbox(pb.LockMailboxRequest(mailbox_id=identifier, reason=reason))
+        locked = service.LockMailbox(pb.LockMailboxRequest(**_subject(mailbox), reason=reason))
     print_rows([_admin_row(locked)], LOCK_COLUMNS, output)
 
 
@@ -226,8 +220,7 @@ def unlock_mailbox(*, settings: Settings, mailbox: Mailbox, output: ListOutput =
     with admin_service(settings) as service:
         from postroom.admin.v1alpha1 import mailbox_pb2 as pb
 
-        identifier = _operators_mailbox_id(service, mailbox)
-        unlocked = service.UnlockMailbox(pb.UnlockMailboxRequest(mailbox_id=identifier))
+        unlocked = service.UnlockMailbox(pb.UnlockMailboxRequest(**_subject(mailbox)))
     print_rows([_admin_row(unlocked)], LOCK_COLUMNS, output)
 
 
@@ -254,19 +247,9 @@ def _list(
     print_rows(listed, COLUMNS, output)
 
 
-def _operators_mailbox_id(service: "AdminServiceStub", mailbox: str) -> str:
-    """Return the id of a mailbox of any tenant, which is given by id or address. Raises CommandFailed."""
-    if is_id(mailbox):
-        return mailbox
-    from postroom.admin.v1alpha1 import mailbox_pb2 as pb
-
-    found = service.LookupMailboxes(pb.LookupMailboxesRequest(address=mailbox)).mailboxes
-    if not found:
-        raise CommandFailed(f"MAILBOX: {mailbox} not found in any organization")
-    if len(found) > 1:
-        ids = ", ".join(f"{each.mailbox.id} (organization {each.mailbox.organization_id})" for each in found)
-        raise CommandFailed(f"MAILBOX: several organizations have {mailbox}: give the id of one: {ids}")
-    return str(found[0].mailbox.id)
+def _subject(mailbox: str) -> dict[str, str]:
+    """Return the field of a request to the admin service that names a mailbox of any tenant, by id or address."""
+    return {"mailbox_id": mailbox} if is_id(mailbox) else {"address": str(parse_address("MAILBOX", mailbox))}
 
 
 def _admin_row(mailbox: Any) -> dict[str, Any]:

@@ -30,6 +30,17 @@ ProjectId = Annotated[
 ]
 
 
+AllOrganizations = Annotated[
+    bool, typer.Option("--all-organizations", help="Search every organization, as the operator.")
+]
+OrganizationId = Annotated[
+    str,
+    typer.Option(
+        "--organization-id", metavar="ID", show_default=False, help="Search this organization, as the operator."
+    ),
+]
+
+
 def expiry(expires_in: str | None, now: datetime) -> datetime | None:
     """Return when a new key expires; None for never. Raises InvalidSetting."""
     if expires_in is None:

@@ -23,7 +23,10 @@ _LOCKED_REPLY = {
 
 @dataclass(frozen=True, slots=True)
 class ConfigFile:
-    """A file to write. A secret one is for its owner only; `owner` is the system user that reads it, root if empty."""
+    """A file to write, which may be in a subdirectory.
+
+    A secret one is for its owner only; `owner` is the system user that reads it, root if empty.
+    """
 
     name: str
     text: str
@@ -82,8 +85,8 @@ def postfix_files(server: MailServer) -> Iterator[ConfigFile]:
 
 
 def rspamd_files(server: MailServer) -> Iterator[ConfigFile]:
-    """Yield the files of /etc/rspamd/local.d, and rspamd.local.lua."""
-    for name in ("worker-proxy.inc", "rspamd.local.lua"):
+    """Yield the files of /etc/rspamd."""
+    for name in ("local.d/worker-proxy.inc", "local.d/dkim_signing.conf", "rspamd.local.lua"):
         yield ConfigFile(name, _render(f"rspamd/{name}", _variables(server)))
 
 
@@ -191,6 +194,8 @@ def _variables(server: MailServer) -> dict[str, str]:
         "forward_port": str(server.forward_port),
         "srs_forward_port": str(server.srs_forward_port),
         "srs_reverse_port": str(server.srs_reverse_port),
+        "rspamd_port": str(server.rspamd_port),
+        "dkim_directory": str(server.dkim_directory),
     }
 
 

@@ -46,7 +46,7 @@ class DatabaseAccess:
 class MailServer:
     """The mail server to configure. `directory` is where its files are; the paths are absolute.
 
-    `milter` is the address of rspamd's proxy in Postfix's notation, empty for none.
+    `milter` is the address of rspamd's proxy in Postfix's notation, empty for none. `dkim_directory` is the worker's.
     """
 
     database: DatabaseAccess
@@ -64,6 +64,8 @@ class MailServer:
     srs_forward_port: int = 10001
     srs_reverse_port: int = 10002
     milter: str = ""
+    rspamd_port: int = 11332
+    dkim_directory: Path = Path("/var/lib/postroom/dkim")
     doveadm_port: int | None = None
     doveadm_key: str = field(default="", repr=False)
     """The key of Dovecot's doveadm HTTP API, which listens on this loopback port; None: it does not."""

@@ -23,8 +23,8 @@ def write_files(directory: Path, files: Sequence[ConfigFile], *, overwrite: bool
     existing = [file.name for file in files if (directory / file.name).exists()]
     if existing and not overwrite:
         raise FilesExist(f"{directory} has {', '.join(existing)} already")
-    directory.mkdir(parents=True, exist_ok=True)
     for file in files:
+        (directory / file.name).parent.mkdir(parents=True, exist_ok=True)
         _replace(directory / file.name, file)
     return [file.name for file in files]
 

@@ -1,20 +1,17 @@
 """The RPCs of the admin service, for the operator, the billing system and the mail platform."""
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from postroom.admin.v1alpha1 import audit_pb2, domain_pb2, mailbox_pb2, payment_pb2, provision_pb2
-from postroomd.domain.addresses import Address, canonical_local_part
+from postroom.admin.v1alpha1 import audit_pb2, mailbox_pb2, payment_pb2, provision_pb2
 from postroomd.domain.audit import AuditEvent, AuditFilter
 from postroomd.domain.context import CallContext
-from postroomd.domain.domain_names import canonical_domain_name
 from postroomd.domain.errors import InvalidArguments, NotFound, Reason, Violation
-from postroomd.domain.history import DomainTransition, Tombstone, Transition
+from postroomd.domain.history import Tombstone
 from postroomd.domain.mailbox_updates import request_update
 from postroomd.domain.mailboxes import lock_mailbox, unlock_mailbox
 from postroomd.domain.model import DomainStatus, Mailbox
@@ -25,14 +22,13 @@ from postroomd.domain.provisions import Provision
 from postroomd.domain.queries import Slice
 from postroomd.domain.validation import Checker, check_id, checking, is_uuid
 from postroomd.rpc import admin_convert as convert
-from postroomd.rpc.boundary import Rpc
+from postroomd.rpc.admin_subjects import check_mailbox
+from postroomd.rpc.methods import Rpc
 from postroomd.storage.protocols.administration import Administration
 from postroomd.storage.protocols.audit import AuditLog
 from postroomd.storage.protocols.rules import MailboxRule, PaymentRule
 
 MAX_PAGE_SIZE = 1_000
-MAX_REVISION = 2**31 - 1
-MAX_FOUND = 100  # mailboxes with one address
 MAX_FILTER = 255  # characters
 
 
@@ -86,7 +82,7 @@ class AdminServicer:
     async def LockMailbox(self, request: mailbox_pb2.LockMailboxRequest, context: CallContext) -> Mailbox:
         """Lock a mailbox."""
         with checking() as check:
-            subject = _check_subject(check, request)
+            subject = check_mailbox(check, request)
             reason = check.reason(request.reason)
         mailbox_id = await self._mailbox_id(subject)
         return await self._change_mailbox(context, mailbox_id, partial(lock_mailbox, reason=reason, now=self.clock()))
@@ -94,7 +90,7 @@ class AdminServicer:
     async def UnlockMailbox(self, request: mailbox_pb2.UnlockMailboxRequest, context: CallContext) -> Mailbox:
         """Unlock a mailbox."""
         with checking() as check:
-            subject = _check_subject(check, request)
+            subject = check_mailbox(check, request)
         mailbox_id = await self._mailbox_id(subject)
         return await self._change_mailbox(context, mailbox_id, partial(unlock_mailbox, now=self.clock()))
 
@@ -110,7 +106,7 @@ class AdminServicer:
             raise NotFound("mailbox", subject)
         if len(ids) > 1:
             message = (
-                f"several organizations have a mailbox with this address: set mailbox_id to one of {', '.join(ids)}"
+                f"several organizations have a mailbox with this address: name it by its id, one of {', '.join(ids)}"
             )
             raise InvalidArguments([Violation("address", Reason.CONSTRAINT, message)])
         return ids[0]
@@ -139,45 +135,9 @@ class AdminServicer:
         rule = partial(fail_provision, reason=reason, now=self.clock())
         return await self.administration.settle_provision(context, provision_id, rule)
 
-    async def ListTransitions(
-        self, request: mailbox_pb2.ListTransitionsRequest, context: CallContext
-    ) -> Slice[Transition]:
-        """List the transitions of a mailbox, oldest first."""
-        with checking() as check:
-            mailbox_id = check.uuid("mailbox_id", request.mailbox_id)
-            limit = check.limit(request.page_size, MAX_PAGE_SIZE)
-            after = _revision(check, request.page_token)
-        found = await self.administration.transitions(mailbox_id, after, limit + 1)
-        page = found[:limit]
-        return Slice(page, str(page[-1].revision) if len(found) > limit else "")
-
-    async def ListDomainTransitions(
-        self, request: domain_pb2.ListDomainTransitionsRequest, context: CallContext
-    ) -> Slice[DomainTransition]:
-        """List the transitions of a domain, oldest first."""
-        with checking() as check:
-            domain_id = check.uuid("domain_id", request.domain_id)
-            limit = check.limit(request.page_size, MAX_PAGE_SIZE)
-            after = _revision(check, request.page_token)
-        found = await self.administration.domain_transitions(domain_id, after, limit + 1)
-        page = found[:limit]
-        return Slice(page, str(page[-1].revision) if len(found) > limit else "")
-
     async def GetMailbox(self, request: mailbox_pb2.GetMailboxRequest, context: CallContext) -> Mailbox | Tombstone:
         """Return a mailbox, or the tombstone of a purged one."""
         return await self.administration.get_mailbox(check_id("mailbox_id", request.mailbox_id))
-
-    async def LookupMailboxes(
-        self, request: mailbox_pb2.LookupMailboxesRequest, context: CallContext
-    ) -> Sequence[Mailbox | Tombstone]:
-        """List the mailboxes with an address, and the tombstones of those that had it."""
-        with checking() as check:
-            address = check.canonical("address", request.address, _canonical_address)
-        found = []
-        for mailbox_id in (await self.administration.mailboxes_with_address(address))[-MAX_FOUND:]:
-            with suppress(NotFound):  # its tombstone has been removed meanwhile
-                found.append(await self.administration.get_mailbox(mailbox_id))
-        return found
 
     async def ListAuditEvents(
         self, request: audit_pb2.ListAuditEventsRequest, context: CallContext
@@ -206,10 +166,7 @@ class AdminServicer:
             "ListPendingProvisions": Rpc(self.ListPendingProvisions, convert.provisions_message),
             "ConfirmProvision": Rpc(self.ConfirmProvision, convert.provision_message),
             "FailProvision": Rpc(self.FailProvision, convert.provision_message),
-            "ListTransitions": Rpc(self.ListTransitions, convert.transitions_message),
-            "ListDomainTransitions": Rpc(self.ListDomainTransitions, convert.domain_transitions_message),
             "GetMailbox": Rpc(self.GetMailbox, convert.mailbox_response),
-            "LookupMailboxes": Rpc(self.LookupMailboxes, convert.mailboxes_response),
             "ListAuditEvents": Rpc(self.ListAuditEvents, convert.audit_events_message),
         }
 
@@ -219,21 +176,6 @@ def _without_hash(provision: Provision) -> Provision:
     if provision.mailbox_state is None:
         return provision
     return replace(provision, mailbox_state=replace(provision.mailbox_state, password_hash=""))
-
-
-def _check_subject(check: Checker, request: mailbox_pb2.LockMailboxRequest | mailbox_pb2.UnlockMailboxRequest) -> str:
-    """Return the id or the canonical address of the mailbox that a request names."""
-    if request.mailbox_id and request.address:
-        check.refuse("address", Reason.CONSTRAINT, "must not be set together with mailbox_id")
-    if not request.address:
-        return check.uuid("mailbox_id", request.mailbox_id)
-    return check.canonical("address", request.address, _canonical_address)
-
-
-def _canonical_address(text: str) -> str:
-    """Return an address in its stored form. Raises ValueError."""
-    sent = Address.parse(text)
-    return str(Address(canonical_local_part(sent.local_part), canonical_domain_name(sent.domain_name)))
 
 
 def _resource_id(check: Checker, value: str) -> str | None:
@@ -249,13 +191,3 @@ def _instant(check: Checker, field: str, value: Timestamp) -> datetime | None:
     except (ValueError, OverflowError):
         check.refuse(field, Reason.FORMAT, "must be a time between the years 1 and 9999")
         return None
-
-
-def _revision(check: Checker, token: str) -> int:
-    """Return the revision after which a list of transitions continues, 0 without a token."""
-    # The length is checked first: int() rejects thousands of digits with another error.
-    decimal = token.isascii() and token.isdecimal() and len(token) <= len(str(MAX_REVISION))
-    if token and not (decimal and int(token) <= MAX_REVISION):
-        check.refuse("page_token", Reason.FORMAT, "must be the next_page_token of a response of this list")
-        return 0
-    return int(token or 0)

@@ -1,6 +1,5 @@
 """Conversion from the domain to the messages of the admin contract, as convert.py does for the tenants' contract."""
 
-from collections.abc import Sequence
 from dataclasses import fields
 
 from postroom.admin.v1alpha1 import audit_pb2, domain_pb2, mailbox_pb2, payment_pb2, provision_pb2
@@ -104,14 +103,6 @@ def mailbox_response(mailbox: Mailbox | Tombstone) -> mailbox_pb2.GetMailboxResp
     return mailbox_pb2.GetMailboxResponse(mailbox=admin_mailbox_message(mailbox))
 
 
-def mailboxes_response(found: Sequence[Mailbox | Tombstone]) -> mailbox_pb2.LookupMailboxesResponse:
-    """Return the response of LookupMailboxes."""
-    return mailbox_pb2.LookupMailboxesResponse(
-        mailboxes=[admin_mailbox_message(each) for each in found if isinstance(each, Mailbox)],
-        tombstones=[tombstone_message(each) for each in found if isinstance(each, Tombstone)],
-    )
-
-
 def tombstone_message(tombstone: Tombstone) -> mailbox_pb2.Tombstone:
     """Return the message of a purged mailbox's tombstone."""
     return mailbox_pb2.Tombstone(
@@ -135,6 +126,9 @@ def transition_message(transition: Transition) -> mailbox_pb2.Transition:
         cause=transition.cause.value,
         actor=transition.actor,
         reason=transition.reason,
+        organization_id=transition.organization_id,
+        project_id=transition.project_id,
+        domain_id=transition.domain_id,
     )
 
 

@@ -17,13 +17,14 @@ from postroomd.domain.context import CallContext
 from postroomd.domain.display_names import folded_name
 from postroomd.domain.domain_names import search_text
 from postroomd.domain.errors import InvalidArguments, Reason, Violation
-from postroomd.domain.model import Domain, MailboxView
+from postroomd.domain.model import Domain, Mailbox, MailboxView
 from postroomd.domain.queries import DomainQuery, MailboxQuery, Ordering, Page, Position, Slice
 from postroomd.domain.tenancy import Scope
 from postroomd.domain.validation import MAX_SEARCH, checking
+from postroomd.rpc.admin_convert import admin_mailbox_message
 from postroomd.rpc.admission import Slots
-from postroomd.rpc.boundary import Rpc
-from postroomd.rpc.convert import ServiceUrls, domain_message, mailbox_view_message
+from postroomd.rpc.convert import ServiceUrls, domain_message
+from postroomd.rpc.methods import Rpc
 from postroomd.storage.protocols.administration import Administration
 from postroomd.storage.protocols.domains import Domains
 from postroomd.storage.protocols.mailboxes import Mailboxes
@@ -119,7 +120,7 @@ class AdminSearchServicer:
 
     async def SearchMailboxes(
         self, request: mailbox_pb2.SearchMailboxesRequest, context: CallContext
-    ) -> Slice[MailboxView]:
+    ) -> Slice[Mailbox]:
         """Search the mailboxes of all tenants."""
         asked = _check(request)
 
@@ -134,7 +135,10 @@ class AdminSearchServicer:
             )
             return await self.mailboxes.list(tenant, query)
 
-        return await self._search(asked, search, lambda each: EPOCH + each.created_at * MICROSECOND)
+        found = await self._search(asked, search, lambda each: EPOCH + each.created_at * MICROSECOND)
+        mailboxes = await self.administration.mailboxes([each.id for each in found.items])
+        # One that was purged meanwhile is left out.
+        return Slice([mailboxes[each.id] for each in found.items if each.id in mailboxes], found.next_cursor)
 
     async def SearchDomains(self, request: domain_pb2.SearchDomainsRequest, context: CallContext) -> Slice[Domain]:
         """Search the domains of all tenants."""
@@ -166,9 +170,9 @@ class AdminSearchServicer:
                 created_at=created_at,
             )
 
-    def _mailboxes_message(self, found: Slice[MailboxView]) -> mailbox_pb2.SearchMailboxesResponse:
+    def _mailboxes_message(self, found: Slice[Mailbox]) -> mailbox_pb2.SearchMailboxesResponse:
         return mailbox_pb2.SearchMailboxesResponse(
-            mailboxes=map(mailbox_view_message, found.items), next_page_token=found.next_cursor
+            mailboxes=map(admin_mailbox_message, found.items), next_page_token=found.next_cursor
         )
 
     def _domains_message(self, found: Slice[Domain]) -> domain_pb2.SearchDomainsResponse:

@@ -14,7 +14,7 @@ from postroomd.domain.policy import LifecyclePolicy, Quotas
 from postroomd.domain.queries import AliasQuery
 from postroomd.domain.validation import MAX_DESCRIPTION, check_catch_all, check_id, check_local_part, checking
 from postroomd.rpc import convert, page_tokens
-from postroomd.rpc.boundary import Rpc
+from postroomd.rpc.methods import Rpc
 from postroomd.storage.protocols.aliases import Aliases
 
 MAX_PAGE_SIZE = 100

@@ -6,24 +6,19 @@ exception to the caller.
 
 import asyncio
 import hmac
-import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from random import getrandbits
 from time import monotonic, perf_counter
 from typing import TYPE_CHECKING, Any
 
 import grpc
-from google.api import annotations_pb2
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
-from google.protobuf.descriptor_pb2 import MethodOptions
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
-from google.rpc import status_pb2
 
 from postroomd.domain.audit import AuditedCall
-from postroomd.domain.context import CallContext, Consistency, Idempotency, Replayed
+from postroomd.domain.context import CallContext, Idempotency, Replayed
 from postroomd.domain.errors import (
     InvalidArguments,
     PermissionDenied,
@@ -39,67 +34,24 @@ from postroomd.observability.metrics import CALLS_UNAUTHENTICATED
 from postroomd.rpc.admission import Admission
 from postroomd.rpc.authentication import Authentication, Caller, secret_of
 from postroomd.rpc.client_address import ACCEPT_DETAILS, ClientAddresses, Metadata
+from postroomd.rpc.methods import ResponseEncoder, Rpc, is_mutating, resource_of
 from postroomd.rpc.metrics import RpcMetrics
 from postroomd.rpc.rate_limits import NO_RATE_LIMITS, RateLimits
 from postroomd.rpc.rejections import AT_ONCE, Rejections
+from postroomd.rpc.request_metadata import client_certificate, idempotency_key_of, request_id_of, with_consistency
 from postroomd.rpc.server import Handlers
-from postroomd.rpc.status import retry_pushback, status_of
+from postroomd.rpc.status import STATUS_DETAILS, code_of, retry_pushback, status_of
 from postroomd.rpc.tracing import traced
 from postroomd.storage.protocols.repository import Repository
 
 if TYPE_CHECKING:
     from postroomd.observability.tracing import Span, Tracer
 
-REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
-IDEMPOTENCY_KEY = re.compile(r"[!-~]{1,255}")
 RESPONSE_RETENTION = timedelta(hours=24)
-STATUS_DETAILS = "grpc-status-details-bin"
-
-# The first of these that occurs in an RPC's name is the resource that PermissionDenied names.
-_RESOURCES = ("Domain", "Mailbox", "Alias", "Forwarding", "Payment", "Provision", "Transition", "Audit")
 
 _NO_CALLER = {"access_key": None, "organization_id": None}
 
-_CODES = {code.value[0]: code for code in grpc.StatusCode}
-
 log = get_logger()
-
-
-@dataclass(frozen=True, slots=True)
-class Rpc:
-    """One RPC: `perform` executes it, `response` converts its result to a message.
-
-    They are separate so that the response can be stored in the same transaction as the effect. A mutating RPC makes one
-    scoped write, and returns that write's result.
-
-    `current` returns the result of a call that changed nothing when it is repeated under its idempotency key: it reads
-    the resource as it is now. Without it, the response of such a call is stored like any other.
-    """
-
-    perform: Callable[[Any, CallContext], Awaitable[Any]]
-    response: Callable[[Any], Message]
-    current: Callable[[Any, CallContext], Awaitable[Any]] | None = None
-
-    def encode(self, result: Any) -> bytes:
-        """Return the serialized response to a result."""
-        return self.response(result).SerializeToString()
-
-
-class ResponseEncoder:
-    """Encodes the response of one call once per result: for the transaction that stores it, and for the caller.
-
-    A retried transaction has another result, and so another encoding.
-    """
-
-    def __init__(self, encode: Callable[[Any], bytes]) -> None:
-        self._encode = encode
-        self._latest: tuple[Any, bytes] | None = None
-
-    def __call__(self, result: Any) -> bytes:
-        """Return the serialized response to a result."""
-        if self._latest is None or self._latest[0] is not result:
-            self._latest = (result, self._encode(result))
-        return self._latest[1]
 
 
 def _unauthenticated_warning() -> RateLimitedWarning:
@@ -171,7 +123,7 @@ class Boundary:
                 if not slots.try_acquire(caller.organization_id):
                     await slots.acquire(caller.organization_id)
                 admitted = True
-                context = _with_consistency(caller.context, metadata)
+                context = with_consistency(caller.context, metadata)
                 if span is not None:
                     span.update({f"postroom.{name}": value for name, value in caller.log_fields.items()})
                     context = replace(context, span=span)
@@ -186,7 +138,7 @@ class Boundary:
                     origin = self._origin(metadata, grpc_context)
                     context = replace(context, audit=self._audited(method, request, request_id, origin))
                     encode = ResponseEncoder(rpc.encode)
-                    if context.tenant and (key := _idempotency_key(metadata)) is not None:
+                    if context.tenant and (key := idempotency_key_of(metadata)) is not None:
                         digest = _digest(secret_of(metadata), method, raw)
                         context = replace(context, idempotency=self._idempotency(rpc, key, digest, encode))
                     try:
@@ -274,11 +226,6 @@ async def _replay(rpc: Rpc, request: Message, context: CallContext, replayed: Re
     return rpc.encode(await rpc.current(request, replace(context, idempotency=None)))
 
 
-def code_of(status: status_pb2.Status) -> grpc.StatusCode:
-    """Return gRPC's code of a status."""
-    return _CODES[status.code]
-
-
 def _digest(secret: str, method: MethodDescriptor, raw: bytes) -> bytes:
     """Return a digest of the RPC and the request, 32 bytes.
 
@@ -286,54 +233,6 @@ def _digest(secret: str, method: MethodDescriptor, raw: bytes) -> bytes:
     plain digest anyone who can read the database could test candidates.
     """
     return hmac.digest(secret.encode(), method.full_name.encode() + b"\0" + raw, "sha256")
-
-
-def resource_of(method: MethodDescriptor) -> str:
-    """Return the resource type in an RPC's name, such as `mailbox`. Raises ValueError for a name without one."""
-    for name in _RESOURCES:
-        if name in method.name:
-            return name.lower()
-    known = ", ".join(_RESOURCES)
-    raise ValueError(f"{method.full_name} names none of the resources {known}: add its resource to _RESOURCES")
-
-
-def is_mutating(method: MethodDescriptor) -> bool:
-    """Whether an RPC may change anything: REST does not map it to GET, and it has no NO_SIDE_EFFECTS option."""
-    options = method.GetOptions()
-    http_get = options.Extensions[annotations_pb2.http].get
-    return not http_get and options.idempotency_level != MethodOptions.NO_SIDE_EFFECTS
-
-
-def request_id_of(metadata: Metadata) -> str:
-    """Return the request id that the caller sent, or a new one if it sent no valid one."""
-    for name, value in metadata:
-        if name == "x-request-id" and isinstance(value, str) and REQUEST_ID.fullmatch(value):
-            return value
-    # Unique suffices, it need not be secret: os.urandom is a system call that releases the interpreter lock.
-    return f"{getrandbits(128):032x}"
-
-
-def _with_consistency(context: CallContext, metadata: Metadata) -> CallContext:
-    """Return the context with the requested consistency. Raises InvalidArguments for an unknown one."""
-    if context.tenant is None:
-        return context
-    requested = {value for name, value in metadata if name == "x-consistency"}
-    if not requested:
-        return context
-    if requested - {"strong"}:
-        raise InvalidArguments([Violation("x-consistency", Reason.CONSTRAINT, "must be `strong`, or absent")])
-    return replace(context, consistency=Consistency.STRONG)
-
-
-def _idempotency_key(metadata: Metadata) -> str | None:
-    """Return the call's idempotency key, None without one. Raises InvalidArguments for a malformed or second key."""
-    keys = [str(value) for name, value in metadata if name == "idempotency-key"]
-    if not keys:
-        return None
-    if len(keys) > 1 or not IDEMPOTENCY_KEY.fullmatch(keys[0]):
-        message = "must be a single key of 1 to 255 visible ASCII characters"
-        raise InvalidArguments([Violation("idempotency-key", Reason.FORMAT, message)])
-    return keys[0]
 
 
 def _parse(parse: Callable[[bytes], Message], raw: bytes) -> Message:
@@ -346,15 +245,6 @@ def _parse(parse: Callable[[bytes], Message], raw: bytes) -> Message:
 def _no_message() -> InvalidArguments:
     message = "must be a message of the RPC's request type, with strings in UTF-8"
     return InvalidArguments([Violation("request", Reason.FORMAT, message)])
-
-
-def client_certificate(grpc_context: Any) -> Mapping[str, str]:
-    """Return the log field that names the client's certificate: its first alternative name, or its common name."""
-    authentication = grpc_context.auth_context()
-    for name in ("x509_subject_alternative_name", "x509_common_name"):
-        if values := authentication.get(name):
-            return {"client_certificate": values[0].decode("utf-8", "replace")}
-    return {}
 
 
 def _log(caller: Caller | None, code: str, started: float, origin: Mapping[str, str]) -> None:

@@ -24,9 +24,9 @@ from postroomd.domain.records import MailHosts, plan_records
 from postroomd.domain.reserved_names import ReservedNames
 from postroomd.domain.validation import MAX_SEARCH, check_domain_name, check_id, check_record_names, checking
 from postroomd.rpc import convert, page_tokens
-from postroomd.rpc.boundary import Rpc
 from postroomd.rpc.cpu_pool import CpuPool
 from postroomd.rpc.dkim import generate_dkim_key
+from postroomd.rpc.methods import Rpc
 from postroomd.rpc.searches import SearchLimits
 from postroomd.storage.protocols.domains import Domains, DomainSecrets
 from postroomd.storage.protocols.tenancy import Tenancy

@@ -16,7 +16,7 @@ from postroomd.domain.policy import LifecyclePolicy
 from postroomd.domain.queries import ForwardingQuery
 from postroomd.domain.validation import check_id, checking
 from postroomd.rpc import convert, page_tokens
-from postroomd.rpc.boundary import Rpc
+from postroomd.rpc.methods import Rpc
 from postroomd.storage.protocols.forwardings import Forwardings
 
 MAX_PAGE_SIZE = 100

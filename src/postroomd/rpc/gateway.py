@@ -9,9 +9,9 @@ from postroomd.domain.context import CallContext
 from postroomd.domain.domain_names import canonical_mail_domain
 from postroomd.domain.errors import InvalidArguments, KeyRefusal, NotFound, Reason, Unauthenticated, Violation
 from postroomd.rpc.authentication import Caller
-from postroomd.rpc.boundary import Rpc
 from postroomd.rpc.client_address import GATEWAY_SECRET, AddressOf, Metadata
 from postroomd.rpc.convert import ServiceUrls
+from postroomd.rpc.methods import Rpc
 from postroomd.storage.protocols.domains import Domains
 
 MAX_CALLS = 16

@@ -15,9 +15,9 @@ from google.protobuf.message_factory import GetMessageClass
 from grpc_health.v1 import health_pb2
 
 from postroomd.domain.errors import InvalidArguments, NotFound, Reason, Violation
-from postroomd.rpc.boundary import STATUS_DETAILS, code_of, request_id_of
+from postroomd.rpc.request_metadata import request_id_of
 from postroomd.rpc.server import Handlers
-from postroomd.rpc.status import status_of
+from postroomd.rpc.status import STATUS_DETAILS, code_of, status_of
 
 NOT_SERVING_REASON = "x-not-serving-reason"
 """Trailing metadata of a health check that is not SERVING: the reason, in ASCII, without secrets."""

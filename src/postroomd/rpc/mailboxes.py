@@ -34,8 +34,8 @@ from postroomd.domain.validation import (
     checking,
 )
 from postroomd.rpc import convert, page_tokens
-from postroomd.rpc.boundary import Rpc
 from postroomd.rpc.hashing import PasswordHashing
+from postroomd.rpc.methods import Rpc
 from postroomd.rpc.searches import SearchLimits
 from postroomd.storage.protocols.domains import Domains
 from postroomd.storage.protocols.mailboxes import Mailboxes, NewMailbox

@@ -8,12 +8,14 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import grpc
 from google.protobuf.message import Message
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 
 from postroomd.domain import errors as e
 
 ERROR_DOMAIN = "postroom"
+STATUS_DETAILS = "grpc-status-details-bin"
 RETRY_PUSHBACK = "grpc-retry-pushback-ms"
 MAX_HEADER_LIST_BYTES = 8_192
 """The maximum size of trailing metadata that every gRPC client accepts: the default of C-core and of Java."""
@@ -21,6 +23,8 @@ OTHER_METADATA_BYTES = 800
 """What is kept free for a request id of 128 characters and the other trailing metadata, with HTTP/2's 32 for each."""
 _OMITTED = "omitted_count"
 _OMITTED_BYTES = 24  # of that entry
+
+_CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 Details = Iterable[Message]
 
@@ -221,3 +225,8 @@ def _last_violation(omitted: int) -> error_details_pb2.BadRequest.FieldViolation
 
 _FRAME_BYTES = 8  # tag and length of a nested message, and of the Any around it
 _LAST_VIOLATION_BYTES = _last_violation(10_000).ByteSize() + 64  # with the name of its type
+
+
+def code_of(status: status_pb2.Status) -> grpc.StatusCode:
+    """Return gRPC's code of a status."""
+    return _CODES[status.code]

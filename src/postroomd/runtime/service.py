@@ -22,11 +22,12 @@ from postroomd.net import split_list
 from postroomd.observability.logs import get_logger
 from postroomd.observability.metrics import CALL_KINDS, CALLS_IN_PROGRESS, Settable, sampling
 from postroomd.rpc.admin import AdminServicer
+from postroomd.rpc.admin_history import AdminHistoryServicer
 from postroomd.rpc.admin_search import AdminSearchServicer
 from postroomd.rpc.admission import Admission
 from postroomd.rpc.aliases import AliasServicer
 from postroomd.rpc.authentication import Authenticator, operator_caller, tenant_caller
-from postroomd.rpc.boundary import Boundary, Rpc
+from postroomd.rpc.boundary import Boundary
 from postroomd.rpc.client_address import ClientAddresses
 from postroomd.rpc.convert import ServiceUrls
 from postroomd.rpc.cpu_pool import CpuPool, default_threads
@@ -37,6 +38,7 @@ from postroomd.rpc.hashing import PasswordHashing, estimated_hash_seconds
 from postroomd.rpc.health import SERVICE as HEALTH_SERVICE
 from postroomd.rpc.health import Health
 from postroomd.rpc.mailboxes import MailboxServicer
+from postroomd.rpc.methods import Rpc
 from postroomd.rpc.rate_limits import RateLimits
 from postroomd.rpc.reflection import reflection_handlers
 from postroomd.rpc.rejections import Rejections
@@ -233,7 +235,8 @@ def _admin_handlers(
         administration=repository.administration,
         urls=_urls(settings),
     )
-    return boundary.handlers(ADMIN_SERVICE, {**servicer.rpcs(), **searching.rpcs()})
+    history = AdminHistoryServicer(administration=repository.administration)
+    return boundary.handlers(ADMIN_SERVICE, {**servicer.rpcs(), **searching.rpcs(), **history.rpcs()})
 
 
 def _gateway_handlers(

@@ -5,7 +5,8 @@ takes precedence. The command-line options and the README's table are generated 
 `python -m postroomd.settings` prints the table.
 """
 
-from postroomd.settings.fields import POSTGRESQL_PREFIX, SQLITE_PREFIX, DatabaseUrl, Settings, UpSettings, flag
+from postroomd.settings.base import flag
+from postroomd.settings.combined import Settings, UpSettings
 from postroomd.settings.loading import (
     InvalidSetting,
     default_text,
@@ -14,6 +15,7 @@ from postroomd.settings.loading import (
     markdown_table,
     variable,
 )
+from postroomd.settings.types import POSTGRESQL_PREFIX, SQLITE_PREFIX, DatabaseUrl
 
 __all__ = [
     "POSTGRESQL_PREFIX",

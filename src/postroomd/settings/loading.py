@@ -7,7 +7,8 @@ from pydantic import SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 
 from postroomd.durations import format_duration
-from postroomd.settings.fields import PREFIX, Settings, UpSettings, flag
+from postroomd.settings.base import PREFIX, flag
+from postroomd.settings.combined import Settings, UpSettings
 
 
 class InvalidSetting(ValueError):

@@ -1,11 +1,13 @@
 """The DKIM keys of domains as files, for a signer that reads files, such as rspamd.
 
 The directory holds `NAME.SELECTOR.key` (PEM) for each domain that owns its name, and `selectors.map` with a line
-`NAME SELECTOR` for each. Nothing else in the directory is touched.
+`NAME SELECTOR` for each. Nothing else in the directory is touched. The files are for their owner only; in a directory
+with the set-group-ID bit, which gives them its group, for that group too: a signer is rarely the worker's user.
 """
 
 import asyncio
 import os
+import stat
 import tempfile
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
@@ -77,20 +79,25 @@ class DkimFiles:
             after = page[-1].name
         return changed + await asyncio.to_thread(self._finish, selectors, current)
 
+    def _prepare(self) -> int:
+        """Create the directory if it is missing; returns the mode of its files."""
+        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return 0o640 if self._directory.stat().st_mode & stat.S_ISGID else 0o600
+
     def _write(self, keys: Sequence[SigningKey]) -> int:
         """Write the keys whose files do not hold them yet. Returns the number of files written."""
-        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        mode = self._prepare()
         written = 0
         for key in keys:
-            written += replace_file(self._directory / _file_name(key), key.private_pem)
+            written += replace_file(self._directory / _file_name(key), key.private_pem, mode)
             self._written[_file_name(key)] = key.domain_id
         return written
 
     def _finish(self, selectors: Mapping[str, str], current: Mapping[str, str]) -> int:
         """Write the map of selectors, and remove the keys that are no longer current."""
-        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        mode = self._prepare()
         lines = "".join(f"{name} {selector}\n" for name, selector in selectors.items())
-        changed = int(replace_file(self._directory / SELECTORS, lines))
+        changed = int(replace_file(self._directory / SELECTORS, lines, mode))
         present = {path.name for path in self._directory.glob(f"*{KEY_SUFFIX}")}
         for name in present - current.keys():
             (self._directory / name).unlink(missing_ok=True)
@@ -100,10 +107,10 @@ class DkimFiles:
         return changed
 
 
-def replace_file(path: Path, text: str) -> bool:
-    """Write a file with access for its owner only, at once for its readers, unless it holds the text already."""
+def replace_file(path: Path, text: str, mode: int) -> bool:
+    """Write a file with a mode, at once for its readers, unless it holds the text already."""
     try:
-        if path.read_text() == text and path.stat().st_mode & 0o777 == 0o600:
+        if path.read_text() == text and stat.S_IMODE(path.stat().st_mode) == mode:
             return False
     except FileNotFoundError:
         pass
@@ -111,6 +118,7 @@ def replace_file(path: Path, text: str) -> bool:
     try:
         with os.fdopen(descriptor, "w") as file:
             file.write(text)
+            os.fchmod(file.fileno(), mode)
             file.flush()
             os.fsync(file.fileno())
         Path(temporary).replace(path)

@@ -392,6 +392,21 @@ class AdministrationContract:
         )
         assert await repository.administration.mailboxes_with_address("ada@example.com") == [ada.id, theirs.id]
         assert await repository.administration.mailboxes_with_address("bob@example.com") == []
+        expected = [
+            each
+            for mailbox_id in sorted([ada.id, theirs.id])
+            for each in await repository.administration.transitions(mailbox_id, 0, 10)
+        ]
+        listed: list[Transition] = []
+        after = ("", 0)
+        while page := await repository.administration.transitions_with_address("ada@example.com", after, 2):
+            listed += page
+            after = (page[-1].mailbox_id, page[-1].revision)
+        assert listed == expected
+        assert {each.mailbox_id for each in listed} == {ada.id, theirs.id}
+        with pytest.raises(NotFound):
+            await repository.administration.transitions_with_address("bob@example.com", ("", 0), 2)
+        assert [*await repository.administration.mailboxes([ada.id, theirs.id, new_id()])] == [theirs.id]
         for call in (
             repository.administration.get_mailbox(new_id()),
             repository.administration.transitions(new_id(), 0, 10),

@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from postroomd.domain.domains import begin_validation, delete_domain
 from postroomd.domain.errors import NotFound, PreconditionFailed
 from postroomd.domain.events import DomainEvent, MailboxEvent, ProvisionStanding
-from postroomd.domain.history import address_hash
+from postroomd.domain.history import DomainTransition, address_hash
 from postroomd.domain.mailbox_status import status_of
 from postroomd.domain.mailboxes import delete_mailbox, follow_domain, restore_mailbox
 from postroomd.domain.model import Domain, DomainStatus, Mailbox, MailboxStatus, RecordStatus
@@ -456,6 +456,18 @@ class OwnershipContract:
         theirs = await new_domain(repository, other, status=D.VALIDATING, now=LATER + timedelta(days=1))
         assert await administration.domains_with_name(purged.name) == [purged.id, again.id, theirs.id]
         assert await administration.domains_with_name("unknown.test") == []
+        listed: list[DomainTransition] = []
+        after = ("", 0)
+        while page := await administration.domain_transitions_with_name(purged.name, after, 1):
+            listed += page
+            after = (page[-1].domain_id, page[-1].revision)
+        assert listed == [
+            each
+            for domain_id in sorted([purged.id, again.id, theirs.id])
+            for each in await administration.domain_transitions(domain_id, 0, 10)
+        ]
+        with pytest.raises(NotFound):
+            await administration.domain_transitions_with_name("unknown.test", ("", 0), 1)
         # A domain from before the history began has no transitions.
         async with raw.begin() as connection:
             await connection.execute(t.domain_transitions.delete())

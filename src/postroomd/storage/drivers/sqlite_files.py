@@ -39,14 +39,17 @@ class SqliteFiles:
         self._connect = connect
         self._lock = Lock()
         self._connection: sqlite3.Connection | None = None
+        self._closed = False
         self._opened: tuple[Identity | None, Identity | None] = (None, None)
 
     def check(self) -> Fault | None:
         """Return what is wrong with the files, or None. Blocks; raises errors of the sqlite3 module that tell nothing.
 
-        Reads the schema from the file, not from a cache.
+        Reads the schema from the file, not from a cache. Finds nothing once closed.
         """
         with self._lock:
+            if self._closed:  # by another thread, after this check was asked for
+                return None
             try:
                 if self._connection is None:
                     self._connection = self._connect()
@@ -69,7 +72,7 @@ class SqliteFiles:
         with self._lock:
             if self._connection is not None:
                 self._connection.close()
-            self._connection = None
+            self._connection, self._closed = None, True
 
     def _read(self) -> None:
         if self._connection is not None:

@@ -50,6 +50,9 @@ class Administration(Protocol):
     async def get_mailbox(self, mailbox_id: str) -> Mailbox | Tombstone:
         """Return a mailbox, or the tombstone of a purged one. Raises NotFound."""
 
+    async def mailboxes(self, mailbox_ids: Sequence[str]) -> Mapping[str, Mailbox]:
+        """Return mailboxes of any tenant by id; unknown ids are left out."""
+
     async def password_hashes(self, mailbox_ids: Sequence[str]) -> Mapping[str, str]:
         """Return the password hashes of mailboxes by id; unknown ids are left out."""
 
@@ -63,6 +66,22 @@ class Administration(Protocol):
         """Return up to `limit` status transitions of a domain after a revision, oldest first.
 
         A purged domain keeps its transitions. Raises NotFound for an id that no domain ever had.
+        """
+
+    async def transitions_with_address(self, address: str, after: tuple[str, int], limit: int) -> Sequence[Transition]:
+        """Return up to `limit` status transitions of all mailboxes that `mailboxes_with_address` returns.
+
+        They are ordered by mailbox and revision, and begin after a mailbox's id and a revision of it: ("", 0) for the
+        first ones. Raises NotFound if no mailbox ever had the address.
+        """
+
+    async def domain_transitions_with_name(
+        self, name: str, after: tuple[str, int], limit: int
+    ) -> Sequence[DomainTransition]:
+        """Return up to `limit` status transitions of all domains that `domains_with_name` returns.
+
+        They are ordered and begin as those of `transitions_with_address`. Raises NotFound if no domain ever had the
+        name.
         """
 
     async def domains_with_name(self, name: str) -> Sequence[str]:

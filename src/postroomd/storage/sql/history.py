@@ -1,10 +1,10 @@
 """The history of domains and mailboxes, purged ones included, as the operator reads it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
-from sqlalchemy import Column, ColumnElement, Select, func, select, tuple_
+from sqlalchemy import Column, ColumnElement, Select, func, or_, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from postroomd.domain.errors import NotFound
@@ -21,6 +21,12 @@ TOMBSTONE = columns_of(Tombstone, t.tombstones)
 
 ORGANIZATIONS_PER_QUERY = 500
 """How many organizations one query searches for the hash of an address or a name, with two bound parameters each."""
+
+
+IDS_PER_QUERY = 500
+"""How many mailboxes or domains one query lists the transitions of."""
+
+Item = TypeVar("Item", Transition, DomainTransition)
 
 
 class SqlHistory:
@@ -40,6 +46,18 @@ class SqlHistory:
             if row := (await connection.execute(tombstone)).one_or_none():
                 return from_row(Tombstone, row)
             raise NotFound("mailbox", mailbox_id)
+
+        return await self._database.read(transaction)
+
+    async def mailboxes(self, mailbox_ids: Sequence[str]) -> Mapping[str, Mailbox]:
+        """Return mailboxes of any tenant by id; unknown ids are left out."""
+
+        async def transaction(connection: AsyncConnection) -> dict[str, Mailbox]:
+            found: dict[str, Mailbox] = {}
+            for start in range(0, len(mailbox_ids), IDS_PER_QUERY):
+                query = select(*MAILBOX).where(t.mailboxes.c.id.in_(mailbox_ids[start : start + IDS_PER_QUERY]))
+                found |= {row.id: from_row(Mailbox, row) for row in await connection.execute(query)}
+            return found
 
         return await self._database.read(transaction)
 
@@ -85,6 +103,52 @@ class SqlHistory:
                 recorded = select(columns.domain_id, first).where(matching).group_by(columns.domain_id)
                 created = {row.domain_id: row.created_at for row in await connection.execute(recorded)} | created
             return sorted(created, key=lambda domain_id: (created[domain_id], domain_id))
+
+        return await self._database.read(transaction)
+
+    async def transitions_with_address(self, address: str, after: tuple[str, int], limit: int) -> Sequence[Transition]:
+        """Return status transitions of all mailboxes with an address. Raises NotFound."""
+        ids = await self.mailboxes_with_address(address)
+        if not ids:
+            raise NotFound("mailbox", address)
+        columns = t.transitions.c
+        query = select(*TRANSITION).order_by(columns.mailbox_id, columns.revision)
+        return await self._of_several(Transition, query, columns.mailbox_id, columns.revision, ids, after, limit)
+
+    async def domain_transitions_with_name(
+        self, name: str, after: tuple[str, int], limit: int
+    ) -> Sequence[DomainTransition]:
+        """Return status transitions of all domains with a name. Raises NotFound."""
+        ids = await self.domains_with_name(name)
+        if not ids:
+            raise NotFound("domain", name)
+        columns = t.domain_transitions.c
+        query = select(*DOMAIN_TRANSITION).order_by(columns.domain_id, columns.revision)
+        return await self._of_several(DomainTransition, query, columns.domain_id, columns.revision, ids, after, limit)
+
+    async def _of_several(
+        self,
+        kind: type[Item],
+        query: Select[Any],
+        identifier: Column[str],
+        revision: Column[int],
+        ids: Sequence[str],
+        after: tuple[str, int],
+        limit: int,
+    ) -> Sequence[Item]:
+        """Return up to `limit` transitions of these ids after an id and its revision, by id and revision."""
+        rest = sorted(each for each in ids if each >= after[0])
+        if after[0]:  # an empty text is no UUID for PostgreSQL
+            query = query.where(or_(identifier != after[0], revision > after[1]))
+
+        async def transaction(connection: AsyncConnection) -> list[Item]:
+            found: list[Item] = []
+            for start in range(0, len(rest), IDS_PER_QUERY):
+                some = query.where(identifier.in_(rest[start : start + IDS_PER_QUERY])).limit(limit - len(found))
+                found += [from_row(kind, row) for row in await connection.execute(some)]
+                if len(found) == limit:
+                    break
+            return found
 
         return await self._database.read(transaction)
 

@@ -7,13 +7,13 @@ reach of tenants.
 
 Authentication: every call carries the secret of an admin key (`postroom admin-keys create`), as metadata
 `x-auth-token: SECRET` or `authorization: Bearer SECRET`. API keys of tenants are not accepted here, nor are admin
-keys by MailboxService. A read-only admin key may call the List, Get and Lookup RPCs only.
+keys by MailboxService. A read-only admin key may call the List, Get and Search RPCs only.
 
 Retries: every RPC that changes something is idempotent by the id that it names. A repeated call with the same
 outcome returns the same response and changes nothing, so there are no idempotency keys here.
 
 Pagination (https://google.aip.dev/158): a List RPC returns up to page_size items, and a next_page_token if there are
-more. The token is valid for the same RPC and the same mailbox_id or domain_id only. If a list changes between two pages, an item
+more. The token is valid for the same RPC and the same filters only. If a list changes between two pages, an item
 that exists throughout is listed once.
 
 Optional metadata of a call:

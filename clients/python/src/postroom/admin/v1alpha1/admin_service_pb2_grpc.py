@@ -104,11 +104,6 @@ class AdminServiceStub(object):
                 request_serializer=postroom_dot_admin_dot_v1alpha1_dot_domain__pb2.SearchDomainsRequest.SerializeToString,
                 response_deserializer=postroom_dot_admin_dot_v1alpha1_dot_domain__pb2.SearchDomainsResponse.FromString,
                 _registered_method=True)
-        self.LookupMailboxes = channel.unary_unary(
-                '/postroom.admin.v1alpha1.AdminService/LookupMailboxes',
-                request_serializer=postroom_dot_admin_dot_v1alpha1_dot_mailbox__pb2.LookupMailboxesRequest.SerializeToString,
-                response_deserializer=postroom_dot_admin_dot_v1alpha1_dot_mailbox__pb2.LookupMailboxesResponse.FromString,
-                _registered_method=True)
         self.ListAuditEvents = channel.unary_unary(
                 '/postroom.admin.v1alpha1.AdminService/ListAuditEvents',
                 request_serializer=postroom_dot_admin_dot_v1alpha1_dot_audit__pb2.ListAuditEventsRequest.SerializeToString,
@@ -192,15 +187,16 @@ class AdminServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ListTransitions(self, request, context):
-        """Lists the status history of a mailbox, also of a purged one, oldest first and a page at a time.
+        """Lists the status history of a mailbox, or of all mailboxes that have an address or had it when they were purged, a
+        page at a time. NOT_FOUND if no mailbox ever had this id or this address.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListDomainTransitions(self, request, context):
-        """Lists the status history of a domain, also of a purged one, oldest first and a page at a time. NOT_FOUND if no domain
-        ever had this id.
+        """Lists the status history of a domain, or of all domains that have a name or had it when they were purged, a page at a
+        time. NOT_FOUND if no domain ever had this id or this name.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -214,7 +210,8 @@ class AdminServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def SearchMailboxes(self, request, context):
-        """Searches the mailboxes of all tenants, by a part of the address or of the display name, a page at a time.
+        """Searches the mailboxes of all tenants, by the address, a part of it or of the display name, a page at a time. Several
+        organizations may have a mailbox with the same address. ListTransitions finds purged ones by their address.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -222,14 +219,6 @@ class AdminServiceServicer(object):
 
     def SearchDomains(self, request, context):
         """Searches the domains of all tenants, by a part of the name, a page at a time.
-        """
-        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
-        context.set_details('Method not implemented!')
-        raise NotImplementedError('Method not implemented!')
-
-    def LookupMailboxes(self, request, context):
-        """Returns the mailboxes of every tenant that have an address, and the tombstones of purged ones that had it: several
-        organizations may register the name of a domain, and an address may be used again. Empty if there is none.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -310,11 +299,6 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.SearchDomains,
                     request_deserializer=postroom_dot_admin_dot_v1alpha1_dot_domain__pb2.SearchDomainsRequest.FromString,
                     response_serializer=postroom_dot_admin_dot_v1alpha1_dot_domain__pb2.SearchDomainsResponse.SerializeToString,
-            ),
-            'LookupMailboxes': grpc.unary_unary_rpc_method_handler(
-                    servicer.LookupMailboxes,
-                    request_deserializer=postroom_dot_admin_dot_v1alpha1_dot_mailbox__pb2.LookupMailboxesRequest.FromString,
-                    response_serializer=postroom_dot_admin_dot_v1alpha1_dot_mailbox__pb2.LookupMailboxesResponse.SerializeToString,
             ),
             'ListAuditEvents': grpc.unary_unary_rpc_method_handler(
                     servicer.ListAuditEvents,
@@ -674,33 +658,6 @@ class AdminService(object):
             '/postroom.admin.v1alpha1.AdminService/SearchDomains',
             postroom_dot_admin_dot_v1alpha1_dot_domain__pb2.SearchDomainsRequest.SerializeToString,
             postroom_dot_admin_dot_v1alpha1_dot_domain__pb2.SearchDomainsResponse.FromString,
-            options,
-            channel_credentials,
-            insecure,
-            call_credentials,
-            compression,
-            wait_for_ready,
-            timeout,
-            metadata,
-            _registered_method=True)
-
-    @staticmethod
-    def LookupMailboxes(request,
-            target,
-            options=(),
-            channel_credentials=None,
-            call_credentials=None,
-            insecure=False,
-            compression=None,
-            wait_for_ready=None,
-            timeout=None,
-            metadata=None):
-        return grpc.experimental.unary_unary(
-            request,
-            target,
-            '/postroom.admin.v1alpha1.AdminService/LookupMailboxes',
-            postroom_dot_admin_dot_v1alpha1_dot_mailbox__pb2.LookupMailboxesRequest.SerializeToString,
-            postroom_dot_admin_dot_v1alpha1_dot_mailbox__pb2.LookupMailboxesResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -7,13 +7,13 @@ reach of tenants.
 
 Authentication: every call carries the secret of an admin key (`postroom admin-keys create`), as metadata
 `x-auth-token: SECRET` or `authorization: Bearer SECRET`. API keys of tenants are not accepted here, nor are admin
-keys by MailboxService. A read-only admin key may call the List, Get and Lookup RPCs only.
+keys by MailboxService. A read-only admin key may call the List, Get and Search RPCs only.
 
 Retries: every RPC that changes something is idempotent by the id that it names. A repeated call with the same
 outcome returns the same response and changes nothing, so there are no idempotency keys here.
 
 Pagination (https://google.aip.dev/158): a List RPC returns up to page_size items, and a next_page_token if there are
-more. The token is valid for the same RPC and the same mailbox_id or domain_id only. If a list changes between two pages, an item
+more. The token is valid for the same RPC and the same filters only. If a list changes between two pages, an item
 that exists throughout is listed once.
 
 Optional metadata of a call:
@@ -111,21 +111,21 @@ class AdminServiceStub:
     unchanged. FAILED_PRECONDITION (precondition) for a provision that is CONFIRMED or VOID.
     """
     ListTransitions: _grpc.UnaryUnaryMultiCallable[_mailbox_pb2.ListTransitionsRequest, _mailbox_pb2.ListTransitionsResponse]
-    """Lists the status history of a mailbox, also of a purged one, oldest first and a page at a time."""
+    """Lists the status history of a mailbox, or of all mailboxes that have an address or had it when they were purged, a
+    page at a time. NOT_FOUND if no mailbox ever had this id or this address.
+    """
     ListDomainTransitions: _grpc.UnaryUnaryMultiCallable[_domain_pb2.ListDomainTransitionsRequest, _domain_pb2.ListDomainTransitionsResponse]
-    """Lists the status history of a domain, also of a purged one, oldest first and a page at a time. NOT_FOUND if no domain
-    ever had this id.
+    """Lists the status history of a domain, or of all domains that have a name or had it when they were purged, a page at a
+    time. NOT_FOUND if no domain ever had this id or this name.
     """
     GetMailbox: _grpc.UnaryUnaryMultiCallable[_mailbox_pb2.GetMailboxRequest, _mailbox_pb2.GetMailboxResponse]
     """Returns a mailbox, or its tombstone if it was purged. NOT_FOUND if no mailbox ever had this id."""
     SearchMailboxes: _grpc.UnaryUnaryMultiCallable[_mailbox_pb2.SearchMailboxesRequest, _mailbox_pb2.SearchMailboxesResponse]
-    """Searches the mailboxes of all tenants, by a part of the address or of the display name, a page at a time."""
+    """Searches the mailboxes of all tenants, by the address, a part of it or of the display name, a page at a time. Several
+    organizations may have a mailbox with the same address. ListTransitions finds purged ones by their address.
+    """
     SearchDomains: _grpc.UnaryUnaryMultiCallable[_domain_pb2.SearchDomainsRequest, _domain_pb2.SearchDomainsResponse]
     """Searches the domains of all tenants, by a part of the name, a page at a time."""
-    LookupMailboxes: _grpc.UnaryUnaryMultiCallable[_mailbox_pb2.LookupMailboxesRequest, _mailbox_pb2.LookupMailboxesResponse]
-    """Returns the mailboxes of every tenant that have an address, and the tombstones of purged ones that had it: several
-    organizations may register the name of a domain, and an address may be used again. Empty if there is none.
-    """
     ListAuditEvents: _grpc.UnaryUnaryMultiCallable[_audit_pb2.ListAuditEventsRequest, _audit_pb2.ListAuditEventsResponse]
     """Lists the audit log, newest first and a page at a time: every committed change of tenants and of the operator.
     Events are removed after the operator's retention, 400 days by default.
@@ -176,21 +176,21 @@ class AdminServiceAsyncStub(AdminServiceStub):
     unchanged. FAILED_PRECONDITION (precondition) for a provision that is CONFIRMED or VOID.
     """
     ListTransitions: _aio.UnaryUnaryMultiCallable[_mailbox_pb2.ListTransitionsRequest, _mailbox_pb2.ListTransitionsResponse]  # type: ignore[assignment]
-    """Lists the status history of a mailbox, also of a purged one, oldest first and a page at a time."""
+    """Lists the status history of a mailbox, or of all mailboxes that have an address or had it when they were purged, a
+    page at a time. NOT_FOUND if no mailbox ever had this id or this address.
+    """
     ListDomainTransitions: _aio.UnaryUnaryMultiCallable[_domain_pb2.ListDomainTransitionsRequest, _domain_pb2.ListDomainTransitionsResponse]  # type: ignore[assignment]
-    """Lists the status history of a domain, also of a purged one, oldest first and a page at a time. NOT_FOUND if no domain
-    ever had this id.
+    """Lists the status history of a domain, or of all domains that have a name or had it when they were purged, a page at a
+    time. NOT_FOUND if no domain ever had this id or this name.
     """
     GetMailbox: _aio.UnaryUnaryMultiCallable[_mailbox_pb2.GetMailboxRequest, _mailbox_pb2.GetMailboxResponse]  # type: ignore[assignment]
     """Returns a mailbox, or its tombstone if it was purged. NOT_FOUND if no mailbox ever had this id."""
     SearchMailboxes: _aio.UnaryUnaryMultiCallable[_mailbox_pb2.SearchMailboxesRequest, _mailbox_pb2.SearchMailboxesResponse]  # type: ignore[assignment]
-    """Searches the mailboxes of all tenants, by a part of the address or of the display name, a page at a time."""
+    """Searches the mailboxes of all tenants, by the address, a part of it or of the display name, a page at a time. Several
+    organizations may have a mailbox with the same address. ListTransitions finds purged ones by their address.
+    """
     SearchDomains: _aio.UnaryUnaryMultiCallable[_domain_pb2.SearchDomainsRequest, _domain_pb2.SearchDomainsResponse]  # type: ignore[assignment]
     """Searches the domains of all tenants, by a part of the name, a page at a time."""
-    LookupMailboxes: _aio.UnaryUnaryMultiCallable[_mailbox_pb2.LookupMailboxesRequest, _mailbox_pb2.LookupMailboxesResponse]  # type: ignore[assignment]
-    """Returns the mailboxes of every tenant that have an address, and the tombstones of purged ones that had it: several
-    organizations may register the name of a domain, and an address may be used again. Empty if there is none.
-    """
     ListAuditEvents: _aio.UnaryUnaryMultiCallable[_audit_pb2.ListAuditEventsRequest, _audit_pb2.ListAuditEventsResponse]  # type: ignore[assignment]
     """Lists the audit log, newest first and a page at a time: every committed change of tenants and of the operator.
     Events are removed after the operator's retention, 400 days by default.
@@ -292,7 +292,9 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _mailbox_pb2.ListTransitionsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_mailbox_pb2.ListTransitionsResponse, _abc.Awaitable[_mailbox_pb2.ListTransitionsResponse]]:
-        """Lists the status history of a mailbox, also of a purged one, oldest first and a page at a time."""
+        """Lists the status history of a mailbox, or of all mailboxes that have an address or had it when they were purged, a
+        page at a time. NOT_FOUND if no mailbox ever had this id or this address.
+        """
 
     @_abc_1.abstractmethod
     def ListDomainTransitions(
@@ -300,8 +302,8 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _domain_pb2.ListDomainTransitionsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_domain_pb2.ListDomainTransitionsResponse, _abc.Awaitable[_domain_pb2.ListDomainTransitionsResponse]]:
-        """Lists the status history of a domain, also of a purged one, oldest first and a page at a time. NOT_FOUND if no domain
-        ever had this id.
+        """Lists the status history of a domain, or of all domains that have a name or had it when they were purged, a page at a
+        time. NOT_FOUND if no domain ever had this id or this name.
         """
 
     @_abc_1.abstractmethod
@@ -318,7 +320,9 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _mailbox_pb2.SearchMailboxesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_mailbox_pb2.SearchMailboxesResponse, _abc.Awaitable[_mailbox_pb2.SearchMailboxesResponse]]:
-        """Searches the mailboxes of all tenants, by a part of the address or of the display name, a page at a time."""
+        """Searches the mailboxes of all tenants, by the address, a part of it or of the display name, a page at a time. Several
+        organizations may have a mailbox with the same address. ListTransitions finds purged ones by their address.
+        """
 
     @_abc_1.abstractmethod
     def SearchDomains(
@@ -327,16 +331,6 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_domain_pb2.SearchDomainsResponse, _abc.Awaitable[_domain_pb2.SearchDomainsResponse]]:
         """Searches the domains of all tenants, by a part of the name, a page at a time."""
-
-    @_abc_1.abstractmethod
-    def LookupMailboxes(
-        self,
-        request: _mailbox_pb2.LookupMailboxesRequest,
-        context: _ServicerContext,
-    ) -> _typing.Union[_mailbox_pb2.LookupMailboxesResponse, _abc.Awaitable[_mailbox_pb2.LookupMailboxesResponse]]:
-        """Returns the mailboxes of every tenant that have an address, and the tombstones of purged ones that had it: several
-        organizations may register the name of a domain, and an address may be used again. Empty if there is none.
-        """
 
     @_abc_1.abstractmethod
     def ListAuditEvents(

@@ -27,7 +27,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from postroom.v1alpha1 import domain_pb2 as postroom_dot_v1alpha1_dot_domain__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$postroom/admin/v1alpha1/domain.proto\x12\x17postroom.admin.v1alpha1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1epostroom/v1alpha1/domain.proto\"\xcc\x02\n\x10\x44omainTransition\x12\x17\n\tdomain_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x16\n\x08revision\x18\x02 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12;\n\x0b\x66rom_status\x18\x03 \x01(\x0e\x32 .postroom.v1alpha1.Domain.StatusB\x04\xe2\x41\x01\x03\x12\x39\n\tto_status\x18\x04 \x01(\x0e\x32 .postroom.v1alpha1.Domain.StatusB\x04\xe2\x41\x01\x03\x12,\n\x02\x61t\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x13\n\x05\x63\x61use\x18\x06 \x01(\tB\x04\xe2\x41\x01\x03\x12\x13\n\x05\x61\x63tor\x18\x07 \x01(\tB\x04\xe2\x41\x01\x03\x12\x1d\n\x0forganization_id\x18\x08 \x01(\tB\x04\xe2\x41\x01\x03\x12\x18\n\nproject_id\x18\t \x01(\tB\x04\xe2\x41\x01\x03\"j\n\x1cListDomainTransitionsRequest\x12\x17\n\tdomain_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x17\n\tpage_size\x18\x02 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\"x\n\x1dListDomainTransitionsResponse\x12>\n\x0btransitions\x18\x01 \x03(\x0b\x32).postroom.admin.v1alpha1.DomainTransition\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"~\n\x14SearchDomainsRequest\x12\x14\n\x06search\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x1d\n\x0forganization_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x17\n\tpage_size\x18\x03 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\"\\\n\x15SearchDomainsResponse\x12*\n\x07\x64omains\x18\x01 \x03(\x0b\x32\x19.postroom.v1alpha1.Domain\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\tB\xc0\x01\n\x1b\x63om.postroom.admin.v1alpha1B\x0b\x44omainProtoP\x01ZBpostroom.internal/go/postroom/admin/v1alpha1;postroomadminv1alpha1\xaa\x02\x17Postroom.Admin.V1Alpha1\xca\x02\x17Postroom\\Admin\\V1Alpha1\xea\x02\x19Postroom::Admin::V1Alpha1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$postroom/admin/v1alpha1/domain.proto\x12\x17postroom.admin.v1alpha1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1epostroom/v1alpha1/domain.proto\"\xcc\x02\n\x10\x44omainTransition\x12\x17\n\tdomain_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x16\n\x08revision\x18\x02 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12;\n\x0b\x66rom_status\x18\x03 \x01(\x0e\x32 .postroom.v1alpha1.Domain.StatusB\x04\xe2\x41\x01\x03\x12\x39\n\tto_status\x18\x04 \x01(\x0e\x32 .postroom.v1alpha1.Domain.StatusB\x04\xe2\x41\x01\x03\x12,\n\x02\x61t\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x13\n\x05\x63\x61use\x18\x06 \x01(\tB\x04\xe2\x41\x01\x03\x12\x13\n\x05\x61\x63tor\x18\x07 \x01(\tB\x04\xe2\x41\x01\x03\x12\x1d\n\x0forganization_id\x18\x08 \x01(\tB\x04\xe2\x41\x01\x03\x12\x18\n\nproject_id\x18\t \x01(\tB\x04\xe2\x41\x01\x03\"~\n\x1cListDomainTransitionsRequest\x12\x17\n\tdomain_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01\x12\x17\n\tpage_size\x18\x02 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x12\n\x04name\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\"x\n\x1dListDomainTransitionsResponse\x12>\n\x0btransitions\x18\x01 \x03(\x0b\x32).postroom.admin.v1alpha1.DomainTransition\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"~\n\x14SearchDomainsRequest\x12\x14\n\x06search\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x1d\n\x0forganization_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x17\n\tpage_size\x18\x03 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\"\\\n\x15SearchDomainsResponse\x12*\n\x07\x64omains\x18\x01 \x03(\x0b\x32\x19.postroom.v1alpha1.Domain\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\tB\xc0\x01\n\x1b\x63om.postroom.admin.v1alpha1B\x0b\x44omainProtoP\x01ZBpostroom.internal/go/postroom/admin/v1alpha1;postroomadminv1alpha1\xaa\x02\x17Postroom.Admin.V1Alpha1\xca\x02\x17Postroom\\Admin\\V1Alpha1\xea\x02\x19Postroom::Admin::V1Alpha1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -54,11 +54,13 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DOMAINTRANSITION'].fields_by_name['project_id']._loaded_options = None
   _globals['_DOMAINTRANSITION'].fields_by_name['project_id']._serialized_options = b'\342A\001\003'
   _globals['_LISTDOMAINTRANSITIONSREQUEST'].fields_by_name['domain_id']._loaded_options = None
-  _globals['_LISTDOMAINTRANSITIONSREQUEST'].fields_by_name['domain_id']._serialized_options = b'\342A\001\002'
+  _globals['_LISTDOMAINTRANSITIONSREQUEST'].fields_by_name['domain_id']._serialized_options = b'\342A\001\001'
   _globals['_LISTDOMAINTRANSITIONSREQUEST'].fields_by_name['page_size']._loaded_options = None
   _globals['_LISTDOMAINTRANSITIONSREQUEST'].fields_by_name['page_size']._serialized_options = b'\342A\001\001'
   _globals['_LISTDOMAINTRANSITIONSREQUEST'].fields_by_name['page_token']._loaded_options = None
   _globals['_LISTDOMAINTRANSITIONSREQUEST'].fields_by_name['page_token']._serialized_options = b'\342A\001\001'
+  _globals['_LISTDOMAINTRANSITIONSREQUEST'].fields_by_name['name']._loaded_options = None
+  _globals['_LISTDOMAINTRANSITIONSREQUEST'].fields_by_name['name']._serialized_options = b'\342A\001\001'
   _globals['_SEARCHDOMAINSREQUEST'].fields_by_name['search']._loaded_options = None
   _globals['_SEARCHDOMAINSREQUEST'].fields_by_name['search']._serialized_options = b'\342A\001\002'
   _globals['_SEARCHDOMAINSREQUEST'].fields_by_name['organization_id']._loaded_options = None
@@ -70,11 +72,11 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DOMAINTRANSITION']._serialized_start=164
   _globals['_DOMAINTRANSITION']._serialized_end=496
   _globals['_LISTDOMAINTRANSITIONSREQUEST']._serialized_start=498
-  _globals['_LISTDOMAINTRANSITIONSREQUEST']._serialized_end=604
-  _globals['_LISTDOMAINTRANSITIONSRESPONSE']._serialized_start=606
-  _globals['_LISTDOMAINTRANSITIONSRESPONSE']._serialized_end=726
-  _globals['_SEARCHDOMAINSREQUEST']._serialized_start=728
-  _globals['_SEARCHDOMAINSREQUEST']._serialized_end=854
-  _globals['_SEARCHDOMAINSRESPONSE']._serialized_start=856
-  _globals['_SEARCHDOMAINSRESPONSE']._serialized_end=948
+  _globals['_LISTDOMAINTRANSITIONSREQUEST']._serialized_end=624
+  _globals['_LISTDOMAINTRANSITIONSRESPONSE']._serialized_start=626
+  _globals['_LISTDOMAINTRANSITIONSRESPONSE']._serialized_end=746
+  _globals['_SEARCHDOMAINSREQUEST']._serialized_start=748
+  _globals['_SEARCHDOMAINSREQUEST']._serialized_end=874
+  _globals['_SEARCHDOMAINSRESPONSE']._serialized_start=876
+  _globals['_SEARCHDOMAINSRESPONSE']._serialized_end=968
 # @@protoc_insertion_point(module_scope)

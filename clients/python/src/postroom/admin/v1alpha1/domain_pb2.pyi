@@ -90,22 +90,28 @@ class ListDomainTransitionsRequest(_message.Message):
     DOMAIN_ID_FIELD_NUMBER: _builtins.int
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
     domain_id: _builtins.str
-    """The domain, a UUID. It may have been purged."""
+    """The domain, a UUID. It may have been purged. Exactly one of domain_id and name must be set."""
     page_size: _builtins.int
     """The maximum number of transitions in a page, 1 to 1000. 0 means 50; a higher number means 1000."""
     page_token: _builtins.str
     """The next_page_token of the previous page. Empty for the first page."""
+    name: _builtins.str
+    """The name, in any case: of domains of any tenant that have it, or had it when they were purged. Of a domain that was
+    purged before its history was recorded, nothing is known.
+    """
     def __init__(
         self,
         *,
         domain_id: _builtins.str = ...,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
+        name: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["domain_id", b"domain_id", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["domain_id", b"domain_id", "name", b"name", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -123,7 +129,7 @@ class ListDomainTransitionsResponse(_message.Message):
     """Send it as page_token to get the next page. Empty on the last page."""
     @_builtins.property
     def transitions(self) -> _containers.RepeatedCompositeFieldContainer[Global___DomainTransition]:
-        """The transitions, oldest first."""
+        """The transitions, by domain_id, and oldest first in each."""
 
     def __init__(
         self,

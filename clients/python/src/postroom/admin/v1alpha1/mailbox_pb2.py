@@ -27,7 +27,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from postroom.v1alpha1 import mailbox_pb2 as postroom_dot_v1alpha1_dot_mailbox__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%postroom/admin/v1alpha1/mailbox.proto\x12\x17postroom.admin.v1alpha1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1fpostroom/v1alpha1/mailbox.proto\"\xd0\x04\n\x07Mailbox\x12\x31\n\x07mailbox\x18\x01 \x01(\x0b\x32\x1a.postroom.v1alpha1.MailboxB\x04\xe2\x41\x01\x03\x12\x1e\n\x0block_reason\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03H\x00\x88\x01\x01\x12P\n\x10payment_standing\x18\x03 \x01(\x0e\x32\x30.postroom.admin.v1alpha1.Mailbox.PaymentStandingB\x04\xe2\x41\x01\x03\x12\x39\n\x0fpayment_step_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12T\n\x12provision_standing\x18\x05 \x01(\x0e\x32\x32.postroom.admin.v1alpha1.Mailbox.ProvisionStandingB\x04\xe2\x41\x01\x03\"\x7f\n\x0fPaymentStanding\x12\x1c\n\x18UNKNOWN_PAYMENT_STANDING\x10\x00\x12\x0b\n\x07SETTLED\x10\x01\x12\x11\n\rFIRST_AWAITED\x10\x02\x12\x13\n\x0fRENEWAL_AWAITED\x10\x03\x12\n\n\x06\x46\x41ILED\x10\x04\x12\r\n\tSUSPENDED\x10\x05\"~\n\x11ProvisionStanding\x12\x1e\n\x1aUNKNOWN_PROVISION_STANDING\x10\x00\x12\x12\n\x0e\x43REATE_AWAITED\x10\x01\x12\x0c\n\x08PROVIDED\x10\x02\x12\x13\n\x0fRESTORE_AWAITED\x10\x03\x12\x12\n\x0e\x44\x45LETE_AWAITED\x10\x04\x42\x0e\n\x0c_lock_reason\"\xc1\x01\n\tTombstone\x12\x18\n\nmailbox_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x17\n\tdomain_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12\x18\n\nproject_id\x18\x03 \x01(\tB\x04\xe2\x41\x01\x03\x12\x1d\n\x0forganization_id\x18\x04 \x01(\tB\x04\xe2\x41\x01\x03\x12\x33\n\tpurged_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x13\n\x05\x63\x61use\x18\x06 \x01(\tB\x04\xe2\x41\x01\x03\"\xb6\x02\n\nTransition\x12\x18\n\nmailbox_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x16\n\x08revision\x18\x02 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12<\n\x0b\x66rom_status\x18\x03 \x01(\x0e\x32!.postroom.v1alpha1.Mailbox.StatusB\x04\xe2\x41\x01\x03\x12:\n\tto_status\x18\x04 \x01(\x0e\x32!.postroom.v1alpha1.Mailbox.StatusB\x04\xe2\x41\x01\x03\x12,\n\x02\x61t\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x13\n\x05\x63\x61use\x18\x06 \x01(\tB\x04\xe2\x41\x01\x03\x12\x13\n\x05\x61\x63tor\x18\x07 \x01(\tB\x04\xe2\x41\x01\x03\x12\x19\n\x06reason\x18\x08 \x01(\tB\x04\xe2\x41\x01\x03H\x00\x88\x01\x01\x42\t\n\x07_reason\"-\n\x11GetMailboxRequest\x12\x18\n\nmailbox_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"\x8b\x01\n\x12GetMailboxResponse\x12\x33\n\x07mailbox\x18\x01 \x01(\x0b\x32 .postroom.admin.v1alpha1.MailboxH\x00\x12\x37\n\ttombstone\x18\x02 \x01(\x0b\x32\".postroom.admin.v1alpha1.TombstoneH\x00\x42\x07\n\x05\x66ound\"/\n\x16LookupMailboxesRequest\x12\x15\n\x07\x61\x64\x64ress\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"\x86\x01\n\x17LookupMailboxesResponse\x12\x33\n\tmailboxes\x18\x01 \x03(\x0b\x32 .postroom.admin.v1alpha1.Mailbox\x12\x36\n\ntombstones\x18\x02 \x03(\x0b\x32\".postroom.admin.v1alpha1.Tombstone\"[\n\x12LockMailboxRequest\x12\x18\n\nmailbox_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01\x12\x14\n\x06reason\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x15\n\x07\x61\x64\x64ress\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\"G\n\x14UnlockMailboxRequest\x12\x18\n\nmailbox_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01\x12\x15\n\x07\x61\x64\x64ress\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\"\x80\x01\n\x16SearchMailboxesRequest\x12\x14\n\x06search\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x1d\n\x0forganization_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x17\n\tpage_size\x18\x03 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\"a\n\x17SearchMailboxesResponse\x12-\n\tmailboxes\x18\x01 \x03(\x0b\x32\x1a.postroom.v1alpha1.Mailbox\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"e\n\x16ListTransitionsRequest\x12\x18\n\nmailbox_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x17\n\tpage_size\x18\x02 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\"l\n\x17ListTransitionsResponse\x12\x38\n\x0btransitions\x18\x01 \x03(\x0b\x32#.postroom.admin.v1alpha1.Transition\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\tB\xc1\x01\n\x1b\x63om.postroom.admin.v1alpha1B\x0cMailboxProtoP\x01ZBpostroom.internal/go/postroom/admin/v1alpha1;postroomadminv1alpha1\xaa\x02\x17Postroom.Admin.V1Alpha1\xca\x02\x17Postroom\\Admin\\V1Alpha1\xea\x02\x19Postroom::Admin::V1Alpha1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%postroom/admin/v1alpha1/mailbox.proto\x12\x17postroom.admin.v1alpha1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1fpostroom/v1alpha1/mailbox.proto\"\xd0\x04\n\x07Mailbox\x12\x31\n\x07mailbox\x18\x01 \x01(\x0b\x32\x1a.postroom.v1alpha1.MailboxB\x04\xe2\x41\x01\x03\x12\x1e\n\x0block_reason\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03H\x00\x88\x01\x01\x12P\n\x10payment_standing\x18\x03 \x01(\x0e\x32\x30.postroom.admin.v1alpha1.Mailbox.PaymentStandingB\x04\xe2\x41\x01\x03\x12\x39\n\x0fpayment_step_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12T\n\x12provision_standing\x18\x05 \x01(\x0e\x32\x32.postroom.admin.v1alpha1.Mailbox.ProvisionStandingB\x04\xe2\x41\x01\x03\"\x7f\n\x0fPaymentStanding\x12\x1c\n\x18UNKNOWN_PAYMENT_STANDING\x10\x00\x12\x0b\n\x07SETTLED\x10\x01\x12\x11\n\rFIRST_AWAITED\x10\x02\x12\x13\n\x0fRENEWAL_AWAITED\x10\x03\x12\n\n\x06\x46\x41ILED\x10\x04\x12\r\n\tSUSPENDED\x10\x05\"~\n\x11ProvisionStanding\x12\x1e\n\x1aUNKNOWN_PROVISION_STANDING\x10\x00\x12\x12\n\x0e\x43REATE_AWAITED\x10\x01\x12\x0c\n\x08PROVIDED\x10\x02\x12\x13\n\x0fRESTORE_AWAITED\x10\x03\x12\x12\n\x0e\x44\x45LETE_AWAITED\x10\x04\x42\x0e\n\x0c_lock_reason\"\xc1\x01\n\tTombstone\x12\x18\n\nmailbox_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x17\n\tdomain_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12\x18\n\nproject_id\x18\x03 \x01(\tB\x04\xe2\x41\x01\x03\x12\x1d\n\x0forganization_id\x18\x04 \x01(\tB\x04\xe2\x41\x01\x03\x12\x33\n\tpurged_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x13\n\x05\x63\x61use\x18\x06 \x01(\tB\x04\xe2\x41\x01\x03\"\x88\x03\n\nTransition\x12\x18\n\nmailbox_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x16\n\x08revision\x18\x02 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12<\n\x0b\x66rom_status\x18\x03 \x01(\x0e\x32!.postroom.v1alpha1.Mailbox.StatusB\x04\xe2\x41\x01\x03\x12:\n\tto_status\x18\x04 \x01(\x0e\x32!.postroom.v1alpha1.Mailbox.StatusB\x04\xe2\x41\x01\x03\x12,\n\x02\x61t\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x13\n\x05\x63\x61use\x18\x06 \x01(\tB\x04\xe2\x41\x01\x03\x12\x13\n\x05\x61\x63tor\x18\x07 \x01(\tB\x04\xe2\x41\x01\x03\x12\x19\n\x06reason\x18\x08 \x01(\tB\x04\xe2\x41\x01\x03H\x00\x88\x01\x01\x12\x1d\n\x0forganization_id\x18\t \x01(\tB\x04\xe2\x41\x01\x03\x12\x18\n\nproject_id\x18\n \x01(\tB\x04\xe2\x41\x01\x03\x12\x17\n\tdomain_id\x18\x0b \x01(\tB\x04\xe2\x41\x01\x03\x42\t\n\x07_reason\"-\n\x11GetMailboxRequest\x12\x18\n\nmailbox_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"\x8b\x01\n\x12GetMailboxResponse\x12\x33\n\x07mailbox\x18\x01 \x01(\x0b\x32 .postroom.admin.v1alpha1.MailboxH\x00\x12\x37\n\ttombstone\x18\x02 \x01(\x0b\x32\".postroom.admin.v1alpha1.TombstoneH\x00\x42\x07\n\x05\x66ound\"[\n\x12LockMailboxRequest\x12\x18\n\nmailbox_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01\x12\x14\n\x06reason\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x15\n\x07\x61\x64\x64ress\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\"G\n\x14UnlockMailboxRequest\x12\x18\n\nmailbox_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01\x12\x15\n\x07\x61\x64\x64ress\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\"\x80\x01\n\x16SearchMailboxesRequest\x12\x14\n\x06search\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x1d\n\x0forganization_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x17\n\tpage_size\x18\x03 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\"g\n\x17SearchMailboxesResponse\x12\x33\n\tmailboxes\x18\x01 \x03(\x0b\x32 .postroom.admin.v1alpha1.Mailbox\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"|\n\x16ListTransitionsRequest\x12\x18\n\nmailbox_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01\x12\x17\n\tpage_size\x18\x02 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x15\n\x07\x61\x64\x64ress\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\"l\n\x17ListTransitionsResponse\x12\x38\n\x0btransitions\x18\x01 \x03(\x0b\x32#.postroom.admin.v1alpha1.Transition\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\tB\xc1\x01\n\x1b\x63om.postroom.admin.v1alpha1B\x0cMailboxProtoP\x01ZBpostroom.internal/go/postroom/admin/v1alpha1;postroomadminv1alpha1\xaa\x02\x17Postroom.Admin.V1Alpha1\xca\x02\x17Postroom\\Admin\\V1Alpha1\xea\x02\x19Postroom::Admin::V1Alpha1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -73,10 +73,14 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TRANSITION'].fields_by_name['actor']._serialized_options = b'\342A\001\003'
   _globals['_TRANSITION'].fields_by_name['reason']._loaded_options = None
   _globals['_TRANSITION'].fields_by_name['reason']._serialized_options = b'\342A\001\003'
+  _globals['_TRANSITION'].fields_by_name['organization_id']._loaded_options = None
+  _globals['_TRANSITION'].fields_by_name['organization_id']._serialized_options = b'\342A\001\003'
+  _globals['_TRANSITION'].fields_by_name['project_id']._loaded_options = None
+  _globals['_TRANSITION'].fields_by_name['project_id']._serialized_options = b'\342A\001\003'
+  _globals['_TRANSITION'].fields_by_name['domain_id']._loaded_options = None
+  _globals['_TRANSITION'].fields_by_name['domain_id']._serialized_options = b'\342A\001\003'
   _globals['_GETMAILBOXREQUEST'].fields_by_name['mailbox_id']._loaded_options = None
   _globals['_GETMAILBOXREQUEST'].fields_by_name['mailbox_id']._serialized_options = b'\342A\001\002'
-  _globals['_LOOKUPMAILBOXESREQUEST'].fields_by_name['address']._loaded_options = None
-  _globals['_LOOKUPMAILBOXESREQUEST'].fields_by_name['address']._serialized_options = b'\342A\001\002'
   _globals['_LOCKMAILBOXREQUEST'].fields_by_name['mailbox_id']._loaded_options = None
   _globals['_LOCKMAILBOXREQUEST'].fields_by_name['mailbox_id']._serialized_options = b'\342A\001\001'
   _globals['_LOCKMAILBOXREQUEST'].fields_by_name['reason']._loaded_options = None
@@ -96,11 +100,13 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SEARCHMAILBOXESREQUEST'].fields_by_name['page_token']._loaded_options = None
   _globals['_SEARCHMAILBOXESREQUEST'].fields_by_name['page_token']._serialized_options = b'\342A\001\001'
   _globals['_LISTTRANSITIONSREQUEST'].fields_by_name['mailbox_id']._loaded_options = None
-  _globals['_LISTTRANSITIONSREQUEST'].fields_by_name['mailbox_id']._serialized_options = b'\342A\001\002'
+  _globals['_LISTTRANSITIONSREQUEST'].fields_by_name['mailbox_id']._serialized_options = b'\342A\001\001'
   _globals['_LISTTRANSITIONSREQUEST'].fields_by_name['page_size']._loaded_options = None
   _globals['_LISTTRANSITIONSREQUEST'].fields_by_name['page_size']._serialized_options = b'\342A\001\001'
   _globals['_LISTTRANSITIONSREQUEST'].fields_by_name['page_token']._loaded_options = None
   _globals['_LISTTRANSITIONSREQUEST'].fields_by_name['page_token']._serialized_options = b'\342A\001\001'
+  _globals['_LISTTRANSITIONSREQUEST'].fields_by_name['address']._loaded_options = None
+  _globals['_LISTTRANSITIONSREQUEST'].fields_by_name['address']._serialized_options = b'\342A\001\001'
   _globals['_MAILBOX']._serialized_start=166
   _globals['_MAILBOX']._serialized_end=758
   _globals['_MAILBOX_PAYMENTSTANDING']._serialized_start=487
@@ -110,25 +116,21 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TOMBSTONE']._serialized_start=761
   _globals['_TOMBSTONE']._serialized_end=954
   _globals['_TRANSITION']._serialized_start=957
-  _globals['_TRANSITION']._serialized_end=1267
-  _globals['_GETMAILBOXREQUEST']._serialized_start=1269
-  _globals['_GETMAILBOXREQUEST']._serialized_end=1314
-  _globals['_GETMAILBOXRESPONSE']._serialized_start=1317
-  _globals['_GETMAILBOXRESPONSE']._serialized_end=1456
-  _globals['_LOOKUPMAILBOXESREQUEST']._serialized_start=1458
-  _globals['_LOOKUPMAILBOXESREQUEST']._serialized_end=1505
-  _globals['_LOOKUPMAILBOXESRESPONSE']._serialized_start=1508
-  _globals['_LOOKUPMAILBOXESRESPONSE']._serialized_end=1642
-  _globals['_LOCKMAILBOXREQUEST']._serialized_start=1644
-  _globals['_LOCKMAILBOXREQUEST']._serialized_end=1735
-  _globals['_UNLOCKMAILBOXREQUEST']._serialized_start=1737
-  _globals['_UNLOCKMAILBOXREQUEST']._serialized_end=1808
-  _globals['_SEARCHMAILBOXESREQUEST']._serialized_start=1811
-  _globals['_SEARCHMAILBOXESREQUEST']._serialized_end=1939
-  _globals['_SEARCHMAILBOXESRESPONSE']._serialized_start=1941
-  _globals['_SEARCHMAILBOXESRESPONSE']._serialized_end=2038
-  _globals['_LISTTRANSITIONSREQUEST']._serialized_start=2040
-  _globals['_LISTTRANSITIONSREQUEST']._serialized_end=2141
-  _globals['_LISTTRANSITIONSRESPONSE']._serialized_start=2143
-  _globals['_LISTTRANSITIONSRESPONSE']._serialized_end=2251
+  _globals['_TRANSITION']._serialized_end=1349
+  _globals['_GETMAILBOXREQUEST']._serialized_start=1351
+  _globals['_GETMAILBOXREQUEST']._serialized_end=1396
+  _globals['_GETMAILBOXRESPONSE']._serialized_start=1399
+  _globals['_GETMAILBOXRESPONSE']._serialized_end=1538
+  _globals['_LOCKMAILBOXREQUEST']._serialized_start=1540
+  _globals['_LOCKMAILBOXREQUEST']._serialized_end=1631
+  _globals['_UNLOCKMAILBOXREQUEST']._serialized_start=1633
+  _globals['_UNLOCKMAILBOXREQUEST']._serialized_end=1704
+  _globals['_SEARCHMAILBOXESREQUEST']._serialized_start=1707
+  _globals['_SEARCHMAILBOXESREQUEST']._serialized_end=1835
+  _globals['_SEARCHMAILBOXESRESPONSE']._serialized_start=1837
+  _globals['_SEARCHMAILBOXESRESPONSE']._serialized_end=1940
+  _globals['_LISTTRANSITIONSREQUEST']._serialized_start=1942
+  _globals['_LISTTRANSITIONSREQUEST']._serialized_end=2066
+  _globals['_LISTTRANSITIONSRESPONSE']._serialized_start=2068
+  _globals['_LISTTRANSITIONSRESPONSE']._serialized_end=2176
 # @@protoc_insertion_point(module_scope)

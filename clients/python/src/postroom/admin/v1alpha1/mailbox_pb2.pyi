@@ -197,6 +197,9 @@ class Transition(_message.Message):
     CAUSE_FIELD_NUMBER: _builtins.int
     ACTOR_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
+    ORGANIZATION_ID_FIELD_NUMBER: _builtins.int
+    PROJECT_ID_FIELD_NUMBER: _builtins.int
+    DOMAIN_ID_FIELD_NUMBER: _builtins.int
     mailbox_id: _builtins.str
     """The mailbox, a UUID."""
     revision: _builtins.int
@@ -215,6 +218,12 @@ class Transition(_message.Message):
     """The reason given to LockMailbox, if this is a lock. A lock that replaces the reason of another, or of a mailbox whose
     status it does not change, has the same status before and after.
     """
+    organization_id: _builtins.str
+    """The organization of the mailbox, a UUID."""
+    project_id: _builtins.str
+    """The project of the mailbox, a UUID."""
+    domain_id: _builtins.str
+    """The domain of the mailbox, a UUID."""
     @_builtins.property
     def at(self) -> _timestamp_pb2.Timestamp:
         """When it took effect. A scheduled transition takes effect at its due time even if the worker runs later; a purge,
@@ -232,10 +241,13 @@ class Transition(_message.Message):
         cause: _builtins.str = ...,
         actor: _builtins.str = ...,
         reason: _builtins.str | None = ...,
+        organization_id: _builtins.str = ...,
+        project_id: _builtins.str = ...,
+        domain_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_reason", b"_reason", "at", b"at", "reason", b"reason"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_reason", b"_reason", "actor", b"actor", "at", b"at", "cause", b"cause", "from_status", b"from_status", "mailbox_id", b"mailbox_id", "reason", b"reason", "revision", b"revision", "to_status", b"to_status"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_reason", b"_reason", "actor", b"actor", "at", b"at", "cause", b"cause", "domain_id", b"domain_id", "from_status", b"from_status", "mailbox_id", b"mailbox_id", "organization_id", b"organization_id", "project_id", b"project_id", "reason", b"reason", "revision", b"revision", "to_status", b"to_status"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__reason: _TypeAlias = _typing.Literal["reason"]  # noqa: Y015
     _WhichOneofArgType__reason: _TypeAlias = _typing.Literal["_reason", b"_reason"]  # noqa: Y015
@@ -296,58 +308,6 @@ class GetMailboxResponse(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType_found) -> _WhichOneofReturnType_found | None: ...
 
 Global___GetMailboxResponse: _TypeAlias = GetMailboxResponse  # noqa: Y015
-
-@_typing.final
-class LookupMailboxesRequest(_message.Message):
-    """Request of LookupMailboxes."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    ADDRESS_FIELD_NUMBER: _builtins.int
-    address: _builtins.str
-    """The whole address, `local_part@domain`, in any case; the domain as U-labels or A-labels."""
-    def __init__(
-        self,
-        *,
-        address: _builtins.str = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___LookupMailboxesRequest: _TypeAlias = LookupMailboxesRequest  # noqa: Y015
-
-@_typing.final
-class LookupMailboxesResponse(_message.Message):
-    """Response of LookupMailboxes."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    MAILBOXES_FIELD_NUMBER: _builtins.int
-    TOMBSTONES_FIELD_NUMBER: _builtins.int
-    @_builtins.property
-    def mailboxes(self) -> _containers.RepeatedCompositeFieldContainer[Global___Mailbox]:
-        """The mailboxes, oldest first. Together with the tombstones they are at most 100."""
-
-    @_builtins.property
-    def tombstones(self) -> _containers.RepeatedCompositeFieldContainer[Global___Tombstone]:
-        """The tombstones of purged mailboxes that had the address, the latest ones, oldest first."""
-
-    def __init__(
-        self,
-        *,
-        mailboxes: _abc.Iterable[Global___Mailbox] | None = ...,
-        tombstones: _abc.Iterable[Global___Tombstone] | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["mailboxes", b"mailboxes", "tombstones", b"tombstones"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___LookupMailboxesResponse: _TypeAlias = LookupMailboxesResponse  # noqa: Y015
 
 @_typing.final
 class LockMailboxRequest(_message.Message):
@@ -456,15 +416,15 @@ class SearchMailboxesResponse(_message.Message):
     next_page_token: _builtins.str
     """Send it as page_token to get the next page. Empty on the last page."""
     @_builtins.property
-    def mailboxes(self) -> _containers.RepeatedCompositeFieldContainer[_mailbox_pb2.Mailbox]:
-        """The mailboxes as their tenants see them, by organization, and newest first in each. A page may have fewer than
-        page_size, even none, although more pages follow: it ends after a number of organizations.
+    def mailboxes(self) -> _containers.RepeatedCompositeFieldContainer[Global___Mailbox]:
+        """The mailboxes, by organization, and newest first in each. A page may have fewer than page_size, even none, although
+        more pages follow: it ends after a number of organizations.
         """
 
     def __init__(
         self,
         *,
-        mailboxes: _abc.Iterable[_mailbox_pb2.Mailbox] | None = ...,
+        mailboxes: _abc.Iterable[Global___Mailbox] | None = ...,
         next_page_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
@@ -484,22 +444,28 @@ class ListTransitionsRequest(_message.Message):
     MAILBOX_ID_FIELD_NUMBER: _builtins.int
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    ADDRESS_FIELD_NUMBER: _builtins.int
     mailbox_id: _builtins.str
-    """The mailbox, a UUID. It may have been purged."""
+    """The mailbox, a UUID. It may have been purged. Exactly one of mailbox_id and address must be set."""
     page_size: _builtins.int
     """The maximum number of transitions in a page, 1 to 1000. 0 means 50; a higher number means 1000."""
     page_token: _builtins.str
     """The next_page_token of the previous page. Empty for the first page."""
+    address: _builtins.str
+    """The address, `local_part@domain` in any case: of mailboxes of any tenant that have it, or had it when they were
+    purged. 3 to 320 characters.
+    """
     def __init__(
         self,
         *,
         mailbox_id: _builtins.str = ...,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
+        address: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["mailbox_id", b"mailbox_id", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "mailbox_id", b"mailbox_id", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -517,7 +483,7 @@ class ListTransitionsResponse(_message.Message):
     """Send it as page_token to get the next page. Empty on the last page."""
     @_builtins.property
     def transitions(self) -> _containers.RepeatedCompositeFieldContainer[Global___Transition]:
-        """The transitions, oldest first."""
+        """The transitions, by mailbox_id, and oldest first in each."""
 
     def __init__(
         self,
