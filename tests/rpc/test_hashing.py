@@ -234,6 +234,18 @@ async def test_pool_threads_have_a_lower_priority_than_the_event_loop(hasher: Co
     assert os.getpriority(os.PRIO_PROCESS, 0) == before
 
 
+async def test_passwords_are_hashed_where_a_sandbox_forbids_a_lower_priority(
+    hasher: ControlledHasher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def forbidden(increment: int) -> int:
+        raise PermissionError(1, f"Operation not permitted: {increment}")
+
+    monkeypatch.setattr(os, "nice", forbidden)
+    hasher.permits.release()
+    hashes = await hashing_with(hasher).hash_passwords(ORGANIZATION, ["one"])
+    assert [each.rpartition("}")[2] for each in hashes] == ["ONE"]
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux has a processor affinity")
 @pytest.mark.parametrize(
     ("cores", "processes", "threads"), [(1, 1, 1), (2, 1, 1), (3, 1, 2), (64, 1, 63), (9, 4, 2), (4, 4, 1)]
