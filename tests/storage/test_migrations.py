@@ -146,6 +146,7 @@ def test_the_migrated_schema_equals_the_created_tables_in_every_detail(
         "uq_domains_proved_name",
         "ix_domains_next_check_at",
         "ix_domains_propagating",
+        "ix_dkim_rotations_retires_at",
         "ix_mailboxes_waiting",
         "ix_mailboxes_to_purge",
         "ix_mailboxes_never_paid",

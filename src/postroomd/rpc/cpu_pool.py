@@ -15,13 +15,13 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from time import perf_counter, thread_time
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from postroomd.domain.errors import TooManyRequests
-from postroomd.observability.logs import get_logger
 from postroomd.rpc.fairness import FairQueue
 
 EWMA_WEIGHT = 0.1  # of the latest duration in the estimate
@@ -180,10 +180,10 @@ def _timed(task: Callable[[], Result]) -> _Completed[Result]:
 
 
 def _lower_priority() -> None:
-    """Lower the priority of this thread. Other systems than Linux have one priority per process."""
-    if sys.platform != "linux":
-        return
-    try:
-        os.nice(NICENESS)
-    except PermissionError:  # a sandbox filters setpriority(2): work goes on, and competes with the event loop
-        get_logger(__name__).warning("priority of hashing not lowered", remedy="permit setpriority(2)")
+    """Lower the priority of this thread, unless a filter of system calls denies it.
+
+    Other systems than Linux have one priority per process. An exception would break the pool.
+    """
+    if sys.platform == "linux":
+        with suppress(OSError):
+            os.nice(NICENESS)

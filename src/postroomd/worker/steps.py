@@ -105,6 +105,9 @@ class Worker:
             StepKind.DOMAIN_PURGE: lambda skipping: _count(
                 StepKind.DOMAIN_PURGE, work.purge_domains(mailbox_rule, domain_rule, now, BATCH_SIZE, skipping)
             ),
+            StepKind.DKIM_RETIREMENT: lambda skipping: _count(
+                StepKind.DKIM_RETIREMENT, work.retire_dkim_keys(now, BATCH_SIZE, skipping)
+            ),
             StepKind.PROVISION: lambda _: self._confirm_provisions(now),
             StepKind.EXPIRED_RESPONSE: lambda _: _count(
                 StepKind.EXPIRED_RESPONSE, work.remove_expired_responses(now, BATCH_SIZE)
@@ -145,6 +148,8 @@ class Worker:
             return
         log.info("domain looked up", domain_id=domain.id, status=check.domain.status)
         DOMAINS_LOOKED_UP.labels(check.domain.status).inc()
+        if check.key_switch is not None:
+            log.info("DKIM key switched", domain_id=domain.id)
         for each in filter(None, (check, check.former_owner)):
             if each.domain.released_at == now and each.domain.cause is DomainEvent.OWNERSHIP_LOST:
                 log.warning("domain released", domain_id=each.domain.id)

@@ -5,8 +5,11 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def progress_bar(title: str, total: int) -> Iterator[Callable[[int], None]]:
-    """Show a bar if stderr is a terminal. Yields a function that takes numbers of items that are done."""
+def progress_bar(title: str, total: int | None) -> Iterator[Callable[[int], None]]:
+    """Show a bar if stderr is a terminal. Yields a function that takes numbers of items that are done.
+
+    The total is None if it is not known.
+    """
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 

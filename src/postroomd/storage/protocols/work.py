@@ -123,7 +123,8 @@ class Work(Protocol):
     async def settle_validation(self, lease: DomainLease, rule: ValidationRule) -> DomainCheck:
         """Apply a rule to a domain and its records, and store what it changes and when the next lookup is due.
 
-        A former owner of the name that the rule releases is stored in the same transaction. Returns what the rule
+        A former owner of the name that the rule releases, and a switch to the domain's next DKIM key, are stored in the
+        same transaction. Returns what the rule
         returned; the domain as it was leased, if it is gone or the lease is superseded.
         """
 
@@ -178,6 +179,12 @@ class Work(Protocol):
 
         A rule returns None for a resource to purge. Returns the number of mailboxes and domains changed or purged.
         Raises RowFailed, for the domain.
+        """
+
+    async def retire_dkim_keys(self, now: datetime, limit: int, skipping: Collection[str] = ()) -> int:
+        """Erase up to `limit` previous DKIM keys whose overlap period has ended, with their records.
+
+        Returns their number. Raises RowFailed, for the domain.
         """
 
     async def remove_expired_responses(self, now: datetime, limit: int) -> int:

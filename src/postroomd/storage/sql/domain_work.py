@@ -26,6 +26,7 @@ from postroomd.storage.protocols.work import DomainLease, LookupShare
 from postroomd.storage.sql.activation import request_aliases, request_forwardings
 from postroomd.storage.sql.batches import LockedBatch, write_batch
 from postroomd.storage.sql.changes import purge_mailboxes, store_followers, store_mailbox
+from postroomd.storage.sql.dkim_rotations import retire_keys, switch_key
 from postroomd.storage.sql.domain_changes import remove_domain, store_domain
 from postroomd.storage.sql.domains import DOMAIN, fetch_records, lock_registrations
 from postroomd.storage.sql.due import PROVISIONING, PURGEABLE
@@ -214,6 +215,10 @@ class SqlDomainWork:
 
         return await write_batch(self._database, work, 1, skipping)
 
+    async def retire_dkim_keys(self, now: datetime, limit: int, skipping: Collection[str] = ()) -> int:
+        """Erase up to `limit` previous DKIM keys whose overlap period has ended. Returns their number."""
+        return await retire_keys(self._database, now, limit, skipping)
+
 
 def _lookups_by_turn(now: datetime, skipping: Collection[str], share: LookupShare | None) -> Select[tuple[str]]:
     """Select the domains whose lookup is due, round-robin by organization."""
@@ -248,6 +253,8 @@ async def _registration(connection: AsyncConnection, domain: Domain) -> Registra
 
 async def _store_check(connection: AsyncConnection, stored: Domain, check: DomainCheck) -> DomainCheck:
     """Store the result of a lookup or an activation for a domain, whose row is locked. Returns it with its revision."""
+    if check.key_switch is not None:
+        await switch_key(connection, stored, check.key_switch)
     for record in check.records.values():
         storing = update(t.domain_records).where(t.domain_records.c.id == record.id)
         await connection.execute(storing.values(status=record.status, error=record.error, updated_at=record.updated_at))
