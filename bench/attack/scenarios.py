@@ -54,6 +54,7 @@ SCENARIOS: Sequence[Scenario] = (
     Scenario("grpc-continuations", "continuations", "grpc", _grpc(connections=10)),
     Scenario("grpc-pings", "pings", "grpc", _grpc(connections=10)),
     Scenario("grpc-settings", "settings", "grpc", _grpc(connections=10)),
+    Scenario("grpc-settings-reconnecting", "settings", "grpc", _grpc(connections=10, patience_seconds=0.3)),
     Scenario("grpc-oversized-metadata", "oversized-metadata", "grpc", _grpc(connections=10)),
     Scenario("grpc-invalid-keys", "invalid-keys", "grpc", lambda stack: {"address": stack.grpc_address}),
     Scenario("rest-silent-sockets", "silent", "rest", _http(connections=1_000)),

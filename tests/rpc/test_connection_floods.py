@@ -2,15 +2,20 @@
 
 import asyncio
 import struct
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from itertools import islice
+from typing import Any
 
+import grpc
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from bench.attack.attackers import http2
+from postroom.v1alpha1 import domain_pb2, mailbox_pb2
 from tests.rpc.client import Tenant
 from tests.rpc.service import Service
+from tests.support.metrics import scrape_tests
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -51,11 +56,20 @@ class Connection:
             if received == kind:
                 return stream, payload
 
+    async def discard(self) -> None:
+        """Read until the service has hung up."""
+        while await self._reader.read(65_536):
+            pass
+
     async def closed(self) -> None:
         """Return once the service has hung up."""
         with suppress(asyncio.IncompleteReadError, ConnectionError):
             while True:
                 await self.frame()
+
+
+def paused_total() -> float:
+    return scrape_tests().value("postroom_grpc_connections_paused_total")
 
 
 @asynccontextmanager
@@ -90,18 +104,43 @@ async def test_streams_beyond_the_limit_are_refused(service: Service, tenant: Te
         assert (await tenant.domain()).id
 
 
-async def test_a_flood_of_pings_closes_its_connection(service: Service, tenant: Tenant) -> None:
+@pytest.mark.parametrize("flood", [http2.pings, http2.settings, http2.continuations])
+async def test_a_flood_of_frames_without_calls_is_paused(
+    flood: Callable[[], http2.Chunks], service: Service, tenant: Tenant
+) -> None:
+    before = paused_total()
     async with connected(service) as connection:
-        connection.writer.write(next(http2.pings()))
-        await connection.closed()
-    assert (await tenant.domain()).id
-
-
-async def test_a_header_block_without_end_delays_no_other_connection(service: Service, tenant: Tenant) -> None:
-    async with connected(service) as connection:
-        connection.writer.write(b"".join(islice(http2.continuations(), 500)))  # 2 MB
-        await connection.writer.drain()
+        discarding = asyncio.create_task(connection.discard())
+        chunks = flood()
+        while paused_total() == before:
+            connection.writer.write(next(chunks))
+            with suppress(TimeoutError):
+                await asyncio.wait_for(connection.writer.drain(), 0.1)
+        assert not discarding.done()
         assert (await tenant.domain()).id
+        discarding.cancel()
+    assert paused_total() == before + 1
+
+
+async def test_calls_at_any_rate_and_of_any_size_are_not_paused(service: Service, tenant: Tenant) -> None:
+    before = paused_total()
+    domain = await tenant.domain()
+    large = mailbox_pb2.BatchCreateMailboxesRequest(domain_id=domain.id)
+    large.mailboxes.add(local_part="x" * 60_000)
+    baggage = [(f"baggage-{number}", "x" * 3_000) for number in range(2)]
+    health: Any = health_pb2_grpc.HealthStub(service.channel())
+    watch = health.Watch(health_pb2.HealthCheckRequest())
+    assert (await watch.read()).status == health_pb2.HealthCheckResponse.SERVING
+    for _ in range(60):
+        with pytest.raises(grpc.aio.AioRpcError):
+            await tenant.stub.BatchCreateMailboxes(large)
+    request = domain_pb2.GetDomainRequest(domain_id=domain.id)
+    for _ in range(50):  # 3 MB of metadata
+        await asyncio.gather(*(tenant.stub.GetDomain(request, metadata=baggage) for _ in range(10)))
+    for _ in range(50):
+        await asyncio.gather(*(tenant.stub.GetDomain(request) for _ in range(20)))
+    watch.cancel()
+    assert paused_total() == before
 
 
 async def test_calls_with_too_much_metadata_are_rejected(service: Service, tenant: Tenant) -> None:

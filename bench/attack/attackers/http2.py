@@ -107,14 +107,19 @@ def oversized_metadata() -> Chunks:
         yield frame(DATA, END_STREAM, stream, b"\0\0\0\0\0")
 
 
-async def flood(host: str, port: int, connections: int, chunks: Callable[[], Chunks]) -> None:
-    """Send chunks over each of several connections, and reconnect whenever the server hangs up. Runs until canceled."""
-    await asyncio.gather(*(_flood_forever(host, port, chunks) for _ in range(connections)))
+async def flood(
+    host: str, port: int, connections: int, chunks: Callable[[], Chunks], patience_seconds: float | None = None
+) -> None:
+    """Send chunks over each of several connections. Runs until canceled.
+
+    Reconnects whenever the server hangs up, or has taken nothing for `patience_seconds`.
+    """
+    await asyncio.gather(*(_flood_forever(host, port, chunks, patience_seconds) for _ in range(connections)))
 
 
-async def _flood_forever(host: str, port: int, chunks: Callable[[], Chunks]) -> None:
+async def _flood_forever(host: str, port: int, chunks: Callable[[], Chunks], patience_seconds: float | None) -> None:
     while True:
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError):  # TimeoutError included
             reader, writer = await asyncio.open_connection(host, port)
             discarding = asyncio.create_task(_discard(reader))
             try:
@@ -123,11 +128,12 @@ async def _flood_forever(host: str, port: int, chunks: Callable[[], Chunks]) -> 
                     if discarding.done():
                         break
                     writer.write(chunk)
-                    await writer.drain()
+                    async with asyncio.timeout(patience_seconds):
+                        await writer.drain()
                     await asyncio.sleep(0)
             finally:
                 discarding.cancel()
-                writer.close()
+                writer.transport.abort()
         await asyncio.sleep(0.01)
 
 

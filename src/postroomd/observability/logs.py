@@ -73,7 +73,8 @@ class Incrementable(Protocol):
 class RateLimitedWarning:
     """A warning for frequent events, such as rejected calls: all are counted in a metric, one a second is logged.
 
-    The first event is logged at once. The field `count` is the number of events since the previous line.
+    The first event is logged at once. The field `count` is the number of events since the previous line; other fields
+    that are recorded describe the latest event.
     """
 
     def __init__(self, event: str, counter: Incrementable, **fields: object) -> None:
@@ -83,13 +84,13 @@ class RateLimitedWarning:
         self._count = 0
         self._logged_at = -WARNING_INTERVAL_SECONDS
 
-    def record(self) -> None:
+    def record(self, **latest: object) -> None:
         """Count one event, and log unless a line was logged within the interval."""
         self._counter.inc()
         self._count += 1
         now = monotonic()
         if now - self._logged_at >= WARNING_INTERVAL_SECONDS:
-            get_logger().warning(self._event, **self._fields, count=self._count)
+            get_logger().warning(self._event, **self._fields, **latest, count=self._count)
             self._logged_at, self._count = now, 0
 
 

@@ -69,6 +69,25 @@ CALLS_UNAUTHENTICATED = Counter(
     unit="calls",
     processes=SERVE,
 )
+GRPC_CONNECTIONS = Gauge(
+    name="postroom_grpc_connections",
+    help="Open gRPC connections, at most --max-grpc-connections on each address; sampled once a second. Linux only.",
+    unit="connections",
+    processes=SERVE,
+    multiprocess_mode="livesum",
+)
+GRPC_CONNECTIONS_PAUSED = Counter(
+    name="postroom_grpc_connections_paused_total",
+    help="Pauses of gRPC connections that sent far more than their calls explain, such as floods of pings. Linux only.",
+    unit="pauses",
+    processes=SERVE,
+)
+GRPC_CONNECTIONS_EVICTED = Counter(
+    name="postroom_grpc_connections_evicted_total",
+    help="gRPC connections without calls closed to accept others near --max-grpc-connections. Linux only.",
+    unit="connections",
+    processes=SERVE,
+)
 PASSWORD_SECONDS = Histogram(
     name="postroom_password_hash_seconds",
     help="Duration of one password hash, without the time in the queue.",
@@ -248,6 +267,9 @@ METRICS: Sequence[Metric[Any]] = (
     CALLS_IN_PROGRESS,
     CALLS_REFUSED,
     CALLS_UNAUTHENTICATED,
+    GRPC_CONNECTIONS,
+    GRPC_CONNECTIONS_PAUSED,
+    GRPC_CONNECTIONS_EVICTED,
     PASSWORD_SECONDS,
     PASSWORDS_WAITING,
     PASSWORDS_REFUSED,

@@ -34,6 +34,7 @@ from postroomd.observability.metrics import CALLS_UNAUTHENTICATED
 from postroomd.rpc.admission import Admission
 from postroomd.rpc.authentication import Authentication, Caller, secret_of
 from postroomd.rpc.client_address import ACCEPT_DETAILS, ClientAddresses, Metadata
+from postroomd.rpc.connection_calls import Calls
 from postroomd.rpc.methods import ResponseEncoder, Rpc, is_mutating, resource_of
 from postroomd.rpc.metrics import RpcMetrics
 from postroomd.rpc.rate_limits import NO_RATE_LIMITS, RateLimits
@@ -77,6 +78,7 @@ class Boundary:
     client_certificates: bool = False
     refuses_calls: Callable[[], bool] = lambda: False
     quotas: Quotas = DEFAULT_QUOTAS
+    calls: Calls | None = None
     unauthenticated: RateLimitedWarning = field(default_factory=_unauthenticated_warning)
     tracer: "Tracer | None" = None
 
@@ -102,6 +104,8 @@ class Boundary:
             raw = await grpc_context.read()
             started = perf_counter()
             metadata: Metadata = grpc_context.invocation_metadata()
+            if self.calls is not None and raw is not grpc.aio.EOF:
+                self.calls.received(grpc_context, metadata, raw)
             request_id = request_id_of(metadata)
             LOGGED_CALL.set((request_id, method.name))  # until the call's task ends
             trailing: tuple[tuple[str, str | bytes], ...] = (("x-request-id", request_id),)
@@ -113,6 +117,8 @@ class Boundary:
                 if self.refuses_calls():
                     raise StorageUnavailable
                 caller = await self.authenticator.authenticate(metadata, grpc_context.peer)
+                if self.calls is not None:
+                    self.calls.verified(grpc_context)
                 if raw is grpc.aio.EOF:
                     raise _no_message()
                 if is_rate_limited:

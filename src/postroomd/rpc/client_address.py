@@ -13,6 +13,8 @@ IPV6_NETWORK_BITS = 64  # the network of one client
 
 Metadata = Sequence[tuple[str, str | bytes]]
 AddressOf = Callable[[Metadata, str], str]
+Endpoint = tuple[str, int]
+"""Address and port of the other end of a connection; an IPv4 address for its form in IPv6, and no scope."""
 
 
 class ClientAddresses:
@@ -29,7 +31,7 @@ class ClientAddresses:
 
         `peer` is gRPC's name of the other end of the connection, such as `ipv4:192.0.2.1:50000`.
         """
-        return _network(self._text(metadata, peer))
+        return client_network(self._text(metadata, peer))
 
     def exact_address_of(self, metadata: Metadata, peer: str) -> str:
         """Return the IP address of a call's client; "" for a client without one."""
@@ -43,8 +45,7 @@ class ClientAddresses:
             sent = dict(metadata)
             if self._is_secret(sent.get(GATEWAY_SECRET)):
                 return str(sent.get(CLIENT_ADDRESS, ""))
-        host = unquote(peer).partition(":")[2].rpartition(":")[0]
-        return host.strip("[]")
+        return _host_and_port(peer)[0]
 
     def is_gateway(self, metadata: Metadata) -> bool:
         """Whether a gateway has sent the call; without a secret, whether it looks like a gateway's."""
@@ -56,7 +57,26 @@ class ClientAddresses:
         return self._secret is not None and isinstance(sent, str) and hmac.compare_digest(sent.encode(), self._secret)
 
 
-def _network(address: str) -> str:
+def endpoint_of(peer: str) -> Endpoint | None:
+    """Return the other end of a connection by gRPC's name of it, None if it is not one of TCP."""
+    host, port = _host_and_port(peer)
+    try:
+        return str(_parse(host)), int(port)
+    except ValueError:
+        return None
+
+
+def _host_and_port(peer: str) -> tuple[str, str]:
+    host, _, port = unquote(peer).partition(":")[2].rpartition(":")
+    return host.strip("[]"), port
+
+
+def canonical_address(address: str) -> str:
+    """Return an IP address in the form of endpoints. Raises ValueError."""
+    return str(_parse(address))
+
+
+def client_network(address: str) -> str:
     """Return the IPv4 address or IPv6 network of an address; "" for text that is not an address."""
     try:
         parsed = _parse(address)

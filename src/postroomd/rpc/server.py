@@ -17,6 +17,8 @@ import grpc
 from grpc._cython import cygrpc
 from grpc.aio import _server as aio
 
+from postroomd.rpc.connection_calls import Calls
+
 Handlers = Mapping[str, "grpc.RpcMethodHandler[Any, Any]"]
 """Handlers by method, as `/SERVICE/METHOD`."""
 
@@ -24,11 +26,12 @@ Handlers = Mapping[str, "grpc.RpcMethodHandler[Any, Any]"]
 class Server(aio.Server):  # type: ignore[misc, unused-ignore]
     """A server of some methods. Further ones can't be added."""
 
-    def __init__(self, handlers: Handlers, options: Sequence[tuple[str, Any]]) -> None:
-        """Require a running event loop, which uvloop or asyncio provides."""
+    def __init__(self, handlers: Handlers, options: Sequence[tuple[str, Any]], calls: Calls | None = None) -> None:
+        """Require a running event loop, which uvloop or asyncio provides. `calls` counts the calls by connection."""
         self._loop = cygrpc.get_working_loop()
         self._server = _CoreServer(self._loop, None, (), (), options, None)
         self._server.handlers = dict(handlers)
+        self._server.calls = calls
         self._server.add_registered_method_handlers(dict(handlers))
 
 
@@ -36,6 +39,7 @@ class _CoreServer(cygrpc.AioServer):  # type: ignore[misc]
     """The server behind grpc.aio's. Its main loop waits for the accept loops, instead of for calls."""
 
     handlers: Handlers
+    calls: Calls | None
 
     def _make_request_call_future(self, method: bytes | None) -> "asyncio.Task[NoReturn]":
         """Return the accept loop of a method, None: of unknown methods. It ends, with an error, once none can come."""
@@ -46,12 +50,25 @@ class _CoreServer(cygrpc.AioServer):  # type: ignore[misc]
         name = method.decode()
         resolver = _Resolver(self.handlers[name])
         while True:
-            _start(await self._request_registered_call(method), name, resolver)
+            self._start(await self._request_registered_call(method), name, resolver)
 
     async def _accept_unknown(self) -> NoReturn:
         resolver = _Resolver(None)
         while True:
-            _start(await self._request_call(), "", resolver)
+            self._start(await self._request_call(), "", resolver)
+
+    def _start(self, rpc_state: Any, name: str, resolver: "_Resolver") -> None:
+        """Handle a call in a task."""
+        loop = asyncio.get_running_loop()
+        tasks = _calls
+        if self.calls is not None:
+            connection = self.calls.of(cygrpc._ServicerContext(rpc_state, None, None, loop).peer())
+            connection.started += 1
+            tasks = connection.in_progress
+        handling = cygrpc._handle_rpc(name, resolver, (), rpc_state, loop, False)
+        task = loop.create_task(cygrpc._schedule_rpc_coro(handling, rpc_state, loop, name))
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
 
 
 class _Resolver:
@@ -65,12 +82,3 @@ class _Resolver:
 
 
 _calls: "set[asyncio.Task[None]]" = set()  # the event loop itself holds weak references only
-
-
-def _start(rpc_state: Any, name: str, resolver: _Resolver) -> None:
-    """Handle a call in a task."""
-    loop = asyncio.get_running_loop()
-    handling = cygrpc._handle_rpc(name, resolver, (), rpc_state, loop, False)
-    task = loop.create_task(cygrpc._schedule_rpc_coro(handling, rpc_state, loop, name))
-    _calls.add(task)
-    task.add_done_callback(_calls.discard)

@@ -1,7 +1,8 @@
 """The service process: composes repository, servicers, health checks and gRPC servers, and runs them until stopped."""
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from datetime import datetime, timedelta
 from functools import partial
@@ -20,7 +21,8 @@ from postroomd.domain.records import MailHosts
 from postroomd.domain.reserved_names import ReservedNames
 from postroomd.net import split_list
 from postroomd.observability.logs import get_logger
-from postroomd.observability.metrics import CALL_KINDS, CALLS_IN_PROGRESS, Settable, sampling
+from postroomd.observability.metrics import CALL_KINDS, CALLS_IN_PROGRESS, GRPC_CONNECTIONS, Settable, sampling
+from postroomd.rpc import tcp_connections
 from postroomd.rpc.admin import AdminServicer
 from postroomd.rpc.admin_dkim import AdminDkimServicer
 from postroomd.rpc.admin_history import AdminHistoryServicer
@@ -30,6 +32,8 @@ from postroomd.rpc.aliases import AliasServicer
 from postroomd.rpc.authentication import Authenticator, operator_caller, tenant_caller
 from postroomd.rpc.boundary import Boundary
 from postroomd.rpc.client_address import ClientAddresses
+from postroomd.rpc.connection_calls import Calls
+from postroomd.rpc.connection_guard import ConnectionGuard
 from postroomd.rpc.convert import ServiceUrls
 from postroomd.rpc.cpu_pool import CpuPool, default_threads
 from postroomd.rpc.domains import DomainServicer
@@ -68,10 +72,10 @@ MAX_METADATA_BYTES = 8 * 1024  # of a call, beyond which gRPC may reject it; alw
 
 _OPTIONS = (
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
-    # Clients may send keepalive pings every 5 s, also without calls. The third one too early closes their connection.
-    ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
-    ("grpc.keepalive_permit_without_calls", 1),
-    ("grpc.http2.max_ping_strikes", 2),
+    # Every ping is answered. For one beyond a number of strikes, gRPC would close the connection, and do that again for
+    # each further ping that it has read, in quadratic time: 100 kB of pings took seconds of a core. The connection
+    # guard bounds pings, as all frames without calls.
+    ("grpc.http2.max_ping_strikes", 0),
     ("grpc.keepalive_time_ms", 60_000),
     ("grpc.keepalive_timeout_ms", 20_000),
     # Clients reconnect every 30 minutes, so that calls spread to services added in the meantime.
@@ -132,6 +136,7 @@ async def serve(settings: Settings, stop: asyncio.Event, ready: Callable[..., No
         )
         names = ["", SERVICE.full_name, *([ADMIN_SERVICE.full_name] if settings.admin_address else [])]
         health = Health(names)
+        calls = Calls() if tcp_connections.is_supported() else None
         admissions = [Admission(settings.max_calls)]
         boundary = Boundary(
             repository=repository,
@@ -143,6 +148,7 @@ async def serve(settings: Settings, stop: asyncio.Event, ready: Callable[..., No
             rejections=Rejections(addresses.is_gateway),
             client_certificates=settings.tls_client_ca is not None,
             refuses_calls=lambda: health.calls_refused,
+            calls=calls,
             quotas=settings.quotas(),
             tracer=tracer,
         )
@@ -155,9 +161,8 @@ async def serve(settings: Settings, stop: asyncio.Event, ready: Callable[..., No
         if settings.admin_address:
             # A limit of its own: load from tenants does not lock the operator out.
             admissions.append(Admission(settings.max_calls))
-            handlers = _admin_handlers(settings, repository, hashing.pool, now, admissions[1], tracer)
+            handlers = _admin_handlers(settings, repository, hashing.pool, now, admissions[1], calls, tracer)
             services.append((settings.admin_address, ADMIN_SERVICE, handlers))
-        await cleanups.enter_async_context(sampling(_sampled_gauges(admissions)))
         updates = HealthUpdates(repository, health, watch)
         await updates.update()
         servers: list[Server] = []
@@ -174,10 +179,19 @@ async def serve(settings: Settings, stop: asyncio.Event, ready: Callable[..., No
             served = {**handlers, **health.handlers()}
             if settings.grpc_reflection:
                 served |= reflection_handlers((service.full_name, HEALTH_SERVICE.full_name))
-            server = Server(served, options)
+            server = Server(served, options, calls)
             bound.append(f"{address.rpartition(':')[0]}:{_bind(server, address, certificates)}")
             await server.start()
             servers.append(server)
+        gauges = list(_sampled_gauges(admissions))
+        if calls is not None:
+            guard = ConnectionGuard(calls, _max_connections(bound, settings))
+            guarding = asyncio.create_task(guard.run())
+            cleanups.callback(guarding.cancel)
+            gauges.append((GRPC_CONNECTIONS.labels(), lambda: guard.connections))
+        else:
+            log.warning("gRPC connections are not guarded against floods: this needs Linux")
+        await cleanups.enter_async_context(sampling(gauges))
         health_updates = asyncio.create_task(updates.run(stop))
         cleanups.callback(health_updates.cancel)
         loading = asyncio.create_task(
@@ -214,6 +228,7 @@ def _admin_handlers(
     pool: CpuPool,
     clock: Callable[[], datetime],
     admission: Admission,
+    calls: Calls | None,
     tracer: "Tracer | None",
 ) -> Handlers:
     authenticator = Authenticator(repository.admin_keys.find, operator_caller, clock, settings.key_cache_seconds)
@@ -229,6 +244,7 @@ def _admin_handlers(
         clock=clock,
         admission=admission,
         client_certificates=settings.tls_client_ca is not None,
+        calls=calls,
         tracer=tracer,
     )
     searching = AdminSearchServicer(
@@ -304,6 +320,12 @@ def _sampled_gauges(admissions: Sequence[Admission]) -> Iterator[tuple[Settable,
 
     for kind in CALL_KINDS:
         yield CALLS_IN_PROGRESS.labels(kind), partial(in_progress, kind)
+
+
+def _max_connections(addresses: Sequence[str], settings: Settings) -> Mapping[int, int]:
+    """Return the maximum number of connections by port."""
+    ports = Counter(int(address.rpartition(":")[2]) for address in addresses)
+    return {port: number * settings.max_grpc_connections for port, number in ports.items()}
 
 
 def _replica(settings: Settings) -> ReplicaUrl | None:

@@ -42,8 +42,8 @@ class AddressSettings(SettingsGroup):
     max_grpc_connections: int = setting(
         1_000,
         SERVICE,
-        "Maximum open gRPC connections per process and address; further ones are closed, those without calls after 2"
-        " minutes.",
+        "Maximum open gRPC connections per process and address; near it, the longest idle ones are closed, and all"
+        " without calls after 2 minutes.",
         ge=16,
         le=1_000_000,
     )

@@ -1,10 +1,11 @@
 """All storage protocols as one object."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from postroomd.domain.context import CallContext
 from postroomd.domain.diagnosis import Finding
+from postroomd.domain.model import Domain, DomainRecord
 from postroomd.storage.protocols.administration import Administration
 from postroomd.storage.protocols.aliases import Aliases
 from postroomd.storage.protocols.audit import AuditLog
@@ -88,8 +89,14 @@ class Repository(Protocol):
         A database restored from a dump may lack what the dump does not hold. Raises StorageUnavailable.
         """
 
-    async def diagnose(self) -> Sequence[Finding]:
-        """Return the findings on the database and the domains in it, for the operator. Raises StorageUnavailable."""
+    async def diagnose(self, *, with_records: bool = True) -> Sequence[Finding]:
+        """Return the findings on the database and the domains in it, for the operator.
+
+        `with_records` includes the worker's findings on the records of each domain. Raises StorageUnavailable.
+        """
+
+    async def ready_domains(self, after: str, limit: int) -> Sequence[tuple[Domain, Mapping[str, DomainRecord]]]:
+        """Return up to `limit` ready domains of any tenant with their records, after an id, "" for the first ones."""
 
     async def close(self) -> None:
         """Wait for running transactions, then close every connection."""
