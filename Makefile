@@ -13,7 +13,7 @@ GEN_PROTOC = $(GEN_VENV)/bin/python -m grpc_tools.protoc -I protos
 DESCRIPTORS := dist/postroom.binpb
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-attack test-clients alerts test-mail test-web test-deploy check lint types imports proto-lint promise descriptors openapi openapi-check gen gen-check wheels diagram compiled soak fuzz fuzz-openapi chaos attack bench sbom audit lock clean
+.PHONY: help run test test-attack test-clients alerts test-mail test-web test-deploy test-operate check lint types imports proto-lint promise descriptors openapi openapi-check gen gen-check wheels diagram compiled soak fuzz fuzz-openapi chaos attack bench sbom audit lock clean
 .DELETE_ON_ERROR:
 
 help:  ## List the targets
@@ -37,8 +37,11 @@ test-mail: $(VENV)/.dev  ## Test with Debian's Dovecot and Postfix, on both engi
 test-web: $(VENV)/.web  ## Test the reference page in Chromium, which apt-get install chromium provides; SCREENSHOT=1 renews docs/reference.png
 	POSTROOM_SCREENSHOT=$(SCREENSHOT) $(BIN)/python -m pytest -n 0 tests/web
 
-test-deploy: $(VENV)/.dev  ## Test the files in deploy/ with HAProxy, nginx and systemd-analyze, which apt-get install provides
+test-deploy: $(VENV)/.dev  ## Test the files in deploy/ with HAProxy, nginx, systemd and buildah, which apt-get install provides; needs root
 	$(BIN)/python -m pytest -n 0 tests/deploy
+
+test-operate: $(VENV)/.dev  ## Run an operator's day on both engines, from the installation to the upgrade; needs HAProxy and PyPI
+	$(BIN)/python -m pytest -n 0 tests/operate
 
 soak: $(VENV)/.dev  ## Run many random lifecycles: EXAMPLES=5000 takes about an hour
 	POSTROOM_SOAK_EXAMPLES=$(or $(EXAMPLES),5000) $(BIN)/python -m pytest tests/worker/random_lifecycles
@@ -111,7 +114,7 @@ export SOURCE_DATE_EPOCH
 
 wheels: $(VENV)/.dev  ## Build the wheels of the server and of the client into dist/, reproducibly
 	rm -rf dist/*.whl
-	umask 022; for project in clients/python .; do $(BIN)/uv build --quiet --wheel --no-build-isolation --out-dir dist $$project || exit 1; done
+	umask 022; for project in clients/python .; do $(BIN)/uv build --quiet --python $(BIN)/python --wheel --no-build-isolation --out-dir dist $$project || exit 1; done
 
 diagram: $(VENV)/.run  ## Regenerate the transition tables in docs/lifecycle.md
 	$(BIN)/python -m tools.lifecycle_diagram docs/lifecycle.md

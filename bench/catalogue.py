@@ -11,6 +11,8 @@ from bench.rows import (
     encoding,
     gateway,
     growth,
+    mail_logins,
+    mail_views,
     memory,
     overload,
     pages,
@@ -49,5 +51,7 @@ ROWS = (
     Row("scaling", scaling.run, engines=(Engine.POSTGRESQL,)),
     Row("overload", overload.run),
     Row("renewals", renewals.run),
+    Row("mail-views", mail_views.run),
+    Row("mail-logins", mail_logins.run),
     Row("memory", memory.run),
 )

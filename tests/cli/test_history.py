@@ -40,6 +40,8 @@ def test_the_history_of_an_address_has_all_mailboxes_that_had_it(postroom: Comma
     ]
     assert {row["domain_id"] for row in listed} == {domain}
     assert listed[0]["actor"].startswith("key:")
+    tombstone = postroom.rows("mailboxes", "show", ids[0], "--as-operator")
+    assert (tombstone["mailbox_id"], tombstone["cause"]) == (ids[0], "purge_due")
     header, *rows = postroom("history", "ann@example.org").lines
     assert header.split() == ["mailbox_id", "at", "from_status", "to_status", "cause", "actor", "reason"]
     assert len(rows) == len(listed)

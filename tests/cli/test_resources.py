@@ -87,6 +87,40 @@ def test_a_mailbox_goes_through_its_life(postroom: Commands, domain: str, tmp_pa
     assert causes == ["create", "delete", "restore", "lock", "unlock"]
 
 
+def test_a_change_can_be_bound_to_an_etag(postroom: Commands, domain: str) -> None:
+    create = ("mailboxes", "create", "etag@example.org", "--password-file=-", "--display-name=Etta Tag")
+    (created,) = postroom.rows(*create, stdin=PASSWORD)
+    assert created["display_name"] == "Etta Tag"
+    stale = f"--etag={created['etag']}"
+    (changed,) = postroom.rows("mailboxes", "update", "etag@example.org", stale, "--no-login")
+    line = postroom.failure(1, "mailboxes", "update", "etag@example.org", stale, "--login")
+    assert changed["etag"] in line or "etag" in line
+    assert postroom.failure(1, "mailboxes", "delete", "etag@example.org", stale)
+    (alias,) = postroom.rows("aliases", "create", "etag@example.org", "etag-alias@example.org")
+    assert postroom.failure(1, "aliases", "delete", alias["id"], "--etag=0")
+    assert postroom.failure(1, "aliases", "update", alias["id"], "--etag=0", "--description=x")
+    assert alias in postroom.rows("aliases", "list", "--mailbox=etag@example.org", f"--status={alias['status']}")
+    assert postroom.rows("aliases", "list", "--mailbox=etag@example.org", "--status=deleting") == []
+    (forwarding,) = postroom.rows("forwardings", "create", "etag@example.org", "etta@example.net")
+    assert postroom.failure(1, "forwardings", "delete", forwarding["id"], "--etag=0")
+    assert postroom.failure(1, "forwardings", "update", forwarding["id"], "etta@example.com", "--etag=0")
+    of_mailbox = ("forwardings", "list", "--mailbox=etag@example.org")
+    assert [row["id"] for row in postroom.rows(*of_mailbox, "--status=ready")] == [forwarding["id"]]
+    assert postroom.rows(*of_mailbox, "--status=deleting") == []
+    assert postroom.failure(1, "forwardings", "settings", "etag@example.org", "--keep-copy", "--etag=0")
+    assert postroom.failure(1, "domains", "delete", domain, "--yes", "--force", "--etag=0")
+    assert postroom.rows("domains", "show", domain)["status"] == "ready"
+
+
+def test_the_operator_sees_a_mailbox_of_any_tenant_by_its_id(postroom: Commands, domain: str) -> None:
+    (created,) = postroom.rows("mailboxes", "create", "seen@example.org", "--password-file=-", stdin=PASSWORD)
+    postroom.rows("mailboxes", "lock", "seen@example.org", "--reason=abuse")
+    shown = postroom.rows("mailboxes", "show", created["id"], "--as-operator", SCW_SECRET_KEY="")
+    assert (shown["email"], shown["lock_reason"], shown["payment_standing"]) == ("seen@example.org", "abuse", "settled")
+    line = postroom.failure(2, "mailboxes", "show", "seen@example.org", "--as-operator")
+    assert line.startswith("MAILBOX: expected an id")
+
+
 def test_the_operator_names_one_of_several_organizations(postroom: Commands, domain: str) -> None:
     other = postroom.rows("keys", "create", "--new-organization")
     key = {"SCW_SECRET_KEY": other["SCW_SECRET_KEY"]}
@@ -117,7 +151,8 @@ def test_the_operator_names_one_of_several_organizations(postroom: Commands, dom
 def test_aliases_by_address_and_by_id(postroom: Commands, domain: str) -> None:
     (created,) = postroom.rows("aliases", "create", "ann@example.org", "info@example.org", "--description==1+1")
     assert postroom.rows("aliases", "show", "info@example.org") == created
-    (row,) = csv.DictReader(io.StringIO(postroom("aliases", "list", "--output=csv").out))
+    listed = csv.DictReader(io.StringIO(postroom("aliases", "list", "--mailbox=ann@example.org", "--output=csv").out))
+    (row,) = listed
     assert row["description"] == "'=1+1"
     (changed,) = postroom.rows("aliases", "update", created["id"], "--description=Office")
     assert changed["description"] == "Office"

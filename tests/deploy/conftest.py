@@ -1,33 +1,26 @@
-"""Fixtures: files of deploy/ with the addresses of a test in place of their examples."""
+"""Fixtures: a root of Debian, and the image of the Containerfile over it."""
 
-import shutil
-from collections.abc import Callable, Mapping
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-DEPLOY = Path(__file__).parents[2] / "deploy"
+from tests.deploy.image import Image, built_image, make_base
 
 
-def program(name: str, package: str) -> str:
-    """Return the path of a program. Fails the test if it is missing: it is never skipped."""
-    found = shutil.which(name, path="/usr/sbin:/usr/bin:/sbin:/bin") or shutil.which(name)
-    if found is None:
-        pytest.fail(f"no {name}: run `apt-get install {package}`")
-    return found
+@pytest.fixture(scope="session")
+def base() -> Iterator[Path]:
+    """An archive of a root of Debian with Python and systemd."""
+    with tempfile.TemporaryDirectory(prefix="postroom-base-") as directory:
+        yield make_base(Path(directory))
 
 
-@pytest.fixture
-def configure(tmp_path: Path) -> Callable[[str, Mapping[str, str]], Path]:
-    """A function that copies a file of deploy/ with replacements, each of which has to occur in it."""
-
-    def copy(name: str, replacements: Mapping[str, str]) -> Path:
-        text = (DEPLOY / name).read_text()
-        for old, new in replacements.items():
-            assert old in text, f"{name} does not contain {old}"
-            text = text.replace(old, new)
-        path = tmp_path / Path(name).name
-        path.write_text(text)
-        return path
-
-    return copy
+@pytest.fixture(scope="session")
+def image(base: Path) -> Iterator[Image]:
+    """The image, as the documentation builds it."""
+    with (
+        tempfile.TemporaryDirectory(prefix="postroom-image-") as directory,
+        built_image(base, Path(directory)) as built,
+    ):
+        yield built

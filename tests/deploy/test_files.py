@@ -4,19 +4,17 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
 
-from tests.deploy.conftest import DEPLOY, program
 from tests.e2e.support import start, terminate
 from tests.support.certificates import Authority
+from tests.support.deploy_files import DEPLOY, configured, program
 from tools.ports import free_port
 
 UNITS = sorted((DEPLOY / "systemd").glob("*.service"))
 PAGE = DEPLOY.parent / "docs" / "install.md"
-Configure = Callable[[str, Mapping[str, str]], Path]
 
 
 def score(unit: Path) -> float:
@@ -43,9 +41,9 @@ def test_systemd_knows_every_line(unit: Path, tmp_path: Path) -> None:
     assert [line for line in result.stderr.splitlines() if unit.name in line] == []
 
 
-def test_nginx_accepts_its_example(tmp_path: Path, configure: Configure) -> None:
+def test_nginx_accepts_its_example(tmp_path: Path) -> None:
     files = Authority(tmp_path / "tls").issue("server", "mailboxes.example.com")
-    example = configure(
+    example = configured(
         "nginx/postroom.conf",
         {
             "/etc/nginx/postroom.pem": str(files.cert),
@@ -53,6 +51,7 @@ def test_nginx_accepts_its_example(tmp_path: Path, configure: Configure) -> None
             "listen 443": f"listen {free_port()}",
             "listen 50443": f"listen {free_port()}",
         },
+        tmp_path,
     )
     main = tmp_path / "nginx.conf"
     main.write_text(f"pid {tmp_path}/nginx.pid;\nevents {{}}\nhttp {{ access_log off; include {example}; }}\n")

@@ -1,238 +1,27 @@
 """A rolling restart of services and gateways on PostgreSQL, through deploy/haproxy/haproxy.cfg: no call fails."""
 
-import asyncio
 import json
-import re
-import signal
-import ssl
-import subprocess
-from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
-from functools import partial
+from collections.abc import Iterator
 from pathlib import Path
-from uuid import uuid4
 
-import aiohttp
-import grpc
 import pytest
 
-from postroom.client import aio_channel
-from postroom.client.tls import TLS
-from postroom.v1alpha1.domain_pb2 import ListDomainsRequest
-from postroom.v1alpha1.mailbox_service_pb2_grpc import MailboxServiceStub
-from tests.deploy.conftest import program
-from tests.e2e.support import POSTROOM, STOP_SECONDS, clean_environment, run
-from tests.support.certificates import Authority
+from tests.e2e.support import run
 from tests.support.databases import NewDatabase
-from tests.support.waiting import wait_until
-from tools.ports import free_port
-
-NAME = "mail.example"
-Configure = Callable[[str, Mapping[str, str]], Path]
-
-
-@dataclass
-class Site:
-    """Two services and two gateways behind HAProxy."""
-
-    directory: Path
-    authority: Authority
-    environments: Mapping[str, Mapping[str, str]]
-    https: int
-    grpcs: int
-    secret: str
-    running: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
-
-    def start(self, name: str) -> None:
-        """Start a process."""
-        with (self.directory / f"{name}.log").open("ab") as log:
-            command = [POSTROOM, "serve" if name.startswith("service") else "gateway"]
-            environment = clean_environment(**self.environments[name])
-            self.running[name] = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
-
-    async def ready(self, name: str, times: int) -> None:
-        """Wait until a process has become ready for the n-th time."""
-        log = self.directory / f"{name}.log"
-        await wait_until(lambda: log.read_text().count('"event": "ready"') == times or self._exited(name))
-
-    async def in_use(self, name: str) -> None:
-        """Wait until HAProxy has the process in use: by its log, it is up, or was never down."""
-        log, states = self.directory / "haproxy.log", re.compile(rf"/{name} is (UP|DOWN)")
-        await wait_until(lambda: ["UP", *states.findall(log.read_text())][-1] == "UP")
-
-    def _exited(self, name: str) -> bool:
-        assert self.running[name].poll() is None, (self.directory / f"{name}.log").read_text()
-        return False
-
-    async def restart(self, name: str) -> None:
-        """Restart a process as a deployment does: SIGTERM, wait, start, wait until it is ready."""
-        self.running[name].send_signal(signal.SIGTERM)
-        assert await asyncio.to_thread(self.running[name].wait, STOP_SECONDS) == 0
-        self.start(name)
-        await self.ready(name, 2)
-        await self.in_use(name)
-
-    def stop(self) -> None:
-        """Stop what is running."""
-        for process in self.running.values():
-            if process.poll() is None:
-                process.send_signal(signal.SIGTERM)
-        for process in self.running.values():
-            process.wait(STOP_SECONDS)
+from tests.support.haproxy import Site, site_behind_haproxy, under_load
 
 
 @pytest.fixture
-def site(tmp_path: Path, configure: Configure, new_postgres_database: NewDatabase) -> Iterator[Site]:
-    ports = [free_port() for _ in range(7)]
-    service1, service2, gateway1, gateway2, https, grpcs, internal = ports
-    authority = Authority(tmp_path / "tls")
-    files = authority.issue("server", NAME)
-    assert files.cert
-    assert files.key
-    pem = tmp_path / "postroom.pem"
-    pem.write_bytes(files.cert.read_bytes() + files.key.read_bytes())
-    configuration = configure(
-        "haproxy/haproxy.cfg",
-        {
-            "0.0.0.0:443 ": f"127.0.0.1:{https} ",
-            "0.0.0.0:50443": f"127.0.0.1:{grpcs}",
-            "127.0.0.1:50050": f"127.0.0.1:{internal}",
-            "/etc/haproxy/postroom.pem": str(pem),
-            "10.0.0.11:8080": f"127.0.0.1:{gateway1}",
-            "10.0.0.12:8080": f"127.0.0.1:{gateway2}",
-            "10.0.0.11:50051": f"127.0.0.1:{service1}",
-            "10.0.0.12:50051": f"127.0.0.1:{service2}",
-        },
-    )
+def site(tmp_path: Path, new_postgres_database: NewDatabase) -> Iterator[Site]:
     url = new_postgres_database()
     created = run("keys", "create", "--new-organization", "--output=json", POSTROOM_DATABASE_URL=url)
     assert created.returncode == 0, created.stderr
-    common = {"POSTROOM_LOG_FORMAT": "json", "POSTROOM_GATEWAY_SECRET": "s" * 40, "POSTROOM_DATABASE_POOL_SIZE": "4"}
-    environments = {
-        "service1": {**common, "POSTROOM_DATABASE_URL": url, "POSTROOM_GRPC_ADDRESS": f"127.0.0.1:{service1}"},
-        "service2": {**common, "POSTROOM_DATABASE_URL": url, "POSTROOM_GRPC_ADDRESS": f"127.0.0.1:{service2}"},
-        **{
-            name: {
-                **common,
-                "POSTROOM_GRPC_ADDRESS": f"127.0.0.1:{internal}",
-                "POSTROOM_HTTP_ADDRESS": f"127.0.0.1:{port}",
-                "POSTROOM_TRUSTED_PROXIES": "127.0.0.1/32",
-            }
-            for name, port in (("gateway1", gateway1), ("gateway2", gateway2))
-        },
-    }
-    secret = json.loads(created.stdout)["SCW_SECRET_KEY"]
-    opened = Site(tmp_path, authority, environments, https, grpcs, secret)
-    haproxy = program("haproxy", "haproxy")
-    subprocess.run([haproxy, "-c", "-f", configuration], check=True, capture_output=True)
-    with (tmp_path / "haproxy.log").open("wb") as log:
-        opened.running["haproxy"] = subprocess.Popen([haproxy, "-db", "-f", configuration], stdout=log, stderr=log)
-    try:
-        for name in environments:
-            opened.start(name)
-        yield opened
-    finally:
-        opened.stop()
-
-
-@dataclass
-class Load:
-    """Calls in a loop, until it is stopped; each must succeed at its first attempt, over REST, or by gRPC's own."""
-
-    done: Counter[str] = field(default_factory=Counter)
-    failed: list[str] = field(default_factory=list)
-    stopping: bool = False
-
-    async def more(self, kinds: int = 3, calls: int = 10) -> None:
-        """Wait until each kind of call has succeeded this many more times."""
-        before = self.done.copy()
-
-        def done() -> bool:
-            assert self.failed == []
-            return sum(self.done[kind] >= before[kind] + calls for kind in self.done) == kinds
-
-        await wait_until(done)
-
-
-async def rest(load: Load, site: Site, session: aiohttp.ClientSession, kind: str) -> None:
-    """Read or change over HTTPS, without retries."""
-    url = f"https://{NAME}:{site.https}/mailbox/v1alpha1/domains"
-    while not load.stopping:
-        headers = {"X-Auth-Token": site.secret, "Idempotency-Key": uuid4().hex}
-        body = {"name": f"d{uuid4().hex}.example.org"} if kind == "change" else None
-        try:
-            async with session.request("POST" if body else "GET", url, json=body, headers=headers) as response:
-                text = await response.text()
-                if response.status == 200:
-                    load.done[kind] += 1
-                else:
-                    load.failed.append(f"{kind}: {response.status} {text}")
-        except aiohttp.ClientError as error:
-            load.failed.append(f"{kind}: {error!r}")
-        await asyncio.sleep(0.01)
-
-
-async def over_grpc(load: Load, site: Site) -> None:
-    """Read over gRPC with the product's own client."""
-    tls = TLS(root_certificates=site.authority.pem, server_name=NAME)
-    async with aio_channel(f"127.0.0.1:{site.grpcs}", site.secret, tls=tls) as channel:
-        stub = MailboxServiceStub(channel)
-        while not load.stopping:
-            try:
-                await stub.ListDomains(ListDomainsRequest(page_size=1), timeout=20)
-                load.done["grpc"] += 1
-            except grpc.aio.AioRpcError as error:
-                load.failed.append(f"grpc: {error.code()} {error.details()}")
-            await asyncio.sleep(0.01)
-
-
-class Resolver(aiohttp.abc.AbstractResolver):
-    """Resolves every name to loopback."""
-
-    async def resolve(self, host: str, port: int = 0, family: int = 0) -> list[aiohttp.abc.ResolveResult]:
-        return [aiohttp.abc.ResolveResult(hostname=host, host="127.0.0.1", port=port, family=2, proto=0, flags=0)]
-
-    async def close(self) -> None:
-        """Do nothing."""
-
-
-@asynccontextmanager
-async def under_load(site: Site) -> AsyncIterator[Load]:
-    """Load on the site during the block."""
-    async with AsyncExitStack() as stack:
-        context = ssl.create_default_context(cadata=site.authority.pem.decode())
-        connector = aiohttp.TCPConnector(ssl=context, resolver=Resolver())
-        session = await stack.enter_async_context(aiohttp.ClientSession(connector=connector))
-        load = Load()
-        tasks = [
-            asyncio.create_task(each)
-            for each in (
-                *(rest(load, site, session, kind) for kind in ("read", "read", "change", "change")),
-                over_grpc(load, site),
-            )
-        ]
-        try:
-            yield load
-        finally:
-            load.stopping = True
-            await asyncio.gather(*tasks)
-
-
-async def is_ready(address: str) -> bool:
-    """Whether a gateway is ready."""
-    async with aiohttp.ClientSession() as session, session.get(f"http://{address}/readyz") as response:
-        return response.status == 200
+    with site_behind_haproxy(tmp_path, url, json.loads(created.stdout)["SCW_SECRET_KEY"]) as started:
+        yield started
 
 
 async def test_a_rolling_restart_under_load_fails_no_call(site: Site) -> None:
-    for name in site.environments:
-        await site.ready(name, 1)
-    for name in ("gateway1", "gateway2"):
-        await wait_until(partial(is_ready, site.environments[name]["POSTROOM_HTTP_ADDRESS"]))
-    for name in site.environments:
-        await site.in_use(name)
+    await site.all_in_use()
     async with under_load(site) as load:
         await load.more()
         for name in ("service1", "service2", "gateway1", "gateway2"):

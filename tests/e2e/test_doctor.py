@@ -22,6 +22,7 @@ def test_a_running_installation_is_well(postroom: Up) -> None:
     arguments = [*flags(postroom), f"--grpc-address={postroom.grpc_address}"]
     found = by_check(succeed("doctor", "--output=json", *arguments))
     expected = {"database", "sqlite version", "journal mode", "write-ahead log", "isolation", "domains", "clock"}
+    expected |= {"mail views", "database file", "dns lookups"}
     assert found.keys() >= expected | {"worker", "backlog", "service", "gateway"}
     assert {finding["condition"] for finding in found.values()} == {"ok"}
     assert found["journal mode"]["detail"] == "wal"

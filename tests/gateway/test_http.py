@@ -25,7 +25,7 @@ async def test_every_rpc_is_served(call: Client, rpc: MethodDescriptor) -> None:
     response = await call(verb, PREFIX + path.replace("{", "").replace("}", ""))
     if rpc.output_type.fields:
         assert response.status == 200
-        assert list(response.json) == [field.name for field in rpc.output_type.fields]
+        assert list(response.json) == [field.name for field in rpc.output_type.fields if not field.containing_oneof]
     else:
         assert (response.status, response.raw) == (204, b"")
     (received,) = call.stub.calls

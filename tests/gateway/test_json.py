@@ -6,13 +6,14 @@ from typing import Any
 import pytest
 from google.protobuf import json_format
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.descriptor_pb2 import DescriptorProto
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from postroom.v1alpha1.alias_pb2 import CreateAliasRequest, UpdateAliasRequest
-from postroom.v1alpha1.domain_pb2 import Domain, DomainRecord
+from postroom.v1alpha1.domain_pb2 import Domain, DomainRecord, GetDomainRecordsResponse
 from postroom.v1alpha1.mailbox_pb2 import BatchCreateMailboxesRequest, ListMailboxesRequest, Mailbox
 from postroomd.gateway.json_codec import FieldsDecoder, compile_encoder, parse_body, to_bytes
 from postroomd.gateway.scalars import NOT_SET
@@ -68,9 +69,17 @@ def _adapted(descriptor: Descriptor, values: dict[str, Any]) -> dict[str, Any]:
             adapted[field.name] = [_one(field, each) for each in value]
         elif value is not None:
             adapted[field.name] = _one(field, value)
-        elif field.message_type is not None:
+        elif field.message_type is not None and not is_optional(field):
             adapted[field.name] = None
     return adapted
+
+
+def is_optional(field: FieldDescriptor) -> bool:
+    """Whether a field is declared `optional`."""
+    declared = DescriptorProto()
+    assert field.containing_type is not None
+    field.containing_type.CopyToProto(declared)
+    return any(each.name == field.name and each.proto3_optional for each in declared.field)
 
 
 def _one(field: FieldDescriptor, value: Any) -> Any:
@@ -111,9 +120,13 @@ def test_json_equals_json_format_and_round_trips(descriptor: Descriptor, data: s
 
 
 @for_every_message
-def test_an_empty_message_lacks_only_its_optional_scalars(descriptor: Descriptor) -> None:
+def test_an_empty_message_lacks_only_its_optional_fields(descriptor: Descriptor) -> None:
     encoded = encode(GetMessageClass(descriptor)())
-    fields = [field for field in descriptor.fields if field.message_type is not None or not field.has_presence]
+    fields = [
+        field
+        for field in descriptor.fields
+        if not field.has_presence or (field.message_type is not None and not is_optional(field))
+    ]
     assert list(encoded) == [field.name for field in fields]
     for field in fields:
         if field.has_presence:
@@ -131,6 +144,11 @@ def test_the_error_of_a_record_is_absent_until_it_is_set() -> None:
     assert encode(DomainRecord(error=""))["error"] == ""
     assert encode(DomainRecord(error="not found"))["error"] == "not found"
     assert encode(DomainRecord())["created_at"] is None
+
+
+def test_the_records_of_a_rotation_are_absent_without_one() -> None:
+    assert len(encode(GetDomainRecordsResponse())) == 12
+    assert encode(GetDomainRecordsResponse(dkim_next=DomainRecord(id="1")))["dkim_next"]["id"] == "1"
 
 
 ENUMS = sorted({field.enum_type.full_name: field.enum_type for field in FIELDS if field.enum_type}.items())

@@ -56,6 +56,8 @@ async def test_the_reading_rpcs_are_declared_as_such() -> None:
         "GetMailbox",
         "SearchMailboxes",
         "SearchDomains",
+        "GetDkimKeys",
+        "ListDkimRotations",
         "ListAuditEvents",
     ]
 
@@ -111,7 +113,7 @@ async def test_a_read_only_admin_key_is_denied_every_change(service: Service, me
     failure = await failure_of(admin.call(method.name, request_of(method)))
     assert failure.code is grpc.StatusCode.PERMISSION_DENIED
     assert failure.info.metadata["resource"] == next(
-        name for name in ("mailbox", "payment", "provision") if name in method.name.lower()
+        name for name in ("mailbox", "payment", "provision", "dkim") if name in method.name.lower()
     )
     assert failure.info.metadata["action"] == "write"
     assert await service.dump() == before

@@ -80,6 +80,17 @@ async def test_a_batch_is_hashed_in_order_on_all_threads(hasher: ControlledHashe
     assert hasher.max_concurrency == 3
 
 
+async def test_threads_that_may_not_lower_their_priority_hash_all_the_same(
+    hasher: ControlledHasher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def denied(_: int) -> int:
+        raise PermissionError  # of a filter of system calls, such as a systemd unit's
+
+    monkeypatch.setattr(os, "nice", denied)
+    hasher.permits.release(2)
+    assert len(await hashing_with(hasher).hash_passwords(ORGANIZATION, passwords(2))) == 2
+
+
 async def test_a_single_password_overtakes_an_earlier_batch(hasher: ControlledHasher) -> None:
     hashing = hashing_with(hasher)
     batch = asyncio.create_task(hashing.hash_passwords(ORGANIZATION, passwords(100)))

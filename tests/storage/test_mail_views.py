@@ -14,6 +14,7 @@ import pytest
 from sqlalchemy import Connection, inspect, make_url, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from postroomd.domain.diagnosis import Condition, Finding
 from postroomd.domain.errors import RoleRefused
 from postroomd.domain.events import ProvisionStanding
 from postroomd.domain.mail_access import MailAccess, mail_access
@@ -33,6 +34,7 @@ from tests.support.factories import (
     new_forwarding,
     new_mailboxes,
     new_tenant,
+    rotate_dkim_key,
 )
 from tests.support.stores import Store
 from tools.postgres import PostgresServer
@@ -80,6 +82,20 @@ async def test_the_views_have_the_columns_of_their_version(raw: AsyncEngine) -> 
         "mail_v1_purged": ("id", "purged_at"),
     }
     assert found == MAIL_VIEWS
+
+
+async def test_the_dkim_view_has_the_key_that_signs(repository: Repository, tenant: Tenant, raw: AsyncEngine) -> None:
+    domain = await new_domain(repository, tenant)
+
+    async def shown() -> list[tuple[str, str, str]]:
+        return [tuple(row.values()) for row in await rows(raw, "SELECT * FROM mail_v1_dkim")]
+
+    before = ("example.com", SECRETS.dkim_selector, "v=DKIM1; h=sha256; k=rsa; p=S0VZ")
+    assert await shown() == [before]
+    await rotate_dkim_key(repository, domain, "new")
+    assert await shown() == [before]
+    await rotate_dkim_key(repository, domain, immediately=True)
+    assert await shown() == [("example.com", "new", "v=DKIM1; h=sha256; k=rsa; p=TkVX")]
 
 
 USE: dict[str, dict[str, Any]] = {
@@ -384,10 +400,60 @@ async def test_creating_the_role_again_sets_its_password(postgresql_store: str, 
 
 
 @pytest.mark.xdist_group("postgresql")
+async def test_the_diagnosis_names_what_the_role_lacks(
+    postgres: PostgresServer, postgresql_store: str, role: str
+) -> None:
+    database = str(make_url(postgresql_store).database)
+    repository = await Store(postgresql_store).open()
+
+    async def finding() -> Finding:
+        (found,) = [each for each in await repository.diagnose() if each.check.startswith("mail role")]
+        return found
+
+    found = await finding()
+    assert (found.check, found.condition, found.detail) == (f"mail role {role}", Condition.OK, "can read every view")
+    postgres.sql(f"REVOKE SELECT ON mail_v1_dkim FROM {role}; ALTER ROLE {role} NOLOGIN", database)
+    found = await finding()
+    assert (found.condition, found.detail) == (Condition.ERROR, "can't read mail_v1_dkim, can't log in")
+    assert f"--name {role}" in found.remedy
+    await asyncio.to_thread(create_mail_role, postgresql_store, role, PASSWORD)
+    assert (await finding()).condition is Condition.OK
+    postgres.sql("CREATE ROLE mail_owner; ALTER VIEW mail_v1_users OWNER TO mail_owner", database)
+    try:
+        found = await _first_error(repository)
+        assert (found.check, found.detail) == (
+            "mail role",
+            "row-level security hides rows from the owner of the views, mail_owner",
+        )
+    finally:
+        postgres.sql("ALTER VIEW mail_v1_users OWNER TO postgres; DROP ROLE mail_owner", database)
+        await repository.close()
+
+
+async def _first_error(repository: Repository) -> Finding:
+    return next(each for each in await repository.diagnose() if each.condition is Condition.ERROR)
+
+
+@pytest.mark.xdist_group("postgresql")
 @pytest.mark.parametrize("name", ["postgres", "postroom_tenant"])
 def test_a_role_that_may_do_more_is_refused(postgresql_store: str, name: str) -> None:
     with pytest.raises(RoleRefused, match="choose another name"):
         create_mail_role(postgresql_store, name, PASSWORD)
+
+
+async def test_the_diagnosis_names_a_missing_or_incomplete_view(sqlite_store: str) -> None:
+    with sqlite3.connect(str(make_url(sqlite_store).database)) as connection:
+        connection.executescript(
+            "DROP VIEW mail_v1_purged; DROP VIEW mail_v1_dkim;"
+            "CREATE VIEW mail_v1_dkim AS SELECT name AS domain FROM domains"
+        )
+    connection.close()
+    store = Store(sqlite_store)
+    repository = await store.open()
+    (views,) = [finding for finding in await repository.diagnose() if finding.check == "mail views"]
+    assert (views.condition, bool(views.remedy)) == (Condition.ERROR, True)
+    assert views.detail == "mail_v1_dkim lacks public_value, selector; mail_v1_purged is missing"
+    await store.close()
 
 
 def test_sqlite_opens_a_file_by_a_read_only_uri_that_refuses_changes(sqlite_store: str) -> None:

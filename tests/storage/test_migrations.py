@@ -2,9 +2,9 @@
 
 import asyncio
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -12,7 +12,6 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
-from alembic.script import ScriptDirectory
 from sqlalchemy import (
     BigInteger,
     Boolean,
@@ -20,7 +19,6 @@ from sqlalchemy import (
     Connection,
     Integer,
     LargeBinary,
-    MetaData,
     Table,
     Uuid,
     func,
@@ -32,16 +30,12 @@ from sqlalchemy.engine.interfaces import ReflectedIndex
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from postroomd.domain.errors import SchemaMismatch
-from postroomd.storage import migrations
-from postroomd.storage.drivers import migration_engine
 from postroomd.storage.mail_views import MAIL_VIEWS
 from postroomd.storage.migrations import HEAD, current_revision, migrate, require_current
 from postroomd.storage.schema import DERIVED_TABLES, HISTORY_INDEXES, SEARCHED, idempotency_keys, metadata, quota_usage
+from tests.support.revisions import REVISIONS, is_declared, migrate_to, reflect, run, script_directory
 from tools.postgres import PostgresServer
 
-Result = TypeVar("Result")
-
-SCRIPTS = Path(migrations.__file__).parent
 ROWS = 3  # per table
 DERIVED = {table.name for table in DERIVED_TABLES}
 OWNERSHIP_BEFORE = "0009"  # the revision before that of domains' ownership
@@ -80,50 +74,10 @@ def empty(request: pytest.FixtureRequest) -> str:
     return url
 
 
-def script_directory() -> ScriptDirectory:
-    config = Config()
-    config.set_main_option("script_location", str(SCRIPTS))
-    return ScriptDirectory.from_config(config)
-
-
-REVISIONS = [script.revision for script in reversed(list(script_directory().walk_revisions()))]
-"""Every revision, oldest first."""
-
-
-def run(url: str, work: Callable[[Connection], Result]) -> Result:
-    """Return the result of `work` in a transaction of its own."""
-
-    async def transaction() -> Result:
-        engine = migration_engine(url)
-        async with engine.begin() as connection:
-            result = await connection.run_sync(work)
-        await engine.dispose()
-        return result
-
-    return asyncio.run(transaction())
-
-
-def migrate_to(url: str, revision: str) -> None:
-    """Migrate the schema to a revision."""
-
-    def upgrade(connection: Connection) -> None:
-        config = Config()
-        config.set_main_option("script_location", str(SCRIPTS))
-        config.attributes["connection"] = connection
-        command.upgrade(config, revision)
-
-    run(url, upgrade)
-
-
 def normalized(index: ReflectedIndex) -> dict[str, Any]:
     """Return an index with the condition of a partial index as text."""
     options = {name: str(option) for name, option in index.get("dialect_options", {}).items()}
     return {**index, "dialect_options": options}
-
-
-def is_declared(name: str | None, *_: object) -> bool:
-    """Return whether the schema declares a table or index: all but Alembic's and the engines' search indexes."""
-    return name is None or (name != "alembic_version" and not name.startswith("search_"))
 
 
 def describe(connection: Connection) -> dict[str, Any]:
@@ -192,6 +146,7 @@ def test_the_migrated_schema_equals_the_created_tables_in_every_detail(
         "uq_domains_proved_name",
         "ix_domains_next_check_at",
         "ix_domains_propagating",
+        "ix_dkim_rotations_retires_at",
         "ix_mailboxes_waiting",
         "ix_mailboxes_to_purge",
         "ix_mailboxes_never_paid",
@@ -289,12 +244,6 @@ def example_value(column: Column[Any], number: int) -> Any:
     if column.name == "payment":
         return "settled"  # whose row 0007 leaves unchanged
     return f"{column.name[:20]} {number}"
-
-
-def reflect(connection: Connection) -> MetaData:
-    tables = MetaData()
-    tables.reflect(connection, only=is_declared)
-    return tables
 
 
 def insert_rows(connection: Connection) -> None:

@@ -1,6 +1,7 @@
 """Certificates for tests, of authorities that exist as long as the test."""
 
 import ssl
+from datetime import datetime
 from pathlib import Path
 
 import trustme
@@ -23,9 +24,11 @@ class Authority:
         """The authority's own certificate."""
         return self._authority.cert_pem.bytes()
 
-    def issue(self, name: str, *identities: str, common_name: str | None = None) -> PemFiles:
+    def issue(
+        self, name: str, *identities: str, common_name: str | None = None, not_after: datetime | None = None
+    ) -> PemFiles:
         """Write certificate and key as NAME.pem and NAME.key, over those of the same name, if any."""
-        issued = self._authority.issue_cert(*identities, common_name=common_name)
+        issued = self._authority.issue_cert(*identities, common_name=common_name, not_after=not_after)
         cert, key = self._directory / f"{name}.pem", self._directory / f"{name}.key"
         cert.write_bytes(b"".join(pem.bytes() for pem in issued.cert_chain_pems))
         key.write_bytes(issued.private_key_pem.bytes())

@@ -45,6 +45,7 @@ def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A migrated, empty SQLite file to copy."""
     path = tmp_path_factory.mktemp("sqlite") / "template.db"
     migrate(f"sqlite+aiosqlite:///{path}")
+    path.chmod(0o600)  # as the commands create it
     return path
 
 

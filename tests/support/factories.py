@@ -16,6 +16,7 @@ from postroomd.domain import mailboxes as mailbox_rules
 from postroomd.domain.addresses import Address
 from postroomd.domain.audit import AuditedCall
 from postroomd.domain.context import CallContext
+from postroomd.domain.dkim import DkimKeys, NewDkimKey, next_record, rotate_key
 from postroomd.domain.model import (
     Alias,
     AliasStatus,
@@ -169,6 +170,29 @@ async def new_domain(
     """Create a domain. `fields` replace those of the call context."""
     new = domain(tenant, name, status, now=now)
     return await repository.domains.create(replace(tenant.context, **fields), new, records(new), SECRETS)
+
+
+def new_dkim_key(parent: Domain, selector: str = "new", *, now: datetime = NOW) -> NewDkimKey:
+    """Return a key to rotate to. Its private key has its selector."""
+    record = next_record(parent, selector, "TkVX", record_id=new_id(), now=now)
+    return NewDkimKey(selector=selector, private_pem=f"the private key of {selector}", record=record)
+
+
+async def rotate_dkim_key(
+    repository: Repository,
+    parent: Domain,
+    selector: str = "new",
+    *,
+    immediately: bool = False,
+    now: datetime = NOW,
+    key: NewDkimKey | None = None,
+) -> DkimKeys:
+    """Rotate the DKIM key of a domain, or continue its rotation. The previous key is kept for FREE.dkim_overlap."""
+    new_key = key or new_dkim_key(parent, selector, now=now)
+    rule = partial(
+        rotate_key, new_key=new_key, selector="", immediately=immediately, overlap=FREE.dkim_overlap, now=now
+    )
+    return await repository.dkim_rotations.rotate(OPERATOR, parent.id, rule, now)
 
 
 def mailbox(

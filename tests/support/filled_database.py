@@ -38,6 +38,7 @@ from tests.support.factories import (
     new_mailboxes,
     new_neighbor,
     new_tenant,
+    rotate_dkim_key,
     tenant_context,
 )
 from tests.support.lifecycle import BILLED, FREE, PLATFORM, RETENTION
@@ -92,7 +93,10 @@ async def populate(repository: Repository) -> None:
     await repository.work.settle_validation(claimed, validation_rule(finding, LEASE, LATER))
     await repository.domains.begin_validation(context, validated.id, validating, LATER)
 
+    await rotate_dkim_key(repository, validated)
+
     parent = await new_domain(repository, await new_tenant(repository), "example.org")
+    await rotate_dkim_key(repository, parent, immediately=True)
     context = tenant_context(organization_id=parent.organization_id)
     created = await new_mailboxes(repository, parent, *(f"m{number:03}" for number in range(MAILBOXES - 1)))
     await repository.mailboxes.change(

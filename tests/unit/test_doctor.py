@@ -66,3 +66,23 @@ def test_the_library_and_the_file_of_sqlite_are_judged() -> None:
     assert conditions == [Condition.ERROR, Condition.OK, Condition.OK]
     assert sqlite_diagnosis._journal_mode("delete").condition is Condition.ERROR
     assert sqlite_diagnosis._log_size(300_000_000).condition is Condition.WARNING
+
+
+@pytest.mark.parametrize(
+    ("mode", "condition"),
+    [
+        (0o600, Condition.OK),
+        (0o640, Condition.OK),
+        (0o660, Condition.WARNING),
+        (0o644, Condition.WARNING),
+        (0o602, Condition.WARNING),
+    ],
+)
+def test_the_mode_of_the_file_of_sqlite_is_judged(tmp_path: Path, mode: int, condition: Condition) -> None:
+    path = tmp_path / "postroom.db"
+    path.touch()
+    path.chmod(mode)
+    finding = sqlite_diagnosis.diagnose_mode(path)
+    assert finding.condition is condition
+    assert f"{mode:04o}" in finding.detail
+    assert bool(finding.remedy) is (condition is Condition.WARNING)

@@ -1,6 +1,7 @@
 """The files of the mail servers: what is in them, and their modes."""
 
 import os
+import re
 import stat
 from dataclasses import replace
 from pathlib import Path
@@ -56,6 +57,14 @@ def test_every_accepted_character_of_a_local_part_can_log_in() -> None:
             continue
         assert accepted[1] in allowed, accepted
     assert "@" in allowed
+
+
+def test_a_login_needs_one_lookup_which_has_the_fields_of_the_userdb() -> None:
+    text = files("dovecot", SERVER)["postroom-sql.conf.ext"].text
+    queries = dict(re.findall(r"(?m)^(\w+_query) = ((?:.*\\\n)*.*)$", text))
+    fields = re.findall(r"AS (\w+)", queries["user_query"])
+    assert re.findall(r"AS (\w+)", queries["password_query"]) == [f"userdb_{field}" for field in fields]
+    assert re.findall(r"driver = (\w+)", files("dovecot", SERVER)["dovecot.conf"].text) == ["sql", "prefetch", "sql"]
 
 
 @pytest.mark.parametrize(

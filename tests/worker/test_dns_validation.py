@@ -6,8 +6,10 @@ from contextlib import AsyncExitStack
 import pytest
 
 from postroomd.dns import DnsProber
+from postroomd.domain.diagnosis import Condition
 from postroomd.domain.model import DomainStatus, RecordStatus
 from postroomd.domain.records import NAME_OWNED_ELSEWHERE
+from postroomd.runtime.doctor.domains import look_up_domains
 from postroomd.storage.opening import open_repository
 from postroomd.worker.steps import Worker
 from tests.support.databases import NewDatabase
@@ -118,3 +120,28 @@ async def test_a_name_with_an_owner_can_not_be_validated_by_another(environment:
     assert await owner.status() is DomainStatus.READY
     assert await late.status() is DomainStatus.VALIDATION_FAILED
     assert (await late.results())["domain_validation"] == (RecordStatus.INVALID, NAME_OWNED_ELSEWHERE)
+
+
+async def test_doctor_looks_the_records_of_ready_domains_up_without_storing_them(environment: Environment) -> None:
+    registered = await environment.register("T0KEN")
+    environment.internet.publish(NAME, zone(registered.records))
+    await registered.request_validation()
+    await environment.run_worker()
+    prober, seen = DnsProber(dns_config(environment.internet)), list[int]()
+    (lookups,) = await look_up_domains(environment.repository, prober, seen.append)
+    assert (lookups.condition, lookups.detail) == (
+        Condition.OK,
+        "1 ready domains were looked up now, 0 have faulty required records",
+    )
+    environment.internet.publish(NAME, zone(registered.records, {"mx": ["MX 10 mx.else.test."], "imap": []}))
+    _, faulty = await look_up_domains(environment.repository, prober, seen.append)
+    assert (faulty.check, faulty.condition) == (f"dns of {NAME}", Condition.WARNING)
+    assert faulty.detail.startswith("mx is invalid (no record has the expected host")
+    assert "imap" not in faulty.detail  # recommended
+    assert faulty.remedy
+    assert seen == [1, 1]
+    assert set((await registered.results()).values()) == {(RecordStatus.VALID, None)}
+    for server in environment.internet.servers.values():
+        server.handler = no_reply
+    _, unanswered = await look_up_domains(environment.repository, prober, seen.append)
+    assert "mx is not answered (" in unanswered.detail

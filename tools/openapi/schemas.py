@@ -123,7 +123,9 @@ def _is_required(field: FieldDescriptor) -> bool:
 
 
 def _is_optional(field: FieldDescriptor) -> bool:
-    return field.has_presence and field.message_type is None
+    if field.message_type is None:
+        return bool(field.has_presence)
+    return field.containing_oneof is not None and field.containing_oneof.name == f"_{field.name}"
 
 
 def _or_empty(schema: Schema) -> Schema:

@@ -5,14 +5,16 @@ from typing import Annotated
 import typer
 
 from postroomd.cli.connection import tenant_service
-from postroomd.cli.messages import list_rows, to_row
-from postroomd.cli.options import Limit, ProjectId, with_settings
+from postroomd.cli.messages import enum_number, list_rows, to_row
+from postroomd.cli.options import Etag, Limit, ProjectId, with_settings
 from postroomd.cli.output import ListFormat, ListOutput, print_row, print_rows
 from postroomd.cli.resolve import SMALL_PAGE_SIZE, alias_id, domain_name, mailbox_id, parse_address
 from postroomd.domain.addresses import Address
+from postroomd.domain.model import AliasStatus
 from postroomd.settings import InvalidSetting, Settings
 
 COLUMNS = ("id", "email", "mailbox_id", "status", "description")
+NO_STATUS = "unknown_status"
 
 aliases = typer.Typer(
     name="aliases", help="Further addresses of mailboxes.", no_args_is_help=True, rich_markup_mode=None
@@ -30,16 +32,19 @@ def list_aliases(
     *,
     settings: Settings,
     mailbox: OfMailbox = None,
+    status: Annotated[AliasStatus | None, typer.Option("--status", help="Only aliases in this status.")] = None,
     project_id: ProjectId = "",
     limit: Limit = 0,
     output: ListOutput = ListFormat.TABLE,
 ) -> None:
     """List aliases by address."""
     with tenant_service(settings) as service:
+        from postroom.v1alpha1.alias_pb2 import Alias as AliasMessage
         from postroom.v1alpha1.alias_pb2 import ListAliasesRequest
 
         request = ListAliasesRequest(
             mailbox_id=mailbox_id(service, mailbox) if mailbox else "",
+            status=enum_number(AliasMessage.Status, status or NO_STATUS),
             project_id=project_id,
             order_by=ListAliasesRequest.OrderBy.NAME_ASC,
         )
@@ -98,6 +103,7 @@ def update_alias(
     alias: Alias,
     description: Description = None,
     mailbox: OfMailbox = None,
+    etag: Etag = "",
     output: ListOutput = ListFormat.TABLE,
 ) -> None:
     """Change the description of an alias."""
@@ -107,18 +113,18 @@ def update_alias(
         from postroom.v1alpha1.alias_pb2 import UpdateAliasRequest
 
         identifier = alias_id(service, alias, mailbox)
-        changed = service.UpdateAlias(UpdateAliasRequest(alias_id=identifier, description=description))
+        changed = service.UpdateAlias(UpdateAliasRequest(alias_id=identifier, description=description, etag=etag))
     print_rows([to_row(changed)], COLUMNS, output)
 
 
 @aliases.command("delete")
 @with_settings("tenant client")
-def delete_alias(*, settings: Settings, alias: Alias, mailbox: OfMailbox = None) -> None:
+def delete_alias(*, settings: Settings, alias: Alias, mailbox: OfMailbox = None, etag: Etag = "") -> None:
     """Delete an alias. Its address becomes available again."""
     with tenant_service(settings) as service:
         from postroom.v1alpha1.alias_pb2 import DeleteAliasRequest
 
-        deleted = service.DeleteAlias(DeleteAliasRequest(alias_id=alias_id(service, alias, mailbox)))
+        deleted = service.DeleteAlias(DeleteAliasRequest(alias_id=alias_id(service, alias, mailbox), etag=etag))
     typer.echo(f"{deleted.email} is deleted.")
 
 

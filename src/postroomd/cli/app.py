@@ -21,6 +21,7 @@ from postroomd.cli.bulk.desired import apply, plan
 from postroomd.cli.bulk.transfer import export_mailboxes, import_mailboxes
 from postroomd.cli.clock import clock_commands
 from postroomd.cli.copy import copy
+from postroomd.cli.dkim import dkim
 from postroomd.cli.doctor import doctor
 from postroomd.cli.domains import domains
 from postroomd.cli.errors import explain
@@ -45,7 +46,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 for group in (
-    *(domains, mailboxes, aliases, forwardings, payments, provisions),
+    *(domains, mailboxes, aliases, forwardings, payments, provisions, dkim),
     *(organizations, projects, keys, admin_keys, clock_commands),
     *(mail_role, mail_config),
 ):

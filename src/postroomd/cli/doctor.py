@@ -1,10 +1,13 @@
 """`postroom doctor`: what is wrong with an installation, and what to do."""
 
 import asyncio
+from contextlib import nullcontext
 from dataclasses import asdict
+from typing import Annotated
 
 import typer
 
+from postroomd.cli.bulk.progress import progress_bar
 from postroomd.cli.exit_codes import ExitCode
 from postroomd.cli.options import with_settings
 from postroomd.cli.output import ListFormat, ListOutput, print_rows
@@ -20,8 +23,21 @@ EXIT_CODES = {
 
 
 @with_settings("doctor")
-def doctor(*, settings: Settings, output: ListOutput = ListFormat.TABLE) -> None:
-    """Examine the database, the processes, DNS and certificates, with a remedy for each fault.
+def doctor(
+    *,
+    settings: Settings,
+    look_up: Annotated[
+        bool,
+        typer.Option(
+            "--look-up",
+            help="Look up the DNS records of each ready domain now; otherwise the worker's latest findings are shown.",
+        ),
+    ] = False,
+    output: ListOutput = ListFormat.TABLE,
+) -> None:
+    """Examine the database, the mail servers' views, the processes, DNS and certificates.
+
+    Each fault has a remedy.
 
     Changes nothing. Run it with the settings of the service and the gateway. The exit code is 0 if everything is well,
     3 if something needs attention, 1 if something does not work.
@@ -31,6 +47,7 @@ def doctor(*, settings: Settings, output: ListOutput = ListFormat.TABLE) -> None
 
     # Failures are findings, which log lines would only repeat.
     logs.configure("debug" if settings.log_level == "debug" else "error", settings.log_format, process="cli")
-    findings = asyncio.run(examine(settings))
+    with progress_bar("looking up", None) if look_up else nullcontext() as progress:
+        findings = asyncio.run(examine(settings, progress))
     print_rows([asdict(finding) for finding in findings], COLUMNS, output)
     raise typer.Exit(EXIT_CODES[worst(findings)])

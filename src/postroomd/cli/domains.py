@@ -10,7 +10,7 @@ from postroomd.cli.confirmation import Yes, confirm
 from postroomd.cli.connection import admin_service, tenant_service
 from postroomd.cli.errors import CommandFailed
 from postroomd.cli.messages import enum_number, list_rows, to_row
-from postroomd.cli.options import AllOrganizations, Limit, OrganizationId, ProjectId, with_settings
+from postroomd.cli.options import AllOrganizations, Etag, Limit, OrganizationId, ProjectId, with_settings
 from postroomd.cli.output import ListFormat, ListOutput, print_row, print_rows
 from postroomd.cli.resolve import PAGE_SIZE, domain_id
 from postroomd.cli.zone import zone_lines
@@ -162,6 +162,7 @@ def delete_domain(
     settings: Settings,
     domain: Domain,
     force: Annotated[bool, typer.Option("--force", help="Delete it with all its mailboxes.")] = False,
+    etag: Etag = "",
     yes: Yes = False,
 ) -> None:
     """Delete a domain and its mailboxes permanently.
@@ -176,7 +177,7 @@ def delete_domain(
             f"{found.name} and its {found.mailbox_total_count} mailboxes are deleted at once and can't be restored.",
             yes=yes,
         )
-        service.DeleteDomain(pb.DeleteDomainRequest(domain_id=found.id, force=force))
+        service.DeleteDomain(pb.DeleteDomainRequest(domain_id=found.id, force=force, etag=etag))
     typer.echo(f"{found.name} is being deleted.")
 
 

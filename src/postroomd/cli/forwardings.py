@@ -5,13 +5,15 @@ from typing import Annotated
 import typer
 
 from postroomd.cli.connection import tenant_service
-from postroomd.cli.messages import list_rows, to_row
-from postroomd.cli.options import Limit, ProjectId, with_settings
+from postroomd.cli.messages import enum_number, list_rows, to_row
+from postroomd.cli.options import Etag, Limit, ProjectId, with_settings
 from postroomd.cli.output import ListFormat, ListOutput, print_row, print_rows
 from postroomd.cli.resolve import SMALL_PAGE_SIZE, forwarding_id, mailbox_id
+from postroomd.domain.model import ForwardingStatus
 from postroomd.settings import Settings
 
 COLUMNS = ("id", "mailbox_id", "email", "status", "created_at")
+NO_STATUS = "unknown_status"
 
 forwardings = typer.Typer(
     name="forwardings", help="Addresses that mail is forwarded to.", no_args_is_help=True, rich_markup_mode=None
@@ -30,16 +32,21 @@ def list_forwardings(
     *,
     settings: Settings,
     mailbox: OfMailbox = None,
+    status: Annotated[
+        ForwardingStatus | None, typer.Option("--status", help="Only forwardings in this status.")
+    ] = None,
     project_id: ProjectId = "",
     limit: Limit = 0,
     output: ListOutput = ListFormat.TABLE,
 ) -> None:
     """List forwardings by destination."""
     with tenant_service(settings) as service:
+        from postroom.v1alpha1.forwarding_pb2 import Forwarding as ForwardingMessage
         from postroom.v1alpha1.forwarding_pb2 import ListForwardingsRequest
 
         request = ListForwardingsRequest(
             mailbox_id=mailbox_id(service, mailbox) if mailbox else "",
+            status=enum_number(ForwardingMessage.Status, status or NO_STATUS),
             project_id=project_id,
             order_by=ListForwardingsRequest.OrderBy.EMAIL_ASC,
         )
@@ -83,6 +90,7 @@ def update_forwarding(
     forwarding: Forwarding,
     destination: Destination,
     mailbox: OfMailbox = None,
+    etag: Etag = "",
     output: ListOutput = ListFormat.TABLE,
 ) -> None:
     """Change the destination of a forwarding."""
@@ -90,19 +98,22 @@ def update_forwarding(
         from postroom.v1alpha1.forwarding_pb2 import UpdateForwardingRequest
 
         identifier = forwarding_id(service, forwarding, mailbox)
-        changed = service.UpdateForwarding(UpdateForwardingRequest(forwarding_id=identifier, email=destination))
+        request = UpdateForwardingRequest(forwarding_id=identifier, email=destination, etag=etag)
+        changed = service.UpdateForwarding(request)
     print_rows([to_row(changed)], COLUMNS, output)
 
 
 @forwardings.command("delete")
 @with_settings("tenant client")
-def delete_forwarding(*, settings: Settings, forwarding: Forwarding, mailbox: OfMailbox = None) -> None:
+def delete_forwarding(
+    *, settings: Settings, forwarding: Forwarding, mailbox: OfMailbox = None, etag: Etag = ""
+) -> None:
     """Delete a forwarding."""
     with tenant_service(settings) as service:
         from postroom.v1alpha1.forwarding_pb2 import DeleteForwardingRequest
 
         identifier = forwarding_id(service, forwarding, mailbox)
-        deleted = service.DeleteForwarding(DeleteForwardingRequest(forwarding_id=identifier))
+        deleted = service.DeleteForwarding(DeleteForwardingRequest(forwarding_id=identifier, etag=etag))
     typer.echo(f"The forwarding to {deleted.email} is deleted.")
 
 
@@ -116,6 +127,7 @@ def change_settings(
         bool | None, typer.Option("--keep-copy/--no-keep-copy", help="Deliver forwarded mail to the mailbox as well.")
     ] = None,
     enabled: Annotated[bool | None, typer.Option("--enable/--disable", help="Forward mail, or pause it.")] = None,
+    etag: Etag = "",
     output: ListOutput = ListFormat.TABLE,
 ) -> None:
     """Show the settings of a mailbox's forwardings, after changing those that are given."""
@@ -128,6 +140,8 @@ def change_settings(
 
             current = service.GetMailboxForwarding(GetMailboxForwardingRequest(mailbox_id=identifier))
         else:
-            request = UpdateMailboxForwardingRequest(mailbox_id=identifier, keep_copy=keep_copy, enabled=enabled)
+            request = UpdateMailboxForwardingRequest(
+                mailbox_id=identifier, keep_copy=keep_copy, enabled=enabled, etag=etag
+            )
             current = service.UpdateMailboxForwarding(request)
     print_row(to_row(current), output)

@@ -1,4 +1,4 @@
-"""`postroom mailboxes`: the mailboxes of a tenant, by the service; and their locks, by the admin service."""
+"""`postroom mailboxes`: the mailboxes of a tenant, by the service."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -6,22 +6,27 @@ from typing import Annotated, Any
 
 import typer
 
-from postroomd.cli.connection import admin_service, tenant_service
-from postroomd.cli.messages import Rows, enum_number, list_rows, pages, to_row, to_rows
-from postroomd.cli.options import AllOrganizations, Limit, OrganizationId, ProjectId, with_settings
+from postroomd.cli.connection import tenant_service
+from postroomd.cli.messages import enum_number, list_rows, pages, to_row, to_rows
+from postroomd.cli.operator_mailboxes import (
+    Mailbox,
+    lock_mailbox,
+    search_organizations,
+    show_as_operator,
+    unlock_mailbox,
+)
+from postroomd.cli.options import AllOrganizations, Etag, Limit, OrganizationId, ProjectId, with_settings
 from postroomd.cli.output import ListFormat, ListOutput, print_row, print_rows
-from postroomd.cli.passwords import PasswordFile, read_password
-from postroomd.cli.resolve import PAGE_SIZE, domain_id, find_domain, is_id, mailbox_id, parse_address
+from postroomd.cli.passwords import PasswordFile, read_password, read_secret
+from postroomd.cli.resolve import PAGE_SIZE, domain_id, find_domain, mailbox_id, parse_address
 from postroomd.domain.model import MailboxStatus, SubscriptionPeriod
 from postroomd.settings import InvalidSetting, Settings
 
 COLUMNS = ("id", "email", "status", "subscription_period", "next_subscription_period", "deletion_scheduled_at")
 NOT_SET = "unknown_subscription_period"
 FOUND_COLUMNS = ("id", "email", "organization_id", "project_id", "status", "lock_reason")
-LOCK_COLUMNS = ("id", "email", "status", "lock_reason", "payment_standing", "provision_standing")
 
 mailboxes = typer.Typer(name="mailboxes", help="Mailboxes.", no_args_is_help=True, rich_markup_mode=None)
-Mailbox = Annotated[str, typer.Argument(metavar="MAILBOX", help="Address or id of the mailbox.")]
 
 
 class FirstPeriod(StrEnum):
@@ -71,20 +76,29 @@ def search_mailboxes(
     if not all_organizations and not organization_id:
         _list(settings, None, text, (), "", limit, output)
         return
-    with admin_service(settings) as service:
-        from postroom.admin.v1alpha1 import mailbox_pb2 as pb
-        from postroom.v1alpha1.mailbox_pb2 import Mailbox as TenantMailbox
-
-        request = pb.SearchMailboxesRequest(search=text, organization_id=organization_id)
-        found = pages(service.SearchMailboxes, request, "mailboxes", PAGE_SIZE, limit)
-        rows = Rows(map(_admin_row, found), [*_admin_row(pb.Mailbox(mailbox=TenantMailbox()))])
+    rows = search_organizations(settings, text, organization_id, limit)
     print_rows(rows, FOUND_COLUMNS, output)
 
 
 @mailboxes.command("show")
-@with_settings("tenant client")
-def show_mailbox(*, settings: Settings, mailbox: Mailbox, output: ListOutput = ListFormat.TABLE) -> None:
-    """Show a mailbox with its aliases and forwardings."""
+@with_settings("client")
+def show_mailbox(
+    *,
+    settings: Settings,
+    mailbox: Mailbox,
+    as_operator: Annotated[
+        bool,
+        typer.Option("--as-operator", help="Show a mailbox of any tenant by its id, and what remains of a purged one."),
+    ] = False,
+    output: ListOutput = ListFormat.TABLE,
+) -> None:
+    """Show a mailbox with its aliases and forwardings.
+
+    With --as-operator, the admin service shows its lock, payment and provision instead.
+    """
+    if as_operator:
+        print_row(show_as_operator(settings, mailbox), output)
+        return
     with tenant_service(settings) as service:
         from postroom.v1alpha1 import alias_pb2, forwarding_pb2, mailbox_pb2
 
@@ -106,18 +120,37 @@ def create_mailbox(
     settings: Settings,
     address: Annotated[str, typer.Argument(metavar="ADDRESS", help="Address of the mailbox, in one of your domains.")],
     password_file: PasswordFile = None,
+    password_hash_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--password-hash-file",
+            metavar="PATH",
+            help="File with the hash of its password in another mail system, or `-`, instead of a password.",
+        ),
+    ] = None,
     period: Annotated[FirstPeriod, typer.Option("--period", help="The first period.")] = FirstPeriod.MONTHLY,
+    display_name: Annotated[str, typer.Option("--display-name", metavar="TEXT", help="Name of its user.")] = "",
     output: ListOutput = ListFormat.TABLE,
 ) -> None:
     """Create a mailbox."""
     sent = parse_address("ADDRESS", address)
-    password = read_password(password_file)
+    if password_file and password_hash_file:
+        raise InvalidSetting("--password-file and --password-hash-file: set one of them")
+    password = "" if password_hash_file else read_password(password_file)
+    password_hash = read_secret("--password-hash-file", password_hash_file) if password_hash_file else ""
     with tenant_service(settings) as service:
         from postroom.v1alpha1 import mailbox_pb2 as pb
 
         request = pb.BatchCreateMailboxesRequest(
             domain_id=find_domain(service, sent.domain_name).id,
-            mailboxes=[pb.BatchCreateMailboxesRequest.MailboxParameters(local_part=sent.local_part, password=password)],
+            mailboxes=[
+                pb.BatchCreateMailboxesRequest.MailboxParameters(
+                    local_part=sent.local_part,
+                    password=password,
+                    password_hash=password_hash,
+                    display_name=display_name,
+                )
+            ],
             subscription_period=enum_number(pb.Mailbox.SubscriptionPeriod, period),
         )
         created = service.BatchCreateMailboxes(request).mailboxes
@@ -147,6 +180,7 @@ def update_mailbox(
     login: Annotated[bool | None, typer.Option("--login/--no-login", help="Allow logging in.")] = None,
     sending: Annotated[bool | None, typer.Option("--sending/--no-sending", help="Allow sending mail.")] = None,
     receiving: Annotated[bool | None, typer.Option("--receiving/--no-receiving", help="Allow receiving mail.")] = None,
+    etag: Etag = "",
     output: ListOutput = ListFormat.TABLE,
 ) -> None:
     """Change a mailbox: its next period, its password, its display name or what it may do."""
@@ -168,6 +202,7 @@ def update_mailbox(
             mailbox_id=mailbox_id(service, mailbox),
             subscription_period=enum_number(pb.Mailbox.SubscriptionPeriod, period or NOT_SET),
             new_password=new_password,
+            etag=etag,
             **settings_of_mailbox,
         )
         changed = service.UpdateMailbox(request)
@@ -176,12 +211,15 @@ def update_mailbox(
 
 @mailboxes.command("delete")
 @with_settings("tenant client")
-def delete_mailbox(*, settings: Settings, mailbox: Mailbox, output: ListOutput = ListFormat.TABLE) -> None:
+def delete_mailbox(
+    *, settings: Settings, mailbox: Mailbox, etag: Etag = "", output: ListOutput = ListFormat.TABLE
+) -> None:
     """Schedule a mailbox for deletion. `mailboxes restore` brings it back until the date that is printed."""
     with tenant_service(settings) as service:
         from postroom.v1alpha1 import mailbox_pb2 as pb
 
-        deleted = service.DeleteMailbox(pb.DeleteMailboxRequest(mailbox_id=mailbox_id(service, mailbox)))
+        request = pb.DeleteMailboxRequest(mailbox_id=mailbox_id(service, mailbox), etag=etag)
+        deleted = service.DeleteMailbox(request)
     print_rows([to_row(deleted)], COLUMNS, output)
 
 
@@ -194,34 +232,6 @@ def restore_mailbox(*, settings: Settings, mailbox: Mailbox, output: ListOutput 
 
         restored = service.RestoreMailbox(pb.RestoreMailboxRequest(mailbox_id=mailbox_id(service, mailbox)))
     print_rows([to_row(restored)], COLUMNS, output)
-
-
-@mailboxes.command("lock")
-@with_settings("operator client")
-def lock_mailbox(
-    *,
-    settings: Settings,
-    mailbox: Mailbox,
-    reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="The reason, which tenants do not see.")],
-    output: ListOutput = ListFormat.TABLE,
-) -> None:
-    """Lock a mailbox, as the operator."""
-    with admin_service(settings) as service:
-        from postroom.admin.v1alpha1 import mailbox_pb2 as pb
-
-        locked = service.LockMailbox(pb.LockMailboxRequest(**_subject(mailbox), reason=reason))
-    print_rows([_admin_row(locked)], LOCK_COLUMNS, output)
-
-
-@mailboxes.command("unlock")
-@with_settings("operator client")
-def unlock_mailbox(*, settings: Settings, mailbox: Mailbox, output: ListOutput = ListFormat.TABLE) -> None:
-    """Remove the operator's lock of a mailbox."""
-    with admin_service(settings) as service:
-        from postroom.admin.v1alpha1 import mailbox_pb2 as pb
-
-        unlocked = service.UnlockMailbox(pb.UnlockMailboxRequest(**_subject(mailbox)))
-    print_rows([_admin_row(unlocked)], LOCK_COLUMNS, output)
 
 
 def _list(
@@ -247,12 +257,5 @@ def _list(
     print_rows(listed, COLUMNS, output)
 
 
-def _subject(mailbox: str) -> dict[str, str]:
-    """Return the field of a request to the admin service that names a mailbox of any tenant, by id or address."""
-    return {"mailbox_id": mailbox} if is_id(mailbox) else {"address": str(parse_address("MAILBOX", mailbox))}
-
-
-def _admin_row(mailbox: Any) -> dict[str, Any]:
-    """Return a mailbox of the admin service, with the fields that its tenant sees beside the operator's."""
-    row = to_row(mailbox)
-    return {**row.pop("mailbox"), **row}
+mailboxes.command("lock")(lock_mailbox)
+mailboxes.command("unlock")(unlock_mailbox)

@@ -30,6 +30,12 @@ ProjectId = Annotated[
 ]
 
 
+Etag = Annotated[
+    str,
+    typer.Option(
+        "--etag", metavar="ETAG", show_default=False, help="Change it only if this is its etag, as `show` prints it."
+    ),
+]
 AllOrganizations = Annotated[
     bool, typer.Option("--all-organizations", help="Search every organization, as the operator.")
 ]

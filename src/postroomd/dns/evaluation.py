@@ -22,7 +22,7 @@ from postroomd.dns.formatting import (
 from postroomd.dns.result import LookupResult, LookupStatus
 from postroomd.dns.validation_token import validation_token_fault
 from postroomd.domain.model import DnsType, DomainRecord, RecordStatus
-from postroomd.domain.records import Finding
+from postroomd.domain.records import DKIM_KIND, NEXT_DKIM_KIND, PREVIOUS_DKIM_KIND, Finding
 
 Rule = Callable[[str, Sequence[str]], Fault | None]
 """Expected value and published values, sorted -> fault."""
@@ -147,7 +147,9 @@ def _host(name: str) -> str:
 
 _RULES_BY_KIND: Mapping[str, Rule] = {
     "domain_validation": validation_token_fault,
-    "dkim": dkim_fault,
+    DKIM_KIND: dkim_fault,
+    NEXT_DKIM_KIND: dkim_fault,
+    PREVIOUS_DKIM_KIND: dkim_fault,
     "dmarc": dmarc_fault,
 }
 

@@ -14,9 +14,12 @@ from postroomd.dns.lookup import DomainLookup
 from postroomd.dns.record_lookup import look_up_record
 from postroomd.dns.result import LookupStatus
 from postroomd.dns.spf_check import spf_fault
-from postroomd.dns.token_lookup import look_up_token
+from postroomd.dns.thorough_lookup import look_up_next_key, look_up_token
 from postroomd.domain.model import Domain, DomainRecord
-from postroomd.domain.records import VALIDATION_KIND, Finding, Outcome
+from postroomd.domain.records import NEXT_DKIM_KIND, VALIDATION_KIND, Finding, Outcome
+
+_THOROUGH = {VALIDATION_KIND: look_up_token, NEXT_DKIM_KIND: look_up_next_key}
+"""Lookups of records for which one server's response may not suffice."""
 
 
 class DnsProber:
@@ -63,8 +66,8 @@ class _Validation:
             await explain_doubled_names(self._lookup, self._domain, zone.apex, self._records, self.findings)
 
     async def _check(self, record: DomainRecord) -> None:
-        if record.kind == VALIDATION_KIND:
-            self.findings[record.kind] = await look_up_token(self._lookup, record)
+        if (look_up := _THOROUGH.get(record.kind)) is not None:
+            self.findings[record.kind] = await look_up(self._lookup, record)
             return
         result = await look_up_record(self._lookup, record)
         if record.kind == "spf" and result.status is LookupStatus.FOUND:

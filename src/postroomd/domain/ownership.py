@@ -10,13 +10,21 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from zlib import crc32
 
+from postroomd.domain.dkim import ROTATION_INTERVAL, KeySwitch, can_switch, switched_findings, switched_records
 from postroomd.domain.domains import move_domain
 from postroomd.domain.events import DomainEvent as Event
 from postroomd.domain.model import Domain, DomainRecord, RecordStatus
 from postroomd.domain.model import DomainStatus as D
 from postroomd.domain.policy import LifecyclePolicy
 from postroomd.domain.provisions import ProvisionKind, provision_id
-from postroomd.domain.records import NAME_OWNED_ELSEWHERE, VALIDATION_KIND, Finding, Outcome, validation_event
+from postroomd.domain.records import (
+    NAME_OWNED_ELSEWHERE,
+    NEXT_DKIM_KIND,
+    VALIDATION_KIND,
+    Finding,
+    Outcome,
+    validation_event,
+)
 
 ABSENT_TOKEN_INTERVAL = timedelta(minutes=15)  # between lookups of a ready domain whose token is absent
 
@@ -38,7 +46,8 @@ class DomainCheck:
     """A domain after a step of its validation, the records that changed, by kind, and when the next lookup is due.
 
     `looked_up_at` is the time of the lookup, None for a step without one. `former_owner` is another organization's
-    domain that has lost the name to this one.
+    domain that has lost the name to this one. With `key_switch`, the domain's next DKIM key signs from now on, and
+    `records` are those after the switch.
     """
 
     domain: Domain
@@ -46,6 +55,7 @@ class DomainCheck:
     next_check_at: datetime | None
     looked_up_at: datetime | None = None
     former_owner: "DomainCheck | None" = None
+    key_switch: KeySwitch | None = None
 
 
 def settle_validation(
@@ -66,8 +76,13 @@ def settle_validation(
 
     A validating domain moves by `validation_event`. If its token is present and another domain owns the name, that one
     is released if its token is lacking; otherwise the validating domain moves to validation_failed. A domain that was
-    released returns once all required records are valid. Any other domain keeps its status.
+    released returns once all required records are valid. Any other domain keeps its status. If the next DKIM key of a
+    rotation is published, it signs from now on, and its record is the required one.
     """
+    key_switch = None
+    if can_switch(records, findings):
+        key_switch = KeySwitch(now, now + policy.dkim_overlap)
+        records, findings = switched_records(records), switched_findings(findings)
     token = findings.get(VALIDATION_KIND, _UNANSWERED)
     event = validation_event(records, findings)
     contending = domain.status is D.VALIDATING or _is_returning(domain)
@@ -93,9 +108,10 @@ def settle_validation(
     return DomainCheck(
         domain=moved,
         records=changed_records(records, findings, now),
-        next_check_at=next_check_at(moved, interval, policy, now),
+        next_check_at=_next_check_with_rotation(moved, records, findings, interval, policy, now),
         looked_up_at=now,
         former_owner=former_owner,
+        key_switch=key_switch,
     )
 
 
@@ -140,6 +156,22 @@ def next_check_at(domain: Domain, interval: timedelta, policy: LifecyclePolicy, 
         return regular
     ends = domain.token_absent_since + policy.release_grace
     return min(regular, now + ABSENT_TOKEN_INTERVAL, ends if ends > now else regular)
+
+
+def _next_check_with_rotation(
+    domain: Domain,
+    records: Mapping[str, DomainRecord],
+    findings: Mapping[str, Finding],
+    interval: timedelta,
+    policy: LifecyclePolicy,
+    now: datetime,
+) -> datetime | None:
+    """Return when a domain is due for the next lookup: sooner while its next DKIM key is not published."""
+    regular = next_check_at(domain, interval, policy, now)
+    if regular is None or NEXT_DKIM_KIND not in records:
+        return regular
+    # A lookup that was running when the rotation began has not asked for its record.
+    return min(regular, now + ROTATION_INTERVAL) if NEXT_DKIM_KIND in findings else now
 
 
 def _is_returning(domain: Domain) -> bool:

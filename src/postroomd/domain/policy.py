@@ -20,6 +20,8 @@ class LifecyclePolicy:
 
     `release_grace`: the time of continuous absence of its validation token after which a ready domain loses its name.
 
+    `dkim_overlap`: the time for which the previous DKIM key of a rotation stays published once the next one signs.
+
     `cascade_domain_deletion`: a domain can be deleted with mailboxes in it, as if every call had `force`.
     """
 
@@ -34,6 +36,7 @@ class LifecyclePolicy:
     quarantine: timedelta = timedelta(0)
     cascade_domain_deletion: bool = False
     release_grace: timedelta = timedelta(days=3)
+    dkim_overlap: timedelta = timedelta(days=7)
 
     def quarantine_at(self, now: datetime) -> "Quarantine | None":
         """Return the quarantine in force at an instant; None if there is none."""

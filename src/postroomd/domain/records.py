@@ -107,6 +107,9 @@ RECORD_KINDS = (
 VALIDATION_KIND = "domain_validation"
 """The kind of the record that holds the validation token."""
 
+DKIM_KIND, NEXT_DKIM_KIND, PREVIOUS_DKIM_KIND = "dkim", "dkim_next", "dkim_previous"
+"""The kinds of the DKIM records: of the key that signs, and of the next and the previous one during a rotation."""
+
 
 def plan_records(name: str, hosts: MailHosts, *, token: str, dkim_selector: str, dkim_key: str) -> list[RecordPlan]:
     """Return the records of the domain `name`, in the order of RECORD_KINDS.
@@ -117,16 +120,22 @@ def plan_records(name: str, hosts: MailHosts, *, token: str, dkim_selector: str,
     return [plans[kind] for kind in RECORD_KINDS]
 
 
+def dkim_record(name: str, selector: str, public_key: str) -> tuple[str, str]:
+    """Return the name, with a final dot, and the value of the record of a DKIM key of the domain `name`."""
+    return f"{selector}._domainkey.{name}.", f"v=DKIM1; h=sha256; k=rsa; p={public_key}"
+
+
 def _plans(name: str, hosts: MailHosts, token: str, dkim_selector: str, dkim_key: str) -> Iterator[RecordPlan]:
     required, recommended, optional = RecordLevel.REQUIRED, RecordLevel.RECOMMENDED, RecordLevel.OPTIONAL
     txt, cname, srv, mx = DnsType.TXT_DNS_TYPE, DnsType.CNAME_DNS_TYPE, DnsType.SRV_DNS_TYPE, DnsType.MX_DNS_TYPE
     validation_name = f"{hosts.validation_label}.{name}" if hosts.validation_label else name
+    dkim_name, dkim_value = dkim_record(name, dkim_selector, dkim_key)
     spf = f"v=spf1 include:{hosts.spf_include} {_SPF_QUALIFIERS[hosts.spf_policy]}all"
     for kind, level, dns_type, dns_name, dns_value in (
         ("domain_validation", required, txt, validation_name, hosts.validation_prefix + token),
         ("mx", required, mx, name, f"10 {hosts.mx}."),
         ("spf", required, txt, name, spf),
-        ("dkim", required, txt, f"{dkim_selector}._domainkey.{name}", f"v=DKIM1; h=sha256; k=rsa; p={dkim_key}"),
+        (DKIM_KIND, required, txt, dkim_name.removesuffix("."), dkim_value),
         ("dmarc", required, txt, f"_dmarc.{name}", f"v=DMARC1; p={hosts.dmarc_policy}"),
         ("autoconfig", recommended, cname, f"autoconfig.{name}", f"{hosts.autoconfig}."),
         ("autodiscover", recommended, cname, f"autodiscover.{name}", f"{hosts.autodiscover}."),

@@ -1,7 +1,7 @@
 """JSON encoders and decoders of messages, compiled once from their descriptors.
 
 Responses contain every field, by its snake_case name: an unset message, such as a timestamp, is null; only an unset
-`optional` scalar is absent. In requests, null and an enum's zero value mean "not set".
+`optional` field is absent. In requests, null and an enum's zero value mean "not set".
 """
 
 import json
@@ -60,7 +60,7 @@ def compile_encoder(
             scope[f"encode_{names[0]}"] = encode
             value = f"encode_{names[0]}({value})"
         item = f"{field.name!r}: {value}"
-        if field.has_presence and field.message_type is None:
+        if field.has_presence and (field.message_type is None or _is_optional(field)):
             item = f"**({{{item}}} if message.HasField({field.name!r}) else {{}})"
         elif field.has_presence:
             # A part other than 0 implies presence, and saves the call of HasField.
@@ -72,6 +72,11 @@ def compile_encoder(
     functions: dict[str, Callable[[Message], dict[str, Any]]] = {}
     exec(source, scope | {"read": _reader(paths)}, functions)  # noqa: S102 - contains field names only, no input
     return functions["encode"]
+
+
+def _is_optional(field: FieldDescriptor) -> bool:
+    """Whether a field is declared `optional`: proto3 has a oneof of that field alone, named after it."""
+    return field.containing_oneof is not None and field.containing_oneof.name == f"_{field.name}"
 
 
 def _read_paths(field: FieldDescriptor) -> list[str]:

@@ -17,5 +17,6 @@ class StepKind(StrEnum):
     PROVISION = "provision"  # confirmed by the worker, where there is no mail platform
     HISTORY = "history"  # removal of transitions, tombstones, settled payments and provisions after their retention
     AUDIT = "audit"  # removal of audit events after their retention
+    DKIM_RETIREMENT = "dkim_retirement"  # of the previous DKIM key of a domain, after the overlap period
     DKIM_EXPORT = "dkim_export"  # of the DKIM keys to --dkim-directory
     EXPIRED_RESPONSE = "expired_response"  # removal of the stored response of an idempotency key

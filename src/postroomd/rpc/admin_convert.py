@@ -2,17 +2,19 @@
 
 from dataclasses import fields
 
-from postroom.admin.v1alpha1 import audit_pb2, domain_pb2, mailbox_pb2, payment_pb2, provision_pb2
+from postroom.admin.v1alpha1 import audit_pb2, dkim_pb2, domain_pb2, mailbox_pb2, payment_pb2, provision_pb2
 from postroom.v1alpha1 import domain_pb2 as tenant_domain_pb2
 from postroom.v1alpha1 import mailbox_pb2 as tenant_pb2
 from postroomd.domain.audit import AuditEvent
+from postroomd.domain.dkim import DkimKeys
 from postroomd.domain.events import PaymentStanding, ProvisionStanding
 from postroomd.domain.history import DomainTransition, Tombstone, Transition
 from postroomd.domain.model import DomainStatus, Mailbox, MailboxStatus, SubscriptionPeriod
 from postroomd.domain.payments import Payment, PaymentStatus
 from postroomd.domain.provisions import MailboxState, Provision, ProvisionKind, ProvisionStatus
 from postroomd.domain.queries import Slice
-from postroomd.rpc.convert import enum_numbers, mailbox_message, optional_timestamp, timestamp
+from postroomd.domain.records import DKIM_KIND, NEXT_DKIM_KIND, PREVIOUS_DKIM_KIND, visible_record
+from postroomd.rpc.convert import enum_numbers, mailbox_message, optional_timestamp, record_message, timestamp
 
 _DOMAIN_STATUS = enum_numbers(DomainStatus, tenant_domain_pb2.Domain.Status)
 _MAILBOX_STATUS = enum_numbers(MailboxStatus, tenant_pb2.Mailbox.Status)
@@ -183,6 +185,44 @@ def audit_events_message(events: Slice[AuditEvent]) -> audit_pb2.ListAuditEvents
     """Return the message of a page of audit events."""
     return audit_pb2.ListAuditEventsResponse(
         events=map(audit_event_message, events.items), next_page_token=events.next_cursor
+    )
+
+
+_DKIM_ROLES = {
+    DKIM_KIND: dkim_pb2.DkimKey.SIGNING,
+    NEXT_DKIM_KIND: dkim_pb2.DkimKey.NEXT,
+    PREVIOUS_DKIM_KIND: dkim_pb2.DkimKey.PREVIOUS,
+}
+"""The roles of keys by the kinds of their records, in the order of the response."""
+
+
+def dkim_keys_message(keys: DkimKeys) -> dkim_pb2.DkimKeys:
+    """Return the message of a domain's DKIM keys."""
+    domain, rotation = keys.domain, keys.rotation
+    return dkim_pb2.DkimKeys(
+        domain_id=domain.id,
+        name=domain.name,
+        organization_id=domain.organization_id,
+        project_id=domain.project_id,
+        keys=[
+            dkim_pb2.DkimKey(
+                role=role,
+                selector=rotation.selector if rotation and kind != DKIM_KIND else keys.selector,
+                record=record_message(visible_record(keys.records[kind], domain.status)),
+            )
+            for kind, role in _DKIM_ROLES.items()
+            if kind in keys.records
+        ],
+        rotation_started_at=optional_timestamp(rotation.started_at if rotation else None),
+        switched_at=optional_timestamp(rotation.switched_at if rotation else None),
+        retires_at=optional_timestamp(rotation.retires_at if rotation else None),
+    )
+
+
+def dkim_rotations_message(rotations: Slice[DkimKeys]) -> dkim_pb2.ListDkimRotationsResponse:
+    """Return the message of a page of domains with a rotation in progress."""
+    return dkim_pb2.ListDkimRotationsResponse(
+        domains=map(dkim_keys_message, rotations.items), next_page_token=rotations.next_cursor
     )
 
 

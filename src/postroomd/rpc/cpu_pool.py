@@ -15,6 +15,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from time import perf_counter, thread_time
@@ -179,6 +180,10 @@ def _timed(task: Callable[[], Result]) -> _Completed[Result]:
 
 
 def _lower_priority() -> None:
-    """Lower the priority of this thread. Other systems than Linux have one priority per process."""
+    """Lower the priority of this thread, unless a filter of system calls denies it.
+
+    Other systems than Linux have one priority per process. An exception would break the pool.
+    """
     if sys.platform == "linux":
-        os.nice(NICENESS)
+        with suppress(OSError):
+            os.nice(NICENESS)

@@ -12,7 +12,7 @@ from google.protobuf.message import Message
 from postroomd.domain.context import CallContext
 
 # The first of these that occurs in an RPC's name is the resource that PermissionDenied names.
-_RESOURCES = ("Domain", "Mailbox", "Alias", "Forwarding", "Payment", "Provision", "Transition", "Audit")
+_RESOURCES = ("Domain", "Mailbox", "Alias", "Forwarding", "Payment", "Provision", "Transition", "Audit", "Dkim")
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,7 @@ from postroomd.observability.logs import get_logger
 from postroomd.observability.metrics import CALL_KINDS, CALLS_IN_PROGRESS, GRPC_CONNECTIONS, Settable, sampling
 from postroomd.rpc import tcp_connections
 from postroomd.rpc.admin import AdminServicer
+from postroomd.rpc.admin_dkim import AdminDkimServicer
 from postroomd.rpc.admin_history import AdminHistoryServicer
 from postroomd.rpc.admin_search import AdminSearchServicer
 from postroomd.rpc.admission import Admission
@@ -160,7 +161,7 @@ async def serve(settings: Settings, stop: asyncio.Event, ready: Callable[..., No
         if settings.admin_address:
             # A limit of its own: load from tenants does not lock the operator out.
             admissions.append(Admission(settings.max_calls))
-            handlers = _admin_handlers(settings, repository, now, admissions[1], calls, tracer)
+            handlers = _admin_handlers(settings, repository, hashing.pool, now, admissions[1], calls, tracer)
             services.append((settings.admin_address, ADMIN_SERVICE, handlers))
         updates = HealthUpdates(repository, health, watch)
         await updates.update()
@@ -224,6 +225,7 @@ async def _stop_servers(servers: Sequence[Server], drain_seconds: float) -> None
 def _admin_handlers(
     settings: Settings,
     repository: Repository,
+    pool: CpuPool,
     clock: Callable[[], datetime],
     admission: Admission,
     calls: Calls | None,
@@ -252,7 +254,16 @@ def _admin_handlers(
         urls=_urls(settings),
     )
     history = AdminHistoryServicer(administration=repository.administration)
-    return boundary.handlers(ADMIN_SERVICE, {**servicer.rpcs(), **searching.rpcs(), **history.rpcs()})
+    dkim = AdminDkimServicer(
+        rotations=repository.dkim_rotations,
+        pool=pool,
+        selector=settings.dkim_selector,
+        bits=int(settings.dkim_bits),
+        overlap=settings.dkim_overlap,
+        clock=clock,
+    )
+    servicers = (servicer, searching, history, dkim)
+    return boundary.handlers(ADMIN_SERVICE, {name: rpc for each in servicers for name, rpc in each.rpcs().items()})
 
 
 def _gateway_handlers(

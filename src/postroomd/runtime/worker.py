@@ -76,14 +76,6 @@ async def _mail_server(settings: Settings) -> AsyncIterator[Doveadm | None]:
 def _prober(settings: Settings) -> Prober:
     if settings.domain_validation == "trust":
         return TrustingProber()
-    from postroomd.dns import DnsConfig, DnsProber
+    from postroomd.runtime.dns import dns_prober
 
-    return DnsProber(
-        DnsConfig(
-            resolvers=tuple(text.strip() for text in settings.dns_resolvers.split(",") if text.strip()),
-            timeout_seconds=settings.dns_timeout_seconds,
-            deadline_seconds=settings.dns_deadline_seconds,
-            authoritative_port=settings.dns_authoritative_port,
-            allow_private=settings.dns_allow_private,
-        )
-    )
+    return dns_prober(settings)

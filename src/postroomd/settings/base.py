@@ -25,6 +25,7 @@ RULES = ("up", "serve", "worker")
 SERVICE = ("up", "serve")
 GATEWAY = ("up", "gateway")
 WORKER = ("up", "worker")
+LOOKUPS = (*WORKER, "doctor")
 # Groups of commands that call a running service: as a tenant, and as its operator.
 # "client" is for commands that do either.
 TENANT_CLIENT = ("tenant client", "client", "export", "doctor")

@@ -92,6 +92,13 @@ class RuleSettings(SettingsGroup):
         RULES,
         "`manual`: a mail platform confirms creations and deletions by the admin service; `none`: no confirmation.",
     )
+    dkim_overlap: Duration = setting(
+        timedelta(days=7),
+        RULES,
+        "Time for which the previous DKIM key of a domain stays published after `postroom dkim rotate`.",
+        ge=timedelta(seconds=1),
+        le=timedelta(days=3_650),
+    )
     domain_release_grace: Duration = setting(
         timedelta(days=3),
         WORKER,
@@ -138,6 +145,7 @@ class RuleSettings(SettingsGroup):
             quarantine=self.address_quarantine,
             cascade_domain_deletion=self.domain_deletion == "cascade",
             release_grace=self.domain_release_grace,
+            dkim_overlap=self.dkim_overlap,
         )
 
     def leap_limits(self) -> LeapLimits:

@@ -6,7 +6,7 @@ from typing import Self
 
 from pydantic import model_validator
 
-from postroomd.settings.base import WORKER, SettingsGroup, setting
+from postroomd.settings.base import LOOKUPS, WORKER, SettingsGroup, setting
 from postroomd.settings.types import Duration, HttpUrl, Resolvers
 
 
@@ -35,18 +35,18 @@ class WorkerSettings(SettingsGroup):
     )
     dns_resolvers: Resolvers = setting(
         "",
-        WORKER,
+        LOOKUPS,
         "Resolvers that locate a domain's authoritative servers: `IP`, `IP:PORT` or `[IPv6]:PORT`, comma-separated;"
         " the system's if not set.",
     )
-    dns_timeout_seconds: float = setting(3.0, WORKER, "Timeout of a query to one DNS server, in seconds.", gt=0, le=60)
+    dns_timeout_seconds: float = setting(3.0, LOOKUPS, "Timeout of a query to one DNS server, in seconds.", gt=0, le=60)
     dns_deadline_seconds: float = setting(
-        20.0, WORKER, "Deadline for all DNS lookups of one domain, in seconds.", gt=0, le=600
+        20.0, LOOKUPS, "Deadline for all DNS lookups of one domain, in seconds.", gt=0, le=600
     )
     dns_allow_private: bool = setting(
-        False, WORKER, "`true` allows domains whose DNS servers have private IP addresses."
+        False, LOOKUPS, "`true` allows domains whose DNS servers have private IP addresses."
     )
-    dns_authoritative_port: int = setting(53, WORKER, "Port of the domains' DNS servers, for tests.", ge=1, le=65_535)
+    dns_authoritative_port: int = setting(53, LOOKUPS, "Port of the domains' DNS servers, for tests.", ge=1, le=65_535)
     doveadm_url: HttpUrl | None = setting(
         None,
         WORKER,

@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from postroomd.domain.audit import AuditedCall
 from postroomd.domain.clock_leaps import ClockAcceptance
 from postroomd.domain.context import WORKER, CallContext
+from postroomd.domain.dkim import DkimKeys
 from postroomd.domain.model import Alias, Domain, Forwarding, Mailbox, MailboxForwarding
 from postroomd.domain.payments import Payment
 from postroomd.domain.provisions import Provision
@@ -43,6 +44,7 @@ RESOURCES: Mapping[type, _Identity] = {
     AdminKey: _Identity("admin_key", id="name", organization_id=None, project_id=None),
     ClockAcceptance: _Identity("clock", organization_id=None, project_id=None),
     Domain: _Identity("domain"),
+    DkimKeys: _Identity("domain", id="domain_id"),
     Mailbox: _Identity("mailbox"),
     Alias: _Identity("alias"),
     Forwarding: _Identity("forwarding"),

@@ -3,8 +3,9 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, inspect, text
 
+from postroomd.domain.diagnosis import Condition, Finding
 from postroomd.storage.drivers import driver_of
 
 MAIL_VIEWS = {
@@ -42,6 +43,22 @@ MAIL_VIEWS = {
     "mail_v1_purged": ("id", "purged_at"),
 }
 """The columns of each view. A view keeps them: a change is a view of the next version beside it."""
+
+
+def diagnose_views(connection: Connection) -> Finding:
+    """Return the finding on the views: whether each exists with the columns of its version."""
+    inspector = inspect(connection)
+    present = {*inspector.get_view_names()}
+    faults = []
+    for name, columns in MAIL_VIEWS.items():
+        if name not in present:
+            faults.append(f"{name} is missing")
+        elif absent := {*columns} - {column["name"] for column in inspector.get_columns(name)}:
+            faults.append(f"{name} lacks {', '.join(sorted(absent))}")
+    if not faults:
+        return Finding(check="mail views", condition=Condition.OK, detail=f"{len(MAIL_VIEWS)} of version 1 are present")
+    remedy = "create them again with the statements of migration 0019; migrations alone create and drop them"
+    return Finding(check="mail views", condition=Condition.ERROR, detail="; ".join(faults), remedy=remedy)
 
 
 @contextmanager

@@ -1,8 +1,11 @@
 """The DKIM keys of domains as files, for a signer that reads files, such as rspamd.
 
 The directory holds `NAME.SELECTOR.key` (PEM) for each domain that owns its name, and `selectors.map` with a line
-`NAME SELECTOR` for each. Nothing else in the directory is touched. The files are for their owner only; in a directory
-with the set-group-ID bit, which gives them its group, for that group too: a signer is rarely the worker's user.
+`NAME SELECTOR` for each. After a rotation, the file of the previous key stays until that is erased: a signer may use it
+until it has read the map again. Nothing else in the directory is touched.
+
+The files are for their owner only; in a directory with the set-group-ID bit, which gives them its group, for that group
+too: a signer is rarely the worker's user.
 """
 
 import asyncio
@@ -10,6 +13,7 @@ import os
 import stat
 import tempfile
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from datetime import timedelta
 from pathlib import Path
 
@@ -33,7 +37,7 @@ class DkimFiles:
     def __init__(self, keys: SigningKeys, directory: Path) -> None:
         self._keys = keys
         self._directory = directory
-        self._written: dict[str, str] = {}  # the domain whose key a file holds, since it was compared or written
+        self._written: dict[str, int] = {}  # the hash of the key that a file holds, since it was compared or written
 
     async def run(self, stop: asyncio.Event, interval: timedelta) -> None:
         """Update the files once per interval until `stop` is set. A failure is logged, and tried again."""
@@ -64,17 +68,16 @@ class DkimFiles:
         Returns the number of files written and removed. Raises OSError, StorageUnavailable.
         """
         selectors: dict[str, str] = {}
-        current: dict[str, str] = {}
+        current: set[str] = set()
         after, changed = "", 0
         while True:
             page = await self._keys.page(after, PAGE)
-            for key in page:
-                selectors[key.name] = key.selector
-                current[_file_name(key)] = key.domain_id
-            new = [key for key in page if self._written.get(_file_name(key)) != key.domain_id]
+            selectors |= {key.name: key.selector for key in page if key.signs}
+            current |= set(map(_file_name, page))
+            new = [key for key in page if self._written.get(_file_name(key)) != hash(key.private_pem)]
             if new:
                 changed += await asyncio.to_thread(self._write, new)
-            if len(page) < PAGE:
+            if sum(key.signs for key in page) < PAGE:
                 break
             after = page[-1].name
         return changed + await asyncio.to_thread(self._finish, selectors, current)
@@ -90,19 +93,19 @@ class DkimFiles:
         written = 0
         for key in keys:
             written += replace_file(self._directory / _file_name(key), key.private_pem, mode)
-            self._written[_file_name(key)] = key.domain_id
+            self._written[_file_name(key)] = hash(key.private_pem)
         return written
 
-    def _finish(self, selectors: Mapping[str, str], current: Mapping[str, str]) -> int:
+    def _finish(self, selectors: Mapping[str, str], current: AbstractSet[str]) -> int:
         """Write the map of selectors, and remove the keys that are no longer current."""
         mode = self._prepare()
         lines = "".join(f"{name} {selector}\n" for name, selector in selectors.items())
         changed = int(replace_file(self._directory / SELECTORS, lines, mode))
         present = {path.name for path in self._directory.glob(f"*{KEY_SUFFIX}")}
-        for name in present - current.keys():
+        for name in present - current:
             (self._directory / name).unlink(missing_ok=True)
             changed += 1
-        for name in self._written.keys() - (present & current.keys()):
+        for name in self._written.keys() - (present & current):
             del self._written[name]  # removed here, or by someone else: the next update writes it again
         return changed
 

@@ -10,6 +10,7 @@ from tests.storage.contract.aliases import AliasesContract
 from tests.storage.contract.audit import AuditContract
 from tests.storage.contract.clocks import ClocksContract
 from tests.storage.contract.diagnosis import DiagnosisContract
+from tests.storage.contract.dkim import DkimContract
 from tests.storage.contract.domains import DomainsContract
 from tests.storage.contract.forwardings import ForwardingsContract
 from tests.storage.contract.lists import ListsContract
@@ -41,5 +42,6 @@ class RepositoryContract(
     ClocksContract,
     AuditContract,
     DiagnosisContract,
+    DkimContract,
 ):
     """All contracts. The fixture `repository` is a repository over an empty, migrated database."""

@@ -6,7 +6,7 @@ from sqlalchemy import update
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from postroomd.domain.diagnosis import Condition
-from postroomd.domain.model import DomainStatus, RecordStatus
+from postroomd.domain.model import Domain, DomainStatus, RecordStatus
 from postroomd.storage import schema as t
 from postroomd.storage.protocols.repository import Repository
 from tests.support.database_state import dump
@@ -25,6 +25,17 @@ class DiagnosisContract:
         (domains,) = [finding for finding in findings if finding.check == "domains"]
         assert domains.detail == "1 ready, 1 waiting_validation"
         assert await dump(raw) == before
+
+    async def test_ready_domains_are_listed_with_their_records(self, repository: Repository, tenant: Tenant) -> None:
+        names = [f"domain-{each}.example" for each in range(3)]
+        created = [await new_domain(repository, tenant, name) for name in names]
+        await new_domain(repository, tenant, "waiting.example", DomainStatus.WAITING_VALIDATION)
+        found: list[Domain] = []
+        while page := await repository.ready_domains(found[-1].id if found else "", 2):
+            found += [domain for domain, _ in page]
+            assert all({record.domain_id for record in records.values()} == {domain.id} for domain, records in page)
+        assert found == sorted(created, key=lambda domain: domain.id)
+        assert "dns lookups" not in {finding.check for finding in await repository.diagnose(with_records=False)}
 
     async def test_faulty_records_of_ready_domains_and_lost_names_are_named(
         self, repository: Repository, tenant: Tenant, raw: AsyncEngine

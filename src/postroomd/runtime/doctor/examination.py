@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from postroomd.clock import Clock
 from postroomd.domain.diagnosis import Condition, Finding
 from postroomd.domain.errors import PostroomError
+from postroomd.runtime.doctor.domains import Progress, look_up_domains
 from postroomd.runtime.doctor.processes import (
     check_backlog,
     check_certificates,
@@ -20,18 +21,23 @@ from postroomd.runtime.processes import require_database
 from postroomd.settings import Settings
 from postroomd.storage.migrations import HEAD, require_current
 from postroomd.storage.opening import open_repository
+from postroomd.storage.protocols.repository import Repository
 
 
-async def examine(settings: Settings) -> list[Finding]:
-    """Return the findings: on the database first, then on the processes and certificates."""
+async def examine(settings: Settings, look_up: Progress | None = None) -> list[Finding]:
+    """Return the findings: on the database first, then on the processes and certificates.
+
+    With `look_up`, which is told of the progress, the records of each ready domain are looked up; otherwise the
+    worker's findings are reported.
+    """
     now = datetime.now(UTC)
     database, service, gateway = await asyncio.gather(
-        _examine_database(settings, now), check_service(settings), asyncio.to_thread(check_gateway, settings)
+        _examine_database(settings, now, look_up), check_service(settings), asyncio.to_thread(check_gateway, settings)
     )
     return [*database, service, gateway, *await asyncio.to_thread(lambda: [*check_certificates(settings, now)])]
 
 
-async def _examine_database(settings: Settings, now: datetime) -> list[Finding]:
+async def _examine_database(settings: Settings, now: datetime, look_up: Progress | None) -> list[Finding]:
     url = settings.database_url.get_secret_value()
     try:
         require_database(settings)
@@ -41,7 +47,9 @@ async def _examine_database(settings: Settings, now: datetime) -> list[Finding]:
         return [*database_error(operator_message(error) or type(error).__name__)]
     try:
         findings = [Finding(check="database", condition=Condition.OK, detail=f"reachable, at schema {HEAD}")]
-        findings += await repository.diagnose()
+        findings += await repository.diagnose(with_records=look_up is None)
+        if look_up is not None:
+            findings += await _look_up(settings, repository, look_up)
         records = await repository.clocks.read()
         findings.append(check_clock(settings, Clock().read(), records))
         findings.append(check_worker(records, now))
@@ -51,3 +59,14 @@ async def _examine_database(settings: Settings, now: datetime) -> list[Finding]:
     finally:
         await repository.close()
     return findings
+
+
+async def _look_up(settings: Settings, repository: Repository, progress: Progress) -> list[Finding]:
+    from postroomd.runtime.dns import dns_prober
+
+    try:
+        prober = dns_prober(settings)
+    except ValueError as error:
+        remedy = "set --dns-resolvers to the resolvers of the worker"
+        return [Finding(check="dns lookups", condition=Condition.ERROR, detail=str(error), remedy=remedy)]
+    return await look_up_domains(repository, prober, progress)

@@ -201,6 +201,10 @@ class Driver(ABC):
     def diagnose(self, connection: Connection) -> Sequence[Finding]:
         """Return the findings on the engine, for the operator. Changes nothing."""
 
+    @abstractmethod
+    def diagnose_readers(self, connection: Connection, views: Sequence[str]) -> Sequence[Finding]:
+        """Return the findings on who may read the mail servers' views, for the operator. Changes nothing."""
+
     # --- Isolation of tenants ---
 
     @abstractmethod

@@ -140,6 +140,10 @@ class PostgresqlDriver(Driver):
         """Create the role, or set its password. Raises RoleRefused for one that may do more."""
         postgresql_reader.create_reader(connection, name, password, views)
 
+    def diagnose_readers(self, connection: sa.Connection, views: Sequence[str]) -> Sequence[Finding]:
+        """Return whether each role that reads one of the views can read all of them, and sees their rows."""
+        return postgresql_reader.diagnose_readers(connection, views)
+
     def view_definitions(self, connection: sa.Connection, prefix: str) -> Iterable[tuple[str, Sequence[str]]]:
         """Return the views with their options, owner and readers."""
         return postgresql_reader.view_definitions(connection, prefix)

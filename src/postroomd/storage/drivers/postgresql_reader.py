@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 
 import sqlalchemy as sa
 
+from postroomd.domain.diagnosis import Condition, Finding
 from postroomd.domain.errors import RoleRefused
 
 SCRAM_ITERATIONS = 4_096  # PostgreSQL's default, scram_iterations
@@ -34,6 +35,25 @@ ORDER BY c.relname
 """)
 
 
+_READERS = sa.text("""
+SELECT r.rolname AS name, r.rolcanlogin AS logs_in,
+  has_schema_privilege(r.oid, current_schema(), 'USAGE') AS enters,
+  array_agg(DISTINCT c.relname::text) AS readable
+FROM pg_class c, aclexplode(c.relacl) a, pg_roles r
+WHERE c.relkind = 'v' AND c.relnamespace = to_regnamespace(current_schema()) AND c.relname = ANY(:views)
+  AND a.privilege_type = 'SELECT' AND a.grantee = r.oid AND a.grantee <> c.relowner
+GROUP BY r.oid, r.rolname, r.rolcanlogin ORDER BY r.rolname
+""")
+
+# Owners of the views to whom row-level security applies: neither owners of the table of mailboxes nor exempt.
+_HIDING_OWNERS = sa.text("""
+SELECT DISTINCT r.rolname FROM pg_class c JOIN pg_roles r ON r.oid = c.relowner
+WHERE c.relkind = 'v' AND c.relnamespace = to_regnamespace(current_schema()) AND c.relname = ANY(:views)
+  AND NOT r.rolsuper AND NOT r.rolbypassrls
+  AND EXISTS (SELECT FROM pg_class t WHERE t.oid = to_regclass('mailboxes') AND t.relowner <> c.relowner)
+""")
+
+
 def create_reader(connection: sa.Connection, name: str, password: str, views: Sequence[str]) -> None:
     """Create a role with a password, or set that of an existing one, and grant it the views.
 
@@ -57,6 +77,29 @@ def create_reader(connection: sa.Connection, name: str, password: str, views: Se
         *(f"GRANT SELECT ON {quote(view)} TO {role}" for view in views),
     ):
         connection.exec_driver_sql(statement)
+
+
+def diagnose_readers(connection: sa.Connection, views: Sequence[str]) -> list[Finding]:
+    """Return a finding on the owner of the views, and one for each role that reads some of them."""
+    hidden = connection.execute(_HIDING_OWNERS, {"views": [*views]}).scalars().all()
+    findings = []
+    if hidden:  # their readers would see no rows, without an error
+        detail = f"row-level security hides rows from the owner of the views, {', '.join(hidden)}"
+        remedy = "let the owner of the tables own the views: ALTER VIEW … OWNER TO …"
+        findings.append(Finding(check="mail role", condition=Condition.ERROR, detail=detail, remedy=remedy))
+    for reader in connection.execute(_READERS, {"views": [*views]}):
+        faults = [f"can't read {view}" for view in sorted({*views} - {*reader.readable})]
+        if not reader.enters:
+            faults.append("can't use the schema")
+        if not reader.logs_in:
+            faults.append("can't log in")
+        check, detail = f"mail role {reader.name}", ", ".join(faults) or "can read every view"
+        if faults:
+            remedy = f"run `postroom mail-role create --name {reader.name}` with its password"
+            findings.append(Finding(check=check, condition=Condition.ERROR, detail=detail, remedy=remedy))
+        else:
+            findings.append(Finding(check=check, condition=Condition.OK, detail=detail))
+    return findings or [Finding(check="mail role", condition=Condition.OK, detail="none: no mail server reads here")]
 
 
 def view_definitions(connection: sa.Connection, prefix: str) -> Iterator[tuple[str, Sequence[str]]]:

@@ -23,7 +23,7 @@ from postroomd.domain.errors import RoleRefused
 from postroomd.domain.tenancy import Scope
 from postroomd.storage.compiled import CompiledReader, ReadPath
 from postroomd.storage.drivers.base import POOL_TIMEOUT_SECONDS, Driver, Engines, Failure, Fault, Matches
-from postroomd.storage.drivers.sqlite_diagnosis import diagnose_file
+from postroomd.storage.drivers.sqlite_diagnosis import diagnose_file, diagnose_mode
 from postroomd.storage.drivers.sqlite_files import SqliteFiles, fault_of
 from postroomd.storage.drivers.sqlite_log import KEPT_LOG_BYTES, WriteAheadLog, always, unless_a_service_runs
 from postroomd.storage.drivers.sqlite_pool import QueueingPool
@@ -102,6 +102,10 @@ class SqliteDriver(Driver):
     def diagnose(self, connection: sa.Connection) -> Sequence[Finding]:
         """Return the version, the journal mode, and the size of the write-ahead log."""
         return diagnose_file(connection, self.file(connection.engine.url))
+
+    def diagnose_readers(self, connection: sa.Connection, views: Sequence[str]) -> Sequence[Finding]:
+        """Return whether the mode of the file lets more users read or change it than it should."""
+        return [diagnose_mode(self.file(connection.engine.url))]
 
     def prepare(self, connection: sa.Connection) -> None:
         """Do nothing: a file holds all of its database."""

@@ -1,6 +1,7 @@
 """What can be wrong with an SQLite file and its library, for the operator."""
 
 import sqlite3
+import stat
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -16,6 +17,24 @@ def diagnose_file(connection: sa.Connection, database: Path) -> list[Finding]:
     """Return the findings on the library's version, the journal mode, and the size of the write-ahead log."""
     mode = str(connection.exec_driver_sql("PRAGMA journal_mode").scalar_one())
     return [_version(sqlite3.sqlite_version_info), _journal_mode(mode), _log_size(_size(database))]
+
+
+def diagnose_mode(database: Path) -> Finding:
+    """Return the finding on the mode of the file, which holds password hashes and private keys."""
+    return _mode(database.stat().st_mode)
+
+
+def _mode(mode: int) -> Finding:
+    text = f"mode {stat.S_IMODE(mode):04o}"
+    remedy = "chmod 600, or chmod 640 with the group of the mail server; the files beside it follow"
+    if mode & stat.S_IRWXO:
+        detail = f"{text}: every user of this machine can read password hashes and private keys"
+        return Finding(check="database file", condition=Condition.WARNING, detail=detail, remedy=remedy)
+    if mode & stat.S_IWGRP:
+        detail = f"{text}: its group can change it, which a mail server must not"
+        return Finding(check="database file", condition=Condition.WARNING, detail=detail, remedy=remedy)
+    readers = "its group" if mode & stat.S_IRGRP else "its owner alone"
+    return Finding(check="database file", condition=Condition.OK, detail=f"{text}: {readers} can read it")
 
 
 def _version(version: tuple[int, ...]) -> Finding:

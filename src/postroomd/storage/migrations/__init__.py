@@ -18,7 +18,7 @@ Result = TypeVar("Result")
 COPY_PROGRESS = "copy_progress"
 """A table that exists while a copy into the database is unfinished."""
 
-HEAD = "0020"
+HEAD = "0021"
 """The revision that this version works with. A constant, so that comparing at startup need not load Alembic."""
 
 

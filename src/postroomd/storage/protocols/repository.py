@@ -1,15 +1,16 @@
 """All storage protocols as one object."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from postroomd.domain.context import CallContext
 from postroomd.domain.diagnosis import Finding
+from postroomd.domain.model import Domain, DomainRecord
 from postroomd.storage.protocols.administration import Administration
 from postroomd.storage.protocols.aliases import Aliases
 from postroomd.storage.protocols.audit import AuditLog
 from postroomd.storage.protocols.clocks import Clocks
-from postroomd.storage.protocols.dkim import SigningKeys
+from postroomd.storage.protocols.dkim import DkimRotations, SigningKeys
 from postroomd.storage.protocols.domains import Domains
 from postroomd.storage.protocols.forwardings import Forwardings
 from postroomd.storage.protocols.mailboxes import Mailboxes
@@ -62,6 +63,10 @@ class Repository(Protocol):
         """The workers' heartbeats, and the operator's acceptances of a clock."""
 
     @property
+    def dkim_rotations(self) -> DkimRotations:
+        """The rotations of domains' DKIM keys."""
+
+    @property
     def signing_keys(self) -> SigningKeys:
         """The private DKIM keys, for the mail server's signer."""
 
@@ -84,8 +89,14 @@ class Repository(Protocol):
         A database restored from a dump may lack what the dump does not hold. Raises StorageUnavailable.
         """
 
-    async def diagnose(self) -> Sequence[Finding]:
-        """Return the findings on the database and the domains in it, for the operator. Raises StorageUnavailable."""
+    async def diagnose(self, *, with_records: bool = True) -> Sequence[Finding]:
+        """Return the findings on the database and the domains in it, for the operator.
+
+        `with_records` includes the worker's findings on the records of each domain. Raises StorageUnavailable.
+        """
+
+    async def ready_domains(self, after: str, limit: int) -> Sequence[tuple[Domain, Mapping[str, DomainRecord]]]:
+        """Return up to `limit` ready domains of any tenant with their records, after an id, "" for the first ones."""
 
     async def close(self) -> None:
         """Wait for running transactions, then close every connection."""

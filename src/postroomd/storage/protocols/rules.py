@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 
+from postroomd.domain.dkim import DkimKeys, RotationChange
 from postroomd.domain.forwardings import ForwardingSource
 from postroomd.domain.model import Alias, Domain, DomainRecord, DomainStatus, Forwarding, Mailbox, MailboxForwarding
 from postroomd.domain.ownership import DomainCheck, Registration
@@ -45,3 +46,8 @@ PaymentRule = Callable[[Payment, Mailbox | None, DomainStatus], tuple[Payment, M
 
 ProvisionRule = Callable[[Provision, Subject | None, DomainStatus], tuple[Provision, Subject | None]]
 """Is given the provision's subject, None if it is gone, and returns None for one to remove."""
+
+RotationRule = Callable[[DkimKeys], RotationChange]
+
+RotationCheck = Callable[[DkimKeys], None]
+"""Raises an error of the domain if the keys can't be changed."""

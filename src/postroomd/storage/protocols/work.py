@@ -76,6 +76,16 @@ class Due:
         return self.immediate or (self.steps is not None and self.steps <= now)
 
 
+@dataclass(frozen=True, slots=True)
+class DomainPurge:
+    """What one batch of the purge of a domain has changed: mailboxes, or at the end the domain itself."""
+
+    domain_id: str
+    mailboxes: int  # changed or purged
+    remaining: int  # mailboxes of the domain that are not purged yet
+    removed: bool = False  # the domain
+
+
 class Work(Protocol):
     """Due work of every tenant. Limits bound one transaction, not the work.
 
@@ -123,7 +133,8 @@ class Work(Protocol):
     async def settle_validation(self, lease: DomainLease, rule: ValidationRule) -> DomainCheck:
         """Apply a rule to a domain and its records, and store what it changes and when the next lookup is due.
 
-        A former owner of the name that the rule releases is stored in the same transaction. Returns what the rule
+        A former owner of the name that the rule releases, and a switch to the domain's next DKIM key, are stored in the
+        same transaction. Returns what the rule
         returned; the domain as it was leased, if it is gone or the lease is superseded.
         """
 
@@ -173,11 +184,17 @@ class Work(Protocol):
         now: datetime,
         limit: int,
         skipping: Collection[str] = (),
-    ) -> int:
+    ) -> DomainPurge | None:
         """Apply a rule to up to `limit` mailboxes of a deleting domain, or to a deleting domain without mailboxes.
 
-        A rule returns None for a resource to purge. Returns the number of mailboxes and domains changed or purged.
-        Raises RowFailed, for the domain.
+        A rule returns None for a resource to purge. Returns what was changed or purged, None if no domain is to be
+        purged. Raises RowFailed, for the domain.
+        """
+
+    async def retire_dkim_keys(self, now: datetime, limit: int, skipping: Collection[str] = ()) -> int:
+        """Erase up to `limit` previous DKIM keys whose overlap period has ended, with their records.
+
+        Returns their number. Raises RowFailed, for the domain.
         """
 
     async def remove_expired_responses(self, now: datetime, limit: int) -> int:

@@ -13,6 +13,7 @@ from postroomd.storage.schema.audit import AUDIT_FILTERS, audit_events
 from postroomd.storage.schema.clocks import clock_acceptances, worker_clocks
 from postroomd.storage.schema.columns import metadata
 from postroomd.storage.schema.counts import DERIVED_TABLES, domain_counts, project_counts, quota_usage
+from postroomd.storage.schema.dkim import dkim_rotations
 from postroomd.storage.schema.domains import OWNING_STATUSES, PROPAGATING, domain_records, domains
 from postroomd.storage.schema.forwardings import FORWARDINGS_TO_REQUEST, forwardings, mailbox_forwardings
 from postroomd.storage.schema.history import HISTORY, HISTORY_INDEXES, domain_transitions, tombstones, transitions
@@ -57,6 +58,7 @@ __all__ = [
     "api_keys",
     "audit_events",
     "clock_acceptances",
+    "dkim_rotations",
     "domain_counts",
     "domain_records",
     "domain_transitions",

@@ -1,12 +1,13 @@
 """The storage protocols over SQLAlchemy Core: one implementation for both engines."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from postroomd.domain.context import CallContext
 from postroomd.domain.diagnosis import Finding
+from postroomd.domain.model import Domain, DomainRecord
 from postroomd.storage.database import Database
 from postroomd.storage.idempotency import require_unused
 from postroomd.storage.schema import SEARCHED_NAMES, TENANT_TABLE_NAMES
@@ -15,8 +16,9 @@ from postroomd.storage.sql.administration import SqlAdministration
 from postroomd.storage.sql.aliases import SqlAliases
 from postroomd.storage.sql.audit import SqlAuditLog
 from postroomd.storage.sql.clocks import SqlClocks
-from postroomd.storage.sql.diagnosis import diagnose
+from postroomd.storage.sql.diagnosis import diagnose, ready_domains
 from postroomd.storage.sql.dkim import SqlSigningKeys
+from postroomd.storage.sql.dkim_rotations import SqlDkimRotations
 from postroomd.storage.sql.domains import SqlDomains
 from postroomd.storage.sql.forwardings import SqlForwardings
 from postroomd.storage.sql.mailboxes import SqlMailboxes
@@ -40,6 +42,7 @@ class SqlRepository:
         self.administration = SqlAdministration(database)
         self.audit = SqlAuditLog(database)
         self.clocks = SqlClocks(database)
+        self.dkim_rotations = SqlDkimRotations(database)
         self.signing_keys = SqlSigningKeys(database)
         self.session_ends = SqlSessionEnds(database)
 
@@ -66,9 +69,13 @@ class SqlRepository:
 
         return await self._database.read(transaction)
 
-    async def diagnose(self) -> Sequence[Finding]:
+    async def diagnose(self, *, with_records: bool = True) -> Sequence[Finding]:
         """Return the findings on the database and the domains in it. Raises StorageUnavailable."""
-        return await diagnose(self._database)
+        return await diagnose(self._database, with_records=with_records)
+
+    async def ready_domains(self, after: str, limit: int) -> Sequence[tuple[Domain, Mapping[str, DomainRecord]]]:
+        """Return up to `limit` ready domains of any tenant with their records, after an id, "" for the first ones."""
+        return await ready_domains(self._database, after, limit)
 
     async def close(self) -> None:
         """Wait for running transactions, then close every connection."""

@@ -41,6 +41,7 @@ async def fetch_due(
         _earliest(t.mailboxes.c.due_at).label("mailboxes"),
         _earliest(t.idempotency_keys.c.expires_at).label("responses"),
         session_ends.label("session_ends"),
+        _earliest(t.dkim_rotations.c.retires_at).label("dkim_keys"),
         provisions.label("provisions"),
         *(
             _earliest(since, *conditions).label(f"history_{number}")
@@ -52,7 +53,7 @@ async def fetch_due(
         _any_domain(*PURGEABLE).label("purgeable"),
     )
     row = (await connection.execute(query)).one()
-    due = [row.mailboxes, row.responses, row.session_ends, row.provisions]
+    due = [row.mailboxes, row.responses, row.session_ends, row.dkim_keys, row.provisions]
     if history_retention:
         oldest = [row._mapping[f"history_{number}"] for number in range(len(t.HISTORY))]
         due += [since + history_retention + HISTORY_INTERVAL for since in oldest if since]

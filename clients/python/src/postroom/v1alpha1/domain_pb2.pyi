@@ -565,6 +565,8 @@ class GetDomainRecordsResponse(_message.Message):
     POP3_FIELD_NUMBER: _builtins.int
     SPF_FIELD_NUMBER: _builtins.int
     SUBMISSION_FIELD_NUMBER: _builtins.int
+    DKIM_NEXT_FIELD_NUMBER: _builtins.int
+    DKIM_PREVIOUS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def autoconfig(self) -> Global___DomainRecord:
         """CNAME, optional: the host that mail clients fetch their settings from (Mozilla's autoconfig)."""
@@ -613,6 +615,18 @@ class GetDomainRecordsResponse(_message.Message):
     def submission(self) -> Global___DomainRecord:
         """SRV, optional: the message submission service (RFC 6186, RFC 8314)."""
 
+    @_builtins.property
+    def dkim_next(self) -> Global___DomainRecord:
+        """TXT, recommended: the key that signs outgoing mail once this record is published. Only while the operator rotates the
+        key, until then; absent otherwise.
+        """
+
+    @_builtins.property
+    def dkim_previous(self) -> Global___DomainRecord:
+        """TXT, recommended: the key that signed outgoing mail before; keep it published, so that mail in transit is verified.
+        Only for the operator's overlap period after a rotation, 7 days by default; absent otherwise.
+        """
+
     def __init__(
         self,
         *,
@@ -628,12 +642,21 @@ class GetDomainRecordsResponse(_message.Message):
         pop3: Global___DomainRecord | None = ...,
         spf: Global___DomainRecord | None = ...,
         submission: Global___DomainRecord | None = ...,
+        dkim_next: Global___DomainRecord | None = ...,
+        dkim_previous: Global___DomainRecord | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["autoconfig", b"autoconfig", "autodiscover", b"autodiscover", "caldav", b"caldav", "carddav", b"carddav", "dkim", b"dkim", "dmarc", b"dmarc", "domain_validation", b"domain_validation", "imap", b"imap", "mx", b"mx", "pop3", b"pop3", "spf", b"spf", "submission", b"submission"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_dkim_next", b"_dkim_next", "_dkim_previous", b"_dkim_previous", "autoconfig", b"autoconfig", "autodiscover", b"autodiscover", "caldav", b"caldav", "carddav", b"carddav", "dkim", b"dkim", "dkim_next", b"dkim_next", "dkim_previous", b"dkim_previous", "dmarc", b"dmarc", "domain_validation", b"domain_validation", "imap", b"imap", "mx", b"mx", "pop3", b"pop3", "spf", b"spf", "submission", b"submission"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["autoconfig", b"autoconfig", "autodiscover", b"autodiscover", "caldav", b"caldav", "carddav", b"carddav", "dkim", b"dkim", "dmarc", b"dmarc", "domain_validation", b"domain_validation", "imap", b"imap", "mx", b"mx", "pop3", b"pop3", "spf", b"spf", "submission", b"submission"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_dkim_next", b"_dkim_next", "_dkim_previous", b"_dkim_previous", "autoconfig", b"autoconfig", "autodiscover", b"autodiscover", "caldav", b"caldav", "carddav", b"carddav", "dkim", b"dkim", "dkim_next", b"dkim_next", "dkim_previous", b"dkim_previous", "dmarc", b"dmarc", "domain_validation", b"domain_validation", "imap", b"imap", "mx", b"mx", "pop3", b"pop3", "spf", b"spf", "submission", b"submission"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__dkim_next: _TypeAlias = _typing.Literal["dkim_next"]  # noqa: Y015
+    _WhichOneofArgType__dkim_next: _TypeAlias = _typing.Literal["_dkim_next", b"_dkim_next"]  # noqa: Y015
+    _WhichOneofReturnType__dkim_previous: _TypeAlias = _typing.Literal["dkim_previous"]  # noqa: Y015
+    _WhichOneofArgType__dkim_previous: _TypeAlias = _typing.Literal["_dkim_previous", b"_dkim_previous"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__dkim_next) -> _WhichOneofReturnType__dkim_next | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__dkim_previous) -> _WhichOneofReturnType__dkim_previous | None: ...
 
 Global___GetDomainRecordsResponse: _TypeAlias = GetDomainRecordsResponse  # noqa: Y015
 

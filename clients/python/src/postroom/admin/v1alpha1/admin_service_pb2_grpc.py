@@ -4,6 +4,7 @@ import grpc
 import warnings
 
 from postroom.admin.v1alpha1 import audit_pb2 as postroom_dot_admin_dot_v1alpha1_dot_audit__pb2
+from postroom.admin.v1alpha1 import dkim_pb2 as postroom_dot_admin_dot_v1alpha1_dot_dkim__pb2
 from postroom.admin.v1alpha1 import domain_pb2 as postroom_dot_admin_dot_v1alpha1_dot_domain__pb2
 from postroom.admin.v1alpha1 import mailbox_pb2 as postroom_dot_admin_dot_v1alpha1_dot_mailbox__pb2
 from postroom.admin.v1alpha1 import payment_pb2 as postroom_dot_admin_dot_v1alpha1_dot_payment__pb2
@@ -103,6 +104,26 @@ class AdminServiceStub(object):
                 '/postroom.admin.v1alpha1.AdminService/SearchDomains',
                 request_serializer=postroom_dot_admin_dot_v1alpha1_dot_domain__pb2.SearchDomainsRequest.SerializeToString,
                 response_deserializer=postroom_dot_admin_dot_v1alpha1_dot_domain__pb2.SearchDomainsResponse.FromString,
+                _registered_method=True)
+        self.GetDkimKeys = channel.unary_unary(
+                '/postroom.admin.v1alpha1.AdminService/GetDkimKeys',
+                request_serializer=postroom_dot_admin_dot_v1alpha1_dot_dkim__pb2.GetDkimKeysRequest.SerializeToString,
+                response_deserializer=postroom_dot_admin_dot_v1alpha1_dot_dkim__pb2.DkimKeys.FromString,
+                _registered_method=True)
+        self.RotateDkimKey = channel.unary_unary(
+                '/postroom.admin.v1alpha1.AdminService/RotateDkimKey',
+                request_serializer=postroom_dot_admin_dot_v1alpha1_dot_dkim__pb2.RotateDkimKeyRequest.SerializeToString,
+                response_deserializer=postroom_dot_admin_dot_v1alpha1_dot_dkim__pb2.DkimKeys.FromString,
+                _registered_method=True)
+        self.CancelDkimRotation = channel.unary_unary(
+                '/postroom.admin.v1alpha1.AdminService/CancelDkimRotation',
+                request_serializer=postroom_dot_admin_dot_v1alpha1_dot_dkim__pb2.CancelDkimRotationRequest.SerializeToString,
+                response_deserializer=postroom_dot_admin_dot_v1alpha1_dot_dkim__pb2.DkimKeys.FromString,
+                _registered_method=True)
+        self.ListDkimRotations = channel.unary_unary(
+                '/postroom.admin.v1alpha1.AdminService/ListDkimRotations',
+                request_serializer=postroom_dot_admin_dot_v1alpha1_dot_dkim__pb2.ListDkimRotationsRequest.SerializeToString,
+                response_deserializer=postroom_dot_admin_dot_v1alpha1_dot_dkim__pb2.ListDkimRotationsResponse.FromString,
                 _registered_method=True)
         self.ListAuditEvents = channel.unary_unary(
                 '/postroom.admin.v1alpha1.AdminService/ListAuditEvents',
@@ -224,6 +245,44 @@ class AdminServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetDkimKeys(self, request, context):
+        """Returns the DKIM keys of a domain.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RotateDkimKey(self, request, context):
+        """Rotates the DKIM key of a domain. A new key is generated, and its record is in GetDomainRecords as `dkim_next`. The
+        present key signs until the record has been seen at every DNS server of the domain, which is looked up at once,
+        hourly, and with each validation; or until this RPC is called with `immediately`. Then the new key signs, and the
+        record of the previous one, `dkim_previous`, stays for the overlap period. The status of the domain does not depend
+        on either of them.
+
+        Called again before the new key signs, it returns that key, changes nothing, and has its record looked up.
+        FAILED_PRECONDITION (precondition) for another selector than that of the rotation in progress, and while a previous
+        key is kept, except for the selector that signs. FAILED_PRECONDITION (transient state) while the domain is DELETING.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CancelDkimRotation(self, request, context):
+        """Discards the next key of a rotation, of a domain whose record is never published, say. A domain without rotation is
+        returned unchanged. FAILED_PRECONDITION (precondition) once the next key signs, and (transient state) while the
+        domain is DELETING.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListDkimRotations(self, request, context):
+        """Lists the domains of all tenants with a rotation in progress, a page at a time.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListAuditEvents(self, request, context):
         """Lists the audit log, newest first and a page at a time: every committed change of tenants and of the operator.
         Events are removed after the operator's retention, 400 days by default.
@@ -299,6 +358,26 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.SearchDomains,
                     request_deserializer=postroom_dot_admin_dot_v1alpha1_dot_domain__pb2.SearchDomainsRequest.FromString,
                     response_serializer=postroom_dot_admin_dot_v1alpha1_dot_domain__pb2.SearchDomainsResponse.SerializeToString,
+            ),
+            'GetDkimKeys': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetDkimKeys,
+                    request_deserializer=postroom_dot_admin_dot_v1alpha1_dot_dkim__pb2.GetDkimKeysRequest.FromString,
+                    response_serializer=postroom_dot_admin_dot_v1alpha1_dot_dkim__pb2.DkimKeys.SerializeToString,
+            ),
+            'RotateDkimKey': grpc.unary_unary_rpc_method_handler(
+                    servicer.RotateDkimKey,
+                    request_deserializer=postroom_dot_admin_dot_v1alpha1_dot_dkim__pb2.RotateDkimKeyRequest.FromString,
+                    response_serializer=postroom_dot_admin_dot_v1alpha1_dot_dkim__pb2.DkimKeys.SerializeToString,
+            ),
+            'CancelDkimRotation': grpc.unary_unary_rpc_method_handler(
+                    servicer.CancelDkimRotation,
+                    request_deserializer=postroom_dot_admin_dot_v1alpha1_dot_dkim__pb2.CancelDkimRotationRequest.FromString,
+                    response_serializer=postroom_dot_admin_dot_v1alpha1_dot_dkim__pb2.DkimKeys.SerializeToString,
+            ),
+            'ListDkimRotations': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListDkimRotations,
+                    request_deserializer=postroom_dot_admin_dot_v1alpha1_dot_dkim__pb2.ListDkimRotationsRequest.FromString,
+                    response_serializer=postroom_dot_admin_dot_v1alpha1_dot_dkim__pb2.ListDkimRotationsResponse.SerializeToString,
             ),
             'ListAuditEvents': grpc.unary_unary_rpc_method_handler(
                     servicer.ListAuditEvents,
@@ -658,6 +737,114 @@ class AdminService(object):
             '/postroom.admin.v1alpha1.AdminService/SearchDomains',
             postroom_dot_admin_dot_v1alpha1_dot_domain__pb2.SearchDomainsRequest.SerializeToString,
             postroom_dot_admin_dot_v1alpha1_dot_domain__pb2.SearchDomainsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetDkimKeys(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/postroom.admin.v1alpha1.AdminService/GetDkimKeys',
+            postroom_dot_admin_dot_v1alpha1_dot_dkim__pb2.GetDkimKeysRequest.SerializeToString,
+            postroom_dot_admin_dot_v1alpha1_dot_dkim__pb2.DkimKeys.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RotateDkimKey(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/postroom.admin.v1alpha1.AdminService/RotateDkimKey',
+            postroom_dot_admin_dot_v1alpha1_dot_dkim__pb2.RotateDkimKeyRequest.SerializeToString,
+            postroom_dot_admin_dot_v1alpha1_dot_dkim__pb2.DkimKeys.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CancelDkimRotation(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/postroom.admin.v1alpha1.AdminService/CancelDkimRotation',
+            postroom_dot_admin_dot_v1alpha1_dot_dkim__pb2.CancelDkimRotationRequest.SerializeToString,
+            postroom_dot_admin_dot_v1alpha1_dot_dkim__pb2.DkimKeys.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListDkimRotations(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/postroom.admin.v1alpha1.AdminService/ListDkimRotations',
+            postroom_dot_admin_dot_v1alpha1_dot_dkim__pb2.ListDkimRotationsRequest.SerializeToString,
+            postroom_dot_admin_dot_v1alpha1_dot_dkim__pb2.ListDkimRotationsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -40,6 +40,7 @@ Errors that an RPC names itself:
 from collections import abc as _abc
 from grpc import aio as _aio
 from postroom.admin.v1alpha1 import audit_pb2 as _audit_pb2
+from postroom.admin.v1alpha1 import dkim_pb2 as _dkim_pb2
 from postroom.admin.v1alpha1 import domain_pb2 as _domain_pb2
 from postroom.admin.v1alpha1 import mailbox_pb2 as _mailbox_pb2
 from postroom.admin.v1alpha1 import payment_pb2 as _payment_pb2
@@ -126,6 +127,26 @@ class AdminServiceStub:
     """
     SearchDomains: _grpc.UnaryUnaryMultiCallable[_domain_pb2.SearchDomainsRequest, _domain_pb2.SearchDomainsResponse]
     """Searches the domains of all tenants, by a part of the name, a page at a time."""
+    GetDkimKeys: _grpc.UnaryUnaryMultiCallable[_dkim_pb2.GetDkimKeysRequest, _dkim_pb2.DkimKeys]
+    """Returns the DKIM keys of a domain."""
+    RotateDkimKey: _grpc.UnaryUnaryMultiCallable[_dkim_pb2.RotateDkimKeyRequest, _dkim_pb2.DkimKeys]
+    """Rotates the DKIM key of a domain. A new key is generated, and its record is in GetDomainRecords as `dkim_next`. The
+    present key signs until the record has been seen at every DNS server of the domain, which is looked up at once,
+    hourly, and with each validation; or until this RPC is called with `immediately`. Then the new key signs, and the
+    record of the previous one, `dkim_previous`, stays for the overlap period. The status of the domain does not depend
+    on either of them.
+
+    Called again before the new key signs, it returns that key, changes nothing, and has its record looked up.
+    FAILED_PRECONDITION (precondition) for another selector than that of the rotation in progress, and while a previous
+    key is kept, except for the selector that signs. FAILED_PRECONDITION (transient state) while the domain is DELETING.
+    """
+    CancelDkimRotation: _grpc.UnaryUnaryMultiCallable[_dkim_pb2.CancelDkimRotationRequest, _dkim_pb2.DkimKeys]
+    """Discards the next key of a rotation, of a domain whose record is never published, say. A domain without rotation is
+    returned unchanged. FAILED_PRECONDITION (precondition) once the next key signs, and (transient state) while the
+    domain is DELETING.
+    """
+    ListDkimRotations: _grpc.UnaryUnaryMultiCallable[_dkim_pb2.ListDkimRotationsRequest, _dkim_pb2.ListDkimRotationsResponse]
+    """Lists the domains of all tenants with a rotation in progress, a page at a time."""
     ListAuditEvents: _grpc.UnaryUnaryMultiCallable[_audit_pb2.ListAuditEventsRequest, _audit_pb2.ListAuditEventsResponse]
     """Lists the audit log, newest first and a page at a time: every committed change of tenants and of the operator.
     Events are removed after the operator's retention, 400 days by default.
@@ -191,6 +212,26 @@ class AdminServiceAsyncStub(AdminServiceStub):
     """
     SearchDomains: _aio.UnaryUnaryMultiCallable[_domain_pb2.SearchDomainsRequest, _domain_pb2.SearchDomainsResponse]  # type: ignore[assignment]
     """Searches the domains of all tenants, by a part of the name, a page at a time."""
+    GetDkimKeys: _aio.UnaryUnaryMultiCallable[_dkim_pb2.GetDkimKeysRequest, _dkim_pb2.DkimKeys]  # type: ignore[assignment]
+    """Returns the DKIM keys of a domain."""
+    RotateDkimKey: _aio.UnaryUnaryMultiCallable[_dkim_pb2.RotateDkimKeyRequest, _dkim_pb2.DkimKeys]  # type: ignore[assignment]
+    """Rotates the DKIM key of a domain. A new key is generated, and its record is in GetDomainRecords as `dkim_next`. The
+    present key signs until the record has been seen at every DNS server of the domain, which is looked up at once,
+    hourly, and with each validation; or until this RPC is called with `immediately`. Then the new key signs, and the
+    record of the previous one, `dkim_previous`, stays for the overlap period. The status of the domain does not depend
+    on either of them.
+
+    Called again before the new key signs, it returns that key, changes nothing, and has its record looked up.
+    FAILED_PRECONDITION (precondition) for another selector than that of the rotation in progress, and while a previous
+    key is kept, except for the selector that signs. FAILED_PRECONDITION (transient state) while the domain is DELETING.
+    """
+    CancelDkimRotation: _aio.UnaryUnaryMultiCallable[_dkim_pb2.CancelDkimRotationRequest, _dkim_pb2.DkimKeys]  # type: ignore[assignment]
+    """Discards the next key of a rotation, of a domain whose record is never published, say. A domain without rotation is
+    returned unchanged. FAILED_PRECONDITION (precondition) once the next key signs, and (transient state) while the
+    domain is DELETING.
+    """
+    ListDkimRotations: _aio.UnaryUnaryMultiCallable[_dkim_pb2.ListDkimRotationsRequest, _dkim_pb2.ListDkimRotationsResponse]  # type: ignore[assignment]
+    """Lists the domains of all tenants with a rotation in progress, a page at a time."""
     ListAuditEvents: _aio.UnaryUnaryMultiCallable[_audit_pb2.ListAuditEventsRequest, _audit_pb2.ListAuditEventsResponse]  # type: ignore[assignment]
     """Lists the audit log, newest first and a page at a time: every committed change of tenants and of the operator.
     Events are removed after the operator's retention, 400 days by default.
@@ -331,6 +372,50 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_domain_pb2.SearchDomainsResponse, _abc.Awaitable[_domain_pb2.SearchDomainsResponse]]:
         """Searches the domains of all tenants, by a part of the name, a page at a time."""
+
+    @_abc_1.abstractmethod
+    def GetDkimKeys(
+        self,
+        request: _dkim_pb2.GetDkimKeysRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_dkim_pb2.DkimKeys, _abc.Awaitable[_dkim_pb2.DkimKeys]]:
+        """Returns the DKIM keys of a domain."""
+
+    @_abc_1.abstractmethod
+    def RotateDkimKey(
+        self,
+        request: _dkim_pb2.RotateDkimKeyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_dkim_pb2.DkimKeys, _abc.Awaitable[_dkim_pb2.DkimKeys]]:
+        """Rotates the DKIM key of a domain. A new key is generated, and its record is in GetDomainRecords as `dkim_next`. The
+        present key signs until the record has been seen at every DNS server of the domain, which is looked up at once,
+        hourly, and with each validation; or until this RPC is called with `immediately`. Then the new key signs, and the
+        record of the previous one, `dkim_previous`, stays for the overlap period. The status of the domain does not depend
+        on either of them.
+
+        Called again before the new key signs, it returns that key, changes nothing, and has its record looked up.
+        FAILED_PRECONDITION (precondition) for another selector than that of the rotation in progress, and while a previous
+        key is kept, except for the selector that signs. FAILED_PRECONDITION (transient state) while the domain is DELETING.
+        """
+
+    @_abc_1.abstractmethod
+    def CancelDkimRotation(
+        self,
+        request: _dkim_pb2.CancelDkimRotationRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_dkim_pb2.DkimKeys, _abc.Awaitable[_dkim_pb2.DkimKeys]]:
+        """Discards the next key of a rotation, of a domain whose record is never published, say. A domain without rotation is
+        returned unchanged. FAILED_PRECONDITION (precondition) once the next key signs, and (transient state) while the
+        domain is DELETING.
+        """
+
+    @_abc_1.abstractmethod
+    def ListDkimRotations(
+        self,
+        request: _dkim_pb2.ListDkimRotationsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_dkim_pb2.ListDkimRotationsResponse, _abc.Awaitable[_dkim_pb2.ListDkimRotationsResponse]]:
+        """Lists the domains of all tenants with a rotation in progress, a page at a time."""
 
     @_abc_1.abstractmethod
     def ListAuditEvents(
