@@ -22,11 +22,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from time import monotonic
 
-from postroomd.observability.logs import RateLimitedWarning
+from postroomd.observability.logs import RateLimitedWarning, get_logger
 from postroomd.observability.metrics import GRPC_CONNECTIONS_EVICTED, GRPC_CONNECTIONS_PAUSED
 from postroomd.rpc.client_address import client_network
 from postroomd.rpc.connection_calls import Calls, ConnectionCalls
 from postroomd.rpc.tcp_connections import AcceptedConnections, TcpConnection
+
+log = get_logger()
 
 UNEXPLAINED_BYTES_PER_SECOND = 32 * 1_024
 """Two thousand pings a second. A client sends a few a minute, and some window updates a second."""
@@ -40,6 +42,7 @@ MAX_PAUSE_SECONDS = 60.0
 MIN_PAUSE_SECONDS = 1.0
 
 CHECK_SECONDS, SUSPECT_CHECK_SECONDS = 0.2, 0.05
+FAILURE_SECONDS = 10.0
 MAX_CHECK_SHARE = 0.05  # of a core, for checks
 CONNECTIONS_PER_STEP = 100  # checked at once, before the event loop gets its turn: about 0.3 ms
 
@@ -87,7 +90,11 @@ class ConnectionGuard:
         """Check again and again, until canceled."""
         while True:
             started = monotonic()
-            await self.check(started)
+            try:
+                await self.check(started)
+            except Exception:  # such as too many open files: a later check may succeed
+                log.exception("connections not checked")
+                await asyncio.sleep(FAILURE_SECONDS)
             seconds = SUSPECT_CHECK_SECONDS if self._suspects else CHECK_SECONDS
             await asyncio.sleep(max(seconds, (monotonic() - started) / MAX_CHECK_SHARE))
 
