@@ -234,6 +234,7 @@ async def test_other_connections_of_a_paused_ones_address_go_on_with_a_smaller_b
         await port.pause(flooding)
         with paused(0):
             for client in (neighbour, stranger):
+                client.calls.started += 1
                 await port.exceed(client, SUSPECT_BURST_BYTES)
             assert not stranger.calls.is_measured
         neighbour.calls.started += 1
@@ -241,6 +242,8 @@ async def test_other_connections_of_a_paused_ones_address_go_on_with_a_smaller_b
         await port.check()
         assert neighbour.calls.is_measured
         assert not stranger.calls.is_measured
+        with paused(1):  # without a call, at once
+            await port.exceed(await port.connect(), SUSPECT_BURST_BYTES)
 
 
 async def test_the_heaviest_address_loses_its_longest_idle_connections_and_none_with_calls() -> None:

@@ -10,7 +10,7 @@ more. If it is emptied again, the connection is paused until it is full: the ker
 it costs nothing. It is not closed: the client would reconnect at once, and one that is paused wrongly loses nothing.
 
 No address is blocked, since many clients may share it. But connections of an address of which one was paused lately get
-a smaller burst, and are checked more often.
+a smaller burst, are checked more often, and are paused at once if they have made no call.
 
 gRPC limits the number of connections, and closes new ones beyond it. Shortly before, the guard closes those of the
 address with the most that have been without a call for the longest time.
@@ -117,7 +117,8 @@ class ConnectionGuard:
 
     def _check(self, watched: _Watched, received: int, calls: ConnectionCalls | None, now: float) -> None:
         explained = expected = 0
-        burst = SUSPECT_BURST_BYTES if watched.network in self._suspects else BURST_BYTES
+        is_suspect = watched.network in self._suspects
+        burst = SUSPECT_BURST_BYTES if is_suspect else BURST_BYTES
         if calls is not None:
             explained, expected = calls.explained_bytes, calls.expected_bytes
             calls.is_measured = watched.is_measured
@@ -136,7 +137,7 @@ class ConnectionGuard:
                 watched.connection.resume()
                 watched.paused_until, watched.debt_bytes = 0.0, 0.0
         elif watched.debt_bytes > burst + expected:
-            if watched.is_measured:
+            if watched.is_measured or (is_suspect and not watched.started_calls):
                 self._pause(watched, now)
             else:
                 watched.is_measured, watched.debt_bytes = True, 0.0
