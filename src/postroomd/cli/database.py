@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import TypeVar
 
 from postroomd.cli.running import running_command
+from postroomd.domain.errors import StorageUnavailable
 from postroomd.runtime.commands import command_context
 from postroomd.runtime.processes import require_database
 from postroomd.settings import Settings
@@ -22,6 +23,7 @@ def with_repository(settings: Settings, operation: Callable[[Repository], Awaita
     Raises SchemaMismatch, StorageUnavailable, and FatalError if the database does not exist.
     """
     from postroomd.observability import logs
+    from postroomd.storage.failures import explain_for
     from postroomd.storage.migrations import require_current
     from postroomd.storage.opening import open_repository
 
@@ -37,6 +39,9 @@ def with_repository(settings: Settings, operation: Callable[[Repository], Awaita
         repository = await open_repository(url, command=command)
         try:
             return await operation(repository)
+        except StorageUnavailable as error:
+            # Whoever runs the command can remedy the cause, which callers of the service are not told.
+            raise StorageUnavailable(reason=error.reason or explain_for(url, error.__cause__ or error) or "") from error
         finally:
             await repository.close()
 

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from sqlalchemy import make_url
+
 from postroomd.domain.context import CallContext
 from postroomd.domain.errors import StorageUnavailable
 from postroomd.observability.logs import get_logger
@@ -46,6 +48,9 @@ async def open_repository(
     statements of calls that have a span get spans below it. The audit log records the changes of a process that runs
     one `command`. Raises StorageUnavailable.
     """
+    if (owner or worker) and (fault := driver_for(url).write_fault(make_url(url))):
+        # A process that only reads until its first change would report it to callers, as a failure to retry.
+        raise StorageUnavailable(reason=f"{driver_for(url).describe(make_url(url))}: {fault}")
     database = open_database(
         url,
         owner=owner,
