@@ -151,7 +151,8 @@ def test_the_operator_names_one_of_several_organizations(postroom: Commands, dom
 def test_aliases_by_address_and_by_id(postroom: Commands, domain: str) -> None:
     (created,) = postroom.rows("aliases", "create", "ann@example.org", "info@example.org", "--description==1+1")
     assert postroom.rows("aliases", "show", "info@example.org") == created
-    (row,) = csv.DictReader(io.StringIO(postroom("aliases", "list", "--output=csv").out))
+    listed = csv.DictReader(io.StringIO(postroom("aliases", "list", "--mailbox=ann@example.org", "--output=csv").out))
+    (row,) = listed
     assert row["description"] == "'=1+1"
     (changed,) = postroom.rows("aliases", "update", created["id"], "--description=Office")
     assert changed["description"] == "Office"

@@ -137,7 +137,12 @@ async def test_every_statement_of_the_worker_is_served_by_an_index(
             await work.postpone_mailbox(lease, NOW)
         await repository.domains.delete(tenant.context, deleted.id, partial(delete_domain, force=True, now=NOW), NOW)
         purge = partial(work.purge_domains, lambda _: None, lambda _: None, NOW, 10)
-        assert [await purge() for _ in range(3)] == [2, 1, 0]
+        batches = [await purge() for _ in range(3)]
+        assert [batch and (batch.mailboxes, batch.remaining, batch.removed) for batch in batches] == [
+            (2, 0, False),
+            (0, 0, True),
+            None,
+        ]
         assert await work.remove_expired_responses(NOW, 10) == 0
         administration = repository.administration
         await administration.pending_payments("", 10)

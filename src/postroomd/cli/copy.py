@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from pydantic import SecretStr, TypeAdapter, ValidationError
 
+from postroomd.cli.bulk.progress import ProgressLines, write_line
 from postroomd.cli.output import print_table
 from postroomd.runtime.errors import FatalError
 from postroomd.settings import DatabaseUrl, InvalidSetting
@@ -93,7 +94,7 @@ def _validated_url(flag: str, url: str | None) -> str:
 
 @contextmanager
 def _progress(title: str) -> Iterator["ProgressCallback"]:
-    """Show the progress of each stage on stderr: a bar on a terminal, otherwise a line. Yields the copy's callback."""
+    """Show the progress of each stage on stderr: a bar on a terminal, otherwise lines. Yields the copy's callback."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TimeRemainingColumn
 
@@ -106,6 +107,7 @@ def _progress(title: str) -> Iterator["ProgressCallback"]:
         "{task.fields[table]}",
     )
     tasks: dict[str, TaskID] = {}
+    lines: dict[str, ProgressLines] = {}
     with Progress(*columns, console=console, disable=not console.is_terminal) as bars:
 
         def watch(stage: "Stage", total: int, table: str, rows: int) -> None:
@@ -115,6 +117,9 @@ def _progress(title: str) -> Iterator["ProgressCallback"]:
                 tasks[stage] = bars.add_task(stage, total=total, table=table)
                 if not console.is_terminal:
                     typer.echo(f"{stage} {total:,} rows", err=True)
+                    lines[stage] = ProgressLines(stage, total, write_line)
+            if stage in lines:
+                lines[stage].advance(rows)
             bars.update(tasks[stage], advance=rows, table=table)
 
         yield watch

@@ -7,7 +7,7 @@ later, or the failing kind of step (`worker.backoff`).
 
 import asyncio
 from collections.abc import Awaitable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
 
@@ -33,6 +33,7 @@ from postroomd.storage.protocols.administration import Administration
 from postroomd.storage.protocols.work import DomainLease, Due, LookupShare, MailboxLease, Work
 from postroomd.worker.backoff import FIRST_RETRY, MAX_RETRY, Backoff, Step, report_failure
 from postroomd.worker.probers import Prober
+from postroomd.worker.purge_progress import PurgeProgress
 from postroomd.worker.sessions import Sessions
 
 BATCH_SIZE = 200  # rows per transaction: few enough that no call waits for them for long
@@ -56,6 +57,7 @@ class Worker:
     policy: LifecyclePolicy
     administration: Administration | None = None
     sessions: Sessions | None = None
+    purge_progress: PurgeProgress = field(default_factory=PurgeProgress)
     revalidation_interval: timedelta = timedelta(days=1)
     lookup_lease: timedelta = LEASE
     history_retention: timedelta | None = None
@@ -89,8 +91,6 @@ class Worker:
         alias_rule = partial(request_alias, domain_status=DomainStatus.READY)
         forwarding_rule = partial(request_forwarding, domain_status=DomainStatus.READY)
         follow_rule = partial(follow_domain, now=now)
-        mailbox_rule = partial(purge_with_domain, policy=self.policy)
-        domain_rule = partial(purge_domain, policy=self.policy)
         work = self.work
         return {
             StepKind.DOMAIN_ACTIVATION: lambda skipping: _count(
@@ -102,9 +102,7 @@ class Worker:
             ),
             StepKind.MAILBOX: partial(self._advance_mailboxes, now),
             StepKind.SESSION_END: partial(self._end_sessions, now),
-            StepKind.DOMAIN_PURGE: lambda skipping: _count(
-                StepKind.DOMAIN_PURGE, work.purge_domains(mailbox_rule, domain_rule, now, BATCH_SIZE, skipping)
-            ),
+            StepKind.DOMAIN_PURGE: lambda skipping: _count(StepKind.DOMAIN_PURGE, self._purge_domains(now, skipping)),
             StepKind.DKIM_RETIREMENT: lambda skipping: _count(
                 StepKind.DKIM_RETIREMENT, work.retire_dkim_keys(now, BATCH_SIZE, skipping)
             ),
@@ -199,6 +197,15 @@ class Worker:
             mailbox_id, until = lease.mailbox.id, _retry_at(lease, now)
             report_failure(StepKind.MAILBOX, lease.failures + 1, mailbox_id=mailbox_id)
             await _try_postponing(self.work.postpone_mailbox(lease, until), mailbox_id=mailbox_id)
+
+    async def _purge_domains(self, now: datetime, skipping: Collection[str]) -> int:
+        mailbox_rule = partial(purge_with_domain, policy=self.policy)
+        domain_rule = partial(purge_domain, policy=self.policy)
+        batch = await self.work.purge_domains(mailbox_rule, domain_rule, now, BATCH_SIZE, skipping)
+        if batch is None:
+            return 0
+        self.purge_progress.record(batch, now)
+        return batch.mailboxes or 1  # the domain
 
     async def _end_sessions(self, now: datetime, skipping: Collection[str]) -> int:
         return await self.sessions.end(now, skipping) if self.sessions else 0

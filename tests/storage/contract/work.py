@@ -94,7 +94,8 @@ async def lease_due_domains(repository: Repository, now: datetime = LATER) -> li
 
 async def purge(repository: Repository, limit: int) -> int:
     """Purge mailboxes and domains without a mail platform."""
-    return await repository.work.purge_domains(purging, purging, LATER, limit)
+    batch = await repository.work.purge_domains(purging, purging, LATER, limit)
+    return (batch.mailboxes or 1) if batch else 0
 
 
 class WorkContract:

@@ -76,6 +76,16 @@ class Due:
         return self.immediate or (self.steps is not None and self.steps <= now)
 
 
+@dataclass(frozen=True, slots=True)
+class DomainPurge:
+    """What one batch of the purge of a domain has changed: mailboxes, or at the end the domain itself."""
+
+    domain_id: str
+    mailboxes: int  # changed or purged
+    remaining: int  # mailboxes of the domain that are not purged yet
+    removed: bool = False  # the domain
+
+
 class Work(Protocol):
     """Due work of every tenant. Limits bound one transaction, not the work.
 
@@ -174,11 +184,11 @@ class Work(Protocol):
         now: datetime,
         limit: int,
         skipping: Collection[str] = (),
-    ) -> int:
+    ) -> DomainPurge | None:
         """Apply a rule to up to `limit` mailboxes of a deleting domain, or to a deleting domain without mailboxes.
 
-        A rule returns None for a resource to purge. Returns the number of mailboxes and domains changed or purged.
-        Raises RowFailed, for the domain.
+        A rule returns None for a resource to purge. Returns what was changed or purged, None if no domain is to be
+        purged. Raises RowFailed, for the domain.
         """
 
     async def retire_dkim_keys(self, now: datetime, limit: int, skipping: Collection[str] = ()) -> int:

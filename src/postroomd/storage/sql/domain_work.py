@@ -22,7 +22,7 @@ from postroomd.storage.protocols.rules import (
     PurgeRule,
     ValidationRule,
 )
-from postroomd.storage.protocols.work import DomainLease, LookupShare
+from postroomd.storage.protocols.work import DomainLease, DomainPurge, LookupShare
 from postroomd.storage.sql.activation import request_aliases, request_forwardings
 from postroomd.storage.sql.batches import LockedBatch, write_batch
 from postroomd.storage.sql.changes import purge_mailboxes, store_followers, store_mailbox
@@ -182,16 +182,16 @@ class SqlDomainWork:
         now: datetime,
         limit: int,
         skipping: Collection[str] = (),
-    ) -> int:
+    ) -> DomainPurge | None:
         """Apply a rule to up to `limit` mailboxes of a deleting domain, or to a deleting domain without mailboxes.
 
         Raises RowFailed, for the domain.
         """
 
-        async def work(connection: AsyncConnection, batch: LockedBatch) -> int:
+        async def work(connection: AsyncConnection, batch: LockedBatch) -> DomainPurge | None:
             ids = await batch.lock(connection, select(t.domains.c.id).where(*PURGEABLE), t.domains)
             if not ids:
-                return 0
+                return None
             domain = from_row(Domain, (await connection.execute(select(*DOMAIN).where(t.domains.c.id.in_(ids)))).one())
             listing = select(*MAILBOX).where(t.mailboxes.c.domain_id == domain.id, *t.TO_PURGE).limit(limit)
             mailboxes = [from_row(Mailbox, row) for row in await connection.execute(listing.with_for_update())]
@@ -205,13 +205,13 @@ class SqlDomainWork:
             if purged:
                 await purge_mailboxes(connection, WORKER.actor, domain, purged, now)
             if mailboxes:
-                return len(mailboxes)
+                return DomainPurge(domain.id, len(mailboxes), domain.mailbox_total_count - len(purged))
             remaining = domain_rule(domain)
             if remaining is None:
                 await remove_domain(connection, WORKER.actor, domain, now)
             else:
                 await store_domain(connection, WORKER.actor, domain, with_next_revision(remaining))
-            return 1
+            return DomainPurge(domain.id, 0, domain.mailbox_total_count, removed=remaining is None)
 
         return await write_batch(self._database, work, 1, skipping)
 
