@@ -13,7 +13,7 @@ from typing import Any
 import grpc
 
 from postroom.admin.v1alpha1 import admin_service_pb2_grpc as admin_grpc
-from postroom.admin.v1alpha1 import mailbox_pb2
+from postroom.admin.v1alpha1 import dkim_pb2, mailbox_pb2
 from tests.e2e.support import START_SECONDS, Up, run_process, start, terminate
 from tests.e2e.trial_process import address_of
 from tests.support.waiting import block_until
@@ -153,6 +153,10 @@ class Postroom:
     def unlock(self, mailbox: dict[str, Any]) -> None:
         request = mailbox_pb2.UnlockMailboxRequest(mailbox_id=mailbox["id"])
         self.admin.UnlockMailbox(request, metadata=self.metadata, timeout=START_SECONDS)
+
+    def rotate_dkim_key(self, domain: dict[str, Any]) -> None:
+        request = dkim_pb2.RotateDkimKeyRequest(domain_id=domain["id"])
+        self.admin.RotateDkimKey(request, metadata=self.metadata, timeout=START_SECONDS)
 
     def advance(self, duration: str) -> None:
         """Advance the time; returns once the worker has caught up."""

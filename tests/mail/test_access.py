@@ -122,3 +122,32 @@ def test_the_storage_quota_applies_at_once(world: World) -> None:
     tenant.update(ann, storage_quota_bytes=0)
     assert world.mail.send(ann["email"], "unlimited")[0] == 250
     world.mail.wait_for(ann["email"], "unlimited")
+
+
+def test_mail_for_a_full_mailbox_is_refused_until_it_has_room(world: World) -> None:
+    tenant = world.postroom.tenant
+    domain = tenant.domain("full.com")
+    ann, bob = tenant.mailbox(domain, "ann"), tenant.mailbox(domain, "bob")
+    tenant.update(ann, storage_quota_bytes=8_192)
+    assert world.mail.send(ann["email"], "fits")[0] == 250
+    world.mail.wait_for(ann["email"], "fits")
+    with world.mail.imap(ann["email"]) as connection:
+        assert connection.append("INBOX", "", "", b"Subject: large\r\n\r\n" + b"x" * 3_500)[0] == "OK"
+    tenant.update(ann, storage_quota_bytes=1_024)
+    for recipient in (ann["email"], "ann+detail@full.com"):
+        code, text = world.mail.send(recipient, "too much")
+        assert (code, text[:5], text.rpartition(": ")[2]) == (552, "5.2.2", "The mailbox is full")
+    assert refused(world.mail.submit(bob["email"], ann["email"], "too much")) == (552, "5.2.2")
+    friend = "friend@full.example.net"
+    tenant.forward(ann, friend, keep_copy=False)
+    assert world.mail.send(ann["email"], "forwarded")[0] == 250
+    world.sink.wait_for(friend)
+    tenant.forward(ann, enabled=False)
+    tenant.alias(ann, "info")
+    sender = "writer@full.example.com"
+    assert world.mail.send("info@full.com", "too much", sender)[0] == 250
+    (returned,) = world.sink.wait_for(sender)  # an alias has no quota: found out at delivery
+    assert "5.2.2" in returned.text
+    tenant.update(ann, storage_quota_bytes=1_000_000)
+    assert world.mail.send(ann["email"], "fits again")[0] == 250
+    world.mail.wait_for(ann["email"], "fits again")

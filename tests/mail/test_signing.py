@@ -16,9 +16,10 @@ FRIEND = "friend@signed-for.example.net"
 
 
 def published(world: World, domain: dict[str, Any]) -> dict[bytes, bytes]:
-    """Return the DKIM records of a domain as the API has them: name -> value."""
+    """Return the DKIM records of a domain as the API has them, also those of a rotation: name -> value."""
     records = world.postroom.tenant.call("GET", f"/domains/{domain['id']}/records")
-    return {records["dkim"]["dns_name"].encode(): records["dkim"]["dns_value"].encode()}
+    found = [records[kind] for kind in ("dkim", "dkim_next", "dkim_previous") if records.get(kind)]
+    return {record["dns_name"].encode(): record["dns_value"].encode() for record in found}
 
 
 def verifies(text: str, records: dict[bytes, bytes]) -> bool:
@@ -38,12 +39,15 @@ def submitted(world: World, user: str, recipient: str, subject: str, sender: str
     return world.sink.wait_for(recipient, count + 1)[-1]
 
 
-def signed(world: World, user: str, domain: str) -> Received:
-    """Submit messages until one is signed for a domain: the worker exports its key, then rspamd reads of it."""
+def signed(world: World, user: str, domain: str, *, except_by: str = "") -> Received:
+    """Submit messages until one is signed for a domain, by another key than that of a selector.
+
+    The worker exports the key, then rspamd reads of it.
+    """
 
     def one_more() -> Received | None:
         received = submitted(world, user, FRIEND, "signed")
-        return received if domain in dict(signers(received)) else None
+        return received if dict(signers(received)).get(domain, except_by) != except_by else None
 
     return block_until(one_more)
 
@@ -63,6 +67,23 @@ def test_submitted_mail_of_a_new_domain_is_signed_and_the_published_record_verif
             received = submitted(world, ann["email"], FRIEND, "signed too", sender)
             assert [each for each, _ in signers(received)] == [name]
             assert verifies(received.text, records)
+
+
+def test_a_rotated_key_signs_and_mail_of_the_previous_one_is_verified_during_the_overlap(world: World) -> None:
+    tenant = world.postroom.tenant
+    domain = tenant.domain("rotated.com")
+    ann = tenant.mailbox(domain, "ann")
+    before = signed(world, ann["email"], "rotated.com")
+    ((_, previous),) = signers(before)
+    world.postroom.rotate_dkim_key(domain)
+    after = signed(world, ann["email"], "rotated.com", except_by=previous)
+    for received in (before, after):
+        assert verifies(received.text, published(world, domain))
+    world.postroom.advance("P8D")
+    assert verifies(after.text, published(world, domain))
+    assert not verifies(before.text, published(world, domain))
+    ((_, selector),) = signers(submitted(world, ann["email"], FRIEND, "signed"))
+    assert selector != previous
 
 
 def test_mail_from_other_hosts_is_not_signed_for_a_hosted_domain(world: World) -> None:

@@ -103,7 +103,14 @@ def _tables(server: MailServer) -> Mapping[str, tuple[str, str]]:
     %u and %d are the local part and the domain of the key, quoted for SQL; a key without a local part, such as
     @example.com, has no rows in a query with %u.
     """
-    reply = f"CASE WHEN smtp_reply <> '' THEN smtp_reply{_LOCKED_REPLY[server.locked_delivery]} ELSE 'DUNNO' END"
+    refused = f"CASE WHEN smtp_reply <> '' THEN smtp_reply{_LOCKED_REPLY[server.locked_delivery]}"
+    reply = f"{refused} ELSE 'DUNNO' END"
+    # Whether it is full is asked of Dovecot, unless all of its mail is forwarded.
+    mailbox_reply = (
+        f"{refused} WHEN storage_quota_bytes > 0"
+        f" AND NOT EXISTS (SELECT 1 FROM mail_v1_forwardings WHERE {_OWN} AND keep_copy = 0)"
+        " THEN 'postroom_quota' ELSE 'DUNNO' END"
+    )
     unavailable = f"CASE WHEN smtp_reply <> '' THEN smtp_reply{_LOCKED_REPLY[server.locked_delivery]} ELSE '' END"
     senders = f"SELECT email FROM mail_v1_users WHERE {_OWN} AND may_log_in = 1 AND may_send = 1"
     if server.aliases_may_send:
@@ -130,9 +137,9 @@ def _tables(server: MailServer) -> Mapping[str, tuple[str, str]]:
             " WHERE domain = '%d' AND local_part = '' AND catch_all = 1 AND '%s' = '@%d'",
         ),
         "access": (
-            "The SMTP reply to a recipient; DUNNO if mail is accepted. A catch-all's counts if nothing else has the"
-            " address, which Postfix looks up with its detail first.",
-            f"SELECT {reply} FROM mail_v1_users WHERE {_OWN}"
+            "The SMTP reply to a recipient; DUNNO if mail is accepted, postroom_quota (main.cf) if it may be full. A"
+            " catch-all's counts if nothing else has the address, which Postfix looks up with its detail first.",
+            f"SELECT {mailbox_reply} FROM mail_v1_users WHERE {_OWN}"
             f" UNION ALL SELECT {reply} FROM mail_v1_aliases WHERE {_OWN}"
             f" UNION ALL SELECT {reply} FROM mail_v1_aliases WHERE domain = '%d' AND local_part = '' AND catch_all = 1"
             " AND '%u' NOT LIKE '%%+%%'"
