@@ -20,7 +20,7 @@ from postroomd.domain.dkim import DkimKeys
 from postroomd.domain.model import Alias, Domain, Forwarding, Mailbox, MailboxForwarding
 from postroomd.domain.payments import Payment
 from postroomd.domain.provisions import Provision
-from postroomd.domain.tenancy import AdminKey, ApiKey, Organization, Project
+from postroomd.domain.tenancy import AdminKey, ApiKey, Organization, Project, RotatedKey
 from postroomd.storage import schema as t
 from postroomd.storage.idempotency import Unchanged
 
@@ -105,6 +105,8 @@ def _changed(result: Any) -> dict[str, Any]:
             "organization_id": first.organization_id,
             "project_id": first.project_id,
         }
+    if isinstance(result, RotatedKey):
+        return _changed(result.key) | {"resource_ids": (result.former.access_key, result.key.access_key)}
     identity = RESOURCES.get(type(result))
     if identity is None:
         raise TypeError(
