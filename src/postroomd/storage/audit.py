@@ -17,6 +17,7 @@ from postroomd.domain.audit import AuditedCall
 from postroomd.domain.clock_leaps import ClockAcceptance
 from postroomd.domain.context import WORKER, CallContext
 from postroomd.domain.dkim import DkimKeys
+from postroomd.domain.encryption import Reencryption
 from postroomd.domain.model import Alias, Domain, Forwarding, Mailbox, MailboxForwarding
 from postroomd.domain.payments import Payment
 from postroomd.domain.provisions import Provision
@@ -44,6 +45,7 @@ RESOURCES: Mapping[type, _Identity] = {
     AdminKey: _Identity("admin_key", id="name", organization_id=None, project_id=None),
     ClockAcceptance: _Identity("clock", organization_id=None, project_id=None),
     Domain: _Identity("domain"),
+    Reencryption: _Identity("secret_key", id="key_id", organization_id=None, project_id=None),
     DkimKeys: _Identity("domain", id="domain_id"),
     Mailbox: _Identity("mailbox"),
     Alias: _Identity("alias"),
