@@ -20,6 +20,7 @@ import pytest
 from bench.attack.scenarios import SCENARIOS, Scenario
 from bench.attack.stack import Stack, running, stop
 from bench.attack.victim import grpc_calls
+from postroomd.rpc.tcp_connections import is_supported
 from tests.support.waiting import block_until
 from tools.ports import free_address
 
@@ -39,6 +40,11 @@ NAMES = (
     "tenant-password-batches",
 )
 SAMPLE = [scenario for scenario in SCENARIOS if scenario.name in NAMES]
+PAUSED = [
+    scenario
+    for scenario in SCENARIOS
+    if scenario.name in {"grpc-pings", "grpc-settings", "grpc-continuations", "grpc-many-connections"}
+]
 
 
 @contextmanager
@@ -104,3 +110,19 @@ def test_the_victim_loses_no_call(scenario: Scenario, tmp_path: Path) -> None:
         block_until(lambda: value(metrics["serve"], "postroom_calls_in_progress") == 0, SLOW_SECONDS)
         block_until(lambda: connections() <= before + IDLE_CONNECTIONS, SLOW_SECONDS)
         asyncio.run(read_once(stack))
+
+
+@pytest.mark.skipif(not is_supported(), reason="the connection guard needs Linux")
+@pytest.mark.parametrize("scenario", PAUSED, ids=[scenario.name for scenario in PAUSED])
+def test_each_flooding_connection_is_paused_and_the_victim_loses_no_call(scenario: Scenario, tmp_path: Path) -> None:
+    metrics = free_address()
+    flags = {"serve": [f"--metrics-address={metrics}"]}
+    with running(tmp_path, f"sqlite+aiosqlite:///{tmp_path / 'postroom.db'}", flags) as stack:
+        flooding = int(scenario.arguments(stack)["connections"])
+
+        def are_paused() -> bool:
+            return value(metrics, "postroom_grpc_connections_paused_total") >= flooding
+
+        with attacking(scenario, stack, are_paused):
+            assert outcomes(scenario, stack) == {"OK": CALLS}
+            assert value(metrics, "postroom_grpc_connections") > flooding  # and they are not closed

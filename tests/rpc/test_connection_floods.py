@@ -23,6 +23,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 MAX_STREAMS = 20
 MAX_CONNECTIONS = 16
 MAX_CONCURRENT_STREAMS, MAX_HEADER_LIST_SIZE = 3, 6  # RFC 9113, section 6.5.2
+EVICTED = "postroom_grpc_connections_evicted_total"
 REFUSED_STREAM, ENHANCE_YOUR_CALM = 0x7, 0xB  # RFC 9113, section 7
 
 
@@ -155,6 +156,7 @@ async def test_calls_with_too_much_metadata_are_rejected(service: Service, tenan
 
 async def test_connections_beyond_the_limit_are_closed_and_open_ones_go_on(service: Service, tenant: Tenant) -> None:
     assert (await tenant.domain()).id
+    before = scrape_tests().value(EVICTED)
     async with AsyncExitStack() as stack:
         idle = [await stack.enter_async_context(connected(service)) for _ in range(MAX_CONNECTIONS)]
         closing = [asyncio.create_task(connection.closed()) for connection in idle]
@@ -162,6 +164,7 @@ async def test_connections_beyond_the_limit_are_closed_and_open_ones_go_on(servi
         for task in closing:
             task.cancel()
         assert (await tenant.domain()).id
+        await wait_until(lambda: scrape_tests().value(EVICTED) > before)
 
     async def accepts_another() -> bool:
         try:

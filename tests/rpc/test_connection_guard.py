@@ -1,13 +1,16 @@
 """What the guard does with real TCP connections, at times of the test's own: budgets, pauses, and making room."""
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from postroomd.rpc import connection_guard
 from postroomd.rpc.client_address import endpoint_of
 from postroomd.rpc.connection_calls import CALL_BYTES, CALL_IN_PROGRESS_BYTES, Calls, ConnectionCalls
 from postroomd.rpc.connection_guard import (
@@ -231,6 +234,7 @@ async def test_other_connections_of_a_paused_ones_address_go_on_with_a_smaller_b
         await port.pause(flooding)
         with paused(0):
             for client in (neighbour, stranger):
+                client.calls.started += 1
                 await port.exceed(client, SUSPECT_BURST_BYTES)
             assert not stranger.calls.is_measured
         neighbour.calls.started += 1
@@ -238,6 +242,8 @@ async def test_other_connections_of_a_paused_ones_address_go_on_with_a_smaller_b
         await port.check()
         assert neighbour.calls.is_measured
         assert not stranger.calls.is_measured
+        with paused(1):  # without a call, at once
+            await port.exceed(await port.connect(), SUSPECT_BURST_BYTES)
 
 
 async def test_the_heaviest_address_loses_its_longest_idle_connections_and_none_with_calls() -> None:
@@ -292,3 +298,18 @@ async def test_only_accepted_connections_of_the_port_are_found() -> None:
         await other.connect()
         found = AcceptedConnections([port.number]).scan()
         assert [connection.endpoint for connection, _ in found] == [endpoint_of(client.peer)]
+
+
+async def test_the_guard_goes_on_after_a_failed_check(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection_guard, "FAILURE_SECONDS", 0.0)
+    async with guarded() as port:
+        await port.connect()
+        with monkeypatch.context() as failing:
+            failing.setattr(AcceptedConnections, "scan", lambda _: list(Path(os.devnull).iterdir()))
+            with pytest.raises(NotADirectoryError):
+                await port.check()
+            running = asyncio.create_task(port.guard.run())
+            await asyncio.sleep(0.01)
+            assert not running.done()
+        await wait_until(lambda: port.guard.connections == 1)
+        running.cancel()

@@ -131,14 +131,14 @@ def test_a_rate_limited_warning_counts_all_events_and_logs_one_a_second(
     now, counter = 100.0, Count()
     monkeypatch.setattr(logs, "monotonic", lambda: now)
     warning = logs.RateLimitedWarning("calls refused", counter, kind="reads")
-    for _ in range(3):
-        warning.record()
+    for number in range(3):
+        warning.record(latest=number)
     now += logs.WARNING_INTERVAL_SECONDS
-    warning.record()
+    warning.record(latest=3)
     assert counter.value == 4
-    assert [(line["event"], line["kind"], line["count"]) for line in lines(capsys)] == [
-        ("calls refused", "reads", 1),
-        ("calls refused", "reads", 3),
+    assert [(line["event"], line["kind"], line["latest"], line["count"]) for line in lines(capsys)] == [
+        ("calls refused", "reads", 0, 1),
+        ("calls refused", "reads", 3, 3),
     ]
 
 

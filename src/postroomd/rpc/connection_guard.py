@@ -10,7 +10,7 @@ more. If it is emptied again, the connection is paused until it is full: the ker
 it costs nothing. It is not closed: the client would reconnect at once, and one that is paused wrongly loses nothing.
 
 No address is blocked, since many clients may share it. But connections of an address of which one was paused lately get
-a smaller burst, and are checked more often.
+a smaller burst, are checked more often, and are paused at once if they have made no call.
 
 gRPC limits the number of connections, and closes new ones beyond it. Shortly before, the guard closes those of the
 address with the most that have been without a call for the longest time.
@@ -22,11 +22,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from time import monotonic
 
-from postroomd.observability.logs import RateLimitedWarning
+from postroomd.observability.logs import RateLimitedWarning, get_logger
 from postroomd.observability.metrics import GRPC_CONNECTIONS_EVICTED, GRPC_CONNECTIONS_PAUSED
 from postroomd.rpc.client_address import client_network
 from postroomd.rpc.connection_calls import Calls, ConnectionCalls
 from postroomd.rpc.tcp_connections import AcceptedConnections, TcpConnection
+
+log = get_logger()
 
 UNEXPLAINED_BYTES_PER_SECOND = 32 * 1_024
 """Two thousand pings a second. A client sends a few a minute, and some window updates a second."""
@@ -40,6 +42,7 @@ MAX_PAUSE_SECONDS = 60.0
 MIN_PAUSE_SECONDS = 1.0
 
 CHECK_SECONDS, SUSPECT_CHECK_SECONDS = 0.2, 0.05
+FAILURE_SECONDS = 10.0
 MAX_CHECK_SHARE = 0.05  # of a core, for checks
 CONNECTIONS_PER_STEP = 100  # checked at once, before the event loop gets its turn: about 0.3 ms
 
@@ -87,7 +90,11 @@ class ConnectionGuard:
         """Check again and again, until canceled."""
         while True:
             started = monotonic()
-            await self.check(started)
+            try:
+                await self.check(started)
+            except Exception:  # such as too many open files: a later check may succeed
+                log.exception("connections not checked")
+                await asyncio.sleep(FAILURE_SECONDS)
             seconds = SUSPECT_CHECK_SECONDS if self._suspects else CHECK_SECONDS
             await asyncio.sleep(max(seconds, (monotonic() - started) / MAX_CHECK_SHARE))
 
@@ -110,7 +117,8 @@ class ConnectionGuard:
 
     def _check(self, watched: _Watched, received: int, calls: ConnectionCalls | None, now: float) -> None:
         explained = expected = 0
-        burst = SUSPECT_BURST_BYTES if watched.network in self._suspects else BURST_BYTES
+        is_suspect = watched.network in self._suspects
+        burst = SUSPECT_BURST_BYTES if is_suspect else BURST_BYTES
         if calls is not None:
             explained, expected = calls.explained_bytes, calls.expected_bytes
             calls.is_measured = watched.is_measured
@@ -129,7 +137,7 @@ class ConnectionGuard:
                 watched.connection.resume()
                 watched.paused_until, watched.debt_bytes = 0.0, 0.0
         elif watched.debt_bytes > burst + expected:
-            if watched.is_measured:
+            if watched.is_measured or (is_suspect and not watched.started_calls):
                 self._pause(watched, now)
             else:
                 watched.is_measured, watched.debt_bytes = True, 0.0

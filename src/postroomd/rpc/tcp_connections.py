@@ -11,7 +11,7 @@ import socket
 import struct
 import sys
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from stat import S_ISSOCK
 
@@ -66,7 +66,10 @@ class TcpConnection:
     def bytes_received(self) -> int | None:
         """Return how many bytes have arrived, read or not; None once the connection is closed."""
         # No duplicate: it would keep the connection open while gRPC closes it. The C type takes a third of the time.
-        borrowed = socket.SocketType(socket.AF_INET, socket.SOCK_STREAM, 0, self._fd)
+        try:
+            borrowed = socket.SocketType(socket.AF_INET, socket.SOCK_STREAM, 0, self._fd)
+        except OSError:
+            return None
         try:
             info = borrowed.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_BYTES)
         except OSError:
@@ -91,7 +94,8 @@ class TcpConnection:
         """Receive again."""
         with self._duplicate() as duplicate:
             if duplicate is not None:
-                duplicate.setsockopt(socket.SOL_SOCKET, _SO_DETACH_FILTER, 0)
+                with suppress(OSError):  # it could not be paused, and was closed
+                    duplicate.setsockopt(socket.SOL_SOCKET, _SO_DETACH_FILTER, 0)
 
     def close(self) -> None:
         """Shut the connection down: gRPC then closes it, as if the client had done so."""
@@ -176,7 +180,5 @@ def _inode(fd: int) -> int | None:
 
 
 def _shut_down(connection: socket.socket) -> None:
-    try:
+    with suppress(OSError):  # the client has closed it
         connection.shutdown(socket.SHUT_RDWR)
-    except OSError:  # the client has closed it
-        return
