@@ -96,6 +96,14 @@ def test_the_audit_log_lists_calls_and_commands_as_json_lines(postroom: Commands
     assert (admin_key["organization_id"], admin_key["project_id"]) == (None, None)
 
 
+def test_the_rotation_of_a_key_names_both_keys(postroom: Commands) -> None:
+    former = postroom.rows("keys", "create", "--new-organization")["SCW_ACCESS_KEY"]
+    new = postroom.rows("keys", "rotate", former, "--grace=1h")["SCW_ACCESS_KEY"]
+    (event,) = audit(postroom, f"--resource-id={new}")
+    assert (event["action"], event["resource_type"]) == ("keys rotate", "api_key")
+    assert event["resource_ids"] == [former, new]
+
+
 @pytest.mark.parametrize("option", ["--organization-id=x", "--project-id=x", "--since=yesterday", "--until=x"])
 def test_an_invalid_filter_of_the_audit_log_is_one_line(postroom: Commands, option: str) -> None:
     assert postroom.failure(2, "audit", option).startswith(f"{option.partition('=')[0]}: expected ")

@@ -13,8 +13,10 @@ import pytest
 from sqlalchemy import make_url, text
 
 from postroomd.cli.app import run
+from postroomd.domain.errors import StorageUnavailable
 from postroomd.storage.drivers import open_engines
 from postroomd.storage.migrations import migrate
+from postroomd.storage.opening import open_repository
 from tests.e2e import support
 from tests.support.databases import NewDatabase
 from tools.ports import free_port
@@ -197,8 +199,8 @@ def test_an_unknown_parameter_is_named(new_postgres_database: NewDatabase, capsy
     assert capsys.readouterr().err == message
 
 
-def _migrate_as_another_user(directory: str, written: Any) -> None:
-    """Migrate a database that this process may only read."""
+def _create_key_as_another_user(directory: str, written: Any) -> None:
+    """Create a key in a database that this process may only read."""
     url = f"sqlite+aiosqlite:///{directory}/postroom.db"
     run(["keys", "list", f"--database-url={url}"])  # loads every module, which another user may not be able to read
     if os.geteuid() == 0:
@@ -206,10 +208,11 @@ def _migrate_as_another_user(directory: str, written: Any) -> None:
         os.setuid(65_534)
     with contextlib.redirect_stderr(io.StringIO()) as stream:
         code = run(["keys", "create", "--new-organization", f"--database-url={url}"])
-    written.put((code, stream.getvalue()))
+    written.put((code, stream.getvalue().splitlines()[-1:]))
 
 
-def test_a_read_only_file_is_one_line(tmp_path: Path) -> None:
+@pytest.mark.parametrize("directory_mode", [0o555, 0o777], ids=["directory and file", "file"])
+def test_a_read_only_file_is_one_line(tmp_path: Path, directory_mode: int) -> None:
     directory = tmp_path / "data"
     directory.mkdir()
     migrate(f"sqlite+aiosqlite:///{directory}/postroom.db")
@@ -217,14 +220,28 @@ def test_a_read_only_file_is_one_line(tmp_path: Path) -> None:
         path.chmod(0o755)
     for path in directory.iterdir():
         path.chmod(0o444)
-    directory.chmod(0o555)
+    directory.chmod(directory_mode)
     context = multiprocessing.get_context("spawn")
     written = context.Queue()
-    process = context.Process(target=_migrate_as_another_user, args=(str(directory), written))
+    process = context.Process(target=_create_key_as_another_user, args=(str(directory), written))
     process.start()
     code, printed = written.get(timeout=60)
     process.join()
     directory.chmod(0o755)
     assert code == 1
     cause = "this user can't write to the file or its directory: change their owner or mode"
-    assert printed == f"postroom: SQLite {directory}/postroom.db: {cause}\n"
+    assert printed == [f"postroom: SQLite {directory}/postroom.db: {cause}"]
+
+
+@pytest.mark.parametrize("process", ["owner", "worker"])
+async def test_a_process_does_not_start_on_a_file_that_it_may_only_read(
+    new_sqlite_database: NewDatabase, monkeypatch: pytest.MonkeyPatch, process: str
+) -> None:
+    url = await asyncio.to_thread(new_sqlite_database)
+    file = str(make_url(url).database)
+    # Mode bits do not bind root, who may run the tests.
+    monkeypatch.setattr(os, "access", lambda path, mode: mode != os.W_OK or str(path) != file)
+    with pytest.raises(StorageUnavailable) as raised:
+        await open_repository(url, owner=process == "owner", worker=process == "worker")
+    assert raised.value.reason.startswith(f"SQLite {file}: this user can't write to the file")
+    await (await open_repository(url)).close()  # a command may read

@@ -2,6 +2,7 @@
 
 import os
 import re
+import secrets
 import shutil
 import signal
 import socket
@@ -16,7 +17,6 @@ from io import BufferedIOBase
 from pathlib import Path
 
 from tests.support.waiting import block_until
-from tools.ports import free_port
 
 STOP_SECONDS = 20
 HOSTNAME = "mail.postroom.example"
@@ -24,7 +24,7 @@ MAIL_USER, MAIL_GROUP = "nobody", "nogroup"
 RSPAMD_USER = "_rspamd"
 
 DOVECOT_TEST_SETTINGS = """
-# Of this test: ports, directories, and no delays after wrong passwords.
+# Of this test: ports, directories, no delays after wrong passwords, and one process for all connections before login.
 protocols = imap lmtp
 base_dir = {run}
 state_dir = {run}
@@ -37,6 +37,8 @@ service anvil {{
   }}
 }}
 service imap-login {{
+  service_count = 0
+  client_limit = 100
   inet_listener imap {{
     address = 127.0.0.1
     port = {imap}
@@ -75,20 +77,31 @@ RSPAMD_TEST_SETTINGS = {
 }
 
 
+SERVER_PORTS = range(20_000, 32_000)
+
+
+def server_port() -> int:
+    """Return a free port below those of clients: their connections could take it before the server has started."""
+    while True:
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", secrets.choice(SERVER_PORTS)))
+            return int(probe.getsockname()[1])
+
+
 @dataclass(frozen=True)
 class Ports:
     """The ports of the mail servers, all on 127.0.0.1."""
 
-    imap: int = field(default_factory=free_port)
-    imaps: int = field(default_factory=free_port)
-    smtp: int = field(default_factory=free_port)
-    submission: int = field(default_factory=free_port)
-    submissions: int = field(default_factory=free_port)
-    forward: int = field(default_factory=free_port)
-    srs_forward: int = field(default_factory=free_port)
-    srs_reverse: int = field(default_factory=free_port)
-    doveadm: int = field(default_factory=free_port)
-    rspamd: int = field(default_factory=free_port)
+    imap: int = field(default_factory=server_port)
+    imaps: int = field(default_factory=server_port)
+    smtp: int = field(default_factory=server_port)
+    submission: int = field(default_factory=server_port)
+    submissions: int = field(default_factory=server_port)
+    forward: int = field(default_factory=server_port)
+    srs_forward: int = field(default_factory=server_port)
+    srs_reverse: int = field(default_factory=server_port)
+    doveadm: int = field(default_factory=server_port)
+    rspamd: int = field(default_factory=server_port)
 
 
 @dataclass

@@ -9,7 +9,7 @@ from tests.mail.conftest import World
 from tests.mail.postroom import PASSWORD, Tenant
 from tests.support.waiting import block_until
 
-LOOKUPS = 40
+LOOKUPS = 25
 
 
 def test_lookups_stay_right_while_the_service_writes_at_full_speed(world: World) -> None:

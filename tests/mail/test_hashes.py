@@ -9,7 +9,7 @@ from tests.mail.conftest import World
 
 COUNT = 1_000
 SCHEMES = ("ARGON2ID", "BLF-CRYPT", "SHA512-CRYPT", "SHA256-CRYPT", "PBKDF2", "SSHA512")
-ROUNDS = {"BLF-CRYPT": ("-r", "5"), "PBKDF2": ("-r", "1000"), "SHA512-CRYPT": ("-r", "5000")}
+ROUNDS = {"BLF-CRYPT": ("-r", "5"), "PBKDF2": ("-r", "1000"), "SHA512-CRYPT": ("-r", "1000")}
 
 
 def doveadm_hash(scheme: str, password: str) -> str:

@@ -1,6 +1,7 @@
 """A database as the first version left it: one tenant with its key, a domain, mailboxes and aliases."""
 
 import hashlib
+import os
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -43,6 +44,7 @@ def create_first_schema(url: str) -> First:
         Promised(DOMAIN, f"m{number}", aliases=(f"a{number}",) if number < ALIASES else ())
         for number in range(MAILBOXES)
     ]
+    os.umask(0o077)  # as the commands set it, for an SQLite file; a fixture restores it
     migrate_to(url, REVISIONS[0])
     rows = _rows(secret, promised)
 

@@ -126,7 +126,16 @@ class Machine:
 
     def succeed_at_last(self, *arguments: object) -> None:
         """Run a command until it succeeds."""
-        block_until(lambda: self.installation.run(*arguments, variables=self.variables).returncode == 0)
+        done: list[subprocess.CompletedProcess[str]] = []
+
+        def succeeds() -> bool:
+            done[:] = [self.installation.run(*arguments, variables=self.variables)]
+            return done[0].returncode == 0
+
+        try:
+            block_until(succeeds)
+        except AssertionError as error:
+            raise AssertionError(f"{arguments}: {done[0].stdout}{done[0].stderr}") from error
 
     def wait_until_well(self) -> None:
         """Wait until doctor finds nothing."""

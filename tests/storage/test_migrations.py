@@ -147,6 +147,7 @@ def test_the_migrated_schema_equals_the_created_tables_in_every_detail(
         "ix_domains_next_check_at",
         "ix_domains_propagating",
         "ix_dkim_rotations_retires_at",
+        "ix_domains_dkim_key_id",
         "ix_mailboxes_waiting",
         "ix_mailboxes_to_purge",
         "ix_mailboxes_never_paid",

@@ -34,6 +34,7 @@ from postroomd.cli.options import with_settings
 from postroomd.cli.organizations import organizations, projects
 from postroomd.cli.output import print_error
 from postroomd.cli.payments import payments, provisions
+from postroomd.cli.secrets import secrets
 from postroomd.net import is_loopback, split_address
 from postroomd.runtime.errors import FatalError
 from postroomd.settings import InvalidSetting, Settings, UpSettings
@@ -48,7 +49,7 @@ app = typer.Typer(
 for group in (
     *(domains, mailboxes, aliases, forwardings, payments, provisions, dkim),
     *(organizations, projects, keys, admin_keys, clock_commands),
-    *(mail_role, mail_config),
+    *(mail_role, mail_config, secrets),
 ):
     app.add_typer(group)
 

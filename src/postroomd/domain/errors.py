@@ -207,6 +207,10 @@ class TransientState(PostroomError):
         self.current_state = current_state
 
 
+class SecretKeyError(PostroomError):
+    """The keys that encrypt secrets in the database are missing or wrong. The text is one line for the operator."""
+
+
 class Locked(PostroomError):
     """The operator has locked the resource."""
 

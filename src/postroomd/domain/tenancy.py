@@ -59,6 +59,14 @@ class ApiKey:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RotatedKey:
+    """The successor of an API key, and the key that it replaces."""
+
+    key: ApiKey
+    former: ApiKey
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AdminKey:
     """A key of the operator, with a unique name. Its secret is stored as a SHA-256 digest only."""
 

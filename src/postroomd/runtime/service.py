@@ -57,6 +57,7 @@ from postroomd.settings import Settings
 from postroomd.storage.migrations import require_current
 from postroomd.storage.opening import ReplicaUrl, open_repository
 from postroomd.storage.protocols.repository import Repository
+from postroomd.storage.secret_keys import SecretKeys
 from postroomd.tls import Reloading, grpc_server_credentials
 
 if TYPE_CHECKING:
@@ -95,7 +96,8 @@ log = get_logger()
 async def serve(settings: Settings, stop: asyncio.Event, ready: Callable[..., None], clock: Clock) -> None:
     """Serve gRPC until `stop` is set, then drain. Calls `ready` with the bound HOST:PORT and that of the admin service.
 
-    Raises SchemaMismatch, StorageUnavailable, FatalError, CertificateError, and OSError if an address can't be bound.
+    Raises SchemaMismatch, SecretKeyError, StorageUnavailable, FatalError, CertificateError, and OSError if an address
+    can't be bound.
     """
     url = settings.database_url.get_secret_value()
     files = service_files(settings)
@@ -110,6 +112,7 @@ async def serve(settings: Settings, stop: asyncio.Event, ready: Callable[..., No
             await cleanups.enter_async_context(certificates.watching())
         await cleanups.enter_async_context(database_lock(settings, "serve"))
         await asyncio.to_thread(require_current, url)
+        secret_keys = await asyncio.to_thread(SecretKeys, settings.secret_key_file)
         repository = await open_repository(
             url,
             owner=True,
@@ -117,8 +120,10 @@ async def serve(settings: Settings, stop: asyncio.Event, ready: Callable[..., No
             replica=_replica(settings),
             statement_timeout_seconds=settings.statement_timeout_seconds,
             traced=tracer is not None,
+            secret_keys=secret_keys,
         )
         cleanups.push_async_callback(repository.close)
+        await repository.secrets.require_keys()
         watch = ClockWatch(clock, repository.clocks, settings.leap_limits(), is_worker=False)
         await watch.start()
         now = watch.now

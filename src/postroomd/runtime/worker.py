@@ -12,6 +12,7 @@ from postroomd.runtime.errors import FatalError
 from postroomd.settings import Settings
 from postroomd.storage.migrations import require_current
 from postroomd.storage.opening import open_repository
+from postroomd.storage.secret_keys import SecretKeys
 from postroomd.worker.dkim_files import DkimFiles
 from postroomd.worker.doveadm import Doveadm
 from postroomd.worker.loop import run_loop
@@ -21,18 +22,24 @@ from postroomd.worker.steps import LEASE, Worker
 
 
 async def run(settings: Settings, stop: asyncio.Event, ready: Callable[[], None], clock: Clock) -> None:
-    """Run the worker until `stop` is set. Raises SchemaMismatch, StorageUnavailable and FatalError, only at startup."""
+    """Run the worker until `stop` is set.
+
+    Raises SchemaMismatch, SecretKeyError, StorageUnavailable and FatalError, only at startup.
+    """
     url = settings.database_url.get_secret_value()
     async with AsyncExitStack() as cleanups:
         await cleanups.enter_async_context(database_lock(settings, "worker"))
         await asyncio.to_thread(require_current, url)
+        secret_keys = await asyncio.to_thread(SecretKeys, settings.secret_key_file)
         repository = await open_repository(
             url,
             worker=True,
             pool_size=settings.database_pool_size,
             statement_timeout_seconds=settings.statement_timeout_seconds,
+            secret_keys=secret_keys,
         )
         cleanups.push_async_callback(repository.close)
+        await repository.secrets.require_keys()
         worker = Worker(
             work=repository.work,
             prober=_prober(settings),

@@ -33,6 +33,13 @@ class DatabaseSettings(SettingsGroup):
         5.0, SERVICE, "Maximum lag of the replica, in seconds; beyond it the primary serves lists.", ge=1, le=3_600
     )
 
+    secret_key_file: Path | None = setting(
+        None,
+        (*RULES, "doctor", "secrets rotate"),
+        "File with the keys that encrypt DKIM private keys in the database: base64 of 32 octets a line, the present key"
+        " first; readable by its owner only. Without it, new ones are stored unencrypted.",
+    )
+
     @property
     def is_sqlite(self) -> bool:
         """Whether the database is SQLite."""

@@ -17,10 +17,11 @@ from postroomd.domain.audit import AuditedCall
 from postroomd.domain.clock_leaps import ClockAcceptance
 from postroomd.domain.context import WORKER, CallContext
 from postroomd.domain.dkim import DkimKeys
+from postroomd.domain.encryption import Reencryption
 from postroomd.domain.model import Alias, Domain, Forwarding, Mailbox, MailboxForwarding
 from postroomd.domain.payments import Payment
 from postroomd.domain.provisions import Provision
-from postroomd.domain.tenancy import AdminKey, ApiKey, Organization, Project
+from postroomd.domain.tenancy import AdminKey, ApiKey, Organization, Project, RotatedKey
 from postroomd.storage import schema as t
 from postroomd.storage.idempotency import Unchanged
 
@@ -44,6 +45,7 @@ RESOURCES: Mapping[type, _Identity] = {
     AdminKey: _Identity("admin_key", id="name", organization_id=None, project_id=None),
     ClockAcceptance: _Identity("clock", organization_id=None, project_id=None),
     Domain: _Identity("domain"),
+    Reencryption: _Identity("secret_key", id="key_id", organization_id=None, project_id=None),
     DkimKeys: _Identity("domain", id="domain_id"),
     Mailbox: _Identity("mailbox"),
     Alias: _Identity("alias"),
@@ -105,6 +107,8 @@ def _changed(result: Any) -> dict[str, Any]:
             "organization_id": first.organization_id,
             "project_id": first.project_id,
         }
+    if isinstance(result, RotatedKey):
+        return _changed(result.key) | {"resource_ids": (result.former.access_key, result.key.access_key)}
     identity = RESOURCES.get(type(result))
     if identity is None:
         raise TypeError(

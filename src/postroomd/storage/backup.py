@@ -67,7 +67,7 @@ def back_up(database: Path, target: Path, *, overwrite: bool, progress: Progress
         raise BackupFailed(f"{target}: it is a directory: expected the name of a file")
     if target.exists() and not overwrite:
         raise BackupFailed(f"{target}: it exists: choose another name, or replace it with --force")
-    with _errors_of(target), _temporary(target) as temporary:
+    with _errors_of(target, database), _temporary(target) as temporary:
         snapshot = _copy_snapshot(database, temporary, progress)
         backup = _verify(temporary, target)
         if backup.rows != snapshot:
@@ -90,7 +90,7 @@ def restore(backup: Path, database: Path, now: datetime) -> Restored:
     if log.exists() and log.stat().st_size:
         raise BackupFailed(f"{backup}: {log.name} holds a part of it: use a backup that `postroom backup` has made")
     target = database.resolve()
-    with _errors_of(target), _temporary(target) as temporary:
+    with _errors_of(target, target), _temporary(target) as temporary:
         with backup.open("rb") as source, temporary.open("r+b") as copy:
             shutil.copyfileobj(source, copy, CHUNK_BYTES)
         _require_checksum(backup, _digest(temporary))
@@ -260,11 +260,14 @@ def _synchronize_directory(directory: Path) -> None:
 
 
 @contextmanager
-def _errors_of(target: Path) -> Iterator[None]:
+def _errors_of(target: Path, database: Path) -> Iterator[None]:
     """Raise BackupFailed for errors of files and of SQLite."""
     try:
         yield
     except sqlite3.Error as error:
+        if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_READONLY:  # the target is new
+            message = "this user can't write to the file or its directory, which reading needs too"
+            raise BackupFailed(f"{database}: {message}: change their owner or mode") from error
         raise BackupFailed(f"{target}: {error}") from error
     except OSError as error:
         raise BackupFailed(f"{error.filename or target}: {error.strerror or error}") from error

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from sqlalchemy import make_url
+
 from postroomd.domain.context import CallContext
 from postroomd.domain.errors import StorageUnavailable
 from postroomd.observability.logs import get_logger
@@ -10,6 +12,7 @@ from postroomd.storage.drivers import driver_for, open_engines
 from postroomd.storage.failures import explain_for
 from postroomd.storage.protocols.repository import Repository
 from postroomd.storage.replica import Replica
+from postroomd.storage.secret_keys import NO_KEYS, SecretKeys
 from postroomd.storage.sql import SqlRepository
 
 log = get_logger()
@@ -37,6 +40,7 @@ async def open_repository(
     statement_timeout_seconds: float = 0,
     traced: bool = False,
     command: CallContext | None = None,
+    secret_keys: SecretKeys = NO_KEYS,
 ) -> Repository:
     """Open the repository over the database at `url`: sqlite+aiosqlite:///PATH or postgresql+asyncpg://….
 
@@ -44,8 +48,11 @@ async def open_repository(
     checkpoints before it writes more. `isolation` overrides the default isolation level of
     a PostgreSQL server, which cancels statements after `statement_timeout_seconds`; 0 for never. If `traced`, the
     statements of calls that have a span get spans below it. The audit log records the changes of a process that runs
-    one `command`. Raises StorageUnavailable.
+    one `command`. `secret_keys` encrypt private DKIM keys. Raises StorageUnavailable.
     """
+    if (owner or worker) and (fault := driver_for(url).write_fault(make_url(url))):
+        # A process that only reads until its first change would report it to callers, as a failure to retry.
+        raise StorageUnavailable(reason=f"{driver_for(url).describe(make_url(url))}: {fault}")
     database = open_database(
         url,
         owner=owner,
@@ -57,7 +64,7 @@ async def open_repository(
         traced=traced,
         command=command,
     )
-    repository = SqlRepository(database)
+    repository = SqlRepository(database, secret_keys)
     try:
         await repository.ping()
     except StorageUnavailable as error:

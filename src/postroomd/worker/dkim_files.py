@@ -17,7 +17,7 @@ from collections.abc import Set as AbstractSet
 from datetime import timedelta
 from pathlib import Path
 
-from postroomd.domain.errors import StorageUnavailable
+from postroomd.domain.errors import SecretKeyError, StorageUnavailable
 from postroomd.observability.logs import get_logger
 from postroomd.observability.metrics import WORKER_FAILURES
 from postroomd.observability.steps import StepKind
@@ -48,7 +48,7 @@ class DkimFiles:
             try:
                 await self.update()
                 failing = False
-            except (OSError, StorageUnavailable) as error:
+            except (OSError, StorageUnavailable, SecretKeyError) as error:
                 WORKER_FAILURES.labels(StepKind.DKIM_EXPORT).inc()
                 if not failing:
                     log.warning("DKIM keys not exported", directory=str(self._directory), reason=_reason(error))
@@ -65,7 +65,7 @@ class DkimFiles:
     async def update(self) -> int:
         """Write the files of new keys, then remove those of domains that own their names no more.
 
-        Returns the number of files written and removed. Raises OSError, StorageUnavailable.
+        Returns the number of files written and removed. Raises OSError, StorageUnavailable, SecretKeyError.
         """
         selectors: dict[str, str] = {}
         current: set[str] = set()
@@ -136,4 +136,10 @@ def _file_name(key: SigningKey) -> str:
 
 
 def _reason(error: Exception) -> str:
-    return (error.strerror or type(error).__name__) if isinstance(error, OSError) else "the database is unavailable"
+    match error:
+        case OSError():
+            return error.strerror or type(error).__name__
+        case SecretKeyError():
+            return str(error)
+        case _:
+            return "the database is unavailable"

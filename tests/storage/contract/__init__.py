@@ -17,6 +17,7 @@ from tests.storage.contract.lists import ListsContract
 from tests.storage.contract.mailboxes import MailboxesContract
 from tests.storage.contract.ownership import OwnershipContract
 from tests.storage.contract.quotas import QuotasContract
+from tests.storage.contract.secrets import SecretsContract
 from tests.storage.contract.sequences import SequencesContract
 from tests.storage.contract.storage_quotas import StorageQuotasContract
 from tests.storage.contract.tenancy import TenancyContract
@@ -43,5 +44,6 @@ class RepositoryContract(
     AuditContract,
     DiagnosisContract,
     DkimContract,
+    SecretsContract,
 ):
     """All contracts. The fixture `repository` is a repository over an empty, migrated database."""

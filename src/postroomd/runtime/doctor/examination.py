@@ -16,6 +16,7 @@ from postroomd.runtime.doctor.processes import (
     check_worker,
     database_error,
 )
+from postroomd.runtime.doctor.secret_keys import check_secret_keys
 from postroomd.runtime.errors import FatalError, operator_message
 from postroomd.runtime.processes import require_database
 from postroomd.settings import Settings
@@ -47,6 +48,7 @@ async def _examine_database(settings: Settings, now: datetime, look_up: Progress
         return [*database_error(operator_message(error) or type(error).__name__)]
     try:
         findings = [Finding(check="database", condition=Condition.OK, detail=f"reachable, at schema {HEAD}")]
+        findings.append(await asyncio.to_thread(check_secret_keys, settings, await repository.secrets.counts()))
         findings += await repository.diagnose(with_records=look_up is None)
         if look_up is not None:
             findings += await _look_up(settings, repository, look_up)

@@ -197,6 +197,10 @@ class Driver(ABC):
             for index in indexes:
                 await connection.execute(CreateIndex(index, if_not_exists=True))
 
+    def write_fault(self, url: URL) -> str | None:
+        """Return why this process can't write to the database, if that can be told without a connection."""
+        return None
+
     @abstractmethod
     def diagnose(self, connection: Connection) -> Sequence[Finding]:
         """Return the findings on the engine, for the operator. Changes nothing."""

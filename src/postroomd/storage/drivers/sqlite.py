@@ -6,6 +6,7 @@ in every other connection. See `sqlite_log` for the rest.
 """
 
 import asyncio
+import os
 import sqlite3
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -88,6 +89,13 @@ class SqliteDriver(Driver):
     def file(self, url: sa.URL) -> Path:
         """Return the path of the file."""
         return Path(str(url.database))
+
+    def write_fault(self, url: sa.URL) -> str | None:
+        """Return the fault if this user may not write to the file or to its directory, which holds the log."""
+        file = self.file(url)
+        if all(os.access(path, os.W_OK) for path in (file.parent, file) if path.exists()):
+            return None
+        return _EXPLANATIONS[sqlite3.SQLITE_READONLY]
 
     def versions(self) -> Mapping[str, str]:
         """Return the version of the SQLite library."""

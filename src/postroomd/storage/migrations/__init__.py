@@ -11,14 +11,14 @@ from postroomd.domain.errors import SchemaMismatch, StorageUnavailable, summariz
 from postroomd.storage.database import raise_translated
 from postroomd.storage.drivers import driver_for, driver_of, migration_engine
 from postroomd.storage.failures import explain_for
-from postroomd.storage.schema import HISTORY_INDEXES, SEARCHED_NAMES, TENANT_TABLE_NAMES
+from postroomd.storage.schema import ENCRYPTION_INDEX, HISTORY_INDEXES, SEARCHED_NAMES, TENANT_TABLE_NAMES
 
 Result = TypeVar("Result")
 
 COPY_PROGRESS = "copy_progress"
 """A table that exists while a copy into the database is unfinished."""
 
-HEAD = "0021"
+HEAD = "0022"
 """The revision that this version works with. A constant, so that comparing at startup need not load Alembic."""
 
 
@@ -90,7 +90,7 @@ async def _build_indexes(url: str) -> None:
     """Build the indexes that no revision builds, since PostgreSQL cannot build them concurrently in a transaction."""
     engine = migration_engine(url)
     try:
-        await driver_for(url).build_indexes(engine, HISTORY_INDEXES)
+        await driver_for(url).build_indexes(engine, (*HISTORY_INDEXES, ENCRYPTION_INDEX))
     except Exception as error:
         _raise_explained(url, error)
     finally:

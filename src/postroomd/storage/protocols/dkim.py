@@ -36,7 +36,7 @@ class SigningKeys(Protocol):
     async def page(self, after: str, limit: int) -> Sequence[SigningKey]:
         """Return the keys of up to `limit` domains whose names follow a name, "" for the first, in their order.
 
-        Each domain has one key that signs, which comes first, and may have a previous one.
+        Each domain has one key that signs, which comes first, and may have a previous one. Raises SecretKeyError.
         """
 
 

@@ -14,6 +14,7 @@ from postroomd.storage.protocols.dkim import DkimRotations, SigningKeys
 from postroomd.storage.protocols.domains import Domains
 from postroomd.storage.protocols.forwardings import Forwardings
 from postroomd.storage.protocols.mailboxes import Mailboxes
+from postroomd.storage.protocols.secrets import Secrets
 from postroomd.storage.protocols.sessions import SessionEnds
 from postroomd.storage.protocols.tenancy import AdminKeys, Tenancy
 from postroomd.storage.protocols.work import Work
@@ -65,6 +66,10 @@ class Repository(Protocol):
     @property
     def dkim_rotations(self) -> DkimRotations:
         """The rotations of domains' DKIM keys."""
+
+    @property
+    def secrets(self) -> Secrets:
+        """The encryption of private DKIM keys."""
 
     @property
     def signing_keys(self) -> SigningKeys:

@@ -14,7 +14,7 @@ from postroomd.storage.schema.clocks import clock_acceptances, worker_clocks
 from postroomd.storage.schema.columns import metadata
 from postroomd.storage.schema.counts import DERIVED_TABLES, domain_counts, project_counts, quota_usage
 from postroomd.storage.schema.dkim import dkim_rotations
-from postroomd.storage.schema.domains import OWNING_STATUSES, PROPAGATING, domain_records, domains
+from postroomd.storage.schema.domains import ENCRYPTION_INDEX, OWNING_STATUSES, PROPAGATING, domain_records, domains
 from postroomd.storage.schema.forwardings import FORWARDINGS_TO_REQUEST, forwardings, mailbox_forwardings
 from postroomd.storage.schema.history import HISTORY, HISTORY_INDEXES, domain_transitions, tombstones, transitions
 from postroomd.storage.schema.idempotency import idempotency_keys
@@ -29,6 +29,7 @@ from postroomd.storage.schema.tenancy import admin_keys, api_keys, organizations
 __all__ = [
     "AUDIT_FILTERS",
     "DERIVED_TABLES",
+    "ENCRYPTION_INDEX",
     "EPOCH",
     "FORWARDINGS_TO_REQUEST",
     "HISTORY",

@@ -19,6 +19,7 @@ dkim_rotations = Table(
     Column("started_at", Instant, nullable=False),
     Column("switched_at", Instant),
     Column("retires_at", Instant),
+    Column("key_id", Text),  # the key that encrypts private_key; NULL: it is not encrypted
 )
 partial_index(
     "ix_dkim_rotations_retires_at", dkim_rotations.c.retires_at, where=dkim_rotations.c.retires_at.is_not(None)

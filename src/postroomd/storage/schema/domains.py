@@ -50,6 +50,7 @@ domains = Table(
     Column("propagated_created_at", Instant),
     Column("propagated_mailbox_id", ID),
     Column("looked_up_at", Instant),  # when a worker looked them up last
+    Column("dkim_key_id", Text),  # the key that encrypts dkim_private_key; NULL: it is not encrypted
     UniqueConstraint("organization_id", "name"),
 )
 
@@ -64,6 +65,11 @@ PROPAGATING = domains.c.propagating == literal(True, domains.c.propagating.type,
 """Condition: the domain's status has changed, and its mailboxes have yet to follow."""
 
 partial_index("ix_domains_propagating", domains.c.propagating, where=PROPAGATING)
+
+ENCRYPTION_INDEX = partial_index(
+    "ix_domains_dkim_key_id", domains.c.dkim_key_id, where=domains.c.dkim_key_id.is_not(None)
+)
+"""Finds the keys that encrypt private keys. Migrations build it afterwards: writers do not wait."""
 
 domain_records = Table(
     "domain_records",

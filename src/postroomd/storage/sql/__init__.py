@@ -11,6 +11,7 @@ from postroomd.domain.model import Domain, DomainRecord
 from postroomd.storage.database import Database
 from postroomd.storage.idempotency import require_unused
 from postroomd.storage.schema import SEARCHED_NAMES, TENANT_TABLE_NAMES
+from postroomd.storage.secret_keys import NO_KEYS, SecretKeys
 from postroomd.storage.sql.admin_keys import SqlAdminKeys
 from postroomd.storage.sql.administration import SqlAdministration
 from postroomd.storage.sql.aliases import SqlAliases
@@ -22,6 +23,7 @@ from postroomd.storage.sql.dkim_rotations import SqlDkimRotations
 from postroomd.storage.sql.domains import SqlDomains
 from postroomd.storage.sql.forwardings import SqlForwardings
 from postroomd.storage.sql.mailboxes import SqlMailboxes
+from postroomd.storage.sql.secrets import SqlSecrets
 from postroomd.storage.sql.sessions import SqlSessionEnds
 from postroomd.storage.sql.tenancy import SqlTenancy
 from postroomd.storage.sql.work import SqlWork
@@ -30,11 +32,11 @@ from postroomd.storage.sql.work import SqlWork
 class SqlRepository:
     """The Repository over one database."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, secret_keys: SecretKeys = NO_KEYS) -> None:
         self._database = database
         self.tenancy = SqlTenancy(database)
         self.admin_keys = SqlAdminKeys(database)
-        self.domains = SqlDomains(database)
+        self.domains = SqlDomains(database, secret_keys)
         self.mailboxes = SqlMailboxes(database)
         self.aliases = SqlAliases(database)
         self.forwardings = SqlForwardings(database)
@@ -42,8 +44,9 @@ class SqlRepository:
         self.administration = SqlAdministration(database)
         self.audit = SqlAuditLog(database)
         self.clocks = SqlClocks(database)
-        self.dkim_rotations = SqlDkimRotations(database)
-        self.signing_keys = SqlSigningKeys(database)
+        self.dkim_rotations = SqlDkimRotations(database, secret_keys)
+        self.signing_keys = SqlSigningKeys(database, secret_keys)
+        self.secrets = SqlSecrets(database, secret_keys)
         self.session_ends = SqlSessionEnds(database)
 
     async def require_unused(self, context: CallContext) -> None:

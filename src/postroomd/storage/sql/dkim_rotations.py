@@ -1,5 +1,6 @@
 """Storage of the rotations of domains' DKIM keys."""
 
+import asyncio
 from collections.abc import Collection, Sequence
 from datetime import datetime
 
@@ -16,6 +17,7 @@ from postroomd.storage import schema as t
 from postroomd.storage.database import Database
 from postroomd.storage.idempotency import Unchanged
 from postroomd.storage.protocols.rules import RotationCheck, RotationRule
+from postroomd.storage.secret_keys import Sealed, SecretKeys, owner_of_dkim_key
 from postroomd.storage.sql.batches import LockedBatch, write_batch
 from postroomd.storage.sql.domains import DOMAIN, RECORD, lock_domain
 from postroomd.storage.sql.rows import columns_of, from_row, row_filter, to_row
@@ -27,8 +29,9 @@ ROTATION = columns_of(DkimRotation, t.dkim_rotations)
 class SqlDkimRotations:
     """The rotations of the DKIM keys of every tenant's domains."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, secret_keys: SecretKeys) -> None:
         self._database = database
+        self._secret_keys = secret_keys
 
     async def domains_named(self, name: str) -> Sequence[Domain]:
         """Return the domains of all organizations that have a name now, by their ids."""
@@ -71,7 +74,9 @@ class SqlDkimRotations:
             keys = await _lock_keys(connection, domain_id)
             change = rule(keys)
             if change.new_key is not None:
-                await _insert_rotation(connection, keys.domain, change.new_key, now)
+                owner = owner_of_dkim_key(domain_id, change.new_key.selector)
+                sealed = await asyncio.to_thread(self._secret_keys.seal, change.new_key.private_pem, owner)
+                await _insert_rotation(connection, keys.domain, change.new_key, sealed, now)
             if change.switch is not None:
                 await switch_key(connection, keys.domain, change.switch)
             is_changed = change.new_key is not None or change.switch is not None
@@ -120,13 +125,21 @@ async def switch_key(connection: AsyncConnection, domain: Domain, switch: KeySwi
     """Sign with the next key of a domain, whose row is locked, and keep the present key as the previous one."""
     domains, rotations, records = t.domains.c, t.dkim_rotations.c, t.domain_records.c
     own = (rotations.domain_id == domain.id, rotations.organization_id == domain.organization_id)
-    signing = select(domains.dkim_selector, domains.dkim_private_key).where(*row_filter(t.domains, domain))
+    signing = select(domains.dkim_selector, domains.dkim_private_key, domains.dkim_key_id).where(
+        *row_filter(t.domains, domain)
+    )
     present = (await connection.execute(signing)).one()
-    following = (await connection.execute(select(rotations.selector, rotations.private_key).where(*own))).one()
+    following = (
+        await connection.execute(select(rotations.selector, rotations.private_key, rotations.key_id).where(*own))
+    ).one()
     await connection.execute(
         update(t.domains)
         .where(*row_filter(t.domains, domain))
-        .values(dkim_selector=following.selector, dkim_private_key=following.private_key)
+        .values(
+            dkim_selector=following.selector,
+            dkim_private_key=following.private_key,
+            dkim_key_id=following.key_id,
+        )
     )
     await connection.execute(
         update(t.dkim_rotations)
@@ -134,6 +147,7 @@ async def switch_key(connection: AsyncConnection, domain: Domain, switch: KeySwi
         .values(
             selector=present.dkim_selector,
             private_key=present.dkim_private_key,
+            key_id=present.dkim_key_id,
             switched_at=switch.at,
             retires_at=switch.retires_at,
         )
@@ -146,11 +160,14 @@ async def switch_key(connection: AsyncConnection, domain: Domain, switch: KeySwi
         await connection.execute(renaming.values(kind=after, level=LEVELS[after]))
 
 
-async def _insert_rotation(connection: AsyncConnection, domain: Domain, key: NewDkimKey, now: datetime) -> None:
+async def _insert_rotation(
+    connection: AsyncConnection, domain: Domain, key: NewDkimKey, sealed: Sealed, now: datetime
+) -> None:
     rotation = DkimRotation(
         domain_id=domain.id, organization_id=domain.organization_id, selector=key.selector, started_at=now
     )
-    await connection.execute(insert(t.dkim_rotations).values(to_row(rotation) | {"private_key": key.private_pem}))
+    private_key = {"private_key": sealed.text, "key_id": sealed.key_id}
+    await connection.execute(insert(t.dkim_rotations).values(to_row(rotation) | private_key))
     record = to_row(key.record) | {"organization_id": domain.organization_id}
     await connection.execute(insert(t.domain_records).values(record))
 

@@ -13,17 +13,21 @@ from postroomd.domain.sessions import domain_session_end
 from postroomd.domain.transitions import check_transition
 from postroomd.storage import schema as t
 from postroomd.storage.protocols.domains import DomainSecrets
+from postroomd.storage.secret_keys import Sealed
 from postroomd.storage.sql.provisions import store_provisions
 from postroomd.storage.sql.rows import row_filter, to_row
 from postroomd.storage.sql.sessions import request_session_end
 
 
-async def insert_domain(connection: AsyncConnection, actor: str, domain: Domain, secrets: DomainSecrets) -> None:
-    """Insert a new domain with its transition and provision."""
+async def insert_domain(
+    connection: AsyncConnection, actor: str, domain: Domain, secrets: DomainSecrets, private_key: Sealed
+) -> None:
+    """Insert a new domain with its transition and provision. `private_key` is that of the secrets, as it is stored."""
     secret_columns = {
         "validation_token": secrets.validation_token,
         "dkim_selector": secrets.dkim_selector,
-        "dkim_private_key": secrets.dkim_private_key,
+        "dkim_private_key": private_key.text,
+        "dkim_key_id": private_key.key_id,
     }
     await connection.execute(insert(t.domains).values(to_row(domain) | secret_columns))
     await store_provisions(connection, [(None, domain)], domain.created_at)

@@ -1,5 +1,6 @@
 """Storage of domains and their DNS records."""
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -20,6 +21,7 @@ from postroomd.storage.drivers import driver_of
 from postroomd.storage.idempotency import Unchanged
 from postroomd.storage.protocols.domains import NO_INTERVAL, DomainSecrets
 from postroomd.storage.protocols.rules import DomainDeletionRule, DomainRule
+from postroomd.storage.secret_keys import SecretKeys, owner_of_dkim_key
 from postroomd.storage.sql.changes import lock_mailboxes, mark_mailboxes_deleting
 from postroomd.storage.sql.domain_changes import insert_domain, store_domain
 from postroomd.storage.sql.lists import ListReader
@@ -95,8 +97,9 @@ async def _require_quota(connection: AsyncConnection, organization_id: str, quot
 class SqlDomains:
     """The domains of a tenant and their DNS records."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, secret_keys: SecretKeys) -> None:
         self._database = database
+        self._secret_keys = secret_keys
         self._list = ListReader(database, Domain, t.domains)
 
     async def create(
@@ -108,6 +111,8 @@ class SqlDomains:
         quotas: Quotas = DEFAULT_QUOTAS,
     ) -> Domain:
         """Store and return a new domain. Raises NotFound, Conflict, QuotaExceeded."""
+        owner = owner_of_dkim_key(domain.id, secrets.dkim_selector)
+        private_key = await asyncio.to_thread(self._secret_keys.seal, secrets.dkim_private_key, owner)
 
         async def transaction(connection: AsyncConnection) -> Domain:
             await fetch_project(connection, context.scope, domain.project_id)
@@ -121,7 +126,7 @@ class SqlDomains:
                 if context.scope.project_id in {None, existing.project_id}:
                     taken = replace(taken, resource_id=existing.id, status=existing.status)
                 raise NameTaken([taken])
-            await insert_domain(connection, context.actor, domain, secrets)
+            await insert_domain(connection, context.actor, domain, secrets, private_key)
             await _require_quota(connection, domain.organization_id, quotas, added=1)
             rows = [to_row(record) | {"organization_id": domain.organization_id} for record in records]
             await connection.execute(insert(t.domain_records), rows)

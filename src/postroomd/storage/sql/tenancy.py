@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from postroomd.domain.context import CallContext
 from postroomd.domain.errors import NotFound
-from postroomd.domain.tenancy import ApiKey, Organization, OrganizationSummary, Project, Scope
+from postroomd.domain.tenancy import ApiKey, Organization, OrganizationSummary, Project, RotatedKey, Scope
 from postroomd.storage import schema as t
 from postroomd.storage.compiled import CompiledRead
 from postroomd.storage.database import Database
@@ -163,7 +163,7 @@ class SqlTenancy:
     ) -> ApiKey:
         """Store the successor of an API key, and return it; the former key expires at `expires_at`, unless earlier."""
 
-        async def transaction(connection: AsyncConnection) -> ApiKey:
+        async def transaction(connection: AsyncConnection) -> RotatedKey:
             this_key = t.api_keys.c.access_key == access_key
             row = (await connection.execute(select(*KEY).where(this_key).with_for_update())).one_or_none()
             if row is None:
@@ -173,9 +173,9 @@ class SqlTenancy:
             await connection.execute(insert(t.api_keys).values(to_row(key) | digest_columns(secret_hash)))
             ends = min(former.expires_at or expires_at, expires_at)
             await connection.execute(update(t.api_keys).where(this_key).values(expires_at=ends))
-            return key
+            return RotatedKey(key=key, former=former)
 
-        return await self._database.write(transaction)
+        return (await self._database.write(transaction)).key
 
     async def find_key(self, secret_hash: bytes) -> ApiKey | None:
         """Return the API key whose secret has the digest, even if revoked or expired; None if there is none."""

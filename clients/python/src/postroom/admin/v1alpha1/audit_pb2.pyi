@@ -71,7 +71,9 @@ class AuditEvent(_message.Message):
 
     @_builtins.property
     def resource_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The mailboxes that a batch created, in request order, 1 to 100 UUIDs. Empty for every other change."""
+        """The mailboxes that a batch created, in request order, 1 to 100 UUIDs; of the rotation of an API key, the access keys
+        of the former and of the new one. Empty for every other change.
+        """
 
     @_builtins.property
     def arguments(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
