@@ -13,7 +13,7 @@ GEN_PROTOC = $(GEN_VENV)/bin/python -m grpc_tools.protoc -I protos
 DESCRIPTORS := dist/postroom.binpb
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-attack test-clients alerts test-mail test-web test-deploy test-operate check lint types imports proto-lint promise descriptors openapi openapi-check gen gen-check wheels diagram compiled soak fuzz fuzz-openapi chaos attack bench sbom audit lock clean
+.PHONY: help run test test-chaos test-attack test-clients alerts test-mail test-web test-deploy test-operate check lint types imports proto-lint promise descriptors openapi openapi-check gen gen-check wheels diagram compiled soak fuzz fuzz-openapi chaos attack bench sbom audit lock clean
 .DELETE_ON_ERROR:
 
 help:  ## List the targets
@@ -24,6 +24,9 @@ run: $(VENV)/.run  ## Run the service, the gateway and a worker on an SQLite fil
 
 test: $(VENV)/.dev  ## Run every test but those of the other test- targets
 	$(BIN)/python -m pytest
+
+test-chaos: $(VENV)/.dev compiled  ## Run a sample of `make chaos` as tests: each fault once or twice, with real processes
+	$(BIN)/python -m pytest -n 2 --dist load tests/chaos
 
 test-attack: $(VENV)/.dev compiled  ## Run samples of `make attack` and `make fuzz` as tests, one after the other
 	$(BIN)/python -m pytest -n 0 tests/attack tests/fuzz

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from postroomd.cli import app
+from tests.support.logs import restored_logging
 from tests.support.waiting import block_until
 
 POSTROOM = str(Path(sys.executable).parent / "postroom")
@@ -52,7 +53,8 @@ def run(*arguments: str, stdin: str = "", **environment: str) -> subprocess.Comp
         patched.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin.encode()), "utf-8"))
         patched.setattr(sys, "stdout", out)
         patched.setattr(sys, "stderr", err)
-        with ThreadPoolExecutor(1) as pool:  # the test may run an event loop, as the command does
+        # In a thread, since the test may run an event loop, as the command does.
+        with restored_logging(), ThreadPoolExecutor(1) as pool:
             code = pool.submit(app.run, arguments).result()
     out.flush()
     return subprocess.CompletedProcess(arguments, code, out.buffer.getvalue().decode(), err.getvalue())

@@ -1,7 +1,6 @@
 """One service with its worker, in the process of the tests and on its own SQLite database."""
 
 import asyncio
-import logging
 import sqlite3
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, closing, contextmanager, redirect_stderr
@@ -13,11 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 import pytest
-import structlog
 
 from postroom.v1alpha1 import mailbox_service_pb2_grpc
 from postroomd.clock import Clock
-from postroomd.observability.logs import QUIET_LIBRARIES, configure
+from postroomd.observability.logs import configure
 from postroomd.runtime import service, worker
 from postroomd.runtime.keys import issue_key, new_project
 from postroomd.settings import SQLITE_PREFIX, Settings, load_settings
@@ -26,6 +24,7 @@ from postroomd.storage.migrations import migrate
 from postroomd.storage.opening import open_repository
 from postroomd.storage.protocols.repository import Repository
 from tests.rpc.client import Metadata, Options, Tenant
+from tests.support.logs import restored_logging
 
 if TYPE_CHECKING:
     from postroom.v1alpha1.mailbox_service_pb2_grpc import MailboxServiceAsyncStub
@@ -153,17 +152,10 @@ class Service:
 @contextmanager
 def logging_to(stream: StringIO) -> Iterator[StringIO]:
     """Write all logs to the stream as in production, until the block ends."""
-    levels = {name: logging.getLogger(name).level for name in ("", *QUIET_LIBRARIES)}
-    with redirect_stderr(stream):
-        configure("debug", "json", process="tests")
-    (handler,) = logging.getLogger().handlers
-    try:
+    with restored_logging():
+        with redirect_stderr(stream):
+            configure("debug", "json", process="tests")
         yield stream
-    finally:
-        logging.getLogger().removeHandler(handler)
-        for name, level in levels.items():
-            logging.getLogger(name).setLevel(level)
-        structlog.reset_defaults()
 
 
 @asynccontextmanager

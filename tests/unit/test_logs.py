@@ -12,6 +12,7 @@ import structlog
 
 from postroomd.observability import logs
 from postroomd.runtime.processes import LOADERS
+from tests.support.logs import restored_logging
 
 Capture = pytest.CaptureFixture[str]
 
@@ -19,16 +20,8 @@ Capture = pytest.CaptureFixture[str]
 @pytest.fixture(autouse=True)
 def _restore_logging() -> Iterator[None]:
     """Restore the logging configuration of this process after each test."""
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    libraries = {name: logging.getLogger(name).level for name in logs.QUIET_LIBRARIES}
-    configuration = structlog.get_config()
-    yield
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    for name, library_level in libraries.items():
-        logging.getLogger(name).setLevel(library_level)
-    structlog.configure(**configuration)
+    with restored_logging():
+        yield
 
 
 def lines(capsys: Capture) -> list[dict[str, Any]]:

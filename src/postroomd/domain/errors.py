@@ -16,6 +16,7 @@ PostroomError
 ├── StorageUnavailable      the database is unavailable; the transaction was rolled back
 ├── TimeUnknown             the clock has leapt, and the right time is unknown; the call had no effect
 ├── SchemaMismatch          the database's schema is of another version; at start-up only
+├── SecretKeyError          a key that encrypts secrets is missing; at start-up, in the worker and in commands only
 └── RoleRefused             a database role can't be one of the mail servers; of a command only
 
 Messages are for the caller: they contain no data of another tenant, no password and no text of a driver's error.

@@ -20,7 +20,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from time import monotonic
+from time import monotonic, thread_time
 
 from postroomd.observability.logs import RateLimitedWarning, get_logger
 from postroomd.observability.metrics import GRPC_CONNECTIONS_EVICTED, GRPC_CONNECTIONS_PAUSED
@@ -43,7 +43,7 @@ MIN_PAUSE_SECONDS = 1.0
 
 CHECK_SECONDS, SUSPECT_CHECK_SECONDS = 0.2, 0.05
 FAILURE_SECONDS = 10.0
-MAX_CHECK_SHARE = 0.05  # of a core, for checks
+MAX_CHECK_SHARE, MAX_CHECK_SECONDS = 0.05, 2.0  # of a core, for checks; but no longer than this between two
 CONNECTIONS_PER_STEP = 100  # checked at once, before the event loop gets its turn: about 0.3 ms
 
 RESERVED_SHARE = 0.1
@@ -89,17 +89,21 @@ class ConnectionGuard:
     async def run(self) -> None:
         """Check again and again, until canceled."""
         while True:
-            started = monotonic()
+            used = 0.0
             try:
-                await self.check(started)
+                used = await self.check(monotonic())
             except Exception:  # such as too many open files: a later check may succeed
                 log.exception("connections not checked")
                 await asyncio.sleep(FAILURE_SECONDS)
             seconds = SUSPECT_CHECK_SECONDS if self._suspects else CHECK_SECONDS
-            await asyncio.sleep(max(seconds, (monotonic() - started) / MAX_CHECK_SHARE))
+            await asyncio.sleep(max(seconds, min(used / MAX_CHECK_SHARE, MAX_CHECK_SECONDS)))
 
-    async def check(self, now: float) -> None:
-        """Check every connection once, at a time of `monotonic`."""
+    async def check(self, now: float) -> float:
+        """Check every connection once, at a time of `monotonic`. Returns the seconds of processor time that it took.
+
+        Time does not tell: it passes in other tasks, and in other processes, above all during a flood.
+        """
+        begun, used = thread_time(), 0.0
         self._suspects = {network: until for network, until in self._suspects.items() if until > now}
         before, self._watched = self._watched, {}
         for number, (connection, received) in enumerate(self._accepted.scan(), 1):
@@ -109,11 +113,14 @@ class ConnectionGuard:
             self._watched[connection] = watched
             self._check(watched, received, self._calls.at(connection.endpoint), now)
             if not number % CONNECTIONS_PER_STEP:
+                used += thread_time() - begun
                 await asyncio.sleep(0)
+                begun = thread_time()
         self._calls.is_measuring = any(watched.is_measured for watched in self._watched.values())
         self._calls.forget_closed({connection.endpoint for connection in self._watched})
         for port, maximum in self._max_connections.items():
             self._make_room(port, maximum, now)
+        return used + thread_time() - begun
 
     def _check(self, watched: _Watched, received: int, calls: ConnectionCalls | None, now: float) -> None:
         explained = expected = 0
