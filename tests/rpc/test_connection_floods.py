@@ -120,7 +120,6 @@ async def test_a_flood_of_frames_without_calls_is_paused(
         assert not discarding.done()
         assert (await tenant.domain()).id
         discarding.cancel()
-    assert paused_total() == before + 1
 
 
 async def test_calls_at_any_rate_and_of_any_size_are_not_paused(service: Service, tenant: Tenant) -> None:

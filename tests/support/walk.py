@@ -67,7 +67,8 @@ async def register_domain(api: Api, name: str) -> Any:
 
 async def check_records(api: Api, domain: Any, status: str) -> None:
     """Check that the domain has the twelve expected records, all with a status."""
-    records = vars(await api.call("get_domain_records", domain_id=domain.id))
+    found = vars(await api.call("get_domain_records", domain_id=domain.id))
+    records = {name: record for name, record in found.items() if record is not None}  # those of a DKIM rotation
     assert records.keys() == EXPECTED_RECORDS.keys()
     for kind, expected in EXPECTED_RECORDS.items():
         record = records[kind]
