@@ -187,7 +187,9 @@ def test_deleting_a_domain_is_confirmed_and_can_be_forced(postroom: Commands) ->
     postroom.rows("mailboxes", "create", "bob@gone.example", "--password-file=-", stdin=PASSWORD)
     line = postroom.failure(2, "domains", "delete", "gone.example")
     assert line.startswith("--yes: gone.example and its 1 mailboxes are deleted at once")
-    assert "1 mailbox not scheduled for deletion" in postroom.failure(1, "domains", "delete", "gone.example", "--yes")
+    line = postroom.failure(1, "domains", "delete", "gone.example", "--yes")
+    assert "1 mailbox not scheduled for deletion" in line
+    assert "with --force, which deletes all its mailboxes" in line
     assert postroom("domains", "delete", "gone.example", "--yes", "--force").lines == ["gone.example is being deleted."]
 
 

@@ -93,7 +93,7 @@ def explain_call(details: "ErrorDetails") -> tuple[str, ExitCode]:
         return WRONG_SERVER, code
     if details.code.name == "INTERNAL" and details.request_id:
         return f"{details.message}: the service's log has the cause under request id {details.request_id}", code
-    return details.message or details.code.name.lower(), code
+    return details.message.replace("force=true", "--force") or details.code.name.lower(), code
 
 
 def argument(field: str) -> str:
