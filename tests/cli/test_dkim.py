@@ -48,9 +48,11 @@ def test_a_key_is_rotated_at_once_on_request(postroom: Commands) -> None:
     lines = postroom("dkim", "rotate", "unpublished.org", "--now").lines
     roles = [line.split()[0] for line in lines if line.startswith(("signing", "previous", "next"))]
     assert roles == ["signing", "previous"]
+    selector = next(line.split()[1] for line in lines if line.startswith("signing"))
+    assert lines[-1].startswith(f'{selector}._domainkey.unpublished.org. IN TXT "v=DKIM1; ')
 
 
 def test_wrong_arguments_are_named(postroom: Commands) -> None:
     assert postroom.failure(2, "dkim", "rotate", "x").startswith("DOMAIN: ")
-    assert postroom.failure(2, "dkim", "rotate", "example.org", "--selector=a b").startswith("selector: ")
+    assert postroom.failure(2, "dkim", "rotate", "example.org", "--selector=a b").startswith("--selector: ")
     assert "not found" in postroom.failure(1, "dkim", "show", "absent.example")

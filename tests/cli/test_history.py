@@ -112,5 +112,13 @@ def test_an_invalid_filter_of_the_audit_log_is_one_line(postroom: Commands, opti
 def test_history_and_audit_need_an_admin_key(postroom: Commands) -> None:
     for command in (("history", "ann@example.org"), ("audit",)):
         line = postroom.failure(5, *command, POSTROOM_ADMIN_SECRET=postroom.environment["SCW_SECRET_KEY"])
-        assert line == "the API key is unknown"
+        assert line == "POSTROOM_ADMIN_SECRET: the API key is unknown"
         assert "POSTROOM_ADMIN_SECRET" in postroom.failure(5, *command, POSTROOM_ADMIN_SECRET="")
+
+
+def test_the_address_of_another_service_is_the_cause(postroom: Commands) -> None:
+    service, admin = (postroom.environment[f"POSTROOM_{name}_ADDRESS"] for name in ("GRPC", "ADMIN"))
+    assert "--admin-address that of the admin service" in postroom.failure(1, "audit", POSTROOM_ADMIN_ADDRESS=service)
+    assert "--grpc-address is the address of the service" in postroom.failure(
+        *(1, "domains", "list"), POSTROOM_GRPC_ADDRESS=admin
+    )

@@ -110,7 +110,7 @@ def test_every_fault_is_listed_by_line_and_column(postroom: Commands, tmp_path: 
         *[(9, "domain"), (9, "forwardings")],
         (10, ""),
     ]
-    assert result.err.endswith("nothing was imported; correct them and run the command again\n")
+    assert result.err.endswith("nothing was imported; correct the file and run the command again\n")
     assert PASSWORD not in result.err + result.out
     as_text = postroom("mailboxes", "import", file)
     assert as_text.err.splitlines()[5].startswith(f"{file}:3: password: must differ from the address")
@@ -120,9 +120,9 @@ def test_every_fault_is_listed_by_line_and_column(postroom: Commands, tmp_path: 
 @pytest.mark.parametrize(
     ("text", "line"),
     [
-        ("domain,local_part\n", "FILE: expected a first line with domain, local_part, password"),
-        ("domain,local_part,password,colour\n", "FILE: expected a first line"),
-        ("", "FILE: expected a first line"),
+        ("domain,local_part\n", "FILE: line 1: password or password_hash is missing: expected the columns domain"),
+        ("domain,local_part,password,colour\n", "FILE: line 1: a column is unknown: expected the columns"),
+        ("", "FILE: line 1: domain, local_part, password or password_hash is missing"),
         (f'{HEADER}\nx,"y\n', "FILE: "),
     ],
 )
@@ -184,7 +184,7 @@ def test_a_batch_that_conflicts_is_named_and_the_others_are_imported(postroom: C
         result = postroom("mailboxes", "import", file)
     assert result.code == 1
     assert result.err.startswith(f"{file}:5: local_part: m03@race.example")
-    assert result.err.endswith("the other rows were imported; correct them and run the command again\n")
+    assert result.err.endswith("the other rows were imported; correct the file and run the command again\n")
     assert set(mailboxes_of(postroom, "race.example")) == {f"m{number:02}@race.example" for number in (3, 20, 21)}
 
 

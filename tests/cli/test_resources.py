@@ -187,7 +187,9 @@ def test_deleting_a_domain_is_confirmed_and_can_be_forced(postroom: Commands) ->
     postroom.rows("mailboxes", "create", "bob@gone.example", "--password-file=-", stdin=PASSWORD)
     line = postroom.failure(2, "domains", "delete", "gone.example")
     assert line.startswith("--yes: gone.example and its 1 mailboxes are deleted at once")
-    assert "1 mailbox not scheduled for deletion" in postroom.failure(1, "domains", "delete", "gone.example", "--yes")
+    line = postroom.failure(1, "domains", "delete", "gone.example", "--yes")
+    assert "1 mailbox not scheduled for deletion" in line
+    assert "with --force, which deletes all its mailboxes" in line
     assert postroom("domains", "delete", "gone.example", "--yes", "--force").lines == ["gone.example is being deleted."]
 
 
@@ -225,7 +227,7 @@ def test_a_weak_password_names_the_password_and_does_not_repeat_it(postroom: Com
 def test_a_missing_or_unknown_key_has_an_exit_code_of_its_own(postroom: Commands) -> None:
     assert postroom.failure(5, "domains", "list", SCW_SECRET_KEY="").startswith("SCW_SECRET_KEY: set it")
     unknown = "00000000-0000-4000-8000-000000000000"
-    assert postroom.failure(5, "domains", "list", SCW_SECRET_KEY=unknown) == "the API key is unknown"
+    assert postroom.failure(5, "domains", "list", SCW_SECRET_KEY=unknown) == "SCW_SECRET_KEY: the API key is unknown"
     assert postroom.failure(5, "payments", "list", POSTROOM_ADMIN_SECRET="").startswith("POSTROOM_ADMIN_SECRET: set it")
     assert postroom.failure(2, "payments", "list", POSTROOM_ADMIN_ADDRESS="").startswith("--admin-address: set it")
 

@@ -77,8 +77,10 @@ def test_only_this_machine_is_called_in_plain_text_by_itself() -> None:
     assert public is not None
     assert public.root_certificates is None
     assert _tls(load_settings({"insecure": "true"}), "mail.example.org:9443") is None
-    with pytest.raises(InvalidSetting, match="/none: No such file"):
+    with pytest.raises(InvalidSetting, match=r"^--grpc-tls-ca: can't read /none: No such file"):
         _tls(load_settings({"grpc_tls_ca": "/none"}), "127.0.0.1:50051")
+    with pytest.raises(InvalidSetting, match=r"^--grpc-tls-ca: .* is not in PEM format$"):
+        _tls(load_settings({"grpc_tls_ca": __file__}), "127.0.0.1:50051")
 
 
 @pytest.fixture(scope="module")

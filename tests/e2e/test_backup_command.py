@@ -104,8 +104,7 @@ def test_on_postgresql_both_commands_explain_what_to_use(
 
 def test_a_missing_database_and_a_missing_backup_are_named(tmp_path: Path) -> None:
     url = f"--database-url=sqlite+aiosqlite:///{tmp_path}/none.db"
-    assert run("backup", str(tmp_path / "b.db"), url).stderr == (
-        f"postroom: {tmp_path}/none.db: the database does not exist: run `postroom migrate` first\n"
-    )
+    line = f"{tmp_path}/none.db: there is no database: correct --database-url, or run `postroom migrate` first"
+    assert run("backup", str(tmp_path / "b.db"), url).stderr == f"postroom: {line}\n"
     assert run("restore", str(tmp_path / "b.db"), url).stderr == f"postroom: {tmp_path}/b.db: there is no such file\n"
     assert not (tmp_path / "none.db").exists()

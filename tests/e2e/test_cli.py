@@ -253,7 +253,8 @@ def test_an_invalid_database_url_is_not_repeated(source: str) -> None:
 @pytest.mark.parametrize("command", [["keys", "list"], ["serve"]], ids=" ".join)
 def test_a_missing_database_is_one_line_and_not_created(command: list[str], tmp_path: Path) -> None:
     line = fail(1, *command, f"--database-url=sqlite+aiosqlite:///{tmp_path}/none.db")
-    assert line == f"postroom: {tmp_path}/none.db: the database does not exist: run `postroom migrate` first"
+    message = f"{tmp_path}/none.db: there is no database: correct --database-url, or run `postroom migrate` first"
+    assert line == f"postroom: {message}"
     assert list(tmp_path.iterdir()) == []
 
 

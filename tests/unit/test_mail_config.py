@@ -10,7 +10,7 @@ import pytest
 
 from postroomd.domain.addresses import canonical_local_part
 from postroomd.mailserver.files import FILES, ConfigFile
-from postroomd.mailserver.options import DatabaseAccess, LockedDelivery, MailServer, database_access
+from postroomd.mailserver.options import DatabaseAccess, LockedDelivery, MailServer, database_access, require_milter
 from postroomd.mailserver.writing import FilesExist, write_files
 
 PASSWORD = "p@ss:word/of-the-role"
@@ -116,6 +116,17 @@ def test_what_the_files_cannot_hold_is_refused_by_name(url: str, user: str, pass
     with pytest.raises(ValueError, match=named) as caught:
         database_access(url, user=user, password=password)
     assert not password or password not in str(caught.value)
+
+
+@pytest.mark.parametrize("address", ["nonsense", "inet:127.0.0.1", "11332", "inet:host:1\nmynetworks=::/0", "unix:"])
+def test_what_is_no_address_of_a_milter_is_refused(address: str) -> None:
+    with pytest.raises(ValueError, match="--milter: expected"):
+        require_milter("--milter", address)
+
+
+@pytest.mark.parametrize("address", ["", "inet:127.0.0.1:11332", "inet:[::1]:11332", "unix:/run/rspamd/milter.sock"])
+def test_the_notations_of_postfix_are_addresses_of_a_milter(address: str) -> None:
+    require_milter("--milter", address)
 
 
 def test_files_are_written_with_their_modes_whatever_the_umask(tmp_path: Path) -> None:

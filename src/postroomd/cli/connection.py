@@ -3,9 +3,10 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from postroomd.cli.errors import CommandFailed
+from postroomd.cli.errors import CommandFailed, explain_call
 from postroomd.cli.exit_codes import ExitCode
 from postroomd.net import connectable, is_loopback
 from postroomd.settings import InvalidSetting, Settings, flag, variable
@@ -28,9 +29,9 @@ def tenant_service(settings: Settings, *, idempotency_keys: bool = True) -> Iter
 
     With `idempotency_keys`, every call that changes something has a random one, so that it can be retried.
     """
-    secret = _secret(TENANT_SECRET, "postroom keys create")
+    secret = (TENANT_SECRET, "postroom keys create")
     with _channel(
-        settings, "grpc_address", settings.grpc_address, secret, idempotency_keys=idempotency_keys
+        settings, "grpc_address", settings.grpc_address, *secret, idempotency_keys=idempotency_keys
     ) as channel:
         from postroom.v1alpha1.mailbox_service_pb2_grpc import MailboxServiceStub
 
@@ -45,8 +46,8 @@ def admin_service(settings: Settings) -> Iterator["AdminServiceStub"]:
             f"{flag('admin_address')}: set it, or {variable('admin_address')}, to the address of the admin service,"
             " which `postroom serve` and `up` have under the same name"
         )
-    secret = _secret(ADMIN_SECRET, "postroom admin-keys create")
-    with _channel(settings, "admin_address", settings.admin_address, secret) as channel:
+    secret = (ADMIN_SECRET, "postroom admin-keys create")
+    with _channel(settings, "admin_address", settings.admin_address, *secret) as channel:
         from postroom.admin.v1alpha1.admin_service_pb2_grpc import AdminServiceStub
 
         yield AdminServiceStub(channel)
@@ -63,10 +64,11 @@ def _secret(name: str, command: str) -> str:
 
 @contextmanager
 def _channel(
-    settings: Settings, option: str, listening: str, secret: str, *, idempotency_keys: bool = True
+    settings: Settings, option: str, listening: str, secret_name: str, command: str, *, idempotency_keys: bool = True
 ) -> Iterator["grpc.Channel"]:
-    from postroom.client import channel
+    from postroom.client import channel, decode_error
 
+    secret = _secret(secret_name, command)
     address = connectable(listening)
     tls = _tls(settings, address)
     import grpc
@@ -84,7 +86,13 @@ def _channel(
                 " runs there, and --grpc-tls-ca",
                 ExitCode.UNAVAILABLE,
             ) from None
-        yield connection
+        try:
+            yield connection
+        except grpc.RpcError as error:
+            line, code = explain_call(decode_error(error))
+            if code is not ExitCode.DENIED:
+                raise
+            raise CommandFailed(f"{secret_name}: {line}", code) from error
 
 
 def _tls(settings: Settings, address: str) -> "TLS | None":
@@ -94,18 +102,27 @@ def _tls(settings: Settings, address: str) -> "TLS | None":
     """
     from postroom.client import TLS
 
-    files = (settings.grpc_tls_ca, settings.grpc_tls_key, settings.grpc_tls_cert)
+    options = ("grpc_tls_ca", "grpc_tls_key", "grpc_tls_cert")
+    files: list[Path | None] = [getattr(settings, option) for option in options]
     if not any(files):
         if settings.insecure or is_loopback(address):
             return None
         return TLS(server_name=settings.grpc_tls_server_name)
-    try:
-        read = [None if path is None else path.read_bytes() for path in files]
-    except OSError as error:
-        raise InvalidSetting(f"{error.filename}: {error.strerror}") from error
+    read = [None if path is None else _pem(option, path) for option, path in zip(options, files, strict=True)]
     return TLS(
         root_certificates=read[0],
         private_key=read[1],
         certificate_chain=read[2],
         server_name=settings.grpc_tls_server_name,
     )
+
+
+def _pem(option: str, path: Path) -> bytes:
+    """Return a file in PEM format. Raises InvalidSetting; gRPC would only report that it can't connect."""
+    try:
+        read = path.read_bytes()
+    except OSError as error:
+        raise InvalidSetting(f"{flag(option)}: can't read {path}: {error.strerror}") from error
+    if b"-----BEGIN " not in read:
+        raise InvalidSetting(f"{flag(option)}: {path} is not in PEM format")
+    return read

@@ -9,6 +9,7 @@ from postroomd.cli.messages import pages, to_row
 from postroomd.cli.options import Limit, with_settings
 from postroomd.cli.output import ListFormat, ListOutput, print_row, print_rows
 from postroomd.cli.resolve import domain_name, is_id
+from postroomd.cli.zone import zone_line
 from postroomd.settings import Settings
 
 if TYPE_CHECKING:
@@ -109,3 +110,7 @@ def _print_keys(keys: "DkimKeys", output: ListFormat) -> None:
             print_row({name: value for name, value in row.items() if name != "keys"}, output)
             typer.echo()
             print_rows(rows, KEY_COLUMNS, output)
+            # Whole, and to copy: a narrow terminal shortens the value in the table.
+            for record in rows:
+                if record["role"] != "previous" and record["status"] != "valid":
+                    typer.echo(f"\n; {record['role']}: not found in DNS yet\n{zone_line(record)}")

@@ -28,6 +28,7 @@ ARGUMENTS = {
     "subscription_period": "--period",
     "search": "TEXT",
     "order_by": "--order-by",
+    "selector": "--selector",
     "statuses": "--status",
     "project_id": "--project-id",
 }
@@ -40,6 +41,10 @@ CODES = {
     "UNAUTHENTICATED": ExitCode.DENIED,
     "PERMISSION_DENIED": ExitCode.DENIED,
 }
+WRONG_SERVER = (
+    "the server lacks this call: check that --grpc-address is the address of the service and --admin-address that of"
+    " the admin service, and that the service is not of an older version"
+)
 _ITEM = re.compile(r"\w+\[\d+\]\.")
 
 
@@ -59,7 +64,7 @@ def explain(error: BaseException) -> tuple[str, ExitCode] | None:
     if isinstance(error, InvalidSetting):
         return str(error), ExitCode.USAGE
     if isinstance(error, TyperException):
-        return error.format_message(), ExitCode(error.exit_code)
+        return error.format_message().replace("Value error, ", ""), ExitCode(error.exit_code)  # pydantic's prefix
     if isinstance(error, CommandFailed):
         return str(error), error.code
     if isinstance(error, Abort | KeyboardInterrupt):
@@ -84,9 +89,11 @@ def explain_call(details: "ErrorDetails") -> tuple[str, ExitCode]:
         return "; ".join(f"{argument(each.field)}: {each.description}" for each in details.violations), code
     if details.retry_after is not None:
         return details.message, ExitCode.UNAVAILABLE
+    if details.code.name == "UNIMPLEMENTED":
+        return WRONG_SERVER, code
     if details.code.name == "INTERNAL" and details.request_id:
         return f"{details.message}: the service's log has the cause under request id {details.request_id}", code
-    return details.message or details.code.name.lower(), code
+    return details.message.replace("force=true", "--force") or details.code.name.lower(), code
 
 
 def argument(field: str) -> str:

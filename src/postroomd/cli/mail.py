@@ -217,7 +217,7 @@ def _write(
 ) -> None:
     """Write the files of one server: all of them, or none if one exists. Raises InvalidSetting and FatalError."""
     from postroomd.mailserver.files import FILES
-    from postroomd.mailserver.options import DatabaseAccess, MailServer, require_plain_path
+    from postroomd.mailserver.options import DatabaseAccess, MailServer, require_milter, require_plain_path
     from postroomd.mailserver.writing import FilesExist, write_files
     from postroomd.net import canonical_host_name
 
@@ -230,6 +230,7 @@ def _write(
         for option, value in {"output": directory, **options}.items():
             if isinstance(value, Path):
                 require_plain_path(f"--{option.replace('_', '-')}", value)
+        require_milter("--milter", options.get("milter", ""))
     except ValueError as error:
         raise InvalidSetting(str(error)) from error
     database = DatabaseAccess()

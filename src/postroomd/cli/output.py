@@ -14,6 +14,7 @@ from postroomd.cli.csv_cells import escape_formula
 SHORTENED = frozenset({"description", "dns_value", "error", "message", "reason", "lock_reason"})
 """Columns of free text, which are shortened where the terminal is too narrow; ids and addresses never are."""
 MIN_SHORTENED = 16  # columns of the terminal
+GAP = 2  # likewise, between two columns of a table
 
 
 class ListFormat(StrEnum):
@@ -67,21 +68,33 @@ def print_table(
     console = Console(highlight=False)
     cells = [[_printable(cell) for cell in row] for row in rows]
     natural = [max(map(cell_len, column)) for column in zip(columns, *cells, strict=True)]
+    widths = _fit(columns, natural, console.width) if console.is_terminal else natural
+    # Every width is given: Rich reduces all columns alike where a table is too wide, those too that have a minimum.
     table = Table(box=None, pad_edge=False)
-    needed = 0
-    for column, width in zip(columns, natural, strict=True):
-        shortest = min(width, MIN_SHORTENED) if console.is_terminal and column in SHORTENED else width
-        needed += shortest + 2  # with the gap before the next column
+    for column, width in zip(columns, widths, strict=True):
         table.add_column(
-            column, no_wrap=True, overflow="ellipsis", min_width=shortest, justify=(justify or {}).get(column, "left")
+            column, no_wrap=True, overflow="ellipsis", width=width, justify=(justify or {}).get(column, "left")
         )
     for row in cells:
         table.add_row(*map(Text, row))
-    console.width = max(console.width, needed)
+    console.width = max(console.width, sum(widths) + GAP * len(widths))
     with console.capture() as capture:
         console.print(table)
     # Without the padding of the last column, which would wrap a line on a terminal that is just wide enough.
     typer.echo("\n".join(line.rstrip() for line in capture.get().splitlines()))
+
+
+def _fit(columns: Sequence[str], natural: Sequence[int], available: int) -> list[int]:
+    """Return the widths of columns in a terminal's width: free texts are shortened as far as needed, the last first."""
+    widths = list(natural)
+    excess = sum(widths) + GAP * (len(widths) - 1) - available
+    for index in reversed(range(len(columns))):
+        if excess > 0 and columns[index] in SHORTENED:
+            shortest = min(widths[index], max(MIN_SHORTENED, len(columns[index])))
+            reduced = max(shortest, widths[index] - excess)
+            excess -= widths[index] - reduced
+            widths[index] = reduced
+    return widths
 
 
 def print_error(message: str) -> None:

@@ -11,11 +11,16 @@ def zone_lines(name: str, records: Iterable[Mapping[str, Any]]) -> list[str]:
     """Return the lines of a zone file for the records of a domain, with the state of each as a comment."""
     lines = [f"; The DNS records of {name}, to copy into its zone", f"$ORIGIN {name}.", f"$TTL {TTL}"]
     for record in records:
-        kind = record["dns_type"].removesuffix("_dns_type").upper()
-        value = quoted(record["dns_value"]) if kind == "TXT" else record["dns_value"]
         state = record["status"].replace("unknown_status", "not looked up")
-        lines += [f"; {record['record']}: {record['level']}, {state}", f"{record['dns_name']} IN {kind} {value}"]
+        lines += [f"; {record['record']}: {record['level']}, {state}", zone_line(record)]
     return lines
+
+
+def zone_line(record: Mapping[str, Any]) -> str:
+    """Return the line of a zone file for one record."""
+    kind = record["dns_type"].removesuffix("_dns_type").upper()
+    value = quoted(record["dns_value"]) if kind == "TXT" else record["dns_value"]
+    return f"{record['dns_name']} IN {kind} {value}"
 
 
 def quoted(text: str) -> str:

@@ -10,6 +10,7 @@ MIN_KEY_LENGTH = 16
 SQLITE_PREFIX = "sqlite+aiosqlite:///"
 
 # What can't be quoted in every place of the files: their formats have different escapes, and most have none.
+_MILTER = re.compile(r"inet:(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9_.-]+):[0-9]{1,5}|unix:[A-Za-z0-9_./-]+")
 _PLAIN_PATH = re.compile(r"/[A-Za-z0-9_./+:@,-]*")
 _PLAIN_PASSWORD = re.compile(r"[A-Za-z0-9_.~!@^*+=:,/-]+")
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_.-]+")
@@ -127,3 +128,9 @@ def postgresql_uri(access: DatabaseAccess) -> str:
     suffix = f"?{'&'.join(query)}" if query else ""
     credentials = f"{quote(access.user, safe='')}:{quote(access.password, safe='')}"
     return f"postgresql://{credentials}@{host}/{access.name}{suffix}"
+
+
+def require_milter(option: str, address: str) -> None:
+    """Raise ValueError for what is no address of a milter in Postfix's notation; an empty one is none."""
+    if address and not _MILTER.fullmatch(address):
+        raise ValueError(f"{option}: expected inet:HOST:PORT or unix:PATH, such as inet:127.0.0.1:11332")

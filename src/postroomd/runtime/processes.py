@@ -86,7 +86,8 @@ def run_process(name: str, settings: Settings, clock: Clock | None = None) -> No
 def require_database(settings: Settings) -> None:
     """Raise FatalError if the SQLite file is missing: opening it would create an empty one."""
     if settings.is_sqlite and not settings.database_path.exists():
-        raise FatalError(f"{settings.database_path}: the database does not exist: run `postroom migrate` first")
+        path = settings.database_path.absolute()  # a relative one depends on where the command runs
+        raise FatalError(f"{path}: there is no database: correct --database-url, or run `postroom migrate` first")
 
 
 def configure_logs(name: str, settings: Settings) -> None:

@@ -209,7 +209,10 @@ def _require_apart(database: Path, file: Path) -> None:
 def _temporary(target: Path) -> Iterator[Path]:
     """Yield a new file beside the target that only its owner can read, which is removed unless it was renamed."""
     path = target.with_name(f".{target.name}.{secrets.token_hex(8)}.tmp")
-    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+    try:
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+    except OSError as error:
+        raise BackupFailed(f"{target}: can't write to its directory: {error.strerror}") from error
     try:
         yield path
     finally:

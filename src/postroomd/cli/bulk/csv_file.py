@@ -76,9 +76,13 @@ def _header(names: Sequence[str]) -> list[str]:
     header = [name.strip().lower() for name in names]
     unknown = [name for name in header if name not in COLUMNS]
     missing = [name for name in REQUIRED if name not in header]
-    if unknown or missing or len(set(header)) < len(header) or not {"password", "password_hash"} & set(header):
+    if not {"password", "password_hash"} & set(header):
+        missing.append("password or password_hash")
+    if unknown or missing or len(set(header)) < len(header):
+        # The names of unknown columns are not repeated: in a file without a header they are cells, perhaps passwords.
+        fault = f"{', '.join(missing)} is missing" if missing else f"a column is {'unknown' if unknown else 'repeated'}"
         raise InvalidSetting(
-            f"FILE: expected a first line with domain, local_part, password or password_hash, and perhaps"
+            f"FILE: line 1: {fault}: expected the columns domain, local_part, password or password_hash, and perhaps"
             f" {', '.join(COLUMNS[4:])}, separated by commas"
         )
     return header

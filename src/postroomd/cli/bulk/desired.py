@@ -167,7 +167,8 @@ def _refuse(faults: list, file: Path) -> None:  # type: ignore[type-arg]
     if faults:
         for fault in faults:
             typer.echo(f"{file}:{fault}", err=True)
-        raise InvalidSetting(f"FILE: {len(faults)} faults: nothing was changed")
+        number = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
+        raise InvalidSetting(f"FILE: {number}: nothing was changed")
 
 
 def _print(found: "Plan", output: ListFormat) -> None:

@@ -92,7 +92,7 @@ def export_mailboxes(
         typer.Option("--with-hashes", help="Add the password hashes, from the database: the file is then a secret."),
     ] = False,
 ) -> None:
-    """Write mailboxes with their aliases and forwardings as CSV, in the form that `import` reads.
+    """Write mailboxes with their aliases and forwardings as CSV; with --with-hashes, in the form that `import` reads.
 
     Mailboxes that are scheduled for deletion are left out. Cells that a spreadsheet would run as formulas are escaped.
     """
@@ -162,4 +162,5 @@ def _refuse(faults: Sequence[Any], file: Path, output: ListFormat, code: ExitCod
         print_rows(rows, ("line", "column", "message"), output)
     more = f", of which {MAX_FAULTS} are listed" if len(faults) > MAX_FAULTS else ""
     outcome = "nothing was imported" if code is ExitCode.USAGE else "the other rows were imported"
-    raise CommandFailed(f"FILE: {len(faults)} faults{more}: {outcome}; correct them and run the command again", code)
+    number = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
+    raise CommandFailed(f"FILE: {number}{more}: {outcome}; correct the file and run the command again", code)
