@@ -252,7 +252,7 @@ domains:
     assert result.out.splitlines()[0] == "+ alias info@fails.example of ann@fails.example"
     failed, summary = result.err.splitlines()
     assert failed.startswith("postroom: ~ mailbox ann@fails.example: period monthly -> yearly: mailbox ")
-    assert summary == "postroom: 1 changes failed; the others are made"
+    assert summary == "postroom: 1 of 2 changes failed: the others are made"
 
 
 def test_what_a_failed_creation_would_have_is_named(postroom: Commands, tmp_path: Path) -> None:
@@ -263,7 +263,7 @@ def test_what_a_failed_creation_would_have_is_named(postroom: Commands, tmp_path
     assert domain.startswith("postroom: + domain never.local: NAME: ")
     assert others[0].endswith(": never.local was not created")
     assert any(line.endswith(": ann@never.local was not created") for line in others)
-    assert summary == "postroom: 8 changes failed; the others are made"
+    assert summary == "postroom: 8 of 8 changes failed: nothing was changed"
 
 
 def test_an_interrupted_apply_goes_on(postroom: Commands, tmp_path: Path) -> None:

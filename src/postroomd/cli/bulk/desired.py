@@ -83,7 +83,8 @@ def apply(
     if failures:
         for change, reason in failures:
             print_error(f"{change}: {reason}")
-        raise CommandFailed(f"{len(failures)} changes failed; the others are made")
+        outcome = "the others are made" if found.changes else "nothing was changed"
+        raise CommandFailed(f"{len(failures)} of {len(failures) + len(found.changes)} changes failed: {outcome}")
 
 
 def _read(file: Path) -> "Mapping[str, WantedDomain]":
