@@ -5,6 +5,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.support.logs import restored_logging
+
 # Tests start programs from processes that use gRPC. Its fork handlers have crashed children before their exec.
 os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
 
@@ -17,6 +19,13 @@ def umask() -> Iterator[None]:
     previous = os.umask(0o022)
     yield
     os.umask(previous)
+
+
+@pytest.fixture(autouse=True)
+def logging_configuration() -> Iterator[None]:
+    """Restore the configuration of logs, which commands in the process of the tests change."""
+    with restored_logging():
+        yield
 
 
 SLOWEST_PACKAGE = "random_lifecycles"

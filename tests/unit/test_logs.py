@@ -4,7 +4,6 @@ import json
 import logging
 import subprocess
 import sys
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -12,16 +11,8 @@ import structlog
 
 from postroomd.observability import logs
 from postroomd.runtime.processes import LOADERS
-from tests.support.logs import restored_logging
 
 Capture = pytest.CaptureFixture[str]
-
-
-@pytest.fixture(autouse=True)
-def _restore_logging() -> Iterator[None]:
-    """Restore the logging configuration of this process after each test."""
-    with restored_logging():
-        yield
 
 
 def lines(capsys: Capture) -> list[dict[str, Any]]:

@@ -57,6 +57,7 @@ class ProcessLock:
             with suppress(OSError):  # a full disk
                 os.ftruncate(descriptor, 0)
             _held.discard(descriptor)
+            fcntl.flock(descriptor, fcntl.LOCK_UN)  # closing would not: a process just forked may have a copy still
             os.close(descriptor)
 
     def holder_pid(self) -> int | None:
