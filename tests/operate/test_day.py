@@ -26,7 +26,7 @@ pytestmark = pytest.mark.usefixtures("in_order")
 
 MAILBOXES = 5_000
 QUOTA = 20_000
-SOME = 500  # of the mailboxes, at which the import is interrupted
+SOME = 100  # of the mailboxes, at which the import is interrupted
 IMPORTED = [
     Promised(
         DOMAINS[number % len(DOMAINS)],
@@ -101,6 +101,7 @@ def test_5000_mailboxes_are_imported_over_an_interruption(day: Day) -> None:
     day.ledger.check(machine)
 
     with mailbox_counter(machine) as count:
+        assert count() == 0  # connects, so that the next call is soon enough
         importing = subprocess.Popen(
             [machine.installation.postroom, *map(str, command)],
             env=clean_environment(**machine.variables),
@@ -108,7 +109,7 @@ def test_5000_mailboxes_are_imported_over_an_interruption(day: Day) -> None:
             text=True,
         )
         block_until(lambda: importing.poll() is not None or count() >= SOME)
-    importing.send_signal(signal.SIGINT)
+        importing.send_signal(signal.SIGINT)
     _, errors = importing.communicate(timeout=STOP_SECONDS)
     assert (importing.returncode, errors) == (130, "postroom: interrupted: run the same command again to resume\n")
     (counts,) = machine.rows(*command)
