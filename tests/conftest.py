@@ -1,6 +1,7 @@
 """Settings of the whole test run, and the fixtures that several packages share."""
 
 import os
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -9,6 +10,9 @@ from tests.support.logs import restored_logging
 
 # Tests start programs from processes that use gRPC. Its fork handlers have crashed children before their exec.
 os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
+
+# A shell ignores SIGINT in what it runs in the background, and the programs that tests interrupt would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 pytest_plugins = ["tests.support.databases", "tests.support.stores", "tests.support.internet"]
 
