@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from postroomd.cli import app
+from tests.support.logs import restored_logging
 from tests.support.waiting import block_until
 
 POSTROOM = str(Path(sys.executable).parent / "postroom")
@@ -53,7 +54,7 @@ def run(*arguments: str, stdin: str = "", **environment: str) -> subprocess.Comp
         patched.setattr(sys, "stdout", out)
         patched.setattr(sys, "stderr", err)
         # In a thread, since the test may run an event loop, as the command does.
-        with ThreadPoolExecutor(1) as pool:
+        with restored_logging(), ThreadPoolExecutor(1) as pool:
             code = pool.submit(app.run, arguments).result()
     out.flush()
     return subprocess.CompletedProcess(arguments, code, out.buffer.getvalue().decode(), err.getvalue())
