@@ -29,6 +29,7 @@ async def beat(url: str, *heartbeats: WorkerClock) -> ClockRecords:
 
 def status(url: str, capsys: pytest.CaptureFixture[str]) -> tuple[int, dict[str, Any]]:
     """The exit code of `clock status`, and the state of each clock."""
+    capsys.readouterr()  # what the test itself has logged
     code = run(["clock", "status", "--output=json", f"--database-url={url}"])
     return code, {row["clock"]: row["state"] for row in json.loads(capsys.readouterr().out)}
 
