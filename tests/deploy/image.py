@@ -1,6 +1,6 @@
 """A root of Debian from the machine's own apt sources, and the image of the Containerfile, built over it by buildah.
 
-No registry is asked for the base image: its stand-in has Debian's Python of the same version. Needs root.
+The base image does not come from a registry: a root of Debian with the same version of Python replaces it. Needs root.
 """
 
 import json

@@ -28,8 +28,8 @@ from postroomd.storage.protocols.repository import Repository
 async def examine(settings: Settings, look_up: Progress | None = None) -> list[Finding]:
     """Return the findings: on the database first, then on the processes and certificates.
 
-    With `look_up`, which is told of the progress, the records of each ready domain are looked up; otherwise the
-    worker's findings are reported.
+    `look_up` receives the progress of looking up the records of each ready domain; without it, the worker's findings
+    are reported.
     """
     now = datetime.now(UTC)
     database, service, gateway = await asyncio.gather(
