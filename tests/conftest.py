@@ -32,13 +32,6 @@ def logging_configuration() -> Iterator[None]:
         yield
 
 
-@pytest.fixture(autouse=True, scope="module")
-def logging_configuration_of_modules() -> Iterator[None]:
-    """Do the same for commands that fixtures of modules run."""
-    with restored_logging():
-        yield
-
-
 SLOWEST_PACKAGE = "random_lifecycles"
 
 

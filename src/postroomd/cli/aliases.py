@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from postroomd.cli.connection import tenant_service
-from postroomd.cli.messages import enum_number, list_rows, to_row
+from postroomd.cli.messages import NO_STATUS, enum_number, list_rows, to_row
 from postroomd.cli.options import Etag, Limit, ProjectId, with_settings
 from postroomd.cli.output import ListFormat, ListOutput, print_row, print_rows
 from postroomd.cli.resolve import SMALL_PAGE_SIZE, alias_id, domain_name, mailbox_id, parse_address
@@ -14,7 +14,6 @@ from postroomd.domain.model import AliasStatus
 from postroomd.settings import InvalidSetting, Settings
 
 COLUMNS = ("id", "email", "mailbox_id", "status", "description")
-NO_STATUS = "unknown_status"
 
 aliases = typer.Typer(
     name="aliases", help="Further addresses of mailboxes.", no_args_is_help=True, rich_markup_mode=None

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from postroomd.cli.connection import tenant_service
-from postroomd.cli.messages import enum_number, list_rows, to_row
+from postroomd.cli.messages import NO_STATUS, enum_number, list_rows, to_row
 from postroomd.cli.options import Etag, Limit, ProjectId, with_settings
 from postroomd.cli.output import ListFormat, ListOutput, print_row, print_rows
 from postroomd.cli.resolve import SMALL_PAGE_SIZE, forwarding_id, mailbox_id
@@ -13,7 +13,6 @@ from postroomd.domain.model import ForwardingStatus
 from postroomd.settings import Settings
 
 COLUMNS = ("id", "mailbox_id", "email", "status", "created_at")
-NO_STATUS = "unknown_status"
 
 forwardings = typer.Typer(
     name="forwardings", help="Addresses that mail is forwarded to.", no_args_is_help=True, rich_markup_mode=None

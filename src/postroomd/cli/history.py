@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from postroomd.cli.connection import admin_service
-from postroomd.cli.messages import list_rows
+from postroomd.cli.messages import NO_STATUS, list_rows
 from postroomd.cli.options import with_settings
 from postroomd.cli.output import ListFormat, ListOutput, print_rows
 from postroomd.cli.resolve import domain_name, parse_address
@@ -16,7 +16,6 @@ from postroomd.settings import Settings
 PAGE_SIZE = 1_000
 COLUMNS = ("mailbox_id", "at", "from_status", "to_status", "cause", "actor", "reason")
 DOMAIN_COLUMNS = ("domain_id", *COLUMNS[1:-1])
-NO_STATUS = "unknown_status"
 
 
 @with_settings("operator client")

@@ -9,6 +9,8 @@ if TYPE_CHECKING:
     from google.protobuf.message import Message
 
 TIMESTAMP = "google.protobuf.Timestamp"
+NO_STATUS = "unknown_status"
+"""The value of a status that is not set."""
 
 
 def to_row(message: "Message") -> dict[str, Any]:

@@ -166,14 +166,16 @@ def can_switch(records: Mapping[str, DomainRecord], findings: Mapping[str, Findi
     return NEXT_DKIM_KIND in records and found is not None and found.outcome is Outcome.PRESENT
 
 
-_KINDS_AFTER = {DKIM_KIND: PREVIOUS_DKIM_KIND, NEXT_DKIM_KIND: DKIM_KIND}
+KINDS_AFTER = {DKIM_KIND: PREVIOUS_DKIM_KIND, NEXT_DKIM_KIND: DKIM_KIND}
+"""What the switch makes of the kinds of records, in an order in which a domain never has two of one kind."""
+
 LEVELS = {DKIM_KIND: RecordLevel.REQUIRED, PREVIOUS_DKIM_KIND: RecordLevel.RECOMMENDED}
 """The importance of the records of the signing key and of the previous one."""
 
 
 def switched_records(records: Mapping[str, DomainRecord]) -> Mapping[str, DomainRecord]:
     """Return a domain's records by kind once the next key signs."""
-    kinds = {kind: _KINDS_AFTER.get(kind, kind) for kind in records}
+    kinds = {kind: KINDS_AFTER.get(kind, kind) for kind in records}
     return {
         kind: replace(records[before], kind=kind, level=LEVELS.get(kind, records[before].level))
         for before, kind in kinds.items()
@@ -182,7 +184,7 @@ def switched_records(records: Mapping[str, DomainRecord]) -> Mapping[str, Domain
 
 def switched_findings(findings: Mapping[str, Finding]) -> Mapping[str, Finding]:
     """Return findings by the kinds that the records have once the next key signs."""
-    return {_KINDS_AFTER.get(kind, kind): finding for kind, finding in findings.items()}
+    return {KINDS_AFTER.get(kind, kind): finding for kind, finding in findings.items()}
 
 
 def _require_not_deleting(domain: Domain) -> None:

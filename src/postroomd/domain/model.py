@@ -26,6 +26,10 @@ class DomainStatus(StrEnum):
     DELETING = "deleting"
 
 
+OWNING_STATUSES = (DomainStatus.PROVISIONING, DomainStatus.READY)
+"""Statuses in which a domain owns its name among all organizations."""
+
+
 class RecordStatus(StrEnum):
     """Result of a DNS record's last lookup. UNKNOWN_STATUS: not looked up yet, or the lookup was not answered."""
 

@@ -22,13 +22,12 @@ from postroomd.domain.provisions import Provision
 from postroomd.domain.queries import Slice
 from postroomd.domain.validation import Checker, check_id, checking, is_uuid
 from postroomd.rpc import admin_convert as convert
-from postroomd.rpc.admin_subjects import check_mailbox
+from postroomd.rpc.admin_requests import MAX_PAGE_SIZE, check_mailbox
 from postroomd.rpc.methods import Rpc
 from postroomd.storage.protocols.administration import Administration
 from postroomd.storage.protocols.audit import AuditLog
 from postroomd.storage.protocols.rules import MailboxRule, PaymentRule
 
-MAX_PAGE_SIZE = 1_000
 MAX_FILTER = 255  # characters
 
 

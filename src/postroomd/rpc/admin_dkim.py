@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 from secrets import token_hex
-from typing import TypeAlias
 from uuid import uuid4
 
 from postroom.admin.v1alpha1 import dkim_pb2 as pb
@@ -20,23 +19,19 @@ from postroomd.domain.dkim import (
     require_cancelable,
     rotate_key,
 )
-from postroomd.domain.domain_names import MAX_DOMAIN_NAME, canonical_domain_name
+from postroomd.domain.domain_names import MAX_DOMAIN_NAME
 from postroomd.domain.errors import InvalidArguments, NotFound, Reason, Violation
-from postroomd.domain.model import Domain, DomainStatus
+from postroomd.domain.model import OWNING_STATUSES, Domain
 from postroomd.domain.queries import Slice
 from postroomd.domain.records import dkim_record
-from postroomd.domain.validation import Checker, checking, is_uuid
+from postroomd.domain.validation import checking, is_uuid
 from postroomd.net import canonical_host_name
 from postroomd.rpc import admin_convert as convert
+from postroomd.rpc.admin_requests import MAX_PAGE_SIZE, check_domain, refuse_page_token
 from postroomd.rpc.cpu_pool import CpuPool
 from postroomd.rpc.dkim import generate_dkim_key
 from postroomd.rpc.methods import Rpc
 from postroomd.storage.protocols.dkim import DkimRotations
-
-MAX_PAGE_SIZE = 1_000
-OWNING = (DomainStatus.PROVISIONING, DomainStatus.READY)
-
-_Request: TypeAlias = pb.GetDkimKeysRequest | pb.RotateDkimKeyRequest | pb.CancelDkimRotationRequest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,13 +48,13 @@ class AdminDkimServicer:
     async def GetDkimKeys(self, request: pb.GetDkimKeysRequest, context: CallContext) -> DkimKeys:
         """Return the DKIM keys of a domain."""
         with checking() as check:
-            subject = _check_subject(check, request)
+            subject = check_domain(check, request)
         return await self.rotations.find(await self._domain_id(subject))
 
     async def RotateDkimKey(self, request: pb.RotateDkimKeyRequest, context: CallContext) -> DkimKeys:
         """Begin, continue or complete the rotation of a domain's DKIM key."""
         with checking() as check:
-            subject = _check_subject(check, request)
+            subject = check_domain(check, request)
             selector = check.canonical("selector", request.selector, _canonical_selector) if request.selector else ""
         keys = await self.rotations.find(await self._domain_id(subject))
         new_key = await self._new_key(keys.domain, selector) if needs_key(keys) else None
@@ -77,7 +72,7 @@ class AdminDkimServicer:
     async def CancelDkimRotation(self, request: pb.CancelDkimRotationRequest, context: CallContext) -> DkimKeys:
         """Discard the next key of a domain's rotation."""
         with checking() as check:
-            subject = _check_subject(check, request)
+            subject = check_domain(check, request)
         domain_id = await self._domain_id(subject)
         return await self.rotations.cancel(context, domain_id, require_cancelable, self.clock())
 
@@ -86,7 +81,7 @@ class AdminDkimServicer:
         with checking() as check:
             limit = check.limit(request.page_size, MAX_PAGE_SIZE)
             if request.page_token and not is_uuid(request.page_token):
-                check.refuse("page_token", Reason.FORMAT, "must be the next_page_token of a response of this list")
+                refuse_page_token(check)
         return await self.rotations.list(request.page_token.lower(), limit)
 
     async def _new_key(self, domain: Domain, selector: str) -> NewDkimKey:
@@ -114,7 +109,7 @@ class AdminDkimServicer:
         domains = await self.rotations.domains_named(subject)
         if not domains:
             raise NotFound("domain", subject)
-        owners = [domain for domain in domains if domain.status in OWNING] or domains
+        owners = [domain for domain in domains if domain.status in OWNING_STATUSES] or domains
         if len(owners) > 1:
             ids = ", ".join(domain.id for domain in owners)
             message = f"several organizations registered this name, and none owns it: set domain_id to one of {ids}"
@@ -129,15 +124,6 @@ class AdminDkimServicer:
             "CancelDkimRotation": Rpc(self.CancelDkimRotation, convert.dkim_keys_message),
             "ListDkimRotations": Rpc(self.ListDkimRotations, convert.dkim_rotations_message),
         }
-
-
-def _check_subject(check: Checker, request: _Request) -> str:
-    """Return the id or the canonical name of the domain that a request names."""
-    if request.domain_id and request.name:
-        check.refuse("name", Reason.CONSTRAINT, "must not be set together with domain_id")
-    if not request.name:
-        return check.uuid("domain_id", request.domain_id)
-    return check.canonical("name", request.name, canonical_domain_name)
 
 
 def _canonical_selector(text: str) -> str:

@@ -6,16 +6,14 @@ from typing import TypeVar
 
 from postroom.admin.v1alpha1 import domain_pb2, mailbox_pb2
 from postroomd.domain.context import CallContext
-from postroomd.domain.errors import Reason
 from postroomd.domain.history import DomainTransition, Transition
 from postroomd.domain.queries import Slice
 from postroomd.domain.validation import Checker, checking, is_uuid
 from postroomd.rpc import admin_convert as convert
-from postroomd.rpc.admin_subjects import check_domain, check_mailbox
+from postroomd.rpc.admin_requests import MAX_PAGE_SIZE, check_domain, check_mailbox, refuse_page_token
 from postroomd.rpc.methods import Rpc
 from postroomd.storage.protocols.administration import Administration
 
-MAX_PAGE_SIZE = 1_000
 MAX_REVISION = 2**31 - 1
 
 Item = TypeVar("Item", Transition, DomainTransition)
@@ -80,5 +78,5 @@ def _position(check: Checker, subject_id: str, token: str) -> tuple[str, int]:
     decimal = revision.isascii() and revision.isdecimal() and len(revision) <= len(str(MAX_REVISION))
     if is_uuid(identifier) and decimal and int(revision) <= MAX_REVISION and subject_id.lower() in {"", identifier}:
         return identifier, int(revision)
-    check.refuse("page_token", Reason.FORMAT, "must be the next_page_token of a response of this list")
+    refuse_page_token(check)
     return "", 0

@@ -22,6 +22,7 @@ from postroomd.domain.queries import DomainQuery, MailboxQuery, Ordering, Page, 
 from postroomd.domain.tenancy import Scope
 from postroomd.domain.validation import MAX_SEARCH, checking
 from postroomd.rpc.admin_convert import admin_mailbox_message
+from postroomd.rpc.admin_requests import MAX_PAGE_SIZE
 from postroomd.rpc.admission import Slots
 from postroomd.rpc.convert import ServiceUrls, domain_message
 from postroomd.rpc.methods import Rpc
@@ -30,7 +31,6 @@ from postroomd.storage.protocols.domains import Domains
 from postroomd.storage.protocols.mailboxes import Mailboxes
 
 ORGANIZATIONS_PER_PAGE = 200
-MAX_PAGE_SIZE = 1_000
 MIN_SEARCH = 3  # characters, which an index needs
 SEARCHES, WAITING_SEARCHES = 1, 16
 NEWEST_FIRST = Ordering(field="created_at", descending=True)

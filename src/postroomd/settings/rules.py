@@ -8,7 +8,7 @@ from pydantic import ValidationInfo, field_validator
 from postroomd.domain.clock_leaps import LeapLimits
 from postroomd.domain.policy import LifecyclePolicy
 from postroomd.settings.base import RULES, SERVICE, WORKER, SettingsGroup, setting
-from postroomd.settings.types import Duration, Retention
+from postroomd.settings.types import Duration, Period
 
 
 class RuleSettings(SettingsGroup):
@@ -22,21 +22,17 @@ class RuleSettings(SettingsGroup):
         SERVICE,
         "`refuse`: a domain with mailboxes in use is deleted only with `force`; `cascade`: every deletion is forced.",
     )
-    deletion_retention: Duration = setting(
+    deletion_retention: Period = setting(
         timedelta(days=30),
         RULES,
         "Time from the deletion of a mailbox to its purge, until which it can be restored: `30d`, `12h`, or seconds.",
-        ge=timedelta(seconds=1),
-        le=timedelta(days=3_650),
     )
-    cancellation_retention: Duration = setting(
+    cancellation_retention: Period = setting(
         timedelta(days=30),
         RULES,
         "Time from the end of a canceled or unpaid subscription to the purge of its mailbox.",
-        ge=timedelta(seconds=1),
-        le=timedelta(days=3_650),
     )
-    unpaid_retention: Retention | None = setting(
+    unpaid_retention: Period | None = setting(
         None,
         RULES,
         "Time from the deletion of a mailbox that was never paid for to its purge; `none`: `--deletion-retention`.",
@@ -66,38 +62,30 @@ class RuleSettings(SettingsGroup):
     billing: Literal["none", "manual"] = setting(
         "none", RULES, "`manual`: each period awaits a payment, confirmed by the admin service; `none`: no payments."
     )
-    payment_term: Duration = setting(
+    payment_term: Period = setting(
         timedelta(days=7),
         RULES,
         "Time for a payment; after it the mailbox becomes `payment_failed`.",
-        ge=timedelta(seconds=1),
-        le=timedelta(days=3_650),
     )
-    payment_grace: Duration = setting(
+    payment_grace: Period = setting(
         timedelta(days=7),
         RULES,
         "Grace period from a failed payment until the mailbox is locked.",
-        ge=timedelta(seconds=1),
-        le=timedelta(days=3_650),
     )
-    suspension_grace: Duration = setting(
+    suspension_grace: Period = setting(
         timedelta(days=14),
         RULES,
         "Grace period from that lock until the mailbox is scheduled for deletion.",
-        ge=timedelta(seconds=1),
-        le=timedelta(days=3_650),
     )
     provisioning: Literal["none", "manual"] = setting(
         "none",
         RULES,
         "`manual`: a mail platform confirms creations and deletions by the admin service; `none`: no confirmation.",
     )
-    dkim_overlap: Duration = setting(
+    dkim_overlap: Period = setting(
         timedelta(days=7),
         RULES,
         "Time for which the previous DKIM key of a domain stays published after `postroom dkim rotate`.",
-        ge=timedelta(seconds=1),
-        le=timedelta(days=3_650),
     )
     domain_release_grace: Duration = setting(
         timedelta(days=3),
@@ -114,12 +102,10 @@ class RuleSettings(SettingsGroup):
         ge=timedelta(minutes=1),
         le=timedelta(days=3_650),
     )
-    clock_leap_backward: Duration = setting(
+    clock_leap_backward: Period = setting(
         LeapLimits().backward,
         RULES,
         "Maximum step of the system's clock backward; beyond it, the worker pauses until the clock has caught up.",
-        ge=timedelta(seconds=1),
-        le=timedelta(days=3_650),
     )
 
     @field_validator("history_retention")

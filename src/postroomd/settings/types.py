@@ -90,4 +90,5 @@ Origins = Annotated[str, AfterValidator(canonical_origins)]
 Endpoint = Annotated[str, AfterValidator(canonical_endpoint)]
 Networks = Annotated[str, AfterValidator(canonical_networks)]
 Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
-Retention = Annotated[Duration, Field(ge=timedelta(seconds=1), le=timedelta(days=3_650))]
+# The bounds come first, so that the error of one that is not kept says "1 second" instead of its Python form.
+Period = Annotated[timedelta, Field(ge=timedelta(seconds=1), le=timedelta(days=3_650)), BeforeValidator(parse_duration)]

@@ -7,7 +7,7 @@ from typing import Self
 from pydantic import model_validator
 
 from postroomd.settings.base import LOOKUPS, WORKER, SettingsGroup, setting
-from postroomd.settings.types import Duration, HttpUrl, Resolvers
+from postroomd.settings.types import HttpUrl, Period, Resolvers
 
 
 class WorkerSettings(SettingsGroup):
@@ -16,12 +16,10 @@ class WorkerSettings(SettingsGroup):
     worker_interval_seconds: float = setting(
         0.5, WORKER, "Interval between polls of an idle worker, in seconds.", gt=0, le=3_600
     )
-    revalidation_interval: Duration = setting(
+    revalidation_interval: Period = setting(
         timedelta(days=1),
         WORKER,
         "Interval between validations of a ready domain, with ±10 % jitter.",
-        ge=timedelta(seconds=1),
-        le=timedelta(days=3_650),
     )
     dkim_directory: Path | None = setting(
         None,

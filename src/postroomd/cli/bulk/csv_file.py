@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from postroomd.cli.bulk.faults import Fault
 from postroomd.cli.csv_cells import unescape_formula
 from postroomd.domain.addresses import ADDRESS_TOO_LONG, Address, canonical_local_part
 from postroomd.domain.destinations import canonical_destination
@@ -18,18 +19,6 @@ REQUIRED = ("domain", "local_part")
 COLUMNS = (*REQUIRED, "password", "password_hash", "period", "aliases", "forwardings")
 PERIODS = ("monthly", "yearly")
 MAX_FORWARDINGS = 5
-
-
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """What is wrong in one cell. `line` counts from 1, the header's."""
-
-    line: int
-    column: str
-    message: str
-
-    def __str__(self) -> str:
-        return ": ".join(filter(None, (str(self.line), self.column, self.message)))
 
 
 @dataclass(frozen=True, slots=True)

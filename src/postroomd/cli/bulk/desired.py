@@ -1,11 +1,12 @@
 """`postroom plan` and `apply`: the desired state of a file."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from postroomd.cli.bulk.faults import Fault, number_of
 from postroomd.cli.bulk.progress import progress_bar
 from postroomd.cli.confirmation import Yes, confirm
 from postroomd.cli.connection import tenant_service
@@ -101,7 +102,6 @@ def _plan(
 ) -> "tuple[Plan, dict[str, str]]":
     """Return the plan, and the ids of the present domains by name. Raises InvalidSetting after printing its faults."""
     from postroomd.cli.bulk.diff import Step, make_plan
-    from postroomd.cli.bulk.document import Fault
     from postroomd.cli.bulk.state import read_state
 
     mailboxes = [each for domain in wanted.values() for each in (domain.mailboxes or {}).values()]
@@ -164,12 +164,11 @@ def _read_forwarding_settings(
         list(executor.map(read, compared))
 
 
-def _refuse(faults: list, file: Path) -> None:  # type: ignore[type-arg]
+def _refuse(faults: Sequence[Fault], file: Path) -> None:
     if faults:
         for fault in faults:
             typer.echo(f"{file}:{fault}", err=True)
-        number = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
-        raise InvalidSetting(f"FILE: {number}: nothing was changed")
+        raise InvalidSetting(f"FILE: {number_of(faults)}: nothing was changed")
 
 
 def _print(found: "Plan", output: ListFormat) -> None:

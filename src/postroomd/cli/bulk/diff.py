@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any
 
-from postroomd.cli.bulk.document import Fault, WantedDomain, WantedMailbox
+from postroomd.cli.bulk.document import WantedDomain, WantedMailbox
+from postroomd.cli.bulk.faults import Fault
 from postroomd.cli.bulk.state import PresentDomain, PresentMailbox
 
 SCHEDULED = "deletion_scheduled"

@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from postroomd.cli.bulk.faults import Fault
 from postroomd.domain.addresses import ADDRESS_TOO_LONG, Address, canonical_local_part
 from postroomd.domain.destinations import canonical_destination
 from postroomd.domain.domain_names import canonical_domain_name
@@ -33,18 +34,6 @@ MAX_FORWARDINGS = 5
 PERIODS = ("monthly", "yearly", "canceled")
 CATCH_ALL = "@"  # the alias of all other addresses of the domain, whose local part is empty
 BOOLEANS = {"true": True, "false": False}
-
-
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """What is wrong at a line of the file, which counts from 1."""
-
-    line: int
-    path: str
-    message: str
-
-    def __str__(self) -> str:
-        return ": ".join(filter(None, (str(self.line), self.path, self.message)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,8 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from postroomd.cli.bulk.calls import CallFailed, NewMailbox, create_alias, create_forwarding, create_mailboxes
-from postroomd.cli.bulk.csv_file import Fault, Row
+from postroomd.cli.bulk.csv_file import Row
+from postroomd.cli.bulk.faults import Fault
 from postroomd.cli.bulk.state import PresentDomain, PresentMailbox
 from postroomd.cli.errors import argument, explain_call
 

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from postroomd.cli.bulk.faults import Fault, number_of
 from postroomd.cli.bulk.progress import progress_bar
 from postroomd.cli.connection import tenant_service
 from postroomd.cli.database import with_repository
@@ -149,7 +150,7 @@ def _write(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], file: Path
     typer.echo(f"{len(rows)} mailboxes are written to {file}", err=True)
 
 
-def _refuse(faults: Sequence[Any], file: Path, output: ListFormat, code: ExitCode = ExitCode.USAGE) -> None:
+def _refuse(faults: Sequence[Fault], file: Path, output: ListFormat, code: ExitCode = ExitCode.USAGE) -> None:
     """Print the faults, on stdout for a program and otherwise on stderr, and raise CommandFailed if there are any."""
     if not faults:
         return
@@ -158,9 +159,8 @@ def _refuse(faults: Sequence[Any], file: Path, output: ListFormat, code: ExitCod
         for fault in shown:
             typer.echo(f"{file}:{fault}", err=True)
     else:
-        rows = [{"line": fault.line, "column": fault.column, "message": fault.message} for fault in shown]
+        rows = [{"line": fault.line, "column": fault.field, "message": fault.message} for fault in shown]
         print_rows(rows, ("line", "column", "message"), output)
     more = f", of which {MAX_FAULTS} are listed" if len(faults) > MAX_FAULTS else ""
     outcome = "nothing was imported" if code is ExitCode.USAGE else "the other rows were imported"
-    number = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
-    raise CommandFailed(f"FILE: {number}{more}: {outcome}; correct the file and run the command again", code)
+    raise CommandFailed(f"FILE: {number_of(faults)}{more}: {outcome}; correct the file and run the command again", code)

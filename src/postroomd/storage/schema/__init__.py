@@ -14,7 +14,7 @@ from postroomd.storage.schema.clocks import clock_acceptances, worker_clocks
 from postroomd.storage.schema.columns import metadata
 from postroomd.storage.schema.counts import DERIVED_TABLES, domain_counts, project_counts, quota_usage
 from postroomd.storage.schema.dkim import dkim_rotations
-from postroomd.storage.schema.domains import ENCRYPTION_INDEX, OWNING_STATUSES, PROPAGATING, domain_records, domains
+from postroomd.storage.schema.domains import ENCRYPTION_INDEX, PROPAGATING, domain_records, domains
 from postroomd.storage.schema.forwardings import FORWARDINGS_TO_REQUEST, forwardings, mailbox_forwardings
 from postroomd.storage.schema.history import HISTORY, HISTORY_INDEXES, domain_transitions, tombstones, transitions
 from postroomd.storage.schema.idempotency import idempotency_keys
@@ -40,7 +40,6 @@ __all__ = [
     "NEVER_PAID",
     "OCTETS",
     "OPEN_PAYMENT",
-    "OWNING_STATUSES",
     "PENDING_PROVISION",
     "PROPAGATING",
     "SEARCHED",

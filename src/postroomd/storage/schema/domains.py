@@ -15,7 +15,7 @@ from sqlalchemy import (
 )
 
 from postroomd.domain.events import DomainEvent
-from postroomd.domain.model import DnsType, DomainStatus, RecordLevel, RecordStatus
+from postroomd.domain.model import OWNING_STATUSES, DnsType, DomainStatus, RecordLevel, RecordStatus
 from postroomd.storage.column_types import Instant, Named
 from postroomd.storage.drivers.types import ID, OCTETS, partial_index
 from postroomd.storage.schema.columns import identifier, lease, metadata, revision, times
@@ -53,9 +53,6 @@ domains = Table(
     Column("dkim_key_id", Text),  # the key that encrypts dkim_private_key; NULL: it is not encrypted
     UniqueConstraint("organization_id", "name"),
 )
-
-OWNING_STATUSES = (DomainStatus.PROVISIONING, DomainStatus.READY)
-"""Statuses in which a domain owns its name among all organizations."""
 
 partial_index("uq_domains_proved_name", domains.c.name, where=domains.c.status.in_(OWNING_STATUSES), unique=True)
 partial_index("ix_domains_next_check_at", domains.c.next_check_at, where=domains.c.next_check_at.is_not(None))

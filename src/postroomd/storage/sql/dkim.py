@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy import bindparam, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from postroomd.domain.model import OWNING_STATUSES
 from postroomd.storage import schema as t
 from postroomd.storage.database import Database
 from postroomd.storage.protocols.dkim import SigningKey
@@ -24,7 +25,7 @@ class SqlSigningKeys:
         """Return the keys of up to `limit` domains whose names follow a name, in the order of the names."""
         columns, rotations = t.domains.c, t.dkim_rotations.c
         # The statuses are literals, because SQLite uses the partial index of owned names for literals only.
-        owning = columns.status.in_(bindparam("owning", t.OWNING_STATUSES, expanding=True, literal_execute=True))
+        owning = columns.status.in_(bindparam("owning", OWNING_STATUSES, expanding=True, literal_execute=True))
         previous = (rotations.domain_id == columns.id) & rotations.switched_at.is_not(None)
         query = (
             select(

@@ -8,7 +8,7 @@ from sqlalchemy import delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from postroomd.domain.context import CallContext
-from postroomd.domain.dkim import LEVELS, DkimKeys, DkimRotation, KeySwitch, NewDkimKey
+from postroomd.domain.dkim import KINDS_AFTER, LEVELS, DkimKeys, DkimRotation, KeySwitch, NewDkimKey
 from postroomd.domain.errors import NotFound
 from postroomd.domain.model import Domain, DomainRecord, DomainStatus
 from postroomd.domain.queries import Slice
@@ -152,8 +152,7 @@ async def switch_key(connection: AsyncConnection, domain: Domain, switch: KeySwi
             retires_at=switch.retires_at,
         )
     )
-    # In this order: a domain has one record of a kind.
-    for before, after in ((DKIM_KIND, PREVIOUS_DKIM_KIND), (NEXT_DKIM_KIND, DKIM_KIND)):
+    for before, after in KINDS_AFTER.items():
         renaming = update(t.domain_records).where(
             records.domain_id == domain.id, records.organization_id == domain.organization_id, records.kind == before
         )

@@ -9,7 +9,7 @@ from sqlalchemy import Select, bindparam, case, func, literal, select, tuple_, u
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from postroomd.domain.context import WORKER
-from postroomd.domain.model import Domain, DomainStatus, Mailbox
+from postroomd.domain.model import OWNING_STATUSES, Domain, DomainStatus, Mailbox
 from postroomd.domain.ownership import DomainCheck, Registration
 from postroomd.storage import schema as t
 from postroomd.storage.database import Database
@@ -87,7 +87,7 @@ class SqlDomainWork:
             stored, owner = domains.get(lease.domain.id), domains.get(found.id) if found else None
             if stored is None or (await connection.execute(held)).first() is None:
                 return DomainCheck(domain=lease.domain, next_check_at=None)
-            if owner is not None and owner.status not in t.OWNING_STATUSES:
+            if owner is not None and owner.status not in OWNING_STATUSES:
                 owner = None  # since its row was read
             records = await fetch_records(connection, stored)
             check = rule(stored, records, await _registration(connection, owner) if owner else None)
@@ -241,9 +241,9 @@ def _rivals(domain: Domain, *, owning: bool) -> Select[Any]:
     columns = t.domains.c
     if owning:
         # The statuses are literals, because SQLite uses the partial index of owned names for literals only.
-        condition = columns.status.in_(bindparam("owning", t.OWNING_STATUSES, expanding=True, literal_execute=True))
+        condition = columns.status.in_(bindparam("owning", OWNING_STATUSES, expanding=True, literal_execute=True))
     else:
-        condition = columns.status.not_in((*t.OWNING_STATUSES, DomainStatus.CREATING, DomainStatus.DELETING))
+        condition = columns.status.not_in((*OWNING_STATUSES, DomainStatus.CREATING, DomainStatus.DELETING))
     return select(*DOMAIN).where(columns.name == domain.name, condition, columns.id != domain.id).order_by(columns.id)
 
 

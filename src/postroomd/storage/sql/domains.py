@@ -10,7 +10,15 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from postroomd.domain.context import CallContext
 from postroomd.domain.errors import NameTaken, NotFound, ResourceName, Taken
-from postroomd.domain.model import AliasStatus, Domain, DomainRecord, DomainStatus, ForwardingStatus, MailboxStatus
+from postroomd.domain.model import (
+    OWNING_STATUSES,
+    AliasStatus,
+    Domain,
+    DomainRecord,
+    DomainStatus,
+    ForwardingStatus,
+    MailboxStatus,
+)
 from postroomd.domain.policy import DEFAULT_QUOTAS, Quotas
 from postroomd.domain.queries import DomainQuery, Page
 from postroomd.domain.records import visible_record
@@ -147,7 +155,7 @@ class SqlDomains:
 
     async def is_ready(self, name: str) -> bool:
         """Whether any tenant has a domain of this stored name with status `ready`."""
-        query = select(t.domains.c.status).where(t.domains.c.name == name, t.domains.c.status.in_(t.OWNING_STATUSES))
+        query = select(t.domains.c.status).where(t.domains.c.name == name, t.domains.c.status.in_(OWNING_STATUSES))
 
         async def transaction(connection: AsyncConnection) -> bool:
             return (await connection.execute(query)).scalar_one_or_none() is DomainStatus.READY
