@@ -2,7 +2,6 @@
 
 import os
 import re
-import secrets
 import shutil
 import signal
 import socket
@@ -11,12 +10,13 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields
 from io import BufferedIOBase
 from pathlib import Path
 
 from tests.support.waiting import block_until
+from tools.ports import free_ports
 
 STOP_SECONDS = 20
 HOSTNAME = "mail.postroom.example"
@@ -77,10 +77,6 @@ RSPAMD_TEST_SETTINGS = {
 }
 
 
-SERVER_PORTS = range(20_000, 32_000)
-"""Below those of clients, whose connections could take one before the server has started."""
-
-
 @dataclass(frozen=True)
 class Ports:
     """The ports of the mail servers, all on 127.0.0.1."""
@@ -99,19 +95,7 @@ class Ports:
     @classmethod
     def choose(cls) -> "Ports":
         """Return ports that are free, no two of them equal."""
-        with ExitStack() as sockets:
-            return cls(*(sockets.enter_context(_bound()).getsockname()[1] for _ in fields(cls)))
-
-
-def _bound() -> socket.socket:
-    while True:
-        candidate = socket.socket()
-        try:
-            candidate.bind(("127.0.0.1", secrets.choice(SERVER_PORTS)))
-        except OSError:  # in use
-            candidate.close()
-        else:
-            return candidate
+        return cls(*free_ports(len(fields(cls))))
 
 
 @dataclass
