@@ -1,19 +1,18 @@
 """Limits shared by all validations of a process: rates and circuit breakers per zone and server address."""
 
 import asyncio
-import re
+from collections.abc import Hashable
 from dataclasses import dataclass, replace
 
 import dns.rcode
 import pytest
 
 from postroomd.dns import DnsProber
-from postroomd.dns.limits import MAX_KEYS, CircuitBreaker, RateLimit
+from postroomd.dns.limits import MAX_KEYS, CircuitBreaker, QueryLimits, RateLimit
 from postroomd.domain.model import Domain
 from tests.support.dns_probe import DOMAIN, RECORDS, UNANSWERED, VALID
 from tests.support.dns_records import NAME, dns_config, make_domain, records_of, zone
 from tests.support.dns_server import Internet, no_reply, rcode_reply
-from tests.support.waiting import wait_until
 
 
 @dataclass
@@ -200,20 +199,27 @@ async def test_names_below_a_foreign_zone_share_its_rate_limit(internet: Interne
     assert UNANSWERED in {finding.status for found in findings for finding in found.values()}
 
 
-async def test_the_owner_of_a_zone_is_validated_while_others_use_its_rate_limit_up(internet: Internet) -> None:
+class RecordedLimit(RateLimit):
+    def __init__(self) -> None:
+        super().__init__(1_000, 1)
+        self.organization_ids: list[str] = []
+
+    async def take(self, key: Hashable, organization_id: str, max_wait: float = 60) -> bool:
+        self.organization_ids.append(organization_id)
+        return await super().take(key, organization_id, max_wait)
+
+
+async def test_the_queries_of_a_validation_wait_for_the_turns_of_its_organization(
+    internet: Internet, monkeypatch: pytest.MonkeyPatch
+) -> None:
     internet.publish(NAME, zone(RECORDS))
-    prober = DnsProber(dns_config(internet))
-    others = domains_of_one_organization(*(f"d{number}.{NAME}" for number in range(20)))
-    attacks = [asyncio.create_task(prober.probe(domain, records_of(domain))) for domain in others]
-    await wait_until(lambda: len(internet.queries) >= 100)  # the burst
-    before = len(internet.queries)
-    findings = await prober.probe(DOMAIN, RECORDS)
+    limits = QueryLimits(zone_rate=RecordedLimit(), server_rate=RecordedLimit())
+    monkeypatch.setattr("postroomd.dns.prober.QueryLimits", lambda: limits)
+    findings = await DnsProber(dns_config(internet)).probe(DOMAIN, RECORDS)
     assert {finding.status for finding in findings.values()} == {VALID}
-    own = [received for received in internet.queries if not re.search(r"d\d+\.", received.name.to_text())]
-    assert len(internet.queries) - before <= 2 * len(own) + 10  # turns, and what came before its first query
-    for attack in attacks:
-        attack.cancel()
-    await asyncio.wait(attacks)
+    for limit in (limits.zone_rate, limits.server_rate):
+        assert isinstance(limit, RecordedLimit)
+        assert limit.organization_ids == [DOMAIN.organization_id] * len(internet.queries)
 
 
 @pytest.mark.parametrize("number", [3])
