@@ -2,8 +2,8 @@
 
 A minimal HTTP server: neither the service nor the worker contains another one. Scrapes must not delay calls, so that
 metrics are formatted one at a time with the event loop in between, collections run one after another with a minimum
-interval, and connections are limited in number and in time. Beyond the number, one that waits for its client is closed, so
-that clients that send or read nothing keep no scrape out.
+interval, and connections are limited in number and in time. Beyond the number, one that waits for its client is closed:
+clients that send or read nothing keep no scrape out.
 """
 
 import asyncio
