@@ -1,16 +1,35 @@
 """Free loopback ports."""
 
+import secrets
 import socket
+from contextlib import ExitStack
+
+SERVER_PORTS = range(20_000, 32_000)
+"""Below those that Linux gives to clients: a connection could take one of those before the server has started."""
+
+
+def free_ports(count: int) -> list[int]:
+    """Return loopback ports that nothing uses at the moment, no two of them equal."""
+    with ExitStack() as sockets:
+        return [sockets.enter_context(_bound()).getsockname()[1] for _ in range(count)]
 
 
 def free_port() -> int:
-    """Return a loopback port that nothing listens on at the moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """Return a loopback port that nothing uses at the moment."""
+    return free_ports(1)[0]
 
 
 def free_address() -> str:
-    """Return a loopback address, HOST:PORT, that nothing listens on at the moment."""
+    """Return a loopback address, HOST:PORT, that nothing uses at the moment."""
     return f"127.0.0.1:{free_port()}"
+
+
+def _bound() -> socket.socket:
+    while True:
+        candidate = socket.socket()
+        try:
+            candidate.bind(("127.0.0.1", secrets.choice(SERVER_PORTS)))
+        except OSError:  # in use
+            candidate.close()
+        else:
+            return candidate

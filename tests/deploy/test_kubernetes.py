@@ -19,7 +19,7 @@ from tests.deploy.image import Image
 from tests.e2e.support import POSTROOM, START_SECONDS, STOP_SECONDS, clean_environment
 from tests.support.deploy_files import DEPLOY
 from tests.support.waiting import block_until
-from tools.ports import free_port
+from tools.ports import free_port, free_ports
 from tools.postgres import PostgresServer
 
 DOCUMENTS = [
@@ -148,7 +148,7 @@ def test_the_commands_run_and_the_probes_are_answered(postgres: PostgresServer, 
     database = f"kubernetes_{uuid4().hex[:8]}"
     postgres.sql(f"CREATE DATABASE {database}")
     secrets = {"database-url": postgres.url(database), "gateway-secret": "5e" * 32}
-    grpc_port, http_port = free_port(), free_port()
+    grpc_port, http_port = free_ports(2)
     common = {50051: grpc_port, 8080: http_port}
     with running(container("Job", "postroom-migrate", common, secrets), tmp_path) as migration:
         assert migration.wait(START_SECONDS) == 0

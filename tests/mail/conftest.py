@@ -88,7 +88,7 @@ def world(request: pytest.FixtureRequest, packages: None) -> Iterator[World]:
             url = f"sqlite+aiosqlite:///{file}"
         migrate(url)
         sink = cleanups.enter_context(Sink().running())
-        ports = Ports()
+        ports = Ports.choose()
         key_file = directory / "doveadm-key"
         key_file.touch(0o600)
         key_file.write_text(secrets.token_hex(24) + "\n")
@@ -129,6 +129,13 @@ def world(request: pytest.FixtureRequest, packages: None) -> Iterator[World]:
         tls = authority.client_context()
         tls.check_hostname = False  # the certificate has the host's name, and the address is on loopback
         yield World(postroom, servers, Mail(servers, tls), sink, postgres, file)
+
+
+@pytest.fixture(autouse=True)
+def servers_run(request: pytest.FixtureRequest) -> None:
+    """Have a test fail at once if a server has exited, before its clients wait for replies."""
+    if "world" in request.fixturenames:
+        request.getfixturevalue("world").servers.check()
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,6 @@
 
 import os
 import re
-import secrets
 import shutil
 import signal
 import socket
@@ -12,11 +11,12 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, fields
 from io import BufferedIOBase
 from pathlib import Path
 
 from tests.support.waiting import block_until
+from tools.ports import free_ports
 
 STOP_SECONDS = 20
 HOSTNAME = "mail.postroom.example"
@@ -77,31 +77,25 @@ RSPAMD_TEST_SETTINGS = {
 }
 
 
-SERVER_PORTS = range(20_000, 32_000)
-
-
-def server_port() -> int:
-    """Return a free port below those of clients: their connections could take it before the server has started."""
-    while True:
-        with socket.socket() as probe, suppress(OSError):
-            probe.bind(("127.0.0.1", secrets.choice(SERVER_PORTS)))
-            return int(probe.getsockname()[1])
-
-
 @dataclass(frozen=True)
 class Ports:
     """The ports of the mail servers, all on 127.0.0.1."""
 
-    imap: int = field(default_factory=server_port)
-    imaps: int = field(default_factory=server_port)
-    smtp: int = field(default_factory=server_port)
-    submission: int = field(default_factory=server_port)
-    submissions: int = field(default_factory=server_port)
-    forward: int = field(default_factory=server_port)
-    srs_forward: int = field(default_factory=server_port)
-    srs_reverse: int = field(default_factory=server_port)
-    doveadm: int = field(default_factory=server_port)
-    rspamd: int = field(default_factory=server_port)
+    imap: int
+    imaps: int
+    smtp: int
+    submission: int
+    submissions: int
+    forward: int
+    srs_forward: int
+    srs_reverse: int
+    doveadm: int
+    rspamd: int
+
+    @classmethod
+    def choose(cls) -> "Ports":
+        """Return ports that are free, no two of them equal."""
+        return cls(*free_ports(len(fields(cls))))
 
 
 @dataclass
@@ -240,6 +234,7 @@ class MailServers:
             process.start()
             self._wait_for(process, port)
         self._wait_for(self.rspamd, self.ports.rspamd)
+        self._check_greetings()
         block_until(lambda: (self.queue_directory / "private/dovecot-lmtp").exists())
 
     def start_rspamd(self) -> None:
@@ -249,6 +244,19 @@ class MailServers:
     def _wait_for(self, process: Process, port: int) -> None:
         block_until(lambda: process.has_exited or accepts(port))
         assert not process.has_exited, f"{process.command} has exited:\n{self.logs()}"
+
+    def _check_greetings(self) -> None:
+        """Check that this Postfix answers, and no other server that has taken its ports."""
+        for port in (self.ports.smtp, self.ports.submission):
+            with socket.create_connection(("127.0.0.1", port), STOP_SECONDS) as connection:
+                greeting = connection.recv(1_024)
+            assert greeting.startswith(f"220 {HOSTNAME}".encode()), f"port {port}: {greeting!r}\n{self.logs()}"
+
+    def check(self) -> None:
+        """Check that every server still runs. Raises AssertionError with the logs if one does not."""
+        processes = (self.postfix, self.dovecot, self.postsrsd, self.rspamd)
+        exited = [process.command[0] for process in processes if process.has_exited]
+        assert not exited, f"{exited} have exited:\n{self.logs()}"
 
     def restart(self) -> None:
         """Restart Dovecot and Postfix, so that they hold no connection to the database."""

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import pytest
@@ -17,7 +18,11 @@ from postroomd.rpc.connection_guard import (
     BURST_BYTES,
     LONG_CALL_SECONDS,
     MAX_PAUSE_SECONDS,
+    MAX_SUSPECT_CONNECTIONS_DEBT,
     SUSPECT_BURST_BYTES,
+    SUSPECT_CONNECTIONS_BURST,
+    SUSPECT_CONNECTIONS_PER_SECOND,
+    SUSPECT_SECONDS,
     UNEXPLAINED_BYTES_PER_SECOND,
     VERIFIED_BURST_BYTES,
     ConnectionGuard,
@@ -116,6 +121,10 @@ def paused_total() -> float:
 
 def evicted_total() -> float:
     return scrape_tests().value("postroom_grpc_connections_evicted_total")
+
+
+def limited_total() -> float:
+    return scrape_tests().value("postroom_grpc_networks_limited_total")
 
 
 @contextmanager
@@ -246,6 +255,105 @@ async def test_other_connections_of_a_paused_ones_address_go_on_with_a_smaller_b
             await port.exceed(await port.connect(), SUSPECT_BURST_BYTES)
 
 
+@pytest.mark.parametrize("is_verified", [False, True])
+async def test_an_address_whose_connections_are_closed_before_they_are_paused_is_suspect(is_verified: bool) -> None:
+    async with guarded() as port:
+        client = await port.connect()
+        client.calls.started += 1
+        await port.exceed(client)
+        assert client.calls.is_measured
+        if is_verified:
+            port.calls.verified(Context(client.peer))
+        client.writer.close()
+        await wait_until(lambda: not port.guard.connections or port.check(0))
+        with paused(0 if is_verified else 1):
+            await port.exceed(await port.connect(), SUSPECT_BURST_BYTES)
+
+
+async def use_up_connections(port: Port, address: str = "127.0.0.1", excess: int = 0) -> None:
+    """Make an address suspect, and empty the bucket of its new connections."""
+    await port.pause(await port.connect(address))
+    before = limited_total()
+    for _ in range(int(SUSPECT_CONNECTIONS_BURST) + excess):
+        await port.connect(address)
+    await port.check(0)
+    assert limited_total() == before + 1
+
+
+def connecting(port: Port, address: str = "127.0.0.1") -> asyncio.Task[Client]:
+    """Begin to connect. The client tries again a second later."""
+    return asyncio.create_task(port.connect(address))
+
+
+async def test_an_address_of_a_paused_connection_waits_once_it_has_opened_too_many() -> None:
+    async with guarded() as port:
+        await use_up_connections(port)
+        waiting = connecting(port)
+        await port.connect("127.0.0.2")  # another address does not wait
+        await port.check(0)
+        assert not waiting.done()
+        assert port.guard.connections == 1 + SUSPECT_CONNECTIONS_BURST + 1
+        await port.check(1 / SUSPECT_CONNECTIONS_PER_SECOND)
+        await waiting
+        # That took the token.
+        await port.check(0)
+        waiting = connecting(port)
+        await port.connect("127.0.0.2")
+        assert not waiting.done()
+        await port.check(SUSPECT_SECONDS)
+        await waiting
+        before = limited_total()
+        for _ in range(2 * int(SUSPECT_CONNECTIONS_BURST)):
+            await port.connect()
+        await port.check(0)
+        assert limited_total() == before
+
+
+async def test_connections_that_were_opened_between_two_checks_count_later_up_to_a_maximum() -> None:
+    async with guarded() as port:
+        excess = int(MAX_SUSPECT_CONNECTIONS_DEBT) + 20
+        await use_up_connections(port, excess=excess)
+        before = limited_total()
+        await port.check(0.9 * MAX_SUSPECT_CONNECTIONS_DEBT / SUSPECT_CONNECTIONS_PER_SECOND)
+        waiting = connecting(port)
+        await port.connect("127.0.0.2")
+        assert not waiting.done()
+        await port.check((0.1 * MAX_SUSPECT_CONNECTIONS_DEBT + 1) / SUSPECT_CONNECTIONS_PER_SECOND)
+        await waiting
+        assert limited_total() == before
+
+
+async def test_an_address_without_paused_connections_opens_any_number() -> None:
+    async with guarded() as port:
+        before = limited_total()
+        for _ in range(3):
+            for _ in range(100):
+                await port.connect()
+            await port.check(0)
+        assert port.guard.connections == 300
+        assert limited_total() == before
+
+
+@pytest.mark.parametrize("failing", [False, True])
+async def test_no_address_waits_for_a_guard_that_has_stopped_or_fails(
+    failing: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with guarded() as port:
+        port.now = monotonic()  # that of `run`
+        await use_up_connections(port)
+        waiting = connecting(port)
+        await port.connect("127.0.0.2")
+        assert not waiting.done()
+        if failing:
+            monkeypatch.setattr(AcceptedConnections, "scan", lambda _: list(Path(os.devnull).iterdir()))
+        running = asyncio.create_task(port.guard.run())
+        await asyncio.sleep(0)
+        if not failing:
+            running.cancel()
+        await waiting
+        running.cancel()
+
+
 async def test_the_heaviest_address_loses_its_longest_idle_connections_and_none_with_calls() -> None:
     async with guarded(max_connections=20) as port:
         calling = await port.connect()
@@ -298,6 +406,20 @@ async def test_only_accepted_connections_of_the_port_are_found() -> None:
         await other.connect()
         found = AcceptedConnections([port.number]).scan()
         assert [connection.endpoint for connection, _ in found] == [endpoint_of(client.peer)]
+
+
+async def test_a_failed_check_forgets_no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with guarded() as port:
+        client = await port.connect()
+        await port.pause(client)
+        before = port.received[client.peer]
+        client.writer.write(bytes(1_000))
+        with monkeypatch.context() as failing:
+            failing.setattr(AcceptedConnections, "scan", lambda _: list(Path(os.devnull).iterdir()))
+            with pytest.raises(NotADirectoryError):
+                await port.check()
+        await port.check(MAX_PAUSE_SECONDS)
+        await wait_until(lambda: port.received[client.peer] == before + 1_000)
 
 
 async def test_the_guard_goes_on_after_a_failed_check(monkeypatch: pytest.MonkeyPatch) -> None:

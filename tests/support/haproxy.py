@@ -24,7 +24,7 @@ from tests.e2e.support import POSTROOM, STOP_SECONDS, clean_environment
 from tests.support.certificates import Authority
 from tests.support.deploy_files import configured, program
 from tests.support.waiting import wait_until
-from tools.ports import free_port
+from tools.ports import free_ports
 
 NAME = "mail.example"
 
@@ -92,7 +92,7 @@ class Site:
 @contextmanager
 def site_behind_haproxy(directory: Path, url: str, secret: str, postroom: str = POSTROOM) -> Iterator[Site]:
     """Start all five on a migrated database that has the key of the secret; stop them at the end."""
-    ports = [free_port() for _ in range(7)]
+    ports = free_ports(7)
     service1, service2, gateway1, gateway2, https, grpcs, internal = ports
     authority = Authority(directory / "tls")
     files = authority.issue("server", NAME)

@@ -16,6 +16,8 @@ ACK, END_STREAM, END_HEADERS, PADDED = 0x1, 0x1, 0x4, 0x8
 METHOD = "/postroom.v1alpha1.MailboxService/GetMailbox"
 UNKNOWN_KEY = "00000000-0000-4000-8000-000000000000"
 STREAMS_PER_CHUNK = 50
+ADDRESS = "127.0.0.2"
+"""Of the connections that flood, other than that of the victim and the gateway: the guard judges by address."""
 
 Chunks = Iterator[bytes]
 
@@ -120,7 +122,7 @@ async def flood(
 async def _flood_forever(host: str, port: int, chunks: Callable[[], Chunks], patience_seconds: float | None) -> None:
     while True:
         with contextlib.suppress(OSError):  # TimeoutError included
-            reader, writer = await asyncio.open_connection(host, port)
+            reader, writer = await asyncio.open_connection(host, port, local_addr=(ADDRESS, 0))
             discarding = asyncio.create_task(_discard(reader))
             try:
                 writer.write(PREFACE + frame(SETTINGS, 0, 0))

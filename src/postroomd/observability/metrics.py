@@ -88,6 +88,13 @@ GRPC_CONNECTIONS_EVICTED = Counter(
     unit="connections",
     processes=SERVE,
 )
+GRPC_NETWORKS_LIMITED = Counter(
+    name="postroom_grpc_networks_limited_total",
+    help="Times that new gRPC connections of an address were delayed: it opened too many within 10 minutes of a flood."
+    " Linux only.",
+    unit="delays",
+    processes=SERVE,
+)
 PASSWORD_SECONDS = Histogram(
     name="postroom_password_hash_seconds",
     help="Duration of one password hash, without the time in the queue.",
@@ -270,6 +277,7 @@ METRICS: Sequence[Metric[Any]] = (
     GRPC_CONNECTIONS,
     GRPC_CONNECTIONS_PAUSED,
     GRPC_CONNECTIONS_EVICTED,
+    GRPC_NETWORKS_LIMITED,
     PASSWORD_SECONDS,
     PASSWORDS_WAITING,
     PASSWORDS_REFUSED,

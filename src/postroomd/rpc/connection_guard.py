@@ -9,23 +9,27 @@ The calls of a connection beyond it are measured from then on, with all their me
 more. If it is emptied again, the connection is paused until it is full: the kernel drops what the client sends, so that
 it costs nothing. It is not closed: the client would reconnect at once, and one that is paused wrongly loses nothing.
 
-No address is blocked, since many clients may share it. But connections of an address of which one was paused lately get
-a smaller burst, are checked more often, and are paused at once if they have made no call.
+No address is blocked, since many clients may share it. But connections of an address of which one was paused lately, or
+was measured and closed before it showed a valid key, get a smaller burst, are checked more often, and are paused at
+once if they have made no call. Its new connections are limited by a token bucket, as each may flood until its first
+check: while the bucket is empty, the kernel drops the packets that open one (SYN), which clients repeat after a second.
 
 gRPC limits the number of connections, and closes new ones beyond it. Shortly before, the guard closes those of the
 address with the most that have been without a call for the longest time.
 """
 
 import asyncio
+import heapq
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from time import monotonic, thread_time
 
 from postroomd.observability.logs import RateLimitedWarning, get_logger
-from postroomd.observability.metrics import GRPC_CONNECTIONS_EVICTED, GRPC_CONNECTIONS_PAUSED
+from postroomd.observability.metrics import GRPC_CONNECTIONS_EVICTED, GRPC_CONNECTIONS_PAUSED, GRPC_NETWORKS_LIMITED
 from postroomd.rpc.client_address import client_network
 from postroomd.rpc.connection_calls import Calls, ConnectionCalls
+from postroomd.rpc.socket_filters import MAX_NETWORKS
 from postroomd.rpc.tcp_connections import AcceptedConnections, TcpConnection
 
 log = get_logger()
@@ -38,6 +42,10 @@ VERIFIED_BURST_BYTES = 4 * 1_024 * 1_024
 """Of a connection with a valid key: for 100 batches of 100 mailboxes that wait for a busy process."""
 SUSPECT_BURST_BYTES = 64 * 1_024
 SUSPECT_SECONDS = 600.0
+SUSPECT_CONNECTIONS_PER_SECOND, SUSPECT_CONNECTIONS_BURST = 5.0, 10.0
+"""Each may flood until its first check. This halves what such floods cost; 2 a second would save hardly more."""
+MAX_SUSPECT_CONNECTIONS_DEBT = 50.0
+"""Of connections that were opened before the first check that saw them: the network waits for 10 seconds at most."""
 MAX_PAUSE_SECONDS = 60.0
 MIN_PAUSE_SECONDS = 1.0
 
@@ -69,6 +77,25 @@ class _Watched:
     has_calls: bool = False
 
 
+@dataclass(eq=False, slots=True)
+class _Suspect:
+    """A network that has flooded lately: until when that counts, and the token bucket of its new connections.
+
+    `tokens` is negative for connections that were opened before the bucket was seen to be empty.
+    """
+
+    until: float
+    refilled_at: float
+    tokens: float = SUSPECT_CONNECTIONS_BURST
+
+    def refill(self, now: float) -> None:
+        earned = SUSPECT_CONNECTIONS_PER_SECOND * (now - self.refilled_at)
+        self.tokens, self.refilled_at = min(self.tokens + earned, SUSPECT_CONNECTIONS_BURST), now
+
+    def take(self) -> None:
+        self.tokens = max(self.tokens - 1, -MAX_SUSPECT_CONNECTIONS_DEBT)
+
+
 class ConnectionGuard:
     """Checks the connections of this process. `max_connections` is by port."""
 
@@ -77,9 +104,11 @@ class ConnectionGuard:
         self._max_connections = max_connections
         self._accepted = AcceptedConnections(max_connections)
         self._watched: dict[TcpConnection, _Watched] = {}
-        self._suspects: dict[str, float] = {}  # networks, until when
+        self._suspects: dict[str, _Suspect] = {}  # by network
+        self._limited: frozenset[str] = frozenset()  # suspect networks whose new connections are refused
         self._paused = RateLimitedWarning("connections paused", GRPC_CONNECTIONS_PAUSED.labels())
         self._evicted = RateLimitedWarning("connections closed", GRPC_CONNECTIONS_EVICTED.labels(), reason="evicted")
+        self._limits = RateLimitedWarning("new connections limited", GRPC_NETWORKS_LIMITED.labels())
 
     @property
     def connections(self) -> int:
@@ -88,15 +117,19 @@ class ConnectionGuard:
 
     async def run(self) -> None:
         """Check again and again, until canceled."""
-        while True:
-            used = 0.0
-            try:
-                used = await self.check(monotonic())
-            except Exception:  # such as too many open files: a later check may succeed
-                log.exception("connections not checked")
-                await asyncio.sleep(FAILURE_SECONDS)
-            seconds = SUSPECT_CHECK_SECONDS if self._suspects else CHECK_SECONDS
-            await asyncio.sleep(max(seconds, min(used / MAX_CHECK_SHARE, MAX_CHECK_SECONDS)))
+        try:
+            while True:
+                used = 0.0
+                try:
+                    used = await self.check(monotonic())
+                except Exception:  # such as too many open files: a later check may succeed
+                    log.exception("connections not checked")
+                    self._accepted.refuse(frozenset())
+                    await asyncio.sleep(FAILURE_SECONDS)
+                seconds = SUSPECT_CHECK_SECONDS if self._suspects else CHECK_SECONDS
+                await asyncio.sleep(max(seconds, min(used / MAX_CHECK_SHARE, MAX_CHECK_SECONDS)))
+        finally:
+            self._accepted.refuse(frozenset())
 
     async def check(self, now: float) -> float:
         """Check every connection once, at a time of `monotonic`. Returns the seconds of processor time that it took.
@@ -104,20 +137,29 @@ class ConnectionGuard:
         Time does not tell: it passes in other tasks, and in other processes, above all during a flood.
         """
         begun, used = thread_time(), 0.0
-        self._suspects = {network: until for network, until in self._suspects.items() if until > now}
-        before, self._watched = self._watched, {}
+        self._suspects = {network: suspect for network, suspect in self._suspects.items() if suspect.until > now}
+        for suspect in self._suspects.values():
+            suspect.refill(now)
+        found: dict[TcpConnection, _Watched] = {}
         for number, (connection, received) in enumerate(self._accepted.scan(), 1):
-            watched = before.get(connection)
+            watched = self._watched.get(connection)
             if watched is None:
                 watched = _Watched(connection, client_network(connection.endpoint[0]), now, now)
-            self._watched[connection] = watched
+                if watched.network in self._suspects:
+                    self._suspects[watched.network].take()
+            found[connection] = watched
             self._check(watched, received, self._calls.at(connection.endpoint), now)
             if not number % CONNECTIONS_PER_STEP:
                 used += thread_time() - begun
                 await asyncio.sleep(0)
                 begun = thread_time()
+        for watched in self._watched.values():
+            if watched.is_measured and watched.connection not in found:
+                self._closed_early(watched, now)
+        self._watched = found
         self._calls.is_measuring = any(watched.is_measured for watched in self._watched.values())
         self._calls.forget_closed({connection.endpoint for connection in self._watched})
+        self._limit_suspects()
         for port, maximum in self._max_connections.items():
             self._make_room(port, maximum, now)
         return used + thread_time() - begun
@@ -156,8 +198,26 @@ class ConnectionGuard:
         seconds = min(max(MIN_PAUSE_SECONDS, watched.debt_bytes / UNEXPLAINED_BYTES_PER_SECOND), MAX_PAUSE_SECONDS)
         watched.connection.pause()
         watched.paused_until = now + seconds
-        self._suspects[watched.network] = now + SUSPECT_SECONDS
+        self._suspect(watched.network, now)
         self._paused.record(client_address=watched.connection.endpoint[0], seconds=round(seconds, 1))
+
+    def _closed_early(self, watched: _Watched, now: float) -> None:
+        """Suspect the network of a connection that was measured, but closed before it could be paused."""
+        calls = self._calls.at(watched.connection.endpoint)
+        if calls is None or not calls.is_verified:
+            self._suspect(watched.network, now)
+
+    def _suspect(self, network: str, now: float) -> None:
+        self._suspects.setdefault(network, _Suspect(now, now)).until = now + SUSPECT_SECONDS
+
+    def _limit_suspects(self) -> None:
+        """Refuse new connections of the networks whose buckets are empty; if these are too many, of the worst ones."""
+        tokens = {network: suspect.tokens for network, suspect in self._suspects.items() if suspect.tokens < 1}
+        limited = frozenset(heapq.nsmallest(MAX_NETWORKS, tokens, key=tokens.__getitem__))
+        for network in limited - self._limited:
+            self._limits.record(client_address=network)
+        self._limited = limited
+        self._accepted.refuse(limited)
 
     def _make_room(self, port: int, maximum: int, now: float) -> None:
         """Close connections of a port, if there are almost as many as gRPC accepts."""

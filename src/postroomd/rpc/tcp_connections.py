@@ -1,11 +1,10 @@
-"""The TCP connections that this process has accepted, as Linux knows them: bytes received, pausing, closing.
+"""The TCP connections that this process accepts, as Linux knows them: bytes received, pausing, closing, refusing.
 
 gRPC tells nothing of its connections, but their sockets are this process's. They are found among its open files. Their
 file descriptors belong to gRPC, which may close one at any time and whose number another file then gets: each access
 checks the socket's inode.
 """
 
-import ctypes
 import os
 import socket
 import struct
@@ -15,6 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from stat import S_ISSOCK
 
+from postroomd.rpc import socket_filters
 from postroomd.rpc.client_address import Endpoint, canonical_address
 
 _OPEN_FILES = Path("/proc/self/fd")
@@ -23,22 +23,6 @@ _OPEN_FILES = Path("/proc/self/fd")
 _TCP_INFO_BYTES = 136
 _BYTES_RECEIVED = struct.Struct("=Q")
 _BYTES_RECEIVED_OFFSET = 128
-
-# asm-generic/socket.h, which Python has no names for.
-_SO_ATTACH_FILTER, _SO_DETACH_FILTER = 26, 27
-
-_INSTRUCTIONS = struct.pack(
-    "=" + "HBBI" * 8,
-    *(0x30, 0, 0, 12),  # A = byte 12 of the TCP header, whose upper half is the header's length in words
-    *(0x54, 0, 0, 0xF0),
-    *(0x74, 0, 0, 2),  # A = the header's length in bytes
-    *(0x07, 0, 0, 0),  # X = A
-    *(0x80, 0, 0, 0),  # A = the length of header and data
-    *(0x1D, 0, 1, 0),  # if A == X
-    *(0x06, 0, 0, 0xFFFF),  # accept
-    *(0x06, 0, 0, 0),  # else drop
-)
-"""Classic BPF (linux/filter.h): drops every segment with data. The sender repeats it, ever more slowly."""
 
 
 def is_supported() -> bool:
@@ -52,14 +36,38 @@ def is_supported() -> bool:
             return False
 
 
-class TcpConnection:
-    """One accepted connection: the port that accepted it, and its other end."""
+class _OpenSocket:
+    """A socket that belongs to gRPC."""
 
-    __slots__ = ("_fd", "_inode", "endpoint", "port")
+    __slots__ = ("_fd", "_inode")
 
-    def __init__(self, fd: int, inode: int, port: int, endpoint: Endpoint) -> None:
+    def __init__(self, fd: int, inode: int) -> None:
         self._fd = fd
         self._inode = inode
+
+    @contextmanager
+    def _duplicate(self) -> Iterator[socket.socket | None]:
+        """Give the block a duplicate of the socket, None once it is closed."""
+        try:
+            fd = os.dup(self._fd)
+        except OSError:
+            yield None
+            return
+        if _inode(fd) != self._inode:
+            os.close(fd)
+            yield None
+            return
+        with socket.socket(fileno=fd) as duplicate:
+            yield duplicate
+
+
+class TcpConnection(_OpenSocket):
+    """One accepted connection: the port that accepted it, and its other end."""
+
+    __slots__ = ("endpoint", "port")
+
+    def __init__(self, fd: int, inode: int, port: int, endpoint: Endpoint) -> None:
+        super().__init__(fd, inode)
         self.port = port
         self.endpoint = endpoint
 
@@ -81,12 +89,10 @@ class TcpConnection:
 
     def pause(self) -> None:
         """Receive nothing more until `resume`, without closing the connection. Close it if the system can't."""
-        buffer = ctypes.create_string_buffer(_INSTRUCTIONS, len(_INSTRUCTIONS))
-        program = struct.pack("@HP", len(_INSTRUCTIONS) // 8, ctypes.addressof(buffer))
         with self._duplicate() as duplicate:
             if duplicate is not None:
                 try:
-                    duplicate.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, program)
+                    socket_filters.attach(duplicate, socket_filters.WITH_DATA)
                 except OSError:
                     _shut_down(duplicate)
 
@@ -95,7 +101,7 @@ class TcpConnection:
         with self._duplicate() as duplicate:
             if duplicate is not None:
                 with suppress(OSError):  # it could not be paused, and was closed
-                    duplicate.setsockopt(socket.SOL_SOCKET, _SO_DETACH_FILTER, 0)
+                    socket_filters.detach(duplicate)
 
     def close(self) -> None:
         """Shut the connection down: gRPC then closes it, as if the client had done so."""
@@ -103,20 +109,27 @@ class TcpConnection:
             if duplicate is not None:
                 _shut_down(duplicate)
 
-    @contextmanager
-    def _duplicate(self) -> Iterator[socket.socket | None]:
-        """Give the block a duplicate of the socket, None once it is closed."""
-        try:
-            fd = os.dup(self._fd)
-        except OSError:
-            yield None
+
+class _Listener(_OpenSocket):
+    """A socket that listens, and the networks of which it accepts no new connections."""
+
+    __slots__ = ("_refused",)
+
+    def __init__(self, fd: int, inode: int) -> None:
+        super().__init__(fd, inode)
+        self._refused: frozenset[str] = frozenset()
+
+    def refuse(self, networks: frozenset[str]) -> None:
+        """Accept no new connections from these networks, only from all others; or as before, if the system can't."""
+        if networks == self._refused:
             return
-        if _inode(fd) != self._inode:
-            os.close(fd)
-            yield None
-            return
-        with socket.socket(fileno=fd) as duplicate:
-            yield duplicate
+        with self._duplicate() as duplicate, suppress(OSError):
+            if duplicate is not None:
+                if networks:
+                    socket_filters.attach(duplicate, socket_filters.connecting_from(networks))
+                else:
+                    socket_filters.detach(duplicate)
+                self._refused = networks
 
 
 class AcceptedConnections:
@@ -126,6 +139,7 @@ class AcceptedConnections:
         self._ports = frozenset(ports)
         self._by_fd: dict[int, TcpConnection] = {}
         self._others: dict[int, int] = {}  # the inodes of other sockets
+        self._listeners: dict[int, _Listener] = {}  # those of the ports, by inode
 
     def scan(self) -> Iterator[tuple[TcpConnection, int]]:
         """Yield the open connections, with the bytes that each has received. A connection is the same object each time.
@@ -150,9 +164,19 @@ class AcceptedConnections:
                 found[fd] = known
                 yield known, received
         self._by_fd, self._others = found, others
+        open_inodes = set(others.values())
+        self._listeners = {inode: each for inode, each in self._listeners.items() if inode in open_inodes}
+
+    def refuse(self, networks: frozenset[str]) -> None:
+        """Accept no new connections from these networks, at most `socket_filters.MAX_NETWORKS`, until the next time.
+
+        Those of `client_address.client_network`. Clients in them try again after a second.
+        """
+        for listener in self._listeners.values():
+            listener.refuse(networks)
 
     def _inspect(self, fd: int, inode: int) -> TcpConnection | None:
-        """Return the connection of a socket, None if it is not an accepted one."""
+        """Return the connection of a socket, None if it is not an accepted one. Remember one that listens."""
         try:
             duplicate = socket.socket(fileno=os.dup(fd))
         except OSError:
@@ -164,8 +188,11 @@ class AcceptedConnections:
                 port = duplicate.getsockname()[1]
                 if port not in self._ports:
                     return None
+                if duplicate.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+                    self._listeners[inode] = _Listener(fd, inode)
+                    return None
                 address, peer_port, *_ = duplicate.getpeername()
-            except OSError:  # it listens, or is closed
+            except OSError:  # it is closed
                 return None
             return TcpConnection(fd, inode, port, (canonical_address(address), peer_port))
 
