@@ -260,7 +260,7 @@ def test_what_a_failed_creation_would_have_is_named(postroom: Commands, tmp_path
     result = postroom("apply", file)
     assert result.code == 1
     domain, *others, summary = result.err.splitlines()
-    assert domain.startswith("postroom: + domain never.local: NAME: ")
+    assert domain.startswith("postroom: + domain never.local: name: ")
     assert others[0].endswith(": never.local was not created")
     assert any(line.endswith(": ann@never.local was not created") for line in others)
     assert summary == "postroom: 8 of 8 changes failed: nothing was changed"

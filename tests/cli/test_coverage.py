@@ -10,6 +10,7 @@ from typer.main import get_command
 from postroom.admin.v1alpha1 import admin_service_pb2
 from postroom.v1alpha1 import mailbox_service_pb2
 from postroomd.cli.app import app
+from postroomd.cli.arguments import SPELLINGS
 
 COMMANDS = {
     "CreateDomain": "domains create",
@@ -55,30 +56,6 @@ COMMANDS = {
     "ListDkimRotations": "dkim list",
 }
 """The command of each RPC."""
-
-SPELLINGS = {
-    "domain_id": ("domain", "address"),
-    "mailbox_id": ("mailbox", "address"),
-    "alias_id": ("alias",),
-    "forwarding_id": ("forwarding",),
-    "local_part": ("address",),
-    "catch_all": ("address",),  # @DOMAIN
-    "address": ("mailbox", "address"),
-    "name": ("name", "address", "domain"),
-    "email": ("destination",),
-    "search": ("text", "search"),
-    "statuses": ("status",),
-    "subscription_period": ("period",),
-    "new_password": ("password_file",),
-    "password": ("password_file",),
-    "password_hash": ("password_hash_file",),
-    "login_disabled": ("login",),
-    "sending_disabled": ("sending",),
-    "receiving_disabled": ("receiving",),
-    "actor": ("key",),
-    "immediately": ("now",),
-}
-"""The options or arguments that a field is made from; one of them suffices. Others have the field's name."""
 
 EXEMPT = {
     "page": "commands read every page, up to --limit",

@@ -203,6 +203,20 @@ def test_deleting_a_domain_is_confirmed_and_can_be_forced(postroom: Commands) ->
         (2, ["mailboxes", "create", "bob@example.org", "--password-file=/none"], "--password-file: can't read /none"),
         (2, ["mailboxes", "update", "ann@example.org"], "--period, --password, …: set what"),
         (1, ["mailboxes", "show", "nobody@example.org"], "MAILBOX: nobody@example.org not found"),
+        (1, ["mailboxes", "show", "ann@nope.org"], "MAILBOX: ann@nope.org: domain nope.org not found"),
+        (
+            1,
+            ["mailboxes", "create", "ann@nope.org", "--password-file={file}"],
+            "ADDRESS: ann@nope.org: domain nope",
+        ),
+        (1, ["mailboxes", "list", "--domain=nope.org"], "--domain: nope.org not found"),
+        (1, ["aliases", "list", "--mailbox=ann@nope.org"], "--mailbox: ann@nope.org: domain nope.org not found"),
+        (2, ["mailboxes", "list", "--domain=a..b"], "--domain: "),
+        (2, ["mailboxes", "update", "ann@example.org", "--display-name=a\nb"], "--display-name: "),
+        (2, ["mailboxes", "update", "ann@example.org", "--storage-quota-bytes=9999999999999999"], "--storage-quota-b"),
+        (2, ["aliases", "create", "ann@example.org", "x@example.org", "--description=a\nb"], "--description: "),
+        (2, ["forwardings", "create", "ann@example.org", "nobody"], "DESTINATION: "),
+        (2, ["audit", "--key={long}"], "--key: "),
         (1, ["mailboxes", "show", "00000000-0000-4000-8000-000000000000"], "mailbox 00000000-0000"),
         (1, ["domains", "show", "nowhere.example"], "DOMAIN: nowhere.example not found"),
         (2, ["domains", "create", "com"], "NAME: "),
@@ -214,8 +228,11 @@ def test_deleting_a_domain_is_confirmed_and_can_be_forced(postroom: Commands) ->
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
 def test_an_error_is_one_line_that_names_the_argument(
-    postroom: Commands, domain: str, code: int, arguments: list[str], line: str
+    postroom: Commands, domain: str, code: int, arguments: list[str], line: str, tmp_path: Path
 ) -> None:
+    file = tmp_path / "password"
+    file.write_text(PASSWORD)
+    arguments = [argument.format(file=file, long="x" * 300) for argument in arguments]
     assert postroom.failure(code, *arguments).startswith(line)
 
 
@@ -238,7 +255,21 @@ def test_a_service_that_can_not_be_reached_has_an_exit_code_of_its_own(
     monkeypatch.setattr("postroomd.cli.connection.CONNECT_SECONDS", 0.2)
     address = f"127.0.0.1:{free_port()}"
     line = postroom.failure(4, "domains", "list", "--grpc-address", address)
-    assert line.startswith(f"--grpc-address: can't connect to {address} in plain text within 0.2 s")
+    assert line == (
+        f"--grpc-address: can't connect to {address} in plain text within 0.2 s: nothing listens there: check that the"
+        " service runs, and the port"
+    )
+    line = postroom.failure(4, "domains", "list", "--grpc-address=nowhere.invalid:1", "--insecure=true")
+    assert "the host name is unknown" in line
+    gateway = postroom.environment["SCW_API_URL"].removeprefix("http://")
+    assert "an HTTP/1 server responds" in postroom.failure(4, "domains", "list", f"--grpc-address={gateway}")
+
+
+def test_a_validated_domain_says_what_happens_next(postroom: Commands) -> None:
+    postroom.rows("domains", "create", "next.example")
+    assert postroom("domains", "validate", "next.example").lines[-1].startswith("next.example is ready: it can have")
+    assert postroom("domains", "validate", "next.example", "--timeout=0").lines[-1].startswith("next.example is ")
+    assert len(postroom.rows("domains", "validate", "next.example")) == 12
 
 
 def test_a_list_is_read_page_by_page_up_to_its_limit(

@@ -67,6 +67,8 @@ def test_keys_are_renewed_while_everything_runs(postroom: Commands, directory: P
     assert stored(directory) == [(done["key"], False)]
     assert done["key"] != first
     assert postroom.rows("secrets", "rotate", option)["reencrypted"] == 0
+    next_step = postroom("secrets", "rotate", option).lines[-1]
+    assert next_step.startswith(f"Every service and worker now needs key {done['key']}")
 
     write_keys(keys, 2)
     exported.unlink()
@@ -83,10 +85,10 @@ def test_what_lacks_the_keys_says_so_in_one_line(postroom: Commands, keys: Path,
     assert postroom("backup", copy).code == 0  # which has the keys as they are stored
     write_keys(other, 9)
     assert postroom.failure(2, "secrets", "rotate").startswith("--secret-key-file: missing")
-    assert "does not have key" in postroom.failure(1, "secrets", "rotate", f"--secret-key-file={other}")
+    assert "does not have key" in postroom.failure(2, "secrets", "rotate", f"--secret-key-file={other}")
     for flags in ([], [f"--secret-key-file={other}"]):
         completed = run_process("worker", *flags, f"--database-url=sqlite+aiosqlite:///{copy}")
-        assert completed.returncode == 1
+        assert completed.returncode == 2
         assert "--secret-key-file" in completed.stderr.splitlines()[-1]
         assert "Traceback" not in completed.stderr
     for flag, condition in (
@@ -97,5 +99,8 @@ def test_what_lacks_the_keys_says_so_in_one_line(postroom: Commands, keys: Path,
         result = postroom("doctor", "--output=json", *filter(None, [flag]))
         assert f'"condition": "{condition}"' in result.out[result.out.index('"secret keys"') :][:100]
     keys.chmod(0o640)
-    assert "is accessible to others" in postroom.failure(1, "secrets", "rotate", f"--secret-key-file={keys}")
+    assert "is accessible to others" in postroom.failure(2, "secrets", "rotate", f"--secret-key-file={keys}")
     keys.chmod(0o600)
+    assert "can't read" in postroom.failure(2, "secrets", "rotate", f"--secret-key-file={tmp_path / 'none'}")
+    other.write_text("no key\n")
+    assert "line 1 of" in postroom.failure(2, "secrets", "rotate", f"--secret-key-file={other}")

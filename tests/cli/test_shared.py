@@ -115,4 +115,17 @@ def test_a_certificate_that_is_not_trusted_is_refused(
     other = Authority(tmp_path / "other")
     line = postroom.failure(4, "domains", "list", "--grpc-tls-ca", other.path)
     assert "can't connect to" in line
-    assert "over TLS within 1 s" in line
+    assert "over TLS within 1 s: the certificate is not by a trusted authority" in line
+
+
+def test_what_does_not_fit_the_encryption_of_the_service_is_named(
+    encrypted: tuple[Commands, Authority], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("postroomd.cli.connection.CONNECT_SECONDS", 0.5)
+    postroom, authority = encrypted
+    trusting = ("--grpc-tls-ca", authority.path)
+    line = postroom.failure(4, "domains", "list", *trusting)
+    assert "the certificate is for another name: set --grpc-tls-server-name" in line
+    line = postroom.failure(4, "domains", "list", *trusting, "--grpc-tls-server-name=mail.example.org")
+    assert "it may require a client certificate" in line
+    assert "it may require TLS" in postroom.failure(4, "domains", "list")

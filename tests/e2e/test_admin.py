@@ -43,7 +43,9 @@ def test_the_name_of_a_revoked_admin_key_can_not_be_used_again(postroom: Up) -> 
 
 
 def test_revoking_an_unknown_admin_key_is_one_line(postroom: Up) -> None:
-    assert fail(1, "admin-keys", "revoke", "--yes", "nobody", flag(postroom)) == "postroom: admin_key nobody not found"
+    assert fail(1, "admin-keys", "revoke", "--yes", "nobody", flag(postroom)) == (
+        "postroom: admin key nobody not found: `postroom admin-keys list` prints those that exist"
+    )
 
 
 @pytest.mark.parametrize("name", ["", "Billing", "-x", "x-", "a b", "é", "x" * 65])

@@ -167,7 +167,8 @@ def test_an_organization_has_a_name_and_a_quota(database: list[str]) -> None:
     assert (row["name"], row["project_count"], row["mailbox_count"]) == ("Büro", 1, 0)
     (project,) = json.loads(succeed("projects", "set-quota", created["project_id"], "12", *database, "--output=json"))
     assert (project["mailbox_quota"], project["organization_id"]) == (12, created["id"])
-    assert fail(1, "projects", "set-quota", "0", "12", *database) == "postroom: project 0 not found"
+    line = fail(1, "projects", "set-quota", "0", "12", *database)
+    assert line == "postroom: project 0 not found: `postroom projects list` prints those that exist"
 
 
 def test_a_table_is_one_whole_line_per_row_on_a_narrow_terminal(database: list[str]) -> None:
@@ -276,13 +277,17 @@ def test_a_database_that_can_not_be_created_is_one_line(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        (["keys", "revoke", "--yes", "SCW00000000000000000"], "api_key SCW00000000000000000 not found"),
-        (["keys", "create", "--organization-id=0"], "organization 0 not found"),
+        (["keys", "revoke", "--yes", "SCW00000000000000000"], "API key SCW00000000000000000 not found: {keys}"),
+        (["keys", "create", "--organization-id=0"], "organization 0 not found: {organizations}"),
+        (["keys", "list", "--organization-id=0"], "organization 0 not found: {organizations}"),
+        (["projects", "list", "--organization-id=0"], "organization 0 not found: {organizations}"),
+        (["projects", "set-quota", "0", "5"], "project 0 not found: {projects}"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
 def test_an_unknown_id_is_one_line_and_exit_code_1(database: list[str], arguments: list[str], line: str) -> None:
-    assert fail(1, *arguments, *database) == f"postroom: {line}"
+    hints = {name: f"`postroom {name} list` prints those that exist" for name in ("keys", "organizations", "projects")}
+    assert fail(1, *arguments, *database) == f"postroom: {line.format(**hints)}"
 
 
 @pytest.fixture

@@ -26,6 +26,11 @@ def test_a_running_installation_is_well(postroom: Up) -> None:
     assert found.keys() >= expected | {"worker", "backlog", "service", "gateway"}
     assert {finding["condition"] for finding in found.values()} == {"ok"}
     assert found["journal mode"]["detail"] == "wal"
+    assert "has looked up 0 of" in found["dns lookups"]["detail"]  # `up` trusts
+    trusting = by_check(succeed("doctor", "--output=json", *arguments, "--domain-validation=trust"))
+    assert trusting["dns lookups"]["detail"].startswith(
+        "off, since --domain-validation is trust: nothing was looked up"
+    )
     header, *rows = succeed("doctor", *arguments).splitlines()
     assert header.split() == ["check", "condition", "detail", "remedy"]
     assert len(rows) == len(found)

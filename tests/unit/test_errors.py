@@ -34,7 +34,7 @@ from postroomd.domain.errors import (
 )
 from postroomd.rpc.status import ERROR_MAPPINGS, MAX_HEADER_LIST_BYTES, retry_pushback, status_of
 
-OUTSIDE_CALLS = {errors.RoleRefused, errors.SchemaMismatch, errors.SecretKeyError}
+OUTSIDE_CALLS = {errors.RoleRefused, errors.SchemaMismatch, errors.SecretKeyError, errors.SecretKeyFileError}
 
 PROJECT = ResourceName("project", "a0")
 MAILBOX = ResourceName("mailbox", "b0000000-0000-4000-8000-000000000000")

@@ -10,7 +10,15 @@ import pytest
 
 from postroomd.domain.addresses import canonical_local_part
 from postroomd.mailserver.files import FILES, ConfigFile
-from postroomd.mailserver.options import DatabaseAccess, LockedDelivery, MailServer, database_access, require_milter
+from postroomd.mailserver.options import (
+    DatabaseAccess,
+    LockedDelivery,
+    MailServer,
+    database_access,
+    require_different_ports,
+    require_milter,
+    require_system_name,
+)
 from postroomd.mailserver.writing import FilesExist, write_files
 
 PASSWORD = "p@ss:word/of-the-role"
@@ -118,10 +126,25 @@ def test_what_the_files_cannot_hold_is_refused_by_name(url: str, user: str, pass
     assert not password or password not in str(caught.value)
 
 
-@pytest.mark.parametrize("address", ["nonsense", "inet:127.0.0.1", "11332", "inet:host:1\nmynetworks=::/0", "unix:"])
+@pytest.mark.parametrize(
+    "address", ["nonsense", "inet:127.0.0.1", "11332", "inet:host:1\nmynetworks=::/0", "unix:", "inet:h:0"]
+)
 def test_what_is_no_address_of_a_milter_is_refused(address: str) -> None:
     with pytest.raises(ValueError, match="--milter: expected"):
         require_milter("--milter", address)
+
+
+@pytest.mark.parametrize("name", ["", "a b", "a\n", "1vmail", "-x", "ümail", "x" * 33, "a:b", "$x"])
+def test_what_is_no_name_of_a_system_user_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match=r"^--mail-user: expected the name of a system user"):
+        require_system_name("--mail-user", name)
+    require_system_name("--mail-user", "_vmail.example-1")
+
+
+def test_a_port_has_one_purpose() -> None:
+    require_different_ports({"--a": 1, "--b": 2})
+    with pytest.raises(ValueError, match=r"^--c: 1 is the port of --a too: choose another$"):
+        require_different_ports({"--a": 1, "--b": 2, "--c": 1})
 
 
 @pytest.mark.parametrize("address", ["", "inet:127.0.0.1:11332", "inet:[::1]:11332", "unix:/run/rspamd/milter.sock"])

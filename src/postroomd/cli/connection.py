@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 from postroomd.cli.errors import CommandFailed, explain_call
 from postroomd.cli.exit_codes import ExitCode
+from postroomd.cli.unreachable import PLAIN_TEXT, cause_of
+from postroomd.cli.unreachable import TLS as TLS_ENCRYPTED
 from postroomd.net import connectable, is_loopback
 from postroomd.settings import InvalidSetting, Settings, flag, variable
 
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
 TENANT_SECRET = "SCW_SECRET_KEY"  # noqa: S105 - the variable's name
 ADMIN_SECRET = "POSTROOM_ADMIN_SECRET"  # noqa: S105 - likewise
 CONNECT_SECONDS = 10.0
+CAUSE_SECONDS = 1.0
+HEALTH_CHECK = "/grpc.health.v1.Health/Check"
 
 
 @contextmanager
@@ -75,17 +79,7 @@ def _channel(
 
     insecure = tls is None
     with channel(address, secret, tls=tls, insecure=insecure, idempotency_keys=idempotency_keys) as connection:
-        ready = grpc.channel_ready_future(connection)
-        try:
-            ready.result(timeout=CONNECT_SECONDS)
-        except grpc.FutureTimeoutError:
-            ready.cancel()
-            how = "in plain text" if tls is None else "over TLS"
-            raise CommandFailed(
-                f"{flag(option)}: can't connect to {address} {how} within {CONNECT_SECONDS:g} s: check that the service"
-                " runs there, and --grpc-tls-ca",
-                ExitCode.UNAVAILABLE,
-            ) from None
+        _require_connection(connection, option, address, PLAIN_TEXT if insecure else TLS_ENCRYPTED)
         try:
             yield connection
         except grpc.RpcError as error:
@@ -93,6 +87,30 @@ def _channel(
             if code is not ExitCode.DENIED:
                 raise
             raise CommandFailed(f"{secret_name}: {line}", code) from error
+
+
+def _require_connection(connection: "grpc.Channel", option: str, address: str, how: str) -> None:
+    """Wait until a channel is connected. Raises CommandFailed, with the cause as far as gRPC tells it.
+
+    A service that restarts is waited for.
+    """
+    import grpc
+
+    ready = grpc.channel_ready_future(connection)
+    try:
+        ready.result(timeout=CONNECT_SECONDS)
+    except grpc.FutureTimeoutError:
+        ready.cancel()
+    else:
+        return
+    # Only a call that does not wait fails with the cause. Any response means that there is a connection by now.
+    check: grpc.UnaryUnaryMultiCallable[bytes, bytes] = connection.unary_unary(HEALTH_CHECK)
+    try:
+        check(b"", timeout=CAUSE_SECONDS, wait_for_ready=False)
+    except grpc.RpcError as error:
+        if error.code() in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED}:
+            failed = f"{flag(option)}: can't connect to {address} {how} within {CONNECT_SECONDS:g} s"
+            raise CommandFailed(f"{failed}: {cause_of(error.details() or '', how)}", ExitCode.UNAVAILABLE) from None
 
 
 def _tls(settings: Settings, address: str) -> "TLS | None":

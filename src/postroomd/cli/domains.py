@@ -25,6 +25,13 @@ FOUND_COLUMNS = ("id", "name", "organization_id", "project_id", "status")
 RECORD_COLUMNS = ("record", "level", "status", "dns_type", "dns_name", "dns_value", "error")
 POLL_SECONDS = 0.5
 SETTLED = ("ready", "validation_failed", "waiting_validation")
+SHOW = "`postroom domains show` has the state of each record"
+NEXT = {
+    "ready": "it can have mailboxes, and its records are looked up again from time to time",
+    "validating": "a worker looks up its records; `postroom domains show` has the result",
+    "provisioning": "its records are valid; it is ready once the mail platform has confirmed it",
+}
+"""The status of a domain -> what happens next."""
 
 domains = typer.Typer(
     name="domains", help="Domains and their DNS records.", no_args_is_help=True, rich_markup_mode=None
@@ -147,11 +154,13 @@ def validate_domain(
             time.sleep(POLL_SECONDS)
         records = _records(service, identifier)
     print_rows(records, RECORD_COLUMNS, output)
+    if output is ListFormat.TABLE and (row["status"] == "ready" or not timeout):
+        typer.echo(f"\n{row['name']} is {row['status']}: {NEXT.get(row['status'], SHOW)}")
     if timeout and row["status"] != "ready":
         wrong = [
             record["record"] for record in records if record["level"] == "required" and record["status"] != "valid"
         ]
-        reason = f": check {', '.join(wrong)}" if wrong else ""
+        reason = f": check {', '.join(wrong)}" if wrong else f": {NEXT.get(row['status'], SHOW)}"
         raise CommandFailed(f"{row['name']} is {row['status']}{reason}")
 
 

@@ -1,38 +1,19 @@
 """Failures of commands as one line on stderr, and an exit code."""
 
-import re
 import sys
 from typing import TYPE_CHECKING
 
 from typer.exceptions import Abort, TyperException
 
+from postroomd.cli.arguments import argument
 from postroomd.cli.exit_codes import ExitCode
+from postroomd.domain.errors import InvalidArguments, NotFound, SecretKeyFileError
 from postroomd.runtime.errors import FatalError, operator_message
 from postroomd.settings import InvalidSetting
+from postroomd.tls import CertificateError
 
 if TYPE_CHECKING:
     from postroom.client import ErrorDetails
-
-ARGUMENTS = {
-    "domain_id": "DOMAIN",
-    "mailbox_id": "MAILBOX",
-    "address": "MAILBOX",
-    "alias_id": "ALIAS",
-    "forwarding_id": "FORWARDING",
-    "payment_id": "PAYMENT_ID",
-    "provision_id": "PROVISION_ID",
-    "name": "NAME",
-    "local_part": "ADDRESS",
-    "email": "DESTINATION",
-    "new_password": "password",
-    "subscription_period": "--period",
-    "search": "TEXT",
-    "order_by": "--order-by",
-    "selector": "--selector",
-    "statuses": "--status",
-    "project_id": "--project-id",
-}
-"""The field of a request -> the argument of the commands that it is made from; others are options of the same name."""
 
 CODES = {
     "INVALID_ARGUMENT": ExitCode.USAGE,
@@ -45,7 +26,13 @@ WRONG_SERVER = (
     "the server lacks this call: check that --grpc-address is the address of the service and --admin-address that of"
     " the admin service, and that the service is not of an older version"
 )
-_ITEM = re.compile(r"\w+\[\d+\]\.")
+LISTS = {
+    "organization": "organizations list",
+    "project": "projects list",
+    "api_key": "keys list",
+    "admin_key": "admin-keys list",
+}
+"""The type of a resource in the database -> the command that lists those that there are."""
 
 
 class CommandFailed(FatalError):
@@ -78,6 +65,12 @@ def explain(error: BaseException) -> tuple[str, ExitCode] | None:
             from postroom.client import decode_error
 
             return explain_call(decode_error(error))
+    if isinstance(error, InvalidArguments):
+        return "; ".join(f"{argument(each.field)}: {each.help_message}" for each in error.violations), ExitCode.USAGE
+    if isinstance(error, SecretKeyFileError | CertificateError):
+        return str(error), ExitCode.USAGE
+    if isinstance(error, NotFound) and (command := LISTS.get(error.resource.type)):
+        return f"{error}: `postroom {command}` prints those that exist", ExitCode.FAILURE
     message = operator_message(error)
     return None if message is None else (message, ExitCode.FAILURE)
 
@@ -94,9 +87,3 @@ def explain_call(details: "ErrorDetails") -> tuple[str, ExitCode]:
     if details.code.name == "INTERNAL" and details.request_id:
         return f"{details.message}: the service's log has the cause under request id {details.request_id}", code
     return details.message.replace("force=true", "--force") or details.code.name.lower(), code
-
-
-def argument(field: str) -> str:
-    """Return the argument of a command that an invalid field of a request was made from."""
-    name = _ITEM.sub("", field)
-    return ARGUMENTS.get(name, name)

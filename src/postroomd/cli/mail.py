@@ -12,9 +12,12 @@ from postroomd.cli.passwords import read_secret
 from postroomd.mailserver.options import LockedDelivery
 from postroomd.runtime.errors import FatalError
 from postroomd.settings import InvalidSetting, Settings
+from postroomd.settings import flag as _flag
 
 PASSWORD_VARIABLE = "POSTROOM_MAIL_PASSWORD"  # noqa: S105 - the variable's name
 MIN_PASSWORD_LENGTH = 16
+SYSTEM_NAMES = frozenset({"mail_user", "mail_group"})
+POSTFIX_PORTS = ("forward_port", "srs_forward_port", "srs_reverse_port")
 
 mail_role = typer.Typer(
     name="mail-role", help="The mail servers' role on PostgreSQL.", no_args_is_help=True, rich_markup_mode=None
@@ -147,9 +150,15 @@ def configure_postfix(
     milter: Annotated[
         str, typer.Option("--milter", metavar="ADDRESS", help="rspamd's proxy, such as inet:127.0.0.1:11332.")
     ] = "",
-    forward_port: Annotated[int, typer.Option("--forward-port", help="Loopback port of forwarded mail.")] = 10027,
-    srs_forward_port: Annotated[int, typer.Option("--srs-forward-port", help="postsrsd's forward port.")] = 10001,
-    srs_reverse_port: Annotated[int, typer.Option("--srs-reverse-port", help="postsrsd's reverse port.")] = 10002,
+    forward_port: Annotated[
+        int, typer.Option("--forward-port", help="Loopback port of forwarded mail.", min=1, max=65_535)
+    ] = 10027,
+    srs_forward_port: Annotated[
+        int, typer.Option("--srs-forward-port", help="postsrsd's forward port.", min=1, max=65_535)
+    ] = 10001,
+    srs_reverse_port: Annotated[
+        int, typer.Option("--srs-reverse-port", help="postsrsd's reverse port.", min=1, max=65_535)
+    ] = 10002,
     queue_directory: QueueDirectory = Path("/var/spool/postfix"),
     force: Force = False,
 ) -> None:
@@ -217,7 +226,14 @@ def _write(
 ) -> None:
     """Write the files of one server: all of them, or none if one exists. Raises InvalidSetting and FatalError."""
     from postroomd.mailserver.files import FILES
-    from postroomd.mailserver.options import DatabaseAccess, MailServer, require_milter, require_plain_path
+    from postroomd.mailserver.options import (
+        DatabaseAccess,
+        MailServer,
+        require_different_ports,
+        require_milter,
+        require_plain_path,
+        require_system_name,
+    )
     from postroomd.mailserver.writing import FilesExist, write_files
     from postroomd.net import canonical_host_name
 
@@ -229,8 +245,11 @@ def _write(
     try:
         for option, value in {"output": directory, **options}.items():
             if isinstance(value, Path):
-                require_plain_path(f"--{option.replace('_', '-')}", value)
+                require_plain_path(_flag(option), value)
+            elif option in SYSTEM_NAMES:
+                require_system_name(_flag(option), value)
         require_milter("--milter", options.get("milter", ""))
+        require_different_ports({_flag(option): options[option] for option in POSTFIX_PORTS if option in options})
     except ValueError as error:
         raise InvalidSetting(str(error)) from error
     database = DatabaseAccess()

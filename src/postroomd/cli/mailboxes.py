@@ -142,7 +142,7 @@ def create_mailbox(
         from postroom.v1alpha1 import mailbox_pb2 as pb
 
         request = pb.BatchCreateMailboxesRequest(
-            domain_id=find_domain(service, sent.domain_name).id,
+            domain_id=find_domain(service, sent.domain_name, address).id,
             mailboxes=[
                 pb.BatchCreateMailboxesRequest.MailboxParameters(
                     local_part=sent.local_part,

@@ -12,6 +12,7 @@ from postroomd.durations import parse_duration
 from postroomd.settings import InvalidSetting, Settings, default_text, fields_of, flag, load_settings, variable
 
 PANEL = "Settings"
+CONTEXT = "command_context"  # the parameter that typer passes the context of the command by
 MAX_KEY_LIFETIME = timedelta(days=36_500)
 
 ReadOnly = Annotated[bool, typer.Option("--read-only", help="Do not permit changes with the key.")]
@@ -69,7 +70,7 @@ def with_settings(command: str, kind: type[Settings] = Settings) -> Callable[[Ca
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
         def invoke(**values: Any) -> Any:
-            begin(command)
+            begin(command, _written(values.pop(CONTEXT)))
             flags = {name: values.pop(name) for name, _ in fields}
             return function(settings=load_settings(flags, kind), **values)
 
@@ -90,13 +91,23 @@ def with_settings(command: str, kind: type[Settings] = Settings) -> Callable[[Ca
             for name, field in fields
         ]
         arguments = inspect.signature(function).parameters.values()
-        parameters = [*(parameter for parameter in arguments if parameter.name != "settings"), *options]
+        context = inspect.Parameter(CONTEXT, inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
+        own = (parameter for parameter in arguments if parameter.name != "settings")
+        parameters = [context, *own, *options]
         invoke.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined] # read by typer
         invoke.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
         invoke.__name__, invoke.__doc__ = function.__name__, function.__doc__
         return invoke
 
     return decorate
+
+
+def _written(context: typer.Context) -> dict[str, str]:
+    """Return the options and arguments of a command by name, as they are written."""
+    return {
+        str(parameter.name): parameter.opts[0] if parameter.param_type_name == "option" else str(parameter.metavar)
+        for parameter in context.command.params
+    }
 
 
 def _metavar(name: str, annotation: Any) -> str:

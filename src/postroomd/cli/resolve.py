@@ -3,6 +3,7 @@
 import re
 from typing import TYPE_CHECKING, Any
 
+from postroomd.cli.arguments import argument
 from postroomd.cli.errors import CommandFailed
 from postroomd.cli.messages import pages
 from postroomd.domain.addresses import Address, canonical_local_part
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 
 PAGE_SIZE = 1_000  # domains and mailboxes
 SMALL_PAGE_SIZE = 100  # aliases and forwardings
+SEE_DOMAINS = "`postroom domains list` prints what the key can see"
 _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
 
@@ -42,17 +44,23 @@ def parse_address(argument: str, text: str) -> Address:
 
 def domain_id(service: "MailboxServiceStub", text: str) -> str:
     """Return the id of a domain, which is given by id or name. Raises CommandFailed if there is none."""
-    return text if is_id(text) else str(find_domain(service, domain_name("DOMAIN", text)).id)
+    return text if is_id(text) else str(find_domain(service, domain_name(argument("domain_id"), text)).id)
 
 
-def find_domain(service: "MailboxServiceStub", name: str) -> Any:
-    """Return a domain by its name. Raises CommandFailed."""
+def find_domain(service: "MailboxServiceStub", name: str, address: str = "") -> Any:
+    """Return a domain by its name, which may be that of an address. Raises CommandFailed."""
+    found = _domain_or_none(service, name)
+    if found is None:
+        subject = f"{address}: domain {name}" if address else name
+        raise CommandFailed(f"{argument('domain_id')}: {subject} not found: {SEE_DOMAINS}")
+    return found
+
+
+def _domain_or_none(service: "MailboxServiceStub", name: str) -> Any:
     from postroom.v1alpha1.domain_pb2 import ListDomainsRequest
 
-    for domain in pages(service.ListDomains, ListDomainsRequest(search=name), "domains", PAGE_SIZE):
-        if domain.name == name:
-            return domain
-    raise CommandFailed(f"DOMAIN: {name} not found: `postroom domains list` prints what the key can see")
+    found = pages(service.ListDomains, ListDomainsRequest(search=name), "domains", PAGE_SIZE)
+    return next((domain for domain in found if domain.name == name), None)
 
 
 def mailbox_id(service: "MailboxServiceStub", text: str) -> str:
@@ -61,11 +69,14 @@ def mailbox_id(service: "MailboxServiceStub", text: str) -> str:
         return text
     from postroom.v1alpha1.mailbox_pb2 import ListMailboxesRequest
 
-    address = str(parse_address("MAILBOX", text))
-    for mailbox in pages(service.ListMailboxes, ListMailboxesRequest(search=address), "mailboxes", PAGE_SIZE):
-        if mailbox.email == address:
+    written = argument("mailbox_id")
+    address = parse_address(written, text)
+    for mailbox in pages(service.ListMailboxes, ListMailboxesRequest(search=str(address)), "mailboxes", PAGE_SIZE):
+        if mailbox.email == str(address):
             return str(mailbox.id)
-    raise CommandFailed(f"MAILBOX: {address} not found: `postroom mailboxes search` prints what the key can see")
+    if _domain_or_none(service, address.domain_name) is None:
+        raise CommandFailed(f"{written}: {address}: domain {address.domain_name} not found: {SEE_DOMAINS}")
+    raise CommandFailed(f"{written}: {address} not found: `postroom mailboxes search` prints what the key can see")
 
 
 def alias_id(service: "MailboxServiceStub", text: str, mailbox: str | None) -> str:
@@ -77,7 +88,7 @@ def alias_id(service: "MailboxServiceStub", text: str, mailbox: str | None) -> s
         return text
     from postroom.v1alpha1.alias_pb2 import ListAliasesRequest
 
-    address = text.lower() if text.startswith("@") else str(parse_address("ALIAS", text))
+    address = f"@{domain_name('ALIAS', text[1:])}" if text.startswith("@") else str(parse_address("ALIAS", text))
     request = ListAliasesRequest(
         mailbox_id=mailbox_id(service, mailbox) if mailbox else "", order_by=ListAliasesRequest.OrderBy.NAME_ASC
     )

@@ -16,7 +16,8 @@ PostroomError
 ├── StorageUnavailable      the database is unavailable; the transaction was rolled back
 ├── TimeUnknown             the clock has leapt, and the right time is unknown; the call had no effect
 ├── SchemaMismatch          the database's schema is of another version; at start-up only
-├── SecretKeyError          a key that encrypts secrets is missing; at start-up, in the worker and in commands only
+├── SecretKeyError          a secret can't be decrypted; at start-up, in the worker and in commands only
+│   └── SecretKeyFileError  the file of keys can't be used, or lacks a key
 └── RoleRefused             a database role can't be one of the mail servers; of a command only
 
 Messages are for the caller: they contain no data of another tenant, no password and no text of a driver's error.
@@ -30,6 +31,8 @@ from enum import StrEnum
 MAX_NAMES = 5  # that a message lists
 MAX_DESCRIBED = 3  # conflicts that a message describes; the details list all
 QUARANTINED = "quarantined"
+RESOURCE_WORDS = {"api_key": "API key", "admin_key": "admin key"}
+"""The type of a resource -> its name in messages. Others are the same."""
 
 
 class Reason(StrEnum):
@@ -159,7 +162,7 @@ class NotFound(PostroomError):
     """The resource does not exist, or belongs to another tenant: both give the same error."""
 
     def __init__(self, resource: str, resource_id: str) -> None:
-        super().__init__(f"{resource} {resource_id} not found")
+        super().__init__(f"{RESOURCE_WORDS.get(resource, resource)} {resource_id} not found")
         self.resource = ResourceName(resource, resource_id)
 
 
@@ -209,7 +212,11 @@ class TransientState(PostroomError):
 
 
 class SecretKeyError(PostroomError):
-    """The keys that encrypt secrets in the database are missing or wrong. The text is one line for the operator."""
+    """A secret in the database can't be decrypted. The text is one line for the operator."""
+
+
+class SecretKeyFileError(SecretKeyError):
+    """The file of keys is not set, can't be read, is invalid, or lacks a key. The text names the setting."""
 
 
 class Locked(PostroomError):

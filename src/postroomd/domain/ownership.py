@@ -68,8 +68,11 @@ def settle_validation(
     interval: timedelta,
     policy: LifecyclePolicy,
     now: datetime,
+    looked_up: bool = True,
 ) -> DomainCheck:
     """Return the domain and its changed records after a lookup, from what was found of them by kind.
+
+    Without `looked_up`, the findings are assumed, and the check has no time of a lookup.
 
     `owner` is the domain of another organization that owns the name, if there is one, and `rival_tokens` are the
     findings for the tokens of other organizations' domains of this name, by id, looked up after the domain's.
@@ -109,7 +112,7 @@ def settle_validation(
         domain=moved,
         records=changed_records(records, findings, now),
         next_check_at=_next_check_with_rotation(moved, records, findings, interval, policy, now),
-        looked_up_at=now,
+        looked_up_at=now if looked_up else None,
         former_owner=former_owner,
         key_switch=key_switch,
     )

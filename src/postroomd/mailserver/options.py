@@ -1,6 +1,7 @@
 """What the configuration of the mail servers depends on, and its check."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -14,6 +15,8 @@ _MILTER = re.compile(r"inet:(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9_.-]+):[0-9]{1,5}|unix
 _PLAIN_PATH = re.compile(r"/[A-Za-z0-9_./+:@,-]*")
 _PLAIN_PASSWORD = re.compile(r"[A-Za-z0-9_.~!@^*+=:,/-]+")
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_.-]+")
+_SYSTEM_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,31}")  # as useradd(8) allows, without a trailing `$`
+MAX_PORT = 65_535
 
 
 class LockedDelivery(StrEnum):
@@ -132,5 +135,25 @@ def postgresql_uri(access: DatabaseAccess) -> str:
 
 def require_milter(option: str, address: str) -> None:
     """Raise ValueError for what is no address of a milter in Postfix's notation; an empty one is none."""
-    if address and not _MILTER.fullmatch(address):
+    valid = not address or _MILTER.fullmatch(address) is not None
+    if address.startswith("inet:") and valid:
+        valid = 0 < int(address.rpartition(":")[2]) <= MAX_PORT
+    if not valid:
         raise ValueError(f"{option}: expected inet:HOST:PORT or unix:PATH, such as inet:127.0.0.1:11332")
+
+
+def require_system_name(option: str, name: str) -> None:
+    """Raise ValueError for what can't be the name of a system user or group."""
+    if not _SYSTEM_NAME.fullmatch(name):
+        raise ValueError(
+            f"{option}: expected the name of a system user or group: 1 to 32 ASCII letters, digits and _.-, beginning"
+            " with a letter or _"
+        )
+
+
+def require_different_ports(ports: Mapping[str, int]) -> None:
+    """Raise ValueError if two options have one port: the servers could not both listen on it."""
+    options: dict[int, str] = {}
+    for option, port in ports.items():
+        if (other := options.setdefault(port, option)) != option:
+            raise ValueError(f"{option}: {port} is the port of {other} too: choose another")

@@ -51,7 +51,7 @@ async def issue_key(
     if organization_id is None and project_id is None:
         project = await new_organization(tenancy, "", mailbox_quota, now)
     else:
-        project = _find_project(await tenancy.list_projects(organization_id), organization_id, project_id)
+        project = _find_project(await tenancy.list_projects(organization_id), project_id)
     secret = str(uuid.uuid4())
     key = ApiKey(
         access_key=_new_access_key(),
@@ -113,11 +113,9 @@ def new_project(organization_id: str, name: str, mailbox_quota: int, now: dateti
     )
 
 
-def _find_project(projects: Sequence[Project], organization_id: str | None, project_id: str | None) -> Project:
-    # Every organization has a project: one is created with it, and projects are never deleted.
-    if organization_id is not None and not projects:
-        raise NotFound("organization", organization_id)
+def _find_project(projects: Sequence[Project], project_id: str | None) -> Project:
     if project_id is None:
+        # Every organization has a project: one is created with it, and projects are never deleted.
         return projects[0]
     for project in projects:
         if project.id == project_id:

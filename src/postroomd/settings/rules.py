@@ -15,7 +15,9 @@ class RuleSettings(SettingsGroup):
     """What the rules of domains and mailboxes depend on, in the service and in the worker."""
 
     domain_validation: Literal["dns", "trust"] = setting(
-        "dns", RULES, "Validation of a domain's DNS records: `dns` looks them up, `trust` assumes that they are valid."
+        "dns",
+        (*RULES, "doctor"),
+        "Validation of a domain's DNS records: `dns` looks them up, `trust` assumes that they are valid.",
     )
     domain_deletion: Literal["refuse", "cascade"] = setting(
         "refuse",

@@ -14,7 +14,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from postroomd.domain.errors import SecretKeyError
+from postroomd.domain.errors import SecretKeyError, SecretKeyFileError
 from postroomd.observability.logs import get_logger
 
 if TYPE_CHECKING:
@@ -83,11 +83,11 @@ class SecretKeys:
             keys = self._fresh()
         missing = [key_id for key_id in key_ids if key_id not in keys]
         if missing and self._path is None:
-            raise SecretKeyError(
-                f"DKIM private keys in the database are encrypted: set {SETTING} to the file with key {missing[0]}"
+            raise SecretKeyFileError(
+                f"{SETTING}: DKIM private keys in the database are encrypted: set it to the file with key {missing[0]}"
             )
         if missing:
-            raise SecretKeyError(
+            raise SecretKeyFileError(
                 f"{SETTING}: {self._path} does not have key {missing[0]}, which encrypts DKIM private keys in the"
                 " database: add it as a further line"
             )
@@ -113,14 +113,14 @@ class SecretKeys:
         state = _state(path)
         mode = state[-1]
         if not stat.S_ISREG(mode):
-            raise SecretKeyError(f"{SETTING}: {path} is not a file")
+            raise SecretKeyFileError(f"{SETTING}: {path} is not a file")
         if stat.S_IMODE(mode) & 0o077:
-            raise SecretKeyError(f"{SETTING}: {path} is accessible to others: run chmod 600 on it")
+            raise SecretKeyFileError(f"{SETTING}: {path} is accessible to others: run chmod 600 on it")
         try:
             with path.open("rb") as file:
                 octets = file.read(MAX_FILE_OCTETS + 1)
         except OSError as error:
-            raise SecretKeyError(f"{SETTING}: can't read {path}: {error.strerror}") from error
+            raise SecretKeyFileError(f"{SETTING}: can't read {path}: {error.strerror}") from error
         self._keys, self._read_as, self._failing = _parse(path, octets), state, False
 
 
@@ -137,7 +137,7 @@ def _parse(path: Path, octets: bytes) -> Mapping[str, bytes]:
     """Return the keys by id. Raises SecretKeyError, which names the line and not its content."""
     keys: dict[str, bytes] = {}
     if len(octets) > MAX_FILE_OCTETS:
-        raise SecretKeyError(f"{SETTING}: {path} is larger than {MAX_FILE_OCTETS} octets: it has one key a line")
+        raise SecretKeyFileError(f"{SETTING}: {path} is larger than {MAX_FILE_OCTETS} octets: it has one key a line")
     for number, line in enumerate(octets.splitlines(), 1):
         if not line.strip():
             continue
@@ -146,13 +146,13 @@ def _parse(path: Path, octets: bytes) -> Mapping[str, bytes]:
         except binascii.Error:
             key = b""
         if len(key) != KEY_OCTETS:
-            raise SecretKeyError(
+            raise SecretKeyFileError(
                 f"{SETTING}: line {number} of {path} is not the base64 text of {KEY_OCTETS} octets: make a key by"
                 f" `openssl rand -base64 {KEY_OCTETS}`"
             )
         keys[_key_id(key)] = key
     if not keys:
-        raise SecretKeyError(f"{SETTING}: {path} is empty: make a key by `openssl rand -base64 {KEY_OCTETS}`")
+        raise SecretKeyFileError(f"{SETTING}: {path} is empty: make a key by `openssl rand -base64 {KEY_OCTETS}`")
     return keys
 
 
@@ -166,7 +166,7 @@ def _state(path: Path) -> tuple[int, ...]:
     try:
         found = path.stat()
     except OSError as error:
-        raise SecretKeyError(f"{SETTING}: can't read {path}: {error.strerror}") from error
+        raise SecretKeyFileError(f"{SETTING}: can't read {path}: {error.strerror}") from error
     return (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_mode)
 
 

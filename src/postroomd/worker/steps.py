@@ -32,7 +32,7 @@ from postroomd.observability.steps import StepKind
 from postroomd.storage.protocols.administration import Administration
 from postroomd.storage.protocols.work import DomainLease, Due, LookupShare, MailboxLease, Work
 from postroomd.worker.backoff import FIRST_RETRY, MAX_RETRY, Backoff, Step, report_failure
-from postroomd.worker.probers import Prober
+from postroomd.worker.probers import Prober, TrustingProber
 from postroomd.worker.purge_progress import PurgeProgress
 from postroomd.worker.sessions import Sessions
 
@@ -136,6 +136,7 @@ class Worker:
                 interval=self.revalidation_interval,
                 policy=self.policy,
                 now=now,
+                looked_up=type(self.prober) is not TrustingProber,
             )
             check = await self.work.settle_validation(lease, rule)
         except StorageUnavailable:

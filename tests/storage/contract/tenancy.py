@@ -90,11 +90,14 @@ class TenancyContract:
         with pytest.raises(NotFound):
             await repository.tenancy.rotate_key("SCW" + "X" * 17, successor, digest("y"), soon)
 
-    async def test_an_unknown_organization_has_no_projects_and_no_keys(
+    async def test_the_projects_and_keys_of_an_unknown_organization_are_not_found(
         self, repository: Repository, tenant: Tenant
     ) -> None:
-        assert await repository.tenancy.list_projects(new_id()) == []
-        assert await repository.tenancy.list_keys(new_id()) == []
+        assert await repository.tenancy.list_keys(tenant.organization.id) == []
+        with pytest.raises(NotFound, match=r"^organization .* not found$"):
+            await repository.tenancy.list_projects(new_id())
+        with pytest.raises(NotFound, match=r"^organization .* not found$"):
+            await repository.tenancy.list_keys(new_id())
 
     async def test_a_project_of_an_unknown_organization_is_not_stored(
         self, repository: Repository, tenant: Tenant, raw: AsyncEngine

@@ -17,12 +17,14 @@ from postroomd.cli.bulk.calls import (
 from postroomd.cli.bulk.diff import Change, Step
 from postroomd.cli.bulk.importing import BATCH_OF_HASHES, BATCH_OF_PASSWORDS, CALLS_OF_HASHES, CALLS_OF_PASSWORDS
 from postroomd.cli.errors import explain_call
+from postroomd.cli.exit_codes import ExitCode
 from postroomd.cli.passwords import read_secret
 
 if TYPE_CHECKING:
     from postroom.v1alpha1.mailbox_service_pb2_grpc import MailboxServiceStub
 
-Failure = tuple[Change, str]
+Failure = tuple[Change, str, ExitCode | None]
+"""A change that was not made, the reason, and its exit code; None for a consequence of another failure."""
 
 
 class NotCreated(Exception):
@@ -61,14 +63,14 @@ class Applier:
         return failures
 
     def _one_by_one(self, changes: list[Change]) -> list[Failure]:
-        failures = []
+        failures: list[Failure] = []
         for change in changes:
             try:
                 _STEPS[change.step](self, change)
             except CallFailed as failure:
-                failures.append((change, explain_call(failure.details)[0]))
+                failures.append((change, *explain_call(failure.details)))
             except NotCreated as missing:
-                failures.append((change, f"{missing} was not created"))
+                failures.append((change, f"{missing} was not created", None))
             self._progress(1)
         return failures
 
@@ -78,10 +80,10 @@ class Applier:
             period = batch[0].fields["period"]
             created = create_mailboxes(self._service, _of(self._domain_ids, batch[0].domain), period, new)
         except CallFailed as failure:
-            message = explain_call(failure.details)[0]
-            return [(change, message) for change in batch]
+            reason = explain_call(failure.details)
+            return [(change, *reason) for change in batch]
         except NotCreated as missing:
-            return [(change, f"{missing} was not created") for change in batch]
+            return [(change, f"{missing} was not created", None) for change in batch]
         finally:
             self._progress(len(batch))
         for change, mailbox in zip(batch, created, strict=True):
@@ -90,14 +92,14 @@ class Applier:
 
     def _set_fields(self, batch: Iterable[Change]) -> list[Failure]:
         """Set the fields of new mailboxes that the creation does not take."""
-        failures = []
+        failures: list[Failure] = []
         for change in batch:
             fields = {name: value for name, value in change.fields.items() if name != "period"}
             if fields:
                 try:
                     self._update_mailbox(self._mailbox_ids[change.name], fields, "")
                 except CallFailed as failure:
-                    failures.append((change, explain_call(failure.details)[0]))
+                    failures.append((change, *explain_call(failure.details)))
         return failures
 
     def _call(self, method: str, request: Any, *version: str) -> Any:

@@ -103,11 +103,12 @@ def _parse(line: int, header: Sequence[str], cells: Sequence[str]) -> tuple[Row 
     return (row if local_part and name else None), faults
 
 
-def _local_part(line: int, column: str, text: str, faults: list[Fault]) -> str:
+def _local_part(line: int, column: str, text: str, faults: list[Fault], item: str = "") -> str:
+    """Return a local part in its stored form. `item` names one of several in the cell."""
     try:
         return canonical_local_part(text)
     except ValueError as error:
-        faults.append(Fault(line, column, str(error)))
+        faults.append(Fault(line, column, f"{item}: {error}" if item else str(error)))
         return ""
 
 
@@ -148,10 +149,10 @@ def _aliases(line: int, cell: str, domain_name: str, faults: list[Fault]) -> Ite
     for item in cell.split():
         text, separator, domain = item.rpartition("@")
         if domain and separator and domain.lower() != domain_name:
-            faults.append(Fault(line, "aliases", "must be in the domain of the mailbox"))
+            faults.append(Fault(line, "aliases", f"{item}: must be in the domain of the mailbox"))
             continue
         catch_all = bool(separator) and not text
-        local_part = "" if catch_all else _local_part(line, "aliases", text if separator else item, faults)
+        local_part = "" if catch_all else _local_part(line, "aliases", text if separator else item, faults, item)
         if local_part in seen:
             faults.append(Fault(line, "aliases", f"{item} is repeated"))
         if local_part or catch_all:
@@ -165,7 +166,7 @@ def _forwardings(line: int, cell: str, faults: list[Fault]) -> Iterator[str]:
         try:
             destination = canonical_destination(item)
         except ValueError as error:
-            faults.append(Fault(line, "forwardings", str(error)))
+            faults.append(Fault(line, "forwardings", f"{item}: {error}"))
             continue
         if destination.lower() in seen:
             faults.append(Fault(line, "forwardings", f"{destination} is repeated"))
@@ -183,5 +184,5 @@ def _duplicates(row: Row, used: dict[str, int]) -> list[Fault]:
         if first != row.line:
             faults.append(Fault(row.line, column, f"{local_part}@{row.address.domain_name} is on line {first} already"))
         elif column == "aliases" and local_part == row.address.local_part:
-            faults.append(Fault(row.line, column, "must differ from the address of the mailbox"))
+            faults.append(Fault(row.line, column, f"{local_part}: must differ from the address of the mailbox"))
     return faults

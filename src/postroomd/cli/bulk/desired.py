@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from postroomd.cli.bulk.faults import Fault, number_of
+from postroomd.cli.bulk.faults import Fault, code_of_failures, number_of
 from postroomd.cli.bulk.progress import progress_bar
 from postroomd.cli.confirmation import Yes, confirm
 from postroomd.cli.connection import tenant_service
@@ -78,14 +78,15 @@ def apply(
         except KeyboardInterrupt:
             message = "interrupted: run the same command again to go on"
             raise CommandFailed(message, ExitCode.INTERRUPTED) from None
-    failed = {id(change) for change, _ in failures}
+    failed = {id(change) for change, *_ in failures}
     found.changes = [change for change in found.changes if id(change) not in failed]
     _print(found, output)
     if failures:
-        for change, reason in failures:
+        for change, reason, _ in failures:
             print_error(f"{change}: {reason}")
         outcome = "the others are made" if found.changes else "nothing was changed"
-        raise CommandFailed(f"{len(failures)} of {len(failures) + len(found.changes)} changes failed: {outcome}")
+        message = f"{len(failures)} of {len(failures) + len(found.changes)} changes failed: {outcome}"
+        raise CommandFailed(message, code_of_failures(code for *_, code in failures))
 
 
 def _read(file: Path) -> "Mapping[str, WantedDomain]":

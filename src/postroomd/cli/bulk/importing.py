@@ -6,11 +6,12 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import TYPE_CHECKING
 
+from postroomd.cli.arguments import argument
 from postroomd.cli.bulk.calls import CallFailed, NewMailbox, create_alias, create_forwarding, create_mailboxes
 from postroomd.cli.bulk.csv_file import Row
 from postroomd.cli.bulk.faults import Fault
 from postroomd.cli.bulk.state import PresentDomain, PresentMailbox
-from postroomd.cli.errors import argument, explain_call
+from postroomd.cli.errors import explain_call
 
 if TYPE_CHECKING:
     from postroom.v1alpha1.mailbox_service_pb2_grpc import MailboxServiceStub
@@ -135,7 +136,8 @@ def _complete(
             try:
                 create(service, mailbox_id, item)
             except CallFailed as failure:
-                faults.append(Fault(row.line, column, f"{item}: {explain_call(failure.details)[0]}"))
+                reason, code = explain_call(failure.details)
+                faults.append(Fault(row.line, column, f"{item or '@'}: {reason}", code))
     return faults
 
 
@@ -152,4 +154,5 @@ def _faults_of(batch: Sequence[Row], failure: CallFailed) -> list[Fault]:
         elif details.violations:
             faults.append(Fault(batch[0].line, argument(path), message))
     lines = f"lines {batch[0].line} to {batch[-1].line} were not imported: "
-    return faults or [Fault(batch[0].line, "", lines + explain_call(details)[0])]
+    reason, code = explain_call(details)
+    return faults or [Fault(batch[0].line, "", lines + reason, code)]

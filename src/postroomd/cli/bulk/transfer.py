@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from postroomd.cli.bulk.faults import Fault, number_of
+from postroomd.cli.bulk.faults import Fault, code_of_failures, number_of
 from postroomd.cli.bulk.progress import progress_bar
 from postroomd.cli.connection import tenant_service
 from postroomd.cli.database import with_repository
@@ -74,7 +74,7 @@ def import_mailboxes(
         except KeyboardInterrupt:
             message = "interrupted: run the same command again to resume"
             raise CommandFailed(message, ExitCode.INTERRUPTED) from None
-    _refuse(failed, file, output, ExitCode.FAILURE)
+    _refuse(failed, file, output, code_of_failures(fault.code for fault in failed))
     print_rows([counts], list(counts), output)
 
 
@@ -162,5 +162,7 @@ def _refuse(faults: Sequence[Fault], file: Path, output: ListFormat, code: ExitC
         rows = [{"line": fault.line, "column": fault.field, "message": fault.message} for fault in shown]
         print_rows(rows, ("line", "column", "message"), output)
     more = f", of which {MAX_FAULTS} are listed" if len(faults) > MAX_FAULTS else ""
-    outcome = "nothing was imported" if code is ExitCode.USAGE else "the other rows were imported"
-    raise CommandFailed(f"FILE: {number_of(faults)}{more}: {outcome}; correct the file and run the command again", code)
+    outcome = "nothing was imported" if code is ExitCode.USAGE else "the rows without a fault were imported"
+    remedy = "use a key with the permission" if code is ExitCode.DENIED else "correct the file"
+    remedy = "the same command goes on" if code is ExitCode.UNAVAILABLE else f"{remedy} and run the command again"
+    raise CommandFailed(f"FILE: {number_of(faults)}{more}: {outcome}; {remedy}", code)

@@ -24,6 +24,12 @@ from postroomd.storage.migrations import HEAD, require_current
 from postroomd.storage.opening import open_repository
 from postroomd.storage.protocols.repository import Repository
 
+LOOKUPS_OFF = Finding(
+    check="dns lookups",
+    condition=Condition.OK,
+    detail="off, since --domain-validation is trust: nothing was looked up; --look-up does it now",
+)
+
 
 async def examine(settings: Settings, look_up: Progress | None = None) -> list[Finding]:
     """Return the findings: on the database first, then on the processes and certificates.
@@ -49,7 +55,10 @@ async def _examine_database(settings: Settings, now: datetime, look_up: Progress
     try:
         findings = [Finding(check="database", condition=Condition.OK, detail=f"reachable, at schema {HEAD}")]
         findings.append(await asyncio.to_thread(check_secret_keys, settings, await repository.secrets.counts()))
-        findings += await repository.diagnose(with_records=look_up is None)
+        trusting = settings.domain_validation == "trust"
+        findings += await repository.diagnose(with_records=look_up is None and not trusting)
+        if look_up is None and trusting:
+            findings.append(LOOKUPS_OFF)
         if look_up is not None:
             findings += await _look_up(settings, repository, look_up)
         records = await repository.clocks.read()

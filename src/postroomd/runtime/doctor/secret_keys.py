@@ -7,6 +7,7 @@ from postroomd.settings import Settings
 from postroomd.storage.secret_keys import SecretKeys
 
 CHECK = "secret keys"
+REMEDY = "run `postroom secrets rotate` once the file of every machine has this key first"
 
 
 def check_secret_keys(settings: Settings, counts: KeyCounts) -> Finding:
@@ -23,10 +24,13 @@ def check_secret_keys(settings: Settings, counts: KeyCounts) -> Finding:
         detail = f"{total} DKIM private keys, not encrypted: --secret-key-file is not set"
         return Finding(check=CHECK, condition=Condition.OK, detail=detail)
     if former := total - plain - counts.get(present, 0):
-        detail = f"{former} DKIM private keys are encrypted with a former key, and {plain} are not encrypted"
+        detail = (
+            f"{former} DKIM private keys are encrypted with a former key, not with {present}, the first of the file"
+        )
+        detail += f", and {plain} are not encrypted" if plain else ""
     elif plain:
-        detail = f"{plain} DKIM private keys are not encrypted"
+        detail = f"{plain} DKIM private keys are not encrypted; {present} is the first key of the file"
     else:
-        detail = f"{total} DKIM private keys, encrypted with key {present}"
+        detail = f"{total} DKIM private keys, encrypted with key {present}, the first of the file"
         return Finding(check=CHECK, condition=Condition.OK, detail=detail)
-    return Finding(check=CHECK, condition=Condition.WARNING, detail=detail, remedy="run `postroom secrets rotate`")
+    return Finding(check=CHECK, condition=Condition.WARNING, detail=detail, remedy=REMEDY)

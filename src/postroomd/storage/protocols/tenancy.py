@@ -24,7 +24,7 @@ class Tenancy(Protocol):
         """Return a project. Raises NotFound."""
 
     async def list_projects(self, organization_id: str | None = None) -> Sequence[Project]:
-        """Return the projects of an organization, by default of all, oldest first."""
+        """Return the projects of an organization, by default of all, oldest first. Raises NotFound."""
 
     async def set_mailbox_quota(self, project_id: str, mailbox_quota: int) -> Project:
         """Set the mailbox quota of a project, also below the number of its mailboxes. Raises NotFound."""
@@ -36,7 +36,7 @@ class Tenancy(Protocol):
         """
 
     async def list_keys(self, organization_id: str | None = None) -> Sequence[ApiKey]:
-        """Return the API keys of an organization, by default of all, oldest first."""
+        """Return the API keys of an organization, by default of all, oldest first. Raises NotFound."""
 
     async def revoke_key(self, access_key: str, now: datetime) -> ApiKey:
         """Revoke an API key, unless it is revoked already, and return it. Raises NotFound."""

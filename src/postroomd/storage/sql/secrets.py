@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from postroomd.domain.context import CallContext
 from postroomd.domain.encryption import KeyCounts, Reencryption
-from postroomd.domain.errors import SecretKeyError
+from postroomd.domain.errors import SecretKeyFileError
 from postroomd.storage import schema as t
 from postroomd.storage.database import Database
 from postroomd.storage.idempotency import Unchanged
@@ -47,7 +47,7 @@ class SqlSecrets:
         """Encrypt the private keys of up to `limit` domains after an id with the present key."""
         key_id = await asyncio.to_thread(lambda: self._keys.current_id)
         if key_id is None:
-            raise SecretKeyError(f"{SETTING}: set it to the file with the keys, the present one first")
+            raise SecretKeyFileError(f"{SETTING}: set it to the file with the keys, the present one first")
 
         async def transaction(connection: AsyncConnection) -> Reencryption | Unchanged[Reencryption]:
             # The rows of domains are locked: a rotation exchanges the keys of the two tables under this lock.

@@ -83,7 +83,7 @@ class SqlTenancy:
         """Store a new project. Raises NotFound for its organization."""
 
         async def transaction(connection: AsyncConnection) -> Project:
-            await _require_organization(connection, project.organization_id)
+            await require_organization(connection, project.organization_id)
             await connection.execute(insert(t.projects).values(to_row(project)))
             return project
 
@@ -96,11 +96,12 @@ class SqlTenancy:
         )
 
     async def list_projects(self, organization_id: str | None = None) -> Sequence[Project]:
-        """Return the projects of an organization, by default of all, oldest first."""
+        """Return the projects of an organization, by default of all, oldest first. Raises NotFound."""
 
         async def transaction(connection: AsyncConnection) -> list[Project]:
             query = select(*PROJECT).order_by(t.projects.c.created_at, t.projects.c.id)
             if organization_id is not None:
+                await require_organization(connection, organization_id)
                 query = query.where(t.projects.c.organization_id == organization_id)
             return [from_row(Project, row) for row in await connection.execute(query)]
 
@@ -123,7 +124,7 @@ class SqlTenancy:
         """Store a new API key. Raises NotFound for its organization, or a project that is not in it."""
 
         async def transaction(connection: AsyncConnection) -> ApiKey:
-            await _require_organization(connection, key.organization_id)
+            await require_organization(connection, key.organization_id)
             scope = Scope(organization_id=key.organization_id)
             for project_id in {key.project_id, key.default_project_id} - {None}:
                 await fetch_project(connection, scope, str(project_id))
@@ -133,11 +134,12 @@ class SqlTenancy:
         await self._database.write(transaction)
 
     async def list_keys(self, organization_id: str | None = None) -> Sequence[ApiKey]:
-        """Return the API keys of an organization, by default of all, oldest first."""
+        """Return the API keys of an organization, by default of all, oldest first. Raises NotFound."""
 
         async def transaction(connection: AsyncConnection) -> list[ApiKey]:
             query = select(*KEY).order_by(t.api_keys.c.created_at, t.api_keys.c.access_key)
             if organization_id is not None:
+                await require_organization(connection, organization_id)
                 query = query.where(t.api_keys.c.organization_id == organization_id)
             return [from_row(ApiKey, row) for row in await connection.execute(query)]
 
@@ -188,7 +190,7 @@ class SqlTenancy:
         return None
 
 
-async def _require_organization(connection: AsyncConnection, organization_id: str) -> None:
+async def require_organization(connection: AsyncConnection, organization_id: str) -> None:
     """Raise NotFound for an unknown organization."""
     query = select(t.organizations.c.id).where(t.organizations.c.id == organization_id)
     if (await connection.execute(query)).one_or_none() is None:
