@@ -122,6 +122,22 @@ async def test_a_response_with_thousands_of_records_is_not_parsed(internet: Inte
     assert all("(maximum 600)" in error for error in errors_with(await probe(internet), UNANSWERED))
 
 
+async def test_a_response_with_hundreds_of_long_names_is_not_parsed(internet: Internet) -> None:
+    """Compression makes dozens of names of 126 labels fit into one packet."""
+
+    def flood(received: ReceivedQuery) -> Reply:
+        response = received.response
+        response.flags |= dns.flags.AA
+        wire = bytearray(response.to_wire())
+        wire[6:8] = (41).to_bytes(2, "big")
+        long_name = (0xC000 | len(wire)).to_bytes(2, "big")
+        record = b"\x00\x0f\x00\x01\x00\x00\x00\x00\x00\x04\x00\x01" + long_name
+        return bytes(wire) + b"\x01a" * 126 + b"\x00" + record + (long_name + record) * 40
+
+    first_server(internet).handler = second_server(internet).handler = flood
+    assert all("too costly to parse" in error for error in errors_with(await probe(internet), UNANSWERED))
+
+
 async def test_records_of_other_names_are_ignored(internet: Internet) -> None:
     internet.publish(NAME, zone(RECORDS))
     first_server(internet).handler = second_server(internet).handler = about_another_name

@@ -1,7 +1,7 @@
 """One DNS query to one server over UDP or TCP.
 
-dnspython builds and parses the messages, asyncio does the I/O. `dns.asyncquery` parses any response in full, and
-64 KiB of tiny records block the event loop for about a second: here the record counts in the header are checked first.
+dnspython builds and parses the messages, asyncio does the I/O. `dns.asyncquery` parses any response in full, which may
+block the event loop for seconds: here the work is bounded first, by `wire`.
 """
 
 import asyncio
@@ -13,20 +13,14 @@ import dns.flags
 import dns.message
 
 from postroomd.dns.config import Endpoint
+from postroomd.dns.wire import HEADER, TRUNCATED, TooMuchWork, bounded
 
 EDNS_PAYLOAD = 1_232  # octets that pass without fragmentation (RFC 9715, section 3.1)
-MAX_RECORDS = 600  # per response; providers allow far fewer under one name
 MAX_STRAY_PACKETS = 20
-
-_HEADER = struct.Struct("!HHHHHH")  # RFC 1035, section 4.1.1: id, flags, record counts of the four sections
 
 
 class QueryFailed(Exception):
     """A server returned no usable response. The text is a clause whose subject is the server."""
-
-
-class _TooManyRecords(Exception):
-    """A response with more than MAX_RECORDS records."""
 
 
 async def query_udp(
@@ -81,7 +75,7 @@ async def query_tcp(query: dns.message.Message, server: Endpoint, timeout_second
         raise QueryFailed(f"{_unreachable(error)} over TCP") from error
     try:
         response = _parse(query, wire)
-    except _TooManyRecords as error:
+    except TooMuchWork as error:
         raise QueryFailed(str(error)) from error
     if response is None or response.flags & dns.flags.TC:
         raise QueryFailed("sent an invalid or truncated response over TCP")
@@ -103,7 +97,7 @@ class _UdpExchange(asyncio.DatagramProtocol):
             return
         try:
             response = _parse(self._query, data)
-        except _TooManyRecords as error:
+        except TooMuchWork as error:
             self.response.set_exception(QueryFailed(str(error)))
             return
         if response is not None:
@@ -120,17 +114,17 @@ class _UdpExchange(asyncio.DatagramProtocol):
 
 
 def _parse(query: dns.message.Message, wire: bytes) -> dns.message.Message | None:
-    """Return the message, or None if it is malformed or responds to another query. Raises _TooManyRecords."""
-    if len(wire) < _HEADER.size:
+    """Return the message, or None if it is malformed or responds to another query. Raises TooMuchWork."""
+    if len(wire) < HEADER.size:
         return None
-    message_id, flags, *counts = _HEADER.unpack_from(wire)
+    message_id, flags, *_ = HEADER.unpack_from(wire)
     if message_id != query.id:
         return None
-    if sum(counts) > MAX_RECORDS:
-        raise _TooManyRecords(f"returned {sum(counts)} records (maximum {MAX_RECORDS})")
     try:
         # A truncated message may end within a record.
-        response = dns.message.from_wire(wire, question_only=bool(flags & dns.flags.TC), ignore_trailing=True)
+        response = dns.message.from_wire(bounded(wire), question_only=bool(flags & TRUNCATED), ignore_trailing=True)
+    except TooMuchWork:
+        raise
     except Exception:  # parsing hostile input may raise anything
         return None
     return response if query.is_response(response) else None
