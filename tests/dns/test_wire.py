@@ -87,7 +87,7 @@ def test_the_records_that_lookups_need_are_unchanged() -> None:
         "example.com A 192.0.2.1",
         "example.com AAAA 2001:db8::1",
     )
-    response.use_edns(0, options=[dns.edns.GenericOption(10, b"12345678")])
+    response.use_edns(0, options=[dns.edns.GenericOption(dns.edns.OptionType.NSID, b"12345678")])
     assert bounded(response.to_wire()) == response.to_wire()
 
 
