@@ -22,7 +22,7 @@ help:  ## List the targets
 run: $(VENV)/.run  ## Run the service, the gateway and a worker on an SQLite file in ./data
 	@exec $(BIN)/postroom up
 
-test: $(VENV)/.dev  ## Run every test but those of the other test- targets
+test: $(VENV)/.dev compiled  ## Run every test but those of the other test- targets
 	$(BIN)/python -m pytest
 
 test-chaos: $(VENV)/.dev compiled  ## Run a sample of `make chaos` as tests: each fault once or twice, with real processes
@@ -131,7 +131,7 @@ attack: $(VENV)/.dev compiled  ## Attack real processes, and measure what anothe
 bench: $(VENV)/.bench compiled  ## Measure every row against its baseline; see ARGUMENTS=--help
 	$(BIN)/python -m bench $(ARGUMENTS)
 
-# Start times are measured with compiled bytecode, as an installed package has it.
+# Processes start with compiled bytecode, as an installed package has it, even where Python may not write it.
 compiled: $(VENV)/.run
 	$(BIN)/python -m compileall -q src $(CLIENT)
 

@@ -2,7 +2,9 @@
 
 import asyncio
 import secrets
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -19,6 +21,7 @@ from sqlalchemy import (
     Connection,
     Integer,
     LargeBinary,
+    MetaData,
     Table,
     Uuid,
     func,
@@ -33,6 +36,7 @@ from postroomd.domain.errors import SchemaMismatch
 from postroomd.storage.mail_views import MAIL_VIEWS
 from postroomd.storage.migrations import HEAD, current_revision, migrate, require_current
 from postroomd.storage.schema import DERIVED_TABLES, HISTORY_INDEXES, SEARCHED, idempotency_keys, metadata, quota_usage
+from tests.support.databases import NewDatabase
 from tests.support.revisions import REVISIONS, is_declared, migrate_to, reflect, run, script_directory
 from tools.postgres import PostgresServer
 
@@ -54,6 +58,10 @@ FOUND = {
 """The number of rows that the index of a table's terms finds by their whole text."""
 
 
+Databases = Callable[[str], str]
+"""Creates a database at a revision, empty but for the schema. Returns its URL."""
+
+
 @pytest.fixture
 def sqlite_empty(tmp_path: Path) -> str:
     return f"sqlite+aiosqlite:///{tmp_path}/empty.db"
@@ -67,11 +75,68 @@ def postgresql_empty(postgres: PostgresServer) -> Iterator[str]:
     postgres.sql(f"DROP DATABASE {name} WITH (FORCE)")
 
 
-@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.xdist_group("postgresql"))])
+@pytest.fixture(scope="module")
+def sqlite_revisions(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with a file at each revision, migrated one by one."""
+    directory = tmp_path_factory.mktemp("revisions")
+    for before, revision in zip([None, *REVISIONS], REVISIONS, strict=False):
+        if before:
+            shutil.copy(directory / before, directory / revision)
+        migrate_to(f"sqlite+aiosqlite:///{directory}/{revision}", revision)
+    return directory
+
+
+@pytest.fixture(scope="module")
+def postgresql_revisions(postgres: PostgresServer) -> str:
+    """The prefix of the names of databases at each revision, migrated one by one."""
+    prefix = f"revision_{secrets.token_hex(4)}_"
+    for before, revision in zip([None, *REVISIONS], REVISIONS, strict=False):
+        postgres.sql(f"CREATE DATABASE {prefix}{revision}" + (f" TEMPLATE {prefix}{before}" if before else ""))
+        migrate_to(postgres.url(f"{prefix}{revision}"), revision)
+    return prefix
+
+
+@pytest.fixture
+def sqlite_at(sqlite_revisions: Path, tmp_path: Path) -> Databases:
+    return lambda revision: f"sqlite+aiosqlite:///{shutil.copy(sqlite_revisions / revision, tmp_path / 'copy.db')}"
+
+
+@pytest.fixture
+def postgresql_at(postgres: PostgresServer, postgresql_revisions: str) -> Iterator[Databases]:
+    created = []
+
+    def create(revision: str) -> str:
+        name = f"copy_{secrets.token_hex(4)}"
+        postgres.sql(f"CREATE DATABASE {name} TEMPLATE {postgresql_revisions}{revision}")
+        created.append(name)
+        return postgres.url(name)
+
+    yield create
+    for name in created:
+        postgres.sql(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+ENGINES = ["sqlite", pytest.param("postgresql", marks=pytest.mark.xdist_group("postgresql"))]
+
+
+@pytest.fixture(params=ENGINES)
 def empty(request: pytest.FixtureRequest) -> str:
     """The URL of a database without a schema, on each engine in turn."""
     url: str = request.getfixturevalue(f"{request.param}_empty")
     return url
+
+
+@pytest.fixture(params=ENGINES)
+def database_at(request: pytest.FixtureRequest) -> Databases:
+    """Creates a database at a revision, on each engine in turn."""
+    create: Databases = request.getfixturevalue(f"{request.param}_at")
+    return create
+
+
+@pytest.fixture
+def current(new_database: NewDatabase) -> str:
+    """The URL of an empty database that `migrate` has brought to HEAD, on each engine in turn."""
+    return new_database()
 
 
 def normalized(index: ReflectedIndex) -> dict[str, Any]:
@@ -101,12 +166,18 @@ def describe(connection: Connection) -> dict[str, Any]:
     }
 
 
+def stored_schema(connection: Connection) -> object:
+    """Return the schema in a form that two databases of an engine can differ in, and that is read faster on SQLite."""
+    if connection.dialect.name != "sqlite":
+        return describe(connection)
+    statement = "SELECT type, name, tbl_name, sql FROM sqlite_master ORDER BY type, name"
+    return [tuple(row) for row in connection.execute(text(statement))]
+
+
 # --- The schema at HEAD -----------------------------------------------------------------------------------------------
 
 
-def test_the_migrated_schema_equals_the_declared_tables(empty: str) -> None:
-    migrate(empty)
-
+def test_the_migrated_schema_equals_the_declared_tables(current: str) -> None:
     def differences(connection: Connection) -> Any:
         context = MigrationContext.configure(
             connection,
@@ -115,14 +186,11 @@ def test_the_migrated_schema_equals_the_declared_tables(empty: str) -> None:
         )
         return compare_metadata(context, metadata)
 
-    assert run(empty, differences) == []
+    assert run(current, differences) == []
 
 
-def test_the_migrated_schema_equals_the_created_tables_in_every_detail(
-    empty: str, tmp_path: Path, request: pytest.FixtureRequest
-) -> None:
-    migrate(empty)
-    migrated = run(empty, describe)
+def test_the_migrated_schema_equals_the_created_tables_in_every_detail(current: str) -> None:
+    migrated = run(current, describe)
 
     def created(connection: Connection) -> dict[str, Any]:
         for view in MAIL_VIEWS:
@@ -134,7 +202,7 @@ def test_the_migrated_schema_equals_the_created_tables_in_every_detail(
         metadata.create_all(connection)
         return describe(connection)
 
-    assert run(empty, created) == migrated
+    assert run(current, created) == migrated
     assert sorted(migrated) == sorted(metadata.tables)
     partial = {
         index["name"]
@@ -161,13 +229,12 @@ def test_the_migrated_schema_equals_the_created_tables_in_every_detail(
     }
 
 
-def test_migrating_again_changes_nothing(empty: str) -> None:
-    migrate(empty)
-    run(empty, insert_rows)
-    before = run(empty, describe), run(empty, all_rows)
-    migrate(empty)
-    assert (run(empty, describe), run(empty, all_rows)) == before
-    assert run(empty, current_revision) == HEAD
+def test_migrating_again_changes_nothing(current: str) -> None:
+    run(current, insert_rows)
+    before = run(current, stored_schema), run(current, all_rows)
+    migrate(current)
+    assert (run(current, stored_schema), run(current, all_rows)) == before
+    assert run(current, current_revision) == HEAD
 
 
 def test_the_revisions_are_linear_and_end_at_head() -> None:
@@ -196,34 +263,31 @@ def set_revision(url: str, revision: str) -> None:
     run(url, update)
 
 
-def test_startup_on_a_current_database_succeeds(empty: str) -> None:
-    migrate(empty)
-    require_current(empty)
+def test_startup_on_a_current_database_succeeds(current: str) -> None:
+    require_current(current)
 
 
 def test_startup_on_an_empty_database_fails(empty: str) -> None:
     assert startup_error(empty) == "the database is empty: run `postroom migrate` first"
 
 
-def test_startup_on_a_database_behind_head_fails(empty: str) -> None:
-    migrate(empty)
-    for revision in ("0000", *REVISIONS[:-1]):
-        set_revision(empty, revision)
+def test_startup_on_a_database_behind_head_fails(current: str) -> None:
+    for revision in ("0000", REVISIONS[0], REVISIONS[-2]):
+        set_revision(current, revision)
         message = f"the database is at schema {revision}, behind {HEAD}: run `postroom migrate` first"
-        assert startup_error(empty) == message
+        assert startup_error(current) == message
 
 
-def test_startup_on_and_migration_of_a_database_ahead_of_head_fail(empty: str) -> None:
-    migrate(empty)
-    set_revision(empty, "9999")
-    before = run(empty, describe)
+def test_startup_on_and_migration_of_a_database_ahead_of_head_fail(current: str) -> None:
+    set_revision(current, "9999")
+    before = run(current, stored_schema)
     message = f"the database is at schema 9999, ahead of {HEAD}: run a newer Postroom"
-    assert startup_error(empty) == message
+    assert startup_error(current) == message
     with pytest.raises(SchemaMismatch) as caught:
-        migrate(empty)
+        migrate(current)
     assert str(caught.value) == message
-    assert run(empty, describe) == before
-    assert run(empty, current_revision) == "9999"
+    assert run(current, stored_schema) == before
+    assert run(current, current_revision) == "9999"
 
 
 # --- Data and failures ------------------------------------------------------------------------------------------------
@@ -247,10 +311,10 @@ def example_value(column: Column[Any], number: int) -> Any:
     return f"{column.name[:20]} {number}"
 
 
-def insert_rows(connection: Connection) -> None:
-    """Insert a few rows into every existing table."""
+def insert_rows(connection: Connection, tables: MetaData | None = None) -> None:
+    """Insert a few rows into every existing table, which are those of `tables` if given."""
     inserted: dict[str, list[dict[str, Any]]] = {}
-    for table in reflect(connection).sorted_tables:
+    for table in (tables or reflect(connection)).sorted_tables:
         if not is_declared(table.name) or table.name in DERIVED:
             continue
         rows = []
@@ -264,10 +328,10 @@ def insert_rows(connection: Connection) -> None:
         inserted[table.name] = rows
 
 
-def all_rows(connection: Connection) -> dict[str, list[dict[str, Any]]]:
-    """Return every row of every table."""
+def all_rows(connection: Connection, tables: MetaData | None = None) -> dict[str, list[dict[str, Any]]]:
+    """Return every row of every table, which are those of `tables` if given."""
     contents = {}
-    for table in reflect(connection).sorted_tables:
+    for table in (tables or reflect(connection)).sorted_tables:
         if is_declared(table.name) and table.name not in DERIVED:
             rows = connection.execute(select(table).order_by(*_key(table))).mappings()
             contents[table.name] = [dict(row) for row in rows]
@@ -278,12 +342,13 @@ def _key(table: Table) -> list[Column[Any]]:
     return list(table.primary_key.columns) or list(table.columns)
 
 
-def fail_at_its_end(url: str) -> None:
-    """Run a migration that fails when all its revisions have been run."""
+def fail_at_the_end(url: str, last: str) -> None:
+    """Run a migration that fails when all its revisions up to `last` have been run."""
     upgrade = command.upgrade
 
     def failing(config: Config, target: str) -> None:
-        upgrade(config, target)
+        assert target == HEAD
+        upgrade(config, last)
         raise ZeroDivisionError
 
     with pytest.MonkeyPatch.context() as patched:
@@ -293,22 +358,27 @@ def fail_at_its_end(url: str) -> None:
 
 
 @pytest.mark.parametrize("revision", REVISIONS)
-def test_rows_survive_migrations_that_fail_and_succeed_from_every_revision_to_head(empty: str, revision: str) -> None:
-    migrate_to(empty, revision)
-    assert run(empty, current_revision) == revision
-    run(empty, insert_rows)
-    before, schema = run(empty, all_rows), run(empty, describe)
+def test_rows_survive_migrations_that_fail_and_succeed_from_every_revision_to_head(
+    database_at: Databases, revision: str
+) -> None:
+    """The failing one runs the next revision, and from the first revision all of them."""
+    url = database_at(revision)
+    assert run(url, current_revision) == revision
+    tables = run(url, reflect)
+    run(url, partial(insert_rows, tables=tables))
+    rows_of_tables = partial(all_rows, tables=tables)
+    before, schema = run(url, rows_of_tables), run(url, stored_schema)
     assert {len(rows) for rows in before.values()} == {ROWS}
 
     if revision != HEAD:
-        fail_at_its_end(empty)
-        assert run(empty, current_revision) == revision
-        assert (run(empty, all_rows), run(empty, describe)) == (before, schema)
+        fail_at_the_end(url, HEAD if revision == REVISIONS[0] else REVISIONS[REVISIONS.index(revision) + 1])
+        assert run(url, current_revision) == revision
+        assert (run(url, rows_of_tables), run(url, stored_schema)) == (before, schema)
 
-    migrate(empty)
+    migrate(url)
 
-    require_current(empty)
-    after = run(empty, all_rows)
+    require_current(url)
+    after = run(url, all_rows)
     for table, rows in before.items():
         kept = set(rows[0]) & set(after[table][0])
         assert [{name: row[name] for name in kept} for row in after[table]] == [
@@ -318,41 +388,41 @@ def test_rows_survive_migrations_that_fail_and_succeed_from_every_revision_to_he
 
 
 def test_a_failed_migration_of_an_empty_database_leaves_it_empty(empty: str) -> None:
-    before = run(empty, describe)
-    fail_at_its_end(empty)
-    assert run(empty, describe) == before
+    before = run(empty, stored_schema)
+    fail_at_the_end(empty, HEAD)
+    assert run(empty, stored_schema) == before
     assert run(empty, current_revision) is None
     migrate(empty)
     require_current(empty)
 
 
-def test_a_mailbox_that_waits_for_a_ready_domain_becomes_due(empty: str) -> None:
+def test_a_mailbox_that_waits_for_a_ready_domain_becomes_due(database_at: Databases) -> None:
     """Before 0003 a worker searched for these: it may have stopped between a domain and its mailboxes."""
-    migrate_to(empty, "0002")
-    run(empty, insert_rows)
+    url = database_at("0002")
+    run(url, insert_rows)
 
     def waiting(connection: Connection) -> None:
         connection.execute(text("UPDATE mailboxes SET status = 'waiting_domain', updated_at = 1, due_at = 9"))
         connection.execute(text("UPDATE domains SET status = 'ready' WHERE name = 'name 0'"))
 
-    run(empty, waiting)
-    migrate(empty)
+    run(url, waiting)
+    migrate(url)
 
     def due(connection: Connection) -> list[Any]:
         statement = "SELECT d.status = 'ready', m.due_at FROM mailboxes m JOIN domains d ON d.id = m.domain_id"
         return sorted(tuple(row) for row in connection.execute(text(statement)))
 
-    assert run(empty, due) == [(False, 9), (False, 9), (True, 1)]
+    assert run(url, due) == [(False, 9), (False, 9), (True, 1)]
 
 
 @pytest.mark.parametrize("revision", ["0002", "0007"])
-def test_a_migration_counts_and_indexes_existing_rows(empty: str, revision: str) -> None:
-    migrate_to(empty, revision)
-    run(empty, insert_rows)
-    migrate(empty)
+def test_a_migration_counts_and_indexes_existing_rows(database_at: Databases, revision: str) -> None:
+    url = database_at(revision)
+    run(url, insert_rows)
+    migrate(url)
 
     async def check() -> None:
-        engine = create_async_engine(empty)
+        engine = create_async_engine(url)
         async with engine.connect() as connection:
             counts = [await connection.scalar(select(func.sum(table.c.count))) for table in DERIVED_TABLES]
             assert counts == [3 * ROWS, ROWS, 4 * ROWS]  # aliases count for their organization and their mailbox
@@ -413,9 +483,9 @@ RECORDS_AT_0006 = {
 
 
 @pytest.mark.parametrize("revision", REVISIONS[: REVISIONS.index("0006")])
-def test_migration_rewrites_levels_and_final_dots_of_records(empty: str, revision: str) -> None:
-    migrate_to(empty, revision)
-    run(empty, insert_rows)
+def test_migration_rewrites_levels_and_final_dots_of_records(database_at: Databases, revision: str) -> None:
+    url = database_at(revision)
+    run(url, insert_rows)
 
     def insert_records(connection: Connection) -> None:
         table = reflect(connection).tables["domain_records"]
@@ -431,14 +501,14 @@ def test_migration_rewrites_levels_and_final_dots_of_records(empty: str, revisio
             own = {"id": str(uuid4()), "kind": kind}
             connection.execute(table.insert(), row | own | dict(zip(names, values, strict=True)))
 
-    run(empty, insert_records)
-    migrate(empty)
+    run(url, insert_records)
+    migrate(url)
 
     def records(connection: Connection) -> dict[str, tuple[Any, ...]]:
         statement = "SELECT kind, level, dns_type, dns_name, dns_value FROM domain_records WHERE status = 'valid'"
         return {kind: tuple(values) for kind, *values in connection.execute(text(statement))}
 
-    assert run(empty, records) == RECORDS_AT_0006
+    assert run(url, records) == RECORDS_AT_0006
 
 
 BEFORE_0007: dict[str, dict[str, Any]] = {
@@ -459,9 +529,9 @@ NOT_STARTED = {"waiting", "failed", "suspended", "deleted", "again", "again-dele
 
 
 @pytest.mark.parametrize("revision", [each for each in REVISIONS if "0003" <= each < "0007"])
-def test_first_payments_that_are_not_confirmed_lose_their_period(empty: str, revision: str) -> None:
-    migrate_to(empty, revision)
-    run(empty, insert_rows)
+def test_first_payments_that_are_not_confirmed_lose_their_period(database_at: Databases, revision: str) -> None:
+    url = database_at(revision)
+    run(url, insert_rows)
 
     def insert_mailboxes(connection: Connection) -> None:
         tables = reflect(connection).tables
@@ -485,8 +555,8 @@ def test_first_payments_that_are_not_confirmed_lose_their_period(empty: str, rev
             connection.execute(payments.insert(), payment | own)
         connection.execute(text("UPDATE projects SET mailbox_count = 10"))
 
-    run(empty, insert_mailboxes)
-    migrate(empty)
+    run(url, insert_mailboxes)
+    migrate(url)
 
     def migrated(connection: Connection) -> tuple[dict[str, Any], list[int]]:
         statement = (
@@ -497,14 +567,14 @@ def test_first_payments_that_are_not_confirmed_lose_their_period(empty: str, rev
         rows = {email.partition("@")[0]: tuple(values) for email, *values in connection.execute(text(statement))}
         return rows, sorted(connection.execute(text("SELECT mailbox_count FROM projects")).scalars())
 
-    rows, counts = run(empty, migrated)
+    rows, counts = run(url, migrated)
     assert rows == {
         name: (None, None, None, 4, None) if name in NOT_STARTED else ("monthly", start, 900, 3, start)
         for name, fields in BEFORE_0007.items()
         for start in [fields.get("subscription_period_started_at", 100)]
     }
     assert counts == [9, 10, 10]  # without `deleted`; `again-deleted` was paid for once
-    assert run(empty, integrity) == "ok"
+    assert run(url, integrity) == "ok"
 
 
 def integrity(connection: Connection) -> str:
@@ -514,14 +584,14 @@ def integrity(connection: Connection) -> str:
     return str(connection.execute(text("PRAGMA integrity_check")).scalar_one())
 
 
-def test_domains_from_before_their_history_are_neither_released_nor_propagating(empty: str) -> None:
-    migrate_to(empty, OWNERSHIP_BEFORE)
-    run(empty, insert_rows)
-    migrate(empty)
+def test_domains_from_before_their_history_are_neither_released_nor_propagating(database_at: Databases) -> None:
+    url = database_at(OWNERSHIP_BEFORE)
+    run(url, insert_rows)
+    migrate(url)
     names = "cause, token_absent_since, token_checked_at, released_at, propagating, propagated_mailbox_id"
 
     def ownership(connection: Connection) -> set[tuple[Any, ...]]:
         return {tuple(row) for row in connection.execute(text(f"SELECT {names} FROM domains"))}
 
-    assert run(empty, ownership) == {("create", None, None, None, False, None)}
-    assert run(empty, all_rows)["domain_transitions"] == []
+    assert run(url, ownership) == {("create", None, None, None, False, None)}
+    assert run(url, all_rows)["domain_transitions"] == []
