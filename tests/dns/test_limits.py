@@ -1,13 +1,15 @@
 """Limits shared by all validations of a process: rates and circuit breakers per zone and server address."""
 
 import asyncio
-from dataclasses import dataclass
+from collections.abc import Hashable
+from dataclasses import dataclass, replace
 
 import dns.rcode
 import pytest
 
 from postroomd.dns import DnsProber
-from postroomd.dns.limits import MAX_KEYS, CircuitBreaker, RateLimit
+from postroomd.dns.limits import MAX_KEYS, CircuitBreaker, QueryLimits, RateLimit
+from postroomd.domain.model import Domain
 from tests.support.dns_probe import DOMAIN, RECORDS, UNANSWERED, VALID
 from tests.support.dns_records import NAME, dns_config, make_domain, records_of, zone
 from tests.support.dns_server import Internet, no_reply, rcode_reply
@@ -21,31 +23,93 @@ class FakeClock:
         return self.now
 
 
+def domains_of_one_organization(*names: str) -> list[Domain]:
+    return [replace(make_domain(name), organization_id=DOMAIN.id) for name in names]
+
+
 def test_a_burst_is_available_at_once_and_then_the_rate() -> None:
     clock = FakeClock()
     limit = RateLimit(2, 3, clock)
-    assert [limit.reserve("a") for _ in range(5)] == [0, 0, 0, 0.5, 1]
-    assert limit.reserve("b") == 0
+    assert [limit.try_take("a") for _ in range(4)] == [True, True, True, False]
+    assert limit.try_take("b")
+    clock.now = 0.5
+    assert [limit.try_take("a") for _ in range(2)] == [True, False]
     clock.now = 100
-    assert [limit.reserve("a") for _ in range(4)] == [0, 0, 0, 0.5]
+    assert [limit.try_take("a") for _ in range(4)] == [True, True, True, False]
 
 
-def test_a_query_that_would_wait_too_long_takes_no_token() -> None:
+async def test_a_query_that_would_wait_too_long_takes_no_token() -> None:
     clock = FakeClock()
     limit = RateLimit(1, 1, clock)
-    assert [limit.reserve("a", 1) for _ in range(4)] == [0, 1, None, None]
+    assert await limit.take("a", "one", 0.5)
+    assert not await limit.take("a", "one", 0.5)
     clock.now = 1
-    assert limit.reserve("a", 1) == 1
+    assert await limit.take("a", "one", 0.5)
+
+
+async def take(limit: RateLimit, organization_id: str, taken: list[str], max_wait: float = 60) -> bool:
+    took = await limit.take("a", organization_id, max_wait)
+    taken.append(organization_id if took else f"not {organization_id}")
+    return took
+
+
+async def test_organizations_take_turns_for_the_tokens_of_a_key() -> None:
+    limit = RateLimit(1_000, 1)
+    taken: list[str] = []
+    async with asyncio.TaskGroup() as tasks:
+        for organization_id in ["many"] * 6 + ["few"] * 2:
+            tasks.create_task(take(limit, organization_id, taken))
+    assert taken == ["many", "many", "few", "many", "few", "many", "many", "many"]
+
+
+async def test_an_organization_that_waits_for_long_is_rejected_and_others_are_not() -> None:
+    limit = RateLimit(1, 1, FakeClock())
+    taken: list[str] = []
+    waiting = [
+        asyncio.create_task(take(limit, organization_id, taken, max_wait=4.5))
+        for organization_id in ["many"] * 9 + ["few"]
+    ]
+    await asyncio.sleep(0)
+    assert taken == ["many", *["not many"] * 4]
+    assert not waiting[-1].done()
+    for task in waiting:
+        task.cancel()
+
+
+async def test_nobody_overtakes_those_who_wait() -> None:
+    clock = FakeClock()
+    limit = RateLimit(100, 1, clock)
+    taken: list[str] = []
+    assert limit.try_take("a")
+    waiting = asyncio.create_task(take(limit, "one", taken))
+    await asyncio.sleep(0)
+    clock.now = 10
+    assert not limit.try_take("a")
+    assert await waiting
+    assert limit.try_take("b")
+
+
+async def test_a_canceled_query_takes_no_token() -> None:
+    clock = FakeClock()
+    limit = RateLimit(100, 1, clock)
+    taken: list[str] = []
+    assert limit.try_take("a")
+    canceled, waiting = (asyncio.create_task(take(limit, "one", taken)) for _ in range(2))
+    await asyncio.sleep(0)
+    canceled.cancel()
+    clock.now = 0.01
+    assert await waiting
+    assert canceled.cancelled()
+    assert taken == ["one"]
 
 
 def test_rate_limits_use_bounded_memory() -> None:
-    clock = FakeClock()
-    limit = RateLimit(1, 1, clock)
-    assert limit.reserve("first") == 0
+    limit = RateLimit(1, 1, FakeClock())
+    assert limit.try_take("first")
     for key in range(MAX_KEYS):
-        limit.reserve(key)
-    assert limit.reserve(MAX_KEYS - 1) == 1
-    assert limit.reserve("first") == 0  # evicted as the oldest
+        limit.try_take(key)
+    assert not limit.try_take(MAX_KEYS - 1)
+    assert limit.try_take("first")  # evicted as the oldest
 
 
 def test_a_circuit_opens_after_consecutive_failures_and_closes_on_success() -> None:
@@ -88,11 +152,13 @@ async def test_an_unresponsive_zone_is_skipped_after_three_validations(internet:
     assert len(internet.queries) == count
     assert {finding.status for finding in findings.values()} == {UNANSWERED}
     assert "the servers of example.com failed repeatedly: try again in a minute" in (findings["mx"].error or "")
+    await prober.probe(make_domain(), RECORDS)
+    assert len(internet.queries) > count  # the circuit of another organization
 
 
-async def test_an_unresponsive_address_is_skipped_for_all_zones(internet: Internet) -> None:
+async def test_an_unresponsive_address_is_skipped_for_all_zones_of_an_organization(internet: Internet) -> None:
     prober = DnsProber(dns_config(internet, timeout_seconds=0.2))
-    domains = [make_domain(f"d{number}.test") for number in range(4)]
+    domains = domains_of_one_organization(*(f"d{number}.test" for number in range(4)))
     for domain in domains:
         await internet.delegate(domain.name, "127.0.0.9")
     internet.servers["127.0.0.9"].handler = no_reply
@@ -104,6 +170,24 @@ async def test_an_unresponsive_address_is_skipped_for_all_zones(internet: Intern
     assert "was skipped after repeated failures" in (findings["mx"].error or "")
 
 
+async def test_a_server_that_is_silent_about_names_of_one_organization_serves_others(
+    internet: Internet,
+) -> None:
+    """A tenant may delegate any name to the server of another tenant, which may not answer for it."""
+    prober = DnsProber(dns_config(internet, timeout_seconds=0.2))
+    made_up = domains_of_one_organization(*(f"silent{number}.test" for number in range(4)))
+    for domain in [*made_up, DOMAIN]:
+        await internet.delegate(domain.name, "127.0.0.9")
+    internet.publish(NAME, zone(RECORDS))
+    internet.servers["127.0.0.9"].handler = lambda received: (
+        no_reply(received) if "silent" in received.name.to_text() else internet.authority(received)
+    )
+    for domain in made_up:
+        await prober.probe(domain, records_of(domain))
+    findings = await prober.probe(DOMAIN, RECORDS)
+    assert {finding.status for finding in findings.values()} == {VALID}
+
+
 async def test_names_below_a_foreign_zone_share_its_rate_limit(internet: Internet) -> None:
     await internet.delegate("victim.test", "127.0.0.9")
     internet.publish("victim.test", "")
@@ -113,6 +197,29 @@ async def test_names_below_a_foreign_zone_share_its_rate_limit(internet: Interne
         findings = await asyncio.gather(*(prober.probe(domain, records_of(domain)) for domain in domains))
     assert len(internet.queries) <= 100 + 20 * 2  # the burst, and the rate for at most two seconds
     assert UNANSWERED in {finding.status for found in findings for finding in found.values()}
+
+
+class RecordedLimit(RateLimit):
+    def __init__(self) -> None:
+        super().__init__(1_000, 1)
+        self.organization_ids: list[str] = []
+
+    async def take(self, key: Hashable, organization_id: str, max_wait: float = 60) -> bool:
+        self.organization_ids.append(organization_id)
+        return await super().take(key, organization_id, max_wait)
+
+
+async def test_the_queries_of_a_validation_wait_for_the_turns_of_its_organization(
+    internet: Internet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    internet.publish(NAME, zone(RECORDS))
+    limits = QueryLimits(zone_rate=RecordedLimit(), server_rate=RecordedLimit())
+    monkeypatch.setattr("postroomd.dns.prober.QueryLimits", lambda: limits)
+    findings = await DnsProber(dns_config(internet)).probe(DOMAIN, RECORDS)
+    assert {finding.status for finding in findings.values()} == {VALID}
+    for limit in (limits.zone_rate, limits.server_rate):
+        assert isinstance(limit, RecordedLimit)
+        assert limit.organization_ids == [DOMAIN.organization_id] * len(internet.queries)
 
 
 @pytest.mark.parametrize("number", [3])

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from postroomd.domain.errors import TooManyRequests
-from postroomd.rpc.fairness import FairQueue, FairSlots
+from postroomd.fair_queue import FairQueue
+from postroomd.rpc.fairness import FairSlots
 
 KEYS = ("a", "b", "c")
 SLOTS, MAX_WAITING = 4, 5

@@ -227,23 +227,41 @@ async def test_an_endless_request_head_is_aborted(registry: Registry, port: int)
     assert registry.collected == 0
 
 
-async def test_silent_connections_delay_no_scrape_and_time_out(
-    registry: Registry, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(exposition, "CONNECTION_TIMEOUT_SECONDS", 1.0)
+@pytest.mark.parametrize("sent", [b"", b"GET /metrics HTTP/1.1\r\nX: "])
+async def test_unfinished_requests_delay_no_scrape_and_the_longest_waiting_are_aborted(port: int, sent: bytes) -> None:
+    async with AsyncExitStack() as stack:
+        unfinished = [await stack.enter_async_context(connected(port)) for _ in range(3 * MAX_CONNECTIONS)]
+        for _, writer in unfinished:
+            writer.write(sent)
+        assert (await send(port, GET))[0] == "HTTP/1.1 200 OK"
+        for reader, _ in unfinished[: 2 * MAX_CONNECTIONS + 1]:
+            assert await bytes_until_closed(reader) == 0
+        assert not any(reader.at_eof() for reader, _ in unfinished[2 * MAX_CONNECTIONS + 1 :])
+        assert open_connections() == MAX_CONNECTIONS - 1
+
+
+async def test_unfinished_requests_time_out(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exposition, "CONNECTION_TIMEOUT_SECONDS", 0.5)
     async with AsyncExitStack() as stack:
         port = port_of(await stack.enter_async_context(metrics_server("127.0.0.1:0", registry.collect)))
-        silent = [await stack.enter_async_context(connected(port)) for _ in range(MAX_CONNECTIONS - 1)]
-        assert (await send(port, GET))[0] == "HTTP/1.1 200 OK"
+        silent = [await stack.enter_async_context(connected(port)) for _ in range(3)]
         assert [await bytes_until_closed(reader) for reader, _ in silent] == [0] * len(silent)
 
 
-async def test_connections_beyond_the_maximum_are_aborted(port: int) -> None:
+async def test_connections_beyond_the_maximum_are_aborted_while_all_wait_for_the_server(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exposition, "MIN_COLLECTION_INTERVAL_SECONDS", 3_600.0)
     async with AsyncExitStack() as stack:
-        for _ in range(MAX_CONNECTIONS):
-            await stack.enter_async_context(connected(port))
+        port = port_of(await stack.enter_async_context(metrics_server("127.0.0.1:0", registry.collect)))
+        assert (await send(port, GET))[0] == "HTTP/1.1 200 OK"
+        scrapes = [await stack.enter_async_context(connected(port)) for _ in range(MAX_CONNECTIONS)]
+        for _, writer in scrapes:
+            writer.write(GET)
+        await asyncio.sleep(0.1)  # the server, in this event loop, reads them all
         reader, _ = await stack.enter_async_context(connected(port))
         assert await bytes_until_closed(reader) == 0
+        assert open_connections() == MAX_CONNECTIONS
 
 
 def open_connections() -> int:

@@ -43,12 +43,13 @@ class QueryClient:
     """Sends the queries of one validation.
 
     Limits for authoritative servers, whose addresses tenants choose: `max_packets` per validation, MAX_FAILURES
-    per server, and the shared `limits` per zone and address.
+    per server, and the shared `limits` per zone and address, in which organizations take turns.
     """
 
-    def __init__(self, config: DnsConfig, limits: QueryLimits) -> None:
+    def __init__(self, config: DnsConfig, limits: QueryLimits, organization_id: str) -> None:
         self._config = config
         self._limits = limits
+        self._organization_id = organization_id
         self._remaining_packets = config.max_packets
         self._remaining_resolver_queries = config.max_resolver_queries
         self._slots = asyncio.Semaphore(config.concurrency)
@@ -87,9 +88,9 @@ class QueryClient:
         except LookupFailed:
             if not self._zones[apex]:  # once per validation
                 self._zones[apex] = True
-                self._limits.zone_breaker.failed(apex)
+                self._limits.zone_breaker.failed((self._organization_id, apex))
             raise
-        self._limits.zone_breaker.succeeded(apex)
+        self._limits.zone_breaker.succeeded((self._organization_id, apex))
         return response
 
     async def query_every_server(
@@ -115,7 +116,7 @@ class QueryClient:
     def _enter_zone(self, apex: dns.name.Name) -> None:
         """Raise LookupRejected if the zone's servers have failed in the latest validations."""
         if apex not in self._zones:
-            if self._limits.zone_breaker.is_open(apex):
+            if self._limits.zone_breaker.is_open((self._organization_id, apex)):
                 raise LookupRejected(f"the servers of {_text(apex)} failed repeatedly: try again in a minute")
             self._zones[apex] = False
 
@@ -136,7 +137,7 @@ class QueryClient:
                 if self._failures[server] >= MAX_FAILURES:
                     errors[server] = self._last_errors[server]
                     continue
-                if apex is not None and self._limits.server_breaker.is_open(server.endpoint.address):
+                if apex is not None and self._limits.server_breaker.is_open(self._circuit(server)):
                     errors[server] = self._last_errors.get(server, "was skipped after repeated failures")
                     continue
                 try:
@@ -174,12 +175,12 @@ class QueryClient:
             response = await self._attempt(server, name, rdtype, apex)
         except QueryFailed:
             if apex is not None:
-                self._limits.server_breaker.failed(server.endpoint.address)
+                self._limits.server_breaker.failed(self._circuit(server))
             raise
         else:
             self._responsive.add(server)
             if apex is not None:
-                self._limits.server_breaker.succeeded(server.endpoint.address)
+                self._limits.server_breaker.succeeded(self._circuit(server))
             return response
         finally:
             self._in_flight[server] -= 1
@@ -193,7 +194,7 @@ class QueryClient:
         timeout = self._config.timeout_seconds
 
         def may_retransmit() -> bool:
-            return apex is None or (self._remaining_packets > 0 and self._reserve(server, apex, max_wait=0) == 0)
+            return apex is None or self._may_retransmit(server, apex)
 
         query = dns.message.make_query(name, rdtype, use_edns=0, payload=EDNS_PAYLOAD, flags=flags)
         await self._spend(server, apex)
@@ -216,22 +217,29 @@ class QueryClient:
             return
         if self._remaining_packets <= 0:
             raise _budget_exhausted("packets", self._config.max_packets)
-        wait = self._reserve(server, apex)
-        if wait is None:
+        self._remaining_packets -= 1  # before the wait, during which other queries are sent
+        limits, organization_id = self._limits, self._organization_id
+        if not (
+            await limits.zone_rate.take(apex, organization_id)
+            and await limits.server_rate.take(server.endpoint.address, organization_id)
+        ):
+            self._remaining_packets += 1
             raise LookupRejected(f"too many queries to {_text(apex)} or its servers at present: try again in a minute")
-        await asyncio.sleep(wait)
 
-    def _reserve(self, server: Server, apex: dns.name.Name, **max_wait: float) -> float | None:
-        """Take one packet from the budget and the rate limits; None, taking none of the budget, if a limit rejects."""
-        waits = [
-            self._limits.zone_rate.reserve(apex, **max_wait),
-            self._limits.server_rate.reserve(server.endpoint.address, **max_wait),
-        ]
-        known = [wait for wait in waits if wait is not None]
-        if len(known) < len(waits):
-            return None
-        self._remaining_packets -= 1
-        return max(known)
+    def _may_retransmit(self, server: Server, apex: dns.name.Name) -> bool:
+        """Take one packet from the budget and the rate limits, if all have one now."""
+        limits = self._limits
+        available = (
+            self._remaining_packets > 0
+            and limits.zone_rate.try_take(apex)
+            and limits.server_rate.try_take(server.endpoint.address)
+        )
+        self._remaining_packets -= available
+        return available
+
+    def _circuit(self, server: Server) -> tuple[str, str]:
+        """Return the key of a server's circuit."""
+        return self._organization_id, server.endpoint.address
 
 
 def _budget_exhausted(noun: str, maximum: int) -> LookupRejected:

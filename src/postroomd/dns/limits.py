@@ -1,11 +1,16 @@
 """Rate limits and circuit breakers per zone and per server address, shared by all validations of a process.
 
-Tenants choose both: a name below somebody else's zone, or name servers at somebody else's address.
+Tenants choose both: a name below somebody else's zone, or name servers at somebody else's address. Rates protect the
+servers, and count the queries of all organizations together. Circuits are separate for each organization: a server that
+answers for one's zone may be silent about names that another has made up.
 """
 
+import asyncio
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from time import monotonic
+
+from postroomd.fair_queue import FairQueue
 
 MAX_WAIT_SECONDS = 5.0  # for a token; beyond it a query is rejected, so that waiting validations do not pile up
 MAX_KEYS = 10_000  # per limit, about 2 MB
@@ -14,25 +19,70 @@ Clock = Callable[[], float]
 
 
 class RateLimit:
-    """Token buckets by key: `rate` tokens per second, at most `burst` at once (as the generic cell rate algorithm)."""
+    """Token buckets by key: `rate` tokens per second, at most `burst` at once (as the generic cell rate algorithm).
+
+    Organizations that wait for a token of one key take turns, so that none can use it up.
+    """
 
     def __init__(self, rate: float, burst: int, clock: Clock = monotonic) -> None:
         self._interval = 1 / rate
         self._tolerance = (burst - 1) * self._interval
         self._clock = clock
         self._arrivals: dict[Hashable, float] = {}  # key -> when its bucket is full again
+        self._queues: dict[Hashable, FairQueue[asyncio.Future[None]]] = {}  # keys that organizations wait for
 
-    def reserve(self, key: Hashable, max_wait: float = MAX_WAIT_SECONDS) -> float | None:
-        """Take a token. Returns the seconds until it is available, or None, taking none, if that exceeds `max_wait`."""
+    def try_take(self, key: Hashable) -> bool:
+        """Take a token if one is available and nobody waits for it."""
+        if key in self._queues or self._wait(key) > 0:
+            return False
+        self._record(key)
+        return True
+
+    async def take(self, key: Hashable, organization_id: str, max_wait: float = MAX_WAIT_SECONDS) -> bool:
+        """Wait for an organization's turn to take a token. False, taking none, if that exceeds `max_wait` seconds."""
+        if self.try_take(key):
+            return True
+        queue = self._queues.get(key, FairQueue())
+        if self._wait(key) + queue.ahead_of(organization_id, 0, 1) * self._interval > max_wait:
+            return False
+        loop = asyncio.get_running_loop()
+        if key not in self._queues:
+            self._queues[key] = queue
+            loop.call_later(self._wait(key), self._serve, key)
+        turn = loop.create_future()
+        queue.push(organization_id, turn)
+        try:
+            await turn
+        except asyncio.CancelledError:
+            queue.discard(organization_id, lambda waiting: waiting is turn)
+            raise
+        return True
+
+    def _serve(self, key: Hashable) -> None:
+        """Give the available tokens of a key to those whose turn it is, and do so again while others wait."""
+        queue = self._queues[key]
+        while len(queue) and self._wait(key) <= 0:
+            organization_id, turn = queue.pop()
+            queue.finish(organization_id)
+            if not turn.done():
+                self._record(key)
+                turn.set_result(None)
+        if len(queue):
+            asyncio.get_running_loop().call_later(self._wait(key), self._serve, key)
+        else:
+            del self._queues[key]
+
+    def _wait(self, key: Hashable) -> float:
+        """Return the seconds until a token is available."""
+        now = self._clock()
+        return max(0.0, self._arrivals.get(key, now) - self._tolerance - now)
+
+    def _record(self, key: Hashable) -> None:
         now = self._clock()
         arrival = max(self._arrivals.get(key, now), now)
-        wait = max(0.0, arrival - self._tolerance - now)
-        if wait > max_wait:
-            return None
         if key not in self._arrivals and len(self._arrivals) >= MAX_KEYS:
             self._evict(now)
         self._arrivals[key] = arrival + self._interval
-        return wait
 
     def _evict(self, now: float) -> None:
         self._arrivals = {key: arrival for key, arrival in self._arrivals.items() if arrival > now}
@@ -79,7 +129,8 @@ class CircuitBreaker:
 class QueryLimits:
     """The limits of all queries to authoritative servers: 20 per second and zone, 100 per second and address.
 
-    A validation sends about 13 queries to a zone, and providers serve many zones from one address.
+    A validation sends about 13 queries to a zone, and providers serve many zones from one address. The keys of circuits
+    are organization ids with zones or addresses.
     """
 
     zone_rate: RateLimit = field(default_factory=lambda: RateLimit(20, 100))

@@ -64,10 +64,12 @@ class _Branch:
 class DomainLookup:
     """Lookups of one domain, with shared knowledge of its zones and one client with the domain's budgets."""
 
-    def __init__(self, config: DnsConfig, resolvers: Sequence[Endpoint], limits: QueryLimits) -> None:
+    def __init__(
+        self, config: DnsConfig, resolvers: Sequence[Endpoint], limits: QueryLimits, organization_id: str
+    ) -> None:
         self._config = config
         self._resolvers = [Server(f"resolver {number}", resolver) for number, resolver in enumerate(resolvers, 1)]
-        self._client = QueryClient(config, limits)
+        self._client = QueryClient(config, limits, organization_id)
         self._zones: dict[dns.name.Name, Zone] = {}
         self._zone_lock = asyncio.Lock()
 

@@ -32,7 +32,7 @@ class DnsProber:
 
     async def probe(self, domain: Domain, records: Mapping[str, DomainRecord]) -> Mapping[str, Finding]:
         """Return the finding of each record by kind, within `deadline_seconds`."""
-        lookup = DomainLookup(self._config, self._resolvers, self._limits)
+        lookup = DomainLookup(self._config, self._resolvers, self._limits, domain.organization_id)
         validation = _Validation(lookup, domain, records)
         error = f"the lookups took longer than the {self._config.deadline_seconds:g} s allowed per domain"
         try:

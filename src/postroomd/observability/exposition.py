@@ -2,7 +2,8 @@
 
 A minimal HTTP server: neither the service nor the worker contains another one. Scrapes must not delay calls, so that
 metrics are formatted one at a time with the event loop in between, collections run one after another with a minimum
-interval, and connections are limited in number and in time.
+interval, and connections are limited in number and in time. Beyond the number, one that waits for its client is closed:
+clients that send or read nothing keep no scrape out.
 """
 
 import asyncio
@@ -13,7 +14,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from http import HTTPStatus
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from postroomd.net import join_address, split_address
 from postroomd.observability.logs import get_logger
@@ -103,17 +104,32 @@ class _ConnectionHandler:
     def __init__(self, collect: Collect) -> None:
         self._collect = collect
         self._connections: set[asyncio.Task[None]] = set()
+        self._waiting: dict[asyncio.Task[None], asyncio.StreamWriter] = {}  # for their clients, the longest first
         self._collecting = asyncio.Lock()
         self._next_collection_at = 0.0  # event loop time
 
     def connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Handle a new connection, or abort it if there are MAX_CONNECTIONS already."""
+        """Handle a new connection.
+
+        If there are MAX_CONNECTIONS already, abort the one that waits for its client the longest; the new one if none
+        does.
+        """
         if len(self._connections) >= MAX_CONNECTIONS:
-            writer.transport.abort()
-            return
+            if not self._waiting:
+                writer.transport.abort()
+                return
+            longest, longest_writer = next(iter(self._waiting.items()))
+            self._forget(longest)
+            longest.cancel()
+            longest_writer.transport.abort()  # here as well: the task may not have begun
         connection = asyncio.create_task(self._handle_connection(reader, writer))
         self._connections.add(connection)
-        connection.add_done_callback(self._connections.discard)
+        self._waiting[connection] = writer
+        connection.add_done_callback(self._forget)
+
+    def _forget(self, connection: asyncio.Task[None]) -> None:
+        self._connections.discard(connection)
+        self._waiting.pop(connection, None)
 
     async def close(self) -> None:
         """Abort all open connections."""
@@ -122,10 +138,13 @@ class _ConnectionHandler:
         await asyncio.gather(*self._connections, return_exceptions=True)
 
     async def _handle_connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connection = cast("asyncio.Task[None]", asyncio.current_task())
         try:
             async with asyncio.timeout(CONNECTION_TIMEOUT_SECONDS):
                 head = await reader.readuntil(b"\r\n\r\n")
+                self._waiting.pop(connection, None)
                 writer.write(await self._respond(head))
+                self._waiting[connection] = writer
                 writer.close()
                 await writer.wait_closed()
         except (OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):

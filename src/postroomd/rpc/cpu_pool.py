@@ -22,7 +22,7 @@ from time import perf_counter, thread_time
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from postroomd.domain.errors import TooManyRequests
-from postroomd.rpc.fairness import FairQueue
+from postroomd.fair_queue import FairQueue
 
 EWMA_WEIGHT = 0.1  # of the latest duration in the estimate
 
