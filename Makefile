@@ -22,6 +22,8 @@ help:  ## List the targets
 run: $(VENV)/.run  ## Run the service, the gateway and a worker on an SQLite file in ./data
 	@exec $(BIN)/postroom up
 
+# The next run need not compile the tests again.
+test: export PYTHONDONTWRITEBYTECODE =
 test: $(VENV)/.dev compiled  ## Run every test but those of the other test- targets
 	$(BIN)/python -m pytest
 

@@ -47,6 +47,14 @@ def test_the_history_of_an_address_has_all_mailboxes_that_had_it(postroom: Comma
     assert len(rows) == len(listed)
 
 
+def test_an_unknown_organization_or_project_is_not_found(postroom: Commands) -> None:
+    unknown = "00000000-0000-4000-8000-000000000000"
+    searches = [(kind, "search", "example", f"--organization-id={unknown}") for kind in ("domains", "mailboxes")]
+    for command in (("audit", f"--organization-id={unknown}"), *searches):
+        assert postroom.failure(1, *command) == f"organization {unknown} not found"
+    assert postroom.failure(1, "audit", f"--project-id={unknown}") == f"project {unknown} not found"
+
+
 def test_the_history_of_a_domain_lists_its_transitions(postroom: Commands) -> None:
     (created,) = postroom.rows("domains", "create", "history.example.org")
     (row,) = postroom.rows("history", "HISTORY.example.org")

@@ -1,11 +1,13 @@
 """Commands with arguments that are wrong: what they say, and their exit codes."""
 
+import errno
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from tests.cli.running import PASSWORD, Commands
-from tests.e2e.support import run
+from tests.e2e.support import POSTROOM, clean_environment, run
 
 MAIL = ("--database-url=sqlite+aiosqlite:////var/lib/postroom.db", "--hostname=mail.example.org")
 
@@ -39,6 +41,48 @@ def test_a_key_without_the_permission_has_one_exit_code_everywhere(
     imported = postroom("mailboxes", "import", rows, **read_only)
     assert imported.code == 5
     assert "use a key with the permission" in imported.err
+
+
+def test_an_export_that_fails_leaves_the_former_file(
+    postroom: Commands, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "export.csv"
+    file.write_text("the former export")
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("os.fsync", full)
+        line = postroom.failure(2, "mailboxes", "export", "--file", file)
+    assert line == f"--file: can't write {file}: No space left on device"
+    assert file.read_text() == "the former export"
+    assert [each.name for each in tmp_path.iterdir()] == ["export.csv"]
+    assert postroom("mailboxes", "export", "--file", file).code == 0
+    assert file.read_text().startswith("domain,local_part,")
+    assert postroom("mailboxes", "export", "--file=/dev/null").code == 0
+    assert Path("/dev/null").is_char_device()
+
+
+def test_a_new_key_whose_secret_is_not_printed_is_named(postroom: Commands) -> None:
+    database = postroom.environment["POSTROOM_DATABASE_URL"]
+    for command, revocation in (
+        (("keys", "create", "--new-organization"), "run `postroom keys revoke SCW"),
+        (("admin-keys", "create", "--name=lost"), "run `postroom admin-keys revoke lost`"),
+    ):
+        with Path("/dev/full").open("w") as full:
+            completed = subprocess.run(
+                [POSTROOM, *command, f"--database-url={database}"],
+                env=clean_environment(),
+                stdout=full,
+                stderr=subprocess.PIPE,
+                text=True,
+                check=False,
+            )
+        (line,) = completed.stderr.splitlines()
+        assert completed.returncode == 1
+        assert "could not be printed, and is not stored: No space left on device" in line
+        assert revocation in line
 
 
 @pytest.mark.parametrize(

@@ -55,7 +55,13 @@ def test_provisions_are_listed_and_settled(postroom: Commands, mailbox: str) -> 
     assert (provision["kind"], provision["mailbox_id"]) == ("create", mailbox)
     failed = postroom.rows("provisions", "fail", provision["id"], "--reason=disk full")
     assert (failed["status"], failed["attempts"], failed["error"]) == ("pending", 1, "disk full")
-    assert postroom.rows("provisions", "list") == []  # until the next attempt is due
+    assert postroom.rows("provisions", "list", "--due") == []  # until the next attempt is due
+    (waiting,) = postroom.rows("provisions", "list")
+    assert (waiting["id"], waiting["next_attempt_at"], waiting["error"]) == (
+        provision["id"],
+        failed["next_attempt_at"],
+        "disk full",
+    )
     assert postroom.rows("provisions", "confirm", provision["id"])["status"] == "confirmed"
     assert postroom.rows("mailboxes", "show", mailbox)["status"] == "ready"
     assert postroom.failure(2, "provisions", "fail", "x", "--reason=y").startswith("PROVISION_ID: must be a UUID")

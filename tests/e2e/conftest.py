@@ -1,12 +1,11 @@
 """Fixtures: Postroom as real processes, started by the command line."""
 
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.e2e.support import Up, launch, start, terminate
+from tests.e2e.support import Up, launch, place_database, start, terminate
 
 Starter = Callable[..., Up]
 
@@ -28,11 +27,8 @@ def start_postroom(sqlite_template: Path, tmp_path: Path) -> Iterator[Starter]:
     started: list[Up] = []
 
     def starter(*flags: str, wait: bool = True, **environment: str) -> Up:
-        data = tmp_path / "data"
-        if wait and not data.exists():
-            data.mkdir(0o700)
-            shutil.copy(sqlite_template, data / "postroom.db")
-            (data / "postroom.db").chmod(0o600)
+        if wait and not (tmp_path / "data").exists():
+            place_database(sqlite_template, tmp_path)
         up = (start if wait else launch)(tmp_path, *flags, **environment)
         started.append(up)
         return up

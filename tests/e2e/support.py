@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -176,6 +177,14 @@ def launch(directory: Path, *flags: str, **environment: str) -> Up:
             text=True,
         )
     return Up(process, directory)
+
+
+def place_database(template: Path, directory: Path) -> None:
+    """Copy a migrated SQLite file to where `launch` starts a Postroom, which saves the migration."""
+    data = directory / "data"
+    data.mkdir(0o700)
+    shutil.copy(template, data / "postroom.db")
+    (data / "postroom.db").chmod(0o600)
 
 
 def start(directory: Path, *flags: str, **environment: str) -> Up:

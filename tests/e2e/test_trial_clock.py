@@ -6,6 +6,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 from scaleway.mailbox.v1alpha1 import Mailbox, MailboxSubscriptionPeriod
@@ -15,7 +16,7 @@ from postroom.admin.v1alpha1 import mailbox_pb2, payment_pb2, provision_pb2
 from postroomd.cli import app as cli
 from postroomd.domain.calendar import add_months
 from tests.e2e.conftest import Starter
-from tests.e2e.support import Up, start, terminate
+from tests.e2e.support import Up, place_database, start, terminate
 from tests.e2e.trial_process import ADMIN_KEY, FLAGS, PASSWORD, Trial, address_of, trial_of
 
 StartTrial = Callable[..., Trial]
@@ -29,9 +30,11 @@ def start_trial(start_postroom: Starter) -> Iterator[StartTrial]:
 
 
 @pytest.fixture(scope="module")
-def shared_trial(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trial]:
+def shared_trial(sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trial]:
     """A trial without billing and provisioning. Each test uses a domain of its own, and any time may have passed."""
-    up = start(tmp_path_factory.mktemp("trial"), *FLAGS)
+    directory = tmp_path_factory.mktemp("trial")
+    place_database(sqlite_template, directory)
+    up = start(directory, *FLAGS)
     try:
         with trial_of(up) as trial:
             yield trial

@@ -122,7 +122,7 @@ async def test_a_read_only_admin_key_is_denied_every_change(service: Service, me
 @pytest.mark.parametrize("method", READS, ids=lambda method: method.name)
 async def test_a_read_only_admin_key_can_read(service: Service, method: MethodDescriptor) -> None:
     admin = await new_operator(service, read_only=True)
-    if {"mailbox_id", "domain_id"} & {field.name for field in method.input_type.fields}:
+    if any(field.name.endswith("_id") for field in method.input_type.fields):
         failure = await failure_of(admin.call(method.name, request_of(method)))
         assert failure.code is grpc.StatusCode.NOT_FOUND
     else:

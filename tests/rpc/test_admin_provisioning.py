@@ -172,6 +172,22 @@ async def test_provisions_are_listed_page_by_page(tenant: Tenant, admin: Operato
     assert listed == all_provisions
 
 
+async def test_what_waits_for_its_next_attempt_is_listed_on_request(
+    tenant: Tenant, admin: Operator, domain: domain_pb2.Domain
+) -> None:
+    (mailbox,) = await tenant.mailboxes(domain, "waits")
+    provision = await provision_for(admin, mailbox.email)
+    failed = await admin.stub.FailProvision(
+        provision_pb2.FailProvisionRequest(provision_id=provision.id, reason="disk full")
+    )
+    due = await admin.provisions()
+    assert provision.id not in {each.id for each in due}
+    request = provision_pb2.ListPendingProvisionsRequest(include_waiting=True, page_size=1_000)
+    every = list((await admin.stub.ListPendingProvisions(request)).provisions)
+    assert every[: len(due)] == due
+    assert failed.next_attempt_at in [each.next_attempt_at for each in every if each.id == provision.id]
+
+
 async def test_the_history_of_a_domain_is_listed_page_by_page(
     tenant: Tenant, admin: Operator, domain: domain_pb2.Domain
 ) -> None:

@@ -1,9 +1,10 @@
 """Floods over one connection of raw HTTP/2: what the service refuses, and that others' calls succeed."""
 
 import asyncio
+import socket
 import struct
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, suppress
 from itertools import islice
 from typing import Any
 
@@ -13,6 +14,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from bench.attack.attackers import http2
 from postroom.v1alpha1 import domain_pb2, mailbox_pb2
+from postroomd.rpc.tcp_connections import is_supported
 from tests.rpc.client import Tenant
 from tests.rpc.service import Service
 from tests.support.metrics import scrape_tests
@@ -23,6 +25,9 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 MAX_STREAMS = 20
 MAX_CONNECTIONS = 16
 MAX_CONCURRENT_STREAMS, MAX_HEADER_LIST_SIZE = 3, 6  # RFC 9113, section 6.5.2
+TCP_SYN_SENT = 2  # net/tcp_states.h
+FLOODING = "127.0.0.2"
+"""The address of floods, other than that of the other tests: the guard limits its new connections."""
 EVICTED = "postroom_grpc_connections_evicted_total"
 REFUSED_STREAM, ENHANCE_YOUR_CALM = 0x7, 0xB  # RFC 9113, section 7
 
@@ -73,10 +78,14 @@ def paused_total() -> float:
     return scrape_tests().value("postroom_grpc_connections_paused_total")
 
 
+def limited_total() -> float:
+    return scrape_tests().value("postroom_grpc_networks_limited_total")
+
+
 @asynccontextmanager
-async def connected(service: Service) -> AsyncIterator[Connection]:
+async def connected(service: Service, address: str = "127.0.0.1") -> AsyncIterator[Connection]:
     host, _, port = service.address.rpartition(":")
-    reader, writer = await asyncio.open_connection(host, int(port))
+    reader, writer = await asyncio.open_connection(host, int(port), local_addr=(address, 0))
     writer.write(http2.PREFACE + http2.frame(http2.SETTINGS, 0, 0))
     try:
         async with asyncio.timeout(30):
@@ -109,17 +118,43 @@ async def test_streams_beyond_the_limit_are_refused(service: Service, tenant: Te
 async def test_a_flood_of_frames_without_calls_is_paused(
     flood: Callable[[], http2.Chunks], service: Service, tenant: Tenant
 ) -> None:
-    before = paused_total()
-    async with connected(service) as connection:
+    async with connected(service, FLOODING) as connection:
         discarding = asyncio.create_task(connection.discard())
-        chunks = flood()
-        while paused_total() == before:
-            connection.writer.writelines(islice(chunks, 50))  # far above the rate, also where this takes 0.1 s
-            with suppress(TimeoutError):
-                await asyncio.wait_for(connection.writer.drain(), 0.1)
+        await flood_until_paused(connection, flood())
         assert not discarding.done()
         assert (await tenant.domain()).id
         discarding.cancel()
+
+
+async def flood_until_paused(connection: Connection, chunks: http2.Chunks) -> None:
+    before = paused_total()
+    while paused_total() == before:
+        connection.writer.writelines(islice(chunks, 50))  # far above the rate, also where this takes 0.1 s
+        with suppress(TimeoutError):
+            await asyncio.wait_for(connection.writer.drain(), 0.1)
+
+
+@pytest.mark.skipif(not is_supported(), reason="the guard needs Linux")
+async def test_an_address_that_has_flooded_waits_for_new_connections(service: Service, tenant: Tenant) -> None:
+    host, _, port = service.address.rpartition(":")
+    before = limited_total()
+    with ExitStack() as cleanups:
+
+        def connects(address: str) -> bool:
+            client = cleanups.enter_context(socket.socket())
+            client.bind((address, 0))
+            client.setblocking(False)
+            client.connect_ex((host, int(port)))
+            return bool(client.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] != TCP_SYN_SENT)
+
+        async with connected(service, FLOODING) as connection:
+            await flood_until_paused(connection, http2.pings())
+            await wait_until(lambda: not connects(FLOODING))
+            assert connects("127.0.0.1")
+            assert limited_total() > before
+            assert (await tenant.domain()).id
+    async with connected(service, FLOODING) as connection:  # a little later
+        await connection.frame_of(http2.SETTINGS)
 
 
 async def test_calls_at_any_rate_and_of_any_size_are_not_paused(service: Service, tenant: Tenant) -> None:

@@ -11,11 +11,13 @@ import typer
 from postroomd.cli.confirmation import Yes, confirm
 from postroomd.cli.database import with_repository
 from postroomd.cli.options import ExpiresIn, ReadOnly, expiry, with_settings
-from postroomd.cli.output import ListFormat, ListOutput, print_rows
+from postroomd.cli.output import ListFormat, ListOutput, print_rows, print_secret
 from postroomd.domain.keys import ADMIN_KEY_NAME
 from postroomd.domain.tenancy import AdminKey
 from postroomd.runtime.keys import issue_admin_key
 from postroomd.settings import InvalidSetting, Settings
+
+VARIABLE = "export POSTROOM_ADMIN_SECRET"
 
 admin_keys = typer.Typer(
     name="admin-keys", help="Keys of the admin service.", no_args_is_help=True, rich_markup_mode=None
@@ -52,10 +54,9 @@ def create_admin_key(
             repository.admin_keys, name=name, read_only=read_only, expires_at=expires_at, now=now
         ),
     )
-    if output is AdminKeyFormat.JSON:
-        typer.echo(json.dumps({"name": name, "secret": secret}, indent=2))
-    else:
-        typer.echo(f"export POSTROOM_ADMIN_SECRET={secret}")
+    as_json = output is AdminKeyFormat.JSON
+    text = json.dumps({"name": name, "secret": secret}, indent=2) if as_json else f"{VARIABLE}={secret}"
+    print_secret(text, f"postroom admin-keys revoke {name}")
 
 
 @admin_keys.command("list")

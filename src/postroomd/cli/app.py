@@ -208,7 +208,9 @@ def run(arguments: Sequence[str]) -> int:
         message, code = explained
         if message:
             print_error(message)
-        if isinstance(error, BrokenPipeError):
+        try:
+            sys.stdout.flush()
+        except OSError:
             # Python flushes stdout at exit, which would fail again.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return int(code) if isinstance(code, int) else 0

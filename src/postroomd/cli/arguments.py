@@ -26,6 +26,7 @@ SPELLINGS: Mapping[str, tuple[str, ...]] = {
     "receiving_disabled": ("receiving",),
     "actor": ("key",),
     "immediately": ("now",),
+    "include_waiting": ("due",),
 }
 """The options or arguments that a field is made from, in the order of preference. Others have the field's name."""
 

@@ -15,7 +15,7 @@ from postroomd.cli.confirmation import Yes, confirm
 from postroomd.cli.database import with_repository
 from postroomd.cli.options import MAX_KEY_LIFETIME, ExpiresIn, ReadOnly, expiry, with_settings
 from postroomd.cli.organizations import OrganizationId, lower, validated_name
-from postroomd.cli.output import ListFormat, ListOutput, print_rows, print_table
+from postroomd.cli.output import ListFormat, ListOutput, print_rows, print_secret, table_text
 from postroomd.domain.keys import ACCESS_KEY
 from postroomd.domain.tenancy import ApiKey
 from postroomd.durations import parse_duration
@@ -152,8 +152,9 @@ def _print_issued(settings: Settings, issued: IssuedKey, output: KeyFormat) -> N
     environment = sdk_environment(issued, api_url(settings.http_address, tls=settings.http_tls_cert is not None))
     match output:
         case KeyFormat.ENV:
-            typer.echo("\n".join(export_lines(environment)))
+            text = "\n".join(export_lines(environment))
         case KeyFormat.JSON:
-            typer.echo(json.dumps(environment, indent=2))
+            text = json.dumps(environment, indent=2)
         case KeyFormat.TABLE:
-            print_table(("variable", "value"), list(environment.items()))
+            text = table_text(("variable", "value"), list(environment.items()))
+    print_secret(text, f"postroom keys revoke {issued.key.access_key}")

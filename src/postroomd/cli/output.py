@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from postroomd.cli.csv_cells import escape_formula
+from postroomd.cli.errors import CommandFailed
 
 SHORTENED = frozenset({"description", "dns_value", "error", "message", "reason", "lock_reason"})
 """Columns of free text, which are shortened where the terminal is too narrow; ids and addresses never are."""
@@ -55,7 +56,14 @@ def print_row(row: Mapping[str, Any], output: ListFormat) -> None:
 def print_table(
     columns: Sequence[str], rows: Sequence[Sequence[str]], justify: Mapping[str, Literal["left", "right"]] | None = None
 ) -> None:
-    """Print a table, one line per row. `justify` maps columns to their alignment, by default left.
+    """Print a table, as `table_text` returns it."""
+    typer.echo(table_text(columns, rows, justify))
+
+
+def table_text(
+    columns: Sequence[str], rows: Sequence[Sequence[str]], justify: Mapping[str, Literal["left", "right"]] | None = None
+) -> str:
+    """Return a table, one line per row. `justify` maps columns to their alignment, by default left.
 
     On a terminal that is too narrow, free texts are shortened; the rest is printed whole even if the terminal has to
     wrap it, so that every id can be copied.
@@ -81,7 +89,7 @@ def print_table(
     with console.capture() as capture:
         console.print(table)
     # Without the padding of the last column, which would wrap a line on a terminal that is just wide enough.
-    typer.echo("\n".join(line.rstrip() for line in capture.get().splitlines()))
+    return "\n".join(line.rstrip() for line in capture.get().splitlines())
 
 
 def _fit(columns: Sequence[str], natural: Sequence[int], available: int) -> list[int]:
@@ -95,6 +103,21 @@ def _fit(columns: Sequence[str], natural: Sequence[int], available: int) -> list
             excess -= widths[index] - reduced
             widths[index] = reduced
     return widths
+
+
+def print_secret(text: str, revocation: str) -> None:
+    """Print the secret of a new key, which is not stored. `revocation` is the command that revokes the key.
+
+    Raises CommandFailed if that fails, such as on a full disk or a closed pipe: the key exists already.
+    """
+    try:
+        typer.echo(text)
+        sys.stdout.flush()
+    except OSError as error:
+        raise CommandFailed(
+            f"the key is created, but its secret could not be printed, and is not stored: {error.strerror}: run"
+            f" `{revocation}`, and create another"
+        ) from error
 
 
 def print_error(message: str) -> None:

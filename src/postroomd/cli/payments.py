@@ -12,7 +12,7 @@ from postroomd.settings import Settings
 
 PAGE_SIZE = 1_000
 PAYMENT_COLUMNS = ("id", "status", "address", "period", "requested_at", "overdue_at", "reason")
-PROVISION_COLUMNS = ("id", "kind", "address", "requested_at", "attempts", "error")
+PROVISION_COLUMNS = ("id", "kind", "address", "requested_at", "attempts", "next_attempt_at", "error")
 
 payments = typer.Typer(
     name="payments", help="Payments that the operator confirms or refuses.", no_args_is_help=True, rich_markup_mode=None
@@ -65,12 +65,20 @@ def refuse_payment(
 
 @provisions.command("list")
 @with_settings("operator client")
-def list_provisions(*, settings: Settings, limit: Limit = 0, output: ListOutput = ListFormat.TABLE) -> None:
-    """List the mail platform's due work, longest due first."""
+def list_provisions(
+    *,
+    settings: Settings,
+    due: Annotated[
+        bool, typer.Option("--due", help="Leave out those that have failed and wait for their next attempt.")
+    ] = False,
+    limit: Limit = 0,
+    output: ListOutput = ListFormat.TABLE,
+) -> None:
+    """List the mail platform's pending work, longest due first, then what waits for its next attempt."""
     with admin_service(settings) as service:
         from postroom.admin.v1alpha1.provision_pb2 import ListPendingProvisionsRequest
 
-        request = ListPendingProvisionsRequest()
+        request = ListPendingProvisionsRequest(include_waiting=not due)
         listed = list_rows(service.ListPendingProvisions, request, "provisions", PAGE_SIZE, limit)
     for row in listed:
         row["mailbox_state"] = None  # it has the hash of the password, which belongs on no terminal

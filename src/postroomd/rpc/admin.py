@@ -113,10 +113,11 @@ class AdminServicer:
     async def ListPendingProvisions(
         self, request: provision_pb2.ListPendingProvisionsRequest, context: CallContext
     ) -> Slice[Provision]:
-        """List the provisions that are due."""
+        """List the provisions that are due, and on request those that wait."""
         with checking() as check:
             limit = check.limit(request.page_size, MAX_PAGE_SIZE)
-        listed = await self.administration.pending_provisions(self.clock(), request.page_token, limit)
+        due_by = None if request.include_waiting else self.clock()
+        listed = await self.administration.pending_provisions(due_by, request.page_token, limit)
         return listed if context.password_hashes else replace(listed, items=[*map(_without_hash, listed.items)])
 
     async def ConfirmProvision(self, request: provision_pb2.ConfirmProvisionRequest, context: CallContext) -> Provision:

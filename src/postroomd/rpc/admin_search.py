@@ -161,7 +161,7 @@ class AdminSearchServicer:
         self, asked: "_Asked", search: Search[Item], created_at: Callable[[Item], datetime]
     ) -> Slice[Item]:
         async with self.slots.slot(""):
-            return await search_tenants(
+            found = await search_tenants(
                 search,
                 self.administration.organizations_after,
                 organization_id=asked.organization_id,
@@ -169,6 +169,9 @@ class AdminSearchServicer:
                 limit=asked.limit,
                 created_at=created_at,
             )
+            if not found.items and asked.organization_id and not asked.token:
+                await self.administration.require_organization(asked.organization_id)
+            return found
 
     def _mailboxes_message(self, found: Slice[Mailbox]) -> mailbox_pb2.SearchMailboxesResponse:
         return mailbox_pb2.SearchMailboxesResponse(

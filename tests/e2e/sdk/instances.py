@@ -13,6 +13,7 @@ from uuid import uuid4
 
 from tests.e2e.sdk.client import PASSWORD_MARKER, ResponseLog
 from tests.e2e.support import POSTROOM, Up, clean_environment, database_url, run, terminate
+from tests.support.databases import MIGRATED
 from tests.support.waiting import block_until
 from tools.postgres import PostgresServer
 
@@ -55,12 +56,12 @@ class SqliteDatabase:
 
 
 class PostgresDatabase:
-    """A new PostgreSQL database."""
+    """A new, migrated PostgreSQL database."""
 
     def __init__(self, server: PostgresServer) -> None:
         self._server = server
         self._name = f"sdk_{uuid4().hex}"
-        server.sql(f"CREATE DATABASE {self._name}")
+        server.sql(f"CREATE DATABASE {self._name} TEMPLATE {MIGRATED}")
         self.url = server.url(self._name)
 
     def sql(self, statement: str) -> str:

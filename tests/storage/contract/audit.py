@@ -256,7 +256,11 @@ class AuditContract:
         assert await found(resource_id=newest.resource_id) == ["3"]
         assert await found(resource_id=newest.resource_id, project_id=other.project.id) == []
         assert await found(since=NOW + timedelta(hours=1), until=NOW + timedelta(hours=3)) == ["2", "1"]
-        assert await found(organization_id=new_id()) == []
+        for unknown in ({"organization_id": new_id()}, {"project_id": new_id()}):
+            with pytest.raises(NotFound):
+                await found(**unknown)
+        with pytest.raises(NotFound, match=r"^project "):
+            await found(organization_id=other.organization.id, project_id=tenant.project.id)
         for malformed in ("x", "bm8=", "MTIvbm8="):
             with pytest.raises(InvalidArguments):
                 await repository.audit.list(EVERYTHING, malformed, 2)

@@ -166,7 +166,7 @@ def random_query(filled: Filled, rng: random.Random, kind: str) -> Any:
     query: Any = query_type(
         ordering=Ordering(field=rng.choice(fields), descending=rng.random() < 0.5),
         page=1,
-        page_size=rng.choice([1, 2, 5, 100]),
+        page_size=rng.choice([1, 2, 5, 5, 5, 100, 100, 100]),  # few walks of many pages
         project_id=rng.choice([None, None, filled.tenant.project.id, filled.neighbor.project.id]),
     )
     some = rng.choice(filled.items[kind])

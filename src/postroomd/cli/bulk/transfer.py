@@ -3,8 +3,9 @@
 import csv
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from tempfile import mkstemp
 from typing import Annotated, Any
 
 import typer
@@ -141,13 +142,28 @@ def _write(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], file: Path
         write(sys.stdout)
         return
     try:
-        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "w", encoding="utf-8", newline="") as stream:
-            os.fchmod(descriptor, 0o600)  # also of a file that existed
-            write(stream)
+        if file.exists() and not file.is_file():  # such as a pipe
+            with file.open("w", encoding="utf-8", newline="") as stream:
+                write(stream)
+        else:
+            _replace(file.resolve(), write)
     except OSError as error:
         raise InvalidSetting(f"--file: can't write {file}: {error.strerror}") from error
     typer.echo(f"{len(rows)} mailboxes are written to {file}", err=True)
+
+
+def _replace(file: Path, write: Callable[[Any], None]) -> None:
+    """Write a file for its owner only, which gets its name once it is complete: one that exists is kept till then."""
+    descriptor, name = mkstemp(prefix=f".{file.name}.", dir=file.parent)  # mode 0600
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8", newline="") as stream:
+            write(stream)
+            stream.flush()
+            os.fsync(descriptor)
+        Path(name).replace(file)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
 
 
 def _refuse(faults: Sequence[Fault], file: Path, output: ListFormat, code: ExitCode = ExitCode.USAGE) -> None:

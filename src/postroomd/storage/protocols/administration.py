@@ -29,8 +29,8 @@ class Administration(Protocol):
     async def settle_payment(self, context: CallContext, payment_id: str, rule: PaymentRule) -> Payment:
         """Apply a rule to a payment and its mailbox, and return the payment. Raises NotFound."""
 
-    async def pending_provisions(self, now: datetime, cursor: str, limit: int) -> Slice[Provision]:
-        """Return up to `limit` pending provisions whose next attempt is due, longest overdue first.
+    async def pending_provisions(self, due_by: datetime | None, cursor: str, limit: int) -> Slice[Provision]:
+        """Return up to `limit` pending provisions, longest overdue first: those due by a time, or all without one.
 
         Raises InvalidArguments for a malformed cursor.
         """
@@ -40,6 +40,9 @@ class Administration(Protocol):
 
     async def change_mailbox(self, context: CallContext, mailbox_id: str, rule: MailboxRule) -> Mailbox:
         """Apply a rule to a mailbox, and return the mailbox. Raises NotFound, also for a purged mailbox."""
+
+    async def require_organization(self, organization_id: str) -> None:
+        """Raise NotFound for an unknown organization."""
 
     async def organizations_after(self, organization_id: str, limit: int) -> Sequence[str]:
         """Return the ids of up to `limit` organizations after an id, "" for the first ones, in their order."""

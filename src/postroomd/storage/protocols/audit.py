@@ -13,5 +13,6 @@ class AuditLog(Protocol):
         """Return up to `limit` events, newest first.
 
         A list starts at the cursor "" and continues at the opaque `next_cursor` of the slice before. Raises
-        InvalidArguments for a malformed cursor.
+        InvalidArguments for a malformed cursor, and NotFound for a filter by an organization that does not exist, or by
+        a project that does not exist in it.
         """

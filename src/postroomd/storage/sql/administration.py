@@ -94,8 +94,8 @@ class SqlAdministration(SqlHistory):
 
         return await self._database.write(transaction, context)
 
-    async def pending_provisions(self, now: datetime, cursor: str, limit: int) -> Slice[Provision]:
-        """Return pending provisions whose next attempt is due, longest overdue first. Raises InvalidArguments."""
+    async def pending_provisions(self, due_by: datetime | None, cursor: str, limit: int) -> Slice[Provision]:
+        """Return pending provisions, longest overdue first: those due by a time, or all. Raises InvalidArguments."""
         columns = t.provisions.c
         forwardings, settings = t.forwardings.c, t.mailbox_forwardings.c
         address = func.coalesce(t.aliases.c.email, t.mailboxes.c.email, t.domains.c.name, "")
@@ -114,7 +114,7 @@ class SqlAdministration(SqlHistory):
             .join(t.mailbox_forwardings, settings.mailbox_id == forwardings.mailbox_id, isouter=True)
             .where(
                 t.PENDING_PROVISION,
-                columns.next_attempt_at <= now,
+                *(() if due_by is None else (columns.next_attempt_at <= due_by,)),
                 *after_cursor(cursor, columns.next_attempt_at, columns.id),
             )
             .order_by(columns.next_attempt_at, columns.id)

@@ -14,6 +14,7 @@ from postroomd.storage import schema as t
 from postroomd.storage.database import Database
 from postroomd.storage.sql.mailboxes import MAILBOX
 from postroomd.storage.sql.rows import columns_of, from_row
+from postroomd.storage.sql.tenancy import require_organization
 
 TRANSITION = columns_of(Transition, t.transitions)
 DOMAIN_TRANSITION = columns_of(DomainTransition, t.domain_transitions)
@@ -151,6 +152,10 @@ class SqlHistory:
             return found
 
         return await self._database.read(transaction)
+
+    async def require_organization(self, organization_id: str) -> None:
+        """Raise NotFound for an unknown organization."""
+        await self._database.read(lambda connection: require_organization(connection, organization_id))
 
     async def organizations_after(self, organization_id: str, limit: int) -> Sequence[str]:
         """Return the ids of up to `limit` organizations after an id, "" for the first ones, in their order."""

@@ -184,7 +184,7 @@ class AdminServiceServicer(object):
 
     def ListPendingProvisions(self, request, context):
         """Lists the mail platform's due work, a page at a time. A failed provision is listed again from its next_attempt_at
-        on. Empty if provisioning is `none`.
+        on, or with include_waiting. Empty if provisioning is `none`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -233,13 +233,15 @@ class AdminServiceServicer(object):
     def SearchMailboxes(self, request, context):
         """Searches the mailboxes of all tenants, by the address, a part of it or of the display name, a page at a time. Several
         organizations may have a mailbox with the same address. ListTransitions finds purged ones by their address.
+        NOT_FOUND for an unknown organization_id.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def SearchDomains(self, request, context):
-        """Searches the domains of all tenants, by a part of the name, a page at a time.
+        """Searches the domains of all tenants, by a part of the name, a page at a time. NOT_FOUND for an unknown
+        organization_id.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -285,7 +287,8 @@ class AdminServiceServicer(object):
 
     def ListAuditEvents(self, request, context):
         """Lists the audit log, newest first and a page at a time: every committed change of tenants and of the operator.
-        Events are removed after the operator's retention, 400 days by default.
+        Events are removed after the operator's retention, 400 days by default. NOT_FOUND for an unknown organization_id, and
+        for a project_id that is unknown or of another organization.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -100,7 +100,7 @@ class AdminServiceStub:
     """
     ListPendingProvisions: _grpc.UnaryUnaryMultiCallable[_provision_pb2.ListPendingProvisionsRequest, _provision_pb2.ListPendingProvisionsResponse]
     """Lists the mail platform's due work, a page at a time. A failed provision is listed again from its next_attempt_at
-    on. Empty if provisioning is `none`.
+    on, or with include_waiting. Empty if provisioning is `none`.
     """
     ConfirmProvision: _grpc.UnaryUnaryMultiCallable[_provision_pb2.ConfirmProvisionRequest, _provision_pb2.Provision]
     """Confirms that the mail platform has completed a provision: its subject becomes READY, or is purged if it was to be
@@ -124,9 +124,12 @@ class AdminServiceStub:
     SearchMailboxes: _grpc.UnaryUnaryMultiCallable[_mailbox_pb2.SearchMailboxesRequest, _mailbox_pb2.SearchMailboxesResponse]
     """Searches the mailboxes of all tenants, by the address, a part of it or of the display name, a page at a time. Several
     organizations may have a mailbox with the same address. ListTransitions finds purged ones by their address.
+    NOT_FOUND for an unknown organization_id.
     """
     SearchDomains: _grpc.UnaryUnaryMultiCallable[_domain_pb2.SearchDomainsRequest, _domain_pb2.SearchDomainsResponse]
-    """Searches the domains of all tenants, by a part of the name, a page at a time."""
+    """Searches the domains of all tenants, by a part of the name, a page at a time. NOT_FOUND for an unknown
+    organization_id.
+    """
     GetDkimKeys: _grpc.UnaryUnaryMultiCallable[_dkim_pb2.GetDkimKeysRequest, _dkim_pb2.DkimKeys]
     """Returns the DKIM keys of a domain."""
     RotateDkimKey: _grpc.UnaryUnaryMultiCallable[_dkim_pb2.RotateDkimKeyRequest, _dkim_pb2.DkimKeys]
@@ -149,7 +152,8 @@ class AdminServiceStub:
     """Lists the domains of all tenants with a rotation in progress, a page at a time."""
     ListAuditEvents: _grpc.UnaryUnaryMultiCallable[_audit_pb2.ListAuditEventsRequest, _audit_pb2.ListAuditEventsResponse]
     """Lists the audit log, newest first and a page at a time: every committed change of tenants and of the operator.
-    Events are removed after the operator's retention, 400 days by default.
+    Events are removed after the operator's retention, 400 days by default. NOT_FOUND for an unknown organization_id, and
+    for a project_id that is unknown or of another organization.
     """
 
 @_typing.type_check_only
@@ -185,7 +189,7 @@ class AdminServiceAsyncStub(AdminServiceStub):
     """
     ListPendingProvisions: _aio.UnaryUnaryMultiCallable[_provision_pb2.ListPendingProvisionsRequest, _provision_pb2.ListPendingProvisionsResponse]  # type: ignore[assignment]
     """Lists the mail platform's due work, a page at a time. A failed provision is listed again from its next_attempt_at
-    on. Empty if provisioning is `none`.
+    on, or with include_waiting. Empty if provisioning is `none`.
     """
     ConfirmProvision: _aio.UnaryUnaryMultiCallable[_provision_pb2.ConfirmProvisionRequest, _provision_pb2.Provision]  # type: ignore[assignment]
     """Confirms that the mail platform has completed a provision: its subject becomes READY, or is purged if it was to be
@@ -209,9 +213,12 @@ class AdminServiceAsyncStub(AdminServiceStub):
     SearchMailboxes: _aio.UnaryUnaryMultiCallable[_mailbox_pb2.SearchMailboxesRequest, _mailbox_pb2.SearchMailboxesResponse]  # type: ignore[assignment]
     """Searches the mailboxes of all tenants, by the address, a part of it or of the display name, a page at a time. Several
     organizations may have a mailbox with the same address. ListTransitions finds purged ones by their address.
+    NOT_FOUND for an unknown organization_id.
     """
     SearchDomains: _aio.UnaryUnaryMultiCallable[_domain_pb2.SearchDomainsRequest, _domain_pb2.SearchDomainsResponse]  # type: ignore[assignment]
-    """Searches the domains of all tenants, by a part of the name, a page at a time."""
+    """Searches the domains of all tenants, by a part of the name, a page at a time. NOT_FOUND for an unknown
+    organization_id.
+    """
     GetDkimKeys: _aio.UnaryUnaryMultiCallable[_dkim_pb2.GetDkimKeysRequest, _dkim_pb2.DkimKeys]  # type: ignore[assignment]
     """Returns the DKIM keys of a domain."""
     RotateDkimKey: _aio.UnaryUnaryMultiCallable[_dkim_pb2.RotateDkimKeyRequest, _dkim_pb2.DkimKeys]  # type: ignore[assignment]
@@ -234,7 +241,8 @@ class AdminServiceAsyncStub(AdminServiceStub):
     """Lists the domains of all tenants with a rotation in progress, a page at a time."""
     ListAuditEvents: _aio.UnaryUnaryMultiCallable[_audit_pb2.ListAuditEventsRequest, _audit_pb2.ListAuditEventsResponse]  # type: ignore[assignment]
     """Lists the audit log, newest first and a page at a time: every committed change of tenants and of the operator.
-    Events are removed after the operator's retention, 400 days by default.
+    Events are removed after the operator's retention, 400 days by default. NOT_FOUND for an unknown organization_id, and
+    for a project_id that is unknown or of another organization.
     """
 
 class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -303,7 +311,7 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_provision_pb2.ListPendingProvisionsResponse, _abc.Awaitable[_provision_pb2.ListPendingProvisionsResponse]]:
         """Lists the mail platform's due work, a page at a time. A failed provision is listed again from its next_attempt_at
-        on. Empty if provisioning is `none`.
+        on, or with include_waiting. Empty if provisioning is `none`.
         """
 
     @_abc_1.abstractmethod
@@ -363,6 +371,7 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_mailbox_pb2.SearchMailboxesResponse, _abc.Awaitable[_mailbox_pb2.SearchMailboxesResponse]]:
         """Searches the mailboxes of all tenants, by the address, a part of it or of the display name, a page at a time. Several
         organizations may have a mailbox with the same address. ListTransitions finds purged ones by their address.
+        NOT_FOUND for an unknown organization_id.
         """
 
     @_abc_1.abstractmethod
@@ -371,7 +380,9 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _domain_pb2.SearchDomainsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_domain_pb2.SearchDomainsResponse, _abc.Awaitable[_domain_pb2.SearchDomainsResponse]]:
-        """Searches the domains of all tenants, by a part of the name, a page at a time."""
+        """Searches the domains of all tenants, by a part of the name, a page at a time. NOT_FOUND for an unknown
+        organization_id.
+        """
 
     @_abc_1.abstractmethod
     def GetDkimKeys(
@@ -424,7 +435,8 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_audit_pb2.ListAuditEventsResponse, _abc.Awaitable[_audit_pb2.ListAuditEventsResponse]]:
         """Lists the audit log, newest first and a page at a time: every committed change of tenants and of the operator.
-        Events are removed after the operator's retention, 400 days by default.
+        Events are removed after the operator's retention, 400 days by default. NOT_FOUND for an unknown organization_id, and
+        for a project_id that is unknown or of another organization.
         """
 
 def add_AdminServiceServicer_to_server(servicer: AdminServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -286,19 +286,23 @@ class ListPendingProvisionsRequest(_message.Message):
 
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    INCLUDE_WAITING_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
     """The maximum number of provisions in a page, 1 to 1000. 0 means 50; a higher number means 1000."""
     page_token: _builtins.str
     """The next_page_token of the previous page. Empty for the first page."""
+    include_waiting: _builtins.bool
+    """Whether to list, after those that are due, those that have failed and wait for their next_attempt_at."""
     def __init__(
         self,
         *,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
+        include_waiting: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["include_waiting", b"include_waiting", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -316,7 +320,9 @@ class ListPendingProvisionsResponse(_message.Message):
     """Send it as page_token to get the next page. Empty on the last page."""
     @_builtins.property
     def provisions(self) -> _containers.RepeatedCompositeFieldContainer[Global___Provision]:
-        """PENDING provisions whose next_attempt_at has passed, longest due first; ties are ordered by id."""
+        """PENDING provisions whose next_attempt_at has passed, longest due first, and on request the others; ties are ordered
+        by id.
+        """
 
     def __init__(
         self,
