@@ -24,6 +24,7 @@ from scaleway.mailbox.v1alpha1 import (
 from postroom.admin.v1alpha1 import admin_service_pb2_grpc as admin_grpc
 from postroom.admin.v1alpha1 import mailbox_pb2, payment_pb2, provision_pb2
 from tests.e2e.support import START_SECONDS, Up, clean_environment, database_url, run
+from tests.support.waiting import block_until
 
 if TYPE_CHECKING:
     from postroom.admin.v1alpha1.admin_service_pb2_grpc import AdminServiceStub
@@ -56,15 +57,18 @@ class Trial:
             return datetime.fromisoformat(json.load(response)["now"])
 
     def ready_domain(self, name: str = "example.org") -> Domain:
-        """Create a domain, and wait with the SDK until it is ready."""
+        """Create a domain, and wait until it is ready."""
         return self.validate(self.api.create_domain(name=name))
 
     def validate(self, domain: Domain) -> Domain:
-        """Validate a domain, and wait with the SDK until it is ready."""
+        """Validate a domain, and wait until it is ready. The SDK's own waiting begins with a second of sleep."""
         self.api.validate_domain_records(domain_id=domain.id)
-        domain = self.api.wait_for_domain(domain_id=domain.id)
-        assert domain.status == "ready"
-        return domain
+
+        def ready() -> Domain | None:
+            validated = self.api.get_domain(domain_id=domain.id)
+            return validated if validated.status == "ready" else None
+
+        return block_until(ready)
 
     def create_mailbox(self, domain: Domain, local_part: str = "ann", **arguments: Any) -> Mailbox:
         """Create a mailbox, by default with a monthly subscription."""
