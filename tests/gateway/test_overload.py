@@ -4,10 +4,12 @@ import asyncio
 from typing import Any
 
 import grpc
+import pytest
 import uvloop
 from google.protobuf.duration_pb2 import Duration
 from google.rpc.error_details_pb2 import ErrorInfo, RetryInfo
 
+from postroomd.gateway import endpoints
 from tests.gateway.client import PREFIX, TOKEN, Client, Response, Start
 from tests.support.waiting import wait_until
 
@@ -55,6 +57,20 @@ async def test_a_rejected_request_holds_no_slot_while_its_answer_is_delayed(star
     assert not any(each.done() for each in rejected)
     for each in rejected:
         each.cancel()
+
+
+async def test_requests_with_invalid_keys_beyond_a_rate_are_answered_late(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(endpoints, "UNAUTHENTICATED_PER_SECOND", 0.001)
+    call = await start(max_requests=1, rejection_delay_seconds=600.0)
+    call.stub.fail("GetMailbox", grpc.StatusCode.UNAUTHENTICATED, "no key has this secret")
+    assert (await call("GET", "/mailboxes/1")).status == 401
+    late = asyncio.create_task(call("GET", "/mailboxes/2"))
+    await wait_until(lambda: len(call.stub.calls) == 2)
+    assert (await call("GET", "/domains")).status == 200  # it holds no slot
+    assert not late.done()
+    late.cancel()
 
 
 async def test_reads_and_changes_have_separate_limits(start: Start) -> None:

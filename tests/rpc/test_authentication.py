@@ -1,5 +1,6 @@
 """Authentication by API key, and the permissions of a read-only key."""
 
+import gc
 from collections.abc import Callable
 from datetime import timedelta
 from uuid import uuid4
@@ -9,10 +10,12 @@ import pytest
 
 from postroom.v1alpha1.domain_pb2 import Domain, ListDomainsRequest
 from postroom.v1alpha1.mailbox_pb2 import Mailbox
+from postroomd.domain.errors import Unauthenticated
 from tests.rpc.client import METHODS, Metadata, Tenant
 from tests.rpc.failures import assert_status, failure_of
 from tests.rpc.requests import MUTATING, OPERATION_OF, READING, REQUEST_TYPES
 from tests.rpc.service import Service
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -130,3 +133,15 @@ async def test_a_read_only_key_can_read_everything_of_its_organization(
         names = {field.name for field in REQUEST_TYPES[rpc].DESCRIPTOR.fields} if rpc.startswith("Get") else set()
         request = REQUEST_TYPES[rpc](**{name: value for name, value in ids.items() if name in names})
         assert await reader.call(rpc, request) == await owner.call(rpc, request)
+
+
+async def test_failed_calls_are_freed_without_the_garbage_collector(service: Service) -> None:
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(3):
+            call = service.stub((("x-auth-token", str(uuid4())),)).ListDomains(ListDomainsRequest())
+            assert (await failure_of(call)).code is grpc.StatusCode.UNAUTHENTICATED
+        await wait_until(lambda: not any(isinstance(each, Unauthenticated) for each in gc.get_objects()))
+    finally:
+        gc.enable()

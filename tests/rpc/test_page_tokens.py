@@ -9,7 +9,9 @@ import pytest_asyncio
 from postroom.v1alpha1.alias_pb2 import Alias, ListAliasesRequest
 from postroom.v1alpha1.domain_pb2 import Domain
 from postroom.v1alpha1.forwarding_pb2 import Forwarding
-from postroom.v1alpha1.mailbox_pb2 import ListMailboxesRequest, Mailbox
+from postroom.v1alpha1.mailbox_pb2 import ListMailboxesRequest, ListMailboxesResponse, Mailbox
+from postroomd.domain.queries import Page
+from postroomd.rpc.page_tokens import PART_ITEMS, ListResult, encode_in_parts
 from tests.rpc.client import Tenant, fresh_name
 from tests.rpc.failures import failure_of
 from tests.rpc.requests import LIST_OF, REQUEST_TYPES, orders_of
@@ -140,3 +142,29 @@ async def test_a_forged_token_is_rejected_or_stays_within_the_scope(service: Ser
         for garbage in ("a", "é", "%%%", "A" * 5_000, token[1:], f"{token}!"):
             request.page_token = garbage
             assert await violations_of(populated, "ListMailboxes", request) == MALFORMED, garbage
+
+
+@pytest.mark.parametrize("length", [PART_ITEMS + 1, 2 * PART_ITEMS, 1_000])
+async def test_the_parts_of_a_long_page_are_together_its_encoding(length: int) -> None:
+    def response(result: ListResult[str]) -> ListMailboxesResponse:
+        mailboxes = [Mailbox(id=each) for each in result.page.items]
+        return ListMailboxesResponse(
+            mailboxes=mailboxes, total_count=result.page.total_count, next_page_token=result.next_page_token
+        )
+
+    result = ListResult(Page(tuple(map(str, range(length))), 5_000, has_more=True), "token")
+    encoded = await encode_in_parts(lambda part: response(part).SerializeToString(), result)
+    assert ListMailboxesResponse.FromString(encoded) == response(result)
+
+
+async def test_a_long_page_is_complete(service: Service) -> None:
+    tenant = await service.tenant()
+    domain = await tenant.domain()
+    created = [await tenant.mailboxes(domain, *(f"{batch}{number}" for number in range(100))) for batch in "ab"]
+    request = ListMailboxesRequest(page_size=150, order_by=ListMailboxesRequest.EMAIL_ASC)
+    first = await tenant.call("ListMailboxes", request)
+    request.page_token = first.next_page_token
+    rest = await tenant.call("ListMailboxes", request)
+    assert (len(first.mailboxes), len(rest.mailboxes), first.total_count) == (150, 50, 200)
+    ids = {mailbox.id for mailbox in (*first.mailboxes, *rest.mailboxes)}
+    assert ids == {mailbox.id for batch in created for mailbox in batch}

@@ -7,7 +7,7 @@ import grpc
 import pytest
 
 from postroom.v1alpha1 import mailbox_pb2
-from postroomd.domain.errors import NotFound, TooManyRequests
+from postroomd.domain.errors import KeyRefusal, NotFound, TooManyRequests, Unauthenticated
 from postroomd.rpc import rejections
 from postroomd.rpc.admission import Admission
 from postroomd.rpc.boundary import Boundary
@@ -44,6 +44,17 @@ async def test_a_rejection_waits() -> None:
     waiting.cancel()  # the client has gone
     await asyncio.gather(waiting, return_exceptions=True)
     assert delays.delayed == 0
+
+
+async def test_invalid_keys_beyond_a_rate_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rejections, "UNAUTHENTICATED_PER_SECOND", 0.001)
+    delays, error = direct(), Unauthenticated(KeyRefusal.NOT_FOUND)
+    async with asyncio.timeout(10):
+        await delays.delay(error, (), None)
+    waiting = asyncio.create_task(delays.delay(error, (), None))
+    await wait_until(lambda: delays.delayed == 1)
+    waiting.cancel()
+    await asyncio.gather(waiting, return_exceptions=True)
 
 
 async def test_other_errors_and_calls_of_gateways_are_answered_at_once() -> None:

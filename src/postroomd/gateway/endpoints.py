@@ -15,10 +15,13 @@ from postroomd.gateway.admission import Slots
 from postroomd.gateway.body import BodyLimits, BodyReader, check_declared_length
 from postroomd.gateway.channel import ServiceChannel
 from postroomd.gateway.errors import RequestError, error_response, from_rpc_error, invalid_arguments
+from postroomd.gateway.long_lists import is_long, list_fields
 from postroomd.gateway.responses import HEADERS, json_response, no_content
 from postroomd.gateway.routes import Route
 from postroomd.gateway.transcode import Transcoder
 from postroomd.gateway.violations import InvalidArguments, Violation
+from postroomd.long_work import LongWork
+from postroomd.pacing import MAX_DELAY_SECONDS, Frequency, Pace
 
 if TYPE_CHECKING:
     from postroomd.observability.tracing import Span
@@ -31,6 +34,18 @@ COPIED_HEADERS = {
 """Headers of responses, by the names of trailing metadata."""
 # Decoding 1 MiB of small JSON values takes up to a second: larger bodies are decoded outside the event loop.
 MAX_INLINE_BODY_BYTES = 65_536
+UNAUTHENTICATED_PER_SECOND = 20.0
+"""Requests with invalid keys that are answered at once; further ones are answered late."""
+
+
+class Shared:
+    """What the endpoints of a gateway share."""
+
+    def __init__(self, bodies: BodyReader) -> None:
+        self.bodies = bodies
+        self.long_work = LongWork()
+        self.unauthenticated = Frequency(UNAUTHENTICATED_PER_SECOND)
+        self.pace = Pace()
 
 
 @dataclass(frozen=True)
@@ -78,17 +93,18 @@ class RpcEndpoint:
 
     is_probe = False
 
-    def __init__(self, route: Route, bodies: BodyReader, slots: Slots, options: EndpointOptions) -> None:
+    def __init__(self, route: Route, shared: Shared, slots: Slots, options: EndpointOptions) -> None:
         """Compile the route. Raises UnsupportedContract."""
         self.rpc = route.rpc
         self._transcoder = Transcoder(route)
-        self._bodies = bodies
+        self._shared = shared
         self._slots = slots
         self._options = options
         self._is_read = route.http_method == "GET"
         self._request_has_etag = "etag" in route.request.fields_by_name
         self._response_has_etag = "etag" in route.response.fields_by_name
         self._response_is_empty = not route.response.fields
+        self._list_fields = list_fields(route.response)
         self._call: Any = None
         self._client_metadata: Callable[[str], tuple[tuple[str, str], ...]] = lambda _: ()
 
@@ -105,8 +121,8 @@ class RpcEndpoint:
         """Call the RPC. The service authenticates, but a request without a token is rejected before its body is read.
 
         The slot is taken once the body has arrived, so that a slow client holds none. A rejection for load is answered
-        late, without a slot: a client that repeats the request at once would otherwise keep gateway and service busy
-        with rejections.
+        late, without a slot, and so are many requests with invalid keys: a client that repeats the request at once
+        would otherwise keep gateway and service busy with failures.
         """
         token = headers.token(request.http)
         if token is None:
@@ -118,9 +134,15 @@ class RpcEndpoint:
         except InvalidArguments as invalid:
             raise RequestError(invalid_arguments(invalid.violations)) from None
         except RequestError as error:
-            if error.response.status == HTTPStatus.TOO_MANY_REQUESTS:
-                await asyncio.sleep(self._options.rejection_delay_seconds)
+            if self._is_late(error.response.status):
+                seconds = self._options.rejection_delay_seconds
+                await asyncio.sleep(self._shared.pace.delay(seconds, max(seconds, MAX_DELAY_SECONDS)))
             raise
+
+    def _is_late(self, status: int) -> bool:
+        if status == HTTPStatus.UNAUTHORIZED:
+            return self._shared.unauthenticated.is_exceeded()
+        return status == HTTPStatus.TOO_MANY_REQUESTS
 
     async def _call_rpc(self, request: IncomingRequest, body: bytes, token: str) -> web.Response:
         message = await self._decode(request, body)
@@ -139,7 +161,7 @@ class RpcEndpoint:
             failure = from_rpc_error(error, request.request_id)
             copied = {**failure.headers, **_copied_headers(error.trailing_metadata())}
             raise RequestError(replace(failure, headers=copied)) from error
-        response = self._response(request.http, message)
+        response = await self._response(request.http, message)
         if copied := _copied_headers(await call.trailing_metadata()):
             response.headers.update(copied)
         return response
@@ -155,13 +177,16 @@ class RpcEndpoint:
             raise InvalidArguments((Violation("etag", "constraint", "must equal the etag of If-Match"),))
         message.etag = etag
 
-    def _response(self, request: web.BaseRequest, message: Any) -> web.Response:
+    async def _response(self, request: web.BaseRequest, message: Any) -> web.Response:
         """Return the response, with an ETag for a single resource; 304 if the caller has that version.
 
         A message without fields is 204, as in the public API.
         """
         if self._response_is_empty:
             return no_content()
+        if is_long(message, self._list_fields):
+            encoded = await self._shared.long_work.run(self._transcoder.encode, message)
+            return json_response(HTTPStatus.OK, encoded)
         if not self._response_has_etag:
             return json_response(HTTPStatus.OK, self._transcoder.encode(message))
         etag = message.etag
@@ -177,7 +202,7 @@ class RpcEndpoint:
         if not request.body_exists:
             return b""
         check_declared_length(request)
-        return await self._bodies.read(request) if self._transcoder.reads_body else b""
+        return await self._shared.bodies.read(request) if self._transcoder.reads_body else b""
 
     async def _decode(self, request: IncomingRequest, body: bytes) -> Message:
         if self._transcoder.reads_body:

@@ -16,7 +16,14 @@ from postroomd.gateway.body import BodyReader
 from postroomd.gateway.channel import ServiceChannel
 from postroomd.gateway.connections import Connection
 from postroomd.gateway.cors import Cors
-from postroomd.gateway.endpoints import Endpoint, EndpointOptions, IncomingRequest, RpcEndpoint, TracedRpcEndpoint
+from postroomd.gateway.endpoints import (
+    Endpoint,
+    EndpointOptions,
+    IncomingRequest,
+    RpcEndpoint,
+    Shared,
+    TracedRpcEndpoint,
+)
 from postroomd.gateway.errors import RequestError, error_response, internal_error
 from postroomd.gateway.metrics import METHODS, OTHER_METHOD, HttpMetrics
 from postroomd.gateway.probes import Liveness, Readiness
@@ -61,12 +68,12 @@ def api_endpoints(
     yield "GET", "/openapi.json", StaticFile("openapi.json", "application/json")
     for path, file in reference_page():
         yield "GET", path, file
-    bodies = BodyReader(options.body)
+    shared = Shared(BodyReader(options.body))
     rpc_endpoint = TracedRpcEndpoint if traced else RpcEndpoint
     read_slots, change_slots = Slots(max_requests), Slots(max_requests)
     for route in read_routes(services):
         slots = read_slots if route.http_method in _SAFE_METHODS else change_slots
-        yield route.http_method, route.template, rpc_endpoint(route, bodies, slots, options)
+        yield route.http_method, route.template, rpc_endpoint(route, shared, slots, options)
 
 
 class Gateway:

@@ -23,7 +23,7 @@ HASH_BUCKETS = (0.01, 0.02, 0.03, 0.04, 0.06, 0.08, 0.12, 0.25, 0.5, 1.0, 2.5)
 
 SERVE, GATEWAY, WORKER = ("serve",), ("gateway",), ("worker",)
 CALL_KINDS = ("reads", "changes")
-REFUSED_KINDS = (*CALL_KINDS, "key_lookups", "searches", "rate_limit")
+REFUSED_KINDS = (*CALL_KINDS, "key_lookups", "searches", "pages", "rate_limit")
 _NO_STEPS = {StepKind.CLOCK, StepKind.POLL, StepKind.DNS_LOOKUP, StepKind.DKIM_EXPORT}  # of due work
 STEPS = tuple(kind for kind in StepKind if kind not in _NO_STEPS)
 FAULT_KINDS = ("damaged", "file_replaced", "log_replaced", "disk_full", "io_error")
@@ -58,7 +58,7 @@ CALLS_IN_PROGRESS = Gauge(
 CALLS_REFUSED = Counter(
     name="postroom_calls_refused_total",
     help="Rejected calls: `reads` and `changes` beyond --max-calls, lookups of keys that were not verified before,"
-    " expensive searches, and calls beyond a rate limit.",
+    " expensive searches, long pages, and calls beyond a rate limit.",
     unit="calls",
     processes=SERVE,
     label_values={"kind": REFUSED_KINDS},

@@ -26,8 +26,8 @@ from postroomd.domain.validation import MAX_SEARCH, check_domain_name, check_id,
 from postroomd.rpc import convert, page_tokens
 from postroomd.rpc.cpu_pool import CpuPool
 from postroomd.rpc.dkim import generate_dkim_key
+from postroomd.rpc.list_limits import ListLimits
 from postroomd.rpc.methods import Rpc
-from postroomd.rpc.searches import SearchLimits
 from postroomd.storage.protocols.domains import Domains, DomainSecrets
 from postroomd.storage.protocols.tenancy import Tenancy
 
@@ -46,7 +46,7 @@ class DomainServicer:
     urls: convert.ServiceUrls
     dkim_selector: str
     dkim_bits: int
-    searches: SearchLimits
+    limits: ListLimits
     policy: LifecyclePolicy
     quotas: Quotas
     clock: Callable[[], datetime]
@@ -97,7 +97,7 @@ class DomainServicer:
                 search=search_text(check.text("search", request.search, MAX_SEARCH)),
             )
             query = page_tokens.with_page_token(check, request, context.scope, query)
-        async with self.searches.slot(context, query.search):
+        async with self.limits.slot(context, query.search, page_size):
             found = await self.domains.list(context, query)
         return page_tokens.list_result(found, context.scope, query)
 

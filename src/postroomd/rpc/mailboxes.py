@@ -35,8 +35,8 @@ from postroomd.domain.validation import (
 )
 from postroomd.rpc import convert, page_tokens
 from postroomd.rpc.hashing import PasswordHashing
+from postroomd.rpc.list_limits import ListLimits
 from postroomd.rpc.methods import Rpc
-from postroomd.rpc.searches import SearchLimits
 from postroomd.storage.protocols.domains import Domains
 from postroomd.storage.protocols.mailboxes import Mailboxes, NewMailbox
 
@@ -50,7 +50,7 @@ class MailboxServicer:
     mailboxes: Mailboxes
     domains: Domains
     hashing: PasswordHashing
-    searches: SearchLimits
+    limits: ListLimits
     policy: LifecyclePolicy
     clock: Callable[[], datetime]
 
@@ -127,7 +127,7 @@ class MailboxServicer:
                 folded_search=folded_name(request.search),
             )
             query = page_tokens.with_page_token(check, request, context.scope, query)
-        async with self.searches.slot(context, min(query.search, query.folded_search, key=len)):
+        async with self.limits.slot(context, min(query.search, query.folded_search, key=len), page_size):
             found = await self.mailboxes.list(context, query)
         return page_tokens.list_result(found, context.scope, query)
 

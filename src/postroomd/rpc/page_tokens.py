@@ -4,7 +4,9 @@ A token holds a digest of its query and the position of the page's last item. Wi
 neither secret nor a grant: a forged token can only choose another position within the caller's scope.
 """
 
+import asyncio
 from base64 import b64decode, urlsafe_b64encode
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
@@ -20,6 +22,7 @@ Query = TypeVar("Query", DomainQuery, MailboxQuery, AliasQuery, ForwardingQuery)
 AnyQuery = DomainQuery | MailboxQuery | AliasQuery | ForwardingQuery
 Item = TypeVar("Item")
 
+PART_ITEMS = 50  # of a long page that are encoded at once: about 0.5 ms
 DIGEST_BYTES = 9  # a multiple of 3, so that base64 needs no padding between digest and position
 ID_CHARACTERS = 36
 MAX_COUNT = 2**31 - 1
@@ -40,6 +43,20 @@ class ListResult(Generic[Item]):
 
     page: Page[Item]
     next_page_token: str
+
+
+async def encode_in_parts(encode: Callable[[ListResult[Item]], bytes], result: ListResult[Item]) -> bytes:
+    """Return the serialized response to a long page, with a turn for other calls after each part.
+
+    The encodings of parts of a message are together that of the message: lists are concatenated, and of other fields,
+    equal here, the last counts (https://protobuf.dev/programming-guides/encoding/#last-one-wins).
+    """
+    page, parts = result.page, []
+    for start in range(0, len(page.items), PART_ITEMS):
+        items = page.items[start : start + PART_ITEMS]
+        parts.append(encode(replace(result, page=replace(page, items=items))))
+        await asyncio.sleep(0)
+    return b"".join(parts)
 
 
 def with_page_token(check: Checker, request: ListRequest, scope: Scope, query: Query) -> Query:

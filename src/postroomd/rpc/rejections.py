@@ -1,38 +1,48 @@
-"""Delayed answers to calls that are rejected for load.
+"""Delayed answers to calls that are rejected for load, and to many calls with invalid keys.
 
-A client that repeats a rejected call at once would otherwise be rejected thousands of times a second, which takes the
-event loop from everyone else: a rejection costs about as much as a read. The number of calls of a connection is
-bounded, and so with a delay is the rate of its rejections. A call that waits holds no slot. The gateway delays its
-answers by itself, once their slots are free, so that calls of gateways are answered at once.
+A client that repeats such a call at once would otherwise fail thousands of times a second, which takes the event loop
+from everyone else: a failure costs about as much as a read. The number of calls of a connection is bounded, and so with
+a delay is the rate of its failures. A call that waits holds no slot. The gateway delays its answers by itself, once
+their slots are free, so that calls of gateways are answered at once.
 """
 
 import asyncio
 from collections.abc import Callable
 
-from postroomd.domain.errors import TooManyRequests
+from postroomd.domain.errors import TooManyRequests, Unauthenticated
+from postroomd.pacing import MAX_DELAY_SECONDS, Frequency, Pace
 from postroomd.rpc.client_address import Metadata
 
 DELAY_SECONDS = 0.5
+UNAUTHENTICATED_PER_SECOND = 20.0
+"""Calls with invalid keys that are answered at once; further ones are delayed."""
 MAX_DELAYED = 2_000
-"""Rejected calls that wait at once; further ones are answered immediately."""
+"""Calls that wait at once; further ones are answered immediately."""
 SHARE_OF_DEADLINE = 0.5
 
 
 class Rejections:
-    """Delays the answers to rejected calls. `is_gateway` recognizes the calls of gateways."""
+    """Delays the answers to such calls. `is_gateway` recognizes the calls of gateways."""
 
     def __init__(self, is_gateway: Callable[[Metadata], bool], seconds: float = DELAY_SECONDS) -> None:
         self.delayed = 0
         self._is_gateway = is_gateway
+        self._unauthenticated = Frequency(UNAUTHENTICATED_PER_SECOND)
+        self._pace = Pace()
         self._seconds = seconds
 
     async def delay(self, error: Exception, metadata: Metadata, remaining_seconds: float | None) -> None:
         """Wait before a call is answered with this error, at most for half of the time until its deadline."""
-        if not isinstance(error, TooManyRequests) or self.delayed >= MAX_DELAYED or self._is_gateway(metadata):
+        if not isinstance(error, TooManyRequests | Unauthenticated):
             return
-        seconds = self._seconds
+        if self.delayed >= MAX_DELAYED or self._is_gateway(metadata):
+            return
+        if isinstance(error, Unauthenticated) and not self._unauthenticated.is_exceeded():
+            return
+        limit = max(self._seconds, MAX_DELAY_SECONDS)
         if remaining_seconds is not None:
-            seconds = min(seconds, SHARE_OF_DEADLINE * remaining_seconds)
+            limit = min(limit, SHARE_OF_DEADLINE * remaining_seconds)
+        seconds = self._pace.delay(self._seconds, limit)
         self.delayed += 1
         try:
             await asyncio.sleep(seconds)

@@ -42,12 +42,12 @@ from postroomd.rpc.gateway import MAX_CALLS, GatewayAuthenticator, GatewayServic
 from postroomd.rpc.hashing import PasswordHashing, estimated_hash_seconds
 from postroomd.rpc.health import SERVICE as HEALTH_SERVICE
 from postroomd.rpc.health import Health
+from postroomd.rpc.list_limits import ListLimits
 from postroomd.rpc.mailboxes import MailboxServicer
 from postroomd.rpc.methods import Rpc
 from postroomd.rpc.rate_limits import RateLimits
 from postroomd.rpc.reflection import reflection_handlers
 from postroomd.rpc.rejections import Rejections
-from postroomd.rpc.searches import SearchLimits
 from postroomd.rpc.server import Handlers, Server
 from postroomd.runtime.database_locks import database_lock
 from postroomd.runtime.health import HealthUpdates
@@ -288,7 +288,7 @@ def _rpcs(
     settings: Settings, repository: Repository, hashing: PasswordHashing, clock: Callable[[], datetime]
 ) -> dict[str, Rpc]:
     policy = settings.lifecycle_policy()
-    searches = SearchLimits()
+    limits = ListLimits()
     domains = DomainServicer(
         domains=repository.domains,
         tenancy=repository.tenancy,
@@ -298,7 +298,7 @@ def _rpcs(
         urls=_urls(settings),
         dkim_selector=settings.dkim_selector,
         dkim_bits=int(settings.dkim_bits),
-        searches=searches,
+        limits=limits,
         policy=policy,
         quotas=settings.quotas(),
         clock=clock,
@@ -308,7 +308,7 @@ def _rpcs(
         mailboxes=repository.mailboxes,
         domains=repository.domains,
         hashing=hashing,
-        searches=searches,
+        limits=limits,
         policy=policy,
         clock=clock,
     )
