@@ -25,7 +25,7 @@ run: $(VENV)/.run  ## Run the service, the gateway and a worker on an SQLite fil
 # The next run need not compile the tests again.
 test: export PYTHONDONTWRITEBYTECODE =
 test: $(VENV)/.dev compiled  ## Run every test but those of the other test- targets
-	TMPDIR=$$($(BIN)/python -m tools.temporary_directory) $(BIN)/python -m pytest
+	$(BIN)/python -m pytest
 
 test-chaos: $(VENV)/.dev compiled  ## Run a sample of `make chaos` as tests: each fault once or twice, with real processes
 	$(BIN)/python -m pytest -n 2 --dist load tests/chaos
