@@ -1,7 +1,7 @@
 """Pacing of clients that repeat failing calls at once: which of their calls are answered late, and how late.
 
 A failing call costs about as much as a read. Clients that are answered together call again together, and so keep the
-event loop busy for as long as all of their calls take: answers are therefore spread, also over time without end.
+event loop busy for as long as all of their calls take: late answers are therefore given one after the other.
 """
 
 from random import uniform
@@ -10,10 +10,12 @@ from time import monotonic
 ANSWERS_PER_SECOND = 200
 """Late answers of a process: what they cost then is about a quarter of a core."""
 MAX_DELAY_SECONDS = 5.0
+UNAUTHENTICATED_PER_SECOND = 20.0
+"""Calls with invalid keys that are answered at once; further ones are answered late."""
 
 
 class Frequency:
-    """Tells whether something happens more often than `per_second`, with bursts as large as that."""
+    """A token bucket of `per_second` tokens, refilled at that rate."""
 
     def __init__(self, per_second: float) -> None:
         self._interval = 1 / per_second
@@ -29,16 +31,22 @@ class Frequency:
         return False
 
 
-class Pace:
-    """When late answers are given: one after the other, `ANSWERS_PER_SECOND`, as long as none waits for too long."""
+class LateAnswers:
+    """When failing calls are answered: each after `seconds`, or later if many wait."""
 
-    def __init__(self) -> None:
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._max_seconds = max(seconds, MAX_DELAY_SECONDS)
+        self._unauthenticated = Frequency(UNAUTHENTICATED_PER_SECOND)
         self._last = 0.0  # when the last one is due
 
-    def delay(self, seconds: float, limit: float = MAX_DELAY_SECONDS) -> float:
-        """Return how long an answer waits: `seconds` or more if many wait, but at most `limit`."""
+    def delay(self, *, unauthenticated: bool, limit: float | None = None) -> float:
+        """Return how many seconds an answer waits, at most `limit`: 0 if it is given at once."""
+        if unauthenticated and not self._unauthenticated.is_exceeded():
+            return 0.0
+        limit = self._max_seconds if limit is None else min(limit, self._max_seconds)
         now = monotonic()
-        due = max(now + seconds, self._last + 1 / ANSWERS_PER_SECOND)
+        due = max(now + self._seconds, self._last + 1 / ANSWERS_PER_SECOND)
         if due > now + limit:
             return limit * uniform(0.5, 1.0)  # noqa: S311 - not a secret
         self._last = due

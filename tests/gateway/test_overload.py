@@ -9,7 +9,7 @@ import uvloop
 from google.protobuf.duration_pb2 import Duration
 from google.rpc.error_details_pb2 import ErrorInfo, RetryInfo
 
-from postroomd.gateway import endpoints
+from postroomd import pacing
 from tests.gateway.client import PREFIX, TOKEN, Client, Response, Start
 from tests.support.waiting import wait_until
 
@@ -62,7 +62,7 @@ async def test_a_rejected_request_holds_no_slot_while_its_answer_is_delayed(star
 async def test_requests_with_invalid_keys_beyond_a_rate_are_answered_late(
     start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(endpoints, "UNAUTHENTICATED_PER_SECOND", 0.001)
+    monkeypatch.setattr(pacing, "UNAUTHENTICATED_PER_SECOND", 0.001)
     call = await start(max_requests=1, rejection_delay_seconds=600.0)
     call.stub.fail("GetMailbox", grpc.StatusCode.UNAUTHENTICATED, "no key has this secret")
     assert (await call("GET", "/mailboxes/1")).status == 401

@@ -7,6 +7,7 @@ import grpc
 import pytest
 
 from postroom.v1alpha1 import mailbox_pb2
+from postroomd import pacing
 from postroomd.domain.errors import KeyRefusal, NotFound, TooManyRequests, Unauthenticated
 from postroomd.rpc import rejections
 from postroomd.rpc.admission import Admission
@@ -47,7 +48,7 @@ async def test_a_rejection_waits() -> None:
 
 
 async def test_invalid_keys_beyond_a_rate_wait(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rejections, "UNAUTHENTICATED_PER_SECOND", 0.001)
+    monkeypatch.setattr(pacing, "UNAUTHENTICATED_PER_SECOND", 0.001)
     delays, error = direct(), Unauthenticated(KeyRefusal.NOT_FOUND)
     async with asyncio.timeout(10):
         await delays.delay(error, (), None)

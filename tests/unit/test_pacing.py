@@ -3,7 +3,7 @@
 import pytest
 
 from postroomd import pacing
-from postroomd.pacing import ANSWERS_PER_SECOND, Frequency, Pace
+from postroomd.pacing import ANSWERS_PER_SECOND, Frequency, LateAnswers
 
 
 def test_a_burst_is_as_large_as_the_rate_and_later_ones_follow_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -19,17 +19,17 @@ def test_a_burst_is_as_large_as_the_rate_and_later_ones_follow_it(monkeypatch: p
 
 def test_late_answers_follow_each_other_evenly(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pacing, "monotonic", lambda: 1_000.0)
-    pace, interval = Pace(), 1 / ANSWERS_PER_SECOND
-    delays = [pace.delay(0.5) for _ in range(3)]
+    late, interval = LateAnswers(0.5), 1 / ANSWERS_PER_SECOND
+    delays = [late.delay(unauthenticated=False) for _ in range(3)]
     assert delays == pytest.approx([0.5, 0.5 + interval, 0.5 + 2 * interval])
 
 
 def test_no_answer_waits_for_longer_than_its_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pacing, "monotonic", lambda: 1_000.0)
-    pace = Pace()
-    delays = [pace.delay(0.5, limit=2.0) for _ in range(10 * ANSWERS_PER_SECOND)]
+    answers = LateAnswers(0.5)
+    delays = [answers.delay(unauthenticated=False, limit=2.0) for _ in range(10 * ANSWERS_PER_SECOND)]
     assert max(delays) <= 2.0
     late = delays[2 * ANSWERS_PER_SECOND :]
     assert all(each >= 1.0 for each in late)
     assert len(set(late)) > 1  # not all at once
-    assert pace.delay(0.5, limit=3.0) <= 2.0 + 1 / ANSWERS_PER_SECOND  # the others take no turn
+    assert answers.delay(unauthenticated=False, limit=3.0) <= 2.0 + 1 / ANSWERS_PER_SECOND  # the others take no turn

@@ -15,13 +15,12 @@ from postroomd.gateway.admission import Slots
 from postroomd.gateway.body import BodyLimits, BodyReader, check_declared_length
 from postroomd.gateway.channel import ServiceChannel
 from postroomd.gateway.errors import RequestError, error_response, from_rpc_error, invalid_arguments
-from postroomd.gateway.long_lists import is_long, list_fields
+from postroomd.gateway.long_lists import LongLists, is_long, list_fields
 from postroomd.gateway.responses import HEADERS, json_response, no_content
 from postroomd.gateway.routes import Route
 from postroomd.gateway.transcode import Transcoder
 from postroomd.gateway.violations import InvalidArguments, Violation
-from postroomd.long_work import LongWork
-from postroomd.pacing import MAX_DELAY_SECONDS, Frequency, Pace
+from postroomd.pacing import LateAnswers
 
 if TYPE_CHECKING:
     from postroomd.observability.tracing import Span
@@ -34,18 +33,6 @@ COPIED_HEADERS = {
 """Headers of responses, by the names of trailing metadata."""
 # Decoding 1 MiB of small JSON values takes up to a second: larger bodies are decoded outside the event loop.
 MAX_INLINE_BODY_BYTES = 65_536
-UNAUTHENTICATED_PER_SECOND = 20.0
-"""Requests with invalid keys that are answered at once; further ones are answered late."""
-
-
-class Shared:
-    """What the endpoints of a gateway share."""
-
-    def __init__(self, bodies: BodyReader) -> None:
-        self.bodies = bodies
-        self.long_work = LongWork()
-        self.unauthenticated = Frequency(UNAUTHENTICATED_PER_SECOND)
-        self.pace = Pace()
 
 
 @dataclass(frozen=True)
@@ -55,6 +42,15 @@ class EndpointOptions:
     call_timeout_seconds: float = 30.0
     rejection_delay_seconds: float = 0.5
     body: BodyLimits = field(default_factory=BodyLimits)
+
+
+class Shared:
+    """What the endpoints of a gateway share."""
+
+    def __init__(self, options: EndpointOptions) -> None:
+        self.bodies = BodyReader(options.body)
+        self.long_lists = LongLists()
+        self.late_answers = LateAnswers(options.rejection_delay_seconds)
 
 
 class IncomingRequest(NamedTuple):
@@ -134,15 +130,11 @@ class RpcEndpoint:
         except InvalidArguments as invalid:
             raise RequestError(invalid_arguments(invalid.violations)) from None
         except RequestError as error:
-            if self._is_late(error.response.status):
-                seconds = self._options.rejection_delay_seconds
-                await asyncio.sleep(self._shared.pace.delay(seconds, max(seconds, MAX_DELAY_SECONDS)))
+            status = error.response.status
+            if status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.TOO_MANY_REQUESTS}:
+                unauthenticated = status == HTTPStatus.UNAUTHORIZED
+                await asyncio.sleep(self._shared.late_answers.delay(unauthenticated=unauthenticated))
             raise
-
-    def _is_late(self, status: int) -> bool:
-        if status == HTTPStatus.UNAUTHORIZED:
-            return self._shared.unauthenticated.is_exceeded()
-        return status == HTTPStatus.TOO_MANY_REQUESTS
 
     async def _call_rpc(self, request: IncomingRequest, body: bytes, token: str) -> web.Response:
         message = await self._decode(request, body)
@@ -185,7 +177,7 @@ class RpcEndpoint:
         if self._response_is_empty:
             return no_content()
         if is_long(message, self._list_fields):
-            encoded = await self._shared.long_work.run(self._transcoder.encode, message)
+            encoded = await self._shared.long_lists.encode(self._transcoder.encode, message)
             return json_response(HTTPStatus.OK, encoded)
         if not self._response_has_etag:
             return json_response(HTTPStatus.OK, self._transcoder.encode(message))

@@ -12,7 +12,6 @@ from google.protobuf.descriptor import ServiceDescriptor
 
 from postroomd.gateway import headers
 from postroomd.gateway.admission import TOO_MANY_REQUESTS, Slots
-from postroomd.gateway.body import BodyReader
 from postroomd.gateway.channel import ServiceChannel
 from postroomd.gateway.connections import Connection
 from postroomd.gateway.cors import Cors
@@ -68,7 +67,7 @@ def api_endpoints(
     yield "GET", "/openapi.json", StaticFile("openapi.json", "application/json")
     for path, file in reference_page():
         yield "GET", path, file
-    shared = Shared(BodyReader(options.body))
+    shared = Shared(options)
     rpc_endpoint = TracedRpcEndpoint if traced else RpcEndpoint
     read_slots, change_slots = Slots(max_requests), Slots(max_requests)
     for route in read_routes(services):

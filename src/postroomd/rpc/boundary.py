@@ -29,7 +29,6 @@ from postroomd.domain.errors import (
     Violation,
 )
 from postroomd.domain.policy import DEFAULT_QUOTAS, Quotas
-from postroomd.long_work import MAX_INLINE_ITEMS
 from postroomd.observability.logs import LOGGED_CALL, RateLimitedWarning, get_logger
 from postroomd.observability.metrics import CALLS_UNAUTHENTICATED
 from postroomd.rpc.admission import Admission
@@ -38,7 +37,7 @@ from postroomd.rpc.client_address import ACCEPT_DETAILS, ClientAddresses, Metada
 from postroomd.rpc.connection_calls import Calls
 from postroomd.rpc.methods import ResponseEncoder, Rpc, is_mutating, resource_of
 from postroomd.rpc.metrics import RpcMetrics
-from postroomd.rpc.page_tokens import ListResult, encode_in_parts
+from postroomd.rpc.page_tokens import LONG_PAGE_ITEMS, ListResult, encode_in_parts
 from postroomd.rpc.rate_limits import NO_RATE_LIMITS, RateLimits
 from postroomd.rpc.rejections import AT_ONCE, Rejections
 from postroomd.rpc.request_metadata import client_certificate, idempotency_key_of, request_id_of, with_consistency
@@ -137,7 +136,7 @@ class Boundary:
                     context = replace(context, span=span)
                 if not mutating:
                     result = await rpc.perform(_parse(parse, raw), context)
-                    if type(result) is ListResult and len(result.page.items) > MAX_INLINE_ITEMS:
+                    if type(result) is ListResult and len(result.page.items) > LONG_PAGE_ITEMS:
                         response = await encode_in_parts(rpc.encode, result)
                     else:
                         response = rpc.encode(result)

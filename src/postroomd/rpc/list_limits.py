@@ -9,8 +9,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from postroomd.domain.context import CallContext
-from postroomd.long_work import MAX_INLINE_ITEMS
 from postroomd.rpc.admission import Slots
+from postroomd.rpc.page_tokens import LONG_PAGE_ITEMS
 
 TRIGRAM = 3
 SHORT_SLOTS = LONG_SLOTS = 1  # SQLite has three connections for lists, PostgreSQL by default five for reads
@@ -32,7 +32,7 @@ class ListLimits:
         """Hold a slot during the block, none for a short page without a search. Raises TooManyRequests."""
         if search:
             slots = self.short if len(search) < TRIGRAM else self.long
-        elif page_size > MAX_INLINE_ITEMS:
+        elif page_size > LONG_PAGE_ITEMS:
             slots = self.pages
         else:
             yield

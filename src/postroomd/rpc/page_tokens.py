@@ -22,7 +22,8 @@ Query = TypeVar("Query", DomainQuery, MailboxQuery, AliasQuery, ForwardingQuery)
 AnyQuery = DomainQuery | MailboxQuery | AliasQuery | ForwardingQuery
 Item = TypeVar("Item")
 
-PART_ITEMS = 50  # of a long page that are encoded at once: about 0.5 ms
+LONG_PAGE_ITEMS = 100  # more are encoded in parts
+PART_ITEMS = 50  # that are encoded at once: about 0.5 ms
 DIGEST_BYTES = 9  # a multiple of 3, so that base64 needs no padding between digest and position
 ID_CHARACTERS = 36
 MAX_COUNT = 2**31 - 1

@@ -10,12 +10,10 @@ import asyncio
 from collections.abc import Callable
 
 from postroomd.domain.errors import TooManyRequests, Unauthenticated
-from postroomd.pacing import MAX_DELAY_SECONDS, Frequency, Pace
+from postroomd.pacing import LateAnswers
 from postroomd.rpc.client_address import Metadata
 
 DELAY_SECONDS = 0.5
-UNAUTHENTICATED_PER_SECOND = 20.0
-"""Calls with invalid keys that are answered at once; further ones are delayed."""
 MAX_DELAYED = 2_000
 """Calls that wait at once; further ones are answered immediately."""
 SHARE_OF_DEADLINE = 0.5
@@ -27,9 +25,7 @@ class Rejections:
     def __init__(self, is_gateway: Callable[[Metadata], bool], seconds: float = DELAY_SECONDS) -> None:
         self.delayed = 0
         self._is_gateway = is_gateway
-        self._unauthenticated = Frequency(UNAUTHENTICATED_PER_SECOND)
-        self._pace = Pace()
-        self._seconds = seconds
+        self._late = LateAnswers(seconds)
 
     async def delay(self, error: Exception, metadata: Metadata, remaining_seconds: float | None) -> None:
         """Wait before a call is answered with this error, at most for half of the time until its deadline."""
@@ -37,12 +33,10 @@ class Rejections:
             return
         if self.delayed >= MAX_DELAYED or self._is_gateway(metadata):
             return
-        if isinstance(error, Unauthenticated) and not self._unauthenticated.is_exceeded():
+        limit = None if remaining_seconds is None else SHARE_OF_DEADLINE * remaining_seconds
+        seconds = self._late.delay(unauthenticated=isinstance(error, Unauthenticated), limit=limit)
+        if not seconds:
             return
-        limit = max(self._seconds, MAX_DELAY_SECONDS)
-        if remaining_seconds is not None:
-            limit = min(limit, SHARE_OF_DEADLINE * remaining_seconds)
-        seconds = self._pace.delay(self._seconds, limit)
         self.delayed += 1
         try:
             await asyncio.sleep(seconds)
