@@ -2,11 +2,11 @@
 
 import os
 import pwd
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from postroomd.mailserver.files import ConfigFile
+from postroomd.replaced_file import replaced_file
 
 
 class FilesExist(Exception):
@@ -30,17 +30,11 @@ def write_files(directory: Path, files: Sequence[ConfigFile], *, overwrite: bool
 
 
 def _replace(path: Path, file: ConfigFile) -> None:
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as written:
-            os.fchmod(written.fileno(), 0o600 if file.secret else 0o755 if file.executable else 0o644)
-            if file.owner and os.geteuid() == 0 and (user := _user(file.owner)):
-                os.fchown(written.fileno(), user.pw_uid, 0)
-            written.write(file.text)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    with replaced_file(path) as written:
+        os.fchmod(written.fileno(), 0o600 if file.secret else 0o755 if file.executable else 0o644)
+        if file.owner and os.geteuid() == 0 and (user := _user(file.owner)):
+            os.fchown(written.fileno(), user.pw_uid, 0)
+        written.write(file.text)
 
 
 def _user(name: str) -> pwd.struct_passwd | None:

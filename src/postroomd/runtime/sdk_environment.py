@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from postroomd.net import connectable
+from postroomd.replaced_file import replaced_file
 from postroomd.runtime.keys import IssuedKey
 
 SECRET = "SCW_SECRET_KEY"  # noqa: S105 - the variable's name
@@ -44,16 +45,8 @@ def write_env_file(path: Path, environment: Mapping[str, str]) -> None:
     Without the secret in the environment, the other lines of an existing file stay: it may hold the only copy of one.
     """
     kept = [] if SECRET in environment else _other_lines(path, environment)
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.writelines(
-                f"{line}\n" for line in (*(f"{name}={value}" for name, value in environment.items()), *kept)
-            )
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    with replaced_file(path) as file:
+        file.writelines(f"{line}\n" for line in (*(f"{name}={value}" for name, value in environment.items()), *kept))
 
 
 def _other_lines(path: Path, environment: Mapping[str, str]) -> list[str]:

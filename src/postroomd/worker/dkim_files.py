@@ -11,7 +11,6 @@ too: a signer is rarely the worker's user.
 import asyncio
 import os
 import stat
-import tempfile
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from datetime import timedelta
@@ -21,6 +20,7 @@ from postroomd.domain.errors import SecretKeyError, StorageUnavailable
 from postroomd.observability.logs import get_logger
 from postroomd.observability.metrics import WORKER_FAILURES
 from postroomd.observability.steps import StepKind
+from postroomd.replaced_file import replaced_file
 from postroomd.storage.protocols.dkim import SigningKey, SigningKeys
 
 PAGE = 500  # keys of a statement
@@ -117,17 +117,9 @@ def replace_file(path: Path, text: str, mode: int) -> bool:
             return False
     except FileNotFoundError:
         pass
-    descriptor, temporary = tempfile.mkstemp(prefix=".", suffix=".new", dir=path.parent)  # mode 0600
-    try:
-        with os.fdopen(descriptor, "w") as file:
-            file.write(text)
-            os.fchmod(file.fileno(), mode)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    with replaced_file(path) as file:
+        file.write(text)
+        os.fchmod(file.fileno(), mode)
     return True
 
 

@@ -1,11 +1,9 @@
 """`postroom mailboxes import` and `export`: mailboxes as CSV."""
 
 import csv
-import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from tempfile import mkstemp
 from typing import Annotated, Any
 
 import typer
@@ -19,6 +17,7 @@ from postroomd.cli.exit_codes import ExitCode
 from postroomd.cli.options import with_settings
 from postroomd.cli.output import ListFormat, ListOutput, print_rows
 from postroomd.cli.resolve import domain_name
+from postroomd.replaced_file import replaced_file
 from postroomd.settings import InvalidSetting, Settings
 
 COLUMNS = ("domain", "local_part", "period", "aliases", "forwardings")
@@ -146,24 +145,11 @@ def _write(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], file: Path
             with file.open("w", encoding="utf-8", newline="") as stream:
                 write(stream)
         else:
-            _replace(file.resolve(), write)
+            with replaced_file(file.resolve(), newline="") as replaced:
+                write(replaced)
     except OSError as error:
         raise InvalidSetting(f"--file: can't write {file}: {error.strerror}") from error
     typer.echo(f"{len(rows)} mailboxes are written to {file}", err=True)
-
-
-def _replace(file: Path, write: Callable[[Any], None]) -> None:
-    """Write a file for its owner only, which gets its name once it is complete: one that exists is kept till then."""
-    descriptor, name = mkstemp(prefix=f".{file.name}.", dir=file.parent)  # mode 0600
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8", newline="") as stream:
-            write(stream)
-            stream.flush()
-            os.fsync(descriptor)
-        Path(name).replace(file)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
 
 
 def _refuse(faults: Sequence[Fault], file: Path, output: ListFormat, code: ExitCode = ExitCode.USAGE) -> None:
