@@ -11,7 +11,7 @@ from postroom.v1alpha1.domain_pb2 import Domain
 from postroom.v1alpha1.forwarding_pb2 import Forwarding
 from postroom.v1alpha1.mailbox_pb2 import ListMailboxesRequest, ListMailboxesResponse, Mailbox
 from postroomd.domain.queries import Page
-from postroomd.rpc.page_tokens import PART_ITEMS, ListResult, encode_in_parts
+from postroomd.rpc.page_tokens import PART_ITEMS, ListResult, serialize_in_parts
 from tests.rpc.client import Tenant, fresh_name
 from tests.rpc.failures import failure_of
 from tests.rpc.requests import LIST_OF, REQUEST_TYPES, orders_of
@@ -153,7 +153,7 @@ async def test_the_parts_of_a_long_page_are_together_its_encoding(length: int) -
         )
 
     result = ListResult(Page(tuple(map(str, range(length))), 5_000, has_more=True), "token")
-    encoded = await encode_in_parts(lambda part: response(part).SerializeToString(), result)
+    encoded = await serialize_in_parts(response, result)
     assert ListMailboxesResponse.FromString(encoded) == response(result)
 
 

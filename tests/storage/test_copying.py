@@ -9,13 +9,13 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-import aiosqlite
 import asyncpg.cursor  # type: ignore[import-untyped]
 import asyncpg.prepared_stmt  # type: ignore[import-untyped]
 import pytest
 from sqlalchemy import Engine, event, make_url
 
 from postroomd.storage.copy.copying import CopyFailed, ProgressCallback, Stage, copy_database
+from postroomd.storage.drivers import sqlite_connection
 from postroomd.storage.migrations import migrate, require_current
 from postroomd.storage.schema import DERIVED_TABLES, TENANT_TABLES, metadata
 from tests.support.databases import NewDatabase
@@ -244,8 +244,8 @@ async def test_rows_are_never_fetched_all_at_once(
     target = new_postgres_database()
     back = f"sqlite+aiosqlite:///{tmp_path}/back.db"
     await asyncio.to_thread(migrate, back)  # which fetches catalog rows in one piece
-    spy(aiosqlite.Cursor, "fetchall")
-    spy(aiosqlite.Cursor, "fetchmany")
+    spy(sqlite_connection.Cursor, "fetchall")
+    spy(sqlite_connection.Cursor, "fetchmany")
     spy(asyncpg.cursor.Cursor, "fetch")
     spy(asyncpg.prepared_stmt.PreparedStatement, "fetch")
     await copy_database(source, target, chunk_rows=CHUNK)

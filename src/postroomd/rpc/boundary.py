@@ -37,7 +37,6 @@ from postroomd.rpc.client_address import ACCEPT_DETAILS, ClientAddresses, Metada
 from postroomd.rpc.connection_calls import Calls
 from postroomd.rpc.methods import ResponseEncoder, Rpc, is_mutating, resource_of
 from postroomd.rpc.metrics import RpcMetrics
-from postroomd.rpc.page_tokens import LONG_PAGE_ITEMS, ListResult, encode_in_parts
 from postroomd.rpc.rate_limits import NO_RATE_LIMITS, RateLimits
 from postroomd.rpc.rejections import AT_ONCE, Rejections
 from postroomd.rpc.request_metadata import client_certificate, idempotency_key_of, request_id_of, with_consistency
@@ -135,11 +134,7 @@ class Boundary:
                     span.update({f"postroom.{name}": value for name, value in caller.log_fields.items()})
                     context = replace(context, span=span)
                 if not mutating:
-                    result = await rpc.perform(_parse(parse, raw), context)
-                    if type(result) is ListResult and len(result.page.items) > LONG_PAGE_ITEMS:
-                        response = await encode_in_parts(rpc.encode, result)
-                    else:
-                        response = rpc.encode(result)
+                    response = rpc.encode(await rpc.perform(_parse(parse, raw), context))
                 else:
                     if caller.read_only:
                         raise PermissionDenied(resource, "write")

@@ -84,8 +84,8 @@ class DomainServicer:
         secrets = DomainSecrets(token, self.dkim_selector, key.private_pem)
         return await self.domains.create(context, domain, records, secrets, self.quotas)
 
-    async def ListDomains(self, request: pb.ListDomainsRequest, context: CallContext) -> page_tokens.ListResult[Domain]:
-        """List domains."""
+    async def ListDomains(self, request: pb.ListDomainsRequest, context: CallContext) -> bytes:
+        """List domains. Returns the serialized response."""
         with checking() as check:
             page, page_size = check.page(request.page, request.page_size, MAX_PAGE_SIZE)
             query = DomainQuery(
@@ -97,9 +97,7 @@ class DomainServicer:
                 search=search_text(check.text("search", request.search, MAX_SEARCH)),
             )
             query = page_tokens.with_page_token(check, request, context.scope, query)
-        async with self.limits.slot(context, query.search, page_size):
-            found = await self.domains.list(context, query)
-        return page_tokens.list_result(found, context.scope, query)
+        return await self.limits.page(context, query, query.search, self.domains.list, self._list_response)
 
     async def GetDomain(self, request: pb.GetDomainRequest, context: CallContext) -> Domain:
         """Return a domain."""
@@ -134,7 +132,7 @@ class DomainServicer:
         """Return the RPCs by name."""
         return {
             "CreateDomain": Rpc(self.CreateDomain, self._message),
-            "ListDomains": Rpc(self.ListDomains, self._list_response),
+            "ListDomains": Rpc(self.ListDomains),
             "GetDomain": Rpc(self.GetDomain, self._message),
             "DeleteDomain": Rpc(self.DeleteDomain, self._message, self.GetDomain),
             "GetDomainRecords": Rpc(self.GetDomainRecords, convert.records_message),

@@ -110,10 +110,8 @@ class MailboxServicer:
             domain = await self.domains.get(context, domain_id)
             check_addresses(check, domain.name, batch)
 
-    async def ListMailboxes(
-        self, request: pb.ListMailboxesRequest, context: CallContext
-    ) -> page_tokens.ListResult[MailboxView]:
-        """List mailboxes."""
+    async def ListMailboxes(self, request: pb.ListMailboxesRequest, context: CallContext) -> bytes:
+        """List mailboxes. Returns the serialized response."""
         with checking() as check:
             page, page_size = check.page(request.page, request.page_size, MAX_PAGE_SIZE)
             query = MailboxQuery(
@@ -127,9 +125,8 @@ class MailboxServicer:
                 folded_search=folded_name(request.search),
             )
             query = page_tokens.with_page_token(check, request, context.scope, query)
-        async with self.limits.slot(context, min(query.search, query.folded_search, key=len), page_size):
-            found = await self.mailboxes.list(context, query)
-        return page_tokens.list_result(found, context.scope, query)
+        search = min(query.search, query.folded_search, key=len)
+        return await self.limits.page(context, query, search, self.mailboxes.list, _list_response)
 
     async def GetMailbox(self, request: pb.GetMailboxRequest, context: CallContext) -> MailboxView:
         """Return a mailbox."""
@@ -186,7 +183,7 @@ class MailboxServicer:
         """Return the RPCs by name."""
         return {
             "BatchCreateMailboxes": Rpc(self.BatchCreateMailboxes, _batch_response),
-            "ListMailboxes": Rpc(self.ListMailboxes, _list_response),
+            "ListMailboxes": Rpc(self.ListMailboxes),
             "GetMailbox": Rpc(self.GetMailbox, convert.mailbox_view_message),
             "UpdateMailbox": Rpc(self.UpdateMailbox, convert.mailbox_message, self._current),
             "DeleteMailbox": Rpc(self.DeleteMailbox, convert.mailbox_message, self._current),

@@ -20,19 +20,20 @@ class Rpc:
     """One RPC: `perform` executes it, `response` converts its result to a message.
 
     They are separate so that the response can be stored in the same transaction as the effect. A mutating RPC makes one
-    scoped write, and returns that write's result.
+    scoped write, and returns that write's result. A read without `response` returns the serialized message itself.
 
     `current` returns the result of a call that changed nothing when it is repeated under its idempotency key: it reads
     the resource as it is now. Without it, the response of such a call is stored like any other.
     """
 
     perform: Callable[[Any, CallContext], Awaitable[Any]]
-    response: Callable[[Any], Message]
+    response: Callable[[Any], Message] | None = None
     current: Callable[[Any, CallContext], Awaitable[Any]] | None = None
 
     def encode(self, result: Any) -> bytes:
         """Return the serialized response to a result."""
-        return self.response(result).SerializeToString()
+        serialized: bytes = self.response(result).SerializeToString() if self.response else result
+        return serialized
 
 
 class ResponseEncoder:

@@ -13,6 +13,8 @@ from hashlib import sha256
 from typing import Generic, Protocol, TypeVar
 from uuid import UUID
 
+from google.protobuf.message import Message
+
 from postroomd.domain.errors import Reason
 from postroomd.domain.queries import AliasQuery, DomainQuery, ForwardingQuery, MailboxQuery, Page, Position
 from postroomd.domain.tenancy import Scope
@@ -22,8 +24,8 @@ Query = TypeVar("Query", DomainQuery, MailboxQuery, AliasQuery, ForwardingQuery)
 AnyQuery = DomainQuery | MailboxQuery | AliasQuery | ForwardingQuery
 Item = TypeVar("Item")
 
-LONG_PAGE_ITEMS = 100  # more are encoded in parts
-PART_ITEMS = 50  # that are encoded at once: about 0.5 ms
+LONG_PAGE_ITEMS = 100  # more are serialized in parts
+PART_ITEMS = 50  # that are serialized at once: about 0.5 ms
 DIGEST_BYTES = 9  # a multiple of 3, so that base64 needs no padding between digest and position
 ID_CHARACTERS = 36
 MAX_COUNT = 2**31 - 1
@@ -46,16 +48,18 @@ class ListResult(Generic[Item]):
     next_page_token: str
 
 
-async def encode_in_parts(encode: Callable[[ListResult[Item]], bytes], result: ListResult[Item]) -> bytes:
-    """Return the serialized response to a long page, with a turn for other calls after each part.
+async def serialize_in_parts(response: Callable[[ListResult[Item]], Message], result: ListResult[Item]) -> bytes:
+    """Return the serialized response to a page. While it is a long one, other calls have a turn after each part.
 
     The encodings of parts of a message are together that of the message: lists are concatenated, and of other fields,
     equal here, the last counts (https://protobuf.dev/programming-guides/encoding/#last-one-wins).
     """
     page, parts = result.page, []
+    if len(page.items) <= LONG_PAGE_ITEMS:
+        return response(result).SerializeToString()
     for start in range(0, len(page.items), PART_ITEMS):
         items = page.items[start : start + PART_ITEMS]
-        parts.append(encode(replace(result, page=replace(page, items=items))))
+        parts.append(response(replace(result, page=replace(page, items=items))).SerializeToString())
         await asyncio.sleep(0)
     return b"".join(parts)
 

@@ -24,6 +24,7 @@ from postroomd.domain.errors import RoleRefused
 from postroomd.domain.tenancy import Scope
 from postroomd.storage.compiled import CompiledReader, ReadPath
 from postroomd.storage.drivers.base import POOL_TIMEOUT_SECONDS, Driver, Engines, Failure, Fault, Matches
+from postroomd.storage.drivers.sqlite_connection import open_connection
 from postroomd.storage.drivers.sqlite_diagnosis import diagnose_file, diagnose_mode
 from postroomd.storage.drivers.sqlite_files import SqliteFiles, fault_of
 from postroomd.storage.drivers.sqlite_log import KEPT_LOG_BYTES, WriteAheadLog, always, unless_a_service_runs
@@ -235,6 +236,7 @@ _PRIMARY_CODES = {
 def _engine(url: sa.URL, pool_size: int, *, begin: str, pragmas: Mapping[str, int]) -> AsyncEngine:
     engine = create_async_engine(
         url,
+        async_creator=partial(open_connection, url.database or ""),
         hide_parameters=True,  # parameters are customers' data
         pool_size=pool_size,
         max_overflow=0,
