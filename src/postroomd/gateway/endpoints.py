@@ -15,7 +15,7 @@ from postroomd.gateway.admission import Slots
 from postroomd.gateway.body import BodyLimits, BodyReader, check_declared_length
 from postroomd.gateway.channel import ServiceChannel
 from postroomd.gateway.errors import RequestError, error_response, from_rpc_error, invalid_arguments
-from postroomd.gateway.long_lists import LongLists, is_long, list_fields
+from postroomd.gateway.long_lists import LongLists, is_long
 from postroomd.gateway.responses import HEADERS, json_response, no_content
 from postroomd.gateway.routes import Route
 from postroomd.gateway.transcode import Transcoder
@@ -100,7 +100,6 @@ class RpcEndpoint:
         self._request_has_etag = "etag" in route.request.fields_by_name
         self._response_has_etag = "etag" in route.response.fields_by_name
         self._response_is_empty = not route.response.fields
-        self._list_fields = list_fields(route.response)
         self._call: Any = None
         self._client_metadata: Callable[[str], tuple[tuple[str, str], ...]] = lambda _: ()
 
@@ -176,9 +175,8 @@ class RpcEndpoint:
         """
         if self._response_is_empty:
             return no_content()
-        if is_long(message, self._list_fields):
-            encoded = await self._shared.long_lists.encode(self._transcoder.encode, message)
-            return json_response(HTTPStatus.OK, encoded)
+        if is_long(message, self._transcoder.lists):
+            return json_response(HTTPStatus.OK, await self._shared.long_lists.encode(self._transcoder, message))
         if not self._response_has_etag:
             return json_response(HTTPStatus.OK, self._transcoder.encode(message))
         etag = message.etag

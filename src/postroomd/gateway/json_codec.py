@@ -74,6 +74,15 @@ def compile_encoder(
     return functions["encode"]
 
 
+def list_encoders(message: Descriptor) -> dict[str, Encode]:
+    """Return the encoder of one item for each field that is a list of messages. Raises UnsupportedContract."""
+    return {
+        field.name: _element_encoder(field, _descend(message, ()))
+        for field in message.fields
+        if field.is_repeated and field.type == FieldDescriptor.TYPE_MESSAGE and _map_entry(field) is None
+    }
+
+
 def _is_optional(field: FieldDescriptor) -> bool:
     """Whether a field is declared `optional`: proto3 has a oneof of that field alone, named after it."""
     return field.containing_oneof is not None and field.containing_oneof.name == f"_{field.name}"

@@ -1,13 +1,20 @@
 """Transcoding of one route: HTTP request to protobuf message, and response message to JSON."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
-from postroomd.gateway.json_codec import FieldsDecoder, compile_encoder, field_decoder, parse_body, to_bytes
+from postroomd.gateway.json_codec import (
+    FieldsDecoder,
+    compile_encoder,
+    field_decoder,
+    list_encoders,
+    parse_body,
+    to_bytes,
+)
 from postroomd.gateway.routes import Route
 from postroomd.gateway.scalars import NOT_SET, InvalidValue, Scalar, UnsupportedContract, scalar_of
 from postroomd.gateway.urls import NOT_DECODABLE, parse_query, unquote
@@ -28,6 +35,7 @@ class Transcoder:
         self._query = {field.name: (_scalar(field), field.is_repeated) for field in remaining if route.body != "*"}
         self._decode_body = _body_decoder(route)
         self._encode = compile_encoder(route.response)
+        self.lists = list_encoders(route.response)
 
     def decode(self, captured: Sequence[str], raw_query: str, body: bytes) -> Message:
         """Return the request message. `captured` are the variable segments of the path, percent-encoded.
@@ -46,6 +54,10 @@ class Transcoder:
     def encode(self, response: Message) -> bytes:
         """Return the JSON of a response message."""
         return to_bytes(self._encode(response))
+
+    def encode_with(self, response: Message, values: Mapping[str, Any]) -> bytes:
+        """Return the JSON of a response message, with these values of fields instead of its own."""
+        return to_bytes({**self._encode(response), **values})
 
     def _from_path(self, captured: Sequence[str], violations: Violations) -> dict[str, Any]:
         values = {}
