@@ -8,8 +8,10 @@ A slot is held until the response is serialized. It is the serialization of long
 were several in progress at once, each turn of the loop would have a part of every one of them.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from time import monotonic
 from typing import TypeVar
 
 from google.protobuf.message import Message
@@ -56,12 +58,26 @@ class ListLimits:
     @asynccontextmanager
     async def slot(self, context: CallContext, search: str, page_size: int) -> AsyncIterator[None]:
         """Hold a slot during the block, none for a short page without a search. Raises TooManyRequests."""
+        organization_id = context.scope.organization_id
         if search:
-            slots = self.short if len(search) < TRIGRAM else self.long
+            async with _resting_slot(self.short if len(search) < TRIGRAM else self.long, organization_id):
+                yield
         elif page_size > LONG_PAGE_ITEMS:
-            slots = self.pages
+            async with self.pages.slot(organization_id):
+                yield
         else:
             yield
-            return
-        async with slots.slot(context.scope.organization_id):
-            yield
+
+
+@asynccontextmanager
+async def _resting_slot(slots: Slots, key: str) -> AsyncIterator[None]:
+    """Hold a slot during the block, and afterwards as long again. Raises TooManyRequests.
+
+    One search after the other would keep a processor of the database busy, and the statements of others from it.
+    """
+    await slots.acquire(key)
+    started = monotonic()
+    try:
+        yield
+    finally:
+        asyncio.get_running_loop().call_later(monotonic() - started, slots.release, key)

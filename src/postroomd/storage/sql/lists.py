@@ -60,6 +60,7 @@ class Plan(Enum):
     """The plan of a page's statement."""
 
     ORDERED_SCAN = auto()
+    COUNTED_SCAN = auto()  # an ordered scan once the matches are counted
     SORT = auto()
     SORT_SEARCH_HITS = auto()  # the matches come from the trigram index
 
@@ -150,13 +151,16 @@ def page_statement(spec: ListSpec, ordering: Ordering, start: PageStart, plan: P
     """
     table = spec.table
     columns = columns_of(spec.model, table)
-    if plan is Plan.ORDERED_SCAN and start is not PageStart.OFFSET:
-        scan = select(*columns, spec.total().scalar_subquery()).where(*spec.conditions(table))
+    counted = bindparam("total", type_=BigInteger)
+    total = counted if plan is Plan.COUNTED_SCAN else spec.total().scalar_subquery()
+    scans = plan in {Plan.ORDERED_SCAN, Plan.COUNTED_SCAN}
+    if scans and start is not PageStart.OFFSET:
+        scan = select(*columns, total).where(*spec.conditions(table))
         return CompiledRead(_paginate(scan, table, ordering, start))
     # First the ids of the page, from indexes alone; then its rows.
     hits = None
-    if plan is Plan.ORDERED_SCAN:
-        matches = select(table.c.id, spec.total().scalar_subquery().label("total")).where(*spec.conditions(table))
+    if scans:
+        matches = select(table.c.id, total.label("total")).where(*spec.conditions(table))
         ids = _paginate(matches, table, ordering, start)
     else:
         if plan is Plan.SORT_SEARCH_HITS:
@@ -265,8 +269,8 @@ class ListReader(Generic[Model]):
                 return []
             # The index of a domain's list ends in the status, so that a scan is fast; the index of the sort has no
             # domain.
-            if total <= MAX_SORTED_ROWS and (spec.searched or "domain_id" not in spec.filters):
-                plan = Plan.SORT
+            sorts = total <= MAX_SORTED_ROWS and (spec.searched or "domain_id" not in spec.filters)
+            plan, values = (Plan.SORT, values) if sorts else (Plan.COUNTED_SCAN, {**values, "total": total})
         return await self._fetch(page_statement(spec, ordering, start, plan), values, context)
 
     async def _fetch(self, statement: CompiledRead, values: Values, context: CallContext) -> Rows:
