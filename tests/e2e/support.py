@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -225,6 +226,18 @@ def child_pids(pid: int) -> dict[str, int]:
         if int(parent) == pid and state != "Z":
             pids[name.removeprefix("postroom ")] = int(directory.name)
     return pids
+
+
+def suspend(pid: int) -> None:
+    """Stop a process with SIGSTOP, and return once it handles no signals any more."""
+    os.kill(pid, signal.SIGSTOP)
+    block_until(lambda: Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] == "T")
+
+
+def is_pending(pid: int, number: signal.Signals) -> bool:
+    """Whether a suspended process has been sent a signal."""
+    pending = re.findall(r"^(?:Sig|Shd)Pnd:\s*([0-9a-f]+)$", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
+    return any(int(mask, 16) & 1 << (number - 1) for mask in pending)
 
 
 def is_running(pid: int) -> bool:

@@ -67,7 +67,7 @@ def serving(port: int) -> bool:
     with grpc.insecure_channel(f"127.0.0.1:{port}", options=options) as channel:
         try:
             stub: Any = health_pb2_grpc.HealthStub(channel)
-            response = stub.Check(health_pb2.HealthCheckRequest(), timeout=5)
+            response = stub.Check(health_pb2.HealthCheckRequest(), timeout=SECONDS)
         except grpc.RpcError:
             return False
         return bool(response.status == health_pb2.HealthCheckResponse.SERVING)
@@ -77,10 +77,19 @@ def output(tmp_path: Path, number: int = 0) -> str:
     return (tmp_path / f"{number}.log").read_text()
 
 
-def test_two_services_share_a_port_and_stop_together(launch: Launch, database: Mapping[str, str]) -> None:
+def wait_until_ready(parent: subprocess.Popen[bytes], tmp_path: Path) -> None:
+    """Wait until every child is ready. That they listen says less: no call may be served yet, nor a signal handled."""
+    block_until(lambda: '"event": "ready"' in output(tmp_path) or parent.poll() is not None)
+    assert parent.poll() is None, output(tmp_path)
+
+
+def test_two_services_share_a_port_and_stop_together(
+    launch: Launch, database: Mapping[str, str], tmp_path: Path
+) -> None:
     port = free_port()
     parent = launch("serve", "--processes", "2", "--grpc-address", f"127.0.0.1:{port}", **database)
-    block_until(lambda: listeners(port) == 2 and serving(port))
+    wait_until_ready(parent, tmp_path)
+    assert listeners(port) == 2
     pids = children_of(parent)
     assert len(pids) == 2
     assert all(serving(port) for _ in range(CONNECTIONS))
@@ -92,7 +101,7 @@ def test_two_services_share_a_port_and_stop_together(launch: Launch, database: M
 def test_the_exit_of_one_process_stops_the_others(launch: Launch, database: Mapping[str, str], tmp_path: Path) -> None:
     port = free_port()
     parent = launch("serve", "--processes", "2", "--grpc-address", f"127.0.0.1:{port}", **database)
-    block_until(lambda: listeners(port) == 2)
+    wait_until_ready(parent, tmp_path)
     killed, other = children_of(parent)
     os.kill(killed, signal.SIGKILL)
     assert parent.wait(SECONDS) == 1
@@ -100,10 +109,10 @@ def test_the_exit_of_one_process_stops_the_others(launch: Launch, database: Mapp
     assert "process exited unexpectedly" in output(tmp_path)
 
 
-def test_processes_exit_if_their_parent_is_killed(launch: Launch, database: Mapping[str, str]) -> None:
+def test_processes_exit_if_their_parent_is_killed(launch: Launch, database: Mapping[str, str], tmp_path: Path) -> None:
     port = free_port()
     parent = launch("serve", "--processes", "2", "--grpc-address", f"127.0.0.1:{port}", **database)
-    block_until(lambda: listeners(port) == 2)
+    wait_until_ready(parent, tmp_path)
     pids = children_of(parent)
     parent.kill()
     parent.wait(SECONDS)
@@ -114,8 +123,7 @@ def test_another_postroom_can_not_join_a_shared_port(
     launch: Launch, database: Mapping[str, str], tmp_path: Path
 ) -> None:
     port = free_port()
-    launch("serve", "--processes", "2", "--grpc-address", f"127.0.0.1:{port}", **database)
-    block_until(lambda: listeners(port) == 2)
+    wait_until_ready(launch("serve", "--processes", "2", "--grpc-address", f"127.0.0.1:{port}", **database), tmp_path)
     second = launch("serve", "--processes", "2", "--grpc-address", f"127.0.0.1:{port}", **database)
     assert second.wait(SECONDS) == 1
     assert output(tmp_path, 1).strip() == f"postroom: can't listen on 127.0.0.1:{port}: Address already in use"
@@ -128,10 +136,11 @@ def test_sqlite_allows_one_process(launch: Launch, tmp_path: Path) -> None:
     assert line == "postroom: --processes: SQLite allows one process: use PostgreSQL for more"
 
 
-def test_two_gateways_share_a_port(launch: Launch) -> None:
+def test_two_gateways_share_a_port(launch: Launch, tmp_path: Path) -> None:
     port = free_port()
     parent = launch("gateway", "--processes", "2", "--http-address", f"127.0.0.1:{port}")
-    block_until(lambda: listeners(port) == 2)
+    wait_until_ready(parent, tmp_path)
+    assert listeners(port) == 2
     assert {request(f"http://127.0.0.1:{port}/healthz") for _ in range(CONNECTIONS)} == {200}
     parent.send_signal(signal.SIGINT)
     assert parent.wait(SECONDS) == 0
@@ -142,7 +151,7 @@ def test_two_services_share_the_admin_port(launch: Launch, database: Mapping[str
     completed = run("admin-keys", "create", "--name=billing", "--output=json", **database)
     secret = json.loads(completed.stdout)["secret"]
     parent = launch("serve", "--processes=2", "--grpc-address=127.0.0.1:0", "--admin-address=127.0.0.1:0", **database)
-    block_until(lambda: '"event": "ready"' in output(tmp_path) or parent.poll() is not None)
+    wait_until_ready(parent, tmp_path)
     (ready,) = (line for line in map(json.loads, output(tmp_path).splitlines()) if line["event"] == "ready")
     address = ready["admin_address"]
     assert listeners(int(address.rpartition(":")[2])) == len(children_of(parent)) == 2

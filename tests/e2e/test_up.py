@@ -5,7 +5,6 @@ import os
 import signal
 import socket
 import stat
-import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,8 @@ from typing import Any
 import pytest
 
 from tests.e2e.conftest import Starter
-from tests.e2e.support import STOP_SECONDS, VARIABLES, Up, child_pids, is_running, request
+from tests.e2e.support import STOP_SECONDS, VARIABLES, Up, child_pids, is_pending, is_running, request, suspend
+from tests.support.metrics import scrape
 from tests.support.waiting import block_until
 
 
@@ -72,9 +72,10 @@ def test_the_second_start_prints_only_the_url_and_the_key_works(start_postroom: 
 
 
 def test_ctrl_c_finishes_requests_in_progress_and_leaves_no_process(start_postroom: Starter) -> None:
-    up = start_postroom()
+    up = start_postroom("--metrics-address=127.0.0.1:0", "--hash-threads=1", "--argon2-time-cost=4")
     pids = child_pids(up.process.pid)
     assert len(pids) == 3
+    metrics = up.output.splitlines()[-1].removeprefix("# Metrics are served on ")
     url, secret = up.environment["SCW_API_URL"] + "/mailbox/v1alpha1", up.environment["SCW_SECRET_KEY"]
     request(f"{url}/domains", secret, b'{"name": "example.org"}')
     domain_id = _only_domain(url, secret)
@@ -82,10 +83,9 @@ def test_ctrl_c_finishes_requests_in_progress_and_leaves_no_process(start_postro
         "domain_id": domain_id,
         "mailboxes": [{"local_part": f"m{n}", "password": f"correct horse {n} battery"} for n in range(40)],
     }
-    with ThreadPoolExecutor(1) as pool:  # 40 password hashes take longer than 0.2 s
+    with ThreadPoolExecutor(1) as pool:
         response = pool.submit(request, f"{url}/batch-create-mailboxes", secret, json.dumps(batch).encode())
-        with pytest.raises(TimeoutError):
-            response.result(0.2)
+        block_until(lambda: scrape(metrics).value("postroom_passwords_waiting") == 40)
         assert up.stop(signal.SIGINT) == 0
         assert response.result() == 200
     assert not any(map(is_running, pids.values()))
@@ -205,21 +205,21 @@ def test_children_exit_if_the_supervisor_is_killed(start_postroom: Starter) -> N
 def test_a_process_that_does_not_stop_is_killed(start_postroom: Starter) -> None:
     up = start_postroom("--drain-seconds=0")
     pids = child_pids(up.process.pid)
-    os.kill(pids["gatewa"], signal.SIGSTOP)
+    suspend(pids["gatewa"])
     assert up.stop() == 1
-    assert up.error_lines == ["postroom: gateway has not exited within 2 s: killing it"]
+    # On a busy machine, those that are stopped after it may not exit within 2 s either.
+    assert up.error_lines[0] == "postroom: gateway has not exited within 2 s: killing it"
     assert not any(map(is_running, pids.values()))
 
 
 def test_a_second_signal_kills_everything_at_once(start_postroom: Starter) -> None:
     up = start_postroom("--drain-seconds=60")
     pids = child_pids(up.process.pid)
-    os.kill(pids["gatewa"], signal.SIGSTOP)
+    suspend(pids["gatewa"])
     up.process.send_signal(signal.SIGINT)
-    with pytest.raises(subprocess.TimeoutExpired):
-        up.process.wait(0.5)
+    block_until(lambda: is_pending(pids["gatewa"], signal.SIGTERM))  # up has handled the first signal
     assert up.stop(signal.SIGINT) == 130
-    block_until(lambda: not any(map(is_running, pids.values())), 5)
+    block_until(lambda: not any(map(is_running, pids.values())))
 
 
 @pytest.mark.parametrize(("flag", "name"), [("--grpc-address", "serve"), ("--http-address", "gateway")])

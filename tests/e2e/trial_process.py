@@ -51,6 +51,10 @@ class Trial:
         """Advance the time by an ISO 8601 duration; returns the time once the worker has caught up."""
         return self._request_clock("/advance", json.dumps({"duration": duration}).encode())
 
+    def advance_to(self, instant: datetime) -> datetime:
+        """Advance the time to an instant; returns the time once the worker has caught up."""
+        return self._request_clock("/advance", json.dumps({"to": instant.isoformat()}).encode())
+
     def _request_clock(self, path: str, body: bytes | None) -> datetime:
         url = f"http://{address_of(self.up, 'clock')}{path}"
         with urllib.request.urlopen(url, body, timeout=START_SECONDS) as response:

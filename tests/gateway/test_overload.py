@@ -46,13 +46,27 @@ async def test_requests_beyond_the_limit_get_429_and_probes_do_not(start: Start)
     assert (await call("GET", "/mailboxes")).status == 200
 
 
-async def test_a_rejected_request_holds_no_slot_while_its_answer_is_delayed(start: Start) -> None:
+@pytest.fixture
+def delays(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The delays of rejections so far. That of a request is added when its slot is free again."""
+    determined: list[float] = []
+    delay = pacing.LateAnswers.delay
+
+    def record(answers: pacing.LateAnswers, **arguments: Any) -> float:
+        determined.append(delay(answers, **arguments))
+        return determined[-1]
+
+    monkeypatch.setattr(pacing.LateAnswers, "delay", record)
+    return determined
+
+
+async def test_a_rejected_request_holds_no_slot_while_its_answer_is_delayed(start: Start, delays: list[float]) -> None:
     call = await start(max_requests=1, rejection_delay_seconds=600.0)
     call.stub.fail("GetMailbox", grpc.StatusCode.RESOURCE_EXHAUSTED, "rejected")
     rejected = []
     for number in (1, 2):
         rejected.append(asyncio.create_task(call("GET", f"/mailboxes/{number}")))
-        await wait_until(lambda: len(call.stub.calls) == number)  # noqa: B023 - awaited here
+        await wait_until(lambda: len(delays) == number)  # noqa: B023 - awaited here
     assert (await call("GET", "/domains")).status == 200
     assert not any(each.done() for each in rejected)
     for each in rejected:
@@ -60,14 +74,14 @@ async def test_a_rejected_request_holds_no_slot_while_its_answer_is_delayed(star
 
 
 async def test_requests_with_invalid_keys_beyond_a_rate_are_answered_late(
-    start: Start, monkeypatch: pytest.MonkeyPatch
+    start: Start, delays: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pacing, "UNAUTHENTICATED_PER_SECOND", 0.001)
     call = await start(max_requests=1, rejection_delay_seconds=600.0)
     call.stub.fail("GetMailbox", grpc.StatusCode.UNAUTHENTICATED, "no key has this secret")
     assert (await call("GET", "/mailboxes/1")).status == 401
     late = asyncio.create_task(call("GET", "/mailboxes/2"))
-    await wait_until(lambda: len(call.stub.calls) == 2)
+    await wait_until(lambda: len(delays) == 2)
     assert (await call("GET", "/domains")).status == 200  # it holds no slot
     assert not late.done()
     late.cancel()

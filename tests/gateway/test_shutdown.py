@@ -15,12 +15,16 @@ from tests.gateway.stub_service import StubService
 from tests.support.waiting import wait_until
 
 DOMAINS = f"{PREFIX}/domains"
+SECONDS = 30.0
+"""Long enough for a busy machine."""
+LONG_DRAIN_SECONDS = 300.0
+"""What takes at most SECONDS has not waited for its end."""
 
 
 # --- The service -----------------------------------------------------------------------------------------------------
 
 
-async def test_the_channel_reconnects_within_3_s_of_the_services_return(call: Client) -> None:
+async def test_the_channel_reconnects_once_the_service_has_returned(call: Client) -> None:
     assert (await call("GET", "/domains")).status == 200
     await call.stub.stop()
     for _ in range(3):
@@ -35,7 +39,7 @@ async def test_the_channel_reconnects_within_3_s_of_the_services_return(call: Cl
     async def back() -> bool:
         return (await call("GET", "/domains")).status == 200
 
-    await wait_until(back, 3.0)
+    await wait_until(back)
     assert (await call("GET", "/readyz")).status == 200
 
 
@@ -59,7 +63,7 @@ async def test_an_absent_service_fails_calls_at_once_and_is_found_later(call: Cl
     async def there() -> bool:
         return (await call("GET", "/domains")).status == 200
 
-    await wait_until(there, 3.0)
+    await wait_until(there)
 
 
 async def test_an_unresponsive_service_ends_in_the_call_timeout(start: Start) -> None:
@@ -95,7 +99,7 @@ async def test_a_disconnecting_client_cancels_its_call(
 
     await wait_until(lambda: bool(call.stub.calls))
     request.cancel()
-    await asyncio.wait_for(call.stub.cancelled.wait(), 5.0)
+    await asyncio.wait_for(call.stub.cancelled.wait(), SECONDS)
     await wait_until(lambda: [line["status"] for line in logs] == [499])
     assert "Traceback" not in caplog.text
     assert (await call("GET", "/aliases")).status == 200
@@ -104,12 +108,11 @@ async def test_a_disconnecting_client_cancels_its_call(
 async def test_a_client_that_disconnects_within_its_body_is_logged_once(
     call: Client, logs: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    _, writer = await asyncio.open_connection("127.0.0.1", call.port)
-    writer.write(
-        f"POST {PREFIX}/aliases HTTP/1.1\r\nHost: a\r\nX-Auth-Token: a\r\nContent-Length: 10\r\n\r\n{{".encode()
-    )
-    await writer.drain()
-    await asyncio.sleep(0.05)
+    reader, writer = await asyncio.open_connection("127.0.0.1", call.port)
+    head = f"POST {PREFIX}/aliases HTTP/1.1\r\nHost: a\r\nX-Auth-Token: a\r\nContent-Type: application/json\r\n"
+    writer.write(f"{head}Content-Length: 10\r\nExpect: 100-continue\r\n\r\n".encode())
+    assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"  # it reads the body now
+    writer.write(b"{")
     writer.close()
     await writer.wait_closed()
     await wait_until(lambda: [line["status"] for line in logs] == [499])
@@ -157,7 +160,7 @@ async def run() -> AsyncIterator[Run]:
         async def runner(drain_seconds: float) -> Running:
             running = Running(stub, session, drain_seconds)
             started.append(running)
-            await asyncio.wait_for(running.ready, 5.0)
+            await asyncio.wait_for(running.ready, SECONDS)
             return running
 
         yield runner
@@ -168,7 +171,7 @@ async def run() -> AsyncIterator[Run]:
 
 
 async def test_a_drain_completes_requests_and_accepts_no_connections(run: Run) -> None:
-    running = await run(10.0)
+    running = await run(LONG_DRAIN_SECONDS)
     assert (await running.get()) == (200, None)
     release = running.stub.hold("ListDomains")
     held = asyncio.create_task(running.get())
@@ -183,15 +186,15 @@ async def test_a_drain_completes_requests_and_accepts_no_connections(run: Run) -
         writer.close()
         return False
 
-    await wait_until(refused, 5.0)
+    await wait_until(refused, SECONDS)
     assert not running.task.done()
     release.set()
     assert (await held) == (200, "close")
-    await asyncio.wait_for(running.task, 5.0)
+    await asyncio.wait_for(running.task, SECONDS)
 
 
 async def test_a_drain_waits_for_bodies_in_transit(run: Run) -> None:
-    running = await run(10.0)
+    running = await run(LONG_DRAIN_SECONDS)
     reader, writer = await asyncio.open_connection("127.0.0.1", running.port)
     head = f"POST {PREFIX}/aliases HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nX-Auth-Token: a\r\n"
     writer.write(f"{head}Content-Length: 2\r\nExpect: 100-continue\r\n\r\n".encode())
@@ -200,7 +203,7 @@ async def test_a_drain_waits_for_bodies_in_transit(run: Run) -> None:
     await asyncio.sleep(0.05)
     writer.write(b"{}")
     assert (await reader.readline()).startswith(b"HTTP/1.1 200")
-    await asyncio.wait_for(running.task, 5.0)
+    await asyncio.wait_for(running.task, SECONDS)
     writer.close()
     await writer.wait_closed()
 
@@ -211,17 +214,17 @@ async def test_a_drain_ends_after_its_timeout(run: Run) -> None:
     held = asyncio.create_task(running.get())
     await wait_until(lambda: bool(running.stub.calls))
     running.stop.set()
-    await asyncio.wait_for(running.task, 5.0)
+    await asyncio.wait_for(running.task, SECONDS)
     with pytest.raises(aiohttp.ClientError):
         await held
-    await asyncio.wait_for(running.stub.cancelled.wait(), 5.0)
+    await asyncio.wait_for(running.stub.cancelled.wait(), SECONDS)
 
 
 async def test_an_idle_connection_does_not_delay_the_shutdown(run: Run) -> None:
-    running = await run(10.0)
+    running = await run(LONG_DRAIN_SECONDS)
     await running.get()  # leaves its connection open
     running.stop.set()
-    await asyncio.wait_for(running.task, 3.0)
+    await asyncio.wait_for(running.task, SECONDS)
 
 
 async def test_an_address_in_use_is_an_error(run: Run) -> None:

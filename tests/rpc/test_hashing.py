@@ -66,7 +66,7 @@ def passwords(count: int) -> list[str]:
 
 async def wait_for_started(hasher: ControlledHasher, count: int) -> None:
     """Wait until a number of hashes have started."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while len(hasher.started) < count:  # noqa: ASYNC110 # threads start them
             await asyncio.sleep(0.001)
 
@@ -97,8 +97,9 @@ async def test_a_single_password_overtakes_an_earlier_batch(hasher: ControlledHa
     await wait_for_started(hasher, 1)
     single = asyncio.create_task(hashing.hash_passwords(ORGANIZATION, ["single"]))
     while not single.done():
+        following = len(hasher.started) + 1  # before the thread goes on, which begins the next hash by itself
         hasher.permits.release()
-        await wait_for_started(hasher, len(hasher.started) + 1)
+        await wait_for_started(hasher, following)
     assert len(hasher.started) < 10
     assert not batch.done()
     hasher.permits.release(100)
@@ -168,8 +169,9 @@ async def test_organizations_take_turns(hasher: ControlledHasher) -> None:
         for organization in ("one", "two")
     ]
     while not all(other.done() for other in others):
+        following = len(hasher.started) + 1  # before the thread goes on, which begins the next hash by itself
         hasher.permits.release()
-        await wait_for_started(hasher, len(hasher.started) + 1)
+        await wait_for_started(hasher, following)
     assert len(hasher.started) < 3 * 5 + 5  # each of the three gets a third
     hasher.permits.release(300)
     await asyncio.gather(*flood)

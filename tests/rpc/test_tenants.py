@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from time import monotonic
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -18,7 +18,8 @@ from postroom.v1alpha1.mailbox_pb2 import GetMailboxRequest, ListMailboxesReques
 from tests.rpc.client import ABSENT_ID, METHODS, Tenant, fresh_name
 from tests.rpc.failures import Failure, failure_of
 from tests.rpc.requests import LIST_OF, OPERATION_OF, REQUEST_TYPES, valid_request
-from tests.rpc.service import Service
+from tests.rpc.service import Service, running_service
+from tests.support.leaping_clock import LeapingClock
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -172,11 +173,10 @@ async def test_the_organization_that_validates_a_shared_name_first_owns_it(servi
     assert (await winner.mailbox(won, "ann")).email == (await loser.mailbox(lost, "ann")).email
 
 
-async def test_a_key_revoked_during_use_is_rejected_within_seconds(service: Service) -> None:
+async def test_a_key_revoked_during_use_is_rejected_once_it_is_no_longer_cached(service: Service) -> None:
     tenant = await service.tenant()
     await tenant.stub.ListDomains(ListDomainsRequest())
     await service.repository.tenancy.revoke_key(tenant.access_key, datetime.now(UTC))
-    revoked_at = monotonic()
 
     async def rejected() -> grpc.StatusCode | None:
         try:
@@ -186,24 +186,20 @@ async def test_a_key_revoked_during_use_is_rejected_within_seconds(service: Serv
         return None
 
     assert await wait_until(rejected) is grpc.StatusCode.UNAUTHENTICATED
-    assert monotonic() - revoked_at < 5
 
 
-async def test_a_key_that_expires_during_use_is_rejected_from_then_on(service: Service) -> None:
-    tenant = await service.tenant(expires_in=timedelta(seconds=1))
-    expires_at = monotonic() + 1
-    await tenant.stub.ListDomains(ListDomainsRequest())
-
-    async def rejected() -> Failure | None:
-        try:
-            await tenant.stub.ListDomains(ListDomainsRequest())
-        except grpc.aio.AioRpcError:
-            return await failure_of(tenant.stub.ListDomains(ListDomainsRequest()))
-        return None
-
-    failure = await wait_until(rejected)
-    assert failure.info.metadata["reason"] == "expired"
-    assert abs(monotonic() - expires_at) < 0.5
+async def test_a_key_that_expires_during_use_is_rejected_from_then_on(tmp_path: Path) -> None:
+    hour = timedelta(hours=1)
+    clock = LeapingClock(datetime.now(UTC) - hour, hour)
+    async with running_service(tmp_path, {}, with_worker=False, clock=clock) as service:
+        before = datetime.now(UTC)
+        tenant = await service.tenant(expires_in=hour)
+        after = datetime.now(UTC)
+        clock.uptime = before + hour - clock.booted_at - timedelta(microseconds=1)
+        await tenant.stub.ListDomains(ListDomainsRequest())
+        clock.uptime = after + hour - clock.booted_at
+        failure = await failure_of(tenant.stub.ListDomains(ListDomainsRequest()))
+        assert failure.info.metadata["reason"] == "expired"
 
 
 async def test_concurrent_callers_never_get_each_others_responses(owners: Mapping[str, Owner]) -> None:

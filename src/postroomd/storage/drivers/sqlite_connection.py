@@ -25,7 +25,7 @@ class Cursor(aiosqlite.Cursor):
 
     async def execute(self, sql: str, parameters: Iterable[Any] | None = None) -> "Cursor":
         """Execute a statement and fetch its first rows. Raises errors of the sqlite3 module."""
-        self._rows, self._has_more = [], False  # should it fail
+        self._rows, self._has_more = [], True  # for `close`, should the caller be canceled
         self._rows = await self._fetch(_execute, self._cursor, sql, parameters or ())
         self._has_more = len(self._rows) == FETCHED_ROWS
         return self
@@ -72,11 +72,6 @@ class Connection(aiosqlite.Connection):
     async def cursor(self) -> aiosqlite.Cursor:
         """Return a new cursor."""
         return Cursor(self)
-
-    async def rollback(self) -> None:
-        """Roll back the transaction, if there is one. Called for every connection that returns to the pool."""
-        if self.in_transaction:
-            await super().rollback()
 
 
 async def open_connection(path: str) -> Connection:
