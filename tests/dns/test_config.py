@@ -96,6 +96,7 @@ def test_public_addresses_may_be_queried(address: str) -> None:
         "fc00::1",
         "ff02::fb",
         "2001:db8::1",
+        "3fff::1",
         "::ffff:10.0.0.1",
         "::ffff:8.8.8.8",
         "64:ff9b::a00:1",

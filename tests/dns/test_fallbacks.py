@@ -124,3 +124,13 @@ async def test_names_and_targets_may_have_trailing_dots(internet: Internet) -> N
     internet.publish(NAME, "")
     findings = await DnsProber(dns_config(internet)).probe(make_domain(), dotted)
     assert (findings["dmarc"].error or "").startswith("the name _dmarc.example.com does not exist")
+
+
+async def test_a_name_too_long_to_be_doubled_is_not_looked_up_doubled(internet: Internet) -> None:
+    domain = make_domain(".".join(["a" * 60, "b" * 60, "c" * 20, "test"]))
+    records = records_of(domain)
+    await internet.delegate(domain.name, "127.0.0.1")
+    internet.publish(domain.name, zone(records, {"mx": []}))
+    findings = await DnsProber(dns_config(internet)).probe(domain, records)
+    assert {kind for kind, finding in findings.items() if finding.status is not VALID} == {"mx"}
+    assert findings["mx"].status is NOT_FOUND

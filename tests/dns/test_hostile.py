@@ -1,6 +1,7 @@
 """Hostile servers: no forged record is accepted, and the work they cause is bounded."""
 
 import re
+from typing import Any
 
 import dns.flags
 import dns.message
@@ -136,6 +137,47 @@ async def test_a_response_with_hundreds_of_long_names_is_not_parsed(internet: In
 
     first_server(internet).handler = second_server(internet).handler = flood
     assert all("too costly to parse" in error for error in errors_with(await probe(internet), UNANSWERED))
+
+
+async def test_costly_responses_end_the_lookups(internet: Internet) -> None:
+    def flood(received: ReceivedQuery) -> Reply:
+        response = received.response
+        response.flags |= dns.flags.AA
+        name = ".".join("abcdefghi")
+        values = [f"{number} {name}." for number in range(200)]
+        response.answer.append(dns.rrset.from_text_list(f"{name}.", 60, "IN", "MX", values))
+        return response.to_wire(max_size=65_535)
+
+    first_server(internet).handler = second_server(internet).handler = flood
+    found = await probe(internet)
+    rejected = [error for _, error in found.values() if "the responses of its servers are too costly" in error]
+    assert rejected
+    assert {status for status, error in found.values() if error in rejected} == {UNANSWERED}
+    assert len(internet.queries) < 40
+
+
+async def test_costly_packets_about_another_name_are_not_all_parsed(
+    internet: Internet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parsed: list[bytes] = []
+    from_wire = dns.message.from_wire
+
+    def count(wire: bytes, *arguments: Any, **options: Any) -> dns.message.Message:
+        if len(wire) > 1_000:
+            parsed.append(wire)
+        return from_wire(wire, *arguments, **options)
+
+    def flood(received: ReceivedQuery) -> Reply:
+        response = dns.message.make_response(dns.message.make_query("other.test", "MX", id=received.query.id))
+        name = ".".join("abcdefghi")
+        values = [f"{number} {name}." for number in range(150)]
+        response.answer.append(dns.rrset.from_text_list(f"{name}.", 60, "IN", "MX", values))
+        return [response.to_wire(max_size=65_535)] * 20
+
+    monkeypatch.setattr(dns.message, "from_wire", count)
+    first_server(internet).handler = second_server(internet).handler = flood
+    errors_with(await probe(internet), UNANSWERED)
+    assert 0 < len(parsed) < 20
 
 
 async def test_records_of_other_names_are_ignored(internet: Internet) -> None:

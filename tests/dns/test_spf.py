@@ -213,6 +213,13 @@ def test_a_valid_term_is_parsed(term: str) -> None:
     assert [parsed.text for parsed in parse_spf(f"v=spf1 {term}  ")] == [term]
 
 
+async def test_a_record_with_thousands_of_terms_is_not_evaluated() -> None:
+    long_record = "v=spf1 " + "a " * 5_000 + INCLUDE
+    assert f"the SPF record of example.com has {len(long_record)} octets (maximum 8192)" in await problem(long_record)
+    nested = await problem("v=spf1 include:x.test ~all", zone=texts(x=long_record))
+    assert f"the SPF record of x.test has {len(long_record)} octets (maximum 8192)" in nested
+
+
 @pytest.mark.parametrize(
     ("macro", "expanded"),
     [
@@ -225,6 +232,8 @@ def test_a_valid_term_is_parsed(term: str) -> None:
         ("%%a%_b%-c", "%a b%20c"),
         ("%{i}.x", None),
         ("x.%{S}", None),
+        ("%{d" + "9" * 5_000 + "}", "email.example.com"),
+        ("%{d}." * 1_000 + "test", ".".join(["example.com", *["email.example.com"] * 13, "test"])),
     ],
 )
 def test_macros_are_expanded_as_in_rfc_7208(macro: str, expanded: str | None) -> None:

@@ -10,7 +10,7 @@ import dns.rrset
 import pytest
 from dns.rdatatype import RdataType
 
-from postroomd.dns.wire import MAX_RECORDS, MalformedMessage, TooMuchWork, bounded
+from postroomd.dns.wire import MAX_RECORDS, MalformedMessage, TooMuchWork, Work, bounded
 
 LONG_NAME = b"\1a" * 126 + b"\0"
 QUERY = dns.message.make_query("example.com", "MX")
@@ -66,6 +66,27 @@ def test_long_names_in_the_question_count() -> None:
 def test_a_message_with_many_records_is_rejected() -> None:
     with pytest.raises(TooMuchWork, match=f"returned {MAX_RECORDS + 1} records"):
         bounded(wire(*[(OWNER, RdataType.A, b"\x7f\0\0\1")] * MAX_RECORDS))
+
+
+@pytest.mark.parametrize(
+    "record",
+    [(OWNER, RdataType.TXT, (b"\xff" + b"x" * 255) * 255), (b"\1b" + OWNER, RdataType.A, b"\x7f\0\0\1")],
+    ids=["octets of a text", "records"],
+)
+def test_octets_and_records_are_work(record: tuple[bytes, int, bytes]) -> None:
+    records = [record] * (1 if record[1] == RdataType.TXT else MAX_RECORDS - 1)
+    with pytest.raises(TooMuchWork, match="too costly to parse"):
+        bounded(wire(*records))
+
+
+def test_the_work_of_a_message_is_added_to_the_total_even_if_it_is_rejected() -> None:
+    total = Work()
+    bounded(wire(LONG_MX), total)
+    accepted = total.spent
+    with pytest.raises(MalformedMessage):
+        bounded(wire(LONG_MX, LONG_MX)[:-1], total)
+    assert accepted > 0
+    assert total.spent > 2 * accepted
 
 
 def test_a_long_name_with_the_records_of_a_domain_is_accepted() -> None:

@@ -14,6 +14,7 @@ from dns.rdatatype import RdataType
 from postroomd.dns.config import DnsConfig, Endpoint
 from postroomd.dns.formatting import join_limited, truncate
 from postroomd.dns.limits import QueryLimits
+from postroomd.dns.parsing import ResponseParser, WorkExhausted
 from postroomd.dns.responses import name_text
 from postroomd.dns.transport import EDNS_PAYLOAD, QueryFailed, query_tcp, query_udp
 
@@ -43,13 +44,15 @@ class QueryClient:
     """Sends the queries of one validation.
 
     Limits for authoritative servers, whose addresses tenants choose: `max_packets` per validation, MAX_FAILURES
-    per server, and the shared `limits` per zone and address, in which organizations take turns.
+    per server, and the shared `limits` per zone and address, in which organizations take turns. The work that responses
+    cause is limited too.
     """
 
     def __init__(self, config: DnsConfig, limits: QueryLimits, organization_id: str) -> None:
         self._config = config
         self._limits = limits
         self._organization_id = organization_id
+        self._parser = ResponseParser(limits.parsing, organization_id)
         self._remaining_packets = config.max_packets
         self._remaining_resolver_queries = config.max_resolver_queries
         self._slots = asyncio.Semaphore(config.concurrency)
@@ -173,6 +176,8 @@ class QueryClient:
         self._in_flight[server] += 1
         try:
             response = await self._attempt(server, name, rdtype, apex)
+        except WorkExhausted:  # by any of the responses: this server may not be at fault
+            raise LookupRejected("the responses of its servers are too costly to parse") from None
         except QueryFailed:
             if apex is not None:
                 self._limits.server_breaker.failed(self._circuit(server))
@@ -198,18 +203,19 @@ class QueryClient:
 
         query = dns.message.make_query(name, rdtype, use_edns=0, payload=EDNS_PAYLOAD, flags=flags)
         await self._spend(server, apex)
-        response = await query_udp(query, server.endpoint, timeout, may_retransmit)
+        response = await query_udp(query, server.endpoint, timeout, may_retransmit, self._parser.parse)
         if response.rcode() == dns.rcode.FORMERR:  # a server without EDNS (RFC 6891, section 7)
             query = dns.message.make_query(name, rdtype, flags=flags)
             await self._spend(server, apex)
-            response = await query_udp(query, server.endpoint, timeout, may_retransmit)
+            response = await query_udp(query, server.endpoint, timeout, may_retransmit, self._parser.parse)
         if response.flags & dns.flags.TC:
             await self._spend(server, apex)
-            response = await query_tcp(query, server.endpoint, timeout)
+            response = await query_tcp(query, server.endpoint, timeout, self._parser.parse)
         return response
 
     async def _spend(self, server: Server, apex: dns.name.Name | None) -> None:
-        """Take one query from the budgets and wait for the rate limits. Raises LookupFailed."""
+        """Take one query from the budgets and wait for the rate limits. Raises LookupFailed and WorkExhausted."""
+        self._parser.check()
         if apex is None:
             if self._remaining_resolver_queries <= 0:
                 raise _budget_exhausted("queries to resolvers", self._config.max_resolver_queries)

@@ -9,6 +9,7 @@ import dns.resolver
 DNS_PORT = 53
 
 _GLOBAL_UNICAST = IPv6Network("2000::/3")  # RFC 4291, section 2.4: all that IANA has allocated
+_DOCUMENTATION = IPv6Network("3fff::/20")  # RFC 9637, unknown to older releases of Python
 _SIX_TO_FOUR = IPv6Network("2002::/16")  # RFC 3056: embeds an IPv4 address, possibly a private one
 
 
@@ -31,9 +32,9 @@ class DnsConfig:
 
     `resolvers` are recursive resolvers (`IP`, `IP:PORT` or `[IPv6]:PORT`), by default the system's; they are asked
     only which servers are authoritative. Limits: `timeout_seconds` per query, and per domain `deadline_seconds`,
-    `concurrency` (parallel queries), `max_packets` (to authoritative servers, retransmissions included) and
-    `max_resolver_queries`. A domain's owner controls the addresses of its name servers: `allow_private` permits queries
-    to addresses that are not globally routable.
+    `concurrency` (parallel queries), `max_packets` (to authoritative servers: each retransmission is one, and each TCP
+    exchange) and `max_resolver_queries`. A domain's owner controls the addresses of its name servers: `allow_private`
+    permits queries to addresses that are not globally routable.
     """
 
     resolvers: tuple[str, ...] = ()
@@ -87,4 +88,5 @@ def is_public(address: IPv4Address | IPv6Address) -> bool:
     if isinstance(address, IPv4Address):
         return address.is_global and not address.is_multicast
     # IPv4-mapped (::ffff:0:0/96) and NAT64 (64:ff9b::/96) addresses are outside 2000::/3.
-    return address in _GLOBAL_UNICAST and address not in _SIX_TO_FOUR and address.is_global
+    excluded = address in _SIX_TO_FOUR or address in _DOCUMENTATION
+    return address in _GLOBAL_UNICAST and not excluded and address.is_global

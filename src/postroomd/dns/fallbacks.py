@@ -46,7 +46,10 @@ async def explain_doubled_names(
     parent = organizational_domain(domain.name)
     if parent is None or not apex.is_subdomain(dns.name.from_text(parent)):
         return  # the zone of a registry: the name itself is not registered
-    doubled_apex = apex.relativize(dns.name.root).concatenate(apex)
+    try:
+        doubled_apex = apex.relativize(dns.name.root).concatenate(apex)
+    except dns.name.NameTooLong:
+        return  # no such name can be published
     if (await lookup.resolve(doubled_apex, RdataType.TXT)).status in {LookupStatus.NXDOMAIN, LookupStatus.FAILED}:
         return  # NXDOMAIN covers all names below (RFC 8020): one query instead of one per record
     for record in records.values():

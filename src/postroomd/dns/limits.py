@@ -10,6 +10,7 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from time import monotonic
 
+from postroomd.dns.parsing import Turns
 from postroomd.fair_queue import FairQueue
 
 MAX_WAIT_SECONDS = 5.0  # for a token; beyond it a query is rejected, so that waiting validations do not pile up
@@ -130,10 +131,11 @@ class QueryLimits:
     """The limits of all queries to authoritative servers: 20 per second and zone, 100 per second and address.
 
     A validation sends about 13 queries to a zone, and providers serve many zones from one address. The keys of circuits
-    are organization ids with zones or addresses.
+    are organization ids with zones or addresses. All responses are parsed in the turns of `parsing`.
     """
 
     zone_rate: RateLimit = field(default_factory=lambda: RateLimit(20, 100))
     server_rate: RateLimit = field(default_factory=lambda: RateLimit(100, 200))
     zone_breaker: CircuitBreaker = field(default_factory=lambda: CircuitBreaker(3, 30))  # validations
     server_breaker: CircuitBreaker = field(default_factory=lambda: CircuitBreaker(5, 30))  # queries
+    parsing: Turns = field(default_factory=Turns)

@@ -18,6 +18,7 @@ _MACRO = re.compile(
     re.IGNORECASE,
 )
 _LITERALS = {"%%": "%", "%_": " ", "%-": "%20"}
+_MAX_NAME_LENGTH = 253  # characters of a domain name
 _TOP_LABEL = re.compile(r"(?=.*[a-z-])[a-z0-9](?:[a-z0-9-]*[a-z0-9])?", re.IGNORECASE)
 
 LOOKUP_MECHANISMS = frozenset({"include", "a", "mx", "ptr", "exists"})
@@ -55,7 +56,10 @@ def parse_spf(record: str) -> list[Term]:
 
 
 def expand_macros(text: str, *, domain: str, sender_domain: str) -> str | None:
-    """Return a domain-spec with its macros expanded; None if one depends on the message or the client."""
+    """Return a domain-spec with its macros expanded; None if one depends on the message or the client.
+
+    A name of more than 253 characters loses labels on the left (RFC 7208, section 7.3).
+    """
     values = {"d": domain, "o": sender_domain}
     expanded: list[str] = []
     position = 0
@@ -68,7 +72,11 @@ def expand_macros(text: str, *, domain: str, sender_domain: str) -> str | None:
             expanded.append(_transform(values[match["letter"].lower()], match))
         else:
             return None
-    return "".join([*expanded, text[position:]])
+    name = "".join([*expanded, text[position:]])
+    if len(name) <= _MAX_NAME_LENGTH:
+        return name
+    tail = name[-_MAX_NAME_LENGTH - 1 :]
+    return tail.partition(".")[2] or tail
 
 
 def _transform(value: str, match: re.Match[str]) -> str:
@@ -76,7 +84,8 @@ def _transform(value: str, match: re.Match[str]) -> str:
     labels = re.split("[" + re.escape(match["delimiters"] or ".") + "]", value)
     if match["reverse"]:
         labels.reverse()
-    return ".".join(labels[-int(match["digits"]) :] if match["digits"] else labels)
+    # Four digits exceed the labels of any name, and int() rejects thousands of them.
+    return ".".join(labels[-int(match["digits"][:4]) :] if match["digits"] else labels)
 
 
 def _parse_term(text: str) -> Term:

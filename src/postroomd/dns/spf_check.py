@@ -19,6 +19,7 @@ from postroomd.domain.model import RecordStatus
 
 MAX_LOOKUPS = 10  # RFC 7208, section 4.6.4; also the maximum of MX records of an mx mechanism
 MAX_VOID_LOOKUPS = 2
+MAX_RECORD_LENGTH = 8_192  # octets; receivers limit the data that they evaluate as well (RFC 7208, section 11.1)
 
 Resolve = Callable[[dns.name.Name, RdataType], Awaitable[LookupResult]]
 
@@ -78,6 +79,10 @@ class _Walk:
 
         `path` holds the names from the validated domain to this one.
         """
+        if len(record) > MAX_RECORD_LENGTH:
+            raise _PermanentError(
+                f"the SPF record of {domain} has {len(record)} octets (maximum {MAX_RECORD_LENGTH}): shorten it"
+            )
         try:
             terms = parse_spf(record)
         except SpfSyntaxError as error:

@@ -1,22 +1,25 @@
 """One DNS query to one server over UDP or TCP.
 
 dnspython builds and parses the messages, asyncio does the I/O. `dns.asyncquery` parses any response in full, which may
-block the event loop for seconds: here the work is bounded first, by `wire`.
+block the event loop for seconds: `parsing` bounds the work, and gives organizations turns.
 """
 
 import asyncio
 import os
 import struct
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import dns.flags
 import dns.message
 
 from postroomd.dns.config import Endpoint
-from postroomd.dns.wire import HEADER, TRUNCATED, TooMuchWork, bounded
+from postroomd.dns.wire import HEADER, RESPONSE, TooMuchWork
 
 EDNS_PAYLOAD = 1_232  # octets that pass without fragmentation (RFC 9715, section 3.1)
 MAX_STRAY_PACKETS = 20
+
+Parse = Callable[[dns.message.Message, bytes], Awaitable[dns.message.Message | None]]
+"""Query and received octets -> the response, or None if they are not one. Raises TooMuchWork."""
 
 
 class QueryFailed(Exception):
@@ -24,7 +27,11 @@ class QueryFailed(Exception):
 
 
 async def query_udp(
-    query: dns.message.Message, server: Endpoint, timeout_seconds: float, may_retransmit: Callable[[], bool]
+    query: dns.message.Message,
+    server: Endpoint,
+    timeout_seconds: float,
+    may_retransmit: Callable[[], bool],
+    parse: Parse,
 ) -> dns.message.Message:
     """Return the response to a query; header and question only if it is truncated. Raises QueryFailed.
 
@@ -32,7 +39,7 @@ async def query_udp(
     """
     loop = asyncio.get_running_loop()
     wire = query.to_wire()
-    exchange = _UdpExchange(query)
+    exchange = _UdpExchange(query.id)
     try:
         async with asyncio.timeout(timeout_seconds):
             # A connected socket: the kernel drops packets from other sources and reports a closed port.
@@ -45,7 +52,7 @@ async def query_udp(
                     timeout_seconds / 3, lambda: transport.sendto(wire) if may_retransmit() else None
                 )
                 try:
-                    return await exchange.response
+                    return await _first_response(query, exchange, parse)
                 finally:
                     retransmission.cancel()
             finally:
@@ -54,9 +61,13 @@ async def query_udp(
         raise QueryFailed(_timed_out(timeout_seconds)) from None
     except OSError as error:
         raise QueryFailed(_unreachable(error)) from error
+    except TooMuchWork as error:
+        raise QueryFailed(str(error)) from error
 
 
-async def query_tcp(query: dns.message.Message, server: Endpoint, timeout_seconds: float) -> dns.message.Message:
+async def query_tcp(
+    query: dns.message.Message, server: Endpoint, timeout_seconds: float, parse: Parse
+) -> dns.message.Message:
     """Return the complete response to a query (RFC 7766), within `timeout_seconds`. Raises QueryFailed."""
     try:
         async with asyncio.timeout(timeout_seconds):
@@ -74,7 +85,7 @@ async def query_tcp(query: dns.message.Message, server: Endpoint, timeout_second
     except OSError as error:
         raise QueryFailed(f"{_unreachable(error)} over TCP") from error
     try:
-        response = _parse(query, wire)
+        response = await parse(query, wire)
     except TooMuchWork as error:
         raise QueryFailed(str(error)) from error
     if response is None or response.flags & dns.flags.TC:
@@ -83,51 +94,40 @@ async def query_tcp(query: dns.message.Message, server: Endpoint, timeout_second
 
 
 class _UdpExchange(asyncio.DatagramProtocol):
-    """Waits for the packet that responds to a query; others, possibly forged, are ignored up to MAX_STRAY_PACKETS."""
+    """The packets received that may respond to a query, and None after MAX_STRAY_PACKETS others, possibly forged."""
 
-    def __init__(self, query: dns.message.Message) -> None:
-        self._query = query
-        self._stray_packets = 0
-        self.response: asyncio.Future[dns.message.Message] = asyncio.get_running_loop().create_future()
+    def __init__(self, query_id: int) -> None:
+        self._query_id = query_id
+        self._packets_left = MAX_STRAY_PACKETS + 1
+        self.packets: asyncio.Queue[bytes | Exception | None] = asyncio.Queue()
 
     def datagram_received(self, data: bytes, addr: object) -> None:
-        """Resolve `response` if the packet is the response to the query."""
+        """Keep the packet if its header is that of a response to the query."""
         del addr  # the socket is connected
-        if self.response.done():
+        if self._packets_left <= 0:
             return
-        try:
-            response = _parse(self._query, data)
-        except TooMuchWork as error:
-            self.response.set_exception(QueryFailed(str(error)))
-            return
-        if response is not None:
-            self.response.set_result(response)
-            return
-        self._stray_packets += 1
-        if self._stray_packets > MAX_STRAY_PACKETS:
-            self.response.set_exception(QueryFailed("sent only packets that do not match the query"))
+        self._packets_left -= 1
+        if len(data) >= HEADER.size:
+            message_id, flags, *_ = HEADER.unpack_from(data)
+            if message_id == self._query_id and flags & RESPONSE:
+                self.packets.put_nowait(data)
+        if not self._packets_left:
+            self.packets.put_nowait(None)
 
     def error_received(self, exc: Exception) -> None:
         """Fail the exchange on an ICMP error."""
-        if not self.response.done():
-            self.response.set_exception(exc)
+        self.packets.put_nowait(exc)
 
 
-def _parse(query: dns.message.Message, wire: bytes) -> dns.message.Message | None:
-    """Return the message, or None if it is malformed or responds to another query. Raises TooMuchWork."""
-    if len(wire) < HEADER.size:
-        return None
-    message_id, flags, *_ = HEADER.unpack_from(wire)
-    if message_id != query.id:
-        return None
-    try:
-        # A truncated message may end within a record.
-        response = dns.message.from_wire(bounded(wire), question_only=bool(flags & TRUNCATED), ignore_trailing=True)
-    except TooMuchWork:
-        raise
-    except Exception:  # parsing hostile input may raise anything
-        return None
-    return response if query.is_response(response) else None
+async def _first_response(query: dns.message.Message, exchange: _UdpExchange, parse: Parse) -> dns.message.Message:
+    """Return the first packet that responds to the query. Raises OSError, QueryFailed and TooMuchWork."""
+    while packet := await exchange.packets.get():
+        if isinstance(packet, Exception):
+            raise packet
+        response = await parse(query, packet)
+        if response is not None:
+            return response
+    raise QueryFailed("sent only packets that do not match the query")
 
 
 def _timed_out(seconds: float) -> str:
