@@ -63,8 +63,14 @@ class Mail:
 
     def wait_for(self, user: str, subject: str) -> None:
         """Wait until a message is in a mailbox's INBOX."""
-        with self.imap(user) as connection:
-            block_until(lambda: subject in _subjects(connection))
+
+        def has_arrived() -> bool:
+            try:
+                return subject in self.subjects(user)
+            except imaplib.IMAP4.abort:  # an end of sessions that was requested earlier, such as by a lock, is repeated
+                return False
+
+        block_until(has_arrived)
 
     def send(self, recipient: str, subject: str, sender: str = STRANGER) -> tuple[int, str]:
         """Send a message as another host does; returns the reply to its recipient, or to the message itself."""

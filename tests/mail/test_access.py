@@ -37,6 +37,7 @@ def test_a_locked_mailbox_receives_but_neither_logs_in_nor_sends(world: World) -
     ann, bob = tenant.mailbox(domain, "ann"), tenant.mailbox(domain, "bob")
     with world.mail.submission(ann["email"]) as session:
         assert submit(session, ann["email"], bob["email"], "before the lock")[0] == 250
+        world.mail.wait_for(bob["email"], "before the lock")
         world.postroom.lock(ann)
         assert refused(submit(session, ann["email"], bob["email"], "locked")) == (553, "5.7.1")
     assert world.mail.login_code(ann["email"]) == "AUTHENTICATIONFAILED"

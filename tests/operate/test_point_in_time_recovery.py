@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests.e2e.support import Up, start, terminate
+from tests.support.waiting import block_until
 from tools.postgres import PostgresServer, server_directory
 
 DATABASE = "postroom"
@@ -51,6 +52,7 @@ def test_a_cluster_is_recovered_to_the_moment_before_a_mistake(tmp_path: Path) -
         (recovered.data / "recovery.signal").touch()
         recovered.start()
         try:
+            block_until(lambda: recovered.sql("SELECT pg_is_in_recovery()").strip() == "f")  # it reads only until then
             with postroom(tmp_path / "after", recovered) as up:
                 domains = up.call("GET", "/domains", secret=secret)["domains"]
                 assert {domain["name"] for domain in domains} == {"kept.example", "deleted.example"}

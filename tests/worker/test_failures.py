@@ -253,6 +253,8 @@ async def test_a_lookup_that_can_not_be_stored_delays_no_other(
     failing = domains[1]
     condition = row(failing) if table is t.domains else f"OLD.domain_id = '{failing.id}'"
     async with running_worker(clean_store, rejecting(raw, "UPDATE", table, condition)) as worker:
+        await wait_until(worker.failures)
+        await wait_until(lambda: is_ready(raw, domains[0], domains[2]))
         await worker.run_passes()
         assert await statuses(raw, *domains) == [DomainStatus.READY, DomainStatus.VALIDATING, DomainStatus.READY]
         assert worker.failures() == [("dns_lookup", failing.id, 1)]
@@ -266,8 +268,8 @@ async def exists(raw: AsyncEngine, table: str) -> bool:
         return await connection.run_sync(lambda each: inspect(each).has_table(table))
 
 
-async def is_ready(raw: AsyncEngine, domain: Domain) -> bool:
-    return await statuses(raw, domain) == [DomainStatus.READY]
+async def is_ready(raw: AsyncEngine, *domains: Domain) -> bool:
+    return set(await statuses(raw, *domains)) == {DomainStatus.READY}
 
 
 async def test_a_failing_kind_backs_off_while_the_others_go_on(

@@ -21,6 +21,7 @@ from postroomd.worker.probers import TrustingProber
 from postroomd.worker.steps import Worker
 from tests.support.factories import NOW, Tenant, new_domain, new_id
 from tests.support.lifecycle import FREE
+from tests.support.waiting import wait_until
 
 LEASE = timedelta(minutes=1)
 
@@ -65,7 +66,7 @@ async def pool_of(repository: Repository, prober: HeldProber) -> AsyncIterator[L
 
 
 async def until_idle(pool: LookupPool, running: int = 0) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while len(pool.tasks) > running:
             await asyncio.wait(pool.tasks, return_when=asyncio.FIRST_COMPLETED)
             pool.collect()
@@ -99,6 +100,7 @@ async def test_an_organization_leaves_slots_to_the_others(
     async with pool_of(repository, prober) as pool:
         assert await pool.fill(NOW) == 3
         assert await pool.fill(NOW) == 0
+        await wait_until(lambda: len(prober.started) == 3)
         await requested(repository, other, "b.test", "c.test")
         assert await pool.fill(NOW) == 1
         await until_idle(pool, 3)

@@ -147,12 +147,12 @@ def parse_error(error: ScalewayException, status: int, kind: str) -> ApiError:
     return ApiError(body, response.headers)
 
 
-async def fails(call: Awaitable[Any], status: int) -> bool:
-    """Whether a call fails with this status. Raises its error if the status is another one."""
+async def fails(call: Awaitable[Any], *statuses: int) -> bool:
+    """Whether a call fails with one of these statuses. Raises its error if the status is another one."""
     try:
         await call
     except ScalewayException as error:
-        if error.status_code != status:
+        if error.status_code not in statuses:
             raise
         return True
     return False
