@@ -4,7 +4,9 @@ import asyncio
 from collections.abc import Hashable
 from dataclasses import dataclass, replace
 
+import dns.name
 import dns.rcode
+import dns.rrset
 import pytest
 
 from postroomd.dns import DnsProber
@@ -12,7 +14,7 @@ from postroomd.dns.limits import MAX_KEYS, CircuitBreaker, QueryLimits, RateLimi
 from postroomd.domain.model import Domain
 from tests.support.dns_probe import DOMAIN, RECORDS, UNANSWERED, VALID
 from tests.support.dns_records import NAME, dns_config, make_domain, records_of, zone
-from tests.support.dns_server import Internet, no_reply, rcode_reply
+from tests.support.dns_server import Internet, ReceivedQuery, Reply, no_reply, rcode_reply
 
 
 @dataclass
@@ -231,3 +233,24 @@ async def test_several_domains_of_one_zone_are_validated_within_the_burst(intern
     internet.publish(NAME, "".join(zone(records_of(domain)) for domain in domains))
     findings = await asyncio.gather(*(prober.probe(domain, records_of(domain)) for domain in domains))
     assert {finding.status for found in findings for finding in found.values()} == {VALID}
+
+
+async def test_made_up_name_servers_of_a_foreign_domain_share_its_rate_limit(
+    internet: Internet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A resolver asks the servers of that domain about each of them."""
+
+    def refer(received: ReceivedQuery) -> Reply:
+        response = received.response
+        hosts = [f"ns{number}.{received.name.labels[0].decode()}.victim.test." for number in range(4)]
+        response.authority.append(dns.rrset.from_text(received.name, 60, "IN", "NS", *hosts))
+        return response
+
+    limits = QueryLimits(resolver_rate=RateLimit(0.001, 6))
+    monkeypatch.setattr("postroomd.dns.prober.QueryLimits", lambda: limits)
+    for server in internet.servers.values():
+        server.handler = refer
+    findings = await DnsProber(dns_config(internet)).probe(DOMAIN, RECORDS)
+    about = [str(received.name).endswith(".victim.test.") for received in internet.resolver.queries]
+    assert about.count(True) == 6
+    assert "too many queries about victim.test at present: try again in a minute" in (findings["caldav"].error or "")

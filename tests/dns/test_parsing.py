@@ -2,6 +2,7 @@
 
 import asyncio
 import struct
+from collections.abc import Callable
 
 import dns.message
 import pytest
@@ -22,28 +23,58 @@ def costly(question: str = "example.com") -> bytes:
     return base[:6] + struct.pack("!H", 150) + base[8:] + records
 
 
-async def test_organizations_take_turns_one_in_an_iteration_of_the_loop() -> None:
-    turns, served = Turns(), list[str]()
-    iterations = asyncio.create_task(count_iterations(iteration := [0]))
-    seen = set[int]()
+class Turn:
+    """Turns of organizations, each of which takes a number of seconds."""
 
-    async def work(organization: str) -> None:
-        await turns.take(organization)
-        served.append(organization)
-        assert iteration[0] not in seen
-        seen.add(iteration[0])
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.turns = Turns(lambda: self.now)
+        self.served: list[str] = []
+        self.third = asyncio.Event()
 
+    async def take(self, organization_id: str, seconds: float) -> None:
+        await self.turns.take(organization_id)
+        self.served.append(organization_id)
+        self.now += seconds
+        if len(self.served) == 3:
+            self.third.set()
+
+
+async def test_the_next_turn_goes_to_the_organization_that_has_used_the_least_time() -> None:
+    turn = Turn()
     async with asyncio.TaskGroup() as tasks:
-        for organization in ["a"] * 5 + ["b"] * 2:
-            tasks.create_task(work(organization))
-    iterations.cancel()
-    assert served == ["a", "b", "a", "b", "a", "a", "a"]
+        for _ in range(3):
+            tasks.create_task(turn.take("costly", 0.01))
+        for _ in range(4):
+            tasks.create_task(turn.take("cheap", 0.001))
+    assert turn.served == ["costly", *["cheap"] * 4, "costly", "costly"]
 
 
-async def count_iterations(iteration: list[int]) -> None:
-    while True:
-        iteration[0] += 1
-        await asyncio.sleep(0)
+async def test_an_organization_that_comes_later_has_no_advantage_of_it() -> None:
+    turn = Turn()
+    async with asyncio.TaskGroup() as tasks:
+        for _ in range(6):
+            tasks.create_task(turn.take("first", 0.01))
+        await turn.third.wait()
+        for _ in range(3):
+            tasks.create_task(turn.take("later", 0.01))
+    assert turn.served[3:7].count("later") == 2
+
+
+async def test_the_loop_is_left_to_others_for_as_long_as_a_turn_took(monkeypatch: pytest.MonkeyPatch) -> None:
+    loop, rests = asyncio.get_running_loop(), list[float]()
+    call_later = loop.call_later
+
+    def record_rest(delay: float, callback: Callable[[], None]) -> asyncio.TimerHandle:
+        rests.append(delay)
+        return call_later(0, callback)
+
+    monkeypatch.setattr(loop, "call_later", record_rest)
+    turn = Turn()
+    async with asyncio.TaskGroup() as tasks:
+        for seconds in (0.25, 0.5):
+            tasks.create_task(turn.take("a", seconds))
+    assert rests == [0.25, 0.5]
 
 
 async def test_a_canceled_turn_delays_nobody() -> None:

@@ -17,6 +17,7 @@ from postroomd.dns.limits import QueryLimits
 from postroomd.dns.parsing import ResponseParser, WorkExhausted
 from postroomd.dns.responses import name_text
 from postroomd.dns.transport import EDNS_PAYLOAD, QueryFailed, query_tcp, query_udp
+from postroomd.domain.domain_names import organizational_domain
 
 MAX_FAILURES = 2  # per server and validation, after which it is skipped; queries until its first response
 
@@ -45,7 +46,7 @@ class QueryClient:
 
     Limits for authoritative servers, whose addresses tenants choose: `max_packets` per validation, MAX_FAILURES
     per server, and the shared `limits` per zone and address, in which organizations take turns. The work that responses
-    cause is limited too.
+    cause is limited too, and queries to resolvers are per organizational domain.
     """
 
     def __init__(self, config: DnsConfig, limits: QueryLimits, organization_id: str) -> None:
@@ -202,24 +203,25 @@ class QueryClient:
             return apex is None or self._may_retransmit(server, apex)
 
         query = dns.message.make_query(name, rdtype, use_edns=0, payload=EDNS_PAYLOAD, flags=flags)
-        await self._spend(server, apex)
+        await self._spend(server, name, apex)
         response = await query_udp(query, server.endpoint, timeout, may_retransmit, self._parser.parse)
         if response.rcode() == dns.rcode.FORMERR:  # a server without EDNS (RFC 6891, section 7)
             query = dns.message.make_query(name, rdtype, flags=flags)
-            await self._spend(server, apex)
+            await self._spend(server, name, apex)
             response = await query_udp(query, server.endpoint, timeout, may_retransmit, self._parser.parse)
         if response.flags & dns.flags.TC:
-            await self._spend(server, apex)
+            await self._spend(server, name, apex)
             response = await query_tcp(query, server.endpoint, timeout, self._parser.parse)
         return response
 
-    async def _spend(self, server: Server, apex: dns.name.Name | None) -> None:
+    async def _spend(self, server: Server, name: dns.name.Name, apex: dns.name.Name | None) -> None:
         """Take one query from the budgets and wait for the rate limits. Raises LookupFailed and WorkExhausted."""
         self._parser.check()
         if apex is None:
             if self._remaining_resolver_queries <= 0:
                 raise _budget_exhausted("queries to resolvers", self._config.max_resolver_queries)
             self._remaining_resolver_queries -= 1
+            await self._spend_at_resolvers(name)
             return
         if self._remaining_packets <= 0:
             raise _budget_exhausted("packets", self._config.max_packets)
@@ -231,6 +233,13 @@ class QueryClient:
         ):
             self._remaining_packets += 1
             raise LookupRejected(f"too many queries to {_text(apex)} or its servers at present: try again in a minute")
+
+    async def _spend_at_resolvers(self, name: dns.name.Name) -> None:
+        """Wait for the rate limit: a resolver asks the name's own servers. Raises LookupRejected."""
+        queried = organizational_domain(name_text(name))
+        if queried and not await self._limits.resolver_rate.take(queried, self._organization_id):
+            self._remaining_resolver_queries += 1
+            raise LookupRejected(f"too many queries about {truncate(queried, 60)} at present: try again in a minute")
 
     def _may_retransmit(self, server: Server, apex: dns.name.Name) -> bool:
         """Take one packet from the budget and the rate limits, if all have one now."""

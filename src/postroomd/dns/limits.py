@@ -128,14 +128,17 @@ class CircuitBreaker:
 
 @dataclass(frozen=True, slots=True)
 class QueryLimits:
-    """The limits of all queries to authoritative servers: 20 per second and zone, 100 per second and address.
+    """The limits of all queries: per second, 20 to a zone, 100 to a server, and 100 to resolvers about one domain.
 
     A validation sends about 13 queries to a zone, and providers serve many zones from one address. The keys of circuits
-    are organization ids with zones or addresses. All responses are parsed in the turns of `parsing`.
+    are organization ids with zones or addresses. The names that resolvers are asked about are chosen by tenants too, in
+    their delegations: made-up ones reach the servers of their domain past the resolver's cache (CVE-2020-12662). All
+    responses are parsed in the turns of `parsing`.
     """
 
     zone_rate: RateLimit = field(default_factory=lambda: RateLimit(20, 100))
     server_rate: RateLimit = field(default_factory=lambda: RateLimit(100, 200))
+    resolver_rate: RateLimit = field(default_factory=lambda: RateLimit(100, 200))
     zone_breaker: CircuitBreaker = field(default_factory=lambda: CircuitBreaker(3, 30))  # validations
     server_breaker: CircuitBreaker = field(default_factory=lambda: CircuitBreaker(5, 30))  # queries
     parsing: Turns = field(default_factory=Turns)

@@ -5,43 +5,69 @@ lookups and the worker's other steps would wait for all of them.
 """
 
 import asyncio
+from collections import deque
+from collections.abc import Callable
+from time import monotonic
 
 import dns.message
 
 from postroomd.dns.wire import HEADER, MAX_TOTAL_WORK, TRUNCATED, TooMuchWork, Work, bounded
-from postroomd.fair_queue import FairQueue
+
+Clock = Callable[[], float]
 
 
 class Turns:
-    """Turns on the event loop: one in each of its iterations, to organizations in rotation."""
+    """Turns on the event loop, one at a time: the next goes to the organization whose turns have taken the least time.
 
-    def __init__(self) -> None:
-        self._queue: FairQueue[asyncio.Future[None]] = FairQueue()
+    After a turn, the loop is left to other tasks for as long as the turn took. An organization that comes back starts
+    where the others are (start-time fair queueing).
+    """
+
+    def __init__(self, clock: Clock = monotonic) -> None:
+        self._clock = clock
+        self._waiting: dict[str, deque[asyncio.Future[None]]] = {}
+        self._used: dict[str, float] = {}  # seconds by organization, and
+        self._started = 0.0  # of the one whose turn was the last, before it
         self._serving = False
 
     async def take(self, organization_id: str) -> None:
         """Wait for a turn, which lasts until the caller awaits something else."""
         loop = asyncio.get_running_loop()
         turn = loop.create_future()
-        self._queue.push(organization_id, turn)
+        if organization_id not in self._waiting:
+            self._waiting[organization_id] = deque()
+            self._used[organization_id] = max(self._used.get(organization_id, 0.0), self._started)
+        self._waiting[organization_id].append(turn)
         if not self._serving:
             self._serving = True
             loop.call_soon(self._serve)
-        try:
-            await turn
-        except asyncio.CancelledError:
-            self._queue.discard(organization_id, lambda waiting: waiting is turn)
-            raise
+        await turn
 
     def _serve(self) -> None:
-        """Give the next turn, and do so again in the next iteration while others wait."""
-        self._serving = len(self._queue) > 0
-        if self._serving:
-            organization_id, turn = self._queue.pop()
-            self._queue.finish(organization_id)
-            if not turn.done():
-                turn.set_result(None)
-            asyncio.get_running_loop().call_soon(self._serve)
+        """Give the next turn."""
+        if not self._waiting:
+            self._serving = False
+            self._used.clear()
+            self._started = 0.0
+            return
+        organization_id = min(self._waiting, key=lambda waiting: self._used[waiting])
+        turns = self._waiting[organization_id]
+        turn = turns.popleft()
+        if not turns:
+            del self._waiting[organization_id]
+        loop = asyncio.get_running_loop()
+        if turn.done():  # canceled
+            loop.call_soon(self._serve)
+            return
+        turn.set_result(None)
+        self._started = self._used[organization_id]
+        loop.call_soon(self._finish, organization_id, self._clock())  # after the task that waits
+
+    def _finish(self, organization_id: str, began: float) -> None:
+        """Count the time of a turn, and give the next after a rest."""
+        seconds = self._clock() - began
+        self._used[organization_id] += seconds
+        asyncio.get_running_loop().call_later(seconds, self._serve)
 
 
 class WorkExhausted(Exception):

@@ -12,7 +12,7 @@ from dns.rdatatype import RdataType
 
 MAX_RECORDS = 600  # per message, questions included; providers allow far fewer under one name
 MAX_WORK = 30_000  # per message: 270 texts of 100 octets, or 14 names of 127 labels
-MAX_TOTAL_WORK = 300_000  # per validation
+MAX_TOTAL_WORK = 150_000  # per validation
 RECORD_WORK = 20
 STRING_WORK = 4  # of a TXT string or an EDNS option
 
