@@ -16,7 +16,7 @@ import pytest
 from postroom.admin.v1alpha1 import admin_service_pb2_grpc, mailbox_pb2
 from tests.clients.toolchains import build_environment
 from tests.e2e.sdk.instances import launch, ready_address
-from tests.e2e.support import Up, clean_environment, database_url, run, start, terminate
+from tests.e2e.support import START_SECONDS, Up, clean_environment, database_url, run, start, terminate
 from tools.ports import free_port
 
 PROGRAM = Path(__file__).parent / "go-sdk"
@@ -112,7 +112,7 @@ def _locked_mailbox(up: Up, admin_secret: str) -> str:
     with grpc.insecure_channel(address) as channel:
         request = mailbox_pb2.LockMailboxRequest(mailbox_id=mailbox_id, reason="a test")
         stub = admin_service_pb2_grpc.AdminServiceStub(channel)
-        stub.LockMailbox(request, metadata=(("x-auth-token", admin_secret),), timeout=10)
+        stub.LockMailbox(request, metadata=(("x-auth-token", admin_secret),), timeout=START_SECONDS)
     return mailbox_id
 
 
@@ -120,5 +120,5 @@ def _post(up: Up, path: str, body: Mapping[str, Any]) -> Any:
     headers = {"X-Auth-Token": up.environment["SCW_SECRET_KEY"], "Content-Type": "application/json"}
     url = f"{up.environment['SCW_API_URL']}/mailbox/v1alpha1{path}"
     outgoing = urllib.request.Request(url, json.dumps(body).encode(), headers)  # noqa: S310
-    with urllib.request.urlopen(outgoing, timeout=10) as response:  # noqa: S310
+    with urllib.request.urlopen(outgoing, timeout=START_SECONDS) as response:  # noqa: S310
         return json.loads(response.read())

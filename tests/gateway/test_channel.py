@@ -52,10 +52,10 @@ async def test_as_many_calls_as_allowed_are_in_progress_at_once(max_calls: int) 
     service = BlockingService()
     async with running(service) as address, open_channel(address, max_calls=max_calls, max_streams=2) as channel:
         call = channel.unary_unary(METHOD)
-        calls = [call(b"", timeout=10) for _ in range(max_calls)]
+        calls = [call(b"", timeout=30) for _ in range(max_calls)]
         await wait_until(lambda: service.peers.total() == max_calls)
         assert max(service.peers.values()) <= MAX_STREAMS
-        assert await call(b"at once", timeout=10) == b"at once"  # a health check has room
+        assert await call(b"at once", timeout=30) == b"at once"  # a health check has room
         service.released.set()
         await asyncio.gather(*calls)
         await wait_until(lambda: not any(connection.calls for connection in channel.connections))
@@ -65,7 +65,7 @@ async def test_few_calls_share_a_connection() -> None:
     service = BlockingService()
     async with running(service, max_streams=100) as address, open_channel(address) as channel:
         call = channel.unary_unary(METHOD)
-        calls = [call(b"", timeout=10) for _ in range(2 * PREFERRED_CALLS)]
+        calls = [call(b"", timeout=30) for _ in range(2 * PREFERRED_CALLS)]
         await wait_until(lambda: service.peers.total() == 2 * PREFERRED_CALLS)
         assert sorted(service.peers.values()) == [PREFERRED_CALLS, PREFERRED_CALLS]
         assert len(channel.connections) > len(service.peers)
@@ -79,9 +79,9 @@ async def test_slow_calls_do_not_meet_on_one_connection() -> None:
         call = channel.unary_unary(METHOD)
         slow = []
         for _ in range(4):
-            slow.append(call(b"", timeout=10))
+            slow.append(call(b"", timeout=30))
             for _ in range(len(channel.connections) - 1):  # by turns, the slow calls would share a connection
-                assert await call(b"at once", timeout=10) == b"at once"
+                assert await call(b"at once", timeout=30) == b"at once"
         service.released.set()
         await asyncio.gather(*slow)
 
@@ -91,6 +91,6 @@ async def test_calls_carry_the_address_of_their_client_with_the_secret_of_the_ga
     service = BlockingService()
     async with running(service) as address, open_channel(address, gateway_secret=secret) as channel:
         metadata = grpc.aio.Metadata(*channel.client_metadata("192.0.2.1"))
-        await channel.unary_unary(METHOD)(b"at once", timeout=10, metadata=metadata)
+        await channel.unary_unary(METHOD)(b"at once", timeout=30, metadata=metadata)
     assert service.metadata[0].get(GATEWAY_SECRET) == secret
     assert service.metadata[0].get(CLIENT_ADDRESS) == ("192.0.2.1" if secret else None)

@@ -34,7 +34,7 @@ class Peer:
 
     async def response(self) -> tuple[int, bytes]:
         """Read one response."""
-        head = (await asyncio.wait_for(self.reader.readuntil(b"\r\n\r\n"), 10)).decode().lower()
+        head = (await asyncio.wait_for(self.reader.readuntil(b"\r\n\r\n"), 30)).decode().lower()
         length = int(head.partition("content-length: ")[2].split("\r\n")[0])
         return int(head.split()[1]), await self.reader.readexactly(length)
 
@@ -46,7 +46,7 @@ class Peer:
     async def closed(self) -> bytes:
         """Wait until the gateway closes the connection; return what it sent before."""
         try:
-            return await asyncio.wait_for(self.reader.read(), 10)
+            return await asyncio.wait_for(self.reader.read(), 30)
         except ConnectionError:
             return b""
 

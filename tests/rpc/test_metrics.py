@@ -163,7 +163,7 @@ async def test_a_call_past_its_deadline_is_counted_once(service: Service, tenant
     before = scrape_tests()
     async with service.write_lock():
         request = pb.DeleteMailboxRequest(mailbox_id=mailbox.id)
-        await failure_of(tenant.stub.DeleteMailbox(request, timeout=0.2))
+        await failure_of(tenant.stub.DeleteMailbox(request, timeout=1.0))  # by then it is in progress
         await wait_for_completed(before, "DeleteMailbox", {"CANCELLED": 1})
 
 

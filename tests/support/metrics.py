@@ -10,7 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 Labels = frozenset[tuple[str, str]]
 
-TIMEOUT_SECONDS = 10
+TIMEOUT_SECONDS = 30
 
 
 @dataclass(frozen=True)
