@@ -6,6 +6,7 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from tests.support.logs import restored_logging
@@ -18,6 +19,10 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # By default, Python spends an eighth of the time of tests on searching the modules of libraries for garbage.
 gc.set_threshold(20_000, 20, 50)
+
+# An example may take any time on a busy machine. By default, one of more than 0.2 s fails its test.
+hypothesis.settings.register_profile("untimed", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("untimed")
 
 pytest_plugins = ["tests.support.databases", "tests.support.stores", "tests.support.internet"]
 

@@ -1,11 +1,15 @@
 """Free loopback ports."""
 
+import os
 import secrets
 import socket
 from contextlib import ExitStack
 
-SERVER_PORTS = range(20_000, 32_000)
+SERVER_PORTS = range(20_000, 28_000)
 """Below those that Linux gives to clients: a connection could take one of those before the server has started."""
+NAME_SERVER_PORTS = range(28_000, 32_000)
+"""For servers of tests that share a port at several addresses: it may be free at one, and in use at another."""
+SHARES = 8  # of the ports: processes with successive ids never choose the same one before a server has bound it
 
 
 def free_ports(count: int) -> list[int]:
@@ -28,7 +32,7 @@ def _bound() -> socket.socket:
     while True:
         candidate = socket.socket()
         try:
-            candidate.bind(("127.0.0.1", secrets.choice(SERVER_PORTS)))
+            candidate.bind(("127.0.0.1", secrets.choice(SERVER_PORTS[os.getpid() % SHARES :: SHARES])))
         except OSError:  # in use
             candidate.close()
         else:

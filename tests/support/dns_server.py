@@ -21,6 +21,8 @@ import dns.rrset
 import dns.zone
 from dns.rdatatype import RdataType
 
+from tools.ports import NAME_SERVER_PORTS
+
 RESOLVER = "127.0.0.53"
 
 Packet = dns.message.Message | bytes
@@ -198,9 +200,9 @@ class Internet:
         self.servers: dict[str, Server] = {}
 
     async def open(self) -> None:
-        """Choose a port outside the ephemeral range, which clients could hold at the address of another server."""
+        """Choose a port that neither clients nor other servers could hold at the address of another server."""
         while True:
-            self.port = 20_000 + secrets.randbelow(12_000)
+            self.port = secrets.choice(NAME_SERVER_PORTS)
             try:
                 await self.resolver.start(self.port, self._cleanups)
             except OSError:
