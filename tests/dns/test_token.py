@@ -160,3 +160,15 @@ async def test_an_exhausted_packet_budget_is_no_absence(internet: Internet) -> N
     internet.publish(NAME, zone(RECORDS, NO_TOKEN))
     assert (await token_finding(internet, max_packets=4, concurrency=1))[0] is UNANSWERED
     assert (await token_finding(internet))[0] is NOT_FOUND
+
+
+@pytest.mark.parametrize("budget", [9, 5], ids=["fifth-name-server", "third-name-server"])
+async def test_name_servers_that_a_limit_keeps_from_being_resolved_are_no_absence(
+    internet: Internet, budget: int
+) -> None:
+    await internet.delegate(NAME, *(f"127.0.0.{number}" for number in range(1, 6)))
+    internet.publish(NAME, zone(RECORDS, NO_TOKEN))
+    status, error = await token_finding(internet, max_resolver_queries=budget)
+    assert status is UNANSWERED
+    assert f"more than the {budget} queries to resolvers allowed per domain" in error
+    assert (await token_finding(internet))[0] is NOT_FOUND

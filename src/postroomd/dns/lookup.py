@@ -43,7 +43,10 @@ MAX_BRANCHES = 16  # names and zones to which the servers of one name may lead
 
 @dataclass(frozen=True, slots=True)
 class Zone:
-    """A zone and its authoritative servers; `other_hosts` are name servers beyond MAX_NAME_SERVERS."""
+    """A zone and its authoritative servers.
+
+    `other_hosts` are name servers beyond MAX_NAME_SERVERS, and those that a limit kept from being resolved.
+    """
 
     apex: dns.name.Name
     servers: Sequence[Server]
@@ -173,12 +176,13 @@ class DomainLookup:
         name = branch.chain[-1]
         try:
             zone = self._zones[branch.apex] if branch.apex else await self.find_zone(name)
-            servers = [*zone.servers, *await self._find_servers(zone.other_hosts)]
+            others, unresolved = await self._find_servers(zone.other_hosts)
+            servers = [*zone.servers, *others]
             check = partial(authority_error, apex=zone.apex, name=name)
             responses = await self._client.query_every_server(zone.apex, servers, name, rdtype, check)
         except LookupFailed as failure:
             return [failure]
-        return [
+        return unresolved + [
             response if isinstance(response, LookupFailed) else await self._follow(branch, zone, response, rdtype)
             for response in responses
         ]
@@ -210,43 +214,45 @@ class DomainLookup:
     async def _add_zone(self, apex: dns.name.Name, name_servers: Sequence[dns.name.Name]) -> Zone:
         hosts = name_servers[:MAX_NAME_SERVERS]
         resolved = await asyncio.gather(*map(self._find_addresses, hosts))
-        errors = {name_text(host): error for host, (_, error) in zip(hosts, resolved, strict=True) if error}
+        errors = {host: error for host, (_, error) in zip(hosts, resolved, strict=True) if error}
         # Interleave: the addresses of one host are likely to fail together.
         rounds = zip_longest(*(servers for servers, _ in resolved))
         servers = {server.endpoint: server for one_round in rounds for server in one_round if server is not None}
         if not servers:
-            clauses = [f"{truncate(host, 60)} {error}" for host, error in errors.items()]
+            clauses = [f"{truncate(name_text(host), 60)} {error}" for host, error in errors.items()]
             apex_text = truncate(name_text(apex), 60)
             raise LookupFailed(f"no name server of {apex_text} can be queried: {join_limited(clauses)}")
+        rejected = [host for host, error in errors.items() if isinstance(error, LookupRejected)]
         others = name_servers[MAX_NAME_SERVERS:MAX_ALL_NAME_SERVERS]
-        zone = self._zones[apex] = Zone(apex, list(servers.values()), others)
+        zone = self._zones[apex] = Zone(apex, list(servers.values()), [*rejected, *others])
         return zone
 
-    async def _find_servers(self, hosts: Sequence[dns.name.Name]) -> Sequence[Server]:
-        """Return the servers at the addresses of hosts, without those that can't be found."""
+    async def _find_servers(self, hosts: Sequence[dns.name.Name]) -> tuple[list[Server], list[LookupFailed]]:
+        """Return the servers at the addresses of hosts, and the errors of those that a limit left unresolved."""
         resolved = await asyncio.gather(*map(self._find_addresses, hosts))
-        return [server for servers, _ in resolved for server in servers]
+        rejections: list[LookupFailed] = [error for _, error in resolved if isinstance(error, LookupRejected)]
+        return [server for servers, _ in resolved for server in servers], rejections
 
-    async def _find_addresses(self, host: dns.name.Name) -> tuple[list[Server], str]:
-        """Return the servers at a host's addresses, IPv4 first, or the reason why there are none."""
+    async def _find_addresses(self, host: dns.name.Name) -> tuple[list[Server], LookupFailed | None]:
+        """Return the servers at a host's addresses, IPv4 first, or the reason why there are none, as a clause."""
         resolved = await asyncio.gather(*(self._resolve_host(host, rdtype) for rdtype in (RdataType.A, RdataType.AAAA)))
         addresses = [address for texts, _ in resolved for address in texts]
         allowed = [text for text in addresses if self._config.allow_private or is_public(ip_address(text))]
         if allowed:
             port = self._config.authoritative_port
             endpoints = [Endpoint(address, port) for address in allowed[:MAX_ADDRESSES]]
-            return [Server(f"{truncate(name_text(host), 60)} ({endpoint})", endpoint) for endpoint in endpoints], ""
+            return [Server(f"{truncate(name_text(host), 60)} ({endpoint})", endpoint) for endpoint in endpoints], None
         if addresses:
             # Without the address: the operator's resolver may know internal names.
-            return [], "has no public address"
-        return [], next((error for _, error in resolved if error), "has no address")
+            return [], LookupFailed("has no public address")
+        return [], next((error for _, error in resolved if error), LookupFailed("has no address"))
 
-    async def _resolve_host(self, host: dns.name.Name, rdtype: RdataType) -> tuple[list[str], str]:
+    async def _resolve_host(self, host: dns.name.Name, rdtype: RdataType) -> tuple[list[str], LookupFailed | None]:
         try:
             response = await self._query_resolvers(host, rdtype)
         except LookupFailed as failure:
-            return [], f"could not be resolved ({failure})"
-        return [record.to_text() for record in records_in(response.answer, host, rdtype)], ""
+            return [], type(failure)(f"could not be resolved ({failure})")
+        return [record.to_text() for record in records_in(response.answer, host, rdtype)], None
 
 
 def _status_and_values(
