@@ -20,9 +20,15 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 # By default, Python spends an eighth of the time of tests on searching the modules of libraries for garbage.
 gc.set_threshold(20_000, 20, 50)
 
-# An example may take any time on a busy machine. By default, one of more than 0.2 s fails its test.
-hypothesis.settings.register_profile("untimed", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
-hypothesis.settings.load_profile("untimed")
+# An example may take any time on a busy machine: by default, one of more than 0.2 s fails its test. Each run has the
+# same examples, so that a failure belongs to the change that it is seen with; `make soak` draws new ones.
+hypothesis.settings.register_profile(
+    "repeatable",
+    deadline=None,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+    derandomize="POSTROOM_SOAK_EXAMPLES" not in os.environ,
+)
+hypothesis.settings.load_profile("repeatable")
 
 pytest_plugins = ["tests.support.databases", "tests.support.stores", "tests.support.internet"]
 

@@ -121,7 +121,7 @@ async def test_connections_without_complete_headers_are_closed(running: Running)
     assert running.closed("header_timeout") == 3
 
 
-@config(header_timeout_seconds=1.0)
+@config(header_timeout_seconds=2.0)
 async def test_the_header_timeout_spares_idle_connections_and_requests(running: Running) -> None:
     release = running.stub.hold("ListDomains")
     idle, busy, late = await running.connect_several(3)
@@ -136,7 +136,7 @@ async def test_the_header_timeout_spares_idle_connections_and_requests(running: 
     assert running.closed("header_timeout") == 1
 
 
-@config(header_timeout_seconds=1.0)
+@config(header_timeout_seconds=2.0)
 async def test_pipelined_requests_and_late_bodies_leave_the_connection_idle(running: Running) -> None:
     pipelining, late = await running.connect_several(2)
     pipelining.send(LIST * 3)
@@ -144,7 +144,7 @@ async def test_pipelined_requests_and_late_bodies_leave_the_connection_idle(runn
     late.send("POST /healthz HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\n")
     assert (await late.response())[0] == 405  # before the body, which is discarded
     late.send("body")
-    await asyncio.sleep(1.5)  # longer than the header timeout
+    await asyncio.sleep(2.5)  # longer than the header timeout
     assert [await peer.request(HEALTH) for peer in (pipelining, late)] == [200, 200]
     assert running.closed("header_timeout") == 0
 
@@ -183,7 +183,7 @@ LARGE_PAGE = ListMailboxesResponse(mailboxes=[Mailbox(id="a" * 1_000)] * 12_000)
 GET_PAGE = f"GET {PREFIX}/mailboxes HTTP/1.1\r\n{KEYED}\r\n"
 
 
-@config(write_timeout_seconds=1.0)
+@config(write_timeout_seconds=2.0)
 async def test_a_client_that_does_not_read_is_closed(running: Running) -> None:
     running.stub.respond_with("ListMailboxes", LARGE_PAGE)
     unread = await running.connect(limit=1)
