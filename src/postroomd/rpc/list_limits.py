@@ -27,6 +27,7 @@ Item = TypeVar("Item")
 TRIGRAM = 3
 SHORT_SLOTS = LONG_SLOTS = 1  # SQLite has three connections for lists, PostgreSQL by default five for reads
 MAX_WAITING = 16
+MAX_REST_SECONDS = 1.0  # after the longest searches: others wait for the slot
 PAGE_SLOTS = 1
 MAX_WAITING_PAGES = 64
 
@@ -71,7 +72,7 @@ class ListLimits:
 
 @asynccontextmanager
 async def _resting_slot(slots: Slots, key: str) -> AsyncIterator[None]:
-    """Hold a slot during the block, and afterwards as long again. Raises TooManyRequests.
+    """Hold a slot during the block, and afterwards as long again, up to MAX_REST_SECONDS. Raises TooManyRequests.
 
     One search after the other would keep a processor of the database busy, and the statements of others from it.
     """
@@ -80,4 +81,5 @@ async def _resting_slot(slots: Slots, key: str) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        asyncio.get_running_loop().call_later(monotonic() - started, slots.release, key)
+        rest = min(monotonic() - started, MAX_REST_SECONDS)
+        asyncio.get_running_loop().call_later(rest, slots.release, key)
