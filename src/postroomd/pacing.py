@@ -15,11 +15,11 @@ UNAUTHENTICATED_PER_SECOND = 20.0
 
 
 class Frequency:
-    """A token bucket of `per_second` tokens, refilled at that rate."""
+    """A token bucket of `per_second` tokens, refilled at that rate (as the generic cell rate algorithm)."""
 
     def __init__(self, per_second: float) -> None:
         self._interval = 1 / per_second
-        self._due = 0.0  # a token bucket by the generic cell rate algorithm
+        self._due = 0.0
 
     def is_exceeded(self) -> bool:
         """Count one occurrence, unless it is one too many. Returns whether it is."""

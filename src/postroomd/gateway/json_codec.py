@@ -7,6 +7,7 @@ Responses contain every field, by its snake_case name: an unset message, such as
 import json
 import math
 from collections.abc import Callable, Iterable
+from functools import cache
 from operator import attrgetter
 from typing import Any
 
@@ -33,6 +34,7 @@ def to_bytes(values: object) -> bytes:
 # --- Messages to JSON ------------------------------------------------------------------------------------------------
 
 
+@cache  # the items of a list are encoded alone, too
 def compile_encoder(
     message: Descriptor, *, ancestors: tuple[Descriptor, ...] = ()
 ) -> Callable[[Message], dict[str, Any]]:

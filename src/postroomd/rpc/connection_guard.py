@@ -43,7 +43,7 @@ VERIFIED_BURST_BYTES = 4 * 1_024 * 1_024
 SUSPECT_BURST_BYTES = 64 * 1_024
 SUSPECT_SECONDS = 600.0
 SUSPECT_CONNECTIONS_PER_SECOND, SUSPECT_CONNECTIONS_BURST = 5.0, 10.0
-"""Each may flood until its first check. 5 a second halve what such floods cost; 2 a second save hardly more."""
+"""Each may flood until its first check. A limit of 5 a second halves the cost of such floods; 2 saves little more."""
 MAX_SUSPECT_CONNECTIONS_DEBT = 50.0
 """Of connections that were opened before the first check that saw them: the network waits for 10 seconds at most."""
 MAX_PAUSE_SECONDS = 60.0
