@@ -1,7 +1,9 @@
 """The bound on SQLite's write-ahead log, and who checkpoints it when."""
 
 import asyncio
+import os
 import sqlite3
+import subprocess
 from collections.abc import AsyncIterator, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -200,3 +202,37 @@ async def test_an_idle_database_is_not_written_to(service: Database, path: Path)
     state = log.stat().st_mtime_ns
     await asyncio.sleep(10 * FAST["CHECKPOINT_SECONDS"])
     assert log.stat().st_mtime_ns == state
+
+
+async def test_a_commit_during_a_checkpoint_is_stored_by_the_next_one(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # On a coarse clock the log has the same time, and the same size, before and after such a commit.
+    checkpoint = sqlite_log._commit_and_checkpoint
+    committed: list[None] = []
+
+    def overtaken(cursor: Any, mode: str) -> bool:
+        complete = checkpoint(cursor, mode)
+        if not committed:
+            log = path.with_name(f"{path.name}-wal")
+            before = log.stat()
+            with closing(sqlite3.connect(path)) as other, other:
+                other.execute("INSERT INTO filler VALUES (NULL)")
+            os.utime(log, ns=(before.st_atime_ns, before.st_mtime_ns))
+            assert log.stat().st_size == before.st_size
+            committed.append(None)
+        return complete
+
+    monkeypatch.setattr(sqlite_log, "_commit_and_checkpoint", overtaken)
+    service = open_database(f"sqlite+aiosqlite:///{path}", owner=True)
+    await wait_until(lambda: committed and rows_without_the_log(path) == 1)
+    await service.close()
+
+
+def rows_without_the_log(path: Path) -> int:
+    """Return how many rows are in the database file itself."""
+    copy = path.with_name("copy.db")
+    # In another process: closing the file in this one would drop SQLite's locks.
+    subprocess.run(["cp", path, copy], check=True)
+    with closing(sqlite3.connect(copy)) as connection:
+        return int(connection.execute("SELECT count(*) FROM filler").fetchone()[0])

@@ -18,7 +18,7 @@ import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -38,8 +38,6 @@ MAX_WAIT_SECONDS = 10.0  # of the worker: longer only if a long read transaction
 SUSPENDED_SECONDS = 60.0  # for which the worker then ignores the bound
 MAX_TRUNCATE_BACKOFF_SECONDS = 15.0
 
-MISSING = (0, 0)  # size and time of a log that does not exist
-
 log = get_logger()
 
 
@@ -51,13 +49,16 @@ class WriteAheadLog:
         self._writer = writer
         self._may_checkpoint = may_checkpoint
         self._checkpointing = asyncio.Lock()
-        self._stored: tuple[int, int] | None = None  # state of the file when all of it was in the database
+        self._stored: Version | None = None  # of which, and of all before it, the database has every page
         self._suspended_until = 0.0  # event loop time
         self._failed = False
 
     def size(self) -> int:
         """Return the size in bytes, 0 if there is none."""
-        return self._state()[0]
+        try:
+            return self._path.stat().st_size
+        except FileNotFoundError:
+            return 0
 
     async def keep_small(self) -> None:
         """Checkpoint every CHECKPOINT_SECONDS if there were commits, and as soon as the log has grown, until cancelled.
@@ -69,14 +70,12 @@ class WriteAheadLog:
         next_truncation, backoff = 0.0, POLL_SECONDS
         while True:
             await asyncio.sleep(min(POLL_SECONDS, CHECKPOINT_SECONDS))
-            state, now = self._state(), loop.time()
-            SQLITE_LOG_BYTES.set(state[0])
-            has_grown = state[0] > TRUNCATE_LOG_BYTES and now >= next_truncation
+            size, now = self.size(), loop.time()
+            SQLITE_LOG_BYTES.set(size)
+            has_grown = size > TRUNCATE_LOG_BYTES and now >= next_truncation
             if not has_grown and now < next_checkpoint:
                 continue
             next_checkpoint = now + CHECKPOINT_SECONDS
-            if state == self._stored:
-                continue
             await self.checkpoint()
             backoff = (
                 min(2 * backoff, MAX_TRUNCATE_BACKOFF_SECONDS) if self.size() > TRUNCATE_LOG_BYTES else POLL_SECONDS
@@ -100,6 +99,7 @@ class WriteAheadLog:
     async def checkpoint(self) -> bool:
         """Copy committed changes into the database as far as readers permit, and truncate a log that has grown.
 
+        Do nothing if there were no commits since the last one that copied everything.
         Returns False if another process has the right to checkpoint. A failure is logged: the next one may succeed.
         """
         permitted = True
@@ -111,7 +111,7 @@ class WriteAheadLog:
             except Exception as error:
                 if not self._failed:
                     log.warning("checkpoint failed", error=type(error).__name__)
-                self._failed = True
+                self._failed, self._stored = True, None
             else:
                 self._failed = False
         return permitted
@@ -121,22 +121,23 @@ class WriteAheadLog:
 
         It is not if another process has begun a new log in its place. Returns None without the right to checkpoint.
         """
-        self._stored = None
-        if self._state() != MISSING:
+        if self._path.exists():
             return False
         if not await self.checkpoint():
             return None
-        return self._stored == MISSING == self._state()
+        return self._stored is not None and not self._path.exists()
 
     async def _checkpoint(self) -> None:
         async with self._writer.connect() as connection:
             # On the driver's connection: SQLAlchemy would begin a transaction, in which no checkpoint is possible.
             pooled = await connection.get_raw_connection()
-            complete = await connection.run_sync(lambda _: self._run_checkpoint(pooled.cursor()))
-        self._stored = self._state() if complete else None
+            await connection.run_sync(lambda _: self._run_checkpoint(pooled.driver_connection, pooled.cursor()))
 
-    def _run_checkpoint(self, cursor: Any) -> bool:
-        """Return whether all of the log is in the database."""
+    def _run_checkpoint(self, connection: object, cursor: Any) -> None:
+        # Before the checkpoint: what another process commits meanwhile may not be part of it, and counts as new.
+        version = Version(connection, *_row(cursor, "SELECT data_version, total_changes() FROM pragma_data_version"))
+        if version == self._stored:
+            return
         automatic, timeout = _value(cursor, "wal_autocheckpoint"), _value(cursor, "busy_timeout")
         cursor.execute("PRAGMA wal_autocheckpoint = 0")  # it would store the frame of the commit
         try:
@@ -147,28 +148,32 @@ class WriteAheadLog:
         finally:
             cursor.execute(f"PRAGMA busy_timeout = {timeout}")
             cursor.execute(f"PRAGMA wal_autocheckpoint = {automatic}")
-        return complete
+        self._stored = version if complete else None
 
-    def _state(self) -> tuple[int, int]:
-        """Return size in bytes and time of the last write in ns."""
-        try:
-            found = self._path.stat()
-        except FileNotFoundError:
-            return MISSING
-        return found.st_size, found.st_mtime_ns
+
+class Version(NamedTuple):
+    """What a connection knows of the commits to its file. The times of the file are too coarse to tell two apart."""
+
+    connection: object
+    others: int  # changes with the commits of all other connections
+    own: int  # rows that this connection changed
 
 
 def _commit_and_checkpoint(cursor: Any, mode: str) -> bool:
+    """Return whether all of the log is in the database."""
     # Storing an unchanged version is a commit of one page.
     cursor.execute(f"PRAGMA user_version = {_value(cursor, 'user_version')}")
-    cursor.execute(f"PRAGMA wal_checkpoint({mode})")
-    busy, frames, stored = cursor.fetchone()
+    busy, frames, stored = _row(cursor, f"PRAGMA wal_checkpoint({mode})")
     return not busy and frames == stored
 
 
 def _value(cursor: Any, pragma: str) -> int:
-    cursor.execute(f"PRAGMA {pragma}")
-    return int(cursor.fetchone()[0])
+    return int(_row(cursor, f"PRAGMA {pragma}")[0])
+
+
+def _row(cursor: Any, statement: str) -> Any:
+    cursor.execute(statement)
+    return cursor.fetchone()
 
 
 @contextmanager
