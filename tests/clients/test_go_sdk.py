@@ -70,13 +70,17 @@ def _gateways(directory: Path) -> Iterator[Mapping[str, str]]:
     """Run two gateways: of a service that is down, and of one that accepts connections and never answers."""
     with ExitStack() as cleanups:
         silent = cleanups.enter_context(socket.create_server(("127.0.0.1", 0)))
-        services = {"UNAVAILABLE": f"127.0.0.1:{free_port()}", "SILENT": f"127.0.0.1:{silent.getsockname()[1]}"}
-        urls = {}
-        for name, service in services.items():
-            (directory / name).mkdir()
+        services = {
+            "UNAVAILABLE": (f"127.0.0.1:{free_port()}", ()),
             # The deadline passes before the attempt to connect, of 1 s, is given up.
-            flags = ("--http-address=127.0.0.1:0", f"--grpc-address={service}", "--call-timeout-seconds=0.4")
-            gateway = launch(directory / name, "gateway", *flags)
+            "SILENT": (f"127.0.0.1:{silent.getsockname()[1]}", ("--call-timeout-seconds=0.4",)),
+        }
+        urls = {}
+        for name, (service, deadline) in services.items():
+            (directory / name).mkdir()
+            gateway = launch(
+                directory / name, "gateway", "--http-address=127.0.0.1:0", f"--grpc-address={service}", *deadline
+            )
             cleanups.callback(terminate, gateway)
             urls[f"{name}_API_URL"] = f"http://{ready_address(gateway)}"
         yield urls

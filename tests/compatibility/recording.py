@@ -56,8 +56,8 @@ AS_THE_PUBLIC_SERVICE = {
 FOR_TESTS = {
     "domain-validation": "dns",
     "dns-allow-private": "true",
-    "dns-timeout-seconds": "0.5",
-    "dns-deadline-seconds": "5",
+    "dns-timeout-seconds": "3",
+    "dns-deadline-seconds": "10",
     "worker-interval-seconds": "0.1",
     "admin-address": "127.0.0.1:0",
     "argon2-memory-kib": "8",
