@@ -14,7 +14,7 @@ from postroomd.domain.ownership import activate_domain, settle_validation
 from postroomd.domain.policy import LifecyclePolicy
 from postroomd.domain.records import Finding
 from postroomd.storage.protocols.rules import ValidationRule
-from postroomd.storage.protocols.work import LookupShare, Work
+from postroomd.storage.protocols.work import Work
 from postroomd.worker.steps import Worker
 from tests.support.lifecycle import FREE
 
@@ -26,7 +26,7 @@ async def drain(worker: Worker, now: datetime) -> int:
 
 async def look_up_domains(worker: Worker, now: datetime) -> int:
     """Look up every domain that is due, without the pool and its limits, and return their number."""
-    leases = await worker.lease_lookups(now, 100, LookupShare(100))
+    leases = await worker.lease_lookups(now, 100, None)
     outcomes = await asyncio.gather(*(worker.look_up(lease, now) for lease in leases), return_exceptions=True)
     for outcome in outcomes:  # only now, when none of them runs any more
         if isinstance(outcome, BaseException):

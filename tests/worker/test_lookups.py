@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from functools import partial
+from itertools import chain
 
 import pytest
 
@@ -13,13 +14,12 @@ from postroomd.domain.domains import begin_validation
 from postroomd.domain.model import Domain, DomainRecord, DomainStatus, RecordStatus
 from postroomd.domain.records import Finding
 from postroomd.storage.protocols.repository import Repository
-from postroomd.storage.protocols.work import LookupShare
 from postroomd.worker import lookups
 from postroomd.worker.backoff import Backoff
 from postroomd.worker.lookups import LookupPool
 from postroomd.worker.probers import TrustingProber
 from postroomd.worker.steps import Worker
-from tests.support.factories import NOW, Tenant, new_domain, new_id
+from tests.support.factories import NOW, Tenant, new_domain, new_id, new_tenant
 from tests.support.lifecycle import FREE
 from tests.support.waiting import wait_until
 
@@ -75,12 +75,12 @@ async def until_idle(pool: LookupPool, running: int = 0) -> None:
 async def test_a_free_slot_is_filled_while_other_lookups_run(
     repository: Repository, tenant: Tenant, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lookups, "MAX_LOOKUPS", 2)
+    monkeypatch.setattr(lookups, "MAX_LOOKUPS", 4)  # two of them for one organization
     await requested(repository, tenant, "slow.test", "a.test", "b.test", "c.test")
     prober = HeldProber("slow.test")
     async with pool_of(repository, prober) as pool:
         while "slow.test" not in prober.started:  # equally overdue: in any order
-            await pool.fill(NOW)
+            assert await pool.fill(NOW) > 0
             await until_idle(pool, 1)
         while len(prober.started) < 4:
             assert await pool.fill(NOW) == 1
@@ -92,8 +92,7 @@ async def test_a_free_slot_is_filled_while_other_lookups_run(
 async def test_an_organization_leaves_slots_to_the_others(
     repository: Repository, tenant: Tenant, other: Tenant, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lookups, "MAX_LOOKUPS", 4)
-    monkeypatch.setattr(lookups, "MAX_LOOKUPS_PER_ORGANIZATION", 3)
+    monkeypatch.setattr(lookups, "MAX_LOOKUPS", 6)
     slow = [f"slow{number}.test" for number in range(6)]
     await requested(repository, tenant, *slow)
     prober = HeldProber(*slow)
@@ -101,12 +100,24 @@ async def test_an_organization_leaves_slots_to_the_others(
         assert await pool.fill(NOW) == 3
         assert await pool.fill(NOW) == 0
         await wait_until(lambda: len(prober.started) == 3)
-        await requested(repository, other, "b.test", "c.test")
-        assert await pool.fill(NOW) == 1
+        await requested(repository, other, "b.test", "c.test", "d.test")
+        assert await pool.fill(NOW) == 2
         await until_idle(pool, 3)
         assert await pool.fill(NOW) == 1
         await until_idle(pool, 3)
-        assert set(prober.started[3:]) == {"b.test", "c.test"}
+        assert set(prober.started[3:]) == {"b.test", "c.test", "d.test"}
+
+
+async def test_organizations_together_leave_slots_to_the_next_one(repository: Repository) -> None:
+    tenants = [await new_tenant(repository) for _ in range(6)]
+    slow = [[f"{number}.{name}.test" for number in range(lookups.MAX_LOOKUPS)] for name in "abcdef"]
+    started = []
+    async with pool_of(repository, HeldProber(*chain(*slow))) as pool:
+        for tenant, names in zip(tenants, slow, strict=True):
+            await requested(repository, tenant, *names)
+            started.append(await pool.fill(NOW))
+        assert await pool.fill(NOW) == 0
+    assert started == [10, 5, 3, 1, 1, 0]
 
 
 async def test_organizations_take_turns(repository: Repository, tenant: Tenant, other: Tenant) -> None:
@@ -122,14 +133,15 @@ async def test_organizations_take_turns(repository: Repository, tenant: Tenant, 
     assert len(leases) == len(domains) - 2
 
 
-async def test_running_lookups_count_towards_the_share(repository: Repository, tenant: Tenant, other: Tenant) -> None:
+async def test_running_lookups_count_towards_a_share(repository: Repository, tenant: Tenant, other: Tenant) -> None:
     await requested(repository, tenant, *(f"a{number}.test" for number in range(4)))
     await requested(repository, other, "b0.test")
-    share = LookupShare(3, {tenant.organization.id: 2})
-    leases = await repository.work.lease_domains(NOW, LEASE, 10, (), share)
+    running = {tenant.organization.id: 2, new_id(): 7}
+    leases = await repository.work.lease_domains(NOW, LEASE, 4, (), running)
     assert [lease.domain.name[:1] for lease in leases] == ["b", "a"]
-    full = LookupShare(3, {tenant.organization.id: 3, new_id(): 3})
-    assert await repository.work.lease_domains(NOW, LEASE, 10, (), full) == []
+    assert await repository.work.lease_domains(NOW, LEASE, 2, (), running) == []
+    leases = await repository.work.lease_domains(NOW, LEASE, 3, (), running)
+    assert [lease.domain.name[:1] for lease in leases] == ["a"]
 
 
 async def test_a_pool_without_a_prober_leases_nothing(repository: Repository, tenant: Tenant) -> None:

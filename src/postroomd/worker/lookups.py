@@ -6,12 +6,10 @@ from collections.abc import Collection
 from datetime import datetime
 
 from postroomd.observability.steps import StepKind
-from postroomd.storage.protocols.work import LookupShare
 from postroomd.worker.backoff import Backoff
 from postroomd.worker.steps import Worker
 
-MAX_LOOKUPS = 20
-MAX_LOOKUPS_PER_ORGANIZATION = 10  # its unresponsive name servers leave slots to the other organizations
+MAX_LOOKUPS = 20  # of which an organization alone uses half, see `Work.lease_domains`
 
 
 class LookupPool:
@@ -35,10 +33,10 @@ class LookupPool:
         free = MAX_LOOKUPS - len(self._organizations)
         if free <= 0:
             return 0
-        share = LookupShare(MAX_LOOKUPS_PER_ORGANIZATION, Counter(self._organizations.values()))
+        running = Counter(self._organizations.values())
 
         async def start(skipping: Collection[str]) -> int:
-            leases = await self._worker.lease_lookups(now, free, share, skipping)
+            leases = await self._worker.lease_lookups(now, free, running, skipping)
             for lease in leases:
                 task = asyncio.create_task(self._worker.look_up(lease, now))
                 self._organizations[task] = lease.domain.organization_id

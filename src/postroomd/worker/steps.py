@@ -30,7 +30,7 @@ from postroomd.observability.logs import get_logger
 from postroomd.observability.metrics import DOMAINS_LOOKED_UP, WORKER_STEPS
 from postroomd.observability.steps import StepKind
 from postroomd.storage.protocols.administration import Administration
-from postroomd.storage.protocols.work import DomainLease, Due, LookupShare, MailboxLease, Work
+from postroomd.storage.protocols.work import DomainLease, Due, MailboxLease, Work
 from postroomd.worker.backoff import FIRST_RETRY, MAX_RETRY, Backoff, Step, report_failure
 from postroomd.worker.probers import Prober, TrustingProber
 from postroomd.worker.purge_progress import PurgeProgress
@@ -74,12 +74,12 @@ class Worker:
         )
 
     async def lease_lookups(
-        self, now: datetime, limit: int, share: LookupShare, skipping: Collection[str] = ()
+        self, now: datetime, limit: int, running: Mapping[str, int] | None, skipping: Collection[str] = ()
     ) -> Sequence[DomainLease]:
         """Lease domains whose lookup is due; none without a prober."""
         if self.prober is None:
             return ()
-        return await self.work.lease_domains(now, self.lookup_lease, limit, skipping, share)
+        return await self.work.lease_domains(now, self.lookup_lease, limit, skipping, running)
 
     async def run_steps(self, now: datetime, backoff: Backoff) -> int:
         """Run one batch of each kind of step, except lookups. Returns the number of steps taken."""

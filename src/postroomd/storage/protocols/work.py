@@ -1,7 +1,7 @@
 """Due work of every tenant: leases of due rows, and the steps that the worker takes with them."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol
 
@@ -48,14 +48,6 @@ class DomainLease:
     records: Mapping[str, DomainRecord]
     generation: int
     failures: int
-
-
-@dataclass(frozen=True, slots=True)
-class LookupShare:
-    """The maximum number of lookups of one organization, and how many run by organization id."""
-
-    max_lookups: int
-    running: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,12 +108,13 @@ class Work(Protocol):
         lease: timedelta,
         limit: int,
         skipping: Collection[str] = (),
-        share: LookupShare | None = None,
+        running: Mapping[str, int] | None = None,
     ) -> Sequence[DomainLease]:
         """Lease domains whose lookup is due. Raises RowFailed.
 
-        The longest overdue domain of each organization comes first, then the second of each, and so on. With a share,
-        an organization gets no more lookups than that, including the running ones, which count as its first.
+        The longest overdue domain of each organization comes first, then the second of each, and so on; `running`
+        lookups, by organization id, count as its first. With these, an organization gets a further one only while it
+        has fewer than are left of `limit`: together, organizations whose name servers don't respond leave slots free.
         """
 
     async def rivals(self, domain: Domain, *, owning: bool, limit: int) -> Sequence[Registration]:

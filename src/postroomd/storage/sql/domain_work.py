@@ -1,6 +1,6 @@
 """Due work on domains: their lookups, activation, propagation and purge."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -22,7 +22,7 @@ from postroomd.storage.protocols.rules import (
     PurgeRule,
     ValidationRule,
 )
-from postroomd.storage.protocols.work import DomainLease, DomainPurge, LookupShare
+from postroomd.storage.protocols.work import DomainLease, DomainPurge
 from postroomd.storage.sql.activation import request_aliases, request_forwardings
 from postroomd.storage.sql.batches import LockedBatch, write_batch
 from postroomd.storage.sql.changes import purge_mailboxes, store_followers, store_mailbox
@@ -47,13 +47,13 @@ class SqlDomainWork:
         lease: timedelta,
         limit: int,
         skipping: Collection[str] = (),
-        share: LookupShare | None = None,
+        running: Mapping[str, int] | None = None,
     ) -> Sequence[DomainLease]:
         """Lease domains whose lookup is due, the longest overdue of each organization first. Raises RowFailed."""
 
         async def work(connection: AsyncConnection, batch: LockedBatch) -> list[DomainLease]:
             columns = t.domains.c
-            candidates = _lookups_by_turn(now, skipping, share)
+            candidates = _lookups_by_turn(now, limit, skipping, running)
             ids = await lease_rows(connection, batch, t.domains, columns.next_check_at, now, lease, candidates)
             if not ids:
                 return []
@@ -220,20 +220,26 @@ class SqlDomainWork:
         return await retire_keys(self._database, now, limit, skipping)
 
 
-def _lookups_by_turn(now: datetime, skipping: Collection[str], share: LookupShare | None) -> Select[tuple[str]]:
+def _lookups_by_turn(
+    now: datetime, limit: int, skipping: Collection[str], running: Mapping[str, int] | None
+) -> Select[tuple[str]]:
     """Select the domains whose lookup is due, round-robin by organization."""
     columns = t.domains.c
     rank = func.row_number().over(partition_by=columns.organization_id, order_by=(columns.next_check_at, columns.id))
-    counts = share.running.items() if share else ()
-    running = case(*((columns.organization_id == key, count) for key, count in counts), else_=0) if counts else 0
-    ranking = select(columns.id, (rank + running).label("turn")).where(columns.next_check_at <= now)
+    counts = running.items() if running else ()
+    earlier = case(*((columns.organization_id == key, count) for key, count in counts), else_=0) if counts else 0
+    ranking = select(columns.id, columns.next_check_at, (rank + earlier).label("turn"))
+    ranking = ranking.where(columns.next_check_at <= now)
     if skipping:
         ranking = ranking.where(columns.id.not_in(skipping))
-    ranked = ranking.subquery("ranked")
-    due = select(columns.id).join(ranked, ranked.c.id == columns.id)
+    turns = ranking.subquery("turns")
+    place = func.row_number().over(order_by=(turns.c.turn, turns.c.next_check_at, turns.c.id))
+    placed = select(turns.c.id, turns.c.turn, place.label("place")).subquery("placed")
+    due = select(columns.id).join(placed, placed.c.id == columns.id).order_by(placed.c.place)
     # Again, as PostgreSQL rechecks the condition on the row that it locks, but not in the subquery.
-    due = due.where(columns.next_check_at <= now).order_by(ranked.c.turn, columns.next_check_at)
-    return due if share is None else due.where(ranked.c.turn <= share.max_lookups)
+    due = due.where(columns.next_check_at <= now)
+    # The first `place - 1` are leased before it, and its organization then has `turn - 1`, fewer than are left.
+    return due if running is None else due.where(placed.c.turn - 1 < limit - (placed.c.place - 1))
 
 
 def _rivals(domain: Domain, *, owning: bool) -> Select[Any]:
