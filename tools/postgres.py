@@ -57,6 +57,7 @@ class PostgresServer:
             "--encoding=UTF8",
             "--locale=C.UTF-8",
             "--no-sync",
+            *(f"--set={name}={value}" for name, value in self.settings.items()),
         )
 
     def new_replica(self, directory: Path) -> "PostgresServer":

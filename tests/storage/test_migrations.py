@@ -166,12 +166,29 @@ def describe(connection: Connection) -> dict[str, Any]:
     }
 
 
+SCHEMA_STATEMENTS = {
+    "sqlite": "SELECT type, name, tbl_name, sql FROM sqlite_master ORDER BY type, name",
+    "postgresql": """
+        SELECT 'column', attrelid::regclass::text, attname::text, concat_ws(
+            ' ', format_type(atttypid, atttypmod), attnotnull, attidentity, attgenerated, pg_get_expr(adbin, adrelid)
+        )
+        FROM pg_attribute JOIN pg_class ON pg_class.oid = attrelid
+        LEFT JOIN pg_attrdef ON adrelid = attrelid AND adnum = attnum
+        WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'v') AND attnum > 0 AND NOT attisdropped
+        UNION ALL SELECT 'constraint', conrelid::regclass::text, conname::text, pg_get_constraintdef(oid)
+        FROM pg_constraint WHERE connamespace = 'public'::regnamespace
+        UNION ALL SELECT 'index', tablename::text, indexname::text, indexdef FROM pg_indexes WHERE schemaname = 'public'
+        UNION ALL SELECT 'view', viewname::text, '', definition FROM pg_views WHERE schemaname = 'public'
+        UNION ALL SELECT 'policy', tablename::text, policyname::text, concat_ws(' ', roles, cmd, qual, with_check)
+        FROM pg_policies WHERE schemaname = 'public'
+        ORDER BY 1, 2, 3
+    """,
+}
+
+
 def stored_schema(connection: Connection) -> object:
-    """Return the schema in a form that two databases of an engine can differ in, and that is read faster on SQLite."""
-    if connection.dialect.name != "sqlite":
-        return describe(connection)
-    statement = "SELECT type, name, tbl_name, sql FROM sqlite_master ORDER BY type, name"
-    return [tuple(row) for row in connection.execute(text(statement))]
+    """Return the schema in a form that two databases of an engine can differ in, and that is read fast."""
+    return [tuple(row) for row in connection.execute(text(SCHEMA_STATEMENTS[connection.dialect.name]))]
 
 
 # --- The schema at HEAD -----------------------------------------------------------------------------------------------

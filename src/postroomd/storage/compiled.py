@@ -12,8 +12,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from sqlalchemy import Dialect, Select
+from sqlalchemy import BindParameter, Dialect, Select
 from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.sql.visitors import iterate
 
 Rows = Sequence[Sequence[Any]]
 """Rows in the order of their statement's columns."""
@@ -59,7 +60,7 @@ class Compiled:
     @classmethod
     def of(cls, select: Select[Any], dialect: Dialect) -> "Compiled":
         """Compile a statement for a dialect. Raises ValueError for one whose SQL depends on its values."""
-        if any(parameter.expanding for parameter in select.compile(dialect=dialect).binds.values()):
+        if any(isinstance(element, BindParameter) and element.expanding for element in iterate(select)):
             raise ValueError("a compiled read must have one SQL text, whatever the values of its parameters")
         compiled = select.compile(dialect=dialect, compile_kwargs={"render_postcompile": True})
         names = compiled.positiontup or ()

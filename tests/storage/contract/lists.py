@@ -196,11 +196,10 @@ class ListsContract:
         yield request.param
         lists.page_statement.cache_clear()
 
-    @pytest.mark.parametrize("seed", range(2))
     async def test_every_page_equals_that_of_a_reference_model(
-        self, repository: Repository, raw: AsyncEngine, max_sorted_rows: int, seed: int
+        self, repository: Repository, raw: AsyncEngine, max_sorted_rows: int
     ) -> None:
-        rng = random.Random(seed)
+        rng = random.Random(1)
         filled = await fill(repository, raw, rng)
         calls: dict[str, Any] = {
             "domains": repository.domains.list,
@@ -209,7 +208,7 @@ class ListsContract:
             "forwardings": repository.forwardings.list,
         }
         queries_with_matches = 0
-        for _ in range(60):
+        for _ in range(100):
             kind = rng.choice(["domains", "mailboxes", "mailboxes", "aliases", "forwardings"])
             query = random_query(filled, rng, kind)
             context = rng.choice([filled.tenant.context, filled.tenant.context, filled.tenant.project_context])
@@ -229,4 +228,4 @@ class ListsContract:
                 if not page.items:
                     break
                 page_number, offset = page_number + 1, offset + query.page_size
-        assert queries_with_matches > 15
+        assert queries_with_matches > 25

@@ -39,7 +39,7 @@ from tests.support import factories
 from tests.support.factories import OPERATOR, mailbox
 from tests.worker.random_lifecycles.world import World
 
-EXAMPLES = int(os.environ.get("POSTROOM_SOAK_EXAMPLES", "30"))
+EXAMPLES = int(os.environ.get("POSTROOM_SOAK_EXAMPLES", "20"))
 STEPS = 50
 # Shrinking a failure takes minutes, and so only a soak does it.
 PHASES = list(Phase) if "POSTROOM_SOAK_EXAMPLES" in os.environ else [Phase.reuse, Phase.generate]
