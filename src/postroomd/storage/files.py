@@ -9,7 +9,6 @@ from postroomd.observability.metrics import DATABASE_FAULTS
 from postroomd.storage.drivers.base import Engines, Fault, FaultKind
 
 CHECK_SECONDS = 1.0
-READERS_SECONDS = 5.0  # that running reads have before their connections are closed
 
 MAY_BE_MISSING = "may be missing"
 STORED = "are in the database file"
@@ -107,12 +106,6 @@ class DatabaseFiles:
             stored = await self._engines.rescue()
             writes = {True: STORED, False: MAY_BE_MISSING, None: None}[stored]
         self._log(fault, writes)
-        try:
-            async with asyncio.timeout(READERS_SECONDS):
-                while self._engines.busy_readers:  # noqa: ASYNC110 - a pool has no event for it
-                    await asyncio.sleep(0.01)
-        except TimeoutError:
-            log.warning("reads are still running")
         await self._engines.close()
 
     def _log(self, fault: Fault, acknowledged_writes: str | None) -> None:

@@ -8,6 +8,7 @@ from datetime import timedelta
 from functools import partial
 
 import pytest
+from sqlalchemy import Pool, event
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from postroomd.domain.context import CallContext, Idempotency, Replayed
@@ -145,6 +146,26 @@ class TransactionsContract:
         assert len(await call) == 50
         reopened = await store.open()
         assert (await reopened.mailboxes.list(tenant.context, ALL)).total_count == 50
+
+    async def test_closing_a_repository_waits_for_running_reads(self, repository: Repository) -> None:
+        # They open further connections, which a disposed pool would never have closed.
+        open_connections: set[object] = set()
+
+        def opened(connection: object, _record: object) -> None:
+            open_connections.add(connection)
+
+        def closed(connection: object, _record: object) -> None:
+            open_connections.discard(connection)
+
+        event.listen(Pool, "connect", opened)
+        event.listen(Pool, "close", closed)
+        reads = [asyncio.ensure_future(repository.tenancy.list_projects()) for _ in range(4)]
+        await asyncio.sleep(0)  # each has begun
+        await repository.close()
+        assert await asyncio.gather(*reads) == [[]] * 4
+        assert open_connections == set()
+        event.remove(Pool, "connect", opened)
+        event.remove(Pool, "close", closed)
 
     async def test_closing_a_repository_releases_every_connection(
         self, store: Store, repository: Repository, tenant: Tenant, connections: Callable[[], int]

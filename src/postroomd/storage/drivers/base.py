@@ -4,6 +4,7 @@ Each engine implements `Driver` in one module; `postroomd.storage.drivers` choos
 connection. No other module asks for the name of an engine.
 """
 
+import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -34,11 +35,16 @@ from sqlalchemy.schema import CreateIndex
 
 from postroomd.domain.diagnosis import Finding
 from postroomd.domain.tenancy import Scope
+from postroomd.observability.logs import get_logger
 from postroomd.storage.compiled import CompiledReader
 from postroomd.storage.drivers.types import OCTETS
 
 POOL_TIMEOUT_SECONDS = 10.0
 """Maximum wait for a connection of a pool."""
+READERS_SECONDS = 5.0
+"""Maximum wait for running reads before their connections are abandoned."""
+
+log = get_logger()
 
 
 class Failure(Enum):
@@ -101,20 +107,25 @@ class Engines:
     store it."""
     close_files: Callable[[], Awaitable[None]] | None = None
 
-    @property
-    def busy_readers(self) -> int:
-        """The number of connections that run a read of a transaction."""
-        pool: Any = self.reader.pool
-        return int(pool.checkedout())
-
     async def close(self) -> None:
-        """Close every connection after its running statement."""
+        """Close every connection after its running statement; the writer's must be idle."""
+        await self._wait_for_reads()
         if self.close_files:
             await self.close_files()
         if self.compiled:
             await self.compiled.close()
         await self.reader.dispose()
         await self.writer.dispose()
+
+    async def _wait_for_reads(self) -> None:
+        # A disposed pool does not close what is in use, nor what is being opened.
+        pool: Any = self.reader.pool
+        try:
+            async with asyncio.timeout(READERS_SECONDS):
+                while pool.checkedout():  # noqa: ASYNC110 - a pool has no event for it
+                    await asyncio.sleep(0.01)
+        except TimeoutError:
+            log.warning("reads are still running")
 
 
 @dataclass(frozen=True, slots=True)
