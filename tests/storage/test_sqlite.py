@@ -1,11 +1,9 @@
 """Promises of SQLite only: query plans, pragmas, checkpoints, and a file that is locked, full or missing."""
 
 import asyncio
-import sqlite3
-import subprocess
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
@@ -26,7 +24,7 @@ from postroomd.storage.drivers import driver_of, open_engines, sqlite, sqlite_lo
 from postroomd.storage.migrations import migrate, require_current
 from postroomd.storage.opening import open_repository
 from postroomd.storage.protocols.repository import Repository
-from tests.support.database_state import count_of, dump
+from tests.support.database_state import count_of, dump, rows_without_log
 from tests.support.factories import (
     NOW,
     Tenant,
@@ -210,15 +208,8 @@ async def test_the_owner_checkpoints_what_other_processes_write(
     worker = await store.open()
     owner = await open_repository(store.url, owner=True)
     tenant = await new_tenant(worker)
-    copy = tmp_path / "copy.db"
-
-    def is_in_the_file() -> bool:
-        # Without its write-ahead log, and in another process: closing the file in this one would drop SQLite's locks.
-        subprocess.run(["cp", tmp_path / "postroom.db", copy], check=True)
-        with closing(sqlite3.connect(copy)) as reader:
-            return reader.execute("SELECT id FROM projects").fetchall() == [(str(tenant.project.id),)]
-
-    await wait_until(is_in_the_file)
+    in_the_file = partial(rows_without_log, tmp_path / "postroom.db", "SELECT id FROM projects")
+    await wait_until(lambda: in_the_file() == [(tenant.project.id,)])
     await owner.close()
 
 

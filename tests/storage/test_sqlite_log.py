@@ -3,7 +3,6 @@
 import asyncio
 import os
 import sqlite3
-import subprocess
 from collections.abc import AsyncIterator, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -17,6 +16,7 @@ from postroomd.storage.database import Database
 from postroomd.storage.drivers import sqlite_log
 from postroomd.storage.opening import open_database
 from postroomd.storage.process_locks import ProcessLock
+from tests.support.database_state import rows_without_log
 from tests.support.waiting import wait_until
 
 KIB = 1024
@@ -195,16 +195,14 @@ async def test_a_checkpoint_leaves_the_writers_settings_as_they_were(service: Da
     assert await service.write(settings) == before == (1_000, 5_000, 4 * 1024 * KIB)
 
 
-async def test_an_idle_database_is_not_written_to(path: Path) -> None:
-    with checkpoints(path) as begun:
-        service = open_database(f"sqlite+aiosqlite:///{path}", owner=True)
-        await service.write(fill)
-        await wait_until(lambda: log_size(path) == 0)  # the last checkpoint has begun
-        before = len(begun)
-        assert before > 0
-        await asyncio.sleep(10 * FAST["CHECKPOINT_SECONDS"])
-        assert len(begun) == before
-        await service.close()
+async def test_an_idle_database_is_not_written_to(service: Database, path: Path) -> None:
+    await service.write(fill)
+    log = path.with_name(f"{path.name}-wal")
+    await wait_until(lambda: log_size(path) == 0)
+    assert await service.write(count) == 1  # once the checkpoint has ended, which has the writer's connection
+    state = log.stat().st_mtime_ns
+    await asyncio.sleep(10 * FAST["CHECKPOINT_SECONDS"])
+    assert log.stat().st_mtime_ns == state
 
 
 async def test_a_commit_during_a_checkpoint_is_stored_by_the_next_one(
@@ -228,14 +226,5 @@ async def test_a_commit_during_a_checkpoint_is_stored_by_the_next_one(
 
     monkeypatch.setattr(sqlite_log, "_commit_and_checkpoint", overtaken)
     service = open_database(f"sqlite+aiosqlite:///{path}", owner=True)
-    await wait_until(lambda: committed and rows_without_the_log(path) == 1)
+    await wait_until(lambda: committed and rows_without_log(path, "SELECT count(*) FROM filler") == [(1,)])
     await service.close()
-
-
-def rows_without_the_log(path: Path) -> int:
-    """Return how many rows are in the database file itself."""
-    copy = path.with_name("copy.db")
-    # In another process: closing the file in this one would drop SQLite's locks.
-    subprocess.run(["cp", path, copy], check=True)
-    with closing(sqlite3.connect(copy)) as connection:
-        return int(connection.execute("SELECT count(*) FROM filler").fetchone()[0])

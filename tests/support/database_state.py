@@ -1,6 +1,10 @@
 """Direct reads of a database, and checks of its invariants, independent of the repository under test."""
 
+import sqlite3
+import subprocess
 from collections import Counter
+from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Select, Table, func, select
@@ -18,6 +22,15 @@ Row = tuple[Any, ...]
 async def rows_of(raw: AsyncEngine, statement: Select[Any]) -> list[Row]:
     async with raw.connect() as connection:
         return [tuple(row) for row in await connection.execute(statement)]
+
+
+def rows_without_log(database: Path, statement: str) -> list[Row]:
+    """Return what a statement finds in an SQLite file itself, without its write-ahead log."""
+    copy = database.with_name(f"{database.name}-copy")
+    # In another process: closing the file in this one would drop SQLite's locks.
+    subprocess.run(["cp", database, copy], check=True)
+    with closing(sqlite3.connect(copy)) as connection:
+        return connection.execute(statement).fetchall()
 
 
 async def count_of(raw: AsyncEngine, table: Table) -> int:

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from tools.postgres import PostgresServer, server_directory
 
 # Durability is off: no test depends on surviving a machine crash, and the semantics visible to clients are the same.
-# Hashing a password in many iterations takes a third of the time to connect.
+# No test needs vacuuming. Hashing a password in many iterations takes a third of the time to connect.
 FAST = {
     "fsync": "off",
     "synchronous_commit": "off",
