@@ -4,9 +4,11 @@ import json
 import shutil
 import socket
 import subprocess
+import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from postroom.admin.v1alpha1 import admin_service_pb2_grpc, mailbox_pb2
 from tests.clients.toolchains import build_environment
 from tests.e2e.sdk.instances import launch, ready_address
 from tests.e2e.support import START_SECONDS, Up, clean_environment, database_url, run, start, terminate
+from tests.support.waiting import block_until
 from tools.ports import free_port
 
 PROGRAM = Path(__file__).parent / "go-sdk"
@@ -94,6 +97,7 @@ def _fixtures(up: Up) -> Mapping[str, str]:
     (project,) = _command(up, "projects", "create", organization, "--name=full", "--mailbox-quota=1", "--output=json")
     admin = _command(up, "admin-keys", "create", "--name=go-sdk", "--output=json")
     mailbox_id = _locked_mailbox(up, admin["secret"])
+    block_until(lambda: _refuses(up, expired["SCW_SECRET_KEY"]))
     return {
         "READ_ONLY_SECRET_KEY": read_only["SCW_SECRET_KEY"],
         "EXPIRED_SECRET_KEY": expired["SCW_SECRET_KEY"],
@@ -118,6 +122,17 @@ def _locked_mailbox(up: Up, admin_secret: str) -> str:
         stub = admin_service_pb2_grpc.AdminServiceStub(channel)
         stub.LockMailbox(request, metadata=(("x-auth-token", admin_secret),), timeout=START_SECONDS)
     return mailbox_id
+
+
+def _refuses(up: Up, secret: str) -> bool:
+    """Tell whether the key is answered with 401."""
+    url = f"{up.environment['SCW_API_URL']}/mailbox/v1alpha1/domains"
+    outgoing = urllib.request.Request(url, headers={"X-Auth-Token": secret})  # noqa: S310
+    try:
+        with urllib.request.urlopen(outgoing, timeout=START_SECONDS):  # noqa: S310
+            return False
+    except urllib.error.HTTPError as error:
+        return error.code == HTTPStatus.UNAUTHORIZED
 
 
 def _post(up: Up, path: str, body: Mapping[str, Any]) -> Any:
