@@ -7,28 +7,14 @@ event loop busy for as long as all of their calls take: late answers are therefo
 from random import uniform
 from time import monotonic
 
+from postroomd.token_buckets import TokenBuckets
+
 ANSWERS_PER_SECOND = 200
 """Late answers of a process: what they cost then is about a quarter of a core."""
 MAX_DELAY_SECONDS = 5.0
-UNAUTHENTICATED_PER_SECOND = 20.0
+UNAUTHENTICATED_PER_SECOND = 20
 """Calls with invalid keys that are answered at once; further ones are answered late."""
-
-
-class Frequency:
-    """A token bucket of `per_second` tokens, refilled at that rate (as the generic cell rate algorithm)."""
-
-    def __init__(self, per_second: float) -> None:
-        self._interval = 1 / per_second
-        self._due = 0.0
-
-    def is_exceeded(self) -> bool:
-        """Count one occurrence, unless it is one too many. Returns whether it is."""
-        now = monotonic()
-        due = max(self._due, now)
-        if due - now >= 1.0:
-            return True
-        self._due = due + self._interval
-        return False
+UNAUTHENTICATED_BURST = 20
 
 
 class LateAnswers:
@@ -37,12 +23,12 @@ class LateAnswers:
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
         self._max_seconds = max(seconds, MAX_DELAY_SECONDS)
-        self._unauthenticated = Frequency(UNAUTHENTICATED_PER_SECOND)
+        self._unauthenticated = TokenBuckets(UNAUTHENTICATED_PER_SECOND, UNAUTHENTICATED_BURST)
         self._last = 0.0  # when the last one is due
 
     def delay(self, *, unauthenticated: bool, limit: float | None = None) -> float:
         """Return how many seconds an answer waits, at most `limit`: 0 if it is given at once."""
-        if unauthenticated and not self._unauthenticated.is_exceeded():
+        if unauthenticated and not self._unauthenticated.take("all"):
             return 0.0
         limit = self._max_seconds if limit is None else min(limit, self._max_seconds)
         now = monotonic()

@@ -77,6 +77,7 @@ async def test_requests_with_invalid_keys_beyond_a_rate_are_answered_late(
     start: Start, delays: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pacing, "UNAUTHENTICATED_PER_SECOND", 0.001)
+    monkeypatch.setattr(pacing, "UNAUTHENTICATED_BURST", 1)
     call = await start(max_requests=1, rejection_delay_seconds=600.0)
     call.stub.fail("GetMailbox", grpc.StatusCode.UNAUTHENTICATED, "no key has this secret")
     assert (await call("GET", "/mailboxes/1")).status == 401

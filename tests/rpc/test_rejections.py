@@ -49,6 +49,7 @@ async def test_a_rejection_waits() -> None:
 
 async def test_invalid_keys_beyond_a_rate_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pacing, "UNAUTHENTICATED_PER_SECOND", 0.001)
+    monkeypatch.setattr(pacing, "UNAUTHENTICATED_BURST", 1)
     delays, error = direct(), Unauthenticated(KeyRefusal.NOT_FOUND)
     async with asyncio.timeout(10):
         await delays.delay(error, (), None)

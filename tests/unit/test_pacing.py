@@ -3,18 +3,15 @@
 import pytest
 
 from postroomd import pacing
-from postroomd.pacing import ANSWERS_PER_SECOND, Frequency, LateAnswers
+from postroomd.pacing import ANSWERS_PER_SECOND, UNAUTHENTICATED_BURST, LateAnswers
 
 
-def test_a_burst_is_as_large_as_the_rate_and_later_ones_follow_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    now = 1_000.0
-    monkeypatch.setattr(pacing, "monotonic", lambda: now)
-    frequency = Frequency(4)
-    assert [frequency.is_exceeded() for _ in range(6)] == [False] * 4 + [True] * 2
-    now += 0.25
-    assert [frequency.is_exceeded() for _ in range(2)] == [False, True]
-    now += 3_600
-    assert [frequency.is_exceeded() for _ in range(5)] == [False] * 4 + [True]
+def test_few_calls_with_invalid_keys_are_answered_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pacing, "UNAUTHENTICATED_PER_SECOND", 0.001)
+    late = LateAnswers(0.5)
+    delays = [late.delay(unauthenticated=True) for _ in range(UNAUTHENTICATED_BURST + 2)]
+    assert delays[:UNAUTHENTICATED_BURST] == [0.0] * UNAUTHENTICATED_BURST
+    assert all(delays[UNAUTHENTICATED_BURST:])
 
 
 def test_late_answers_follow_each_other_evenly(monkeypatch: pytest.MonkeyPatch) -> None:

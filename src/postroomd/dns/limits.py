@@ -6,51 +6,44 @@ answers for one's zone may be silent about names that another has made up.
 """
 
 import asyncio
-from collections.abc import Callable, Hashable
+from collections.abc import Hashable
 from dataclasses import dataclass, field
 from time import monotonic
 
 from postroomd.dns.parsing import Turns
 from postroomd.fair_queue import FairQueue
+from postroomd.token_buckets import Clock, TokenBuckets
 
 MAX_WAIT_SECONDS = 5.0  # for a token; beyond it a query is rejected, so that waiting validations do not pile up
-MAX_KEYS = 10_000  # per limit, about 2 MB
-
-Clock = Callable[[], float]
+MAX_CIRCUITS = 10_000  # of one kind, about 2 MB
 
 
 class RateLimit:
-    """Token buckets by key: `rate` tokens per second, at most `burst` at once (as the generic cell rate algorithm).
+    """Tokens by key: `rate` per second, at most `burst` at once.
 
     Organizations that wait for a token of one key take turns, so that none can use it up.
     """
 
     def __init__(self, rate: float, burst: int, clock: Clock = monotonic) -> None:
-        self._interval = 1 / rate
-        self._tolerance = (burst - 1) * self._interval
-        self._clock = clock
-        self._arrivals: dict[Hashable, float] = {}  # key -> when its bucket is full again
+        self._buckets = TokenBuckets(rate, burst, clock)
         self._queues: dict[Hashable, FairQueue[asyncio.Future[None]]] = {}  # keys that organizations wait for
 
     def try_take(self, key: Hashable) -> bool:
         """Take a token if one is available and nobody waits for it."""
-        if key in self._queues or self._wait(key) > 0:
-            return False
-        self._record(key)
-        return True
+        return key not in self._queues and not self._buckets.take(key)
 
     async def take(self, key: Hashable, organization_id: str, max_wait: float = MAX_WAIT_SECONDS) -> bool:
         """Wait for an organization's turn to take a token. False, taking none, if that exceeds `max_wait` seconds."""
         if self.try_take(key):
             return True
         queue = self._queues.get(key, FairQueue())
-        if self._wait(key) + queue.ahead_of(organization_id, 0, 1) * self._interval > max_wait:
+        wait = self._buckets.seconds_until_token(key)
+        if wait + queue.ahead_of(organization_id, 0, 1) / self._buckets.rate > max_wait:
             return False
-        loop = asyncio.get_running_loop()
         if key not in self._queues:
             self._queues[key] = queue
-            loop.call_later(self._wait(key), self._serve, key)
-        turn = loop.create_future()
+            asyncio.get_running_loop().call_later(wait, self._serve, key)
+        turn = asyncio.get_running_loop().create_future()
         queue.push(organization_id, turn)
         try:
             await turn
@@ -62,33 +55,16 @@ class RateLimit:
     def _serve(self, key: Hashable) -> None:
         """Give the available tokens of a key to those whose turn it is, and do so again while others wait."""
         queue = self._queues[key]
-        while len(queue) and self._wait(key) <= 0:
+        while len(queue) and not (wait := self._buckets.seconds_until_token(key)):
             organization_id, turn = queue.pop()
             queue.finish(organization_id)
             if not turn.done():
-                self._record(key)
+                self._buckets.take(key)
                 turn.set_result(None)
         if len(queue):
-            asyncio.get_running_loop().call_later(self._wait(key), self._serve, key)
+            asyncio.get_running_loop().call_later(wait, self._serve, key)
         else:
             del self._queues[key]
-
-    def _wait(self, key: Hashable) -> float:
-        """Return the seconds until a token is available."""
-        now = self._clock()
-        return max(0.0, self._arrivals.get(key, now) - self._tolerance - now)
-
-    def _record(self, key: Hashable) -> None:
-        now = self._clock()
-        arrival = max(self._arrivals.get(key, now), now)
-        if key not in self._arrivals and len(self._arrivals) >= MAX_KEYS:
-            self._evict(now)
-        self._arrivals[key] = arrival + self._interval
-
-    def _evict(self, now: float) -> None:
-        self._arrivals = {key: arrival for key, arrival in self._arrivals.items() if arrival > now}
-        while len(self._arrivals) >= MAX_KEYS:
-            del self._arrivals[next(iter(self._arrivals))]
 
 
 @dataclass(slots=True)
@@ -118,7 +94,7 @@ class CircuitBreaker:
     def failed(self, key: Hashable) -> None:
         """Count a failure."""
         circuit = self._circuits.pop(key, None) or _Circuit()
-        while len(self._circuits) >= MAX_KEYS:
+        while len(self._circuits) >= MAX_CIRCUITS:
             del self._circuits[next(iter(self._circuits))]
         self._circuits[key] = circuit
         circuit.failures += 1
