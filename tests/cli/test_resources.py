@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from tests.cli.running import PASSWORD, Commands
-from tools.ports import free_port
 
 
 @pytest.fixture(scope="module")
@@ -247,22 +246,6 @@ def test_a_missing_or_unknown_key_has_an_exit_code_of_its_own(postroom: Commands
     assert postroom.failure(5, "domains", "list", SCW_SECRET_KEY=unknown) == "SCW_SECRET_KEY: the API key is unknown"
     assert postroom.failure(5, "payments", "list", POSTROOM_ADMIN_SECRET="").startswith("POSTROOM_ADMIN_SECRET: set it")
     assert postroom.failure(2, "payments", "list", POSTROOM_ADMIN_ADDRESS="").startswith("--admin-address: set it")
-
-
-def test_a_service_that_can_not_be_reached_has_an_exit_code_of_its_own(
-    postroom: Commands, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("postroomd.cli.connection.CONNECT_SECONDS", 0.2)
-    address = f"127.0.0.1:{free_port()}"
-    line = postroom.failure(4, "domains", "list", "--grpc-address", address)
-    assert line == (
-        f"--grpc-address: can't connect to {address} in plain text within 0.2 s: nothing listens there: check that the"
-        " service runs, and the port"
-    )
-    line = postroom.failure(4, "domains", "list", "--grpc-address=nowhere.invalid:1", "--insecure=true")
-    assert "the host name is unknown" in line
-    gateway = postroom.environment["SCW_API_URL"].removeprefix("http://")
-    assert "an HTTP/1 server responds" in postroom.failure(4, "domains", "list", f"--grpc-address={gateway}")
 
 
 def test_a_validated_domain_says_what_happens_next(postroom: Commands) -> None:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from postroomd.cli.errors import CommandFailed, explain_call
 from postroomd.cli.exit_codes import ExitCode
-from postroomd.cli.unreachable import PLAIN_TEXT, cause_of
+from postroomd.cli.output import waiting
+from postroomd.cli.unreachable import PLAIN_TEXT, Cause, cause_of
 from postroomd.cli.unreachable import TLS as TLS_ENCRYPTED
 from postroomd.net import connectable, is_loopback
 from postroomd.settings import InvalidSetting, Settings, flag, variable
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
 
 TENANT_SECRET = "SCW_SECRET_KEY"  # noqa: S105 - the variable's name
 ADMIN_SECRET = "POSTROOM_ADMIN_SECRET"  # noqa: S105 - likewise
-CONNECT_SECONDS = 10.0
+CONNECT_SECONDS = 1.0
+RESTART_SECONDS = 9.0  # further ones, for a connection that a restart of the service may be in the way of
 CAUSE_SECONDS = 1.0
 HEALTH_CHECK = "/grpc.health.v1.Health/Check"
 
@@ -90,27 +92,40 @@ def _channel(
 
 
 def _require_connection(connection: "grpc.Channel", option: str, address: str, how: str) -> None:
-    """Wait until a channel is connected. Raises CommandFailed, with the cause as far as gRPC tells it.
+    """Wait until a channel is connected, also to a service that restarts. Raises CommandFailed, with the cause."""
+    cause = None if _connects(connection, CONNECT_SECONDS) else _cause(connection, how)
+    if cause and cause.may_pass:
+        with waiting(f"no connection to {address} yet: {cause.text}"):
+            connects = _connects(connection, RESTART_SECONDS)
+        cause = None if connects else _cause(connection, how)
+    if cause:
+        raise CommandFailed(f"{flag(option)}: can't connect to {address} {how}: {cause.text}", ExitCode.UNAVAILABLE)
 
-    A service that restarts is waited for.
-    """
+
+def _connects(connection: "grpc.Channel", seconds: float) -> bool:
     import grpc
 
     ready = grpc.channel_ready_future(connection)
     try:
-        ready.result(timeout=CONNECT_SECONDS)
+        ready.result(timeout=seconds)
     except grpc.FutureTimeoutError:
         ready.cancel()
-    else:
-        return
-    # Only a call that does not wait fails with the cause. Any response means that there is a connection by now.
+        return False
+    return True
+
+
+def _cause(connection: "grpc.Channel", how: str) -> Cause | None:
+    """Return why a channel is not connected, as far as gRPC tells it; None if it is by now."""
+    import grpc
+
+    # Only a call that does not wait fails with the cause. Any response means that there is a connection.
     check: grpc.UnaryUnaryMultiCallable[bytes, bytes] = connection.unary_unary(HEALTH_CHECK)
     try:
         check(b"", timeout=CAUSE_SECONDS, wait_for_ready=False)
     except grpc.RpcError as error:
         if error.code() in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED}:
-            failed = f"{flag(option)}: can't connect to {address} {how} within {CONNECT_SECONDS:g} s"
-            raise CommandFailed(f"{failed}: {cause_of(error.details() or '', how)}", ExitCode.UNAVAILABLE) from None
+            return cause_of(error.details() or "", how)
+    return None
 
 
 def _tls(settings: Settings, address: str) -> "TLS | None":

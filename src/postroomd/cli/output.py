@@ -2,7 +2,8 @@
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any, Literal
@@ -118,6 +119,16 @@ def print_secret(text: str, revocation: str) -> None:
             f"the key is created, but its secret could not be printed, and is not stored: {error.strerror}: run"
             f" `{revocation}`, and create another"
         ) from error
+
+
+@contextmanager
+def waiting(reason: str) -> Iterator[None]:
+    """Show on stderr what a command waits for, if that is a terminal."""
+    from rich.console import Console
+    from rich.markup import escape
+
+    with Console(stderr=True).status(escape(reason)):
+        yield
 
 
 def print_error(message: str) -> None:
