@@ -14,7 +14,7 @@ from grpc_health.v1 import health_pb2
 from bench.attack.attackers import http2
 from postroomd.rpc.health import Health
 from postroomd.rpc.server import Server
-from postroomd.runtime.service import _until_stopped
+from postroomd.runtime.grpc_servers import until_stopped
 from tests.fuzz.exchange import Http2Stream, exchange_http2
 from tests.fuzz.grpc_cases import preface
 from tests.rpc.client import Tenant
@@ -176,7 +176,7 @@ async def test_the_process_does_not_go_on_without_a_server() -> None:
     server = Server(Health([""]).handlers(), ())
     server.add_insecure_port("127.0.0.1:0")
     await server.start()
-    waiting = asyncio.create_task(_until_stopped([server], asyncio.Event()))
+    waiting = asyncio.create_task(until_stopped([server], asyncio.Event()))
     await asyncio.sleep(0)
     await server.stop(0)
     with pytest.raises(RuntimeError, match="ended by itself"):
@@ -188,7 +188,7 @@ async def test_a_stop_ends_the_wait_and_leaves_the_server_to_be_stopped() -> Non
     server.add_insecure_port("127.0.0.1:0")
     await server.start()
     stop = asyncio.Event()
-    waiting = asyncio.create_task(_until_stopped([server], stop))
+    waiting = asyncio.create_task(until_stopped([server], stop))
     stop.set()
     await waiting
     await server.stop(0)

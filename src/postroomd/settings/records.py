@@ -2,6 +2,7 @@
 
 from typing import Literal
 
+from postroomd.domain.records import MailHosts
 from postroomd.settings.base import SERVICE, SettingsGroup, setting
 from postroomd.settings.types import HostName, ValidationLabel
 
@@ -41,3 +42,21 @@ class RecordSettings(SettingsGroup):
     dkim_bits: Literal["1024", "2048"] = setting(
         "2048", SERVICE, "Size of the DKIM keys of new domains; `1024` for DNS panels that reject longer TXT values."
     )
+
+    def mail_hosts(self) -> MailHosts:
+        """Return the target hosts and policies of domains' DNS records."""
+        return MailHosts(
+            mx=self.mx_host,
+            imap=self.imap_host,
+            pop3=self.pop3_host,
+            submission=self.smtp_host,
+            caldav=self.caldav_host,
+            carddav=self.carddav_host,
+            autoconfig=self.autoconfig_host,
+            autodiscover=self.autodiscover_host,
+            spf_include=self.spf_include,
+            spf_policy=self.spf_policy,
+            dmarc_policy=self.dmarc_policy,
+            validation_label=self.domain_validation_label,
+            validation_prefix=self.domain_validation_prefix,
+        )
