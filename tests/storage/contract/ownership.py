@@ -24,7 +24,7 @@ from postroomd.domain.provisions import ProvisionKind
 from postroomd.domain.records import RECORD_KINDS, Finding
 from postroomd.storage import schema as t
 from postroomd.storage.protocols.repository import Repository
-from tests.storage.contract.work import purge
+from tests.storage.contract.steps import purge
 from tests.support.database_state import check_invariants, rows_of
 from tests.support.factories import (
     NOW,
