@@ -11,37 +11,17 @@ from uuid import uuid4
 
 import pytest
 from alembic import command
-from alembic.autogenerate import compare_metadata
 from alembic.config import Config
-from alembic.migration import MigrationContext
-from sqlalchemy import (
-    BigInteger,
-    Boolean,
-    Column,
-    Connection,
-    Integer,
-    LargeBinary,
-    MetaData,
-    Table,
-    Uuid,
-    func,
-    inspect,
-    select,
-    text,
-)
-from sqlalchemy.engine.interfaces import ReflectedIndex
+from sqlalchemy import Connection, func, select, text
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from postroomd.domain.errors import SchemaMismatch
-from postroomd.storage.mail_views import MAIL_VIEWS
 from postroomd.storage.migrations import HEAD, current_revision, migrate, require_current
-from postroomd.storage.schema import DERIVED_TABLES, HISTORY_INDEXES, SEARCHED, idempotency_keys, metadata, quota_usage
-from tests.support.databases import NewDatabase
-from tests.support.revisions import REVISIONS, is_declared, migrate_to, reflect, run, script_directory
+from postroomd.storage.schema import DERIVED_TABLES, HISTORY_INDEXES, SEARCHED, idempotency_keys, quota_usage
+from tests.support.databases import ENGINES
+from tests.support.migrated_rows import ROWS, all_rows, insert_rows, stored_schema
+from tests.support.revisions import REVISIONS, migrate_to, reflect, run
 from tools.postgres import PostgresServer
 
-ROWS = 3  # per table
-DERIVED = {table.name for table in DERIVED_TABLES}
 OWNERSHIP_BEFORE = "0009"  # the revision before that of domains' ownership
 
 FOUND = {
@@ -57,22 +37,8 @@ FOUND = {
 }
 """The number of rows that the index of a table's terms finds by their whole text."""
 
-
 Databases = Callable[[str], str]
 """Creates a database at a revision, empty but for the schema. Returns its URL."""
-
-
-@pytest.fixture
-def sqlite_empty(tmp_path: Path) -> str:
-    return f"sqlite+aiosqlite:///{tmp_path}/empty.db"
-
-
-@pytest.fixture
-def postgresql_empty(postgres: PostgresServer) -> Iterator[str]:
-    name = f"empty_{secrets.token_hex(4)}"
-    postgres.sql(f"CREATE DATABASE {name}")
-    yield postgres.url(name)
-    postgres.sql(f"DROP DATABASE {name} WITH (FORCE)")
 
 
 @pytest.fixture(scope="module")
@@ -116,247 +82,11 @@ def postgresql_at(postgres: PostgresServer, postgresql_revisions: str) -> Iterat
         postgres.sql(f"DROP DATABASE {name} WITH (FORCE)")
 
 
-ENGINES = ["sqlite", pytest.param("postgresql", marks=pytest.mark.xdist_group("postgresql"))]
-
-
-@pytest.fixture(params=ENGINES)
-def empty(request: pytest.FixtureRequest) -> str:
-    """The URL of a database without a schema, on each engine in turn."""
-    url: str = request.getfixturevalue(f"{request.param}_empty")
-    return url
-
-
 @pytest.fixture(params=ENGINES)
 def database_at(request: pytest.FixtureRequest) -> Databases:
     """Creates a database at a revision, on each engine in turn."""
     create: Databases = request.getfixturevalue(f"{request.param}_at")
     return create
-
-
-@pytest.fixture
-def current(new_database: NewDatabase) -> str:
-    """The URL of an empty database that `migrate` has brought to HEAD, on each engine in turn."""
-    return new_database()
-
-
-def normalized(index: ReflectedIndex) -> dict[str, Any]:
-    """Return an index with the condition of a partial index as text."""
-    options = {name: str(option) for name, option in index.get("dialect_options", {}).items()}
-    return {**index, "dialect_options": options}
-
-
-def describe(connection: Connection) -> dict[str, Any]:
-    """Return the schema as reflected by the engine."""
-    tables = inspect(connection)
-    return {
-        table: {
-            "columns": [
-                {**column, "type": column["type"].compile(connection.dialect)} for column in tables.get_columns(table)
-            ],
-            "primary key": tables.get_pk_constraint(table),
-            "foreign keys": sorted(tables.get_foreign_keys(table), key=lambda key: str(key["name"])),
-            "unique": sorted(tables.get_unique_constraints(table), key=lambda unique: str(unique["name"])),
-            "indexes": sorted(
-                (normalized(index) for index in tables.get_indexes(table) if is_declared(str(index["name"]))),
-                key=lambda index: str(index["name"]),
-            ),
-        }
-        for table in sorted(tables.get_table_names())
-        if is_declared(table)
-    }
-
-
-SCHEMA_STATEMENTS = {
-    "sqlite": "SELECT type, name, tbl_name, sql FROM sqlite_master ORDER BY type, name",
-    "postgresql": """
-        SELECT 'column', attrelid::regclass::text, attname::text, concat_ws(
-            ' ', format_type(atttypid, atttypmod), attnotnull, attidentity, attgenerated, pg_get_expr(adbin, adrelid)
-        )
-        FROM pg_attribute JOIN pg_class ON pg_class.oid = attrelid
-        LEFT JOIN pg_attrdef ON adrelid = attrelid AND adnum = attnum
-        WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'v') AND attnum > 0 AND NOT attisdropped
-        UNION ALL SELECT 'constraint', conrelid::regclass::text, conname::text, pg_get_constraintdef(oid)
-        FROM pg_constraint WHERE connamespace = 'public'::regnamespace
-        UNION ALL SELECT 'index', tablename::text, indexname::text, indexdef FROM pg_indexes WHERE schemaname = 'public'
-        UNION ALL SELECT 'view', viewname::text, '', definition FROM pg_views WHERE schemaname = 'public'
-        UNION ALL SELECT 'policy', tablename::text, policyname::text, concat_ws(' ', roles, cmd, qual, with_check)
-        FROM pg_policies WHERE schemaname = 'public'
-        ORDER BY 1, 2, 3
-    """,
-}
-
-
-def stored_schema(connection: Connection) -> object:
-    """Return the schema in a form that two databases of an engine can differ in, and that is read fast."""
-    return [tuple(row) for row in connection.execute(text(SCHEMA_STATEMENTS[connection.dialect.name]))]
-
-
-# --- The schema at HEAD -----------------------------------------------------------------------------------------------
-
-
-def test_the_migrated_schema_equals_the_declared_tables(current: str) -> None:
-    def differences(connection: Connection) -> Any:
-        context = MigrationContext.configure(
-            connection,
-            opts={"compare_type": True, "compare_server_default": True, "target_metadata": metadata}
-            | {"include_name": is_declared},
-        )
-        return compare_metadata(context, metadata)
-
-    assert run(current, differences) == []
-
-
-def test_the_migrated_schema_equals_the_created_tables_in_every_detail(current: str) -> None:
-    migrated = run(current, describe)
-
-    def created(connection: Connection) -> dict[str, Any]:
-        for view in MAIL_VIEWS:
-            connection.execute(text(f"DROP VIEW {view}"))
-        for table in reversed(metadata.sorted_tables):
-            if connection.dialect.name == "postgresql":
-                connection.execute(text(f"DROP VIEW IF EXISTS search_{table.name}"))
-            connection.execute(text(f"DROP TABLE {table.name}"))
-        metadata.create_all(connection)
-        return describe(connection)
-
-    assert run(current, created) == migrated
-    assert sorted(migrated) == sorted(metadata.tables)
-    partial = {
-        index["name"]
-        for table in migrated.values()
-        for index in table["indexes"]
-        if any(option.endswith("_where") for option in index["dialect_options"])
-    }
-    assert partial == {
-        "uq_domains_proved_name",
-        "ix_domains_next_check_at",
-        "ix_domains_propagating",
-        "ix_dkim_rotations_retires_at",
-        "ix_domains_dkim_key_id",
-        "ix_mailboxes_waiting",
-        "ix_mailboxes_to_purge",
-        "ix_mailboxes_never_paid",
-        "ix_mailboxes_named",
-        "ix_aliases_to_request",
-        "ix_forwardings_to_request",
-        "ix_payments_open",
-        "ix_provisions_pending",
-        "ix_payments_settled_at",
-        "ix_provisions_settled_at",
-    }
-
-
-def test_migrating_again_changes_nothing(current: str) -> None:
-    run(current, insert_rows)
-    before = run(current, stored_schema), run(current, all_rows)
-    migrate(current)
-    assert (run(current, stored_schema), run(current, all_rows)) == before
-    assert run(current, current_revision) == HEAD
-
-
-def test_the_revisions_are_linear_and_end_at_head() -> None:
-    assert script_directory().get_heads() == [HEAD]
-    assert sorted(REVISIONS) == REVISIONS
-    assert REVISIONS[-1] == HEAD
-    assert REVISIONS[0] == "0001"
-
-
-# --- Startup ----------------------------------------------------------------------------------------------------------
-
-
-def startup_error(url: str) -> str:
-    """Return the message, one line, with which a start on the database fails."""
-    with pytest.raises(SchemaMismatch) as caught:
-        require_current(url)
-    message = str(caught.value)
-    assert "\n" not in message
-    return message
-
-
-def set_revision(url: str, revision: str) -> None:
-    def update(connection: Connection) -> None:
-        connection.execute(text("UPDATE alembic_version SET version_num = :revision"), {"revision": revision})
-
-    run(url, update)
-
-
-def test_startup_on_a_current_database_succeeds(current: str) -> None:
-    require_current(current)
-
-
-def test_startup_on_an_empty_database_fails(empty: str) -> None:
-    assert startup_error(empty) == "the database is empty: run `postroom migrate` first"
-
-
-def test_startup_on_a_database_behind_head_fails(current: str) -> None:
-    for revision in ("0000", REVISIONS[0], REVISIONS[-2]):
-        set_revision(current, revision)
-        message = f"the database is at schema {revision}, behind {HEAD}: run `postroom migrate` first"
-        assert startup_error(current) == message
-
-
-def test_startup_on_and_migration_of_a_database_ahead_of_head_fail(current: str) -> None:
-    set_revision(current, "9999")
-    before = run(current, stored_schema)
-    message = f"the database is at schema 9999, ahead of {HEAD}: run a newer Postroom"
-    assert startup_error(current) == message
-    with pytest.raises(SchemaMismatch) as caught:
-        migrate(current)
-    assert str(caught.value) == message
-    assert run(current, stored_schema) == before
-    assert run(current, current_revision) == "9999"
-
-
-# --- Data and failures ------------------------------------------------------------------------------------------------
-
-
-def example_value(column: Column[Any], number: int) -> Any:
-    """Return a value of a column's type, distinct for each number."""
-    kind = column.type
-    if isinstance(kind, Boolean):
-        return bool(number % 2)
-    if isinstance(kind, Integer | BigInteger):
-        return 1_700_000_000_000_000 + number if isinstance(kind, BigInteger) else number
-    if isinstance(kind, LargeBinary):
-        return bytes([number]) * 8
-    if isinstance(kind, Uuid) or column.name == "id" or column.name.endswith("_id"):
-        return str(uuid4())
-    if column.name == "dns_name":
-        return f"name{number}.example."  # in the form that 0006 leaves unchanged
-    if column.name == "payment":
-        return "settled"  # whose row 0007 leaves unchanged
-    return f"{column.name[:20]} {number}"
-
-
-def insert_rows(connection: Connection, tables: MetaData | None = None) -> None:
-    """Insert a few rows into every existing table, which are those of `tables` if given."""
-    inserted: dict[str, list[dict[str, Any]]] = {}
-    for table in (tables or reflect(connection)).sorted_tables:
-        if not is_declared(table.name) or table.name in DERIVED:
-            continue
-        rows = []
-        for number in range(ROWS):
-            row = {column.name: example_value(column, number) for column in table.columns}
-            for column in table.columns:
-                for key in column.foreign_keys:
-                    row[column.name] = inserted[key.column.table.name][number][key.column.name]
-            rows.append(row)
-        connection.execute(table.insert(), rows)
-        inserted[table.name] = rows
-
-
-def all_rows(connection: Connection, tables: MetaData | None = None) -> dict[str, list[dict[str, Any]]]:
-    """Return every row of every table, which are those of `tables` if given."""
-    contents = {}
-    for table in (tables or reflect(connection)).sorted_tables:
-        if is_declared(table.name) and table.name not in DERIVED:
-            rows = connection.execute(select(table).order_by(*_key(table))).mappings()
-            contents[table.name] = [dict(row) for row in rows]
-    return contents
-
-
-def _key(table: Table) -> list[Column[Any]]:
-    return list(table.primary_key.columns) or list(table.columns)
 
 
 def fail_at_the_end(url: str, last: str) -> None:

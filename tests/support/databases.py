@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import secrets
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,6 +18,9 @@ MIGRATED = "postroom_migrated"
 
 NewDatabase = Callable[[], str]
 """Creates a migrated, empty database. Returns its URL."""
+
+ENGINES = ["sqlite", pytest.param("postgresql", marks=pytest.mark.xdist_group("postgresql"))]
+"""Parameters of a fixture that uses both engines in turn."""
 
 _numbers = itertools.count()
 
@@ -63,3 +67,23 @@ def new_database(request: pytest.FixtureRequest) -> NewDatabase:
     engine = "sqlite" if request.param == "sqlite" else "postgres"
     create: NewDatabase = request.getfixturevalue(f"new_{engine}_database")
     return create
+
+
+@pytest.fixture
+def sqlite_empty(tmp_path: Path) -> str:
+    return f"sqlite+aiosqlite:///{tmp_path}/empty.db"
+
+
+@pytest.fixture
+def postgresql_empty(postgres: PostgresServer) -> Iterator[str]:
+    name = f"empty_{secrets.token_hex(4)}"
+    postgres.sql(f"CREATE DATABASE {name}")
+    yield postgres.url(name)
+    postgres.sql(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture(params=ENGINES)
+def empty(request: pytest.FixtureRequest) -> str:
+    """The URL of a database without a schema, on each engine in turn."""
+    url: str = request.getfixturevalue(f"{request.param}_empty")
+    return url

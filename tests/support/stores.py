@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from postroomd.storage.opening import open_repository
 from postroomd.storage.protocols.repository import Repository
 from postroomd.storage.schema import metadata
-from tests.support.databases import MIGRATED
+from tests.support.databases import ENGINES, MIGRATED
 from tests.support.factories import Tenant, new_tenant
 from tests.support.waiting import wait_until
 from tools.postgres import PostgresServer
@@ -56,7 +56,7 @@ def postgresql_store(postgres: PostgresServer, postgresql_database: str) -> str:
     return postgres.url(postgresql_database)
 
 
-@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.xdist_group("postgresql"))])
+@pytest.fixture(params=ENGINES)
 def clean_store(request: pytest.FixtureRequest) -> str:
     """The URL of a migrated, empty database; runs the test on each engine."""
     url: str = request.getfixturevalue(f"{request.param}_store")
