@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 
-from sqlalchemy import and_, func, select, true, update
+from sqlalchemy import Table, and_, func, select, true, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from postroomd.domain.context import CallContext
@@ -17,13 +17,13 @@ from postroomd.domain.queries import Slice
 from postroomd.storage import schema as t
 from postroomd.storage.idempotency import Unchanged
 from postroomd.storage.protocols.rules import MailboxRule, PaymentRule, ProvisionRule
-from postroomd.storage.sql.aliases import ALIAS, remove_alias, store_alias
 from postroomd.storage.sql.changes import purge_mailboxes, store_mailbox
 from postroomd.storage.sql.cursors import after_cursor, slice_of
 from postroomd.storage.sql.domain_changes import remove_domain, store_domain
 from postroomd.storage.sql.domains import DOMAIN, lock_domain
-from postroomd.storage.sql.forwardings import FORWARDING, fetch_settings, remove_forwarding, store_forwarding
+from postroomd.storage.sql.forwardings import fetch_settings
 from postroomd.storage.sql.history import SqlHistory
+from postroomd.storage.sql.mailbox_parts import remove_part, store_part
 from postroomd.storage.sql.mailbox_states import with_states
 from postroomd.storage.sql.mailboxes import MAILBOX
 from postroomd.storage.sql.rows import columns_of, from_row, to_row, with_next_revision
@@ -188,18 +188,18 @@ async def _lock_subject(connection: AsyncConnection, provision: Provision) -> tu
     locked = provision.kind is ProvisionKind.DELETE or provision.mailbox_id is None
     domain = await lock_domain(connection, provision.domain_id) if locked else None
     subject: Subject | None = domain
-    if provision.alias_id is not None:
-        alias = select(*ALIAS).where(t.aliases.c.id == provision.alias_id).with_for_update()
-        row = (await connection.execute(alias)).one_or_none()
-        subject = from_row(Alias, row) if row else None
-    elif provision.forwarding_id is not None:
-        forwarding = select(*FORWARDING).where(t.forwardings.c.id == provision.forwarding_id).with_for_update()
-        row = (await connection.execute(forwarding)).one_or_none()
-        subject = from_row(Forwarding, row) if row else None
-    elif provision.mailbox_id is not None:
-        mailbox = select(*MAILBOX).where(t.mailboxes.c.id == provision.mailbox_id).with_for_update()
-        row = (await connection.execute(mailbox)).one_or_none()
-        subject = from_row(Mailbox, row) if row else None
+    # An alias or a forwarding has the id of its mailbox as well: the first id is that of the subject.
+    subjects: Sequence[tuple[type[Alias | Forwarding | Mailbox], Table, str | None]] = (
+        (Alias, t.aliases, provision.alias_id),
+        (Forwarding, t.forwardings, provision.forwarding_id),
+        (Mailbox, t.mailboxes, provision.mailbox_id),
+    )
+    for kind, table, subject_id in subjects:
+        if subject_id is not None:
+            query = select(*columns_of(kind, table)).where(table.c.id == subject_id).with_for_update()
+            row = (await connection.execute(query)).one_or_none()
+            subject = from_row(kind, row) if row else None
+            break
     if not locked:
         row = (await connection.execute(select(*DOMAIN).where(t.domains.c.id == provision.domain_id))).one_or_none()
         domain = from_row(Domain, row) if row else None
@@ -213,18 +213,16 @@ async def _store_subject(
     match before, after:
         case Mailbox(), None:
             await purge_mailboxes(connection, actor, domain, [before], now)
-        case Alias(), None:
-            await remove_alias(connection, before, now)
-        case Forwarding(), None:
-            await remove_forwarding(connection, before, now)
+        case ((Alias() | Forwarding()), None):
+            await remove_part(connection, before, now)
         case Domain(), None:
             await remove_domain(connection, actor, before, now)
         case Mailbox(), Mailbox():
             await store_mailbox(connection, actor, before, with_next_revision(after))
         case Alias(), Alias():
-            await store_alias(connection, before, with_next_revision(after), now)
+            await store_part(connection, before, with_next_revision(after), now)
         case Forwarding(), Forwarding():
-            await store_forwarding(connection, before, with_next_revision(after), now)
+            await store_part(connection, before, with_next_revision(after), now)
         case Domain(), Domain():
             await store_domain(connection, actor, before, with_next_revision(after))
 

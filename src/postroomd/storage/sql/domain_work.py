@@ -9,7 +9,7 @@ from sqlalchemy import Select, bindparam, case, func, literal, select, tuple_, u
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from postroomd.domain.context import WORKER
-from postroomd.domain.model import OWNING_STATUSES, Domain, DomainStatus, Mailbox
+from postroomd.domain.model import OWNING_STATUSES, Alias, Domain, DomainStatus, Forwarding, Mailbox
 from postroomd.domain.ownership import DomainCheck, Registration
 from postroomd.storage import schema as t
 from postroomd.storage.database import Database
@@ -23,7 +23,6 @@ from postroomd.storage.protocols.rules import (
     ValidationRule,
 )
 from postroomd.storage.protocols.work import DomainLease, DomainPurge
-from postroomd.storage.sql.activation import request_aliases, request_forwardings
 from postroomd.storage.sql.batches import LockedBatch, write_batch
 from postroomd.storage.sql.changes import purge_mailboxes, store_followers, store_mailbox
 from postroomd.storage.sql.dkim_rotations import retire_keys, switch_key
@@ -31,6 +30,7 @@ from postroomd.storage.sql.domain_changes import remove_domain, store_domain
 from postroomd.storage.sql.domains import DOMAIN, fetch_records, lock_registrations
 from postroomd.storage.sql.due import PROVISIONING, PURGEABLE
 from postroomd.storage.sql.leases import in_order, lease_rows, postpone_row
+from postroomd.storage.sql.mailbox_parts import request_parts
 from postroomd.storage.sql.mailboxes import MAILBOX
 from postroomd.storage.sql.rows import from_row, row_filter, with_next_revision
 
@@ -125,9 +125,9 @@ class SqlDomainWork:
             ids = await batch.lock(connection, provisioning, t.domains)
             for row in (await connection.execute(select(*DOMAIN).where(t.domains.c.id.in_(ids)))).all():
                 domain = from_row(Domain, row)
-                if await request_aliases(connection, domain, alias_rule, now, limit) == limit:
+                if await request_parts(connection, domain, Alias, alias_rule, now, limit) == limit:
                     continue  # the next call continues with further aliases
-                if await request_forwardings(connection, domain, forwarding_rule, now, limit) == limit:
+                if await request_parts(connection, domain, Forwarding, forwarding_rule, now, limit) == limit:
                     continue
                 await _store_check(connection, domain, domain_rule(domain))
             return len(ids)

@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from postroomd.domain.context import CallContext
-from postroomd.domain.errors import NameTaken, NotFound, ResourceName, Taken
+from postroomd.domain.errors import NameTaken, ResourceName, Taken
 from postroomd.domain.model import (
     OWNING_STATUSES,
     AliasStatus,
@@ -38,7 +38,6 @@ from postroomd.storage.sql.rows import (
     columns_of,
     from_row,
     row_filter,
-    scope_filter,
     to_row,
     with_next_revision,
 )
@@ -52,11 +51,7 @@ RECORD = columns_of(DomainRecord, t.domain_records)
 
 async def fetch_domain(connection: AsyncConnection, scope: Scope, domain_id: str, *, lock: bool = False) -> Domain:
     """Return a domain in the scope, with its row locked if `lock`. Raises NotFound."""
-    query = select(*DOMAIN).where(t.domains.c.id == domain_id, *scope_filter(t.domains, scope))
-    row = (await connection.execute(query.with_for_update() if lock else query)).one_or_none()
-    if row is None:
-        raise NotFound("domain", domain_id)
-    return from_row(Domain, row)
+    return await _LOOKUP.within(connection, scope, domain_id, lock=lock)
 
 
 async def lock_domain(connection: AsyncConnection, domain_id: str, *conditions: ColumnElement[bool]) -> Domain | None:

@@ -1,32 +1,27 @@
 """Storage of forwardings and of their settings."""
 
 from collections.abc import Callable, Sequence
-from datetime import datetime
 
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from postroomd.domain.context import CallContext
 from postroomd.domain.destinations import local_address
-from postroomd.domain.errors import NotFound
 from postroomd.domain.forwardings import ForwardingSource, default_settings, request_forwarding
-from postroomd.domain.model import Alias, Domain, Forwarding, Mailbox, MailboxForwarding
+from postroomd.domain.model import Alias, Forwarding, Mailbox, MailboxForwarding
 from postroomd.domain.queries import ForwardingQuery, Page
-from postroomd.domain.tenancy import Scope
 from postroomd.storage import schema as t
 from postroomd.storage.database import Database
 from postroomd.storage.idempotency import Unchanged
 from postroomd.storage.protocols.rules import ForwardingRule, RedirectionRule, SettingsRule
-from postroomd.storage.sql.domains import fetch_domain
 from postroomd.storage.sql.lists import ListReader
+from postroomd.storage.sql.mailbox_parts import delete_part, lock_mailbox, store_part
 from postroomd.storage.sql.mailboxes import fetch_mailbox
-from postroomd.storage.sql.provisions import store_provisions, void_provisions
+from postroomd.storage.sql.provisions import store_provisions
 from postroomd.storage.sql.rows import (
     LookupById,
     columns_of,
     from_row,
-    row_filter,
-    scope_filter,
     to_row,
     with_next_revision,
 )
@@ -45,18 +40,6 @@ async def forwardings_of(connection: AsyncConnection, mailbox: Mailbox, *, lock:
     )
     rows = await connection.execute(query.order_by(columns.id).with_for_update() if lock else query)
     return [from_row(Forwarding, row) for row in rows]
-
-
-async def store_forwarding(connection: AsyncConnection, before: Forwarding, after: Forwarding, now: datetime) -> None:
-    """Update a changed forwarding and its provisions."""
-    await connection.execute(update(t.forwardings).where(*row_filter(t.forwardings, before)).values(to_row(after)))
-    await store_provisions(connection, [(before, after)], now)
-
-
-async def remove_forwarding(connection: AsyncConnection, forwarding: Forwarding, now: datetime) -> None:
-    """Delete a forwarding, and void its pending provision."""
-    await connection.execute(delete(t.forwardings).where(*row_filter(t.forwardings, forwarding)))
-    await void_provisions(connection, [forwarding.provision_id] if forwarding.provision_id else [], now)
 
 
 async def fetch_settings(connection: AsyncConnection, mailbox: Mailbox) -> MailboxForwarding:
@@ -86,7 +69,7 @@ class SqlForwardings:
         """Store and return the forwarding that `make` returns for its source. Raises NotFound."""
 
         async def transaction(connection: AsyncConnection) -> Forwarding:
-            domain, mailbox = await _lock_mailbox(connection, context.scope, mailbox_id)
+            domain, mailbox = await lock_mailbox(connection, context.scope, mailbox_id)
             source = await _fetch_source(connection, mailbox, destination)
             forwarding = request_forwarding(make(source), domain.status)
             await connection.execute(insert(t.forwardings).values(to_row(forwarding)))
@@ -109,14 +92,14 @@ class SqlForwardings:
         """Apply a rule to a forwarding and its source, and return the forwarding. Raises NotFound."""
 
         async def transaction(connection: AsyncConnection) -> Forwarding | Unchanged[Forwarding]:
-            unlocked = await _fetch_forwarding(connection, context.scope, forwarding_id)
-            _, mailbox = await _lock_mailbox(connection, context.scope, unlocked.mailbox_id)
-            forwarding = await _fetch_forwarding(connection, context.scope, forwarding_id, lock=True)
+            unlocked = await _LOOKUP.within(connection, context.scope, forwarding_id)
+            _, mailbox = await lock_mailbox(connection, context.scope, unlocked.mailbox_id)
+            forwarding = await _LOOKUP.within(connection, context.scope, forwarding_id, lock=True)
             changed = rule(forwarding, await _fetch_source(connection, mailbox, destination))
             if changed is forwarding:
                 return Unchanged(forwarding)
             changed = with_next_revision(changed)
-            await store_forwarding(connection, forwarding, changed, changed.updated_at)
+            await store_part(connection, forwarding, changed, changed.updated_at)
             return changed
 
         return await self._database.write(transaction, context)
@@ -125,16 +108,8 @@ class SqlForwardings:
         """Apply a rule that deletes a forwarding, and return it as the rule returned it. Raises NotFound."""
 
         async def transaction(connection: AsyncConnection) -> Forwarding | Unchanged[Forwarding]:
-            forwarding = await _fetch_forwarding(connection, context.scope, forwarding_id, lock=True)
-            deleted = rule(forwarding)
-            if deleted is forwarding:
-                return Unchanged(forwarding)
-            if deleted.provision_id is not None:
-                deleted = with_next_revision(deleted)
-                await store_forwarding(connection, forwarding, deleted, deleted.updated_at)
-            else:
-                await remove_forwarding(connection, forwarding, deleted.updated_at)
-            return deleted
+            forwarding = await _LOOKUP.within(connection, context.scope, forwarding_id, lock=True)
+            return await delete_part(connection, forwarding, rule)
 
         return await self._database.write(transaction, context)
 
@@ -152,7 +127,7 @@ class SqlForwardings:
         """Apply a rule to the settings of a mailbox's forwardings, and return the settings. Raises NotFound."""
 
         async def transaction(connection: AsyncConnection) -> MailboxForwarding | Unchanged[MailboxForwarding]:
-            _, mailbox = await _lock_mailbox(connection, context.scope, mailbox_id)
+            _, mailbox = await lock_mailbox(connection, context.scope, mailbox_id)
             settings = await fetch_settings(connection, mailbox)
             changed = rule(settings, mailbox)
             if changed is settings:
@@ -162,32 +137,10 @@ class SqlForwardings:
             for forwarding in await forwardings_of(connection, mailbox, lock=True):
                 applied = forwarding_rule(forwarding)
                 if applied is not forwarding:
-                    await store_forwarding(connection, forwarding, with_next_revision(applied), changed.updated_at)
+                    await store_part(connection, forwarding, with_next_revision(applied), changed.updated_at)
             return changed
 
         return await self._database.write(transaction, context)
-
-
-async def _lock_mailbox(connection: AsyncConnection, scope: Scope, mailbox_id: str) -> tuple[Domain, Mailbox]:
-    """Lock and return a mailbox and its domain. Raises NotFound.
-
-    Every transaction locks the domain's row before the mailbox's, and that before those of its forwardings: other
-    orders could deadlock, with the activation of the domain too.
-    """
-    unlocked = await fetch_mailbox(connection, scope, mailbox_id)
-    domain = await fetch_domain(connection, scope, unlocked.domain_id, lock=True)
-    return domain, await fetch_mailbox(connection, scope, mailbox_id, lock=True)
-
-
-async def _fetch_forwarding(
-    connection: AsyncConnection, scope: Scope, forwarding_id: str, *, lock: bool = False
-) -> Forwarding:
-    """Return a forwarding in the scope, with its row locked if `lock`. Raises NotFound."""
-    query = select(*FORWARDING).where(t.forwardings.c.id == forwarding_id, *scope_filter(t.forwardings, scope))
-    row = (await connection.execute(query.with_for_update() if lock else query)).one_or_none()
-    if row is None:
-        raise NotFound("forwarding", forwarding_id)
-    return from_row(Forwarding, row)
 
 
 async def _fetch_source(connection: AsyncConnection, mailbox: Mailbox, destination: str | None) -> ForwardingSource:

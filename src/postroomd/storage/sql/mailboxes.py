@@ -7,7 +7,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from postroomd.domain.addresses import Address
 from postroomd.domain.context import CallContext
-from postroomd.domain.errors import QUARANTINED, NameTaken, NotFound, Taken
+from postroomd.domain.errors import QUARANTINED, NameTaken, Taken
 from postroomd.domain.history import address_hash
 from postroomd.domain.model import Domain, Mailbox, MailboxStatus, MailboxView
 from postroomd.domain.policy import Quarantine
@@ -25,9 +25,7 @@ from postroomd.storage.sql.quotas import take_quota
 from postroomd.storage.sql.rows import (
     LookupById,
     columns_of,
-    from_row,
     row_filter,
-    scope_filter,
     with_next_revision,
 )
 
@@ -38,11 +36,7 @@ _VIEW_LOOKUP = LookupById(MailboxView, t.mailboxes, "mailbox")
 
 async def fetch_mailbox(connection: AsyncConnection, scope: Scope, mailbox_id: str, *, lock: bool = False) -> Mailbox:
     """Return a mailbox in the scope, with its row locked if `lock`. Raises NotFound."""
-    query = select(*MAILBOX).where(t.mailboxes.c.id == mailbox_id, *scope_filter(t.mailboxes, scope))
-    row = (await connection.execute(query.with_for_update() if lock else query)).one_or_none()
-    if row is None:
-        raise NotFound("mailbox", mailbox_id)
-    return from_row(Mailbox, row)
+    return await _LOOKUP.within(connection, scope, mailbox_id, lock=lock)
 
 
 async def require_available(

@@ -5,6 +5,7 @@ from dataclasses import fields, replace
 from typing import Any, Generic, TypeVar
 
 from sqlalchemy import BigInteger, Column, ColumnElement, Row, Table, Text, bindparam, cast, select, type_coerce
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from postroomd.domain.context import CallContext
 from postroomd.domain.errors import NotFound
@@ -98,10 +99,11 @@ def bound_scope_filter(table: Table, *, by_project: bool) -> Iterable[ColumnElem
 
 
 class LookupById(Generic[Model]):
-    """A compiled read of one tenant resource by its id."""
+    """A read of one tenant resource by its id: compiled, or as a part of a transaction."""
 
     def __init__(self, model: type[Model], table: Table, resource: str) -> None:
         self._model = model
+        self._table = table
         self._resource = resource
         self._in_organization, self._in_project = (
             CompiledRead(
@@ -120,3 +122,13 @@ class LookupById(Generic[Model]):
         if not rows:
             raise NotFound(self._resource, resource_id)
         return from_rows(self._model, rows)[0]
+
+    async def within(self, connection: AsyncConnection, scope: Scope, resource_id: str, *, lock: bool = False) -> Model:
+        """Return the resource in a transaction, with its row locked if `lock`. Raises NotFound if none in the scope."""
+        query = select(*columns_of(self._model, self._table)).where(
+            self._table.c.id == resource_id, *scope_filter(self._table, scope)
+        )
+        row = (await connection.execute(query.with_for_update() if lock else query)).one_or_none()
+        if row is None:
+            raise NotFound(self._resource, resource_id)
+        return from_row(self._model, row)
