@@ -11,9 +11,15 @@ NAME_SERVER_PORTS = range(28_000, 32_000)
 """For servers of tests that share a port at several addresses: it may be free at one, and in use at another."""
 SHARES = 8  # of the ports: processes with successive ids never choose the same one before a server has bound it
 
+_given: set[int] = set()
+"""Ports that this process has returned: the server of one may not have bound it yet when the next is chosen."""
+
 
 def free_ports(count: int) -> list[int]:
-    """Return loopback ports that nothing uses at the moment, no two of them equal."""
+    """Return loopback ports that nothing uses at the moment, no two of them equal, and none that was returned before.
+
+    Ports are returned again once every other one of the process has been.
+    """
     with ExitStack() as sockets:
         return [sockets.enter_context(_bound()).getsockname()[1] for _ in range(count)]
 
@@ -30,9 +36,16 @@ def free_address() -> str:
 
 def _bound() -> socket.socket:
     while True:
+        share = SERVER_PORTS[os.getpid() % SHARES :: SHARES]
+        candidates = [port for port in share if port not in _given]
+        if not candidates:
+            _given.clear()
+            continue
+        port = secrets.choice(candidates)
+        _given.add(port)
         candidate = socket.socket()
         try:
-            candidate.bind(("127.0.0.1", secrets.choice(SERVER_PORTS[os.getpid() % SHARES :: SHARES])))
+            candidate.bind(("127.0.0.1", port))
         except OSError:  # in use
             candidate.close()
         else:

@@ -14,7 +14,7 @@ READY_TIMEOUT_SECONDS = 30.0
 OPTIONS: tuple[tuple[str, int | str], ...] = (
     ("grpc.use_local_subchannel_pool", 1),  # each client has its own connection
     ("grpc.initial_reconnect_backoff_ms", 50),
-    ("grpc.min_reconnect_backoff_ms", 500),
+    ("grpc.min_reconnect_backoff_ms", 5_000),  # despite its name, the timeout of one connection attempt
     ("grpc.max_reconnect_backoff_ms", 200),
     ("grpc.enable_http_proxy", 0),
 )
@@ -46,7 +46,7 @@ class Client:
     async def get_mailbox(self, mailbox_id: str) -> None:
         """Read a mailbox. Raises AioRpcError."""
         request = mailbox_pb2.GetMailboxRequest(mailbox_id=mailbox_id)
-        await self.stub.GetMailbox(request, metadata=self.metadata, timeout=CALL_TIMEOUT_SECONDS)
+        await self.stub.GetMailbox(request, metadata=self.metadata, timeout=READY_TIMEOUT_SECONDS)
 
     async def wait_until_ready(self) -> None:
         """Wait until the service completes a call that reads its database. Raises AioRpcError."""
@@ -54,9 +54,9 @@ class Client:
         await self.stub.ListDomains(request, metadata=self.metadata, wait_for_ready=True, timeout=READY_TIMEOUT_SECONDS)
 
     async def is_healthy(self) -> bool:
-        """Whether the service reports SERVING."""
+        """Whether the service reports SERVING. Raises AioRpcError."""
         health: Any = health_pb2_grpc.HealthStub(self._channel)
-        response = await health.Check(health_pb2.HealthCheckRequest(), timeout=CALL_TIMEOUT_SECONDS)
+        response = await health.Check(health_pb2.HealthCheckRequest(), timeout=READY_TIMEOUT_SECONDS)
         return bool(response.status == health_pb2.HealthCheckResponse.SERVING)
 
     async def close(self) -> None:

@@ -9,6 +9,7 @@ import grpc
 import pytest
 
 from postroom.v1alpha1.domain_pb2 import ListDomainsResponse
+from postroomd.cli.unreachable import PLAIN_TEXT, TLS, cause_of
 from tests.cli.running import CHEAP, Commands, commands_of
 from tests.e2e.support import start, terminate
 from tests.support.certificates import Authority
@@ -75,6 +76,11 @@ def test_what_does_not_fit_the_encryption_of_the_service_is_named(
     line = postroom.failure(4, "domains", "list", *trusting, "--grpc-tls-server-name=mail.example.org")
     assert "it may require a client certificate" in line
     assert "it may require TLS" in postroom.failure(4, "domains", "list")
+
+
+@pytest.mark.parametrize("how", [PLAIN_TEXT, TLS])
+def test_a_connection_that_is_reset_has_the_cause_of_one_that_is_closed(how: str) -> None:
+    assert cause_of("recvmsg:Connection reset by peer", how) == cause_of("Socket closed", how)
 
 
 def test_a_service_that_can_not_be_reached_has_an_exit_code_of_its_own(

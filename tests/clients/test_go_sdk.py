@@ -2,11 +2,12 @@
 
 import json
 import shutil
-import socket
 import subprocess
+import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from http import HTTPStatus
 from pathlib import Path
@@ -16,14 +17,14 @@ import grpc
 import pytest
 
 from postroom.admin.v1alpha1 import admin_service_pb2_grpc, mailbox_pb2
-from tests.clients.toolchains import build_environment
+from tests.clients.toolchains import run_build
 from tests.e2e.sdk.instances import launch, ready_address
 from tests.e2e.support import START_SECONDS, Up, clean_environment, database_url, run, start, terminate
 from tests.support.waiting import block_until
 from tools.ports import free_port
 
 PROGRAM = Path(__file__).parent / "go-sdk"
-BUILD_SECONDS, RUN_SECONDS = 300, 120
+RUN_SECONDS = 300
 
 
 @pytest.fixture(scope="session")
@@ -32,9 +33,7 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     go = shutil.which("go")
     assert go, "a Go toolchain is required: install Go, or run `make test` without the clients"
     binary = tmp_path_factory.mktemp("go") / "go-sdk"
-    subprocess.run(
-        [go, "build", "-o", binary, "."], cwd=PROGRAM, env=build_environment(), check=True, timeout=BUILD_SECONDS
-    )
+    run_build([go, "build", "-o", str(binary), "."], PROGRAM)
     return binary
 
 
@@ -70,13 +69,11 @@ def _transient(up: Up) -> Mapping[str, str]:
 
 @contextmanager
 def _gateways(directory: Path) -> Iterator[Mapping[str, str]]:
-    """Run two gateways: of a service that is down, and of one that accepts connections and never answers."""
+    """Run two gateways: of a service that is down, and of one that accepts calls and never answers."""
     with ExitStack() as cleanups:
-        silent = cleanups.enter_context(socket.create_server(("127.0.0.1", 0)))
         services = {
             "UNAVAILABLE": (f"127.0.0.1:{free_port()}", ()),
-            # The deadline passes before the attempt to connect, of 1 s, is given up.
-            "SILENT": (f"127.0.0.1:{silent.getsockname()[1]}", ("--call-timeout-seconds=0.4",)),
+            "SILENT": (cleanups.enter_context(_silent_service()), ("--call-timeout-seconds=0.4",)),
         }
         urls = {}
         for name, (service, deadline) in services.items():
@@ -87,6 +84,25 @@ def _gateways(directory: Path) -> Iterator[Mapping[str, str]]:
             cleanups.callback(terminate, gateway)
             urls[f"{name}_API_URL"] = f"http://{ready_address(gateway)}"
         yield urls
+
+
+@contextmanager
+def _silent_service() -> Iterator[str]:
+    """Run a gRPC server whose calls never end. Yields its address."""
+    stopped = threading.Event()
+
+    class Silence(grpc.GenericRpcHandler):
+        def service(self, handler_call_details: grpc.HandlerCallDetails) -> "grpc.RpcMethodHandler[Any, Any]":
+            return grpc.unary_unary_rpc_method_handler(lambda _request, _context: bytes(stopped.wait()))
+
+    server = grpc.server(ThreadPoolExecutor(1), [Silence()])
+    address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+    server.start()
+    try:
+        yield address
+    finally:
+        stopped.set()
+        server.stop(None).wait()
 
 
 def _fixtures(up: Up) -> Mapping[str, str]:
@@ -132,7 +148,8 @@ def _refuses(up: Up, secret: str) -> bool:
         with urllib.request.urlopen(outgoing, timeout=START_SECONDS):  # noqa: S310
             return False
     except urllib.error.HTTPError as error:
-        return error.code == HTTPStatus.UNAUTHORIZED
+        with error:
+            return error.code == HTTPStatus.UNAUTHORIZED
 
 
 def _post(up: Up, path: str, body: Mapping[str, Any]) -> Any:

@@ -1,7 +1,6 @@
 """grpcurl over TLS, with no descriptor but what the service reflects: `make test-clients`. Needs Go's module proxy."""
 
 import json
-import os
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -11,25 +10,24 @@ from typing import Any
 
 import pytest
 
+from tests.clients.toolchains import CACHE, run_build
 from tests.e2e.support import start, terminate
 from tests.support.certificates import Authority
 
 VERSION = "v1.9.3"
-CACHE = Path(__file__).parents[2] / ".cache" / "go"
-BUILD_SECONDS, RUN_SECONDS = 600, 60
+RUN_SECONDS = 60
 SERVICE = "postroom.v1alpha1.MailboxService"
 
 
 @pytest.fixture(scope="session")
 def grpcurl() -> Path:
     """The built program, kept in the working tree's cache by version."""
-    program = CACHE / f"grpcurl-{VERSION}" / "grpcurl"
+    program = CACHE / "go" / f"grpcurl-{VERSION}" / "grpcurl"
     if not program.exists():
         go = shutil.which("go")
         assert go, "a Go toolchain is required: install Go, or run `make test` without the clients"
         command = [go, "install", f"github.com/fullstorydev/grpcurl/cmd/grpcurl@{VERSION}"]
-        environment = {**os.environ, "GOBIN": str(program.parent), "GOFLAGS": "-mod=mod"}
-        subprocess.run(command, check=True, timeout=BUILD_SECONDS, env=environment)
+        run_build(command, CACHE.parent, GOBIN=str(program.parent))
     return program
 
 

@@ -11,6 +11,7 @@ from tests.e2e.support import Up, clean_environment, start, terminate
 
 ROOT = Path(__file__).parents[2]
 MAX_BYTES = 60 * 1_000_000
+INSTALL_SECONDS = 900
 VERSIONS = {
     "oldest": ["grpcio==1.76.0", "protobuf==6.33.*"],
     "newest": ["grpcio>=1.85", "protobuf>=7.36"],
@@ -37,7 +38,7 @@ with channel(os.environ["TARGET"], os.environ["SCW_SECRET_KEY"], insecure=True) 
 @pytest.fixture(scope="module")
 def wheel() -> Path:
     """The client's wheel, as `make wheels` builds it."""
-    subprocess.run(["make", "wheels"], cwd=ROOT, check=True, capture_output=True, timeout=300)
+    subprocess.run(["make", "wheels"], cwd=ROOT, check=True, capture_output=True, timeout=INSTALL_SECONDS)
     (found,) = (ROOT / "dist").glob("postroom_client-*.whl")
     assert list((ROOT / "dist").glob("postroom-*.whl"))
     return found
@@ -56,11 +57,12 @@ def test_client_wheel_works_alone(versions: str, wheel: Path, up: Up, tmp_path: 
     python = tmp_path / "venv" / "bin" / "python"
     (packages,) = (tmp_path / "venv" / "lib").glob("python*/site-packages")
     before = size(packages)
-    install: list[str | Path] = [python, "-m", "pip", "install", "--quiet", wheel, *VERSIONS[versions]]
-    subprocess.run(install, check=True, timeout=300)
+    # Isolated (-I): PYTHONPATH may lead to the server.
+    install: list[str | Path] = [python, "-I", "-m", "pip", "install", "--quiet", wheel, *VERSIONS[versions]]
+    subprocess.run(install, check=True, timeout=INSTALL_SECONDS)
     assert size(packages) - before < MAX_BYTES
     done = subprocess.run(
-        [python, "-W", "error", "-c", PROGRAM],
+        [python, "-I", "-W", "error", "-c", PROGRAM],
         env=clean_environment(**up.environment, TARGET=up.grpc_address, NAME=f"{versions}.example"),
         cwd=tmp_path,
         capture_output=True,
@@ -69,7 +71,7 @@ def test_client_wheel_works_alone(versions: str, wheel: Path, up: Up, tmp_path: 
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    command = subprocess.run([python, "-m", "postroom", "keys"], capture_output=True, text=True, check=False)
+    command = subprocess.run([python, "-I", "-m", "postroom", "keys"], capture_output=True, text=True, check=False)
     assert (command.returncode, command.stdout) == (1, "")
     assert command.stderr.startswith("postroom: only the client is installed")
     assert done.stdout.splitlines() == [f"{versions}.example", "['name']"]

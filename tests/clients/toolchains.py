@@ -11,7 +11,10 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 CACHE = ROOT / ".cache"
-BUILD_SECONDS = 900
+BUILD_SECONDS = 1_800
+"""For one command, which may download everything and compile it on a busy machine."""
+ATTEMPTS = 3
+"""Of a command: a registry fails at times, and Go's does not repeat a download that has failed."""
 
 CACHES: Mapping[str, str] = {
     "CARGO_HOME": str(CACHE / "cargo"),
@@ -77,18 +80,26 @@ def build(client: Client) -> float:
     started = time.monotonic()
     _share_cargo_configuration()
     for command in client.build:
+        run_build(command, client.path)
+    return time.monotonic() - started
+
+
+def run_build(command: Sequence[str], directory: Path, **variables: str) -> None:
+    """Run a command of a build, again if it fails. Raises AssertionError with the output of the last attempt."""
+    for _ in range(ATTEMPTS):
         done = subprocess.run(
             command,
-            cwd=client.path,
-            env=build_environment(),
+            cwd=directory,
+            env=build_environment() | variables,
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
             timeout=BUILD_SECONDS,
             check=False,
         )
-        assert done.returncode == 0, f"{' '.join(command)}:\n{done.stdout}{done.stderr}"
-    return time.monotonic() - started
+        if done.returncode == 0:
+            return
+    raise AssertionError(f"{' '.join(command)}:\n{done.stdout}{done.stderr}")
 
 
 def _share_cargo_configuration() -> None:

@@ -27,7 +27,7 @@ DOCUMENTS = [
     for path in sorted((DEPLOY / "kubernetes").glob("*.yaml"))
     for document in yaml.safe_load_all(path.read_text())
 ]
-PROBE_SECONDS = 5
+PROBE_SECONDS = START_SECONDS
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from tests.deploy.image import ROOT, Image, run
 from tests.support.deploy_files import DEPLOY, program, replaced
 from tests.support.documentation import block
 
-BOOT_SECONDS = 300
+BOOT_SECONDS = 600
 OPERATOR = """
 [Unit]
 Description=The operator, once the machine is up
@@ -24,7 +24,7 @@ ExecStopPost=/bin/bash -c 'echo $EXIT_STATUS > /operator/status; journalctl --no
 ExecStopPost=/bin/systemctl poweroff --no-block
 StandardOutput=append:/operator/output
 StandardError=append:/operator/output
-TimeoutStartSec=240
+TimeoutStartSec=480
 """
 
 ONE_MACHINE = """
@@ -57,7 +57,9 @@ for unit in serve worker gateway; do
     systemctl show --property NRestarts postroom-$unit | grep '=0$'
 done
 for port in 9464 9465 9466; do
-    python -c "import urllib.request as u; print(u.urlopen('http://127.0.0.1:$port/metrics').status)"
+    until python -c "import urllib.request as u; print(u.urlopen('http://127.0.0.1:$port/metrics').status)"; do
+        sleep 0.2
+    done
 done
 systemctl kill --signal KILL postroom-serve
 until test "$(systemctl show --property NRestarts --value postroom-serve)" = 1; do sleep 0.2; done

@@ -11,6 +11,7 @@ import sys
 import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -210,7 +211,8 @@ def terminate(up: Up) -> None:
             up.stop()
         except subprocess.TimeoutExpired:
             for pid in (up.process.pid, *pids.values()):
-                os.kill(pid, signal.SIGKILL)
+                with suppress(ProcessLookupError):  # it has ended meanwhile
+                    os.kill(pid, signal.SIGKILL)
             up.wait()
 
 

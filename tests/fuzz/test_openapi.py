@@ -38,6 +38,8 @@ CHECKS = (
     "unsupported_method",
 )
 MIN_RECORDED = 1_000
+REQUEST_SECONDS = 60
+CHEAP = ("--argon2-memory-kib=8", "--argon2-time-cost=1", "--dkim-bits=1024")
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,8 @@ class Answer:
 def recording(tmp_path_factory: pytest.TempPathFactory) -> Recording:
     directory = tmp_path_factory.mktemp("openapi")
     archive = directory / "recorded.har"
-    up = start(directory)
+    # With cheap hashes and keys: a batch of 100 passwords would take seconds, and longer than a request may.
+    up = start(directory, *CHEAP)
     try:
         command: list[str | Path] = [
             Path(sys.executable).with_name("schemathesis"),
@@ -78,6 +81,8 @@ def recording(tmp_path_factory: pytest.TempPathFactory) -> Recording:
             f"--max-examples={EXAMPLES}",
             f"--seed={SEED}",
             "--generation-database=none",
+            f"--request-timeout={REQUEST_SECONDS}",
+            "--suppress-health-check=too_slow",  # of the generation of data, on a busy machine
             "--report=har",
             f"--report-har-path={archive}",
             "--output-sanitize=false",

@@ -7,7 +7,7 @@ import ssl
 import subprocess
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -67,12 +67,13 @@ class Site:
         await self._in_use(name)
 
     def stop(self) -> None:
-        """Stop what is running."""
+        """Stop what is running. Raises TimeoutExpired for a process that had to be killed."""
         for process in self.running.values():
             if process.poll() is None:
                 process.send_signal(signal.SIGTERM)
-        for process in self.running.values():
-            process.wait(STOP_SECONDS)
+        with ExitStack() as waits:
+            for process in self.running.values():
+                waits.callback(_wait_or_kill, process)
 
     async def _ready(self, name: str, times: int) -> None:
         """Wait until a process has become ready for the n-th time."""
@@ -226,6 +227,16 @@ async def under_load(site: Site) -> AsyncIterator[Load]:
         finally:
             load.stopping = True
             await asyncio.gather(*tasks)
+
+
+def _wait_or_kill(process: "subprocess.Popen[bytes]") -> None:
+    """Wait until a process has ended; kill it if that takes too long. Raises TimeoutExpired then."""
+    try:
+        process.wait(STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+        raise
 
 
 async def _is_ready(address: str) -> bool:

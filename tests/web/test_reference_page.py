@@ -8,6 +8,7 @@ import pytest
 from playwright.sync_api import ConsoleMessage, Page, Request, Route
 
 from tests.e2e.support import Up
+from tests.support.waiting import block_until
 
 SCREENSHOT = Path(__file__).parents[2] / "docs" / "reference.png"
 LIST_MAILBOXES = "#operations-mailboxes-ListMailboxes"
@@ -123,4 +124,9 @@ def test_the_policy_blocks_other_origins_and_inline_scripts(browser: Browser) ->
     }"""
     assert browser.page.evaluate(script) == [True, True]
     assert reached == []
-    assert sum("Content Security Policy" in report for report in browser.reports) >= 3
+
+    def are_reported() -> bool:
+        browser.page.wait_for_timeout(20)  # while which the browser's reports arrive
+        return sum("Content Security Policy" in report for report in browser.reports) >= 3
+
+    block_until(are_reported)

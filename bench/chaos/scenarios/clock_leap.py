@@ -23,6 +23,7 @@ LEAPS = (40 * DAY, 548 * 365 * DAY, -40 * DAY)
 RETENTION = 30 * DAY
 MAX_ERROR = timedelta(minutes=5)  # of a stored date, for calls that wait
 PAUSE_SECONDS = 0.3
+CALL_TIMEOUT_SECONDS = 30.0  # long, so that no call fails by timeout
 INTERVAL = {"POSTROOM_WORKER_INTERVAL_SECONDS": "0.02"}
 
 
@@ -69,9 +70,9 @@ async def run(harness: ChaosHarness, count: int) -> Outcome:
 async def _create_and_delete(client: Client, writes: WriteGenerator) -> int:
     """Create a batch of mailboxes, and delete some of them. Returns their number."""
     batch = writes.batch()
-    response: Any = await client.send(batch)
+    response: Any = await client.send(batch, timeout=CALL_TIMEOUT_SECONDS)
     writes.add_mailboxes(batch.ids(response))
-    await client.send(writes.deletion())
+    await client.send(writes.deletion(), timeout=CALL_TIMEOUT_SECONDS)
     return len(batch.names)
 
 

@@ -13,6 +13,7 @@ from bench.chaos.writes import RANDOM
 CLIENTS = 4
 POOL_SIZE = 10
 RECOVERY_SECONDS = 5.0
+IDLE_SECONDS = 30.0
 EXPECTED_CODES = {"OK", "UNAVAILABLE", "DEADLINE_EXCEEDED"}
 
 
@@ -55,7 +56,7 @@ async def run(harness: ChaosHarness, count: int) -> Outcome:
 
 async def leaked_sessions(harness: ChaosHarness) -> list[str]:
     """Return the service's database sessions that are not idle, or are too many, while no call is pending."""
-    deadline = monotonic() + 2.0  # the session of a completed call may not be back in the pool yet
+    deadline = monotonic() + IDLE_SECONDS  # the session of a completed call may not be back in the pool yet
     while True:
         states = await session_states(harness)
         active = [state for state in states if state != "idle"]

@@ -15,22 +15,23 @@ from bench.chaos.history import check
 from bench.chaos.load import MIN_WRITES_PER_SECOND, Load
 from bench.chaos.outcome import Outcome
 from bench.chaos.rest import RestClient
-from bench.chaos.writes import RANDOM
+from bench.chaos.writes import RANDOM, WriteGenerator
 from bench.engine import Engine
 
 CLIENTS = 4
-PENDING_REQUESTS = 6
+PENDING_REQUESTS = 6  # or twice as many, and so on, on a machine that has completed these at once
 WRITERS = 32  # and as many pending calls at the time of the SIGTERM
 WRITES_PER_SECOND = 400.0
 CALL_TIMEOUT_SECONDS = 30.0  # long, so that no call fails by timeout
-ARRIVAL_SECONDS = 0.03  # time for a request to reach the gateway
+ARRIVAL_SECONDS = 0.1  # time for a request to reach the gateway
 ROUND_ROBIN = (
     "grpc.service_config",
     '{"loadBalancingConfig": [{"round_robin": {}}], "healthCheckConfig": {"serviceName": ""}}',
 )
 
 # So expensive that requests are still pending at the time of the SIGTERM.
-EXPENSIVE_HASHES = {"POSTROOM_ARGON2_MEMORY_KIB": "19456", "POSTROOM_ARGON2_TIME_COST": "2"}
+EXPENSIVE_HASHES = {"POSTROOM_ARGON2_MEMORY_KIB": "19456", "POSTROOM_ARGON2_TIME_COST": "4"}
+LONG_DRAIN = {"POSTROOM_DRAIN_SECONDS": "25"}  # so that a busy machine completes them
 
 
 async def run(harness: ChaosHarness, count: int) -> Outcome:
@@ -74,7 +75,7 @@ async def _restart_in_turn(harness: ChaosHarness, count: int) -> Outcome:
 
 
 async def _restart_behind_gateway(harness: ChaosHarness, count: int) -> Outcome:
-    service = harness.service(**EXPENSIVE_HASHES)
+    service = harness.service(**EXPENSIVE_HASHES, **LONG_DRAIN)
     await service.start()
     gateway = harness.gateway(service)
     await gateway.start()
@@ -82,12 +83,11 @@ async def _restart_behind_gateway(harness: ChaosHarness, count: int) -> Outcome:
     outcome = Outcome()
     pending_statuses: Counter[int] = Counter()
     later_statuses: Counter[int] = Counter()
+    number = PENDING_REQUESTS
     async with RestClient(gateway.address, harness.token) as rest:
         for _ in range(count):
-            pending = [asyncio.create_task(rest.send(writes.batch())) for _ in range(PENDING_REQUESTS)]
-            await asyncio.sleep(ARRIVAL_SECONDS)
-            await rest.list_domains()  # over the same connection: once it completes, the service has the batches too
-            pending = [request for request in pending if not request.done()]
+            while not (pending := await _begin_requests(rest, writes, number)):
+                number *= 2
             stopping = asyncio.create_task(service.terminate())
             await asyncio.sleep(RANDOM.uniform(0.0, 0.1))
             later = [asyncio.create_task(rest.send(writes.batch())) for _ in range(2)]
@@ -106,3 +106,11 @@ async def _restart_behind_gateway(harness: ChaosHarness, count: int) -> Outcome:
         f" {later_statuses[503]} of {later_statuses.total()} later ones got 503"
     )
     return outcome
+
+
+async def _begin_requests(rest: RestClient, writes: WriteGenerator, number: int) -> list[asyncio.Task[int]]:
+    """Send this many requests. Returns those that the service has, and has not completed."""
+    requests = [asyncio.create_task(rest.send(writes.batch())) for _ in range(number)]
+    await asyncio.sleep(ARRIVAL_SECONDS)
+    await rest.list_domains()  # over the same connection: once it completes, the service has the batches too
+    return [request for request in requests if not request.done()]

@@ -20,6 +20,7 @@ from postroomd.storage.migrations import migrate
 
 CLIENTS = 2
 RECOVERY_SECONDS = 10.0
+EXPLANATION_SECONDS = 30.0
 EXPLANATION = "the role postroom_tenant does not exist"
 
 
@@ -56,7 +57,11 @@ async def _serve_restored(harness: ChaosHarness, outcome: Outcome) -> float:
     gateway = harness.gateway(service)
     await gateway.start()
     client = harness.client(service.address)
+    deadline = monotonic() + EXPLANATION_SECONDS
     status, body = await _readiness(gateway.address)
+    while EXPLANATION not in body and monotonic() < deadline:  # the gateway may not be connected to the service yet
+        await asyncio.sleep(0.1)
+        status, body = await _readiness(gateway.address)
     outcome.require(status == 503 and EXPLANATION in body, f"/readyz answered {status} {body} before the migration")
     try:
         await client.wait_until_ready()

@@ -7,6 +7,7 @@ from bench.chaos.load import Load
 from bench.chaos.outcome import Outcome
 
 CLIENTS = 4
+CALL_TIMEOUT_SECONDS = 30.0  # long, so that no call fails by timeout
 
 
 async def run(harness: ChaosHarness, count: int) -> Outcome:
@@ -14,7 +15,7 @@ async def run(harness: ChaosHarness, count: int) -> Outcome:
     service = harness.service()
     await service.start()
     clients = [harness.client(service.address) for _ in range(CLIENTS)]
-    load = Load(clients, await harness.create_writes(clients[0]))
+    load = Load(clients, await harness.create_writes(clients[0]), call_timeout_seconds=CALL_TIMEOUT_SECONDS)
     outcome = Outcome()
     refusal = f"process {service.pid} is the service of this database: stop it first"
     async with load.running():

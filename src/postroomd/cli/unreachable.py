@@ -46,22 +46,18 @@ _RULES: Sequence[_Rule] = (
         "CERTIFICATE_VERIFY_FAILED",
         "the certificate is not by a trusted authority: set --grpc-tls-ca to the authority of the service",
     ),
-    _Rule(
-        "Socket closed",
-        "the server closes the connection: it may require TLS, for which --grpc-tls-ca is",
-        may_pass=True,
-        only=PLAIN_TEXT,
-    ),
-    _Rule(
-        "Socket closed",
-        "the server closes the connection: it may require a client certificate, --grpc-tls-cert and --grpc-tls-key",
-        may_pass=True,
-        only=TLS,
-    ),
-    _Rule(
-        "Connection reset",
-        "the server closes the connection: check the port, and whether it requires TLS",
-        may_pass=True,
+    # A server that closes with octets unread resets the connection: it depends on the moment which of both is seen.
+    *(
+        _Rule(part, text, may_pass=True, only=how)
+        for part in ("Socket closed", "Connection reset")
+        for how, text in (
+            (PLAIN_TEXT, "the server closes the connection: it may require TLS, for which --grpc-tls-ca is"),
+            (
+                TLS,
+                "the server closes the connection: it may require a client certificate, --grpc-tls-cert and"
+                " --grpc-tls-key",
+            ),
+        )
     ),
     _Rule("Deadline Exceeded", "nothing responds: check the address, and firewalls between", may_pass=True),
 )
