@@ -93,39 +93,30 @@ def _channel(
 
 def _require_connection(connection: "grpc.Channel", option: str, address: str, how: str) -> None:
     """Wait until a channel is connected, also to a service that restarts. Raises CommandFailed, with the cause."""
-    cause = None if _connects(connection, CONNECT_SECONDS) else _cause(connection, how)
+    cause = _failure(connection, how, CONNECT_SECONDS)
     if cause and cause.may_pass:
         with waiting(f"no connection to {address} yet: {cause.text}"):
-            connects = _connects(connection, RESTART_SECONDS)
-        cause = None if connects else _cause(connection, how)
+            cause = _failure(connection, how, RESTART_SECONDS)
     if cause:
         raise CommandFailed(f"{flag(option)}: can't connect to {address} {how}: {cause.text}", ExitCode.UNAVAILABLE)
 
 
-def _connects(connection: "grpc.Channel", seconds: float) -> bool:
+def _failure(connection: "grpc.Channel", how: str, seconds: float) -> Cause | None:
+    """Wait until a channel is connected. Returns why it is not in time, as far as gRPC tells it, or None."""
     import grpc
 
-    ready = grpc.channel_ready_future(connection)
-    try:
-        ready.result(timeout=seconds)
-    except grpc.FutureTimeoutError:
-        ready.cancel()
-        return False
-    return True
-
-
-def _cause(connection: "grpc.Channel", how: str) -> Cause | None:
-    """Return why a channel is not connected, as far as gRPC tells it; None if it is by now."""
-    import grpc
-
-    # Only a call that does not wait fails with the cause. Any response means that there is a connection.
+    # Any response means that there is a connection. Only a call that does not wait fails with the cause.
     check: grpc.UnaryUnaryMultiCallable[bytes, bytes] = connection.unary_unary(HEALTH_CHECK)
-    try:
-        check(b"", timeout=CAUSE_SECONDS, wait_for_ready=False)
-    except grpc.RpcError as error:
-        if error.code() in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED}:
-            return cause_of(error.details() or "", how)
-    return None
+    details = None
+    for waits, timeout in ((True, seconds), (False, CAUSE_SECONDS)):
+        try:
+            check(b"", timeout=timeout, wait_for_ready=waits)
+        except grpc.RpcError as error:
+            if error.code() in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED}:
+                details = error.details() or ""
+                continue
+        return None
+    return cause_of(details or "", how)
 
 
 def _tls(settings: Settings, address: str) -> "TLS | None":
