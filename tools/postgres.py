@@ -22,7 +22,7 @@ from tools.ports import free_port
 
 SUPERUSER = "postgres"
 START_SECONDS = 30.0
-KILL_SECONDS = 5.0
+KILL_SECONDS = 30.0
 
 
 class PostgresServer:
@@ -107,6 +107,7 @@ class PostgresServer:
         deadline = time.monotonic() + START_SECONDS
         while not self.accepts_connections():
             if self._process.poll() is not None or time.monotonic() > deadline:
+                self.kill()
                 raise RuntimeError("PostgreSQL did not start:\n" + (self.directory / "log").read_text()[-2_000:])
             time.sleep(0.05)
 
