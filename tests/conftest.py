@@ -14,6 +14,11 @@ from tests.support.logs import restored_logging
 # Tests start programs from processes that use gRPC. Its fork handlers have crashed children before their exec.
 os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
 
+# A proxy of the machine is for the Internet: the servers of the tests are on loopback.
+os.environ["no_proxy"] = os.environ["NO_PROXY"] = ",".join(
+    filter(None, (os.environ.get("no_proxy") or os.environ.get("NO_PROXY"), "localhost,127.0.0.1,::1"))
+)
+
 # A shell ignores SIGINT in what it runs in the background, and the programs that tests interrupt would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
