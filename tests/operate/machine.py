@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.e2e.support import STOP_SECONDS, clean_environment
-from tests.operate.installation import DOCUMENTED, Installation
+from tests.operate.installation import COMMAND_SECONDS, DOCUMENTED, Installation
 from tests.support.certificates import Authority
 from tests.support.deploy_files import DEPLOY, replaced
 from tests.support.waiting import block_until
@@ -133,7 +133,7 @@ class Machine:
             return done[0].returncode == 0
 
         try:
-            block_until(succeeds)
+            block_until(succeeds, COMMAND_SECONDS)  # each attempt starts a process
         except AssertionError as error:
             raise AssertionError(f"{arguments}: {done[0].stdout}{done[0].stderr}") from error
 

@@ -7,7 +7,9 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 
 from tests.operate.day import DOMAINS, Day
+from tests.operate.installation import COMMAND_SECONDS
 from tests.operate.machine import HOST, UNITS
+from tests.support.waiting import block_until
 
 ATTENTION = 3
 FAULT = 1
@@ -44,10 +46,17 @@ def lost_record(day: Day) -> Iterator[dict[str, str]]:
     name = DOMAINS[1]
     zone = day.machine.postroom("domains", "show", name, "--zone")
     day.names.publish(name, "".join(line for line in zone.splitlines(keepends=True) if " IN MX " not in line))
-    day.machine.postroom("domains", "validate", name)
+    day.machine.postroom("domains", "validate", name)  # of a ready domain: the worker looks it up soon afterwards
+    block_until(lambda: _status(day, name, "mx") != "valid", COMMAND_SECONDS)
     yield {}
     day.names.publish(name, zone)
     day.machine.succeed_at_last("domains", "validate", name)
+
+
+def _status(day: Day, domain: str, record: str) -> str:
+    """Return the status of a domain's record, as the worker has found it."""
+    shown = day.machine.rows("domains", "show", domain)
+    return next(str(each["status"]) for each in shown["records"] if each["record"] == record)
 
 
 @contextmanager

@@ -102,15 +102,18 @@ def test_5000_mailboxes_are_imported_over_an_interruption(day: Day) -> None:
 
     with mailbox_counter(machine) as count:
         assert count() == 0  # connects, so that the next call is soon enough
-        importing = subprocess.Popen(
+        with subprocess.Popen(
             [machine.installation.postroom, *map(str, command)],
             env=clean_environment(**machine.variables),
             stderr=subprocess.PIPE,
             text=True,
-        )
-        block_until(lambda: importing.poll() is not None or count() >= SOME)
-        importing.send_signal(signal.SIGINT)
-    _, errors = importing.communicate(timeout=STOP_SECONDS)
+        ) as importing:
+            try:
+                block_until(lambda: importing.poll() is not None or count() >= SOME)
+                importing.send_signal(signal.SIGINT)
+                _, errors = importing.communicate(timeout=STOP_SECONDS)
+            finally:
+                importing.kill()  # does nothing to one that has exited
     assert (importing.returncode, errors) == (130, "postroom: interrupted: run the same command again to resume\n")
     (counts,) = machine.rows(*command)
     assert SOME <= counts["existing"] < MAILBOXES
