@@ -3,10 +3,11 @@
 import imaplib
 import smtplib
 import ssl
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from email.message import EmailMessage
+from typing import TypeVar
 
 from tests.mail.postroom import PASSWORD
 from tests.mail.servers import HOSTNAME, MailServers
@@ -14,6 +15,8 @@ from tests.support.waiting import block_until
 
 STRANGER = "stranger@elsewhere.example"
 TIMEOUT_SECONDS = 30
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -37,9 +40,14 @@ class Mail:
 
     def login_code(self, user: str, password: str = PASSWORD) -> str:
         """Return the response code with which a login fails, such as AUTHENTICATIONFAILED; "" if it succeeds."""
+        return unless_ended(lambda: self._login_code(user, password))
+
+    def _login_code(self, user: str, password: str) -> str:
         try:
             with self.imap(user, password):
                 return ""
+        except imaplib.IMAP4.abort:
+            raise
         except imaplib.IMAP4.error as error:
             text = error.args[0]
             decoded = text.decode() if isinstance(text, bytes) else str(text)
@@ -58,19 +66,16 @@ class Mail:
 
     def subjects(self, user: str, password: str = PASSWORD) -> list[str]:
         """Return the subjects of the messages in a mailbox's INBOX."""
-        with self.imap(user, password) as connection:
-            return _subjects(connection)
+
+        def subjects() -> list[str]:
+            with self.imap(user, password) as connection:
+                return _subjects(connection)
+
+        return unless_ended(subjects)
 
     def wait_for(self, user: str, subject: str) -> None:
         """Wait until a message is in a mailbox's INBOX."""
-
-        def has_arrived() -> bool:
-            try:
-                return subject in self.subjects(user)
-            except imaplib.IMAP4.abort:  # an end of sessions that was requested earlier, such as by a lock, is repeated
-                return False
-
-        block_until(has_arrived)
+        block_until(lambda: subject in self.subjects(user))
 
     def send(self, recipient: str, subject: str, sender: str = STRANGER) -> tuple[int, str]:
         """Send a message as another host does; returns the reply to its recipient, or to the message itself."""
@@ -114,6 +119,23 @@ class Mail:
         except smtplib.SMTPAuthenticationError as error:
             text = error.smtp_error
             return error.smtp_code, text.decode() if isinstance(text, bytes) else text
+
+
+def unless_ended(use: Callable[[], Result]) -> Result:
+    """Return the result of using a session of one's own, which is used again if the server has ended it meanwhile.
+
+    The worker ends sessions up to a second after a change of their mailbox, such as a lock or a new password, and again
+    ten seconds later: perhaps those that begin after the next change.
+    """
+    results: list[Result] = []
+
+    def has_result() -> bool:
+        with suppress(imaplib.IMAP4.abort, ConnectionResetError):
+            results.append(use())
+        return bool(results)
+
+    block_until(has_result)
+    return results[0]
 
 
 def submit(connection: smtplib.SMTP, sender: str, recipient: str, subject: str) -> tuple[int, str]:

@@ -49,7 +49,8 @@ class World:
     def database_unavailable(self) -> Iterator[None]:
         """Stop PostgreSQL, or take the right to read SQLite's log away; undone afterwards.
 
-        Postfix remembers for a minute that PostgreSQL did not respond, until it is reloaded.
+        Postfix remembers for a minute that PostgreSQL did not respond, until it is restarted: a reload is in effect
+        only some time after its signal.
         """
         if self.postgres:
             self.postgres.stop()
@@ -65,7 +66,7 @@ class World:
                 self._change_log(self.database_file, 0o640)
                 self.servers.restart()
             else:
-                self.servers.postfix.reload()
+                self.servers.restart_postfix()
 
 
 @pytest.fixture(scope="session")

@@ -16,6 +16,7 @@ PACKAGES = (
     "postfix-pgsql",
     "postsrsd",
     "rspamd",
+    "sqlite3",
 )
 
 FILES = (
@@ -29,10 +30,12 @@ FILES = (
     Path("/usr/lib/postfix/postfix-pgsql.so"),
     Path("/usr/sbin/postsrsd"),
     Path("/usr/bin/rspamd"),
+    Path("/usr/bin/sqlite3"),
 )
 """One file of each package."""
 
 INSTALL_SECONDS = 600
+LOCK_SECONDS = 300  # that apt-get waits for another one, such as that of unattended upgrades
 DENY_SERVICES = Path("/usr/sbin/policy-rc.d")
 
 
@@ -55,20 +58,24 @@ def require_packages() -> None:
             "#!/bin/sh\nexit 101\n"
         )  # https://people.debian.org/~hmh/invokerc.d-policyrc.d-specification.txt
         DENY_SERVICES.chmod(0o755)
+    output = ""
     try:
         for arguments in (["update"], ["install", "-y", "--no-install-recommends", *PACKAGES]):
-            subprocess.run(
-                ["apt-get", "-qq", *arguments],
+            done = subprocess.run(
+                ["apt-get", "-qq", "-o", f"DPkg::Lock::Timeout={LOCK_SECONDS}", *arguments],
                 env=os.environ | {"DEBIAN_FRONTEND": "noninteractive"},
                 check=False,
                 capture_output=True,
+                text=True,
                 timeout=INSTALL_SECONDS,
             )
+            output += done.stdout + done.stderr
     finally:
         if denied:
             DENY_SERVICES.unlink()
     if missing():
-        raise PackagesMissing(f"{missing()} are missing, and apt-get could not install them: run {command}")
+        failed = f"{missing()} are missing, and apt-get could not install them: run {command}"
+        raise PackagesMissing(f"{failed}\n{output[-2_000:]}")
 
 
 def missing() -> str:

@@ -19,6 +19,7 @@ from tests.support.waiting import block_until
 from tools.ports import free_ports
 
 STOP_SECONDS = 20
+GREETING_SECONDS = 30
 HOSTNAME = "mail.postroom.example"
 MAIL_USER, MAIL_GROUP = "nobody", "nogroup"
 RSPAMD_USER = "_rspamd"
@@ -50,7 +51,8 @@ service imap-login {{
 }}
 """
 
-# Directories, where mail for other hosts goes, and short waits. Clients of the test are not of this host.
+# Directories, where mail for other hosts goes, and short waits. Clients of the test are not of this host, and have no
+# names: a resolver of the machine that does not respond would delay every connection.
 POSTFIX_TEST_SETTINGS = {
     "data_directory": "{directory}/postfix-data",
     "maillog_file_prefixes": "{directory}",
@@ -64,6 +66,7 @@ POSTFIX_TEST_SETTINGS = {
     "in_flow_delay": "0",
     "inet_interfaces": "loopback-only",
     "inet_protocols": "ipv4",
+    "smtpd_peername_lookup": "no",
 }
 
 # rspamd is a milter only, which asks no other host; compiling all public suffixes would take ten seconds.
@@ -122,20 +125,19 @@ class Process:
             )
 
     def stop(self) -> None:
+        """End the server and every process of its session: a child that ends later holds a port of the next server."""
         process, self._process = self._process, None
         if process is None:
             return
         process.terminate()
         try:
             process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
+            block_until(lambda: not session(process.pid), STOP_SECONDS)
+        except (subprocess.TimeoutExpired, AssertionError):
+            for pid in session(process.pid):
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
             process.wait()
-
-    def reload(self) -> None:
-        """Have the server read its configuration, and drop its connections to the database."""
-        assert self._process
-        self._process.send_signal(signal.SIGHUP)
 
     @property
     def has_exited(self) -> bool:
@@ -235,7 +237,6 @@ class MailServers:
             self._wait_for(process, port)
         self._wait_for(self.rspamd, self.ports.rspamd)
         self._check_greetings()
-        block_until(lambda: (self.queue_directory / "private/dovecot-lmtp").exists())
 
     def start_rspamd(self) -> None:
         self.rspamd.start()
@@ -246,11 +247,18 @@ class MailServers:
         assert not process.has_exited, f"{process.command} has exited:\n{self.logs()}"
 
     def _check_greetings(self) -> None:
-        """Check that this Postfix answers, and no other server that has taken its ports."""
-        for port in (self.ports.smtp, self.ports.submission):
-            with socket.create_connection(("127.0.0.1", port), STOP_SECONDS) as connection:
+        """Check that these servers answer, and no others that have taken their ports.
+
+        A server greets once it listens on all of its ports and sockets, and Dovecot once it can authenticate.
+        """
+        for port, expected in (
+            (self.ports.imap, "* OK "),
+            (self.ports.smtp, f"220 {HOSTNAME}"),
+            (self.ports.submission, f"220 {HOSTNAME}"),
+        ):
+            with socket.create_connection(("127.0.0.1", port), GREETING_SECONDS) as connection:
                 greeting = connection.recv(1_024)
-            assert greeting.startswith(f"220 {HOSTNAME}".encode()), f"port {port}: {greeting!r}\n{self.logs()}"
+            assert greeting.startswith(expected.encode()), f"port {port}: {greeting!r}\n{self.logs()}"
 
     def check(self) -> None:
         """Check that every server still runs. Raises AssertionError with the logs if one does not."""
@@ -260,10 +268,17 @@ class MailServers:
 
     def restart(self) -> None:
         """Restart Dovecot and Postfix, so that they hold no connection to the database."""
-        for process, port in ((self.dovecot, self.ports.imap), (self.postfix, self.ports.smtp)):
-            process.stop()
-            process.start()
-            self._wait_for(process, port)
+        self.dovecot.stop()
+        self.dovecot.start()
+        self._wait_for(self.dovecot, self.ports.imap)
+        self.restart_postfix()
+
+    def restart_postfix(self) -> None:
+        """Restart Postfix alone, so that none of its processes remembers a failure of the database."""
+        self.postfix.stop()
+        self.postfix.start()
+        self._wait_for(self.postfix, self.ports.smtp)
+        self._check_greetings()
 
     def stop(self) -> None:
         for process in (self.postfix, self.dovecot, self.postsrsd, self.rspamd):
@@ -280,14 +295,17 @@ class MailServers:
         )
 
     def wait_until_queue_is_empty(self) -> None:
-        """Wait until Postfix has delivered or returned every message."""
+        """Wait until Postfix has delivered or returned every message.
+
+        A message may escape one search, by moving to a queue that was searched before it, or by leaving a bounce or a
+        forwarded copy there. It does not do so in the next one: after each move comes a delivery, or a second's wait.
+        """
+        block_until(lambda: not any(self._queued() for _ in range(2)))
+
+    def _queued(self) -> list[str]:
+        """Return the names of the queue's files. The order of the search is that in which a message moves."""
         queues = [self.queue_directory / name for name in ("maildrop", "incoming", "active", "deferred")]
-        block_until(lambda: not any(file.is_file() for queue in queues for file in _files(queue)))
-
-
-def _files(queue: Path) -> Iterator[Path]:
-    with suppress(FileNotFoundError):  # a message has moved on
-        yield from list(queue.rglob("*"))
+        return [name for queue in queues for _, _, names in os.walk(queue) for name in names]
 
 
 def run(command: Sequence[str]) -> str:
@@ -300,6 +318,19 @@ def run(command: Sequence[str]) -> str:
 
 def set_times(file: Path, seconds: float) -> None:
     os.utime(file, (seconds, seconds))
+
+
+def session(leader: int) -> list[int]:
+    """Return the pids of the processes of a session; without zombies, which the init of a container may leave."""
+    pids = []
+    for directory in Path("/proc").glob("[0-9]*"):
+        try:
+            state, _, _, sid = (directory / "stat").read_text().rpartition(") ")[2].split()[:4]
+        except (FileNotFoundError, ProcessLookupError):
+            continue  # it has exited meanwhile
+        if int(sid) == leader and state != "Z":
+            pids.append(int(directory.name))
+    return pids
 
 
 def accepts(port: int) -> bool:
@@ -370,9 +401,12 @@ def serve(reader: BufferedIOBase, writer: BufferedIOBase, messages: list[Receive
                 recipients.append(address)
             case "DATA":
                 writer.write(b"354 go on\r\n")
-                lines = iter(reader.readline, b".\r\n")
-                text = b"".join(line.removeprefix(b".") for line in lines).decode(errors="replace")
-                messages.append(Received(sender, tuple(recipients), text))
+                lines = []
+                while (line := reader.readline()) != b".\r\n":
+                    if not line:
+                        return  # the client has disconnected: it sends the message again
+                    lines.append(line.removeprefix(b"."))
+                messages.append(Received(sender, tuple(recipients), b"".join(lines).decode(errors="replace")))
             case "QUIT":
                 writer.write(b"221 bye\r\n")
                 return

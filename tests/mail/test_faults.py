@@ -65,8 +65,8 @@ def writing(world: World) -> Iterator[list[int]]:
     ]
     for thread in threads:
         thread.start()
-    block_until(lambda: len(written) >= 2)
     try:
+        block_until(lambda: len(written) >= 2)
         yield written
     finally:
         stop.set()

@@ -3,6 +3,7 @@
 import re
 import smtplib
 from typing import Any
+from uuid import uuid4
 
 import dkim
 import pytest
@@ -33,10 +34,14 @@ def signers(received: Received) -> list[tuple[str, str]]:
 
 
 def submitted(world: World, user: str, recipient: str, subject: str, sender: str | None = None) -> Received:
-    """Submit a message; returns it as the recipient's host has received it."""
-    count = len(world.sink.to(recipient))
-    assert world.mail.submit(user, recipient, subject, sender)[0] == 250
-    return world.sink.wait_for(recipient, count + 1)[-1]
+    """Submit a message; returns it as the recipient's host has received it, perhaps after others."""
+    unique = f"{subject} {uuid4().hex}"
+    assert world.mail.submit(user, recipient, unique, sender)[0] == 250
+
+    def received() -> Received | None:
+        return next((each for each in world.sink.to(recipient) if f"Subject: {unique}" in each.text), None)
+
+    return block_until(received)
 
 
 def signed(world: World, user: str, domain: str, *, except_by: str = "") -> Received:
