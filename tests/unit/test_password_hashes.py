@@ -78,6 +78,11 @@ MALFORMED = [
     bcrypt(10)[:-1],
     "{SHA512-CRYPT}$5$salt$" + "a" * 86,
     "{SHA512-CRYPT}$6$salt$" + "a" * 85,
+    # What has no salt after the rounds is read as rounds by crypt(3).
+    "{SHA512-CRYPT}$6$rounds=999999999$" + "a" * 86,
+    "{SHA256-CRYPT}$5$rounds=2000000$" + "a" * 43,
+    "{SHA256-CRYPT}$5$rounds=1000$rounds=9999999$" + "a" * 43,
+    "{SHA512-CRYPT}$6$rounds=+2000000$" + "a" * 86,
     "{SHA512-CRYPT}$6$salt$" + "a" * 86 + "\n",
     "{SHA256-CRYPT}$5$a:b$" + "a" * 43,
     pbkdf2(5000).upper(),

@@ -22,9 +22,10 @@ _ARGON2ID = re.compile(
     r"\$argon2id\$v=19\$m=(\d{1,9}),t=(\d{1,9}),p=(\d{1,9})\$([A-Za-z0-9+/]+)\$([A-Za-z0-9+/]+)", re.ASCII
 )
 _BCRYPT = re.compile(r"\$2[aby]\$(\d{2})\$[./A-Za-z0-9]{53}", re.ASCII)
+# crypt(3) reads rounds=… as the number of rounds wherever the salt would begin, so no salt may begin like that.
 _SHA_CRYPT = {
-    "SHA256-CRYPT": re.compile(r"\$5\$(?:rounds=(\d{1,9})\$)?[^$:\s]{1,16}\$[./A-Za-z0-9]{43}", re.ASCII),
-    "SHA512-CRYPT": re.compile(r"\$6\$(?:rounds=(\d{1,9})\$)?[^$:\s]{1,16}\$[./A-Za-z0-9]{86}", re.ASCII),
+    "SHA256-CRYPT": re.compile(r"\$5\$(?:rounds=(\d{1,9})\$)?(?!rounds=)[^$:\s]{1,16}\$[./A-Za-z0-9]{43}", re.ASCII),
+    "SHA512-CRYPT": re.compile(r"\$6\$(?:rounds=(\d{1,9})\$)?(?!rounds=)[^$:\s]{1,16}\$[./A-Za-z0-9]{86}", re.ASCII),
 }
 _PBKDF2 = re.compile(r"\$1\$[^$:\s]{8,64}\$(\d{1,9})\$[0-9a-f]{40}", re.ASCII)
 _SSHA512_OCTETS = range(64 + 4, 64 + 64 + 1)  # the digest and a salt of 4 to 64 octets
