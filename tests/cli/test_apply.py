@@ -202,8 +202,28 @@ domains:
             "domains:\n  - name: new.example\n    mailboxes: [{local_part: ann, password_file: none}]\n",
             ["3: password_file: can't read"],
         ),
+        ("domains:\n", ["1: domains: must be a list: write [] for none, or leave it out"]),
+        (
+            "domains:\n  - name: new.example\n    mailboxes:\n#     - local_part: ann\n",
+            ["3: domains[0].mailboxes: must be a list: write [] for none, or leave it out"],
+        ),
+        (
+            "domains:\n  - name: new.example\n    mailboxes:\n"
+            "      - {local_part: ann, aliases: [info], forwardings: [Ann+x@new.example, info@new.example]}\n",
+            [
+                "4: domains[0].mailboxes[0].forwardings: Ann+x@new.example must not be the mailbox's own address",
+                "4: domains[0].mailboxes[0].forwardings: info@new.example must not be an alias of the mailbox",
+            ],
+        ),
+        (
+            "domains:\n  - name: new.example\n    mailboxes:\n      - &a {local_part: ann}\n      - <<: *a\n",
+            ["5: domains[0].mailboxes[1]: merge keys (<<) are not supported"],
+        ),
     ],
-    ids=["empty", "unknown", "no list", "bad name", "repeated", "mailboxes", "no password", "no file"],
+    ids=[
+        *("empty", "unknown", "no list", "bad name", "repeated", "mailboxes", "no password", "no file"),
+        *("no domains", "no mailboxes", "loops", "merge key"),
+    ],
 )
 def test_every_fault_is_listed_by_line_and_nothing_is_changed(
     postroom: Commands, tmp_path: Path, text: str, faults: list[str]

@@ -95,6 +95,7 @@ def test_every_fault_is_listed_by_line_and_column(postroom: Commands, tmp_path: 
         f"faults.example,eve,{PASSWORD},,taken,",
         f"com,fred,{PASSWORD},,,a@b.cd a@B.cd",
         "faults.example",
+        f"faults.example,gus,{PASSWORD},,info,Gus+x@faults.example info@faults.example",
     )
     result = postroom("mailboxes", "import", file, "--dry-run", "--output=csv")
     assert result.code == 2
@@ -109,6 +110,7 @@ def test_every_fault_is_listed_by_line_and_column(postroom: Commands, tmp_path: 
         (8, "aliases"),
         *[(9, "domain"), (9, "forwardings")],
         (10, ""),
+        *[(11, "forwardings")] * 2,
     ]
     assert result.err.endswith("nothing was imported; correct the file and run the command again\n")
     assert PASSWORD not in result.err + result.out

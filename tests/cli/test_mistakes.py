@@ -64,6 +64,23 @@ def test_an_export_that_fails_leaves_the_former_file(
     assert Path("/dev/null").is_char_device()
 
 
+def test_without_standard_output_nothing_is_done(postroom: Commands) -> None:
+    database = f"--database-url={postroom.environment['POSTROOM_DATABASE_URL']}"
+    before = postroom.rows("keys", "list")
+    completed = subprocess.run(
+        ["/bin/sh", "-c", 'exec "$0" "$@" >&-', POSTROOM, "keys", "create", "--new-organization", database],
+        env=clean_environment(),
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    assert completed.returncode == 1
+    assert completed.stderr.splitlines() == [
+        "postroom: standard output is closed: redirect it to /dev/null if it is not wanted"
+    ]
+    assert postroom.rows("keys", "list") == before
+
+
 def test_a_new_key_whose_secret_is_not_printed_is_named(postroom: Commands) -> None:
     database = postroom.environment["POSTROOM_DATABASE_URL"]
     for command, revocation in (

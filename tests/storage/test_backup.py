@@ -164,6 +164,13 @@ def test_a_target_that_cannot_be_is_named(database: Path, target: Path, name: st
     assert count(database, "filler") == 500
 
 
+def test_a_pipe_is_not_replaced(database: Path, target: Path) -> None:
+    os.mkfifo(target)
+    with pytest.raises(BackupFailed, match="it is a device or a pipe"):
+        make(database, target, overwrite=True)
+    assert target.is_fifo()
+
+
 # --- Restoring --------------------------------------------------------------------------------------------------------
 
 

@@ -25,6 +25,7 @@ from postroomd.cli.dkim import dkim
 from postroomd.cli.doctor import doctor
 from postroomd.cli.domains import domains
 from postroomd.cli.errors import explain
+from postroomd.cli.exit_codes import ExitCode
 from postroomd.cli.forwardings import forwardings
 from postroomd.cli.history import history
 from postroomd.cli.keys import keys
@@ -198,6 +199,9 @@ def _prepare_database(settings: Settings) -> None:
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command and return its exit code. Errors are printed on stderr, in one line."""
+    if sys.stdout is None:  # then a new key's secret would be lost, and a file that is opened would get its number
+        print_error("standard output is closed: redirect it to /dev/null if it is not wanted")
+        return ExitCode.FAILURE
     try:
         code = app(list(arguments), prog_name="postroom", standalone_mode=False)
         sys.stdout.flush()

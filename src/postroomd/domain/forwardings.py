@@ -1,9 +1,10 @@
 """The rules of forwardings and of their settings, and the table of their transitions."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+from postroomd.domain.addresses import Address
 from postroomd.domain.aliases import ALIASES_ALLOWED
 from postroomd.domain.destinations import is_same_destination, local_address
 from postroomd.domain.errors import (
@@ -37,6 +38,9 @@ FORWARDING_TRANSITIONS: TransitionTable[Event, F] = {
 
 MAX_FORWARDINGS = 5
 """Maximum number of forwardings of a mailbox, those included that the mail platform has yet to delete."""
+
+OWN_ADDRESS = "must not be the mailbox's own address: mail would loop"
+OWN_ALIAS = "must not be an alias of the mailbox: mail would loop"
 
 FORWARDINGS_ALLOWED = ALIASES_ALLOWED
 """The statuses of a mailbox in which forwardings of it can be created."""
@@ -206,14 +210,23 @@ def require_no_forwarding(alias: Alias, forwardings: Sequence[Forwarding]) -> No
         raise NameTaken([_taken("local_part", each) for each in taken])
 
 
+def looping(address: Address, aliases: Iterable[str], destinations: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """Yield the destinations that are a mailbox's own addresses, and why they are refused.
+
+    `aliases` are local parts in its domain; that of a catch-all is empty.
+    """
+    reasons = {str(Address(alias, address.domain_name)): OWN_ALIAS for alias in aliases if alias}
+    reasons[str(address)] = OWN_ADDRESS
+    for destination in destinations:
+        if (reason := reasons.get(local_address(destination))) is not None:
+            yield destination, reason
+
+
 def _require_free_destination(source: ForwardingSource, destination: str) -> None:
     if local_address(destination) == source.mailbox.email:
-        raise InvalidArguments(
-            [Violation("email", Reason.CONSTRAINT, "must not be the mailbox's own address: mail would loop")]
-        )
+        raise InvalidArguments([Violation("email", Reason.CONSTRAINT, OWN_ADDRESS)])
     if source.alias is not None:
-        message = "must not be an alias of the mailbox: mail would loop"
-        raise InvalidArguments([Violation("email", Reason.CONSTRAINT, message)])
+        raise InvalidArguments([Violation("email", Reason.CONSTRAINT, OWN_ALIAS)])
     taken = [each for each in source.forwardings if is_same_destination(each.email, destination)]
     if taken:
         raise NameTaken([_taken("email", each) for each in taken])

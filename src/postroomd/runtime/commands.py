@@ -1,7 +1,7 @@
 """The context of a command that changes the database directly, for the audit log."""
 
-import getpass
 import os
+import pwd
 from datetime import datetime
 
 from postroomd.domain.audit import AuditedCall
@@ -14,8 +14,11 @@ def command_context(command: str, now: datetime) -> CallContext:
 
 
 def _user() -> str:
-    """Return the name of the user who runs this process, or its number if it has no name, as in many containers."""
+    """Return the name of the user who runs this process, or its number if it has no name, as in many containers.
+
+    Not the name that the environment gives, which anyone can set.
+    """
     try:
-        return getpass.getuser()
-    except (KeyError, OSError, ImportError):
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
         return str(os.getuid())

@@ -65,8 +65,12 @@ def back_up(database: Path, target: Path, *, overwrite: bool, progress: Progress
     _require_apart(database, target)
     if target.is_dir():
         raise BackupFailed(f"{target}: it is a directory: expected the name of a file")
+    if target.exists() and not target.is_file():  # such as /dev/null, which the backup would take the place of
+        raise BackupFailed(f"{target}: it is a device or a pipe: expected the name of a file")
     if target.exists() and not overwrite:
         raise BackupFailed(f"{target}: it exists: choose another name, or replace it with --force")
+    if not os.access(database, os.R_OK):
+        raise BackupFailed(f"{database}: this user can't read it: change its owner or mode")
     with _errors_of(target, database), _temporary(target) as temporary:
         snapshot = _copy_snapshot(database, temporary, progress)
         backup = _verify(temporary, target)

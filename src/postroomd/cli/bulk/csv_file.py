@@ -11,6 +11,7 @@ from postroomd.domain.addresses import ADDRESS_TOO_LONG, Address, canonical_loca
 from postroomd.domain.destinations import canonical_destination
 from postroomd.domain.domain_names import canonical_domain_name
 from postroomd.domain.errors import InvalidArguments
+from postroomd.domain.forwardings import looping
 from postroomd.domain.password_hashes import canonical_password_hash
 from postroomd.domain.validation import check_password_differs, checking
 from postroomd.settings import InvalidSetting
@@ -99,6 +100,10 @@ def _parse(line: int, header: Sequence[str], cells: Sequence[str]) -> tuple[Row 
         faults.append(Fault(line, "period", f"must be {' or '.join(PERIODS)}"))
     aliases = tuple(_aliases(line, values.get("aliases", ""), name, faults))
     forwardings = tuple(_forwardings(line, values.get("forwardings", ""), faults))
+    faults += [
+        Fault(line, "forwardings", f"{destination} {message}")
+        for destination, message in looping(address, aliases, forwardings)
+    ]
     row = Row(line, address, values.get("password", ""), values.get("password_hash", ""), period, aliases, forwardings)
     return (row if local_part and name else None), faults
 

@@ -26,6 +26,7 @@ from postroomd.cli.bulk.faults import Fault
 from postroomd.domain.addresses import ADDRESS_TOO_LONG, Address, canonical_local_part
 from postroomd.domain.destinations import canonical_destination
 from postroomd.domain.domain_names import canonical_domain_name
+from postroomd.domain.forwardings import looping
 from postroomd.domain.password_hashes import canonical_password_hash
 from postroomd.domain.validation import MAX_DESCRIPTION, MAX_DISPLAY_NAME, MAX_STORAGE_QUOTA, Checker
 from postroomd.settings import InvalidSetting
@@ -146,6 +147,12 @@ class _Reader:
             for name, field_name in (("keep_copy", "keep_copy"), ("forwarding_enabled", "enabled"))
             if name in fields
         }
+        aliases = self._aliases(fields["aliases"], f"{path}.aliases", domain_name) if "aliases" in fields else None
+        forwardings = None
+        if "forwardings" in fields:
+            forwardings = self._forwardings(fields["forwardings"], f"{path}.forwardings")
+            for destination, message in looping(address, aliases or (), forwardings):
+                self._refuse(_line(fields["forwardings"]), f"{path}.forwardings", f"{destination} {message}")
         return WantedMailbox(
             line=line,
             address=address,
@@ -153,10 +160,8 @@ class _Reader:
             password_hash=self._password_hash(password_hash, f"{path}.password_hash"),
             password_file=self._directory / self._text(file, f"{path}.password_file") if file else None,
             settings=settings,
-            aliases=self._aliases(fields["aliases"], f"{path}.aliases", domain_name) if "aliases" in fields else None,
-            forwardings=self._forwardings(fields["forwardings"], f"{path}.forwardings")
-            if "forwardings" in fields
-            else None,
+            aliases=aliases,
+            forwardings=forwardings,
             forwarding_settings=forwarding_settings,
         )
 
@@ -220,12 +225,14 @@ class _Reader:
 
     def _mapping(self, node: Any, path: str, known: set[str]) -> dict[str, Any]:
         if not _is_mapping(node):
-            self._refuse(_line(node), path, f"must have the fields {', '.join(sorted(known))}")
+            self._refuse(_line(node), path, f"must be a mapping, with fields of {', '.join(sorted(known))}")
             return {}
         fields: dict[str, Any] = {}
         for key, value in node.value:
             name = key.value if isinstance(key.value, str) else ""
-            if name not in known:
+            if name == "<<":
+                self._refuse(_line(key), path, "merge keys (<<) are not supported: repeat the fields")
+            elif name not in known:
                 self._refuse(_line(key), f"{path}.{name}".lstrip("."), f"is unknown: use {', '.join(sorted(known))}")
             elif name in fields:
                 self._refuse(_line(key), f"{path}.{name}".lstrip("."), "is repeated")
@@ -234,7 +241,10 @@ class _Reader:
         return fields
 
     def _items(self, node: Any, path: str) -> Iterator[tuple[Any, str]]:
-        if node is None or (node.id == "scalar" and node.tag.endswith(":null")):
+        if node is None:
+            return
+        if _is_null(node):  # perhaps what was below it is commented out: with --prune, none would mean all are deleted
+            self._refuse(_line(node), path, "must be a list: write [] for none, or leave it out")
             return
         if node.id != "sequence":
             self._refuse(_line(node), path, "must be a list")
@@ -244,7 +254,7 @@ class _Reader:
 
     def _text(self, node: Any, path: str) -> str:
         """Return a scalar as it is written: `no` and `1` are texts too."""
-        if node is None or (node.id == "scalar" and node.tag.endswith(":null")):
+        if node is None or _is_null(node):
             return ""
         if node.id != "scalar":
             self._refuse(_line(node), path, "must be a text")
@@ -290,6 +300,10 @@ SETTINGS: Mapping[str, Callable[[_Reader, Any, str], bool | int | str]] = {
 
 def _line(node: Any) -> int:
     return int(node.start_mark.line) + 1 if node is not None else 1
+
+
+def _is_null(node: Any) -> bool:
+    return bool(node.id == "scalar" and node.tag.endswith(":null"))
 
 
 def _is_mapping(node: Any) -> bool:
