@@ -251,6 +251,8 @@ def test_a_missing_or_unknown_key_has_an_exit_code_of_its_own(postroom: Commands
 def test_a_validated_domain_says_what_happens_next(postroom: Commands) -> None:
     postroom.rows("domains", "create", "next.example")
     assert postroom("domains", "validate", "next.example").lines[-1].startswith("next.example is ready: it can have")
+    again = postroom("domains", "validate", "next.example").lines[-1]
+    assert again.startswith("next.example is ready: its records are looked up again; `postroom domains show`")
     assert postroom("domains", "validate", "next.example", "--timeout=0").lines[-1].startswith("next.example is ")
     assert len(postroom.rows("domains", "validate", "next.example")) == 12
 

@@ -26,6 +26,7 @@ RECORD_COLUMNS = ("record", "level", "status", "dns_type", "dns_name", "dns_valu
 POLL_SECONDS = 0.5
 SETTLED = ("ready", "validation_failed", "waiting_validation")
 SHOW = "`postroom domains show` has the state of each record"
+AGAIN = "its records are looked up again; `postroom domains show` has the result after some seconds"
 NEXT = {
     "ready": "it can have mailboxes, and its records are looked up again from time to time",
     "validating": "a worker looks up its records; `postroom domains show` has the result",
@@ -140,12 +141,14 @@ def validate_domain(
 ) -> None:
     """Look up a domain's DNS records, and wait for the result.
 
-    The exit code is 1 if the domain is not ready then.
+    The exit code is 1 if the domain is not ready then. One that is ready stays so meanwhile, and is not waited for:
+    `postroom domains show` has the result after some seconds.
     """
     with tenant_service(settings) as service:
         from postroom.v1alpha1 import domain_pb2 as pb
 
         identifier = domain_id(service, domain)
+        was_ready = service.GetDomain(pb.GetDomainRequest(domain_id=identifier)).status == pb.Domain.READY
         service.ValidateDomainRecords(pb.ValidateDomainRecordsRequest(domain_id=identifier))
         end = time.monotonic() + timeout
         while (row := to_row(service.GetDomain(pb.GetDomainRequest(domain_id=identifier))))["status"] not in SETTLED:
@@ -155,7 +158,8 @@ def validate_domain(
         records = _records(service, identifier)
     print_rows(records, RECORD_COLUMNS, output)
     if output is ListFormat.TABLE and (row["status"] == "ready" or not timeout):
-        typer.echo(f"\n{row['name']} is {row['status']}: {NEXT.get(row['status'], SHOW)}")
+        following = AGAIN if was_ready and row["status"] == "ready" else NEXT.get(row["status"], SHOW)
+        typer.echo(f"\n{row['name']} is {row['status']}: {following}")
     if timeout and row["status"] != "ready":
         wrong = [
             record["record"] for record in records if record["level"] == "required" and record["status"] != "valid"
