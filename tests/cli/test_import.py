@@ -96,6 +96,8 @@ def test_every_fault_is_listed_by_line_and_column(postroom: Commands, tmp_path: 
         f"com,fred,{PASSWORD},,,a@b.cd a@B.cd",
         "faults.example",
         f"faults.example,gus,{PASSWORD},,info,Gus+x@faults.example info@faults.example",
+        'faults.example,hal,short,"weekly\n",,',
+        "faults.example,ira,short,,,",
     )
     result = postroom("mailboxes", "import", file, "--dry-run", "--output=csv")
     assert result.code == 2
@@ -111,6 +113,7 @@ def test_every_fault_is_listed_by_line_and_column(postroom: Commands, tmp_path: 
         *[(9, "domain"), (9, "forwardings")],
         (10, ""),
         *[(11, "forwardings")] * 2,
+        *[(12, "password"), (12, "period"), (14, "password")],
     ]
     assert result.err.endswith("nothing was imported; correct the file and run the command again\n")
     assert PASSWORD not in result.err + result.out
@@ -190,7 +193,7 @@ def test_a_batch_that_conflicts_is_named_and_the_others_are_imported(postroom: C
         result = postroom("mailboxes", "import", file)
     assert result.code == 1
     assert result.err.startswith(f"{file}:5: local_part: m03@race.example")
-    assert result.err.endswith("the rows without a fault were imported; correct the file and run the command again\n")
+    assert result.err.endswith("the other rows were imported; correct the file and run the command again\n")
     assert set(mailboxes_of(postroom, "race.example")) == {f"m{number:02}@race.example" for number in (3, 20, 21)}
 
 

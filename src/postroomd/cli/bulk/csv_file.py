@@ -47,12 +47,14 @@ def read_rows(path: Path) -> tuple[list[Row], list[Fault]]:
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.reader(file, strict=True)
             header = _header(next(reader, []))
+            line = reader.line_num + 1  # on which a row begins: a cell may have several lines
             for cells in reader:
                 if any(cells):
-                    row, found = _parse(reader.line_num, header, cells)
+                    row, found = _parse(line, header, cells)
                     found += _duplicates(row, used) if row else []
                     faults += found
                     rows += [row] if row and not found else []
+                line = reader.line_num + 1
     except OSError as error:
         raise InvalidSetting(f"FILE: can't read {path}: {error.strerror}") from error
     except UnicodeDecodeError:

@@ -164,7 +164,7 @@ def _refuse(faults: Sequence[Fault], file: Path, output: ListFormat, code: ExitC
         rows = [{"line": fault.line, "column": fault.field, "message": fault.message} for fault in shown]
         print_rows(rows, ("line", "column", "message"), output)
     more = f", of which {MAX_FAULTS} are listed" if len(faults) > MAX_FAULTS else ""
-    outcome = "nothing was imported" if code is ExitCode.USAGE else "the rows without a fault were imported"
+    outcome = "nothing was imported" if code is ExitCode.USAGE else "the other rows were imported"
     remedy = "use a key with the permission" if code is ExitCode.DENIED else "correct the file"
     remedy = "the same command goes on" if code is ExitCode.UNAVAILABLE else f"{remedy} and run the command again"
     raise CommandFailed(f"FILE: {number_of(faults)}{more}: {outcome}; {remedy}", code)
