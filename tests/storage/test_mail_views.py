@@ -239,7 +239,8 @@ def lookups() -> dict[str, str]:
 def filled(query: str) -> str:
     """Return a query with the parts of an address in place of its variables."""
     parts = {"%Ld": "example.com", "%Ln": "ann", "%d": "example.com", "%u": "ann", "%s": "example.com", "%%": "%"}
-    return re.sub("%Ld|%Ln|%d|%u|%s|%%", lambda variable: parts[variable[0]], query)
+    parts["%{service}"] = "smtp"
+    return re.sub("|".join(map(re.escape, parts)), lambda variable: parts[variable[0]], query)
 
 
 LOOKUPS = lookups()
@@ -257,6 +258,35 @@ async def test_a_lookup_searches_indexes_and_scans_nothing(
         assert not re.search(r"\bSCAN (?!found|\(subquery|CONSTANT|\d+ )|Seq Scan", step), step
         if "domains" in step or re.search(r"SEARCH d\b", step):
             assert "name" in step or "Cond" not in step, step
+
+
+HASHES = {
+    "{ARGON2ID}$argon2id$v=19$m=19456,t=2,p=1$abcdefghijklmnopqrstuv$" + "X" * 43: "abcdefgh",
+    "{ARGON2ID}$argon2id$v=19$m=8192,t=2,p=1$abcdefghijklmnopqrstuv$" + "X" * 86: "",  # a longer digest
+    "{ARGON2ID}$argon2id$v=19$m=8192,t=2,p=1$abcdefghijk$" + "X" * 22: "",  # a shorter salt and digest
+    "{BLF-CRYPT}$2y$05$abcdefghijklmnopqrstuv" + "X" * 31: "",
+    "{SHA512-CRYPT}$6$rounds=5000$abcdefghijklmnop$" + "X" * 86: "",
+    "{SHA256-CRYPT}$5$abcdefghijklmnop$" + "X" * 43: "",
+    "{PBKDF2}$1$abcdefghijklmnop$5000$" + "0" * 40: "",
+    "{SSHA512}" + "X" * 92: "",
+}
+
+
+async def test_the_user_name_of_a_submission_session_has_nothing_of_a_digest_and_is_the_same_in_both_servers(
+    repository: Repository, tenant: Tenant, raw: AsyncEngine
+) -> None:
+    (ann,) = await new_mailboxes(repository, await new_domain(repository, tenant), "ann")
+    await new_alias(repository, ann, "info")
+    login_query = LOOKUPS["postroom-sql.conf.ext password_query"].replace(":", r"\:")
+    sender = LOOKUPS["postroom-senders.cf query"]
+    for password, part in HASHES.items():
+        await change(raw, "UPDATE mailboxes SET password_hash = :password", password=password)
+        (login,) = await rows(raw, login_query)
+        assert login["user"] == f"{ann.id}/{part}/ann@example.com"
+        for query in (sender, sender.replace("'ann'", "'info'")):
+            assert [[*row.values()] for row in await rows(raw, query)] == [[login["user"]]]
+    (login,) = await rows(raw, login_query.replace("'smtp' =", "'imap' ="))
+    assert login["user"] is None
 
 
 async def plan(raw: AsyncEngine, query: str) -> list[str]:

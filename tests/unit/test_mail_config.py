@@ -71,7 +71,7 @@ def test_a_login_needs_one_lookup_which_has_the_fields_of_the_userdb() -> None:
     text = files("dovecot", SERVER)["postroom-sql.conf.ext"].text
     queries = dict(re.findall(r"(?m)^(\w+_query) = ((?:.*\\\n)*.*)$", text))
     fields = re.findall(r"AS (\w+)", queries["user_query"])
-    assert re.findall(r"AS (\w+)", queries["password_query"]) == [f"userdb_{field}" for field in fields]
+    assert re.findall(r"AS (\w+)", queries["password_query"]) == [*(f"userdb_{field}" for field in fields), "user"]
     assert re.findall(r"driver = (\w+)", files("dovecot", SERVER)["dovecot.conf"].text) == ["sql", "prefetch", "sql"]
 
 
