@@ -396,6 +396,8 @@ async def test_the_role_reads_the_views_of_every_tenant_and_nothing_else(postgre
         "UPDATE mail_v1_domains SET name = 'x'",
         "DELETE FROM mail_v1_purged",
         "CREATE TABLE anything (x int)",
+        "CREATE TEMPORARY TABLE anything (x int)",
+        "CREATE FUNCTION pg_temp.anything() RETURNS int LANGUAGE sql AS 'SELECT 1'",
         "SET ROLE postroom_tenant",
         "SET ROLE postgres",
     ):
@@ -404,7 +406,11 @@ async def test_the_role_reads_the_views_of_every_tenant_and_nothing_else(postgre
 
 
 @pytest.mark.xdist_group("postgresql")
-async def test_a_function_of_the_reader_does_not_see_rows_that_a_view_hides(postgresql_store: str, reader: Any) -> None:
+async def test_a_function_of_the_reader_does_not_see_rows_that_a_view_hides(
+    postgres: PostgresServer, postgresql_store: str, role: str, reader: Any
+) -> None:
+    database = str(make_url(postgresql_store).database)
+    postgres.sql(f"GRANT TEMPORARY ON DATABASE {database} TO {role}")  # as where Postroom does not own the database
     store = Store(postgresql_store)
     repository = await store.open()
     tenant = await new_tenant(repository)
@@ -448,6 +454,11 @@ async def test_the_diagnosis_names_what_the_role_lacks(
     assert f"--name {role}" in found.remedy
     await asyncio.to_thread(create_mail_role, postgresql_store, role, PASSWORD)
     assert (await finding()).condition is Condition.OK
+    postgres.sql(f"GRANT TEMPORARY ON DATABASE {database} TO PUBLIC")
+    found = await finding()
+    assert (found.condition, found.detail) == (Condition.WARNING, "can read every view, and create temporary tables")
+    await asyncio.to_thread(create_mail_role, postgresql_store, role, PASSWORD)
+    assert (await finding()).condition is Condition.OK
     postgres.sql("CREATE ROLE mail_owner; ALTER VIEW mail_v1_users OWNER TO mail_owner", database)
     try:
         found = await _first_error(repository)
@@ -462,6 +473,42 @@ async def test_the_diagnosis_names_what_the_role_lacks(
 
 async def _first_error(repository: Repository) -> Finding:
     return next(each for each in await repository.diagnose() if each.condition is Condition.ERROR)
+
+
+@pytest.mark.xdist_group("postgresql")
+async def test_temporary_tables_stay_permitted_in_a_database_of_somebody_else(
+    postgres: PostgresServer, postgresql_store: str, role: str
+) -> None:
+    database = str(make_url(postgresql_store).database)
+    postgres.sql(
+        f"GRANT TEMPORARY ON DATABASE {database} TO PUBLIC; CREATE ROLE elsewhere;"
+        f" ALTER DATABASE {database} OWNER TO elsewhere"
+    )
+    try:
+        await asyncio.to_thread(create_mail_role, postgresql_store, role, PASSWORD)
+        connection = await connect(postgresql_store, role, PASSWORD)
+        assert await connection.fetchval("SELECT has_database_privilege(current_database(), 'TEMPORARY')")
+        await connection.close()
+    finally:
+        postgres.sql(f"ALTER DATABASE {database} OWNER TO postgres; DROP ROLE elsewhere")
+
+
+@pytest.mark.xdist_group("postgresql")
+async def test_large_objects_are_closed_to_the_role_by_the_statement_of_the_documentation(
+    postgres: PostgresServer, postgresql_store: str, reader: Any
+) -> None:
+    database = str(make_url(postgresql_store).database)
+    page = (Path(__file__).parents[2] / "docs" / "mail-server.md").read_text()
+    (revoke,) = re.findall(r"REVOKE EXECUTE ON FUNCTION [^`;]*lo_[^`;]* FROM PUBLIC", page)
+    await reader.execute("SET default_transaction_read_only = off")
+    assert await reader.fetchval("SELECT lo_unlink(lo_creat(-1))") == 1
+    postgres.sql(revoke, database)
+    try:
+        for call in ("lo_creat(-1)", "lo_create(0)", "lo_from_bytea(0, '')"):
+            with pytest.raises(asyncpg.InsufficientPrivilegeError):
+                await reader.fetch(f"SELECT {call}")
+    finally:
+        postgres.sql(revoke.replace("REVOKE", "GRANT").replace(" FROM ", " TO "), database)
 
 
 @pytest.mark.xdist_group("postgresql")
