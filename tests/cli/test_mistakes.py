@@ -113,6 +113,11 @@ def test_a_new_key_whose_secret_is_not_printed_is_named(postroom: Commands) -> N
         (["postfix", "--srs-reverse-port=-1"], "postroom: Invalid value for '--srs-reverse-port'"),
         (["postfix", "--forward-port=10001"], "postroom: --srs-forward-port: 10001 is the port of --forward-port too"),
         (["postfix", "--milter=inet:127.0.0.1:70000"], "postroom: --milter: expected inet:HOST:PORT"),
+        (
+            ["dovecot", "--hostname=127.0.0.1"],
+            "postroom: --hostname: 127.0.0.1 is an IP address: pass the name to which MX",
+        ),
+        (["postfix", "--hostname=::1"], "postroom: --hostname: expected a host name"),
         (["rspamd", "--port=65536", "--dkim-directory=/d"], "postroom: Invalid value for '--port'"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
@@ -123,3 +128,18 @@ def test_mail_servers_get_no_invalid_port_or_name(arguments: list[str], line: st
     assert (completed.returncode, completed.stdout) == (2, "")
     assert completed.stderr.startswith(line)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_configuration_that_cannot_be_written_names_the_path_and_leaves_nothing(tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    completed = subprocess.run(
+        ["sh", "-c", 'ulimit -f 1; exec "$@"', "sh", POSTROOM, "mail-config", "postfix", f"--output={output}", *MAIL],
+        env=clean_environment() | {"PYTHONDONTWRITEBYTECODE": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    (line,) = completed.stderr.splitlines()
+    assert completed.returncode == 1
+    assert line.startswith(f"postroom: --output: can't write {output}/main.cf: File too large: ")
+    assert not output.exists()

@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from argon2 import PasswordHasher
 
+from tests.mail.clients import submit
 from tests.mail.conftest import World
 
 COUNT = 1_000
@@ -27,6 +28,18 @@ def test_a_login_works_with_a_hash_of_each_scheme(world: World) -> None:
         mailbox = tenant.imported(domain, [(scheme.lower(), doveadm_hash(scheme, f"secret of {scheme}"))])[0]
         assert world.mail.login_code(mailbox["email"], f"secret of {scheme}") == ""
         assert world.mail.login_code(mailbox["email"], "another secret") == "AUTHENTICATIONFAILED"
+
+
+def test_an_open_session_of_an_imported_hash_ends_with_the_password(world: World) -> None:
+    tenant = world.postroom.new_tenant(import_hashes=True)
+    domain = tenant.domain("scheme-sessions.com")
+    for scheme in SCHEMES:
+        mailbox = tenant.imported(domain, [(scheme.lower(), doveadm_hash(scheme, "an imported secret"))])[0]
+        email = mailbox["email"]
+        with world.mail.submission(email, "an imported secret") as session:
+            assert submit(session, email, email, "before")[0] == 250
+            tenant.update(mailbox, new_password="an imported secret")
+            assert submit(session, email, email, "after")[0] == 553
 
 
 def test_a_thousand_mailboxes_with_imported_hashes_log_in(world: World) -> None:

@@ -239,7 +239,8 @@ def lookups() -> dict[str, str]:
 def filled(query: str) -> str:
     """Return a query with the parts of an address in place of its variables."""
     parts = {"%Ld": "example.com", "%Ln": "ann", "%d": "example.com", "%u": "ann", "%s": "example.com", "%%": "%"}
-    return re.sub("%Ld|%Ln|%d|%u|%s|%%", lambda variable: parts[variable[0]], query)
+    parts["%{service}"] = "smtp"
+    return re.sub("|".join(map(re.escape, parts)), lambda variable: parts[variable[0]], query)
 
 
 LOOKUPS = lookups()
@@ -257,6 +258,35 @@ async def test_a_lookup_searches_indexes_and_scans_nothing(
         assert not re.search(r"\bSCAN (?!found|\(subquery|CONSTANT|\d+ )|Seq Scan", step), step
         if "domains" in step or re.search(r"SEARCH d\b", step):
             assert "name" in step or "Cond" not in step, step
+
+
+HASHES = {
+    "{ARGON2ID}$argon2id$v=19$m=19456,t=2,p=1$abcdefghijklmnopqrstuv$" + "X" * 43: "abcdefgh",
+    "{ARGON2ID}$argon2id$v=19$m=8192,t=2,p=1$abcdefghijklmnopqrstuv$" + "X" * 86: "",  # a longer digest
+    "{ARGON2ID}$argon2id$v=19$m=8192,t=2,p=1$abcdefghijk$" + "X" * 22: "",  # a shorter salt and digest
+    "{BLF-CRYPT}$2y$05$abcdefghijklmnopqrstuv" + "X" * 31: "",
+    "{SHA512-CRYPT}$6$rounds=5000$abcdefghijklmnop$" + "X" * 86: "",
+    "{SHA256-CRYPT}$5$abcdefghijklmnop$" + "X" * 43: "",
+    "{PBKDF2}$1$abcdefghijklmnop$5000$" + "0" * 40: "",
+    "{SSHA512}" + "X" * 92: "",
+}
+
+
+async def test_the_user_name_of_a_submission_session_has_nothing_of_a_digest_and_is_the_same_in_both_servers(
+    repository: Repository, tenant: Tenant, raw: AsyncEngine
+) -> None:
+    (ann,) = await new_mailboxes(repository, await new_domain(repository, tenant), "ann")
+    await new_alias(repository, ann, "info")
+    login_query = LOOKUPS["postroom-sql.conf.ext password_query"].replace(":", r"\:")
+    sender = LOOKUPS["postroom-senders.cf query"]
+    for password, part in HASHES.items():
+        await change(raw, "UPDATE mailboxes SET password_hash = :password", password=password)
+        (login,) = await rows(raw, login_query)
+        assert login["user"] == f"{ann.id}/{part}/ann@example.com"
+        for query in (sender, sender.replace("'ann'", "'info'")):
+            assert [[*row.values()] for row in await rows(raw, query)] == [[login["user"]]]
+    (login,) = await rows(raw, login_query.replace("'smtp' =", "'imap' ="))
+    assert login["user"] is None
 
 
 async def plan(raw: AsyncEngine, query: str) -> list[str]:
@@ -366,6 +396,8 @@ async def test_the_role_reads_the_views_of_every_tenant_and_nothing_else(postgre
         "UPDATE mail_v1_domains SET name = 'x'",
         "DELETE FROM mail_v1_purged",
         "CREATE TABLE anything (x int)",
+        "CREATE TEMPORARY TABLE anything (x int)",
+        "CREATE FUNCTION pg_temp.anything() RETURNS int LANGUAGE sql AS 'SELECT 1'",
         "SET ROLE postroom_tenant",
         "SET ROLE postgres",
     ):
@@ -374,7 +406,11 @@ async def test_the_role_reads_the_views_of_every_tenant_and_nothing_else(postgre
 
 
 @pytest.mark.xdist_group("postgresql")
-async def test_a_function_of_the_reader_does_not_see_rows_that_a_view_hides(postgresql_store: str, reader: Any) -> None:
+async def test_a_function_of_the_reader_does_not_see_rows_that_a_view_hides(
+    postgres: PostgresServer, postgresql_store: str, role: str, reader: Any
+) -> None:
+    database = str(make_url(postgresql_store).database)
+    postgres.sql(f"GRANT TEMPORARY ON DATABASE {database} TO {role}")  # as where Postroom does not own the database
     store = Store(postgresql_store)
     repository = await store.open()
     tenant = await new_tenant(repository)
@@ -418,6 +454,11 @@ async def test_the_diagnosis_names_what_the_role_lacks(
     assert f"--name {role}" in found.remedy
     await asyncio.to_thread(create_mail_role, postgresql_store, role, PASSWORD)
     assert (await finding()).condition is Condition.OK
+    postgres.sql(f"GRANT TEMPORARY ON DATABASE {database} TO PUBLIC")
+    found = await finding()
+    assert (found.condition, found.detail) == (Condition.WARNING, "can read every view, and create temporary tables")
+    await asyncio.to_thread(create_mail_role, postgresql_store, role, PASSWORD)
+    assert (await finding()).condition is Condition.OK
     postgres.sql("CREATE ROLE mail_owner; ALTER VIEW mail_v1_users OWNER TO mail_owner", database)
     try:
         found = await _first_error(repository)
@@ -432,6 +473,42 @@ async def test_the_diagnosis_names_what_the_role_lacks(
 
 async def _first_error(repository: Repository) -> Finding:
     return next(each for each in await repository.diagnose() if each.condition is Condition.ERROR)
+
+
+@pytest.mark.xdist_group("postgresql")
+async def test_temporary_tables_stay_permitted_in_a_database_of_somebody_else(
+    postgres: PostgresServer, postgresql_store: str, role: str
+) -> None:
+    database = str(make_url(postgresql_store).database)
+    postgres.sql(
+        f"GRANT TEMPORARY ON DATABASE {database} TO PUBLIC; CREATE ROLE elsewhere;"
+        f" ALTER DATABASE {database} OWNER TO elsewhere"
+    )
+    try:
+        await asyncio.to_thread(create_mail_role, postgresql_store, role, PASSWORD)
+        connection = await connect(postgresql_store, role, PASSWORD)
+        assert await connection.fetchval("SELECT has_database_privilege(current_database(), 'TEMPORARY')")
+        await connection.close()
+    finally:
+        postgres.sql(f"ALTER DATABASE {database} OWNER TO postgres; DROP ROLE elsewhere")
+
+
+@pytest.mark.xdist_group("postgresql")
+async def test_large_objects_are_closed_to_the_role_by_the_statement_of_the_documentation(
+    postgres: PostgresServer, postgresql_store: str, reader: Any
+) -> None:
+    database = str(make_url(postgresql_store).database)
+    page = (Path(__file__).parents[2] / "docs" / "mail-server.md").read_text()
+    (revoke,) = re.findall(r"REVOKE EXECUTE ON FUNCTION [^`;]*lo_[^`;]* FROM PUBLIC", page)
+    await reader.execute("SET default_transaction_read_only = off")
+    assert await reader.fetchval("SELECT lo_unlink(lo_creat(-1))") == 1
+    postgres.sql(revoke, database)
+    try:
+        for call in ("lo_creat(-1)", "lo_create(0)", "lo_from_bytea(0, '')"):
+            with pytest.raises(asyncpg.InsufficientPrivilegeError):
+                await reader.fetch(f"SELECT {call}")
+    finally:
+        postgres.sql(revoke.replace("REVOKE", "GRANT").replace(" FROM ", " TO "), database)
 
 
 @pytest.mark.xdist_group("postgresql")

@@ -2,7 +2,10 @@
 
 import os
 import re
+import resource
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -71,7 +74,7 @@ def test_a_login_needs_one_lookup_which_has_the_fields_of_the_userdb() -> None:
     text = files("dovecot", SERVER)["postroom-sql.conf.ext"].text
     queries = dict(re.findall(r"(?m)^(\w+_query) = ((?:.*\\\n)*.*)$", text))
     fields = re.findall(r"AS (\w+)", queries["user_query"])
-    assert re.findall(r"AS (\w+)", queries["password_query"]) == [f"userdb_{field}" for field in fields]
+    assert re.findall(r"AS (\w+)", queries["password_query"]) == [*(f"userdb_{field}" for field in fields), "user"]
     assert re.findall(r"driver = (\w+)", files("dovecot", SERVER)["dovecot.conf"].text) == ["sql", "prefetch", "sql"]
 
 
@@ -116,6 +119,9 @@ def test_rspamd_signs_for_logged_in_mailboxes_with_the_key_of_their_exact_domain
         ("postgresql+asyncpg:///postroom", "mail", PASSWORD, "--database-url"),
         ("postgresql+asyncpg://u:p@host/na%20me", "mail", PASSWORD, "--database-url"),
         ("postgresql+asyncpg://u:p@host/name", "mail'; --", PASSWORD, "--name"),
+        ("postgresql+asyncpg://u:p@host/name", "r" * 64, PASSWORD, "--name: must have at most 63 characters"),
+        ("postgresql+asyncpg://u:p@host/name", "pg_mail", PASSWORD, "--name: PostgreSQL reserves pg_mail"),
+        ("postgresql+asyncpg://u:p@host/name", "public", PASSWORD, "--name: PostgreSQL reserves public"),
         ("postgresql+asyncpg://u:p@host/name", "mail", "a 'quoted' password", "password"),
         ("postgresql+asyncpg://u:p@host/name", "mail", "%n$x", "password"),
     ],
@@ -160,11 +166,47 @@ def test_files_are_written_with_their_modes_whatever_the_umask(tmp_path: Path) -
         ConfigFile("below/this", "d"),
     ]
     names = [file.name for file in written]
-    for umask in (0o000, 0o077):
-        os.umask(umask)
-        write_files(tmp_path / "new", written, overwrite=True)
-        modes = {name: stat.S_IMODE((tmp_path / "new" / name).stat().st_mode) for name in names}
-        assert modes == dict(zip(names, (0o644, 0o600, 0o755, 0o644), strict=True))
+    before = os.umask(0)
+    try:
+        for number, umask in enumerate((0o000, 0o077)):
+            os.umask(umask)
+            directory = tmp_path / f"new{number}"
+            for _ in range(2):
+                write_files(directory / "of", written, overwrite=True)
+                modes = {name: stat.S_IMODE((directory / "of" / name).stat().st_mode) for name in names}
+                assert modes == dict(zip(names, (0o644, 0o600, 0o755, 0o644), strict=True))
+            for created in (directory, directory / "of", directory / "of" / "below"):
+                assert stat.S_IMODE(created.stat().st_mode) == 0o755
+    finally:
+        os.umask(before)
+
+
+def test_a_directory_that_exists_keeps_its_mode(tmp_path: Path) -> None:
+    tmp_path.chmod(0o700)
+    write_files(tmp_path, [ConfigFile("a", "new")], overwrite=False)
+    assert stat.S_IMODE(tmp_path.stat().st_mode) == 0o700
+
+
+@contextmanager
+def largest_file(octets: int) -> Iterator[None]:
+    """Have writes beyond this size of a file fail, as on a full disk."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (octets, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_failure_names_the_path_and_changes_nothing(tmp_path: Path) -> None:
+    write_files(tmp_path, [ConfigFile("a", "former")], overwrite=False)
+    files = [ConfigFile("a", "new"), ConfigFile("below/b", "x" * 100_000), ConfigFile("c", "new")]
+    for directory in (tmp_path, tmp_path / "missing" / "too"):
+        with largest_file(50_000), pytest.raises(OSError, match="File too large") as caught:
+            write_files(directory, files, overwrite=True)
+        assert caught.value.filename == str(directory / "below" / "b")
+        assert [path.name for path in tmp_path.rglob("*")] == ["a"]
+        assert (tmp_path / "a").read_text() == "former"
 
 
 def test_existing_files_stay_unless_they_may_be_replaced(tmp_path: Path) -> None:

@@ -1,12 +1,14 @@
 """The DKIM keys that the worker keeps in files: a signer that reads them signs what the published records verify."""
 
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
 import dkim
 import pytest
 from sqlalchemy import update
 from sqlalchemy.ext.asyncio import AsyncEngine
+from structlog.testing import capture_logs
 
 from postroomd.domain.domains import new_records
 from postroomd.domain.model import DomainStatus
@@ -111,6 +113,65 @@ async def test_a_group_reads_the_files_only_in_a_directory_with_the_set_group_id
         prepare(directory, bits)
         assert await DkimFiles(repository.signing_keys, directory).update() == 2
         assert modes_of(directory) == {mode}
+
+
+def moved_behind_a_link(path: Path) -> None:
+    path.symlink_to(path.rename(path.with_suffix(".moved")))
+
+
+DAMAGES: dict[str, Callable[[Path], object]] = {
+    "empty": lambda path: path.write_text(""),
+    "garbage": lambda path: path.write_bytes(b"\xff\x00garbage"),
+    "other content of the same length": lambda path: path.write_text("x" * path.stat().st_size),
+    "mode": lambda path: path.chmod(0o644),
+    "missing": lambda path: path.unlink(),
+    "symbolic link": moved_behind_a_link,
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("restarted", [False, True])
+async def test_a_damaged_file_is_repaired_and_logged_once(
+    repository: Repository, tenant: Tenant, directory: Path, damage: str, restarted: bool
+) -> None:
+    for name in ("damaged.test", "intact.test"):
+        await new_domain(repository, tenant, name)
+    files = DkimFiles(repository.signing_keys, directory)
+    await files.update()
+    damaged, intact = (directory / f"{name}.test.{SECRETS.dkim_selector}.key" for name in ("damaged", "intact"))
+    before = intact.stat()
+    DAMAGES[damage](damaged)
+    if restarted:
+        files = DkimFiles(repository.signing_keys, directory)
+    with capture_logs() as logs:
+        assert await files.update() == 1
+        assert await files.update() == 0
+    assert damaged.read_text() == SECRETS.dkim_private_key
+    assert stat.S_IMODE(damaged.lstat().st_mode) == 0o600
+    assert not damaged.is_symlink()
+    assert (intact.stat().st_ino, intact.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+    repairs = [(line["log_level"], line["files"]) for line in logs if line["event"] == "DKIM key files repaired"]
+    # A missing file may be that of a new domain, for a worker that has just started.
+    assert repairs == ([] if restarted and damage == "missing" else [("warning", [damaged.name])])
+
+
+async def test_an_intact_file_is_read_once(
+    repository: Repository, tenant: Tenant, directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await new_domain(repository, tenant)
+    files = DkimFiles(repository.signing_keys, directory)
+    await files.update()
+    read: list[str] = []
+    original = Path.read_bytes
+
+    def read_bytes(path: Path) -> bytes:
+        read.append(path.name)
+        return original(path)
+
+    monkeypatch.setattr(Path, "read_bytes", read_bytes)
+    for _ in range(3):
+        await files.update()
+    assert read == ["selectors.map"] * 3
 
 
 async def test_a_key_is_not_in_the_repr(repository: Repository, tenant: Tenant) -> None:

@@ -242,6 +242,11 @@ def _write(
         hostname = canonical_host_name(hostname)
     except ValueError as error:
         raise InvalidSetting(f"--hostname: {error}") from error
+    if hostname.rpartition(".")[2].isdigit():
+        raise InvalidSetting(
+            f"--hostname: {hostname} is an IP address: pass the name to which MX records point, such as"
+            " mail.example.org"
+        )
     try:
         for option, value in {"output": directory, **options}.items():
             if isinstance(value, Path):
@@ -262,6 +267,11 @@ def _write(
         written = write_files(directory, [*FILES[server](configured)], overwrite=force)
     except FilesExist as error:
         raise FatalError(f"{error}: choose another --output, or pass --force to replace files") from error
+    except OSError as error:
+        raise FatalError(
+            f"--output: can't write {error.filename}: {error.strerror}: correct that, or choose another directory, and"
+            " run the command again"
+        ) from error
     typer.echo(f"Wrote {', '.join(written)} in {directory}.")
 
 

@@ -14,6 +14,18 @@ _VARIABLE = re.compile(r"\{\{(\w+)\}\}")
 
 _OWN = "domain = '%d' AND local_part = '%u'"
 
+# Of the password, in the user name of a submission session: 8 characters of the salt of a hash by Postroom, which ends
+# with 22 of salt, $, and 43 of digest. A salt is random, and says nothing about the password. Postfix compares without
+# case: a new password has the same characters with a probability of 2^-41. An imported hash of another form, which is
+# always the first of its mailbox, has none: no part of its digest may reach a log.
+_STAMP = (
+    "CASE WHEN substr(password, 1, 10) = '{ARGON2ID}' AND substr(password, length(password) - 66, 1) = '$'"
+    " AND substr(password, length(password) - 43, 1) = '$' THEN substr(password, length(password) - 65, 8) ELSE '' END"
+)
+# The user name of a submission session: it identifies the mailbox and its password, so that a session does not outlive
+# either, also if the address has a new owner. The address is for logs, and its domain for rspamd.
+SUBMISSION_USER = f"id || '/' || {_STAMP} || '/' || email"
+
 _LOCKED_REPLY = {
     LockedDelivery.ACCEPT: "",
     LockedDelivery.DEFER: f" WHEN status = 'locked' THEN '{NOT_YET_REPLY}'",
@@ -49,6 +61,7 @@ def dovecot_files(server: MailServer) -> Iterator[ConfigFile]:
         "dovecot_driver": driver,
         "dovecot_connect": connect,
         "extra_groups": groups,
+        "submission_user": SUBMISSION_USER,
         "list_purged": _list_purged(server),
         "include_doveadm": f"!include {server.directory}/postroom-doveadm.conf" if server.doveadm_port else "",
         "doveadm_port": str(server.doveadm_port),
@@ -112,11 +125,10 @@ def _tables(server: MailServer) -> Mapping[str, tuple[str, str]]:
         " THEN 'postroom_quota' ELSE 'DUNNO' END"
     )
     unavailable = f"CASE WHEN smtp_reply <> '' THEN smtp_reply{_LOCKED_REPLY[server.locked_delivery]} ELSE '' END"
-    senders = f"SELECT email FROM mail_v1_users WHERE {_OWN} AND may_log_in = 1 AND may_send = 1"
+    sender = f"SELECT {SUBMISSION_USER} FROM mail_v1_users WHERE may_log_in = 1 AND may_send = 1"
+    senders = f"{sender} AND {_OWN}"
     if server.aliases_may_send:
-        senders += (
-            f" UNION ALL SELECT mailbox_email FROM mail_v1_aliases WHERE {_OWN} AND may_log_in = 1 AND may_send = 1"
-        )
+        senders += f" UNION ALL {sender} AND id = (SELECT mailbox_id FROM mail_v1_aliases WHERE {_OWN})"
     return {
         "domains": (
             "The domains that this host receives mail for.",
@@ -152,7 +164,11 @@ def _tables(server: MailServer) -> Mapping[str, tuple[str, str]]:
             f"SELECT CASE WHEN reply LIKE '5%%' THEN 'error:' ELSE 'retry:' END || substr(reply, 5) FROM"
             f" (SELECT {unavailable} AS reply FROM mail_v1_users WHERE {_OWN}) AS found WHERE reply <> ''",
         ),
-        "senders": ("The mailbox that may send mail from an address.", senders),
+        "senders": (
+            "Who may send mail from an address: the user name of its mailbox's submission sessions, which is Dovecot's"
+            " (postroom-sql.conf.ext).",
+            senders,
+        ),
         "sender-transport": (
             "Mail from hosted domains leaves directly.",
             "SELECT 'smtp:' FROM mail_v1_domains WHERE name = '%d'",

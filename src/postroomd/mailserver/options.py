@@ -17,6 +17,8 @@ _PLAIN_PASSWORD = re.compile(r"[A-Za-z0-9_.~!@^*+=:,/-]+")
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_.-]+")
 _SYSTEM_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,31}")  # as useradd(8) allows, without a trailing `$`
 MAX_PORT = 65_535
+MAX_ROLE_NAME = 63  # octets: PostgreSQL truncates a longer one (NAMEDATALEN)
+_RESERVED_ROLE = re.compile(r"pg_.*|public|none")  # CREATE ROLE refuses them
 
 
 class LockedDelivery(StrEnum):
@@ -94,6 +96,10 @@ def database_access(url: str, *, user: str, password: str) -> DatabaseAccess:
         )
     if not _PLAIN_NAME.fullmatch(user):
         raise ValueError("--name: may contain letters, digits and _.-: the mail servers' files can't hold others")
+    if len(user) > MAX_ROLE_NAME:
+        raise ValueError(f"--name: must have at most {MAX_ROLE_NAME} characters: PostgreSQL truncates longer names")
+    if _RESERVED_ROLE.fullmatch(user):
+        raise ValueError(f"--name: PostgreSQL reserves {user}: choose a name that does not begin with pg_")
     if not _PLAIN_PASSWORD.fullmatch(password):
         raise ValueError(
             "the password of the mail role may contain ASCII letters, digits and _.~!@^*+=:,/-: the mail servers' files"

@@ -2,7 +2,8 @@
 
 The directory holds `NAME.SELECTOR.key` (PEM) for each domain that owns its name, and `selectors.map` with a line
 `NAME SELECTOR` for each. After a rotation, the file of the previous key stays until that is erased: a signer may use it
-until it has read the map again. Nothing else in the directory is touched.
+until it has read the map again. Nothing else in the directory is touched. A file that somebody else has changed or
+removed is written again: a signer leaves mail unsigned if it can't use a key.
 
 The files are for their owner only; in a directory with the set-group-ID bit, which gives them its group, for that group
 too: a signer is rarely the worker's user.
@@ -25,6 +26,7 @@ from postroomd.storage.protocols.dkim import SigningKey, SigningKeys
 
 PAGE = 500  # keys of a statement
 MAX_SHARE = 0.05  # of the time that passes may take, so that a million domains do not occupy the worker
+MAX_LOGGED = 5  # names of repaired files
 KEY_SUFFIX = ".key"
 SELECTORS = "selectors.map"
 
@@ -37,7 +39,8 @@ class DkimFiles:
     def __init__(self, keys: SigningKeys, directory: Path) -> None:
         self._keys = keys
         self._directory = directory
-        self._written: dict[str, int] = {}  # the hash of the key that a file holds, since it was compared or written
+        # Of each file: the hash of its key, and that of its status when it was last compared or written.
+        self._written: dict[str, tuple[int, int]] = {}
 
     async def run(self, stop: asyncio.Event, interval: timedelta) -> None:
         """Update the files once per interval until `stop` is set. A failure is logged, and tried again."""
@@ -63,7 +66,7 @@ class DkimFiles:
                 continue
 
     async def update(self) -> int:
-        """Write the files of new keys, then remove those of domains that own their names no more.
+        """Write the files of new keys and damaged files, then remove those of domains that own their names no more.
 
         Returns the number of files written and removed. Raises OSError, StorageUnavailable, SecretKeyError.
         """
@@ -74,9 +77,8 @@ class DkimFiles:
             page = await self._keys.page(after, PAGE)
             selectors |= {key.name: key.selector for key in page if key.signs}
             current |= set(map(_file_name, page))
-            new = [key for key in page if self._written.get(_file_name(key)) != hash(key.private_pem)]
-            if new:
-                changed += await asyncio.to_thread(self._write, new)
+            if page:
+                changed += await asyncio.to_thread(self._write, page)
             if sum(key.signs for key in page) < PAGE:
                 break
             after = page[-1].name
@@ -88,12 +90,27 @@ class DkimFiles:
         return 0o640 if self._directory.stat().st_mode & stat.S_ISGID else 0o600
 
     def _write(self, keys: Sequence[SigningKey]) -> int:
-        """Write the keys whose files do not hold them yet. Returns the number of files written."""
+        """Write the keys whose files do not hold them. Returns the number of files written.
+
+        A file is read only if its status has changed since: every change of its content, mode or owner changes that.
+        """
         mode = self._prepare()
-        written = 0
+        written, repaired = 0, []
         for key in keys:
-            written += replace_file(self._directory / _file_name(key), key.private_pem, mode)
-            self._written[_file_name(key)] = hash(key.private_pem)
+            name, content = _file_name(key), hash(key.private_pem)
+            path, known = self._directory / name, self._written.get(name)
+            status = _status(path)
+            if known == (content, status):
+                continue
+            if replace_file(path, key.private_pem, mode):
+                written += 1
+                if (status is not None and known is None) or (known is not None and known[0] == content):
+                    repaired.append(name)
+                status = _status(path)
+            if status is not None:
+                self._written[name] = content, status
+        if repaired:
+            log.warning("DKIM key files repaired", count=len(repaired), files=repaired[:MAX_LOGGED])
         return written
 
     def _finish(self, selectors: Mapping[str, str], current: AbstractSet[str]) -> int:
@@ -105,22 +122,36 @@ class DkimFiles:
         for name in present - current:
             (self._directory / name).unlink(missing_ok=True)
             changed += 1
-        for name in self._written.keys() - (present & current):
-            del self._written[name]  # removed here, or by someone else: the next update writes it again
+        for name in self._written.keys() - current:
+            del self._written[name]
         return changed
 
 
 def replace_file(path: Path, text: str, mode: int) -> bool:
-    """Write a file with a mode, at once for its readers, unless it holds the text already."""
+    """Write a file with a mode, at once for its readers, unless it is a regular file that holds the text already.
+
+    In a directory with the set-group-ID bit, a file of another group is written again too.
+    """
     try:
-        if path.read_text() == text and stat.S_IMODE(path.stat().st_mode) == mode:
+        found, directory = path.lstat(), path.parent.stat()
+        belongs = not directory.st_mode & stat.S_ISGID or found.st_gid == directory.st_gid
+        if found.st_mode == stat.S_IFREG | mode and belongs and path.read_bytes() == text.encode():
             return False
-    except FileNotFoundError:
-        pass
+    except (FileNotFoundError, PermissionError):
+        pass  # also one that this user may not read, such as of a backup that root has restored
     with replaced_file(path) as file:
         file.write(text)
         os.fchmod(file.fileno(), mode)
     return True
+
+
+def _status(path: Path) -> int | None:
+    """Return a hash of a file's status, which differs after every change of the file; None if it is missing."""
+    try:
+        found = path.lstat()
+    except FileNotFoundError:
+        return None
+    return hash((found.st_ino, found.st_size, found.st_mode, found.st_uid, found.st_gid, found.st_ctime_ns))
 
 
 def _file_name(key: SigningKey) -> str:

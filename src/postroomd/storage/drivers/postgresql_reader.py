@@ -24,6 +24,8 @@ SELECT r.rolsuper OR r.rolcreaterole OR r.rolcreatedb OR r.rolreplication OR r.r
 FROM pg_roles r WHERE r.rolname = :name
 """)
 
+_OWNS_DATABASE = sa.text("SELECT pg_get_userbyid(datdba) = current_user FROM pg_database WHERE datname = :name")
+
 _DEFINITIONS = sa.text("""
 SELECT c.relname AS name, pg_get_viewdef(c.oid) AS query, array_to_string(c.reloptions, ', ') AS options,
   pg_get_userbyid(c.relowner) AS owner,
@@ -38,6 +40,7 @@ ORDER BY c.relname
 _READERS = sa.text("""
 SELECT r.rolname AS name, r.rolcanlogin AS logs_in,
   has_schema_privilege(r.oid, current_schema(), 'USAGE') AS enters,
+  has_database_privilege(r.oid, current_database(), 'TEMPORARY') AS has_temporary, current_database() AS database,
   array_agg(DISTINCT c.relname::text) AS readable
 FROM pg_class c, aclexplode(c.relacl) a, pg_roles r
 WHERE c.relkind = 'v' AND c.relnamespace = to_regnamespace(current_schema()) AND c.relname = ANY(:views)
@@ -57,8 +60,9 @@ WHERE c.relkind = 'v' AND c.relnamespace = to_regnamespace(current_schema()) AND
 def create_reader(connection: sa.Connection, name: str, password: str, views: Sequence[str]) -> None:
     """Create a role with a password, or set that of an existing one, and grant it the views.
 
-    The server gets a verifier (SCRAM-SHA-256), since statements may be logged. Raises RoleRefused for an existing role
-    that may do more than read the views.
+    The server gets a verifier (SCRAM-SHA-256), since statements may be logged. If the user of the connection owns the
+    database, other roles lose the right to create temporary tables in it, which all have by default and Postroom's do
+    not need. Raises RoleRefused for an existing role that may do more than read the views.
     """
     has_powers = connection.execute(_POWERS, {"name": name, "views": [*views]}).scalar()
     if has_powers:
@@ -77,6 +81,9 @@ def create_reader(connection: sa.Connection, name: str, password: str, views: Se
         *(f"GRANT SELECT ON {quote(view)} TO {role}" for view in views),
     ):
         connection.exec_driver_sql(statement)
+    if connection.execute(_OWNS_DATABASE, {"name": database}).scalar():
+        # The role itself can end default_transaction_read_only, which is no more than a default.
+        connection.exec_driver_sql(f"REVOKE TEMPORARY ON DATABASE {quote(database)} FROM PUBLIC, {role}")
 
 
 def diagnose_readers(connection: sa.Connection, views: Sequence[str]) -> list[Finding]:
@@ -97,6 +104,10 @@ def diagnose_readers(connection: sa.Connection, views: Sequence[str]) -> list[Fi
         if faults:
             remedy = f"run `postroom mail-role create --name {reader.name}` with its password"
             findings.append(Finding(check=check, condition=Condition.ERROR, detail=detail, remedy=remedy))
+        elif reader.has_temporary:
+            detail += ", and create temporary tables"
+            remedy = f"as the owner of the database: REVOKE TEMPORARY ON DATABASE {reader.database} FROM PUBLIC"
+            findings.append(Finding(check=check, condition=Condition.WARNING, detail=detail, remedy=remedy))
         else:
             findings.append(Finding(check=check, condition=Condition.OK, detail=detail))
     return findings or [Finding(check="mail role", condition=Condition.OK, detail="none: no mail server reads here")]
