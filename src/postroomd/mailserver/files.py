@@ -75,7 +75,8 @@ def postfix_files(server: MailServer) -> Iterator[ConfigFile]:
         "postfix_type": "sqlite" if server.database.file else "pgsql",
         "milters": _milters(server.milter),
     }
-    for name in ("main.cf", "master.cf", "postroom-srs.regexp", "postroom-forwarded.regexp", "postsrsd"):
+    regexps = ("postroom-srs.regexp", "postroom-forward.regexp", "postroom-forwarded.regexp")
+    for name in ("main.cf", "master.cf", *regexps, "postsrsd"):
         yield ConfigFile(name, _render(f"postfix/{name}", variables))
     for name, (comment, query) in _tables(server).items():
         text = f"# {comment}\n# Written by `postroom mail-config postfix`. See docs/mail-server.md.\n\n"
@@ -124,9 +125,10 @@ def _tables(server: MailServer) -> Mapping[str, tuple[str, str]]:
         ),
         "mailboxes": ("The mailboxes.", f"SELECT id FROM mail_v1_users WHERE {_OWN}"),
         "recipients": (
-            "Where mail for an address goes: a mailbox's forwardings and, if it keeps a copy or has none, itself; an"
-            " alias's mailbox. A mailbox is found here, so that the catch-all is not.",
-            f"SELECT destination FROM mail_v1_forwardings WHERE {_OWN}"
+            "Where mail for an address goes: a mailbox's forwardings (encoded if they lead to other hosts: see main.cf)"
+            " and, if it keeps a copy or has none, itself; an alias's mailbox. A mailbox is found here, so that the"
+            " catch-all is not.",
+            f"SELECT {_next_hop(server)} FROM mail_v1_forwardings WHERE {_OWN}"
             f" UNION SELECT email FROM mail_v1_users WHERE {_OWN} AND NOT EXISTS"
             f" (SELECT 1 FROM mail_v1_forwardings WHERE {_OWN} AND keep_copy = 0)"
             f" UNION SELECT mailbox_email FROM mail_v1_aliases WHERE {_OWN}",
@@ -153,11 +155,30 @@ def _tables(server: MailServer) -> Mapping[str, tuple[str, str]]:
             f" (SELECT {unavailable} AS reply FROM mail_v1_users WHERE {_OWN}) AS found WHERE reply <> ''",
         ),
         "senders": ("The mailbox that may send mail from an address.", senders),
-        "sender-transport": (
-            "Mail from hosted domains leaves directly.",
-            "SELECT 'smtp:' FROM mail_v1_domains WHERE name = '%d'",
-        ),
     }
+
+
+def _next_hop(server: MailServer) -> str:
+    """Return the SQL of where a forwarding leads: an address of a hosted domain, or an encoded one of another host.
+
+    A destination has one @, and its domain no =: `=` in place of the @ can be decoded (postroom-forward.regexp).
+    """
+    position = "instr" if server.database.file else "strpos"
+    domain = f"substr(destination, {position}(destination, '@') + 1)"
+    return (
+        f"CASE WHEN EXISTS (SELECT 1 FROM mail_v1_domains WHERE name = {domain}) THEN destination"
+        f" ELSE replace(destination, '@', '=') || '@{_forward_domain(server)}' END"
+    )
+
+
+def _forward_domain(server: MailServer) -> str:
+    """Return the domain of encoded destinations, a name that only this host's Postfix uses."""
+    return f"forward.{server.hostname}"
+
+
+def _pattern(name: str) -> str:
+    """Return a POSIX regular expression that matches a host name."""
+    return re.escape(name).replace(r"\-", "-")
 
 
 def _postfix_connection(server: MailServer) -> str:
@@ -190,7 +211,9 @@ def _milters(milter: str) -> str:
 def _variables(server: MailServer) -> dict[str, str]:
     return {
         "hostname": server.hostname,
-        "hostname_pattern": re.escape(server.hostname).replace(r"\-", "-"),
+        "hostname_pattern": _pattern(server.hostname),
+        "forward_domain": _forward_domain(server),
+        "forward_domain_pattern": _pattern(_forward_domain(server)),
         "directory": str(server.directory),
         "tls_cert": str(server.tls_cert),
         "tls_key": str(server.tls_key),
