@@ -8,6 +8,7 @@ from string import ascii_uppercase
 
 from postroomd.domain.addresses import LOCAL_PART_CHARACTERS
 from postroomd.domain.mail_access import DISABLED_REPLY, NOT_YET_REPLY
+from postroomd.mailserver.forwarding import forward_domain, leads_back, next_hop
 from postroomd.mailserver.options import LockedDelivery, MailServer, postgresql_uri
 
 _VARIABLE = re.compile(r"\{\{(\w+)\}\}")
@@ -126,11 +127,11 @@ def _tables(server: MailServer) -> Mapping[str, tuple[str, str]]:
         "mailboxes": ("The mailboxes.", f"SELECT id FROM mail_v1_users WHERE {_OWN}"),
         "recipients": (
             "Where mail for an address goes: a mailbox's forwardings (encoded if they lead to other hosts: see main.cf)"
-            " and, if it keeps a copy or has none, itself; an alias's mailbox. A mailbox is found here, so that the"
-            " catch-all is not.",
-            f"SELECT {_next_hop(server)} FROM mail_v1_forwardings WHERE {_OWN}"
-            f" UNION SELECT email FROM mail_v1_users WHERE {_OWN} AND NOT EXISTS"
-            f" (SELECT 1 FROM mail_v1_forwardings WHERE {_OWN} AND keep_copy = 0)"
+            " and itself, if it keeps a copy, has none, or forwarding would only lead back to it; an alias's mailbox. A"
+            " mailbox is found here, so that the catch-all is not.",
+            f"SELECT {next_hop(server)} FROM mail_v1_forwardings WHERE {_OWN}"
+            f" UNION SELECT email FROM mail_v1_users WHERE {_OWN} AND (NOT EXISTS"
+            f" (SELECT 1 FROM mail_v1_forwardings WHERE {_OWN} AND keep_copy = 0) OR {leads_back(server, _OWN)})"
             f" UNION SELECT mailbox_email FROM mail_v1_aliases WHERE {_OWN}",
         ),
         "catch-all": (
@@ -156,24 +157,6 @@ def _tables(server: MailServer) -> Mapping[str, tuple[str, str]]:
         ),
         "senders": ("The mailbox that may send mail from an address.", senders),
     }
-
-
-def _next_hop(server: MailServer) -> str:
-    """Return the SQL of where a forwarding leads: an address of a hosted domain, or an encoded one of another host.
-
-    A destination has one @, and its domain no =: `=` in place of the @ can be decoded (postroom-forward.regexp).
-    """
-    position = "instr" if server.database.file else "strpos"
-    domain = f"substr(destination, {position}(destination, '@') + 1)"
-    return (
-        f"CASE WHEN EXISTS (SELECT 1 FROM mail_v1_domains WHERE name = {domain}) THEN destination"
-        f" ELSE replace(destination, '@', '=') || '@{_forward_domain(server)}' END"
-    )
-
-
-def _forward_domain(server: MailServer) -> str:
-    """Return the domain of encoded destinations, a name that only this host's Postfix uses."""
-    return f"forward.{server.hostname}"
 
 
 def _pattern(name: str) -> str:
@@ -212,8 +195,8 @@ def _variables(server: MailServer) -> dict[str, str]:
     return {
         "hostname": server.hostname,
         "hostname_pattern": _pattern(server.hostname),
-        "forward_domain": _forward_domain(server),
-        "forward_domain_pattern": _pattern(_forward_domain(server)),
+        "forward_domain": forward_domain(server),
+        "forward_domain_pattern": _pattern(forward_domain(server)),
         "directory": str(server.directory),
         "tls_cert": str(server.tls_cert),
         "tls_key": str(server.tls_key),
