@@ -86,7 +86,7 @@ class Mail:
         replies = {}
         with smtplib.SMTP("127.0.0.1", self.servers.ports.smtp, "elsewhere.example", TIMEOUT_SECONDS) as connection:
             connection.ehlo()
-            connection.mail(sender, ["SMTPUTF8"] if any(not each.isascii() for each in recipients) else [])
+            connection.mail(sender)
             for recipient in recipients:
                 connection.send(f"RCPT TO:<{recipient}>\r\n".encode())  # as it is: smtplib would quote it
                 code, text = connection.getreply()

@@ -352,7 +352,7 @@ class Received:
 
 
 class Sink:
-    """The SMTP server of all other hosts: it accepts every message, and keeps it."""
+    """The SMTP server of all other hosts: it keeps every message, and accepts all recipients but `refused@…`."""
 
     def __init__(self) -> None:
         self.messages: list[Received] = []
@@ -397,6 +397,9 @@ def serve(reader: BufferedIOBase, writer: BufferedIOBase, messages: list[Receive
         match verb.upper():
             case "MAIL":
                 sender, recipients = address, []
+            case "RCPT" if address.startswith("refused@"):
+                writer.write(b"550 5.1.1 no such user\r\n")
+                continue
             case "RCPT":
                 recipients.append(address)
             case "DATA":

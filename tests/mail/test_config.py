@@ -28,5 +28,5 @@ def test_secrets_are_in_files_of_their_owner_only(world: World) -> None:
             if world.password in file.read_text():
                 assert not readable, file
     queries = list(Path(world.servers.postfix_directory).glob("postroom-*.cf"))
-    assert len(queries) == 8
+    assert len(queries) == 7
     assert {stat.S_IMODE(file.stat().st_mode) for file in queries} == {0o600}

@@ -84,3 +84,6 @@ def test_octets_that_are_no_utf8_are_refused_permanently(world: World, victim: s
             connection.send(b"RCPT TO:<" + octets + b"@" + victim.encode() + b">\r\n")
             code, text = connection.getreply()
             assert 500 <= code < 560, (octets, code, text)
+            connection.send(b"RCPT TO:<ann@" + octets + victim.encode() + b">\r\n")
+            code, text = connection.getreply()
+            assert 500 <= code < 560, (octets, code, text)

@@ -1,7 +1,11 @@
 """Mail from other hosts: which addresses receive it, and the replies to others."""
 
+import smtplib
+
+from tests.mail.clients import STRANGER, TIMEOUT_SECONDS
 from tests.mail.conftest import World
 from tests.mail.postroom import PASSWORD
+from tests.support.waiting import block_until
 
 
 def test_a_new_mailbox_logs_in_and_receives_mail(world: World) -> None:
@@ -82,6 +86,29 @@ def test_a_catch_all_has_the_mail_that_no_exact_address_has(world: World) -> Non
     tenant.delete(ann)
     assert world.mail.send("any@catch-all.com", "too late")[1][:5] == "5.2.1"
     assert world.mail.send("bob@catch-all.com", "still")[0] == 250
+
+
+def test_utf8_is_delivered_in_headers_and_refused_in_envelopes(world: World) -> None:
+    """Dovecot's LMTP has no SMTPUTF8: mail that was accepted with it would be returned."""
+    tenant = world.postroom.tenant
+    ann = tenant.mailbox(tenant.domain("utf8.com"), "ann")
+    for port in (world.servers.ports.smtp, world.servers.ports.submission):
+        with smtplib.SMTP("127.0.0.1", port, "elsewhere.example", TIMEOUT_SECONDS) as connection:
+            connection.ehlo()
+            assert connection.has_extn("8bitmime")
+            assert not connection.has_extn("smtputf8")
+    with smtplib.SMTP("127.0.0.1", world.servers.ports.smtp, "elsewhere.example", TIMEOUT_SECONDS) as connection:
+        connection.ehlo()
+        assert connection.docmd(f"MAIL FROM:<{STRANGER}> SMTPUTF8")[0] == 555
+        assert connection.mail(STRANGER, ["BODY=8BITMIME"])[0] == 250
+        assert connection.rcpt(ann["email"])[0] == 250
+        assert connection.data(f"From: {STRANGER}\r\nSubject: grüße\r\n\r\nHello.\r\n".encode())[0] == 250
+    block_until(lambda: world.mail.subjects(ann["email"]) != [])
+    with world.mail.imap(ann["email"]) as imap:
+        imap.select("INBOX", readonly=True)
+        (part, *_) = imap.fetch("1", "(BODY.PEEK[HEADER])")[1]
+        assert isinstance(part, tuple)
+        assert "Subject: grüße".encode() in part[1]
 
 
 def test_one_recipients_refusal_does_not_concern_another(world: World) -> None:

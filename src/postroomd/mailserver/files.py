@@ -8,6 +8,7 @@ from string import ascii_uppercase
 
 from postroomd.domain.addresses import LOCAL_PART_CHARACTERS
 from postroomd.domain.mail_access import DISABLED_REPLY, NOT_YET_REPLY
+from postroomd.mailserver.forwarding import forward_domain, leads_back, next_hop
 from postroomd.mailserver.options import LockedDelivery, MailServer, postgresql_uri
 
 _VARIABLE = re.compile(r"\{\{(\w+)\}\}")
@@ -88,7 +89,8 @@ def postfix_files(server: MailServer) -> Iterator[ConfigFile]:
         "postfix_type": "sqlite" if server.database.file else "pgsql",
         "milters": _milters(server.milter),
     }
-    for name in ("main.cf", "master.cf", "postroom-srs.regexp", "postroom-forwarded.regexp", "postsrsd"):
+    regexps = ("postroom-srs.regexp", "postroom-forward.regexp", "postroom-forwarded.regexp")
+    for name in ("main.cf", "master.cf", *regexps, "postsrsd"):
         yield ConfigFile(name, _render(f"postfix/{name}", variables))
     for name, (comment, query) in _tables(server).items():
         text = f"# {comment}\n# Written by `postroom mail-config postfix`. See docs/mail-server.md.\n\n"
@@ -136,11 +138,12 @@ def _tables(server: MailServer) -> Mapping[str, tuple[str, str]]:
         ),
         "mailboxes": ("The mailboxes.", f"SELECT id FROM mail_v1_users WHERE {_OWN}"),
         "recipients": (
-            "Where mail for an address goes: a mailbox's forwardings and, if it keeps a copy or has none, itself; an"
-            " alias's mailbox. A mailbox is found here, so that the catch-all is not.",
-            f"SELECT destination FROM mail_v1_forwardings WHERE {_OWN}"
-            f" UNION SELECT email FROM mail_v1_users WHERE {_OWN} AND NOT EXISTS"
-            f" (SELECT 1 FROM mail_v1_forwardings WHERE {_OWN} AND keep_copy = 0)"
+            "Where mail for an address goes: a mailbox's forwardings (encoded if they lead to other hosts: see main.cf)"
+            " and itself, if it keeps a copy, has none, or forwarding would only lead back to it; an alias's mailbox. A"
+            " mailbox is found here, so that the catch-all is not.",
+            f"SELECT {next_hop(server)} FROM mail_v1_forwardings WHERE {_OWN}"
+            f" UNION SELECT email FROM mail_v1_users WHERE {_OWN} AND (NOT EXISTS"
+            f" (SELECT 1 FROM mail_v1_forwardings WHERE {_OWN} AND keep_copy = 0) OR {leads_back(server, _OWN)})"
             f" UNION SELECT mailbox_email FROM mail_v1_aliases WHERE {_OWN}",
         ),
         "catch-all": (
@@ -169,11 +172,12 @@ def _tables(server: MailServer) -> Mapping[str, tuple[str, str]]:
             " (postroom-sql.conf.ext).",
             senders,
         ),
-        "sender-transport": (
-            "Mail from hosted domains leaves directly.",
-            "SELECT 'smtp:' FROM mail_v1_domains WHERE name = '%d'",
-        ),
     }
+
+
+def _pattern(name: str) -> str:
+    """Return a POSIX regular expression that matches a host name."""
+    return re.escape(name).replace(r"\-", "-")
 
 
 def _postfix_connection(server: MailServer) -> str:
@@ -206,7 +210,9 @@ def _milters(milter: str) -> str:
 def _variables(server: MailServer) -> dict[str, str]:
     return {
         "hostname": server.hostname,
-        "hostname_pattern": re.escape(server.hostname).replace(r"\-", "-"),
+        "hostname_pattern": _pattern(server.hostname),
+        "forward_domain": forward_domain(server),
+        "forward_domain_pattern": _pattern(forward_domain(server)),
         "directory": str(server.directory),
         "tls_cert": str(server.tls_cert),
         "tls_key": str(server.tls_key),
