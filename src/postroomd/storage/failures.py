@@ -42,8 +42,8 @@ def is_driver_error(error: BaseException) -> bool:
 
 def explain(error: BaseException) -> str | None:
     """Return a driver's specific text for the cause of an error, which holds no customer's data, or None."""
-    original = unwrapped(error)
-    return next((text for driver in DRIVERS if (text := driver.explain(original)) is not None), None)
+    candidates = (error, unwrapped(error))  # a failed connection itself explains more than the error that it wraps
+    return next((text for each in candidates for driver in DRIVERS if (text := driver.explain(each)) is not None), None)
 
 
 def explain_for(url: str, error: BaseException) -> str | None:

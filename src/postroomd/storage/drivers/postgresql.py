@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from sqlalchemy.schema import CreateIndex
 
 from postroomd.domain.diagnosis import Condition, Finding
+from postroomd.domain.errors import StorageUnavailable
 from postroomd.domain.tenancy import Scope
 from postroomd.storage.compiled import CompiledReader, ReadPath
 from postroomd.storage.drivers import postgresql_reader
@@ -28,6 +29,7 @@ from postroomd.storage.drivers.base import (
     Matches,
     search_parameter,
 )
+from postroomd.storage.drivers.postgresql_connection import Connector, explain_connection
 from postroomd.storage.drivers.postgresql_isolation import (
     TENANT_ROLE,
     Searched,
@@ -36,7 +38,7 @@ from postroomd.storage.drivers.postgresql_isolation import (
     require_role,
 )
 from postroomd.storage.drivers.postgresql_pool import Connection, ExclusivePool
-from postroomd.storage.drivers.postgresql_url import describe, explain_connection, translate
+from postroomd.storage.drivers.postgresql_url import describe, translate
 from postroomd.storage.drivers.types import ID, OCTETS
 
 CONNECT_TIMEOUT_SECONDS = 5.0
@@ -285,13 +287,17 @@ def _pool(size: int) -> dict[str, Any]:
 
 
 def _engine(url: sa.URL, server_settings: Mapping[str, str], **options: Any) -> AsyncEngine:
-    url, arguments = translate(url)
-    return create_async_engine(
-        url,
-        hide_parameters=True,  # parameters are customers' data
-        connect_args={"timeout": CONNECT_TIMEOUT_SECONDS, "server_settings": dict(server_settings), **arguments},
-        **options,
-    )
+    translated, arguments = translate(url)
+    connecting = {"async_creator_fn": Connector(url), "timeout": CONNECT_TIMEOUT_SECONDS, **arguments}
+    try:
+        return create_async_engine(
+            translated,
+            hide_parameters=True,  # parameters are customers' data
+            connect_args={"server_settings": dict(server_settings), **connecting},
+            **options,
+        )
+    except (sa.exc.ArgumentError, ValueError) as error:  # of several hosts
+        raise StorageUnavailable(reason=f"the hosts or ports of the database URL are invalid: {error}") from error
 
 
 async def _position(engine: AsyncEngine, statement: sa.TextClause) -> int | None:
