@@ -3,13 +3,16 @@
 import asyncio
 import contextlib
 import io
+import json
 import multiprocessing
 import os
 import shutil
 import socketserver
+import sqlite3
 import tempfile
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -21,10 +24,11 @@ from sqlalchemy import make_url, text
 from postroomd.cli.app import run
 from postroomd.domain.errors import StorageUnavailable
 from postroomd.settings import load_settings
-from postroomd.storage.drivers import driver_for, open_engines
+from postroomd.storage.drivers import driver_for, open_engines, sqlite
 from postroomd.storage.migrations import migrate
 from postroomd.storage.opening import open_repository
 from tests.e2e import support
+from tests.support.certificates import Authority
 from tests.support.databases import NewDatabase
 from tools.ports import free_port
 from tools.postgres import PostgresServer
@@ -242,18 +246,24 @@ async def test_parameters_of_libpq_have_their_effect(
         ("postgresql+asyncpg://ann:p@ss#w/rd@127.0.0.1/db", "percent-encode @ / ? # and % in user and password"),
         ("postgresql+asyncpg://ann:p@ss?w=rd@127.0.0.1/db", "percent-encode @ / ? # and % in user and password"),
         ("postgresql+asyncpg://ann:p@ss/w?rd@127.0.0.1/db", "percent-encode @ / ? # and % in user and password"),
-        ("postgresql+asyncpg://ann:pass@127.0.0.1:0/db", "the URL has an invalid port: expected 1 to 65535"),
-        ("postgresql+asyncpg://ann:pass@127.0.0.1:99999/db", "the URL has an invalid port: expected 1 to 65535"),
-        ("postgresql+asyncpg://ann:pass@[::1]:65536/db", "the URL has an invalid port: expected 1 to 65535"),
-        ("postgresql+asyncpg://ann:pass@/db?host=/tmp&port=0", "the URL has an invalid port: expected 1 to 65535"),
+        ("postgresql+asyncpg://ann:pass@127.0.0.1:0/db", "has an invalid port: expected 1 to 65535"),
+        (
+            "postgresql+asyncpg://ann:pass@127.0.0.1:99999/db",
+            "has an invalid port: expected 1 to 65535",
+        ),
+        ("postgresql+asyncpg://ann:pass@[::1]:65536/db", "has an invalid port: expected 1 to 65535"),
+        (
+            "postgresql+asyncpg://ann:pass@/db?host=/tmp&port=0",
+            "has an invalid port: expected 1 to 65535",
+        ),
         (
             "postgresql+asyncpg://ann:pass@127.0.0.1/db?sslmode=always",
             "has an invalid sslmode: expected disable",
         ),
-        ("postgresql+asyncpg://ann:pass@127.0.0.1/db?ssl=True", "the URL has an invalid ssl: expected disable, allow,"),
+        ("postgresql+asyncpg://ann:pass@127.0.0.1/db?ssl=True", "has an invalid ssl: expected disable, allow,"),
         (
             "postgresql+asyncpg://ann:pass@127.0.0.1/db?target_session_attrs=x",
-            "the URL has an invalid target_session_attrs: expected any, primary, standby, read-write, read-only,",
+            "has an invalid target_session_attrs: expected any, primary, standby, read-write, read-only,",
         ),
         (
             "postgresql+asyncpg://ann:pass@127.0.0.1/db?connect_timeout=soon",
@@ -334,6 +344,109 @@ async def _pipe(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
     while octets := await reader.read(65_536):
         writer.write(octets)
     writer.close()
+
+
+@pytest.mark.parametrize("process", ["serve", "worker"])
+def test_a_process_does_not_start_on_a_read_only_database(
+    postgres: PostgresServer, new_postgres_database: NewDatabase, process: str
+) -> None:
+    url = new_postgres_database()
+    migrate(url)
+    postgres.sql(f"ALTER DATABASE {make_url(url).database} SET default_transaction_read_only = on")
+    completed = support.run_process(process, "--log-level=error", POSTROOM_DATABASE_URL=url)
+    assert completed.returncode == 1
+    cause = "it is read-only, as a standby is: connect to the primary, or have an administrator reset"
+    require_one_line(completed.stderr, url, f"{cause} default_transaction_read_only")
+
+
+def test_another_owner_of_a_database_of_the_server_is_told_how_to_join_the_role(
+    postgres: PostgresServer, new_postgres_database: NewDatabase, capsys: pytest.CaptureFixture[str]
+) -> None:
+    migrate(new_postgres_database())  # so that the role of tenants exists
+    postgres.sql(f"CREATE ROLE second LOGIN CREATEROLE PASSWORD '{PASSWORD}'")
+    postgres.sql("CREATE DATABASE second OWNER second")
+    try:
+        url = f"postgresql+asyncpg://second:{PASSWORD}@127.0.0.1:{postgres.port}/second"
+        assert run(["migrate", f"--database-url={url}"]) == 1
+        remedy = "have an administrator run GRANT postroom_tenant TO second\n"
+        printed = capsys.readouterr().err
+        require_one_line(printed, url, "the user may not join the role postroom_tenant, which another user of this")
+        assert printed.endswith(remedy)
+        postgres.sql("GRANT postroom_tenant TO second")
+        assert run(["migrate", f"--database-url={url}"]) == 0
+        assert run(["keys", "create", "--new-organization", f"--database-url={url}"]) == 0
+    finally:
+        postgres.sql("DROP DATABASE second")
+        postgres.sql("DROP ROLE second")
+
+
+def _not_a_file(directory: Path, kind: str) -> Path:
+    path = directory / "postroom.db"
+    match kind:
+        case "a FIFO":
+            os.mkfifo(path)
+        case "a directory":
+            path.mkdir()
+        case _:
+            path.symlink_to("/dev/null")
+    return path
+
+
+@pytest.mark.parametrize("kind", ["a FIFO", "a directory", "a device"])
+def test_a_path_that_leads_to_no_file_is_refused(tmp_path: Path, kind: str, capsys: pytest.CaptureFixture[str]) -> None:
+    path = _not_a_file(tmp_path, kind)
+    url = f"sqlite+aiosqlite:///{path}"
+    cause = f"{path}: it is {kind}, where a database file is expected: correct --database-url"
+    for command in (("keys", "list"), ("migrate",), ("serve",), ("worker",), ("restore", __file__)):
+        assert run([*command, f"--database-url={url}"]) == 1
+        assert capsys.readouterr().err == f"postroom: {cause}\n"
+    with pytest.raises(StorageUnavailable) as raised:
+        migrate(url)
+    assert raised.value.reason == f"SQLite {cause}"
+    assert [*tmp_path.iterdir()] == [path]  # and no lock beside it
+
+
+@pytest.mark.parametrize("kind", ["a directory", "a file that can't be opened"])
+def test_doctor_reports_nothing_but_its_findings(tmp_path: Path, kind: str, http_port: int) -> None:
+    path = tmp_path / "postroom.db"
+    if kind == "a directory":
+        path.mkdir()
+    else:
+        path.write_text("text\n" * 1_000)
+    issued = Authority(tmp_path).issue("service", "localhost")
+    flags = (f"--grpc-address=127.0.0.1:{http_port}", f"--tls-cert={issued.cert}", f"--tls-key={issued.key}")
+    completed = support.run_process(
+        "doctor", "--output=json", *flags, POSTROOM_DATABASE_URL=f"sqlite+aiosqlite:///{path}"
+    )
+    assert (completed.returncode, completed.stderr) == (1, "")
+    found = {each["check"]: each["detail"] for each in json.loads(completed.stdout)}
+    assert str(path) in found["database"]
+    assert "does not respond" in found["service"]
+
+
+def test_a_locked_file_is_one_line(
+    new_sqlite_database: NewDatabase, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sqlite, "BUSY_TIMEOUT_MS", 20)
+    url = new_sqlite_database()
+    migrate(url)
+    file = make_url(url).database
+    with closing(sqlite3.connect(str(file), isolation_level=None)) as connection:
+        connection.execute("PRAGMA journal_mode = DELETE")
+        connection.execute("BEGIN EXCLUSIVE")
+        assert run(["keys", "list", f"--database-url={url}"]) == 1
+    cause = "another process has locked the file: end its transaction, or the process"
+    assert capsys.readouterr().err == f"postroom: SQLite {file}: {cause}\n"
+
+
+@pytest.mark.parametrize("command", [("keys", "list"), ("migrate",), ("worker",)], ids=" ".join)
+def test_a_file_of_another_kind_is_named(
+    tmp_path: Path, command: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "text.db").write_text("text\n" * 1_000)
+    assert run([*command, f"--database-url=sqlite+aiosqlite:///{tmp_path}/text.db"]) == 1
+    cause = f"SQLite {tmp_path}/text.db: the file is not an SQLite database, or is damaged"
+    assert capsys.readouterr().err == f"postroom: {cause}\n"
 
 
 def _create_key_as_another_user(directory: str, written: Any) -> None:

@@ -8,6 +8,7 @@ from time import monotonic
 
 from postroomd.runtime.errors import FatalError
 from postroomd.settings import Settings
+from postroomd.storage.file_kinds import kind_fault
 from postroomd.storage.process_locks import Holder, ProcessLock
 
 WAIT_SECONDS = 3.0  # for a process that is about to exit, or a worker that checkpoints in the service's place
@@ -39,7 +40,12 @@ async def database_lock(settings: Settings, holder: Holder) -> AsyncIterator[Non
 
 @contextmanager
 def all_database_locks(database: Path) -> Iterator[None]:
-    """Hold both locks during the block. Raises FatalError at once if a service or a worker holds one."""
+    """Hold both locks during the block.
+
+    Raises FatalError at once if a service or a worker holds one, or the path leads to something else than a file.
+    """
+    if fault := kind_fault(database):
+        raise FatalError(f"{database}: {fault}")
     held: list[ProcessLock] = []
     try:
         for holder in _NAMES:

@@ -62,7 +62,7 @@ def _validate_location(rest: str) -> None:
     if not matched:
         raise ValueError(f"expected {POSTGRESQL_PREFIX}USER:PASSWORD@HOST:PORT/NAME, with a number for PORT")
     if (port := matched[2]) and not is_port(port.removeprefix(":")):
-        raise ValueError(f"the URL has an invalid port: expected 1 to {MAX_PORT}")
+        raise ValueError(f"the database URL has an invalid port: expected 1 to {MAX_PORT}")
     if fault := text_fault(rest.partition("?")[2]):
         raise ValueError(fault)
 

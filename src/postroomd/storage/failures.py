@@ -4,6 +4,7 @@ import asyncio
 
 from sqlalchemy import exc, make_url
 
+from postroomd.domain.errors import StorageUnavailable
 from postroomd.storage.drivers import DRIVERS, driver_for
 from postroomd.storage.drivers.base import Failure
 
@@ -50,6 +51,19 @@ def explain_for(url: str, error: BaseException) -> str | None:
     """Return the database and user that an error comes from, and its cause, in one line; None if that is unknown."""
     reason = explain(error)
     return reason and f"{driver_for(url).describe(make_url(url), with_user=True)}: {reason}"
+
+
+def located(url: str, error: StorageUnavailable) -> StorageUnavailable:
+    """Return the error with a reason that names the database, for the operator of this process.
+
+    Callers of the service are told neither: the error has no reason then, or one without the database.
+    """
+    where = driver_for(url).describe(make_url(url))
+    if error.reason.startswith(where):
+        return error
+    if error.reason:
+        return StorageUnavailable(reason=f"{driver_for(url).describe(make_url(url), with_user=True)}: {error.reason}")
+    return StorageUnavailable(reason=explain_for(url, error.__cause__ or error) or f"{where}: {error}")
 
 
 def unwrapped(error: BaseException) -> BaseException:

@@ -118,14 +118,14 @@ def is_port(text: str) -> bool:
 
 def _faults(query: Mapping[str, str | Sequence[str]]) -> Iterator[str]:
     for name in sorted(query.keys() - KNOWN):
-        yield f"the URL has an unknown parameter, {name}: remove it"
+        yield f"the database URL has an unknown parameter, {name}: remove it"
     for name, value in sorted(query.items()):
         text = last(value)
         if name in _CHOICES and text not in _CHOICES[name]:
-            yield f"the URL has an invalid {name}: expected {', '.join(_CHOICES[name])}"
+            yield f"the database URL has an invalid {name}: expected {', '.join(_CHOICES[name])}"
         if name in _FORMS and not _FORMS[name][0].fullmatch(text):
-            yield f"the URL has an invalid {name}: expected {_FORMS[name][1]}"
+            yield f"the database URL has an invalid {name}: expected {_FORMS[name][1]}"
     given = query.get("port", ())
     for port in [given] if isinstance(given, str) else given:
         if not all(map(is_port, port.split(","))):
-            yield f"the URL has an invalid port: expected 1 to {MAX_PORT}"
+            yield f"the database URL has an invalid port: expected 1 to {MAX_PORT}"

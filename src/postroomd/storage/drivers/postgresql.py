@@ -121,12 +121,18 @@ class PostgresqlDriver(Driver):
         """Create what is missing of role, grants, policies, and of what searches need."""
         repair_isolation(connection, tables, searched)
 
+    async def read_only_fault(self, connection: AsyncConnection) -> str | None:
+        """Return the fault if transactions are read-only: on a standby, or by a setting of database or user."""
+        if (await connection.exec_driver_sql(_SHOW_READ_ONLY)).scalar_one() != "on":
+            return None
+        return f"it is read-only, as a standby is: connect to the primary, or {_MAKE_WRITABLE}"
+
     def diagnose(self, connection: sa.Connection) -> Sequence[Finding]:
         """Return the version of the server, and whether it accepts writes."""
         version = connection.exec_driver_sql("SHOW server_version").scalar_one()
-        if connection.exec_driver_sql("SHOW transaction_read_only").scalar_one() == "on":
+        if connection.exec_driver_sql(_SHOW_READ_ONLY).scalar_one() == "on":
             detail = f"PostgreSQL {version} is read-only, as a standby is"
-            remedy = "let --database-url name the primary"
+            remedy = f"let --database-url name the primary, or {_MAKE_WRITABLE}"
             return [Finding(check="server", condition=Condition.ERROR, detail=detail, remedy=remedy)]
         return [Finding(check="server", condition=Condition.OK, detail=f"PostgreSQL {version}")]
 
@@ -217,6 +223,9 @@ class PostgresqlDriver(Driver):
         """Return the cause of an error that an operator can remedy."""
         return explain_connection(error)
 
+
+_SHOW_READ_ONLY = "SHOW transaction_read_only"
+_MAKE_WRITABLE = "have an administrator reset default_transaction_read_only"
 
 _IS_VALID = sa.text("SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass(:name)")
 

@@ -18,7 +18,7 @@ _PERMISSION = ": connect as the owner of the tables, or have an administrator gr
 # SQLSTATE, or its class -> the remedy. Further states are faults of statements, whose messages may hold data.
 _REMEDIES = {
     "08": "",
-    "25006": ": connect to the primary, or have an administrator make the database or the user writable",
+    "25006": ": connect to the primary, or have an administrator reset default_transaction_read_only",
     "28": ": check user, password and the server's pg_hba.conf",
     "3D": ": create the database first",
     "42501": _PERMISSION,
