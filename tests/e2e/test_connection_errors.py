@@ -396,7 +396,7 @@ def _not_a_file(directory: Path, kind: str) -> Path:
 def test_a_path_that_leads_to_no_file_is_refused(tmp_path: Path, kind: str, capsys: pytest.CaptureFixture[str]) -> None:
     path = _not_a_file(tmp_path, kind)
     url = f"sqlite+aiosqlite:///{path}"
-    cause = f"{path}: it is {kind}, where a database file is expected: correct --database-url"
+    cause = f"{path}: it is {kind}, where a database file is expected: correct the path"
     for command in (("keys", "list"), ("migrate",), ("serve",), ("worker",), ("restore", __file__)):
         assert run([*command, f"--database-url={url}"]) == 1
         assert capsys.readouterr().err == f"postroom: {cause}\n"

@@ -20,4 +20,4 @@ def kind_fault(path: Path) -> str | None:
     except OSError:
         return None
     kind = next((name for is_kind, name in _KINDS if is_kind(mode)), None)
-    return kind and f"it is {kind}, where a database file is expected: correct --database-url"
+    return kind and f"it is {kind}, where a database file is expected: correct the path"
