@@ -19,13 +19,15 @@ _NAMES: Mapping[Holder, str] = {"serve": "service", "worker": "worker"}
 
 @asynccontextmanager
 async def database_lock(settings: Settings, holder: Holder) -> AsyncIterator[None]:
-    """Hold the lock of the service or of the worker during the block. Raises FatalError if another process holds it.
+    """Hold the lock of the service or of the worker during the block. Raises FatalError if another process holds it,
+    or the path leads to something else than a file.
 
     An interval without a lock would let two services checkpoint: hold it until every connection is closed.
     """
     if not settings.is_sqlite:
         yield
         return
+    _require_file(settings.database_path)
     lock = ProcessLock(settings.database_path, holder)
     deadline = monotonic() + WAIT_SECONDS
     while not lock.try_acquire():
@@ -44,8 +46,7 @@ def all_database_locks(database: Path) -> Iterator[None]:
 
     Raises FatalError at once if a service or a worker holds one, or the path leads to something else than a file.
     """
-    if fault := kind_fault(database):
-        raise FatalError(f"{database}: {fault}")
+    _require_file(database)
     held: list[ProcessLock] = []
     try:
         for holder in _NAMES:
@@ -57,6 +58,12 @@ def all_database_locks(database: Path) -> Iterator[None]:
     finally:
         for lock in held:
             lock.release()
+
+
+def _require_file(database: Path) -> None:
+    """Raise FatalError before a lock is created beside something else than a file."""
+    if fault := kind_fault(database):
+        raise FatalError(f"{database}: {fault}")
 
 
 def refusal(database: Path, holder: Holder, lock: ProcessLock) -> str:
