@@ -263,7 +263,8 @@ def test_migrate_creates_a_database_and_can_run_again(tmp_path: Path) -> None:
     flag = f"--database-url={database_url(tmp_path)}"
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "postroom.db").touch()
-    assert fail(1, "keys", "list", flag) == "postroom: the database is empty: run `postroom migrate` first"
+    line = f"postroom: SQLite {tmp_path}/data/postroom.db: it is empty: run `postroom migrate` first"
+    assert fail(1, "keys", "list", flag) == line
     for _ in range(2):
         assert run("migrate", flag).stdout == "The database is up to date.\n"
     assert succeed("keys", "list", flag, "--output=json") == "[]\n"

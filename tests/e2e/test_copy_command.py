@@ -141,10 +141,10 @@ async def test_a_failure_names_the_database_and_the_reason_but_no_password(
         (
             source,
             f"sqlite+aiosqlite:///{tmp_path}",
-            f"SQLite {tmp_path}: the file can't be opened: check that its directory exists, and its owner and mode",
+            f"SQLite {tmp_path}: it is a directory, where a database file is expected: correct the path",
         ),
         (f"sqlite+aiosqlite:///{tmp_path}/no.db", target, f"SQLite {tmp_path}/no.db: there is no database"),
-        (f"sqlite+aiosqlite:///{text}", target, f"SQLite {text}: it fails with DatabaseError"),
+        (f"sqlite+aiosqlite:///{text}", target, f"SQLite {text}: the file is not an SQLite database, or is damaged"),
         (
             f"sqlite+aiosqlite:///{empty}",
             target,

@@ -277,6 +277,17 @@ def make_other(path: Path) -> None:
         connection.execute("CREATE TABLE t (a)")
 
 
+def miscount_free_bytes(path: Path) -> None:
+    """SQLite reports this in two lines."""
+    checksum_path(path).unlink()
+    with connect(path) as connection:
+        query = "SELECT rootpage, page_size FROM sqlite_schema, pragma_page_size WHERE name = 'alembic_version'"
+        page, size = connection.execute(query).fetchone()
+    with path.open("r+b") as file:
+        file.seek((page - 1) * size + 7)  # https://sqlite.org/fileformat.html#b_tree_pages
+        file.write(b"\x3c")
+
+
 def add_log(path: Path) -> None:
     path.with_name("today.db-wal").write_bytes(b"log")
 
@@ -287,6 +298,7 @@ def add_log(path: Path) -> None:
         (truncate, r"today\.db: it differs from its checksum in today\.db\.sha256"),
         (damage, "differs from its checksum"),
         (damage_without_checksum, "damaged"),
+        (miscount_free_bytes, "it is damaged: "),
         (make_other, "it is not a database of Postroom"),
         (add_log, r"today\.db-wal holds a part of it"),
         (Path.unlink, "there is no such file"),
@@ -297,7 +309,8 @@ def test_an_unusable_backup_changes_nothing(database: Path, target: Path, change
     change(target)  # type: ignore[operator]
     shutil.copy(database, database.with_name("before.db"))
     before = names(database.parent)
-    with pytest.raises(BackupFailed, match=message):
+    with pytest.raises(BackupFailed, match=message) as failed:
         put_back(target, database)
+    assert "\n" not in str(failed.value)
     assert names(database.parent) == before
     assert database.read_bytes() == database.with_name("before.db").read_bytes()

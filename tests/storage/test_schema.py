@@ -8,11 +8,13 @@ from alembic.migration import MigrationContext
 from sqlalchemy import (
     Connection,
     inspect,
+    make_url,
     text,
 )
 from sqlalchemy.engine.interfaces import ReflectedIndex
 
 from postroomd.domain.errors import SchemaMismatch
+from postroomd.storage.drivers import driver_for
 from postroomd.storage.mail_views import MAIL_VIEWS
 from postroomd.storage.migrations import HEAD, current_revision, migrate, require_current
 from postroomd.storage.schema import metadata
@@ -140,25 +142,29 @@ def set_revision(url: str, revision: str) -> None:
     run(url, update)
 
 
+def where(url: str) -> str:
+    return driver_for(url).describe(make_url(url), with_user=True)
+
+
 def test_startup_on_a_current_database_succeeds(current: str) -> None:
     require_current(current)
 
 
 def test_startup_on_an_empty_database_fails(empty: str) -> None:
-    assert startup_error(empty) == "the database is empty: run `postroom migrate` first"
+    assert startup_error(empty) == f"{where(empty)}: it is empty: run `postroom migrate` first"
 
 
 def test_startup_on_a_database_behind_head_fails(current: str) -> None:
     for revision in ("0000", REVISIONS[0], REVISIONS[-2]):
         set_revision(current, revision)
-        message = f"the database is at schema {revision}, behind {HEAD}: run `postroom migrate` first"
+        message = f"{where(current)}: it is at schema {revision}, behind {HEAD}: run `postroom migrate` first"
         assert startup_error(current) == message
 
 
 def test_startup_on_and_migration_of_a_database_ahead_of_head_fail(current: str) -> None:
     set_revision(current, "9999")
     before = run(current, stored_schema)
-    message = f"the database is at schema 9999, ahead of {HEAD}: run a newer Postroom"
+    message = f"{where(current)}: it is at schema 9999, ahead of {HEAD}: run a newer Postroom"
     assert startup_error(current) == message
     with pytest.raises(SchemaMismatch) as caught:
         migrate(current)

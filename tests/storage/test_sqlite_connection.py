@@ -3,6 +3,7 @@
 import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ LENGTHS = [0, 1, FETCHED_ROWS - 1, FETCHED_ROWS, FETCHED_ROWS + 1, 3 * FETCHED_R
 
 @pytest.fixture
 async def connection(tmp_path: Path) -> AsyncIterator[Connection]:
-    opened = await open_connection(str(tmp_path / "test.db"))
+    opened = await open_connection(partial(sqlite3.connect, tmp_path / "test.db", check_same_thread=False))
     opened._conn.isolation_level = None
     yield opened
     await opened.close()

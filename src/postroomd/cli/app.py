@@ -188,10 +188,13 @@ def _run_process(name: str, settings: Settings) -> None:
 
 
 def _prepare_database(settings: Settings) -> None:
-    """Create a missing SQLite file and its directory, accessible only to their owner. Raises OSError."""
+    """Create a missing SQLite file and its directory, accessible only to their owner. Raises FatalError, OSError."""
+    from postroomd.runtime.processes import require_file
+
     os.umask(0o077)
     if settings.is_sqlite:
         path = settings.database_path
+        require_file(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("ab"):
             pass

@@ -28,7 +28,7 @@ def with_repository(
     Raises SchemaMismatch, SecretKeyError, StorageUnavailable, and FatalError if the database does not exist.
     """
     from postroomd.observability import logs
-    from postroomd.storage.failures import explain_for
+    from postroomd.storage.failures import located
     from postroomd.storage.migrations import require_current
     from postroomd.storage.opening import open_repository
     from postroomd.storage.secret_keys import SecretKeys
@@ -48,7 +48,7 @@ def with_repository(
             return await operation(repository)
         except StorageUnavailable as error:
             # Whoever runs the command can remedy the cause, which callers of the service are not told.
-            raise StorageUnavailable(reason=error.reason or explain_for(url, error.__cause__ or error) or "") from error
+            raise located(url, error) from error
         finally:
             await repository.close()
 

@@ -1,6 +1,7 @@
 """`postroom doctor`: what is wrong with an installation, and what to do."""
 
 import asyncio
+import os
 from contextlib import nullcontext
 from dataclasses import asdict
 from typing import Annotated
@@ -45,6 +46,8 @@ def doctor(
     from postroomd.observability import logs
     from postroomd.runtime.doctor.examination import examine
 
+    # gRPC's core would write to stderr what is a finding; it reads this when it is imported.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     # Failures are findings, which log lines would only repeat.
     logs.configure("debug" if settings.log_level == "debug" else "error", settings.log_format, process="cli")
     with progress_bar("looking up", None) if look_up else nullcontext() as progress:

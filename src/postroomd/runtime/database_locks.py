@@ -8,6 +8,7 @@ from time import monotonic
 
 from postroomd.runtime.errors import FatalError
 from postroomd.settings import Settings
+from postroomd.storage.file_kinds import kind_fault
 from postroomd.storage.process_locks import Holder, ProcessLock
 
 WAIT_SECONDS = 3.0  # for a process that is about to exit, or a worker that checkpoints in the service's place
@@ -18,13 +19,15 @@ _NAMES: Mapping[Holder, str] = {"serve": "service", "worker": "worker"}
 
 @asynccontextmanager
 async def database_lock(settings: Settings, holder: Holder) -> AsyncIterator[None]:
-    """Hold the lock of the service or of the worker during the block. Raises FatalError if another process holds it.
+    """Hold the lock of the service or of the worker during the block. Raises FatalError if another process holds it,
+    or the path leads to something else than a file.
 
     An interval without a lock would let two services checkpoint: hold it until every connection is closed.
     """
     if not settings.is_sqlite:
         yield
         return
+    _require_file(settings.database_path)
     lock = ProcessLock(settings.database_path, holder)
     deadline = monotonic() + WAIT_SECONDS
     while not lock.try_acquire():
@@ -39,7 +42,11 @@ async def database_lock(settings: Settings, holder: Holder) -> AsyncIterator[Non
 
 @contextmanager
 def all_database_locks(database: Path) -> Iterator[None]:
-    """Hold both locks during the block. Raises FatalError at once if a service or a worker holds one."""
+    """Hold both locks during the block.
+
+    Raises FatalError at once if a service or a worker holds one, or the path leads to something else than a file.
+    """
+    _require_file(database)
     held: list[ProcessLock] = []
     try:
         for holder in _NAMES:
@@ -51,6 +58,12 @@ def all_database_locks(database: Path) -> Iterator[None]:
     finally:
         for lock in held:
             lock.release()
+
+
+def _require_file(database: Path) -> None:
+    """Raise FatalError before a lock is created beside something else than a file."""
+    if fault := kind_fault(database):
+        raise FatalError(f"{database}: {fault}")
 
 
 def refusal(database: Path, holder: Holder, lock: ProcessLock) -> str:

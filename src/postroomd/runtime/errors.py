@@ -16,6 +16,11 @@ def listen_error(purpose: str, address: str, error: OSError) -> FatalError:
 
 def operator_message(error: BaseException) -> str | None:
     """Return one line about an error that the operator can fix; None for a bug, which needs its traceback."""
+    message = _message(error)
+    return None if message is None else "; ".join(line.strip() for line in message.splitlines())
+
+
+def _message(error: BaseException) -> str | None:
     if isinstance(error, StorageUnavailable) and error.reason:
         return error.reason
     if isinstance(error, PostroomError | FatalError | CertificateError):

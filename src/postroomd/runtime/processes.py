@@ -10,14 +10,18 @@ import resource
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
+from pathlib import Path
 from typing import TypeVar
 
 from postroomd.clock import Clock
+from postroomd.domain.errors import StorageUnavailable
 from postroomd.observability.exposition import Collect, collect_process, metrics_server, shared_metrics_directory
 from postroomd.observability.logs import get_logger
 from postroomd.observability.metrics import register_metrics
 from postroomd.runtime.errors import FatalError, listen_error
 from postroomd.settings import Settings
+from postroomd.storage.file_kinds import kind_fault
 
 Result = TypeVar("Result")
 Ready = Callable[..., None]
@@ -54,7 +58,17 @@ def load_main(name: str) -> Main:
     """Import the modules of a process, and return its main function."""
     main = LOADERS[name]()
     gc.freeze()  # imported objects stay: otherwise each full collection scans them all, and calls wait meanwhile
-    return main
+    return partial(_run_located, main)
+
+
+async def _run_located(main: Main, settings: Settings, stop: asyncio.Event, ready: Ready, clock: Clock) -> None:
+    """Run a main function. The operator of the process is told which database is unavailable, and why."""
+    try:
+        await main(settings, stop, ready, clock)
+    except StorageUnavailable as error:
+        from postroomd.storage.failures import located
+
+        raise located(settings.database_url.get_secret_value(), error) from error
 
 
 def run_process(name: str, settings: Settings, clock: Clock | None = None) -> None:
@@ -84,10 +98,18 @@ def run_process(name: str, settings: Settings, clock: Clock | None = None) -> No
 
 
 def require_database(settings: Settings) -> None:
-    """Raise FatalError if the SQLite file is missing: opening it would create an empty one."""
+    """Raise FatalError if the SQLite file is missing, which opening would create, or is none."""
+    if settings.is_sqlite:
+        require_file(settings.database_path)
     if settings.is_sqlite and not settings.database_path.exists():
         path = settings.database_path.absolute()  # a relative one depends on where the command runs
         raise FatalError(f"{path}: there is no database: correct --database-url, or run `postroom migrate` first")
+
+
+def require_file(database: Path) -> None:
+    """Raise FatalError for a database path that leads to something else than a file."""
+    if fault := kind_fault(database):
+        raise FatalError(f"{database.absolute()}: {fault}")
 
 
 def configure_logs(name: str, settings: Settings) -> None:

@@ -17,10 +17,11 @@ from postroomd.net import (
     join_address,
     split_address,
 )
+from postroomd.storage.url_parameters import MAX_PORT, is_port, text_fault
 
 SQLITE_PREFIX = "sqlite+aiosqlite:///"
 POSTGRESQL_PREFIX = "postgresql+asyncpg://"
-_HOST_AND_PORT = re.compile(r"(\[[^\]]*\]|[^:\[\]]*)(:\d{1,5})?")
+_HOST_AND_PORT = re.compile(r"(\[[^\]]*\]|[^:\[\]]*)(:\d+)?")
 
 
 def _canonical_address(address: str) -> str:
@@ -30,7 +31,7 @@ def _canonical_address(address: str) -> str:
 def _validate_database_url(url: SecretStr) -> SecretStr:
     text = url.get_secret_value()
     if text.startswith(POSTGRESQL_PREFIX) and len(text) > len(POSTGRESQL_PREFIX):
-        _validate_authority(text.removeprefix(POSTGRESQL_PREFIX))
+        _validate_location(text.removeprefix(POSTGRESQL_PREFIX))
         return url
     path = text.removeprefix(SQLITE_PREFIX)
     if path == text or not path or path.endswith("/") or path.startswith(":") or {"?", "#", "\0"} & set(path):
@@ -45,17 +46,25 @@ def _validate_replica_url(url: SecretStr) -> SecretStr:
     text = url.get_secret_value()
     if not text.startswith(POSTGRESQL_PREFIX):
         raise ValueError(f"expected {POSTGRESQL_PREFIX}USER:PASSWORD@HOST/NAME")
-    _validate_authority(text.removeprefix(POSTGRESQL_PREFIX))
+    _validate_location(text.removeprefix(POSTGRESQL_PREFIX))
     return url
 
 
-def _validate_authority(rest: str) -> None:
-    """Raise ValueError if a URL without its scheme has no clear host: a part of a password could be taken for it."""
+def _validate_location(rest: str) -> None:
+    """Validate what follows the scheme of a URL. Raises ValueError, which contains no part of it.
+
+    Also if a part of a password could be taken for the host, the database or a parameter, which messages name.
+    """
     authority = re.split("[/?#]", rest, maxsplit=1)[0]
-    if authority.count("@") > 1 or ("@" not in authority and "@" in rest):
-        raise ValueError("percent-encode @ / ? # and % in user and password, such as %40 for @")
-    if not _HOST_AND_PORT.fullmatch(authority.rpartition("@")[2]):
+    if authority.count("@") > 1 or "@" in rest.removeprefix(authority):
+        raise ValueError("percent-encode @ / ? # and % in user and password, such as %40 for @, and @ after the host")
+    matched = _HOST_AND_PORT.fullmatch(authority.rpartition("@")[2])
+    if not matched:
         raise ValueError(f"expected {POSTGRESQL_PREFIX}USER:PASSWORD@HOST:PORT/NAME, with a number for PORT")
+    if (port := matched[2]) and not is_port(port.removeprefix(":")):
+        raise ValueError(f"the database URL has an invalid port: expected 1 to {MAX_PORT}")
+    if fault := text_fault(rest.partition("?")[2]):
+        raise ValueError(fault)
 
 
 def _validate_resolvers(text: str) -> str:

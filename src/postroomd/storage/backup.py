@@ -132,7 +132,8 @@ def _verify(path: Path, name: Path) -> Verified:
             connection.execute("PRAGMA journal_mode = DELETE").fetchone()  # one file, without a write-ahead log
             findings = [str(row[0]) for row in connection.execute(f"PRAGMA integrity_check({MAX_FINDINGS})")]
             if findings != ["ok"]:
-                raise BackupFailed(f"{name}: it is damaged: {'; '.join(findings)}")
+                lines = "\n".join(findings).splitlines()  # one finding may have several
+                raise BackupFailed(f"{name}: it is damaged: {'; '.join(lines[:MAX_FINDINGS])}")
             references = connection.execute("PRAGMA foreign_key_check").fetchmany(MAX_FINDINGS)
             if references:
                 tables = ", ".join(sorted({str(row[0]) for row in references}))

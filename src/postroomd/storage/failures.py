@@ -4,6 +4,7 @@ import asyncio
 
 from sqlalchemy import exc, make_url
 
+from postroomd.domain.errors import StorageUnavailable
 from postroomd.storage.drivers import DRIVERS, driver_for
 from postroomd.storage.drivers.base import Failure
 
@@ -42,14 +43,27 @@ def is_driver_error(error: BaseException) -> bool:
 
 def explain(error: BaseException) -> str | None:
     """Return a driver's specific text for the cause of an error, which holds no customer's data, or None."""
-    original = unwrapped(error)
-    return next((text for driver in DRIVERS if (text := driver.explain(original)) is not None), None)
+    candidates = (error, unwrapped(error))  # a failed connection itself explains more than the error that it wraps
+    return next((text for each in candidates for driver in DRIVERS if (text := driver.explain(each)) is not None), None)
 
 
 def explain_for(url: str, error: BaseException) -> str | None:
     """Return the database and user that an error comes from, and its cause, in one line; None if that is unknown."""
     reason = explain(error)
     return reason and f"{driver_for(url).describe(make_url(url), with_user=True)}: {reason}"
+
+
+def located(url: str, error: StorageUnavailable) -> StorageUnavailable:
+    """Return the error with a reason that names the database, for the operator of this process.
+
+    Callers of the service are told neither: the error has no reason then, or one without the database.
+    """
+    where = driver_for(url).describe(make_url(url))
+    if error.reason.startswith(where):
+        return error
+    if error.reason:
+        return StorageUnavailable(reason=f"{driver_for(url).describe(make_url(url), with_user=True)}: {error.reason}")
+    return StorageUnavailable(reason=explain_for(url, error.__cause__ or error) or f"{where}: {error}")
 
 
 def unwrapped(error: BaseException) -> BaseException:

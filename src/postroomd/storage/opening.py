@@ -9,7 +9,7 @@ from postroomd.domain.errors import StorageUnavailable
 from postroomd.observability.logs import get_logger
 from postroomd.storage.database import Database
 from postroomd.storage.drivers import driver_for, open_engines
-from postroomd.storage.failures import explain_for
+from postroomd.storage.failures import located
 from postroomd.storage.protocols.repository import Repository
 from postroomd.storage.replica import Replica
 from postroomd.storage.secret_keys import NO_KEYS, SecretKeys
@@ -67,10 +67,11 @@ async def open_repository(
     repository = SqlRepository(database, secret_keys)
     try:
         await repository.ping()
+        if (owner or worker) and (fault := await database.read(database.driver.read_only_fault)):
+            raise StorageUnavailable(reason=fault)
     except StorageUnavailable as error:
         await repository.close()
-        reason = error.reason or explain_for(url, error.__cause__ or error)
-        raise StorageUnavailable(reason=reason or "") from error
+        raise located(url, error) from error
     except BaseException:
         await repository.close()
         raise

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 from postroomd.clock import Clock
 from postroomd.domain.diagnosis import Condition, Finding
-from postroomd.domain.errors import PostroomError
+from postroomd.domain.errors import PostroomError, StorageUnavailable
 from postroomd.runtime.doctor.domains import Progress, look_up_domains
 from postroomd.runtime.doctor.processes import (
     check_backlog,
@@ -20,6 +20,7 @@ from postroomd.runtime.doctor.secret_keys import check_secret_keys
 from postroomd.runtime.errors import FatalError, operator_message
 from postroomd.runtime.processes import require_database
 from postroomd.settings import Settings
+from postroomd.storage.failures import located
 from postroomd.storage.migrations import HEAD, require_current
 from postroomd.storage.opening import open_repository
 from postroomd.storage.protocols.repository import Repository
@@ -66,7 +67,8 @@ async def _examine_database(settings: Settings, now: datetime, look_up: Progress
         findings.append(check_worker(records, now))
         findings.append(check_backlog(await repository.work.next_due(), now))
     except PostroomError as error:
-        return [*database_error(operator_message(error) or type(error).__name__)]
+        located_error = located(url, error) if isinstance(error, StorageUnavailable) else error
+        return [*database_error(operator_message(located_error) or type(error).__name__)]
     finally:
         await repository.close()
     return findings

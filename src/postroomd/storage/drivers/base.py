@@ -212,6 +212,10 @@ class Driver(ABC):
         """Return why this process can't write to the database, if that can be told without a connection."""
         return None
 
+    async def read_only_fault(self, connection: AsyncConnection) -> str | None:
+        """Return why the database accepts no changes from this process, if a server can tell."""
+        return None
+
     @abstractmethod
     def diagnose(self, connection: Connection) -> Sequence[Finding]:
         """Return the findings on the engine, for the operator. Changes nothing."""

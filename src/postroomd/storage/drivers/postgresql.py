@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from sqlalchemy.schema import CreateIndex
 
 from postroomd.domain.diagnosis import Condition, Finding
+from postroomd.domain.errors import StorageUnavailable
 from postroomd.domain.tenancy import Scope
 from postroomd.storage.compiled import CompiledReader, ReadPath
 from postroomd.storage.drivers import postgresql_reader
@@ -28,6 +29,7 @@ from postroomd.storage.drivers.base import (
     Matches,
     search_parameter,
 )
+from postroomd.storage.drivers.postgresql_connection import Connector, explain_connection
 from postroomd.storage.drivers.postgresql_isolation import (
     TENANT_ROLE,
     Searched,
@@ -36,7 +38,7 @@ from postroomd.storage.drivers.postgresql_isolation import (
     require_role,
 )
 from postroomd.storage.drivers.postgresql_pool import Connection, ExclusivePool
-from postroomd.storage.drivers.postgresql_url import describe, explain_connection, translate
+from postroomd.storage.drivers.postgresql_url import describe, translate
 from postroomd.storage.drivers.types import ID, OCTETS
 
 CONNECT_TIMEOUT_SECONDS = 5.0
@@ -119,12 +121,18 @@ class PostgresqlDriver(Driver):
         """Create what is missing of role, grants, policies, and of what searches need."""
         repair_isolation(connection, tables, searched)
 
+    async def read_only_fault(self, connection: AsyncConnection) -> str | None:
+        """Return the fault if transactions are read-only: on a standby, or by a setting of database or user."""
+        if (await connection.exec_driver_sql(_SHOW_READ_ONLY)).scalar_one() != "on":
+            return None
+        return f"it is read-only, as a standby is: connect to the primary, or {_MAKE_WRITABLE}"
+
     def diagnose(self, connection: sa.Connection) -> Sequence[Finding]:
         """Return the version of the server, and whether it accepts writes."""
         version = connection.exec_driver_sql("SHOW server_version").scalar_one()
-        if connection.exec_driver_sql("SHOW transaction_read_only").scalar_one() == "on":
+        if connection.exec_driver_sql(_SHOW_READ_ONLY).scalar_one() == "on":
             detail = f"PostgreSQL {version} is read-only, as a standby is"
-            remedy = "let --database-url name the primary"
+            remedy = f"let --database-url name the primary, or {_MAKE_WRITABLE}"
             return [Finding(check="server", condition=Condition.ERROR, detail=detail, remedy=remedy)]
         return [Finding(check="server", condition=Condition.OK, detail=f"PostgreSQL {version}")]
 
@@ -216,6 +224,9 @@ class PostgresqlDriver(Driver):
         return explain_connection(error)
 
 
+_SHOW_READ_ONLY = "SHOW transaction_read_only"
+_MAKE_WRITABLE = "have an administrator reset default_transaction_read_only"
+
 _IS_VALID = sa.text("SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass(:name)")
 
 _WRITTEN = sa.text("SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0')::bigint")
@@ -285,13 +296,17 @@ def _pool(size: int) -> dict[str, Any]:
 
 
 def _engine(url: sa.URL, server_settings: Mapping[str, str], **options: Any) -> AsyncEngine:
-    url, arguments = translate(url)
-    return create_async_engine(
-        url,
-        hide_parameters=True,  # parameters are customers' data
-        connect_args={"timeout": CONNECT_TIMEOUT_SECONDS, "server_settings": dict(server_settings), **arguments},
-        **options,
-    )
+    translated, arguments = translate(url)
+    connecting = {"async_creator_fn": Connector(url), "timeout": CONNECT_TIMEOUT_SECONDS, **arguments}
+    try:
+        return create_async_engine(
+            translated,
+            hide_parameters=True,  # parameters are customers' data
+            connect_args={"server_settings": dict(server_settings), **connecting},
+            **options,
+        )
+    except (sa.exc.ArgumentError, ValueError) as error:  # of several hosts
+        raise StorageUnavailable(reason=f"the hosts or ports of the database URL are invalid: {error}") from error
 
 
 async def _position(engine: AsyncEngine, statement: sa.TextClause) -> int | None:

@@ -16,6 +16,8 @@ from postroomd.storage.drivers.postgresql_url import describe
 TENANT_ROLE = "postroom_tenant"
 """The role of tenants' statements. It owns no table, so that row-level security applies to it."""
 
+INSUFFICIENT_PRIVILEGE = "42501"  # an SQLSTATE
+
 SEARCH_TERMS = "search_terms(uuid, text)"
 """The function that the indexes of searched columns consist of (migration 0008)."""
 
@@ -34,7 +36,7 @@ _ROLE = sa.text(
     "SELECT r.rolname IS NOT NULL AS exists, r.rolsuper OR r.rolbypassrls AS bypasses,"
     " pg_has_role(current_user, r.oid, 'MEMBER') AS is_member,"
     " has_schema_privilege(r.oid, current_schema(), 'USAGE') AS has_schema,"
-    " u.rolsuper OR u.rolcreaterole AS may_create_role"
+    " u.rolsuper OR u.rolcreaterole AS may_create_role, quote_ident(u.rolname) AS user_name"
     " FROM pg_roles u LEFT JOIN pg_roles r ON r.rolname = :role WHERE u.rolname = current_user"
 )
 
@@ -149,7 +151,17 @@ def require_role(connection: sa.Connection) -> None:
             f" an administrator run CREATE ROLE {TENANT_ROLE} NOLOGIN, and grant the role to the user"
         )
     connection.execute(sa.text(_CREATE_ROLE))
-    connection.execute(sa.text(f"GRANT {TENANT_ROLE} TO CURRENT_USER"))
+    try:
+        connection.execute(sa.text(f"GRANT {TENANT_ROLE} TO CURRENT_USER"))
+    except sa.exc.DBAPIError as error:
+        if getattr(error.orig, "sqlstate", None) != INSUFFICIENT_PRIVILEGE:
+            raise
+        # Since PostgreSQL 16 only the role that has created another one, and superusers, can grant it.
+        raise SchemaMismatch(
+            f"{describe(connection.engine.url, with_user=True)}: the user may not join the role {TENANT_ROLE}, which"
+            f" another user of this server has created: have an administrator run GRANT {TENANT_ROLE} TO"
+            f" {role.user_name}"
+        ) from error
 
 
 def repair_isolation(connection: sa.Connection, tables: Sequence[str], searched: Searched) -> None:

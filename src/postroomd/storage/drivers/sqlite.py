@@ -20,7 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from sqlalchemy.sql.operators import custom_op
 
 from postroomd.domain.diagnosis import Finding
-from postroomd.domain.errors import RoleRefused
+from postroomd.domain.errors import RoleRefused, StorageUnavailable
 from postroomd.domain.tenancy import Scope
 from postroomd.storage.compiled import CompiledReader, ReadPath
 from postroomd.storage.drivers.base import POOL_TIMEOUT_SECONDS, Driver, Engines, Failure, Fault, Matches
@@ -30,6 +30,7 @@ from postroomd.storage.drivers.sqlite_files import SqliteFiles, fault_of
 from postroomd.storage.drivers.sqlite_log import KEPT_LOG_BYTES, WriteAheadLog, always, unless_a_service_runs
 from postroomd.storage.drivers.sqlite_pool import QueueingPool
 from postroomd.storage.drivers.types import ID
+from postroomd.storage.file_kinds import kind_fault
 
 BUSY_TIMEOUT_MS = 5_000
 READERS = 4
@@ -58,7 +59,12 @@ class SqliteDriver(Driver):
         isolation: str | None,
         statement_timeout_seconds: float,
     ) -> Engines:
-        """Return the connection pools of a file; only `owner` and `worker` have an effect."""
+        """Return the connection pools of a file; only `owner` and `worker` have an effect.
+
+        Raises StorageUnavailable, with the reason, for a path that leads to anything else than a file.
+        """
+        if fault := kind_fault(self.file(url)):
+            raise StorageUnavailable(reason=f"{self.describe(url)}: {fault}")
         reader = _engine(url, READERS, begin="BEGIN", pragmas=READER_PRAGMAS)
         writer_pragmas = WRITER_PRAGMAS if owner else {**WRITER_PRAGMAS, "wal_autocheckpoint": 0}
         writer = _engine(url, 1, begin="BEGIN IMMEDIATE", pragmas=writer_pragmas)
@@ -214,6 +220,10 @@ _EXPLANATIONS = {
     sqlite3.SQLITE_READONLY: "this user can't write to the file or its directory: change their owner or mode",
     sqlite3.SQLITE_CANTOPEN: "the file can't be opened: check that its directory exists, and its owner and mode",
     sqlite3.SQLITE_PERM: "this user can't open the file: change its owner or mode",
+    sqlite3.SQLITE_BUSY: "another process has locked the file: end its transaction, or the process",
+    sqlite3.SQLITE_FULL: "the disk is full",
+    sqlite3.SQLITE_NOTADB: "the file is not an SQLite database, or is damaged",
+    sqlite3.SQLITE_CORRUPT: "the file is not an SQLite database, or is damaged",
 }
 
 _UNIQUE_VIOLATIONS = {sqlite3.SQLITE_CONSTRAINT_UNIQUE, sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY}
@@ -236,16 +246,12 @@ _PRIMARY_CODES = {
 def _engine(url: sa.URL, pool_size: int, *, begin: str, pragmas: Mapping[str, int]) -> AsyncEngine:
     engine = create_async_engine(
         url,
-        async_creator=partial(open_connection, url.database or ""),
+        async_creator=partial(open_connection, partial(_connection, url, pragmas)),
         hide_parameters=True,  # parameters are customers' data
         pool_size=pool_size,
         max_overflow=0,
         pool_timeout=POOL_TIMEOUT_SECONDS,
     )
-
-    @sa.event.listens_for(engine.sync_engine, "connect")
-    def connected(connection: Any, _record: object) -> None:
-        _configure(connection, pragmas)
 
     @sa.event.listens_for(engine.sync_engine, "begin")
     def began(connection: Any) -> None:
@@ -255,12 +261,24 @@ def _engine(url: sa.URL, pool_size: int, *, begin: str, pragmas: Mapping[str, in
 
 
 def _read_only_connection(url: sa.URL) -> sqlite3.Connection:
+    return _connection(url, {**READER_PRAGMAS, "query_only": 1})
+
+
+def _connection(url: sa.URL, pragmas: Mapping[str, int]) -> sqlite3.Connection:
+    """Open the file. Another thread than the connection's may read attributes of it, and of its cursors.
+
+    Raises errors of the sqlite3 module.
+    """
     connection = sqlite3.connect(url.database or "", check_same_thread=False)
-    _configure(connection, {**READER_PRAGMAS, "query_only": 1})
+    try:
+        _configure(connection, pragmas)
+    except BaseException:
+        connection.close()
+        raise
     return connection
 
 
-def _configure(connection: Any, pragmas: Mapping[str, int]) -> None:
+def _configure(connection: sqlite3.Connection, pragmas: Mapping[str, int]) -> None:
     connection.isolation_level = None  # the driver must not begin transactions by itself
     settings = {
         "busy_timeout": BUSY_TIMEOUT_MS,

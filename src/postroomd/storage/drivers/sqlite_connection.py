@@ -4,9 +4,9 @@ With aiosqlite's own cursor a statement takes four: to create the cursor, execut
 each waits for its turn, and for the interpreter lock, twice.
 """
 
+import asyncio
 import sqlite3
 from collections.abc import Callable, Iterable
-from functools import partial
 from typing import Any
 
 import aiosqlite
@@ -74,12 +74,17 @@ class Connection(aiosqlite.Connection):
         return Cursor(self)
 
 
-async def open_connection(path: str) -> Connection:
-    """Open a file in a thread of its own. Raises errors of the sqlite3 module."""
-    # The loop's thread reads attributes of cursors and of the connection.
-    connection = Connection(partial(sqlite3.connect, path, check_same_thread=False), iter_chunk_size=FETCHED_ROWS)
+async def open_connection(connect: Callable[[], sqlite3.Connection]) -> Connection:
+    """Open a connection in a thread of its own. Raises what `connect` raises in it."""
+    connection = Connection(connect, iter_chunk_size=FETCHED_ROWS)
     connection._thread.daemon = True  # an event loop that ended without closing it must not keep the process alive
-    await connection
+    try:
+        await connection
+    except Exception:
+        # The thread reports its end to the event loop, which must not be closed before that.
+        while connection._thread.is_alive():  # noqa: ASYNC110 - a thread has no event for it
+            await asyncio.sleep(0.001)
+        raise
     return connection
 
 

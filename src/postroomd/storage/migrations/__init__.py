@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn, TypeVar
 
-from sqlalchemy import Connection, inspect, text
+from sqlalchemy import Connection, inspect, make_url, text
 
 from postroomd.domain.errors import SchemaMismatch, StorageUnavailable, summarize
 from postroomd.storage.database import raise_translated
@@ -37,17 +37,18 @@ def migrate(url: str) -> None:
 def require_current(url: str) -> None:
     """Raise SchemaMismatch, with a remedy in its message, if the schema is not at HEAD or a copy is unfinished."""
     revision, unfinished, hidden = asyncio.run(_run(url, _state))
+    where = driver_for(url).describe(make_url(url), with_user=True)
     if unfinished:
-        raise SchemaMismatch("the database is an unfinished copy: run the same `postroom copy` again first")
+        raise SchemaMismatch(f"{where}: it is an unfinished copy: run the same `postroom copy` again first")
     if revision is None:
-        raise SchemaMismatch("the database is empty: run `postroom migrate` first")
+        raise SchemaMismatch(f"{where}: it is empty: run `postroom migrate` first")
     if revision < HEAD:
-        raise SchemaMismatch(f"the database is at schema {revision}, behind {HEAD}: run `postroom migrate` first")
+        raise SchemaMismatch(f"{where}: it is at schema {revision}, behind {HEAD}: run `postroom migrate` first")
     if revision > HEAD:
-        raise SchemaMismatch(f"the database is at schema {revision}, ahead of {HEAD}: run a newer Postroom")
+        raise SchemaMismatch(f"{where}: it is at schema {revision}, ahead of {HEAD}: run a newer Postroom")
     if hidden:
         raise SchemaMismatch(
-            f"the database user does not see every row of {summarize(hidden)}: connect as the owner of the tables"
+            f"{where}: the user does not see every row of {summarize(hidden)}: connect as the owner of the tables"
         )
 
 
@@ -69,7 +70,8 @@ def _upgrade(connection: Connection) -> None:
     driver = driver_of(connection)
     revision = current_revision(connection)
     if revision is not None and revision > HEAD:
-        raise SchemaMismatch(f"the database is at schema {revision}, ahead of {HEAD}: run a newer Postroom")
+        where = driver.describe(connection.engine.url, with_user=True)
+        raise SchemaMismatch(f"{where}: it is at schema {revision}, ahead of {HEAD}: run a newer Postroom")
     if revision != HEAD:
         driver.prepare(connection)
         _run_revisions(connection)

@@ -22,6 +22,15 @@ EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL;
 END $$
 """
 
+# A member that did not create the role, but was granted it by an administrator, may not grant it, not even to itself.
+JOIN_ROLE = """
+DO $$ BEGIN
+  GRANT postroom_tenant TO CURRENT_USER;
+EXCEPTION WHEN insufficient_privilege THEN
+  IF NOT pg_has_role(current_user, 'postroom_tenant', 'MEMBER') THEN RAISE; END IF;
+END $$
+"""
+
 
 def upgrade() -> None:
     """Create the tables, and isolate tenants."""
@@ -44,7 +53,7 @@ def upgrade() -> None:
 
 def _isolate_tenants() -> None:
     op.execute(CREATE_ROLE)
-    op.execute("GRANT postroom_tenant TO CURRENT_USER")
+    op.execute(JOIN_ROLE)
     op.execute("DO $$ BEGIN EXECUTE format('GRANT USAGE ON SCHEMA %I TO postroom_tenant', current_schema()); END $$")
     for table in TENANT_TABLES:
         op.execute(f"GRANT SELECT, INSERT, UPDATE, DELETE ON {table} TO postroom_tenant")
