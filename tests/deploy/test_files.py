@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -66,11 +67,14 @@ def test_the_health_check_follows_gateway_and_service(tmp_path: Path) -> None:
         command = [sys.executable, str(DEPLOY / "container" / "healthcheck.py"), *([url] if url else [])]
         return subprocess.run(command, capture_output=True, timeout=60, check=False).returncode
 
+    def passes(url: str) -> bool:
+        return check(url) == 0
+
     up = start(tmp_path)
     urls = (f"{up.environment['SCW_API_URL']}/readyz", f"grpc://{up.grpc_address}")
     try:
         for url in urls:
-            block_until(lambda url=url: check(url) == 0)  # type: ignore[misc] # it allows for 3 s, as a runtime repeats it
+            block_until(partial(passes, url))  # it allows for 3 s, as a runtime repeats it
     finally:
         terminate(up)
     assert [check(url) for url in urls] == [1, 1]

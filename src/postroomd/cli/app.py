@@ -189,7 +189,7 @@ def _run_process(name: str, settings: Settings) -> None:
 
 def _prepare_database(settings: Settings) -> None:
     """Create a missing SQLite file and its directory, accessible only to their owner. Raises FatalError, OSError."""
-    from postroomd.runtime.processes import require_file
+    from postroomd.runtime.database_locks import require_file
 
     os.umask(0o077)
     if settings.is_sqlite:

@@ -22,11 +22,6 @@ _ARGON2ID = re.compile(
     r"\$argon2id\$v=19\$m=(\d{1,9}),t=(\d{1,9}),p=(\d{1,9})\$([A-Za-z0-9+/]+)\$([A-Za-z0-9+/]+)", re.ASCII
 )
 _BCRYPT = re.compile(r"\$2[aby]\$(\d{2})\$[./A-Za-z0-9]{53}", re.ASCII)
-# crypt(3) reads rounds=… as the number of rounds wherever the salt would begin, so no salt may begin like that.
-_SHA_CRYPT = {
-    "SHA256-CRYPT": re.compile(r"\$5\$(?:rounds=(\d{1,9})\$)?(?!rounds=)[^$:\s]{1,16}\$[./A-Za-z0-9]{43}", re.ASCII),
-    "SHA512-CRYPT": re.compile(r"\$6\$(?:rounds=(\d{1,9})\$)?(?!rounds=)[^$:\s]{1,16}\$[./A-Za-z0-9]{86}", re.ASCII),
-}
 _PBKDF2 = re.compile(r"\$1\$[^$:\s]{8,64}\$(\d{1,9})\$[0-9a-f]{40}", re.ASCII)
 _SSHA512_OCTETS = range(64 + 4, 64 + 64 + 1)  # the digest and a salt of 4 to 64 octets
 
@@ -79,11 +74,14 @@ def _check_bcrypt(digest: str) -> None:
         raise CostlyHash(f"must have a cost of 04 to {MAX_BCRYPT_COST}: each login computes the hash")
 
 
-def _check_sha_crypt(scheme: str) -> _Check:
-    prefix, length = ("$5$", 43) if scheme == "SHA256-CRYPT" else ("$6$", 86)
+def _check_sha_crypt(scheme: str, prefix: str, length: int) -> _Check:
+    # crypt(3) reads rounds=… as the number of rounds wherever the salt would begin, so no salt may begin like that.
+    pattern = re.compile(
+        rf"{re.escape(prefix)}(?:rounds=(\d{{1,9}})\$)?(?!rounds=)[^$:\s]{{1,16}}\$[./A-Za-z0-9]{{{length}}}", re.ASCII
+    )
 
     def check(digest: str) -> None:
-        form = _SHA_CRYPT[scheme].fullmatch(digest)
+        form = pattern.fullmatch(digest)
         if form is None:
             raise ValueError(
                 f"must have the form {{{scheme}}}{prefix}salt$ or {prefix}rounds=…$salt$ and {length} characters"
@@ -118,8 +116,8 @@ def _check_ssha512(digest: str) -> None:
 _CHECKS: Mapping[str, _Check] = {
     "ARGON2ID": _check_argon2id,
     "BLF-CRYPT": _check_bcrypt,
-    "SHA512-CRYPT": _check_sha_crypt("SHA512-CRYPT"),
-    "SHA256-CRYPT": _check_sha_crypt("SHA256-CRYPT"),
+    "SHA512-CRYPT": _check_sha_crypt("SHA512-CRYPT", "$6$", 86),
+    "SHA256-CRYPT": _check_sha_crypt("SHA256-CRYPT", "$5$", 43),
     "PBKDF2": _check_pbkdf2,
     "SSHA512": _check_ssha512,
 }

@@ -27,7 +27,7 @@ async def database_lock(settings: Settings, holder: Holder) -> AsyncIterator[Non
     if not settings.is_sqlite:
         yield
         return
-    _require_file(settings.database_path)
+    require_file(settings.database_path)
     lock = ProcessLock(settings.database_path, holder)
     deadline = monotonic() + WAIT_SECONDS
     while not lock.try_acquire():
@@ -46,7 +46,7 @@ def all_database_locks(database: Path) -> Iterator[None]:
 
     Raises FatalError at once if a service or a worker holds one, or the path leads to something else than a file.
     """
-    _require_file(database)
+    require_file(database)
     held: list[ProcessLock] = []
     try:
         for holder in _NAMES:
@@ -60,10 +60,10 @@ def all_database_locks(database: Path) -> Iterator[None]:
             lock.release()
 
 
-def _require_file(database: Path) -> None:
-    """Raise FatalError before a lock is created beside something else than a file."""
+def require_file(database: Path) -> None:
+    """Raise FatalError for a database path that leads to something else than a file."""
     if fault := kind_fault(database):
-        raise FatalError(f"{database}: {fault}")
+        raise FatalError(f"{database.absolute()}: {fault}")
 
 
 def refusal(database: Path, holder: Holder, lock: ProcessLock) -> str:

@@ -11,7 +11,6 @@ import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
-from pathlib import Path
 from typing import TypeVar
 
 from postroomd.clock import Clock
@@ -19,9 +18,9 @@ from postroomd.domain.errors import StorageUnavailable
 from postroomd.observability.exposition import Collect, collect_process, metrics_server, shared_metrics_directory
 from postroomd.observability.logs import get_logger
 from postroomd.observability.metrics import register_metrics
+from postroomd.runtime.database_locks import require_file
 from postroomd.runtime.errors import FatalError, listen_error
 from postroomd.settings import Settings
-from postroomd.storage.file_kinds import kind_fault
 
 Result = TypeVar("Result")
 Ready = Callable[..., None]
@@ -62,7 +61,7 @@ def load_main(name: str) -> Main:
 
 
 async def _run_located(main: Main, settings: Settings, stop: asyncio.Event, ready: Ready, clock: Clock) -> None:
-    """Run a main function. The operator of the process is told which database is unavailable, and why."""
+    """Run the main function of a process. If its database is unavailable, the error names it and the cause."""
     try:
         await main(settings, stop, ready, clock)
     except StorageUnavailable as error:
@@ -104,12 +103,6 @@ def require_database(settings: Settings) -> None:
     if settings.is_sqlite and not settings.database_path.exists():
         path = settings.database_path.absolute()  # a relative one depends on where the command runs
         raise FatalError(f"{path}: there is no database: correct --database-url, or run `postroom migrate` first")
-
-
-def require_file(database: Path) -> None:
-    """Raise FatalError for a database path that leads to something else than a file."""
-    if fault := kind_fault(database):
-        raise FatalError(f"{database.absolute()}: {fault}")
 
 
 def configure_logs(name: str, settings: Settings) -> None:

@@ -54,9 +54,9 @@ def explain_for(url: str, error: BaseException) -> str | None:
 
 
 def located(url: str, error: StorageUnavailable) -> StorageUnavailable:
-    """Return the error with a reason that names the database, for the operator of this process.
+    """Return the error with a reason that names the database and the cause.
 
-    Callers of the service are told neither: the error has no reason then, or one without the database.
+    For the operator of this process: what callers of the service see names no database.
     """
     where = driver_for(url).describe(make_url(url))
     if error.reason.startswith(where):

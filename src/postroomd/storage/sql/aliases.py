@@ -21,15 +21,9 @@ from postroomd.storage.sql.lists import ListReader
 from postroomd.storage.sql.mailbox_parts import delete_part, lock_mailbox, store_part
 from postroomd.storage.sql.mailboxes import require_available
 from postroomd.storage.sql.provisions import store_provisions
-from postroomd.storage.sql.rows import (
-    LookupById,
-    columns_of,
-    to_row,
-    with_next_revision,
-)
+from postroomd.storage.sql.rows import LookupById, to_row, with_next_revision
 from postroomd.storage.usage import require_within
 
-ALIAS = columns_of(Alias, t.aliases)
 _LOOKUP = LookupById(Alias, t.aliases, "alias")
 
 

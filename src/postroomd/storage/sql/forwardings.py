@@ -15,19 +15,11 @@ from postroomd.storage.database import Database
 from postroomd.storage.idempotency import Unchanged
 from postroomd.storage.protocols.rules import ForwardingRule, RedirectionRule, SettingsRule
 from postroomd.storage.sql.lists import ListReader
-from postroomd.storage.sql.mailbox_parts import delete_part, lock_mailbox, store_part
+from postroomd.storage.sql.mailbox_parts import COLUMNS, delete_part, lock_mailbox, store_part
 from postroomd.storage.sql.mailboxes import fetch_mailbox
 from postroomd.storage.sql.provisions import store_provisions
-from postroomd.storage.sql.rows import (
-    LookupById,
-    columns_of,
-    from_row,
-    to_row,
-    with_next_revision,
-)
+from postroomd.storage.sql.rows import LookupById, columns_of, from_row, to_row, with_next_revision
 
-ALIAS = columns_of(Alias, t.aliases)
-FORWARDING = columns_of(Forwarding, t.forwardings)
 SETTINGS = columns_of(MailboxForwarding, t.mailbox_forwardings)
 _LOOKUP = LookupById(Forwarding, t.forwardings, "forwarding")
 
@@ -35,7 +27,7 @@ _LOOKUP = LookupById(Forwarding, t.forwardings, "forwarding")
 async def forwardings_of(connection: AsyncConnection, mailbox: Mailbox, *, lock: bool = False) -> Sequence[Forwarding]:
     """Return all forwardings of a mailbox, whose row is locked; with their rows locked if `lock`."""
     columns = t.forwardings.c
-    query = select(*FORWARDING).where(
+    query = select(*COLUMNS[Forwarding]).where(
         columns.mailbox_id == mailbox.id, columns.organization_id == mailbox.organization_id
     )
     rows = await connection.execute(query.order_by(columns.id).with_for_update() if lock else query)
@@ -149,7 +141,7 @@ async def _fetch_source(connection: AsyncConnection, mailbox: Mailbox, destinati
     if destination is None:
         return ForwardingSource(mailbox=mailbox, forwardings=forwardings)
     columns = t.aliases.c
-    query = select(*ALIAS).where(
+    query = select(*COLUMNS[Alias]).where(
         columns.organization_id == mailbox.organization_id,
         columns.mailbox_id == mailbox.id,
         columns.email == local_address(destination),

@@ -19,6 +19,7 @@ from postroomd.storage.sql.rows import columns_of, from_row, row_filter, to_row,
 Part = TypeVar("Part", Alias, Forwarding)
 
 TABLES: Mapping[type[Any], Table] = {Alias: t.aliases, Forwarding: t.forwardings}
+COLUMNS = {kind: columns_of(kind, table) for kind, table in TABLES.items()}
 
 _TO_REQUEST: Mapping[type[Any], tuple[ColumnElement[bool], ...]] = {
     Alias: t.TO_REQUEST,
@@ -74,7 +75,7 @@ async def request_parts(
 ) -> int:
     """Apply a rule to parts that wait for their domain, whose row is locked. Returns their number."""
     table = TABLES[kind]
-    waiting = select(*columns_of(kind, table)).where(table.c.domain_id == domain.id, *_TO_REQUEST[kind]).limit(limit)
+    waiting = select(*COLUMNS[kind]).where(table.c.domain_id == domain.id, *_TO_REQUEST[kind]).limit(limit)
     parts = [from_row(kind, row) for row in await connection.execute(waiting.with_for_update())]
     for part in parts:
         await store_part(connection, part, with_next_revision(rule(part)), now)

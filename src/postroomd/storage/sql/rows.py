@@ -104,10 +104,11 @@ class LookupById(Generic[Model]):
     def __init__(self, model: type[Model], table: Table, resource: str) -> None:
         self._model = model
         self._table = table
+        self._columns = columns_of(model, table)
         self._resource = resource
         self._in_organization, self._in_project = (
             CompiledRead(
-                select(*columns_of(model, table)).where(
+                select(*self._columns).where(
                     table.c.id == bindparam("id"), *bound_scope_filter(table, by_project=by_project)
                 ),
                 by_key=True,
@@ -125,9 +126,7 @@ class LookupById(Generic[Model]):
 
     async def within(self, connection: AsyncConnection, scope: Scope, resource_id: str, *, lock: bool = False) -> Model:
         """Return the resource in a transaction, with its row locked if `lock`. Raises NotFound if none in the scope."""
-        query = select(*columns_of(self._model, self._table)).where(
-            self._table.c.id == resource_id, *scope_filter(self._table, scope)
-        )
+        query = select(*self._columns).where(self._table.c.id == resource_id, *scope_filter(self._table, scope))
         row = (await connection.execute(query.with_for_update() if lock else query)).one_or_none()
         if row is None:
             raise NotFound(self._resource, resource_id)
